@@ -1,0 +1,1 @@
+"""Fusing the feature maps of several agents into one."""

@@ -1,0 +1,52 @@
+"""The bird's-eye-view grid that all agents of an alliance share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class BevGrid:
+    """A metric range cut into square cells. Maps on it are (C, ny, nx): rows follow +y, columns follow +x.
+
+    Attributes:
+        range_m: x_min, y_min, z_min, x_max, y_max, z_max in the agent's own frame; centred on it in x and y.
+        cell_m: edge of a feature cell.
+    """
+
+    range_m: tuple[float, float, float, float, float, float]
+    cell_m: float
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for an empty range, one off centre, or one that the cells do not fill."""
+        x_min, y_min, z_min, x_max, y_max, z_max = self.range_m
+        if not (x_min < x_max and y_min < y_max and z_min < z_max and self.cell_m > 0):
+            raise ValueError(f"range_m must be x_min, y_min, z_min, x_max, y_max, z_max, got {self.range_m}")
+        if x_min != -x_max or y_min != -y_max:
+            raise ValueError(f"range_m must be centred on the agent in x and y (warping relies on it), got {self.range_m}")
+        for name, length in (("x", x_max - x_min), ("y", y_max - y_min)):
+            cells = length / self.cell_m
+            if abs(cells - round(cells)) > 1e-4:
+                raise ValueError(
+                    f"range_m in {name} is {length} m, which is {cells:.3f} cells of {self.cell_m} m; choose a whole number"
+                )
+
+    @property
+    def nx(self) -> int:
+        """Number of columns."""
+        return round((self.range_m[3] - self.range_m[0]) / self.cell_m)
+
+    @property
+    def ny(self) -> int:
+        """Number of rows."""
+        return round((self.range_m[4] - self.range_m[1]) / self.cell_m)
+
+    @property
+    def length_x_m(self) -> float:
+        """Extent in x, metres."""
+        return self.range_m[3] - self.range_m[0]
+
+    @property
+    def length_y_m(self) -> float:
+        """Extent in y, metres."""
+        return self.range_m[4] - self.range_m[1]

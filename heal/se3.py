@@ -1,0 +1,62 @@
+"""Poses: the data sets' six numbers to 4x4 transforms and back.
+
+A pose is [x, y, z, roll, yaw, pitch] in metres and degrees (yaw is the fifth entry, pitch the sixth), in the convention of CARLA.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from heal.types import Float64, require_shape
+
+
+def pose_to_SE3(pose: npt.ArrayLike) -> Float64:
+    """World-from-agent transform of a pose.
+
+    Args:
+        pose: (6,) x, y, z in metres, roll, yaw, pitch in degrees.
+
+    Returns:
+        (4, 4) float64 `world_SE3_agent`.
+    """
+    values = np.asarray(pose, dtype=np.float64)
+    require_shape("pose", values, (6,))
+    roll, yaw, pitch = np.radians(values[3:])
+    cr, sr, cy, sy, cp, sp = np.cos(roll), np.sin(roll), np.cos(yaw), np.sin(yaw), np.cos(pitch), np.sin(pitch)
+    return np.array(
+        [
+            [cp * cy, cy * sp * sr - sy * cr, -cy * sp * cr - sy * sr, values[0]],
+            [sy * cp, sy * sp * sr + cy * cr, -sy * sp * cr + cy * sr, values[1]],
+            [sp, -cp * sr, cp * cr, values[2]],
+            [0.0, 0.0, 0.0, 1.0],
+        ]
+    )
+
+
+def SE3_to_pose(world_SE3_agent: Float64) -> Float64:
+    """The (6,) pose of a transform: x, y, z in metres, roll, yaw, pitch in degrees; inverse of `pose_to_SE3`."""
+    m = world_SE3_agent
+    yaw = np.arctan2(m[1, 0], m[0, 0])
+    roll = np.arctan2(-m[2, 1], m[2, 2])
+    pitch = np.arctan2(m[2, 0], np.hypot(m[2, 1], m[2, 2]))
+    return np.concatenate([m[:3, 3], np.degrees([roll, yaw, pitch])])
+
+
+def inverse_SE3(a_SE3_b: Float64) -> Float64:
+    """`b_SE3_a`, by transposing the rotation: exact for rigid transforms and cheaper than a matrix inverse."""
+    b_SE3_a = np.eye(4)
+    b_SE3_a[:3, :3] = a_SE3_b[:3, :3].T
+    b_SE3_a[:3, 3] = -a_SE3_b[:3, :3].T @ a_SE3_b[:3, 3]
+    return b_SE3_a
+
+
+def relative_SE3(world_SE3_a: Float64, world_SE3_b: Float64) -> Float64:
+    """`a_SE3_b`, which maps b's coordinates into a."""
+    return inverse_SE3(world_SE3_a) @ world_SE3_b
+
+
+def transform_points(a_SE3_b: Float64, b_points: Float64) -> Float64:
+    """Map points (..., 3) from frame b into frame a."""
+    a_points: Float64 = b_points @ a_SE3_b[:3, :3].T + a_SE3_b[:3, 3]
+    return a_points

@@ -1,0 +1,239 @@
+"""What travels between the modules: one instant of a scene, as sensed by its agents, and what is found in it.
+
+Everything here is frozen and checked once, at construction; nobody checks again. Poses are 4x4 float64 named `a_SE3_b`: they map
+coordinates of frame b into frame a. An agent's frame is its LiDAR frame: x forward, z up, metres.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Float32 = npt.NDArray[np.float32]
+Float64 = npt.NDArray[np.float64]
+Int64 = npt.NDArray[np.int64]
+UInt8 = npt.NDArray[np.uint8]
+
+AgentKind = Literal["vehicle", "roadside"]
+Sensor = Literal["lidar", "camera", "depth"]
+
+
+def require_shape(name: str, array: npt.NDArray[Any], shape: tuple[int | None, ...]) -> None:
+    """Raise ValueError unless `array` has `shape`; None stands for any length."""
+    fits = array.ndim == len(shape) and all(want in (None, have) for want, have in zip(shape, array.shape, strict=True))
+    if not fits:
+        wanted = ", ".join("any" if n is None else str(n) for n in shape)
+        raise ValueError(f"{name}: expected an array of shape ({wanted}), got {array.shape}")
+
+
+def require_SE3(name: str, matrix: Float64) -> None:
+    """Raise ValueError unless `matrix` is a finite 4x4 rigid transform."""
+    require_shape(name, matrix, (4, 4))
+    rotation = matrix[:3, :3]
+    rigid = np.isfinite(matrix).all() and np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-3)
+    if not rigid or not np.allclose(matrix[3], (0.0, 0.0, 0.0, 1.0)):
+        raise ValueError(f"{name}: expected a rigid 4x4 transform (rotation, translation, last row 0 0 0 1), got\n{matrix}")
+
+
+@dataclass(frozen=True)
+class LidarScan:
+    """One LiDAR sweep.
+
+    Attributes:
+        points: (N, 4) float32: x, y, z in metres in the agent's frame, intensity in [0, 1].
+        beams: number of laser lines, where it is known.
+    """
+
+    points: Float32
+    beams: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check shape and type."""
+        require_shape("LidarScan.points", self.points, (None, 4))
+        if self.points.dtype != np.float32:
+            raise ValueError(f"LidarScan.points: expected float32, got {self.points.dtype}")
+
+
+@dataclass(frozen=True)
+class CameraView:
+    """One image with its calibration.
+
+    Attributes:
+        name: such as "camera0".
+        image: (H, W, 3) uint8, RGB.
+        intrinsic: (3, 3) float64, pixels.
+        agent_SE3_camera: (4, 4) float64; the camera's axes are x right, y down, z forward (OpenCV).
+        depth_m: (H, W) float32 distance along the camera's z axis in metres, or None.
+    """
+
+    name: str
+    image: UInt8
+    intrinsic: Float64
+    agent_SE3_camera: Float64
+    depth_m: Float32 | None = None
+
+    def __post_init__(self) -> None:
+        """Check shapes."""
+        require_shape("CameraView.image", self.image, (None, None, 3))
+        require_shape("CameraView.intrinsic", self.intrinsic, (3, 3))
+        require_SE3("CameraView.agent_SE3_camera", self.agent_SE3_camera)
+        if self.depth_m is not None:
+            require_shape("CameraView.depth_m", self.depth_m, self.image.shape[:2])
+
+
+@dataclass(frozen=True)
+class ObjectLabels:
+    """Labelled vehicles, independent of who looks at them.
+
+    Attributes:
+        ids: (N,) int64, unique within a scene.
+        world_corners: (N, 8, 3) float64, metres in the world frame, in the corner order of `heal.boxes`.
+    """
+
+    ids: Int64
+    world_corners: Float64
+
+    def __post_init__(self) -> None:
+        """Check shapes and that both agree on N."""
+        require_shape("ObjectLabels.ids", self.ids, (None,))
+        require_shape("ObjectLabels.world_corners", self.world_corners, (len(self.ids), 8, 3))
+
+    def __len__(self) -> int:
+        """Number of labelled objects."""
+        return len(self.ids)
+
+    @staticmethod
+    def empty() -> ObjectLabels:
+        """No object at all."""
+        return ObjectLabels(np.zeros(0, np.int64), np.zeros((0, 8, 3)))
+
+    @staticmethod
+    def union(parts: list[ObjectLabels]) -> ObjectLabels:
+        """All objects of `parts`; of several with one id the first is kept."""
+        if not parts:
+            return ObjectLabels.empty()
+        ids = np.concatenate([part.ids for part in parts])
+        corners = np.concatenate([part.world_corners for part in parts])
+        _, first = np.unique(ids, return_index=True)
+        keep = np.sort(first)
+        return ObjectLabels(ids[keep], corners[keep])
+
+
+@dataclass(frozen=True)
+class AgentFrame:
+    """What one agent senses at one instant, and what is labelled around it.
+
+    Attributes:
+        agent_id: unique in the scene, such as "641" or "roadside-1".
+        kind: a vehicle or a roadside unit.
+        timestamp_ns: when it was sensed.
+        world_SE3_agent: (4, 4) float64, the true pose.
+        world_SE3_agent_measured: (4, 4) float64, the pose the agent believes in and sends; equal to the true one unless noise is added.
+        lidar: its sweep, or None.
+        cameras: its images; may be empty.
+        objects: the objects labelled from this agent's point of view.
+    """
+
+    agent_id: str
+    kind: AgentKind
+    timestamp_ns: int
+    world_SE3_agent: Float64
+    world_SE3_agent_measured: Float64
+    lidar: LidarScan | None = None
+    cameras: tuple[CameraView, ...] = ()
+    objects: ObjectLabels = field(default_factory=ObjectLabels.empty)
+
+    def __post_init__(self) -> None:
+        """Check the poses."""
+        require_SE3("AgentFrame.world_SE3_agent", self.world_SE3_agent)
+        require_SE3("AgentFrame.world_SE3_agent_measured", self.world_SE3_agent_measured)
+
+
+@dataclass(frozen=True)
+class SceneOutline:
+    """A scene without its sensor data: cheap to make, enough to know who takes part.
+
+    Attributes:
+        scene_id: such as "2021_08_22_21_41_24/000069".
+        timestamp_ns: the instant.
+        ego_id: the agent in whose frame the scene is fused and evaluated.
+        agent_ids: all agents, ego included, in the data set's order.
+        world_SE3_ego: (4, 4) float64, the ego's true pose.
+    """
+
+    scene_id: str
+    timestamp_ns: int
+    ego_id: str
+    agent_ids: tuple[str, ...]
+    world_SE3_ego: Float64
+
+    def __post_init__(self) -> None:
+        """Check that the ego is one of the agents and that no agent is named twice."""
+        require_SE3("SceneOutline.world_SE3_ego", self.world_SE3_ego)
+        if self.ego_id not in self.agent_ids:
+            raise ValueError(f"scene {self.scene_id}: ego {self.ego_id!r} is not among the agents {list(self.agent_ids)}")
+        if len(set(self.agent_ids)) != len(self.agent_ids):
+            raise ValueError(f"scene {self.scene_id}: an agent is named twice in {list(self.agent_ids)}")
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One instant: the outline, every agent's frame in the outline's order, and all labelled objects."""
+
+    outline: SceneOutline
+    frames: tuple[AgentFrame, ...]
+    objects: ObjectLabels
+
+    def __post_init__(self) -> None:
+        """Check that frames and outline name the same agents."""
+        ids = tuple(frame.agent_id for frame in self.frames)
+        if ids != self.outline.agent_ids:
+            raise ValueError(f"scene {self.outline.scene_id}: frames of {ids}, but the outline names {self.outline.agent_ids}")
+
+    @property
+    def ego(self) -> AgentFrame:
+        """The ego's frame."""
+        return self.frame(self.outline.ego_id)
+
+    def frame(self, agent_id: str) -> AgentFrame:
+        """The frame of one agent; KeyError if it takes no part."""
+        for frame in self.frames:
+            if frame.agent_id == agent_id:
+                return frame
+        raise KeyError(f"scene {self.outline.scene_id}: no agent {agent_id!r}, there are {list(self.outline.agent_ids)}")
+
+
+class SceneSource(Protocol):
+    """Anything that scenes come from: a folder on disk, the live town. Indices count scenes (ticks) from 0.
+
+    A source must be picklable and deterministic: every agent's actor holds a copy of its own and asks it for its own frames only.
+    """
+
+    def __len__(self) -> int:
+        """Number of scenes."""
+        ...
+
+    def outline(self, index: int) -> SceneOutline:
+        """Who takes part in scene `index`."""
+        ...
+
+    def agent_frame(self, index: int, agent_id: str) -> AgentFrame:
+        """What `agent_id` senses in scene `index`; KeyError if it takes no part."""
+        ...
+
+    def scene_objects(self, index: int) -> ObjectLabels | None:
+        """Labels of the scene as a whole where the source has them, None where they are the union of all agents' labels."""
+        ...
+
+
+def load_scene(source: SceneSource, index: int) -> Scene:
+    """All of scene `index`: every agent's frame and all objects."""
+    outline = source.outline(index)
+    frames = tuple(source.agent_frame(index, agent_id) for agent_id in outline.agent_ids)
+    objects = source.scene_objects(index)
+    if objects is None:
+        objects = ObjectLabels.union([frame.objects for frame in frames])
+    return Scene(outline, frames, objects)

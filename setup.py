@@ -1,0 +1,68 @@
+"""Build script: the packages are listed by hand because `heal.agents` and its three siblings are links.
+
+`heal/agents`, `heal/datasets`, `heal/configs` and `heal/tools` point to the top-level folders of the same names. A top-level import
+package called `datasets` or `agents` would shadow widely used ones, so only `heal.*` is ever importable.
+"""
+
+from pathlib import Path
+
+from setuptools import setup
+
+ROOT = Path(__file__).parent
+
+PACKAGES = {
+    "heal": "heal",
+    "heal.encoders": "heal/encoders",
+    "heal.fusion": "heal/fusion",
+    "heal.agents": "agents",
+    "heal.datasets": "datasets",
+    "heal.datasets.town": "datasets/town",
+    "heal.configs": "configs",
+    "heal.tools": "tools",
+}
+
+REQUIREMENTS = [
+    "numpy>=1.26",
+    "torch>=2.3",
+    "ray[default]>=2.30",
+    "open3d>=0.19",
+    "pydantic>=2.7",
+    "PyYAML>=6.0",
+    "typer>=0.12",
+    "rich>=13.0",
+    "safetensors>=0.4",
+    "matplotlib>=3.8",
+    "pillow>=10.0",
+    "tensorboard>=2.16",
+]
+
+# What `make test` installs on top: the checkers and the suite.
+DEVELOPMENT = [
+    "pytest>=8.0",
+    "pytest-timeout>=2.3",
+    "hypothesis>=6.100",
+    "shapely>=2.0",
+    "ruff>=0.6",
+    "mypy>=1.11",
+    "types-PyYAML",
+    "build>=1.2",
+]
+
+setup(
+    name="heal-perception",
+    version="0.1.0",
+    description="Heterogeneous collaborative perception: HEAL's Pyramid Fusion and backward alignment, run as Ray actors",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10,<3.13",
+    packages=list(PACKAGES),
+    package_dir=PACKAGES,
+    package_data={
+        "heal": ["py.typed"],
+        "heal.configs": ["*.yaml", "*/*.yaml", "demo/alliance/*/*.yaml", "demo/alliance/*/*.safetensors"],
+    },
+    install_requires=REQUIREMENTS,
+    extras_require={"dev": DEVELOPMENT},
+    entry_points={"console_scripts": ["heal = heal.tools.cli:main"]},
+)
