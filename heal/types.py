@@ -131,7 +131,7 @@ class AgentFrame:
         kind: a vehicle or a roadside unit.
         timestamp_ns: when it was sensed.
         world_SE3_agent: (4, 4) float64, the true pose.
-        world_SE3_agent_measured: (4, 4) float64, the pose the agent believes in and sends; equal to the true one unless noise is added.
+        world_SE3_agent_measured: (4, 4) float64, the pose that the agent believes in and sends; the true one unless noise is added.
         lidar: its sweep, or None.
         cameras: its images; may be empty.
         objects: the objects labelled from this agent's point of view.

@@ -1,0 +1,41 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`. Both install into .venv, a virtual environment of this folder.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := setup.py pyproject.toml
+
+.PHONY: demo test check weights clean
+
+demo: $(VENV)/installed
+	$(BIN)/heal demo --out runs/demo $(DEMO_ARGS)
+
+test: $(VENV)/installed-dev check
+	$(BIN)/python -m pytest
+
+check: $(VENV)/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# The shipped weights of configs/demo/alliance, made from nothing: training scenes of the town, then stage 1.
+weights: $(VENV)/installed
+	$(BIN)/heal generate runs/town --preset demo --split train --frames 900 --seed 1 --sensors lidar
+	$(BIN)/heal train base --data runs/town --config configs/demo/base.yaml --out runs/town-base
+	rm -rf configs/demo/alliance && cp -r runs/town-base/alliance configs/demo/alliance
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; assert (3, 10) <= sys.version_info[:2] <= (3, 12), f"Python 3.10 to 3.12 is needed, this is {sys.version}; use make PYTHON=python3.11"'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+
+$(VENV)/installed: $(SOURCES) | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --editable .
+	tools/system_libraries.sh $(BIN)/python
+	touch $@
+
+$(VENV)/installed-dev: $(SOURCES) $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info runs/demo
