@@ -1,0 +1,171 @@
+"""Augmentation of whole scenes: every function maps a scene to a scene that another world could have shown.
+
+Agents stay consistent with each other because what changes is the world or an agent's own frame, and the poses change with it;
+labels are kept in the world frame. Images are left alone: these are augmentations for LiDAR agents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from heal.config import config
+from heal.types import AgentFrame, Float32, Float64, LidarScan, ObjectLabels, Scene, SceneOutline
+
+# Corners in the order of heal.boxes after a reflection of y: the left and the right side have changed places.
+_MIRRORED_CORNERS = [1, 0, 3, 2, 5, 4, 7, 6]
+
+
+@config
+class AugmentConfig:
+    """How training scenes are varied; the defaults vary nothing, as the paper's stage 1 does.
+
+    Attributes:
+        flip: mirror the world in y with probability one half.
+        agent_yaw_deg: turn every agent's frame about its z axis, uniform in plus or minus this.
+        scale: scale the world, uniform in 1 plus or minus this.
+        height_m: lift or lower every agent's frame, uniform in plus or minus this.
+        tilt_deg: roll and pitch every agent's frame, normal with this deviation.
+        intensity: multiply intensities by a log-uniform factor up to this (1 for none) and bend them by a random exponent.
+        intensity_blind: probability that an agent's intensities are all set to zero.
+        thin_points: with probability one half drop a random share of an agent's points, up to this share.
+        jitter_m: normal noise on every point.
+    """
+
+    flip: bool = False
+    agent_yaw_deg: float = 0.0
+    scale: float = 0.0
+    height_m: float = 0.0
+    tilt_deg: float = 0.0
+    intensity: float = 1.0
+    intensity_blind: float = 0.0
+    thin_points: float = 0.0
+    jitter_m: float = 0.0
+
+
+def augment(scene: Scene, settings: AugmentConfig, rng: np.random.Generator) -> Scene:
+    """A random variation of `scene`; equal generators give equal scenes."""
+    if settings.flip and rng.random() < 0.5:
+        scene = mirror(scene)
+    if settings.scale:
+        scene = rescale(scene, rng.uniform(1 - settings.scale, 1 + settings.scale))
+    return map_frames(scene, lambda frame: _vary_points(_move_frame(frame, settings, rng), settings, rng))
+
+
+def mirror(scene: Scene) -> Scene:
+    """The scene seen in a mirror: y is negated in the world and in every agent's frame."""
+    flip = np.diag([1.0, -1.0, 1.0, 1.0])
+
+    def pose(world_SE3_agent: Float64) -> Float64:
+        mirrored: Float64 = flip @ world_SE3_agent @ flip
+        return mirrored
+
+    def labels(objects: ObjectLabels) -> ObjectLabels:
+        return ObjectLabels(objects.ids, (objects.world_corners * flip.diagonal()[:3])[:, _MIRRORED_CORNERS])
+
+    return _remap(scene, pose, np.array([1.0, -1.0, 1.0, 1.0], np.float32), labels)
+
+
+def rescale(scene: Scene, factor: float) -> Scene:
+    """The scene in a world `factor` times as large."""
+
+    def pose(world_SE3_agent: Float64) -> Float64:
+        scaled = world_SE3_agent.copy()
+        scaled[:3, 3] *= factor
+        return scaled
+
+    def labels(objects: ObjectLabels) -> ObjectLabels:
+        return ObjectLabels(objects.ids, objects.world_corners * factor)
+
+    return _remap(scene, pose, np.array([factor, factor, factor, 1.0], np.float32), labels)
+
+
+def subset(scene: Scene, agent_ids: tuple[str, ...]) -> Scene:
+    """The scene with only these agents, and with what they together have labels of; the first one named is the ego."""
+    frames = tuple(scene.frame(agent_id) for agent_id in agent_ids)
+    ego = frames[0]
+    complete = set(agent_ids) == set(scene.outline.agent_ids)
+    objects = scene.objects if complete else ObjectLabels.union([frame.objects for frame in frames])
+    outline = SceneOutline(scene.outline.scene_id, scene.outline.timestamp_ns, ego.agent_id, agent_ids, ego.world_SE3_agent)
+    return Scene(outline, frames, objects)
+
+
+def move_frame(frame: AgentFrame, old_SE3_new: Float64) -> AgentFrame:
+    """The same agent with its frame moved: points and poses change together, nothing in the world does."""
+    new_SE3_old = np.linalg.inv(old_SE3_new)
+    lidar = frame.lidar
+    if lidar is not None:
+        xyz = lidar.points[:, :3] @ new_SE3_old[:3, :3].T.astype(np.float32) + new_SE3_old[:3, 3].astype(np.float32)
+        lidar = replace(lidar, points=np.concatenate([xyz, lidar.points[:, 3:]], axis=1))
+    return replace(
+        frame,
+        world_SE3_agent=frame.world_SE3_agent @ old_SE3_new,
+        world_SE3_agent_measured=frame.world_SE3_agent_measured @ old_SE3_new,
+        lidar=lidar,
+        cameras=tuple(replace(view, agent_SE3_camera=new_SE3_old @ view.agent_SE3_camera) for view in frame.cameras),
+    )
+
+
+def map_frames(scene: Scene, change: Callable[[AgentFrame], AgentFrame]) -> Scene:
+    """The scene with `change` applied to every agent's frame; the outline follows the ego."""
+    frames = tuple(change(frame) for frame in scene.frames)
+    ego = next(frame for frame in frames if frame.agent_id == scene.outline.ego_id)
+    return Scene(replace(scene.outline, world_SE3_ego=ego.world_SE3_agent), frames, scene.objects)
+
+
+def _remap(
+    scene: Scene,
+    pose: Callable[[Float64], Float64],
+    point_factors: Float32,
+    labels: Callable[[ObjectLabels], ObjectLabels],
+) -> Scene:
+    def change(frame: AgentFrame) -> AgentFrame:
+        lidar = frame.lidar and replace(frame.lidar, points=frame.lidar.points * point_factors)
+        return replace(
+            frame,
+            world_SE3_agent=pose(frame.world_SE3_agent),
+            world_SE3_agent_measured=pose(frame.world_SE3_agent_measured),
+            lidar=lidar,
+            objects=labels(frame.objects),
+        )
+
+    return replace(map_frames(scene, change), objects=labels(scene.objects))
+
+
+def _move_frame(frame: AgentFrame, settings: AugmentConfig, rng: np.random.Generator) -> AgentFrame:
+    yaw = np.radians(rng.uniform(-settings.agent_yaw_deg, settings.agent_yaw_deg))
+    roll, pitch = np.radians(rng.normal(0.0, settings.tilt_deg, 2))
+    rotation_z = np.array([[np.cos(yaw), -np.sin(yaw), 0], [np.sin(yaw), np.cos(yaw), 0], [0, 0, 1]])
+    rotation_y = np.array([[np.cos(pitch), 0, np.sin(pitch)], [0, 1, 0], [-np.sin(pitch), 0, np.cos(pitch)]])
+    rotation_x = np.array([[1, 0, 0], [0, np.cos(roll), -np.sin(roll)], [0, np.sin(roll), np.cos(roll)]])
+    old_SE3_new = np.eye(4)
+    old_SE3_new[:3, :3] = rotation_z @ rotation_y @ rotation_x
+    old_SE3_new[2, 3] = rng.uniform(-settings.height_m, settings.height_m)
+    return move_frame(frame, old_SE3_new)
+
+
+def _vary_points(frame: AgentFrame, settings: AugmentConfig, rng: np.random.Generator) -> AgentFrame:
+    if frame.lidar is None:
+        return frame
+    points = frame.lidar.points
+    if settings.thin_points and rng.random() < 0.5:
+        points = points[rng.random(len(points)) >= rng.uniform(0.0, settings.thin_points)]
+    xyz, intensity = points[:, :3], points[:, 3:]
+    if settings.jitter_m:
+        xyz = xyz + rng.normal(0.0, settings.jitter_m, xyz.shape).astype(np.float32)
+    intensity = _vary_intensity(intensity, settings, rng)
+    return replace(frame, lidar=LidarScan(np.concatenate([xyz, intensity], axis=1).astype(np.float32), frame.lidar.beams))
+
+
+def _vary_intensity(intensity: Float32, settings: AugmentConfig, rng: np.random.Generator) -> Float32:
+    """Intensity scales differ from sensor to sensor by far more than what they say about a surface."""
+    if rng.random() < settings.intensity_blind:
+        return np.zeros_like(intensity)
+    if settings.intensity <= 1.0:
+        return intensity
+    spread = np.log(settings.intensity)
+    gain, exponent = np.exp(rng.uniform(-spread, spread)), np.exp(rng.uniform(-0.5, 0.5))
+    varied: Float32 = np.clip(gain * intensity**exponent, 0.0, 1.0).astype(np.float32)
+    return varied
