@@ -42,8 +42,8 @@ def make_anchors(grid: BevGrid, anchor: AnchorConfig, voxel_m: float | None = No
     Args:
         grid: the feature grid of the head.
         anchor: sizes and yaws.
-        voxel_m: distance of the outermost anchors from the border. HEAL takes the edge of its finest voxels, which is off the cells'
-            centres unless a cell is two voxels wide; the default, half a cell, is always on them.
+        voxel_m: distance of the outermost anchors from the border. HEAL takes the edge of its finest voxels, which is off the
+            cells' centres unless a cell is two voxels wide; the default, half a cell, is always on them.
 
     Returns:
         (ny, nx, A, 7) float64: x, y, z, h, w, l, yaw in the ego's frame.
