@@ -6,8 +6,7 @@ OPV2V keeps the intensity in the red byte of a packed `rgb` field, which looks l
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from heal.datasets.errors import DatasetError
+from heal.datasets.files import naming
 from heal.datasets.lzf import lzf_decompress
 from heal.types import Float32, Float64
 
@@ -67,7 +66,7 @@ def read_pcd(path: Path, fields: Sequence[str]) -> list[npt.NDArray[Any]]:
     Raises:
         DatasetError: no such file, no PCD, a field that is not there, or fewer points than promised.
     """
-    with _naming(path):
+    with naming(path):
         return _decode(path.read_bytes(), fields)
 
 
@@ -82,7 +81,7 @@ def read_lidar(path: Path) -> Float32:
     Raises:
         DatasetError: see `read_pcd`.
     """
-    with _naming(path):
+    with naming(path):
         data = path.read_bytes()
         packed = "rgb" in parse_header(data).fields
         x, y, z, raw = _decode(data, ("x", "y", "z", "rgb" if packed else "intensity"))
@@ -152,17 +151,6 @@ def parse_header(data: bytes) -> PcdHeader:
     if encoding not in ENCODINGS:
         raise ValueError(f"unknown encoding {encoding!r}, expected one of {', '.join(ENCODINGS)}")
     return PcdHeader(fields, types, counts, points, encoding, data_begin)
-
-
-@contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Turn what goes wrong while reading `path` into the error that names it."""
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise DatasetError(path, "no such file") from error
-    except (ValueError, OSError) as error:
-        raise DatasetError(path, str(error)) from error
 
 
 def _decode(data: bytes, fields: Sequence[str]) -> list[npt.NDArray[Any]]:
