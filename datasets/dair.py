@@ -1,0 +1,150 @@
+"""DAIR-V2X-C: one vehicle and one roadside unit at real crossings, to scenes.
+
+    ROOT/cooperative-vehicle-infrastructure/vehicle-side|infrastructure-side|cooperative
+    ROOT/train.json, val.json          lists of vehicle frame ids; or the official cooperative-split-data.json
+
+ROOT may also be the inner folder; the lists may lie in it or beside it. Where the complemented labels are installed, the originals
+lie in folders ending in _backup. The complemented ones reach all around; the originals cover what the front camera sees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path, PurePosixPath
+
+from heal.datasets.dair_calibration import read_camera, read_chain
+from heal.datasets.dair_index import COOPERATIVE, ROADSIDE_SIDE, VEHICLE_SIDE, Pair, SideFrame, data_folder, read_pairs, read_split
+from heal.datasets.errors import DatasetError
+from heal.datasets.files import LIDAR_ONLY, naming, read_json
+from heal.datasets.labels import dair_objects, dair_world_objects
+from heal.datasets.pcd import read_lidar
+from heal.datasets.summary import DatasetSummary
+from heal.types import AgentFrame, Float64, LidarScan, ObjectLabels, SceneOutline, Sensor
+
+SPLITS = {"validate": "val", "validation": "val"}
+VEHICLE, ROADSIDE = "vehicle", "roadside"
+SIDE_FOLDERS = {VEHICLE: VEHICLE_SIDE, ROADSIDE: ROADSIDE_SIDE}
+BEAMS = {VEHICLE: 40, ROADSIDE: 300}
+# The two sides number their objects independently; this keeps the numbers apart.
+ROADSIDE_ID_OFFSET = 100_000
+
+
+class DairSource:
+    """Scenes of one split; the agents are called "vehicle" and "roadside".
+
+    Attributes:
+        summary: what was found and what was skipped.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        split: str,
+        sensors: Collection[Sensor] = LIDAR_ONLY,
+        *,
+        ego_id: str | None = None,
+        max_agents: int = 2,
+        front_labels: bool = False,
+    ) -> None:
+        """Read the lists of frames.
+
+        Args:
+            root: see above.
+            split: "train", "val" (or "validate"), or another name of a list.
+            sensors: what to read. There are no depth images.
+            ego_id: "vehicle", the default, or "roadside".
+            max_agents: 1 for the ego alone.
+            front_labels: read the original labels, which end where the front camera's view does, where there are both.
+
+        Raises:
+            DatasetError: no such folder or split, an empty one, or an unknown agent as ego.
+        """
+        folder = data_folder(root)
+        if folder is None:
+            raise DatasetError(root, f"no {VEHICLE_SIDE} and {ROADSIDE_SIDE} here, nor in cooperative-vehicle-infrastructure")
+        if ego_id not in (None, VEHICLE, ROADSIDE):
+            raise DatasetError(root, f"unknown agent {ego_id!r} wanted as ego; there are {VEHICLE}, {ROADSIDE}")
+        self.folder = folder
+        self.sensors = frozenset(sensors)
+        self.front_labels = front_labels
+        self.agent_ids = ((ROADSIDE, VEHICLE) if ego_id == ROADSIDE else (VEHICLE, ROADSIDE))[:max_agents]
+        name = SPLITS.get(split, split)
+        self._pairs, skipped = read_pairs(folder, read_split(root, name))
+        if not self._pairs:
+            raise DatasetError(
+                folder, f"none of the {len(skipped)} frames of split {name!r} is here; {skipped[0][0]}: {skipped[0][1]}"
+            )
+        if "depth" in self.sensors:
+            skipped = [*skipped, ("depth images", "DAIR-V2X-C has none")]
+        self.summary = _summary(root, name, self._pairs, len(self.agent_ids), skipped)
+
+    def __len__(self) -> int:
+        """Number of scenes."""
+        return len(self._pairs)
+
+    def outline(self, index: int) -> SceneOutline:
+        """Who takes part; the ego comes first. The time is the ego's own."""
+        pair, ego_id = self._pairs[index], self.agent_ids[0]
+        return SceneOutline(
+            scene_id=pair.scene_id,
+            timestamp_ns=_side(pair, ego_id).timestamp_ns,
+            ego_id=ego_id,
+            agent_ids=self.agent_ids,
+            world_SE3_ego=self._pose(pair, ego_id),
+        )
+
+    def agent_frame(self, index: int, agent_id: str) -> AgentFrame:
+        """What an agent senses; KeyError if there is no such agent, DatasetError for a file that cannot be used."""
+        if agent_id not in self.agent_ids:
+            raise KeyError(f"{self._pairs[index].scene_id}: no agent {agent_id!r}, there are {', '.join(self.agent_ids)}")
+        pair = self._pairs[index]
+        side, folder = _side(pair, agent_id), self.folder / SIDE_FOLDERS[agent_id]
+        pose = self._pose(pair, agent_id)
+        camera = folder / side.image, folder / side.intrinsic, folder / side.lidar_to_camera
+        return AgentFrame(
+            agent_id=agent_id,
+            kind="vehicle" if agent_id == VEHICLE else "roadside",
+            timestamp_ns=side.timestamp_ns,
+            world_SE3_agent=pose,
+            world_SE3_agent_measured=pose,
+            lidar=LidarScan(read_lidar(folder / side.cloud), BEAMS[agent_id]) if "lidar" in self.sensors else None,
+            cameras=(read_camera(*camera),) if self.sensors & {"camera", "depth"} else (),
+            objects=self._objects(side, agent_id, pose),
+        )
+
+    def scene_objects(self, index: int) -> ObjectLabels:
+        """The cooperative labels."""
+        path = self._label_path(self.folder / COOPERATIVE, self._pairs[index].label)
+        values = read_json(path)
+        with naming(path):
+            return dair_world_objects(values)
+
+    def _pose(self, pair: Pair, agent_id: str) -> Float64:
+        folder = self.folder / SIDE_FOLDERS[agent_id]
+        pose = read_chain([folder / path for path in _side(pair, agent_id).poses])
+        if agent_id == ROADSIDE:
+            pose[:2, 3] += pair.offset_m
+        return pose
+
+    def _objects(self, side: SideFrame, agent_id: str, pose: Float64) -> ObjectLabels:
+        path = self._label_path(self.folder / SIDE_FOLDERS[agent_id], side.label)
+        values = read_json(path)
+        with naming(path):
+            objects = dair_objects(values, pose)
+        offset = ROADSIDE_ID_OFFSET if agent_id == ROADSIDE else 0
+        return ObjectLabels(objects.ids + offset, objects.world_corners)
+
+    def _label_path(self, folder: Path, relative: str) -> Path:
+        """The label file, or the original one where that is wanted and has been set aside."""
+        label = PurePosixPath(relative)
+        backup = folder / label.parent.with_name(f"{label.parent.name}_backup")
+        return backup / label.name if self.front_labels and backup.is_dir() else folder / label
+
+
+def _side(pair: Pair, agent_id: str) -> SideFrame:
+    return pair.vehicle if agent_id == VEHICLE else pair.roadside
+
+
+def _summary(root: Path, split: str, pairs: list[Pair], agents: int, skipped: list[tuple[str, str]]) -> DatasetSummary:
+    scenarios = len({pair.batch for pair in pairs})
+    return DatasetSummary("DAIR-V2X-C", root, split, scenarios, len(pairs), agents * scenarios, tuple(skipped))

@@ -1,0 +1,67 @@
+"""Opening a data set without saying which one it is: the layout on disk tells."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Protocol
+
+from heal.datasets.dair import DairSource
+from heal.datasets.dair_index import data_folder
+from heal.datasets.errors import DatasetError
+from heal.datasets.files import LIDAR_ONLY
+from heal.datasets.opv2v import FULL_BEAMS, Opv2vSource
+from heal.datasets.summary import DatasetSummary
+from heal.types import SceneSource, Sensor
+
+OPV2V_SPLITS = ("train", "validate", "test", "test_culvercity")
+OPV2V_NAMES = ("OPV2V", "V2XSet")
+
+
+class Dataset(SceneSource, Protocol):
+    """A source that lies on disk."""
+
+    summary: DatasetSummary
+
+
+def open_dataset(
+    root: Path,
+    split: str,
+    sensors: Collection[Sensor] = LIDAR_ONLY,
+    *,
+    ego_id: str | None = None,
+    max_agents: int | None = None,
+    beams: int | Mapping[str, int] = FULL_BEAMS,
+    hetero_root: Path | None = None,
+) -> Dataset:
+    """Open a split of OPV2V (or V2XSet, or the built-in town) or of DAIR-V2X-C.
+
+    Args:
+        root: the data set's folder, or the one that holds OPV2V and OPV2V_Hetero.
+        split: "train", "validate" (also "val") or "test".
+        sensors: what to read.
+        ego_id: the ego; by default what the data set prescribes.
+        max_agents: at most so many agents, the ego included; by default 5 for OPV2V, 2 for DAIR-V2X-C.
+        beams: which OPV2V clouds to read, see `Opv2vSource`.
+        hetero_root: where OPV2V's depth and thinned clouds lie, see `Opv2vSource`.
+
+    Raises:
+        DatasetError: naming what is wrong; among others for a folder in neither layout.
+    """
+    if data_folder(root) is not None:
+        return DairSource(root, split, sensors, ego_id=ego_id, max_agents=max_agents or 2)
+    folder = _opv2v_folder(root)
+    return Opv2vSource(folder, split, sensors, hetero_root=hetero_root, beams=beams, ego_id=ego_id, max_agents=max_agents or 5)
+
+
+def _opv2v_folder(root: Path) -> Path:
+    for folder in (root, *(root / name for name in OPV2V_NAMES)):
+        if any((folder / split).is_dir() for split in OPV2V_SPLITS):
+            return folder
+    if not root.is_dir():
+        raise DatasetError(root, "no such folder")
+    there = ", ".join(sorted(path.name for path in root.iterdir())[:12]) or "nothing"
+    raise DatasetError(
+        root,
+        f"neither OPV2V's layout (train, validate, test) nor DAIR-V2X-C's (vehicle-side, infrastructure-side); it holds {there}",
+    )
