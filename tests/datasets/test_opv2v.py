@@ -170,6 +170,11 @@ def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-20])
 
 
+def halve(path: Path) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+
+
 def edit(**changes: Any) -> Callable[[Path], None]:
     def apply(path: Path) -> None:
         values = yaml.safe_load(path.read_text())
@@ -185,7 +190,7 @@ def edit(**changes: Any) -> Callable[[Path], None]:
         ("000068.pcd", Path.unlink, "no such file"),
         ("000068.pcd", cut, "truncated"),
         ("000068_camera0.png", Path.unlink, "no such file"),
-        ("000068_camera0.png", cut, "truncated"),
+        ("000068_camera0.png", halve, "image file"),
         ("000068_camera0.png", lambda path: path.write_bytes(b"no image"), "cannot identify image"),
         ("000068.yaml", Path.unlink, "no such file"),
         ("000068.yaml", lambda path: path.write_text("a: [1, 2"), "not valid YAML"),
