@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 
 @dataclass(frozen=True)
@@ -13,6 +14,8 @@ class BevGrid:
         range_m: x_min, y_min, z_min, x_max, y_max, z_max in the agent's own frame; centred on it in x and y.
         cell_m: edge of a feature cell.
     """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     range_m: tuple[float, float, float, float, float, float]
     cell_m: float

@@ -1,10 +1,11 @@
-"""The detection head: three 1x1 convolutions over the fused map."""
+"""The detection head: a shrinking of the fused map and three 1x1 convolutions over it."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from torch import Tensor
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -20,3 +21,35 @@ class HeadOutput:
     classification: Tensor
     regression: Tensor
     direction: Tensor
+
+
+class _DoubleConvolution(nn.Module):
+    def __init__(self, in_channels: int, channels: int, size: int, stride: int) -> None:
+        super().__init__()
+        self.double_conv = nn.Sequential(
+            nn.Conv2d(in_channels, channels, size, stride, padding=size // 2),
+            nn.ReLU(),
+            nn.Conv2d(channels, channels, 3, padding=1),
+            nn.ReLU(),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.double_conv(x)
+        return y
+
+
+class Shrink(nn.Module):
+    """Pairs of convolutions that bring the joined scales to the width that the heads work on."""
+
+    def __init__(self, in_channels: int, channels: Sequence[int], sizes: Sequence[int], strides: Sequence[int]) -> None:
+        """One pair for every entry."""
+        super().__init__()
+        widths = [in_channels, *channels]
+        self.layers = nn.Sequential(
+            *(_DoubleConvolution(widths[i], widths[i + 1], sizes[i], strides[i]) for i in range(len(channels)))
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in_channels, ny, nx) to (B, channels[-1], ...)."""
+        y: Tensor = self.layers(x)
+        return y

@@ -74,13 +74,22 @@ class Fixture:
         """Names of arrays that begin so, such as "in/" or "out/occ/", without that prefix."""
         return [name[len(prefix) :] for name in self.arrays.files if name.startswith(prefix)]
 
-    def load_weights(self, module: nn.Module, rename: Callable[[str], str] = lambda name: name) -> None:
-        """Fill a module: stored weights, and the recipe's draws for the others. `rename` maps our names to the fixture's."""
+    def load_weights(
+        self, module: nn.Module, rename: Callable[[str], str] = lambda name: name, stored_statistics: bool = True
+    ) -> None:
+        """Fill a module: stored weights, and the recipe's draws for the others.
+
+        Args:
+            module: to fill.
+            rename: maps our names to the fixture's.
+            stored_statistics: take the calibrated statistics of batch norms where they are stored, not the recipe's.
+        """
         arrays, seed = self.arrays, self.meta["weight_seed"]
         state = module.state_dict()
         for name, tensor in state.items():
             theirs = rename(name)
-            if f"w/{theirs}" in arrays.files:
+            stored = f"w/{theirs}" in arrays.files and (stored_statistics or "running_" not in theirs)
+            if stored:
                 state[name] = torch.from_numpy(arrays[f"w/{theirs}"]).to(tensor.dtype).reshape(tensor.shape)
             elif tensor.is_floating_point():
                 state[name] = torch.from_numpy(np.asarray(_draw(theirs, tuple(tensor.shape), seed))).to(tensor.dtype)

@@ -1,0 +1,91 @@
+"""Many agents of many scenes through one network: the batch, and the base with its agent types, as stage 1 trains them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from heal.agent_model import AgentModel, EncoderInput
+from heal.base_model import BaseModel, BaseOutput
+from heal.se3 import relative_SE3
+from heal.types import AgentFrame, Scene
+
+
+@dataclass(frozen=True)
+class CollabBatch:
+    """Agents of several scenes, scene after scene, each scene's ego first. M agents in all.
+
+    Attributes:
+        inputs: what each agent type's encoder takes, for all agents of that type in their order.
+        agent_types: (M) the type of each agent.
+        agents_per_scene: (B) how many agents each scene has.
+        agent_SE3_ego: (M, 4, 4) float64, maps ego coordinates into the agent's frame.
+    """
+
+    inputs: Mapping[str, EncoderInput]
+    agent_types: tuple[str, ...]
+    agents_per_scene: tuple[int, ...]
+    agent_SE3_ego: Tensor
+
+    def to(self, device: torch.device) -> CollabBatch:
+        """The batch with its encoder inputs on `device`; poses stay, for the warp builds its grids from float64."""
+        return replace(self, inputs={name: part.to(device) for name, part in self.inputs.items()})
+
+
+class CollabModel(nn.Module):
+    """A base with the agent types that are trained or run together with it (HEAL, section 3)."""
+
+    def __init__(self, base: BaseModel, agents: Mapping[str, AgentModel]) -> None:
+        """Join a base and its agent types; the modules are shared, not copied."""
+        super().__init__()
+        self.base = base
+        self.agents = nn.ModuleDict(dict(agents))
+
+    def prepare(
+        self, scenes: Sequence[Scene], types: Sequence[Mapping[str, str]], rng: np.random.Generator | None = None
+    ) -> CollabBatch:
+        """Turn scenes into encoder inputs.
+
+        Args:
+            scenes: their agents need not have the ego first.
+            types: for each scene, agent id to agent type.
+            rng: shuffles points, in training.
+        """
+        ordered = [_ego_first(scene) for scene in scenes]
+        frames = [frame for part in ordered for frame in part]
+        agent_types = tuple(types[i][frame.agent_id] for i, part in enumerate(ordered) for frame in part)
+        inputs = {
+            name: self._agent(name).prepare([frame for frame, kind in zip(frames, agent_types, strict=True) if kind == name], rng)
+            for name in dict.fromkeys(agent_types)
+        }
+        poses = [
+            relative_SE3(frame.world_SE3_agent_measured, part[0].world_SE3_agent_measured) for part in ordered for frame in part
+        ]
+        return CollabBatch(inputs, agent_types, tuple(len(part) for part in ordered), torch.from_numpy(np.stack(poses)))
+
+    def encode(self, batch: CollabBatch) -> Tensor:
+        """All agents' aligned feature maps (M, C, ny, nx), in the batch's order."""
+        maps: dict[str, Tensor] = {name: self._agent(name)(part) for name, part in batch.inputs.items()}
+        if len(maps) == 1:
+            return next(iter(maps.values()))
+        rows = torch.cat(list(maps.values()))
+        by_type = [i for name in maps for i, kind in enumerate(batch.agent_types) if kind == name]
+        return rows[torch.argsort(torch.tensor(by_type, device=rows.device))]
+
+    def forward(self, batch: CollabBatch) -> BaseOutput:
+        """Encode, fuse, detect."""
+        output: BaseOutput = self.base(self.encode(batch), batch.agent_SE3_ego, batch.agents_per_scene)
+        return output
+
+    def _agent(self, name: str) -> AgentModel:
+        model = self.agents[name]
+        assert isinstance(model, AgentModel)
+        return model
+
+
+def _ego_first(scene: Scene) -> list[AgentFrame]:
+    return [scene.ego, *(frame for frame in scene.frames if frame.agent_id != scene.outline.ego_id)]

@@ -1,0 +1,184 @@
+"""PointPillars: the points of each vertical column become one cell of a feature map (Lang et al., CVPR 2019)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from heal.config import config
+from heal.grid import BevGrid
+from heal.voxelize import VoxelGrid, Voxels
+
+
+@config
+class PointPillarsConfig:
+    """The encoder's settings; the defaults are the paper's agent type m1.
+
+    Attributes:
+        kind: names this encoder.
+        pillar_m: edges of a pillar in x and y; its height is that of the range.
+        max_points: points kept of a pillar.
+        max_pillars_train: pillars kept of a cloud in training.
+        max_pillars: pillars kept of a cloud otherwise.
+        channels: of the point layers; the last is that of the map.
+        absolute_xyz: feed the coordinates themselves too, not only offsets.
+        distance: feed the distance to the sensor too.
+    """
+
+    kind: Literal["point_pillars"] = "point_pillars"
+    pillar_m: tuple[float, float] = (0.4, 0.4)
+    max_points: int = 32
+    max_pillars_train: int = 32000
+    max_pillars: int = 70000
+    channels: tuple[int, ...] = (64,)
+    absolute_xyz: bool = True
+    distance: bool = False
+
+    @property
+    def out_channels(self) -> int:
+        """Channels of the map."""
+        return self.channels[-1]
+
+
+def pillar_grid(settings: PointPillarsConfig, grid: BevGrid, training: bool) -> VoxelGrid:
+    """The pillars over a bird's-eye-view grid's range."""
+    height = grid.range_m[5] - grid.range_m[2]
+    most = settings.max_pillars_train if training else settings.max_pillars
+    return VoxelGrid(grid.range_m, (*settings.pillar_m, height), settings.max_points, most)
+
+
+@dataclass(frozen=True)
+class PillarRows:
+    """The slots of V pillars, without computing equal ones twice.
+
+    Every point is a row; the empty slots of a pillar, which are all alike, share one row that counts several times. They take
+    part in the maximum and in the statistics, as in the networks that HEAL released.
+
+    Attributes:
+        features: (R, C).
+        pillar: (R,) int64, whose slot it is.
+        weight: (R,) how many slots the row stands for; their sum is V times the slots of a pillar.
+        pillars: V.
+    """
+
+    features: Tensor
+    pillar: Tensor
+    weight: Tensor
+    pillars: int
+
+    def maxima(self) -> Tensor:
+        """(V, C) the maximum over each pillar's slots."""
+        start = self.features.new_full((self.pillars, self.features.shape[1]), -torch.inf)
+        return start.scatter_reduce(0, self.pillar[:, None].expand_as(self.features), self.features, "amax")
+
+
+class PointLayer(nn.Module):
+    """Linear, batch norm and ReLU on every slot."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        """One layer."""
+        super().__init__()
+        self.linear = nn.Linear(in_channels, out_channels, bias=False)
+        self.norm = nn.BatchNorm1d(out_channels, eps=1e-3, momentum=0.01)
+
+    def forward(self, rows: PillarRows) -> PillarRows:
+        """The same rows with new features."""
+        linear = self.linear(rows.features)
+        mean, variance = self._statistics(linear, rows.weight)
+        scale = self.norm.weight * torch.rsqrt(variance + self.norm.eps)
+        return replace(rows, features=F.relu(linear * scale + (self.norm.bias - mean * scale)))
+
+    def _statistics(self, linear: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and variance (C,): in training those of all slots, which also move the running ones."""
+        norm = self.norm
+        assert norm.running_mean is not None and norm.running_var is not None and norm.num_batches_tracked is not None
+        slots = weight.sum()
+        if not self.training or slots < 2:
+            return norm.running_mean, norm.running_var
+        # In double: a difference of large sums.
+        share = (weight.double() / slots)[:, None]
+        mean = (linear.double() * share).sum(0)
+        variance = ((linear.double() - mean).square() * share).sum(0)
+        with torch.no_grad():
+            norm.running_mean.lerp_(mean.float(), norm.momentum or 0.0)
+            norm.running_var.lerp_((variance * slots / (slots - 1)).float(), norm.momentum or 0.0)
+            norm.num_batches_tracked += 1
+        return mean.to(linear.dtype), variance.to(linear.dtype)
+
+
+class PointLayers(nn.Module):
+    """Layers in a row; between two of them every slot learns its pillar's maximum."""
+
+    def __init__(self, layers: Sequence[PointLayer]) -> None:
+        """At least one layer."""
+        super().__init__()
+        self.pfn_layers = nn.ModuleList(layers)
+
+    def forward(self, rows: PillarRows) -> Tensor:
+        """(V, C) a vector for every pillar."""
+        maxima = rows.features[:0]
+        for i, layer in enumerate(self.pfn_layers):
+            if i:
+                rows = replace(rows, features=torch.cat([rows.features, maxima[rows.pillar]], dim=1))
+            rows = layer(rows)
+            maxima = rows.maxima()
+        return maxima
+
+
+class PointPillars(nn.Module):
+    """Voxels in, map out."""
+
+    def __init__(self, settings: PointPillarsConfig, grid: BevGrid) -> None:
+        """Layers for the settings; the grid's range is cut into pillars."""
+        super().__init__()
+        self.settings, self.voxel_grid = settings, pillar_grid(settings, grid, training=False)
+        channels = [4 + 6 - (0 if settings.absolute_xyz else 3) + settings.distance]
+        layers = []
+        for i, width in enumerate(settings.channels):
+            last = i == len(settings.channels) - 1
+            layers.append(PointLayer(channels[-1], width if last else width // 2))
+            channels.append(width)
+        self.pillar_vfe = PointLayers(layers)
+
+    def forward(self, voxels: Voxels) -> Tensor:
+        """The feature maps (batch_size, C, ny, nx)."""
+        _, ny, nx = self.voxel_grid.shape_zyx
+        pillars = self.pillar_features(voxels)
+        cloud, _, y, x = voxels.coords.unbind(1)
+        canvas = pillars.new_zeros(voxels.batch_size, ny, nx, pillars.shape[1])
+        canvas[cloud, y, x] = pillars
+        return canvas.permute(0, 3, 1, 2)
+
+    def pillar_features(self, voxels: Voxels) -> Tensor:
+        """One vector for every pillar (V, C)."""
+        maxima: Tensor = self.pillar_vfe(self._rows(voxels))
+        return maxima
+
+    def _rows(self, voxels: Voxels) -> PillarRows:
+        """All points' features, and a row of zeros for every pillar with an empty slot."""
+        pillars, slots = voxels.points.shape[:2]
+        filled = torch.arange(slots, device=voxels.points.device) < voxels.num_points[:, None]
+        of_points = filled.nonzero()[:, 0]
+        with_padding = (voxels.num_points < slots).nonzero()[:, 0]
+        features = self._point_features(voxels, filled, of_points)
+        padding = features.new_zeros(len(with_padding), features.shape[1])
+        weight = torch.cat([features.new_ones(len(of_points)), (slots - voxels.num_points[with_padding]).to(features.dtype)])
+        return PillarRows(torch.cat([features, padding]), torch.cat([of_points, with_padding]), weight, pillars)
+
+    def _point_features(self, voxels: Voxels, filled: Tensor, pillar: Tensor) -> Tensor:
+        """(R, C) of every point: itself, its offsets from the pillar's mean and from the pillar's centre."""
+        points = voxels.points[filled]
+        xyz = points[:, :3]
+        mean = voxels.points[:, :, :3].sum(1) / voxels.num_points[:, None].to(xyz.dtype)
+        size = xyz.new_tensor(self.voxel_grid.voxel_m)
+        lower = xyz.new_tensor(self.voxel_grid.range_m[:3])
+        centre = voxels.coords[:, [3, 2, 1]].to(xyz.dtype) * size + (size / 2 + lower)
+        parts = [points if self.settings.absolute_xyz else points[:, 3:], xyz - mean[pillar], xyz - centre[pillar]]
+        if self.settings.distance:
+            parts.append(xyz.norm(dim=1, keepdim=True))
+        return torch.cat(parts, dim=1)

@@ -1,0 +1,61 @@
+"""Moving bird's-eye-view maps from their agents' frames into the ego's."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from heal.grid import BevGrid
+
+
+def normalized_affine(agent_SE3_ego: Tensor, length_x_m: float, length_y_m: float) -> Tensor:
+    """The planar part of poses, in the coordinates of `torch.nn.functional.affine_grid` (-1 to 1 across the map).
+
+    Args:
+        agent_SE3_ego: (..., 4, 4) float64, maps ego coordinates into the agent's frame.
+        length_x_m: metric extent of the map along its columns; it is centred on the agent.
+        length_y_m: along its rows.
+
+    Returns:
+        (..., 2, 3) float64.
+    """
+    affine = agent_SE3_ego[..., :2, :][..., [0, 1, 3]].double().clone()
+    affine[..., 0, 1] *= length_y_m / length_x_m
+    affine[..., 1, 0] *= length_x_m / length_y_m
+    affine[..., 0, 2] *= 2 / length_x_m
+    affine[..., 1, 2] *= 2 / length_y_m
+    return affine
+
+
+def warp(maps: Tensor, affine: Tensor, align_corners: bool = False) -> Tensor:
+    """Sample maps (M, C, ny, nx) through affine transforms (M, 2, 3), bilinearly; zero outside of a map.
+
+    The sampling grid is built in float64, for centimetres matter at a hundred metres, and rounded once.
+    """
+    grid = F.affine_grid(affine.double().cpu(), list(maps.shape), align_corners=align_corners)
+    return F.grid_sample(maps, grid.to(maps), mode="bilinear", padding_mode="zeros", align_corners=align_corners)
+
+
+def warp_to_ego(maps: Tensor, agent_SE3_ego: Tensor, grid: BevGrid) -> Tensor:
+    """Maps (M, C, ny, nx) over the whole of `grid`, each in its agent's frame, as the ego would have them."""
+    return warp(maps, normalized_affine(agent_SE3_ego, grid.length_x_m, grid.length_y_m))
+
+
+def coverage_mask(ratio_xy: tuple[float, float], ny: int, nx: int) -> Tensor:
+    """(ny, nx) ones where a camera agent's own, smaller grid has said something, zeros elsewhere.
+
+    Args:
+        ratio_xy: the shared range over the agent's own, in x and y; 1 or less covers everything.
+        ny: rows of the level.
+        nx: columns of the level.
+    """
+    mask = torch.zeros(ny, nx)
+    mask[_window(ny, ratio_xy[1]), _window(nx, ratio_xy[0])] = 1.0
+    return mask
+
+
+def _window(cells: int, ratio: float) -> slice:
+    """The central cells, less two at each side, where the agent's map was interpolated with nothing."""
+    size = cells / ratio - 4
+    return slice(max(int(cells // 2 - size // 2), 0), max(int(cells // 2 + size // 2), 0))

@@ -1,0 +1,74 @@
+"""`heal info`: this installation, or an alliance."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from rich.console import Console
+from rich.table import Table
+
+import heal
+from heal.alliance import Alliance, TrainingRecord, load_alliance
+
+console = Console()
+
+
+def info(
+    alliance: Annotated[Path | None, typer.Argument(help="An alliance folder; without one, this installation.")] = None,
+) -> None:
+    """Print version, devices and engines, or describe an alliance.
+
+    Examples:
+      heal info
+      heal info configs/demo/alliance
+    """
+    console.print(describe_alliance(load_alliance(alliance)) if alliance else describe_installation())
+
+
+def describe_installation() -> Table:
+    """Versions, devices, and which optional engines are there."""
+    table = Table(title=f"heal {heal.__version__}", show_header=False)
+    table.add_row("python", platform.python_version())
+    table.add_row("cpu", f"{os.cpu_count()} cores, torch uses {torch.get_num_threads()} threads")
+    devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    table.add_row("gpu", ", ".join(devices) or "none found")
+    for package in ("torch", "ray", "open3d", "spconv"):
+        table.add_row(package, _version(package))
+    return table
+
+
+def describe_alliance(alliance: Alliance) -> Table:
+    """The base and every agent type: parameters, size on disk, where they come from."""
+    grid = alliance.grid
+    title = f"{alliance.path}: {grid.length_x_m:g} x {grid.length_y_m:g} m, cells of {grid.cell_m:g} m, {grid.nx} x {grid.ny}"
+    table = Table("part", "parameters", "kB", "hash", "trained on", "scenes", "epochs", "minutes", title=title)
+    base, record = alliance.base, alliance.card.training
+    size = (alliance.path / "base" / "base.safetensors").stat().st_size
+    _add_part(table, "base", base, size, alliance.base_hash, record)
+    for name in alliance.agent_names:
+        card = alliance.agent_card(name)
+        size = (alliance.path / name / "agent.safetensors").stat().st_size
+        _add_part(table, name, alliance.agent(name), size, card.hash, card.training)
+    return table
+
+
+def _add_part(table: Table, name: str, model: torch.nn.Module, size: int, content_hash: str, record: TrainingRecord) -> None:
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    row = (f"{parameters:,}", f"{size / 1e3:.0f}", content_hash[:12], record.data, f"{record.scenes}", f"{record.epochs}")
+    table.add_row(name, *row, f"{record.seconds / 60:.1f}")
+
+
+def _version(package: str) -> str:
+    if importlib.util.find_spec(package) is None:
+        return "not installed"
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "installed, version unknown"

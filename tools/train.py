@@ -1,0 +1,160 @@
+"""`heal train base`: stage 1, a base and the first agent type, from a folder of scenes."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from heal.agent_model import AgentModel
+from heal.alliance import Alliance, TrainingRecord, load_alliance, save_agent, save_base
+from heal.base_model import BaseModel
+from heal.collab import CollabModel
+from heal.config import ConfigError, apply_overrides, build_config, load_config, load_yaml, save_config, to_plain
+from heal.datasets.open import open_dataset
+from heal.tools.paths import config_path
+from heal.tools.train_config import StageOneConfig
+from heal.tools.train_data import TrainingSteps
+from heal.tools.train_loop import MetricsLog, StepReport, train
+
+app = typer.Typer(help="Train a base, or an agent type.", no_args_is_help=True)
+console = Console()
+
+
+@app.callback()
+def _group() -> None:
+    """Train a base, or an agent type."""
+
+
+@app.command()
+def base(
+    data: Annotated[Path, typer.Option(help="Folder of scenes: OPV2V layout or DAIR-V2X-C.")],
+    out: Annotated[Path, typer.Option(help="Run folder; the result is an alliance at OUT/alliance.")],
+    config: Annotated[str, typer.Option(help="YAML file, or the name of a shipped one.")] = "base.yaml",
+    init: Annotated[Path | None, typer.Option(help="Alliance to start from; the config then changes only what it names.")] = None,
+    split: Annotated[str, typer.Option(help="Split to train on.")] = "train",
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="key=value, such as training.epochs=5; may be repeated.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, or auto.")] = "auto",
+    threads: Annotated[int, typer.Option(help="CPU threads of the training process; 0 for all cores.")] = 0,
+    restart: Annotated[bool, typer.Option("--restart", help="Begin anew instead of going on from OUT's checkpoint.")] = False,
+) -> None:
+    """Train a base together with its first agent type (stage 1).
+
+    Stopped or killed at any moment, the same command goes on from its last checkpoint to the same result.
+
+    Examples:
+      heal train base --data runs/town --config demo/base.yaml --out runs/town-base
+      heal train base --data DAIR --config demo/dair.yaml --init configs/demo/alliance --out runs/dair-base
+      heal train base --data OPV2V --out runs/opv2v --set training.batch_scenes=2
+    """
+    settings = resolve_settings(config_path(config), init, overrides or [])
+    prepare_run(out, settings, restart)
+    if threads:
+        torch.set_num_threads(threads)
+    torch.manual_seed(settings.training.seed)
+    model = make_model(settings, init)
+    source = open_dataset(data, split)
+    console.print(source.summary)
+    steps = TrainingSteps(source, model, settings)
+    seconds = _train_with_progress(model, steps, settings, out, choose_device(device))
+    record = TrainingRecord(
+        data=data.name,
+        scenes=len(source),
+        epochs=settings.training.epochs,
+        seconds=round(seconds, 1),
+        seed=settings.training.seed,
+        initial=load_alliance(init).base_hash if init else "",
+    )
+    save_alliance(out / "alliance", model, settings, record)
+    console.print(f"alliance: {out / 'alliance'}")
+
+
+def resolve_settings(path: Path, init: Path | None, overrides: list[str]) -> StageOneConfig:
+    """The settings of a run: those of the alliance it starts from, if any, then the file, then the command line."""
+    values: dict[str, Any] = {}
+    if init:
+        alliance = load_alliance(init)
+        agent_type = alliance.agent_names[0]
+        values = {
+            "base": to_plain(alliance.card.config),
+            "agent_type": agent_type,
+            "agent": to_plain(alliance.agent_card(agent_type).config),
+        }
+    values = apply_overrides(_merge(values, load_yaml(path)), overrides)
+    return build_config(StageOneConfig, values, str(path))
+
+
+def prepare_run(run: Path, settings: StageOneConfig, restart: bool) -> None:
+    """Make the run folder and write the resolved settings; ConfigError if it holds a run with other settings."""
+    if restart and run.exists():
+        shutil.rmtree(run)
+    run.mkdir(parents=True, exist_ok=True)
+    resolved = run / "config.yaml"
+    if resolved.exists() and load_config(StageOneConfig, resolved) != settings:
+        raise ConfigError(f"{resolved} belongs to a run with other settings; choose another --out, or --restart to begin anew")
+    save_config(settings, resolved)
+
+
+def make_model(settings: StageOneConfig, init: Path | None) -> CollabModel:
+    """The networks, fresh or with the weights of an alliance."""
+    base_model, agent = BaseModel(settings.base), AgentModel(settings.agent, settings.base.grid)
+    if init:
+        alliance = load_alliance(init)
+        base_model.load_state_dict(alliance.base.state_dict())
+        agent.load_state_dict(alliance.agent(settings.agent_type).state_dict())
+    return CollabModel(base_model, {settings.agent_type: agent})
+
+
+def save_alliance(path: Path, model: CollabModel, settings: StageOneConfig, record: TrainingRecord) -> Alliance:
+    """Write base and agent type, and open the result, which checks it."""
+    base_hash = save_base(path, model.base, record)
+    agent = model.agents[settings.agent_type]
+    assert isinstance(agent, AgentModel)
+    save_agent(path, settings.agent_type, agent, base_hash, record)
+    return load_alliance(path)
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of that name; auto takes a GPU where there is one."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(name)
+
+
+def _train_with_progress(
+    model: CollabModel, steps: TrainingSteps, settings: StageOneConfig, run: Path, device: torch.device
+) -> float:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    log: MetricsLog | None = None
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task("training", total=len(steps))
+
+        def report(step: StepReport) -> None:
+            nonlocal log
+            log = log or MetricsLog(run, step.step)
+            log.write(step)
+            text = f"epoch {step.epoch + 1}/{settings.training.epochs}  loss {step.losses['total']:.3f}"
+            progress.update(task, completed=step.step + 1, description=text)
+
+        try:
+            return train(model, steps, settings, run, device, report).seconds
+        finally:
+            if log:
+                log.close()
+
+
+def _merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested mappings joined; where both have a plain value, `over` has the last word."""
+    merged = dict(under)
+    for key, value in over.items():
+        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = _merge(merged[key], value) if both else value
+    return merged

@@ -1,0 +1,84 @@
+"""What a stage 1 training is told: the networks, the loss, the augmentation, the schedule."""
+
+from __future__ import annotations
+
+import bisect
+import math
+from typing import Literal
+
+from heal.agent_model import AgentConfig
+from heal.augment import AugmentConfig
+from heal.base_model import BaseConfig
+from heal.config import config
+from heal.loss import LossConfig
+
+
+@config
+class TrainingConfig:
+    """The course of a training; the defaults are the paper's for OPV2V (HEAL, section 5.1).
+
+    Attributes:
+        epochs: times every scene is seen.
+        batch_scenes: scenes in a step.
+        learning_rate: the initial rate (multistep), or the highest one (onecycle).
+        schedule: "multistep" divides the rate by ten after each milestone; "onecycle" warms up for a tenth of the steps, then
+            follows a cosine down to nothing.
+        milestones: epochs after which the rate is divided by ten.
+        weight_decay: L2 in the gradient for multistep's Adam, decoupled for onecycle's AdamW.
+        adam_epsilon: of Adam.
+        clip_gradient_norm: largest gradient norm, 0 for no limit.
+        single_weight: weight of the occupancy loss on every agent alone.
+        max_agents: agents of a scene that are used at most.
+        random_agents: draw the number of agents of a scene at random from one upwards, so that the base knows lone agents too.
+        random_ego: draw the ego among all agents.
+        comm_range_m: agents further than this from the ego take no part.
+        seed: of the initial weights, the order of scenes and all augmentation.
+        workers: processes that load data beside the one that trains.
+        precision: of the forward pass on a GPU; the CPU computes in float32.
+        checkpoint_s: seconds between checkpoints.
+    """
+
+    epochs: int = 30
+    batch_scenes: int = 4
+    learning_rate: float = 2e-3
+    schedule: Literal["multistep", "onecycle"] = "multistep"
+    milestones: tuple[int, ...] = (15, 25)
+    weight_decay: float = 1e-4
+    adam_epsilon: float = 1e-10
+    clip_gradient_norm: float = 0.0
+    single_weight: float = 1.0
+    max_agents: int = 5
+    random_agents: bool = True
+    random_ego: bool = False
+    comm_range_m: float = 70.0
+    seed: int = 0
+    workers: int = 2
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    checkpoint_s: float = 60.0
+
+
+@config
+class StageOneConfig:
+    """Everything of a stage 1 run: the base, the first agent type that it is trained with, and how."""
+
+    base: BaseConfig = BaseConfig()
+    agent_type: str = "m1"
+    agent: AgentConfig = AgentConfig()
+    loss: LossConfig = LossConfig()
+    augment: AugmentConfig = AugmentConfig()
+    training: TrainingConfig = TrainingConfig()
+
+
+def learning_rate(training: TrainingConfig, step: int, steps_per_epoch: int) -> float:
+    """The rate of a step, counted from 0 over the whole training.
+
+    A milestone m takes effect from epoch m + 1, counted from 0, as in the paper's released schedules.
+    """
+    if training.schedule == "multistep":
+        finished = step // steps_per_epoch - 1
+        return training.learning_rate * 0.1 ** bisect.bisect_right(training.milestones, finished)
+    share = step / max(training.epochs * steps_per_epoch, 1)
+    warm_up = 0.1
+    if share < warm_up:
+        return training.learning_rate * (0.1 + 0.9 * share / warm_up)
+    return training.learning_rate * 0.5 * (1.0 + math.cos(math.pi * (share - warm_up) / (1.0 - warm_up)))

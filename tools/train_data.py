@@ -1,0 +1,116 @@
+"""Training batches: which scenes, which of their agents, varied how; and what the network should say about them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from heal.anchors import make_anchors
+from heal.augment import augment, subset
+from heal.base_model import BaseConfig
+from heal.collab import CollabBatch, CollabModel
+from heal.ground_truth import agent_ground_truth, ground_truth
+from heal.targets import Targets, assign_targets
+from heal.tools.train_config import StageOneConfig
+from heal.types import Scene, SceneSource, load_scene
+
+
+@dataclass(frozen=True)
+class TrainingBatch:
+    """One step's input and what is right for it.
+
+    Attributes:
+        scene_ids: the scenes in it.
+        inputs: for the network.
+        targets: (B, ...) of the fused output, in each ego's frame.
+        agent_targets: (M, ...) of every agent alone, in its own frame.
+    """
+
+    scene_ids: tuple[str, ...]
+    inputs: CollabBatch
+    targets: Targets
+    agent_targets: Targets
+
+    def to(self, device: torch.device) -> TrainingBatch:
+        """The batch on another device."""
+        return replace(
+            self, inputs=self.inputs.to(device), targets=self.targets.to(device), agent_targets=self.agent_targets.to(device)
+        )
+
+
+class TrainingSteps(torch.utils.data.Dataset[TrainingBatch]):
+    """All steps of a training, numbered over all epochs: step n is the same batch whenever and wherever it is asked for.
+
+    That makes a resumed training equal to an uninterrupted one, and the data independent of the number of loading processes.
+    """
+
+    def __init__(self, source: SceneSource, model: CollabModel, settings: StageOneConfig) -> None:
+        """Draw from `source` for `model`, whose agents prepare their own inputs."""
+        self.source, self.model, self.settings = source, model, settings
+        self.steps_per_epoch = len(source) // settings.training.batch_scenes
+        if not self.steps_per_epoch:
+            raise ValueError(
+                f"{len(source)} scenes do not fill one batch of {settings.training.batch_scenes}; set training.batch_scenes lower"
+            )
+        self._anchors = make_anchors(settings.base.grid, settings.base.anchors)
+
+    def __len__(self) -> int:
+        """Number of steps of the whole training."""
+        return self.settings.training.epochs * self.steps_per_epoch
+
+    def __getitem__(self, step: int) -> TrainingBatch:
+        """The batch of a step."""
+        seed, size = self.settings.training.seed, self.settings.training.batch_scenes
+        epoch, position = divmod(step, self.steps_per_epoch)
+        order = np.random.default_rng((seed, epoch)).permutation(len(self.source))
+        rng = np.random.default_rng((seed, epoch, position))
+        scenes = [self._scene(int(index), rng) for index in order[position * size : (position + 1) * size]]
+        return self._batch(scenes, rng)
+
+    def _scene(self, index: int, rng: np.random.Generator) -> Scene:
+        scene = select_agents(load_scene(self.source, index), self.settings, rng)
+        return augment(scene, self.settings.augment, rng)
+
+    def _batch(self, scenes: list[Scene], rng: np.random.Generator) -> TrainingBatch:
+        types: list[Mapping[str, str]] = [dict.fromkeys(scene.outline.agent_ids, self.settings.agent_type) for scene in scenes]
+        return make_batch(self.model, scenes, types, self._anchors, self.settings.base, rng)
+
+
+def make_batch(
+    model: CollabModel,
+    scenes: list[Scene],
+    types: list[Mapping[str, str]],
+    anchors: torch.Tensor,
+    base: BaseConfig,
+    rng: np.random.Generator | None = None,
+) -> TrainingBatch:
+    """Inputs and targets of some scenes; `anchors` are the base's."""
+    range_m = base.grid.range_m
+    fused = [assign_targets(anchors, ground_truth(scene, range_m).boxes, base.targets) for scene in scenes]
+    alone = [
+        assign_targets(anchors, agent_ground_truth(frame, range_m).boxes, base.targets)
+        for scene in scenes
+        for frame in sorted(scene.frames, key=lambda frame: frame.agent_id != scene.outline.ego_id)
+    ]
+    ids = tuple(scene.outline.scene_id for scene in scenes)
+    return TrainingBatch(ids, model.prepare(scenes, types, rng), Targets.stack(fused), Targets.stack(alone))
+
+
+def select_agents(scene: Scene, settings: StageOneConfig, rng: np.random.Generator) -> Scene:
+    """A random ego if asked for, then a random number of the agents within its range, in random order."""
+    training = settings.training
+    ids = list(scene.outline.agent_ids)
+    ego_id = ids[int(rng.integers(len(ids)))] if training.random_ego else scene.outline.ego_id
+    ego_xy = scene.frame(ego_id).world_SE3_agent[:2, 3]
+    near = [
+        frame.agent_id
+        for frame in scene.frames
+        if frame.agent_id != ego_id and np.linalg.norm(frame.world_SE3_agent[:2, 3] - ego_xy) <= training.comm_range_m
+    ]
+    most = min(len(near), training.max_agents - 1)
+    others = int(rng.integers(most + 1)) if training.random_agents else most
+    chosen = [near[i] for i in rng.permutation(len(near))[:others]]
+    return subset(scene, (ego_id, *chosen))

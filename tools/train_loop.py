@@ -1,0 +1,201 @@
+"""Stage 1 as a plain loop: batches in, a trained base and its first agent type out; killed at any moment, it goes on."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from heal.anchors import make_anchors
+from heal.collab import CollabModel
+from heal.loss import detection_loss, occupancy_loss
+from heal.tools.checkpoint import Progress, load_checkpoint, save_checkpoint
+from heal.tools.train_config import StageOneConfig, TrainingConfig, learning_rate
+from heal.tools.train_data import TrainingBatch, TrainingSteps
+
+AUTOCAST = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class TrainingStoppedError(RuntimeError):
+    """The loss is no number any more; the message says where, and what to try."""
+
+
+@dataclass(frozen=True)
+class StepLosses:
+    """The parts of a step's loss; `total` is what is minimised, the others are for the log."""
+
+    total: Tensor
+    classification: float
+    regression: float
+    direction: float
+    occupancy: float
+
+    def parts(self) -> dict[str, float]:
+        """All of them as numbers, by name."""
+        return {
+            "total": float(self.total.detach()),
+            "classification": self.classification,
+            "regression": self.regression,
+            "direction": self.direction,
+            "occupancy": self.occupancy,
+        }
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What is known after a step."""
+
+    step: int
+    steps: int
+    epoch: int
+    learning_rate: float
+    seconds: float
+    losses: dict[str, float]
+
+
+def stage_one_loss(model: CollabModel, batch: TrainingBatch, settings: StageOneConfig, anchors: Tensor) -> StepLosses:
+    """Detection on the fused map, and foreground on every agent's own (HEAL, section 3.2)."""
+    output = model(batch.inputs)
+    fused = detection_loss(output.head, batch.targets, settings.loss, anchors)
+    alone = occupancy_loss(output.occupancy, batch.agent_targets, settings.loss)
+    total = fused.total + settings.training.single_weight * alone
+    return StepLosses(total, *(float(part.detach()) for part in (fused.classification, fused.regression, fused.direction, alone)))
+
+
+def make_optimizer(model: CollabModel, training: TrainingConfig) -> torch.optim.Optimizer:
+    """Adam with L2 for the paper's schedule, AdamW for onecycle."""
+    kind = torch.optim.Adam if training.schedule == "multistep" else torch.optim.AdamW
+    return kind(model.parameters(), lr=training.learning_rate, eps=training.adam_epsilon, weight_decay=training.weight_decay)
+
+
+def train(
+    model: CollabModel,
+    steps: TrainingSteps,
+    settings: StageOneConfig,
+    run: Path,
+    device: torch.device,
+    report: Callable[[StepReport], None],
+) -> Progress:
+    """Train to the end, from the checkpoint in `run` if there is one.
+
+    Raises:
+        TrainingStoppedError: the loss became infinite or NaN.
+        KeyboardInterrupt: passed on, after a checkpoint.
+    """
+    model.to(device).train()
+    optimizer = make_optimizer(model, settings.training)
+    scaler = torch.amp.GradScaler(device.type, enabled=settings.training.precision == "float16" and device.type == "cuda")
+    checkpoint = run / "checkpoint.pt"
+    progress = load_checkpoint(checkpoint, model, optimizer, scaler)
+    anchors = make_anchors(settings.base.grid, settings.base.anchors).to(device)
+    clock = _Clock(progress.seconds)
+    try:
+        for step, batch in zip(range(progress.step, len(steps)), _batches(steps, progress.step), strict=True):
+            rate = learning_rate(settings.training, step, steps.steps_per_epoch)
+            losses = _train_step(model, batch.to(device), settings, anchors, optimizer, scaler, rate)
+            progress = Progress(step + 1, clock.seconds)
+            report(StepReport(step, len(steps), step // steps.steps_per_epoch, rate, progress.seconds, losses.parts()))
+            if clock.due(settings.training.checkpoint_s):
+                save_checkpoint(checkpoint, model, optimizer, scaler, progress)
+    finally:
+        save_checkpoint(checkpoint, model, optimizer, scaler, progress)
+    return progress
+
+
+def _train_step(
+    model: CollabModel,
+    batch: TrainingBatch,
+    settings: StageOneConfig,
+    anchors: Tensor,
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+    rate: float,
+) -> StepLosses:
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    device, precision = anchors.device.type, settings.training.precision
+    with torch.autocast(device, AUTOCAST.get(precision), enabled=device == "cuda" and precision in AUTOCAST):
+        losses = stage_one_loss(model, batch, settings, anchors)
+    if not torch.isfinite(losses.total):
+        raise TrainingStoppedError(
+            f"the loss is {float(losses.total)} in scenes {', '.join(batch.scene_ids)} (parts: {losses.parts()}). "
+            "The last checkpoint is good: try a lower training.learning_rate or training.clip_gradient_norm=10, or look at those scenes."
+        )
+    optimizer.zero_grad(set_to_none=True)
+    scaler.scale(losses.total).backward()  # type: ignore[no-untyped-call]
+    if settings.training.clip_gradient_norm:
+        scaler.unscale_(optimizer)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), settings.training.clip_gradient_norm)
+    scaler.step(optimizer)
+    scaler.update()
+    return losses
+
+
+def _batches(steps: TrainingSteps, first: int) -> Iterator[TrainingBatch]:
+    loader = torch.utils.data.DataLoader(
+        steps,
+        batch_size=None,
+        sampler=range(first, len(steps)),
+        num_workers=steps.settings.training.workers,
+        worker_init_fn=_one_thread,
+        prefetch_factor=2 if steps.settings.training.workers else None,
+    )
+    return iter(loader)
+
+
+def _one_thread(_: int) -> None:
+    """Loading processes share the machine with the training: more threads than one each slow everything down."""
+    torch.set_num_threads(1)
+
+
+class _Clock:
+    """Seconds of training over all sittings, and whether the next checkpoint is due."""
+
+    def __init__(self, before: float) -> None:
+        self._start = time.monotonic() - before
+        self._saved = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._start
+
+    def due(self, every_s: float) -> bool:
+        if time.monotonic() - self._saved < every_s:
+            return False
+        self._saved = time.monotonic()
+        return True
+
+
+class MetricsLog:
+    """One line a step in metrics.jsonl and in TensorBoard; lines of steps that a resumed run repeats are dropped."""
+
+    def __init__(self, run: Path, first_step: int) -> None:
+        """Open the log of `run` at a step."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._path = run / "metrics.jsonl"
+        kept = [line for line in self._lines() if json.loads(line)["step"] < first_step]
+        self._path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+        self._file = self._path.open("a", encoding="utf-8")
+        self._board = SummaryWriter(str(run / "tensorboard"), purge_step=first_step)
+
+    def _lines(self) -> list[str]:
+        return self._path.read_text(encoding="utf-8").splitlines() if self._path.exists() else []
+
+    def write(self, report: StepReport) -> None:
+        """Add a step."""
+        row = {"step": report.step, "epoch": report.epoch, "learning_rate": report.learning_rate, **report.losses}
+        self._file.write(json.dumps(row) + "\n")
+        for name, value in report.losses.items():
+            self._board.add_scalar(f"loss/{name}", value, report.step)
+        self._board.add_scalar("learning_rate", report.learning_rate, report.step)
+
+    def close(self) -> None:
+        """Flush both."""
+        self._file.close()
+        self._board.close()
