@@ -113,7 +113,7 @@ def decode_candidates(head: HeadOutput, anchors: Tensor, config: DecodeConfig) -
 
 def select_detections(corners: Tensor, scores: Tensor, config: DecodeConfig, gt_range_m: Sequence[float]) -> Detections:
     """The candidates (K, 8, 3) with scores (K,) that are sensible, no duplicates, and wholly inside the range."""
-    sensible = torch.ones_like(scores, dtype=torch.bool)
+    sensible = corners.isfinite().flatten(1).all(dim=1)  # the exponentials of an untrained head overflow
     if config.max_extent_m is not None:
         sensible &= corners_within_extent(corners, config.max_extent_m)
     if config.z_limits_m is not None:
