@@ -1,0 +1,80 @@
+"""Who senses: vehicles with a LiDAR on the roof, roadside units on a pole; both with four cameras."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from heal.datasets.town.lidar import LidarUnit, draw_lidar
+from heal.datasets.town.materials import Material
+from heal.datasets.town.mesh import Mesh, cylinder, merge, up
+from heal.datasets.town.presets import TownPreset
+from heal.datasets.town.streets import KERB_M, TownMap
+from heal.datasets.town.vehicles import VehicleSpec
+from heal.se3 import pose_to_SE3
+from heal.types import AgentKind, Float64
+
+VIRTUAL_LIDAR_M = 1.7
+CAMERA_YAWS_DEG = (0.0, 100.0, -100.0, 180.0)
+
+
+@dataclass(frozen=True)
+class TownAgent:
+    """One agent's sensors.
+
+    Attributes:
+        agent_id: "1000" and on for vehicles, "-1" and on for roadside units.
+        kind: vehicle or roadside.
+        vehicle: number of the vehicle that carries it, None for a roadside unit.
+        carrier_SE3_agent: (4, 4) its frame, seen from the vehicle; for a roadside unit from the world.
+        agent_SE3_lidar: (4, 4) the LiDAR, seen from the agent's frame: identity but for roadside units, whose frame is that of a
+            virtual LiDAR near the ground.
+        carrier_SE3_cameras: (4, 4, 4) front, right rear, left rear, back; x forward, y right, z up.
+        lidar: the LiDAR.
+        pole: what it is mounted on, if that is not a vehicle.
+    """
+
+    agent_id: str
+    kind: AgentKind
+    vehicle: int | None
+    carrier_SE3_agent: Float64
+    agent_SE3_lidar: Float64
+    carrier_SE3_cameras: Float64
+    lidar: LidarUnit
+    pole: Mesh | None = None
+
+
+def vehicle_agent(number: int, agent_id: str, spec: VehicleSpec, preset: TownPreset, rng: np.random.Generator) -> TownAgent:
+    """Sensors on vehicle `number`: the LiDAR half a metre behind the middle of the roof, mounted a little askew."""
+    lidar = draw_lidar(preset.lidars[int(rng.integers(len(preset.lidars)))], preset, rng)
+    height = max(float(rng.uniform(*preset.lidar_height_m)), spec.height_m + 0.16)
+    tilt = rng.uniform(-preset.mount_deg, preset.mount_deg, 2)
+    mount = pose_to_SE3([-0.5, 0.0, height, tilt[0], rng.normal(0, 0.2), tilt[1]])
+    top, front = spec.height_m + 0.1, spec.length_m / 2
+    places = [(front + 0.05, 0.0, 1.0), (0.0, 0.3, top + 0.1), (0.0, -0.3, top + 0.1), (0.1 - front, 0.0, top)]
+    cameras = [pose_to_SE3([*place, 0.0, yaw, 0.0]) for place, yaw in zip(places, CAMERA_YAWS_DEG, strict=True)]
+    return TownAgent(agent_id, "vehicle", number, mount, np.eye(4), np.stack(cameras), lidar)
+
+
+def roadside_agent(agent_id: str, town: TownMap, number: int, preset: TownPreset, rng: np.random.Generator) -> TownAgent:
+    """A unit on a pole at a corner of a crossing in the middle of the town; it looks across the crossing and down a street."""
+    column, row = town.centre
+    across, along = town.along_v[column], town.along_u[row]
+    corner = np.array([1, -1])[rng.integers(0, 2, 2)] * (1 if number % 2 == 0 else -1)
+    uv = town.crossing_uv(column, row) + corner * [across.half_m + 1.2, along.half_m + 1.2]
+    direction = -corner * (np.array([1.0, 0.25]) if rng.uniform() < 0.5 else np.array([0.25, 1.0]))
+    foot, yaw = town.world(uv, 0.0), np.degrees(town.warp.heading(uv, direction / np.linalg.norm(direction)))
+    height = float(rng.uniform(*preset.pole_m))
+    frame = pose_to_SE3([*(foot + up(VIRTUAL_LIDAR_M)), 0.0, yaw, 0.0])
+    name = preset.roadside_lidars[int(rng.integers(len(preset.roadside_lidars)))]
+    lidar_pose = pose_to_SE3([0.0, 0.0, height - VIRTUAL_LIDAR_M, *rng.uniform(-0.5, 0.5, 3)])
+    cameras = [pose_to_SE3([*(foot + up(height - 0.35)), 0.0, yaw + turn, -18.0]) for turn in CAMERA_YAWS_DEG]
+    lidar = draw_lidar(name, preset, rng)
+    return TownAgent(agent_id, "roadside", None, frame, lidar_pose, np.stack(cameras), lidar, _pole(foot, height))
+
+
+def _pole(foot: Float64, height: float) -> Mesh:
+    top = foot + up(height - 0.7)
+    pole = cylinder(foot, top, 0.09, Material.METAL, (0.3, 0.31, 0.32), 10)
+    return merge([pole, cylinder(foot, foot + up(KERB_M + 0.5), 0.16, Material.METAL, (0.3, 0.31, 0.32), 10)])

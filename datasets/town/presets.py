@@ -1,0 +1,139 @@
+"""Named town set-ups: how the town is built, who drives in it, and what the sensors are like."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import replace
+
+import numpy as np
+
+from heal.config import config
+from heal.types import Float64
+
+Range = tuple[float, float]
+
+
+@config
+class TownPreset:
+    """One kind of town. Ranges are drawn from anew for every seed, sensors' ones anew for every agent.
+
+    Attributes:
+        name: what `--preset` calls it.
+        streets: number of parallel streets in each direction.
+        block_m: distance between the centre lines of parallel streets.
+        lanes: least and greatest number of lanes per direction.
+        bend_m: how far streets sway from a straight line.
+        slope_deg: steepest slope of the ground.
+        built_share: share of the blocks that are built up to the corners; the rest are houses, parks and car parks.
+        clutter: density of trees, poles, people, signs; 1 is a normal street.
+        parked_share: share of the places at the kerb that are taken.
+        moving: number of moving vehicles besides the agents.
+        left_hand_share: share of the towns that drive on the left.
+        vehicles: number of agents that are vehicles; the first is the ego.
+        roadside: number of roadside units.
+        agent_speed: m/s that agents like to drive.
+        agent_distance_m: distance of the agents from the crossing at the start.
+        lidars: vehicle LiDARs to draw from, names in `heal.datasets.town.lidar`.
+        roadside_lidars: the same for roadside units.
+        lidar_height_m: vehicle LiDAR above the ground.
+        mount_deg: largest error of the vehicle LiDAR's mounting in roll and pitch.
+        pole_m: height of a roadside unit.
+        range_noise_m: standard deviation of the LiDAR's range.
+        loss_share: share of the returns lost at random.
+        gain: factor on the intensity.
+        gamma: exponent on the intensity.
+        image_px: width and height of the images.
+        focal_px: focal length.
+        frames_per_scenario: frames that `heal generate` takes from one town.
+        stride: ticks of 0.1 s between two of them.
+    """
+
+    name: str
+    streets: int = 4
+    block_m: Range = (46.0, 74.0)
+    lanes: tuple[int, int] = (1, 2)
+    bend_m: Range = (0.0, 5.0)
+    slope_deg: Range = (0.2, 1.6)
+    built_share: Range = (0.5, 0.95)
+    clutter: Range = (0.5, 1.4)
+    parked_share: Range = (0.3, 0.8)
+    moving: tuple[int, int] = (14, 34)
+    left_hand_share: float = 0.35
+    vehicles: int = 3
+    roadside: int = 1
+    agent_speed: Range = (3.5, 8.0)
+    agent_distance_m: Range = (24.0, 50.0)
+    lidars: tuple[str, ...] = ("uniform64", "uniform64", "dense_middle40")
+    roadside_lidars: tuple[str, ...] = ("uniform64", "sector300")
+    lidar_height_m: Range = (1.7, 2.05)
+    mount_deg: float = 0.8
+    pole_m: Range = (5.0, 7.0)
+    range_noise_m: Range = (0.01, 0.03)
+    loss_share: Range = (0.0, 0.08)
+    gain: Range = (0.45, 1.5)
+    gamma: Range = (0.6, 1.7)
+    image_px: tuple[int, int] = (800, 600)
+    focal_px: float = 335.639852470912
+    frames_per_scenario: int = 4
+    stride: int = 15
+
+    @property
+    def intrinsic(self) -> Float64:
+        """(3, 3) of every camera, pixels; the axis goes through the middle of the image."""
+        width, height = self.image_px
+        return np.array([[self.focal_px, 0.0, width / 2], [0.0, self.focal_px, height / 2], [0.0, 0.0, 1.0]])
+
+
+DEMO = TownPreset(name="demo")
+
+PRESETS: dict[str, TownPreset] = {
+    preset.name: preset
+    for preset in (
+        DEMO,
+        replace(DEMO, name="easy", built_share=(0.0, 0.3), parked_share=(0.05, 0.25), moving=(8, 16), clutter=(0.2, 0.6)),
+        replace(DEMO, name="dense", built_share=(0.7, 1.0), parked_share=(0.6, 0.9), moving=(34, 56), lanes=(1, 3)),
+        replace(
+            DEMO,
+            name="crossing",
+            block_m=(80.0, 120.0),
+            streets=3,
+            lanes=(2, 4),
+            built_share=(0.1, 0.6),
+            moving=(24, 60),
+            parked_share=(0.0, 0.5),
+            vehicles=1,
+            agent_distance_m=(18.0, 75.0),
+            lidars=("dense_middle40",),
+            roadside_lidars=("sector300",),
+        ),
+        replace(
+            DEMO,
+            name="test",
+            streets=3,
+            moving=(5, 6),
+            vehicles=2,
+            clutter=(0.2, 0.3),
+            lidars=("coarse16",),
+            roadside_lidars=("coarse16",),
+            image_px=(80, 60),
+            focal_px=33.5639852470912,
+            frames_per_scenario=2,
+            stride=5,
+        ),
+    )
+}
+
+
+def town_preset(preset: str | TownPreset) -> TownPreset:
+    """The preset of that name, or the one given.
+
+    Raises:
+        ValueError: for an unknown name, listing the known ones.
+    """
+    if isinstance(preset, TownPreset):
+        return preset
+    if preset not in PRESETS:
+        near = difflib.get_close_matches(preset, PRESETS, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"unknown town preset {preset!r}; there are {', '.join(PRESETS)}{hint}")
+    return PRESETS[preset]

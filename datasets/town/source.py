@@ -1,0 +1,164 @@
+"""The live town as a source of scenes, like any data set's reader."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from heal.datasets.town.agents import TownAgent
+from heal.datasets.town.driving import TICK_S
+from heal.datasets.town.lidar import Sweep, sweep
+from heal.datasets.town.presets import TownPreset, town_preset
+from heal.datasets.town.seeds import Stream, random_stream
+from heal.datasets.town.world import FIRST_ID, Town, TownState
+from heal.se3 import transform_points
+from heal.types import AgentFrame, Float64, LidarScan, ObjectLabels, SceneOutline, Sensor
+
+TICK_NS = round(TICK_S * 1e9)
+_CORNERS = np.array(
+    [[1, -1, -1], [1, 1, -1], [-1, 1, -1], [-1, -1, -1], [1, -1, 1], [1, 1, 1], [-1, 1, 1], [-1, -1, 1]], np.float64
+)
+
+
+class TownSource:
+    """Scenes of one town; a `SceneSource`.
+
+    What an agent senses depends on preset, split, seed and tick alone. The town is built on first use and is not pickled, so a copy
+    in another process builds its own.
+
+    Args:
+        preset: a name out of `PRESETS`, or a preset.
+        seed: which town of the split.
+        ticks: number of scenes.
+        split: "train", "validate" or "test".
+        sensors: what the frames hold; labels are always those of the LiDAR.
+        stride: ticks of 0.1 s from one scene to the next.
+    """
+
+    def __init__(
+        self,
+        preset: str | TownPreset,
+        seed: int,
+        ticks: int,
+        split: str = "test",
+        sensors: frozenset[Sensor] = frozenset({"lidar"}),
+        stride: int = 1,
+    ) -> None:
+        """Check the arguments; nothing is built yet."""
+        if ticks < 1 or stride < 1:
+            raise ValueError(f"a town needs at least one tick and a stride of at least 1, got ticks={ticks}, stride={stride}")
+        random_stream(split, seed)
+        self.preset, self.seed, self.ticks, self.split = town_preset(preset), seed, ticks, split
+        self.sensors, self.stride = sensors, stride
+        self._town: Town | None = None
+        self._state: TownState | None = None
+        self._sweep: tuple[int, str, Sweep] | None = None
+
+    def __len__(self) -> int:
+        """Number of scenes."""
+        return self.ticks
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the built town behind: it is cheap to build again and costly to send."""
+        return {**self.__dict__, "_town": None, "_state": None, "_sweep": None}
+
+    @property
+    def scenario(self) -> str:
+        """The town's name."""
+        return f"{self.preset.name}_{self.seed:09d}"
+
+    def stamp(self, index: int) -> str:
+        """The name of scene `index` within the town: OPV2V counts simulation steps of 50 ms."""
+        return f"{2 * index * self.stride:06d}"
+
+    @property
+    def town(self) -> Town:
+        """The town, built when it is first asked for."""
+        if self._town is None:
+            self._town = Town(self.preset, self.split, self.seed, (self.ticks - 1) * self.stride + 1)
+        return self._town
+
+    def state(self, index: int) -> TownState:
+        """The town in scene `index`; the last one is kept, as several agents sense it."""
+        if not 0 <= index < self.ticks:
+            raise IndexError(f"scene {index}: this town has {self.ticks}")
+        tick = index * self.stride
+        if self._state is None or self._state.tick != tick:
+            self._state = self.town.state(tick)
+        return self._state
+
+    def outline(self, index: int) -> SceneOutline:
+        """Who takes part in scene `index`; the ego is the first vehicle."""
+        state = self.state(index)
+        agents = self.town.agents
+        ids = tuple(agent.agent_id for agent in agents)
+        return SceneOutline(f"{self.scenario}/{self.stamp(index)}", state.tick * TICK_NS, ids[0], ids, agent_pose(agents[0], state))
+
+    def agent_frame(self, index: int, agent_id: str) -> AgentFrame:
+        """What `agent_id` senses in scene `index`; KeyError if there is no such agent."""
+        agent, state = self.agent(agent_id), self.state(index)
+        pose = agent_pose(agent, state)
+        found = self.sweep(index, agent_id)
+        scan = LidarScan(found.points, agent.lidar.beams) if "lidar" in self.sensors else None
+        return AgentFrame(agent_id, agent.kind, state.tick * TICK_NS, pose, pose, scan, (), self.labels(index, agent_id))
+
+    def scene_objects(self, index: int) -> ObjectLabels | None:
+        """None: the objects of a scene are the union of what its agents list."""
+        return None
+
+    def agent(self, agent_id: str) -> TownAgent:
+        """The agent of that id; KeyError listing those there are."""
+        for agent in self.town.agents:
+            if agent.agent_id == agent_id:
+                return agent
+        raise KeyError(f"no agent {agent_id!r} in this town; there are {[agent.agent_id for agent in self.town.agents]}")
+
+    def sweep(self, index: int, agent_id: str) -> Sweep:
+        """The agent's LiDAR sweep in scene `index`, in the agent's frame; the last one is kept."""
+        agent, state = self.agent(agent_id), self.state(index)
+        if self._sweep is None or self._sweep[:2] != (state.tick, agent_id):
+            noise = random_stream(self.split, self.seed, Stream.NOISE, state.tick, self.town.agents.index(agent))
+            world_SE3_lidar = agent_pose(agent, state) @ agent.agent_SE3_lidar
+            found = sweep(agent.lidar, state.scene, state.mesh, world_SE3_lidar, noise)
+            if agent.kind == "roadside":
+                found.points[:, :3] = transform_points(agent.agent_SE3_lidar, found.points[:, :3].astype(np.float64))
+            self._sweep = (state.tick, agent_id, found)
+        return self._sweep[2]
+
+    def hits(self, index: int, agent_id: str) -> dict[int, int]:
+        """LiDAR points of `agent_id` on each vehicle that it lists; never on itself."""
+        counts = self.sweep(index, agent_id).hits()
+        carrier = self.agent(agent_id).vehicle
+        return {number: count for number, count in counts.items() if carrier is None or number != FIRST_ID + carrier}
+
+    def labels(self, index: int, agent_id: str) -> ObjectLabels:
+        """The vehicles that at least one of the agent's LiDAR points lies on, other agents included."""
+        ids = np.array(sorted(self.hits(index, agent_id)), np.int64)
+        return ObjectLabels(ids, self.corners(index, ids))
+
+    def corners(self, index: int, ids: Any) -> Float64:
+        """(N, 8, 3) world corners of the vehicles `ids` in scene `index`."""
+        state = self.state(index)
+        corners = [box_corners(self.town.specs[n - FIRST_ID].size_m, state.world_SE3_vehicles[n - FIRST_ID]) for n in ids]
+        return np.array(corners).reshape(-1, 8, 3)
+
+
+def agent_pose(agent: TownAgent, state: TownState) -> Float64:
+    """`world_SE3_agent` at a state."""
+    if agent.vehicle is None:
+        return agent.carrier_SE3_agent
+    pose: Float64 = state.world_SE3_vehicles[agent.vehicle] @ agent.carrier_SE3_agent
+    return pose
+
+
+def camera_poses(agent: TownAgent, state: TownState) -> list[Float64]:
+    """World poses (4, 4) of the agent's cameras; x forward, y right, z up."""
+    carrier = np.eye(4) if agent.vehicle is None else state.world_SE3_vehicles[agent.vehicle]
+    return [carrier @ pose for pose in agent.carrier_SE3_cameras]
+
+
+def box_corners(size_m: Float64, world_SE3_vehicle: Float64) -> Float64:
+    """World corners (8, 3) of a box of (3,) length, width, height that stands on a vehicle frame's origin."""
+    offsets = _CORNERS * size_m / 2 + [0, 0, size_m[2] / 2]
+    return transform_points(world_SE3_vehicle, offsets)

@@ -1,0 +1,173 @@
+"""The town's map: a grid of streets in flat map coordinates, and the smooth bending that turns it into streets on hilly ground.
+
+Map coordinates (u, v) are metres; streets run along u or along v. The world is the map swayed, turned and lifted onto the ground.
+As in CARLA, y is to the right of x, so that the right-hand side of a direction (du, dv) is (-dv, du).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from heal.datasets.town.presets import TownPreset
+from heal.types import Float64
+
+SIDEWALK_M = 3.2
+KERB_M = 0.13
+
+
+@dataclass(frozen=True)
+class Ground:
+    """Height of the ground as a sum of long waves: (K,) amplitude in metres, (K, 2) wave vector, (K,) phase."""
+
+    amplitude_m: Float64
+    waves: Float64
+    phase: Float64
+
+    def height(self, xy: Float64) -> Float64:
+        """Height in metres at world positions (..., 2)."""
+        height: Float64 = (np.sin(xy @ self.waves.T + self.phase) * self.amplitude_m).sum(axis=-1)
+        return height
+
+    def normal(self, xy: Float64) -> Float64:
+        """Upward unit normals (..., 3) at world positions (..., 2)."""
+        slope = (np.cos(xy @ self.waves.T + self.phase) * self.amplitude_m) @ self.waves
+        normal = np.concatenate([-slope, np.ones((*slope.shape[:-1], 1))], axis=-1)
+        unit: Float64 = normal / np.linalg.norm(normal, axis=-1, keepdims=True)
+        return unit
+
+
+@dataclass(frozen=True)
+class Warp:
+    """The bending of the map: streets sway sidewise as sines, then the whole town is turned.
+
+    Attributes:
+        sway_m: (2,) amplitude in u and in v.
+        waves: (2,) radians per metre.
+        phase: (2,) radians.
+        turn: angle in radians from the map's u to the world's x.
+    """
+
+    sway_m: Float64
+    waves: Float64
+    phase: Float64
+    turn: float
+
+    def world_xy(self, uv: Float64) -> Float64:
+        """World positions (..., 2) of map positions (..., 2)."""
+        swayed = uv + self.sway_m * np.sin(uv[..., ::-1] * self.waves + self.phase)
+        cos, sin = np.cos(self.turn), np.sin(self.turn)
+        world: Float64 = swayed @ np.array([[cos, sin], [-sin, cos]])
+        return world
+
+    def heading(self, uv: Float64, direction: Float64) -> Float64:
+        """World yaw in radians of map directions (..., 2) at map positions (..., 2)."""
+        step = 0.05 * direction
+        ahead = self.world_xy(uv + step) - self.world_xy(uv - step)
+        yaw: Float64 = np.arctan2(ahead[..., 1], ahead[..., 0])
+        return yaw
+
+
+@dataclass(frozen=True)
+class Street:
+    """A street right through the town.
+
+    Attributes:
+        axis: 0 if it runs along u, 1 if along v.
+        offset_m: its centre line's other coordinate.
+        lanes: per direction.
+        lane_m: width of a lane.
+        parking_m: width of the strip for parked vehicles on either side; 0 for none.
+    """
+
+    axis: Literal[0, 1]
+    offset_m: float
+    lanes: int
+    lane_m: float
+    parking_m: float
+
+    @property
+    def drive_m(self) -> float:
+        """Half the width of the driving lanes together."""
+        return self.lanes * self.lane_m
+
+    @property
+    def half_m(self) -> float:
+        """Half the width from kerb to kerb."""
+        return self.drive_m + self.parking_m
+
+    def uv(self, along: Float64 | float, lateral: Float64 | float) -> Float64:
+        """Map positions (..., 2) at `along` the street and `lateral` to the positive other axis from its centre line."""
+        pair = (along, np.add(self.offset_m, lateral))
+        return np.stack(np.broadcast_arrays(*(pair if self.axis == 0 else pair[::-1])), axis=-1)
+
+
+@dataclass(frozen=True)
+class TownMap:
+    """Streets, bending and ground of one town.
+
+    Attributes:
+        along_u: streets that run along u, by increasing v.
+        along_v: streets that run along v, by increasing u.
+        warp: map to world.
+        ground: height of the world.
+        drive_side: +1 where vehicles keep to the right, -1 to the left.
+        reach_m: half the edge of the mapped square.
+    """
+
+    along_u: tuple[Street, ...]
+    along_v: tuple[Street, ...]
+    warp: Warp
+    ground: Ground
+    drive_side: int
+    reach_m: float
+
+    def world(self, uv: Float64, above_m: Float64 | float = 0.0) -> Float64:
+        """World positions (..., 3) at `above_m` over the ground."""
+        xy = self.warp.world_xy(uv)
+        return np.concatenate([xy, (self.ground.height(xy) + above_m)[..., None]], axis=-1)
+
+    @property
+    def centre(self) -> tuple[int, int]:
+        """Column and row of the middle crossing."""
+        return len(self.along_v) // 2, len(self.along_u) // 2
+
+    def crossing_uv(self, column: int, row: int) -> Float64:
+        """Map position (2,) where street `column` along v meets street `row` along u."""
+        return np.array([self.along_v[column].offset_m, self.along_u[row].offset_m])
+
+
+def make_map(preset: TownPreset, rng: np.random.Generator) -> TownMap:
+    """Draw the streets and the ground of a town."""
+    main_lanes = int(rng.integers(preset.lanes[0], preset.lanes[1] + 1))
+    along_u = _parallel_streets(preset, 0, main_lanes, rng)
+    along_v = _parallel_streets(preset, 1, int(rng.integers(preset.lanes[0], preset.lanes[1] + 1)), rng)
+    reach = max(abs(street.offset_m) for street in (*along_u, *along_v)) + preset.block_m[1] * 0.9
+    sway = rng.uniform(*preset.bend_m, 2)
+    warp = Warp(sway, rng.uniform(0.010, 0.022, 2), rng.uniform(0, 2 * np.pi, 2), float(rng.uniform(0, 2 * np.pi)))
+    drive_side = -1 if rng.uniform() < preset.left_hand_share else 1
+    return TownMap(along_u, along_v, warp, _make_ground(preset, rng), drive_side, float(reach))
+
+
+def _parallel_streets(preset: TownPreset, axis: Literal[0, 1], main_lanes: int, rng: np.random.Generator) -> tuple[Street, ...]:
+    lanes = [int(rng.integers(preset.lanes[0], preset.lanes[1] + 1)) for _ in range(preset.streets)]
+    lanes[preset.streets // 2] = main_lanes
+    widths = [2 * count * 3.4 for count in lanes]
+    steps = rng.uniform(*preset.block_m, preset.streets - 1) + np.subtract(widths[1:], 7.0)
+    offsets = np.concatenate([[0.0], np.cumsum(steps)])
+    offsets -= offsets[preset.streets // 2]
+    return tuple(
+        Street(axis, float(offset), count, float(rng.uniform(3.2, 3.7)), 2.4 if rng.uniform() < 0.75 else 0.0)
+        for offset, count in zip(offsets, lanes, strict=True)
+    )
+
+
+def _make_ground(preset: TownPreset, rng: np.random.Generator) -> Ground:
+    """Three waves of 150 to 400 m whose slopes add up to at most the drawn one."""
+    slope = np.tan(np.radians(rng.uniform(*preset.slope_deg)))
+    lengths, angles = rng.uniform(150.0, 400.0, 3), rng.uniform(0, 2 * np.pi, 3)
+    waves = (2 * np.pi / lengths)[:, None] * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    shares = rng.dirichlet(np.ones(3))
+    return Ground(slope * shares * lengths / (2 * np.pi), waves, rng.uniform(0, 2 * np.pi, 3))

@@ -1,0 +1,97 @@
+"""Who sees what: LiDAR points inside boxes, and the vehicles that are hidden from the ego but not from everybody."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from heal.ground_truth import ground_truth
+from heal.se3 import relative_SE3, transform_points
+from heal.types import Float64, Int64, Scene, SceneSource, load_scene
+
+HIDDEN_BELOW = 5
+SEEN_ABOVE = 20
+EVALUATION_RANGE_M = (-51.2, -51.2, -5.0, 51.2, 51.2, 3.0)
+
+
+@dataclass(frozen=True)
+class SceneVisibility:
+    """LiDAR points on the labelled vehicles of one scene.
+
+    Attributes:
+        ids: (N,) int64 of the vehicles within range of the ego, itself excluded.
+        ego_points: (N,) points of the ego's sweep on each.
+        best_other_points: (N,) points on each of the other agent that has the most; 0 without another agent.
+    """
+
+    ids: Int64
+    ego_points: Int64
+    best_other_points: Int64
+
+    @property
+    def hidden(self) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+        """(N,) which vehicles the ego all but misses while another agent sees them well."""
+        return (self.ego_points < HIDDEN_BELOW) & (self.best_other_points > SEEN_ABOVE)
+
+
+def points_in_boxes(points: Float64, corners: Float64, margin_m: float = 0.1) -> Int64:
+    """Count the points in each box.
+
+    Args:
+        points: (N, 3) metres.
+        corners: (M, 8, 3) metres in the same frame, in the corner order of `heal.boxes`; boxes may be tilted.
+        margin_m: how far outside of a face a point still counts, as sensor noise puts half of a surface's points there.
+
+    Returns:
+        (M,) int64.
+    """
+    order = np.argsort(points[:, 0], kind="stable")
+    by_x = points[order]
+    first = np.searchsorted(by_x[:, 0], corners[..., 0].min(axis=1) - margin_m)
+    last = np.searchsorted(by_x[:, 0], corners[..., 0].max(axis=1) + margin_m, side="right")
+    counts = [_count_inside(by_x[start:end], box, margin_m) for start, end, box in zip(first, last, corners, strict=True)]
+    return np.array(counts, np.int64)
+
+
+def _count_inside(points: Float64, box: Float64, margin_m: float) -> int:
+    """Points whose distance from the box's middle along each of its axes is at most half its size."""
+    middle = box.mean(axis=0)
+    axes = np.stack([box[0] - box[3], box[1] - box[0], box[4] - box[0]])
+    sizes = np.linalg.norm(axes, axis=1)
+    near = points[np.abs(points[:, 1] - middle[1]) <= sizes.sum() / 2 + margin_m]
+    along = np.abs((near - middle) @ (axes / np.maximum(sizes, 1e-9)[:, None]).T)
+    return int((along <= sizes / 2 + margin_m).all(axis=1).sum())
+
+
+def scene_visibility(scene: Scene, range_m: Sequence[float] = EVALUATION_RANGE_M) -> SceneVisibility:
+    """Who sees how much of the vehicles within `range_m` (x_min, y_min, z_min, x_max, y_max, z_max) of the ego."""
+    truth = ground_truth(scene, range_m, include_ego=False)
+    kept = np.isin(scene.objects.ids, truth.ids.numpy())
+    ids, world_corners = scene.objects.ids[kept], scene.objects.world_corners[kept]
+    own, others = np.zeros(len(ids), np.int64), np.zeros(len(ids), np.int64)
+    for frame in scene.frames:
+        if frame.lidar is None:
+            continue
+        corners = transform_points(relative_SE3(frame.world_SE3_agent, np.eye(4)), world_corners)
+        counts = points_in_boxes(frame.lidar.points[:, :3].astype(np.float64), corners)
+        if frame.agent_id == scene.outline.ego_id:
+            own = counts
+        else:
+            others = np.maximum(others, counts)
+    return SceneVisibility(ids, own, others)
+
+
+def hidden_share(
+    source: SceneSource, range_m: Sequence[float] = EVALUATION_RANGE_M, indices: Iterable[int] | None = None
+) -> list[SceneVisibility]:
+    """The visibility of each of some scenes, by default all; `share_of_hidden` sums them up."""
+    chosen = range(len(source)) if indices is None else indices
+    return [scene_visibility(load_scene(source, index), range_m) for index in chosen]
+
+
+def share_of_hidden(scenes: Sequence[SceneVisibility]) -> float:
+    """Of all labelled vehicles within range, the share that is hidden from the ego but seen by another agent; 0 without any."""
+    labelled = sum(len(scene.ids) for scene in scenes)
+    return sum(int(scene.hidden.sum()) for scene in scenes) / max(labelled, 1)
