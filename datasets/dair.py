@@ -119,6 +119,10 @@ class DairSource:
         with naming(path):
             return dair_world_objects(values)
 
+    def offset_m(self, index: int) -> tuple[float, float]:
+        """The `system_error_offset` that is part of the roadside unit's pose in a scene: x and y in the world, metres."""
+        return self._pairs[index].offset_m
+
     def _pose(self, pair: Pair, agent_id: str) -> Float64:
         folder = self.folder / SIDE_FOLDERS[agent_id]
         pose = read_chain([folder / path for path in _side(pair, agent_id).poses])
