@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 
 from heal.datasets.dair_calibration import read_camera, read_chain
 from heal.datasets.dair_index import COOPERATIVE, ROADSIDE_SIDE, VEHICLE_SIDE, Pair, SideFrame, data_folder, read_pairs, read_split
-from heal.datasets.errors import DatasetError
+from heal.datasets.errors import DatasetError, UnknownAgentError
 from heal.datasets.files import LIDAR_ONLY, naming, read_json
 from heal.datasets.labels import dair_objects, dair_world_objects
 from heal.datasets.pcd import read_lidar
@@ -74,8 +74,7 @@ class DairSource:
             raise DatasetError(
                 folder, f"none of the {len(skipped)} frames of split {name!r} is here; {skipped[0][0]}: {skipped[0][1]}"
             )
-        if "depth" in self.sensors:
-            skipped = [*skipped, ("depth images", "DAIR-V2X-C has none")]
+        skipped += [("depth images", "DAIR-V2X-C has none")] if "depth" in self.sensors else []
         self.summary = _summary(root, name, self._pairs, len(self.agent_ids), skipped)
 
     def __len__(self) -> int:
@@ -94,9 +93,9 @@ class DairSource:
         )
 
     def agent_frame(self, index: int, agent_id: str) -> AgentFrame:
-        """What an agent senses; KeyError if there is no such agent, DatasetError for a file that cannot be used."""
+        """What an agent senses; UnknownAgentError if there is no such agent, DatasetError for an unusable file."""
         if agent_id not in self.agent_ids:
-            raise KeyError(f"{self._pairs[index].scene_id}: no agent {agent_id!r}, there are {', '.join(self.agent_ids)}")
+            raise UnknownAgentError(self.folder, f"no agent {agent_id!r}, there are {', '.join(self.agent_ids)}")
         pair = self._pairs[index]
         side, folder = _side(pair, agent_id), self.folder / SIDE_FOLDERS[agent_id]
         pose = self._pose(pair, agent_id)

@@ -22,3 +22,7 @@ class DatasetError(ValueError):
     def __str__(self) -> str:
         """The file, then the cause."""
         return f"{self.path}: {self.cause}"
+
+
+class UnknownAgentError(DatasetError, KeyError):
+    """An agent that takes no part in a scene; the message names those that do."""

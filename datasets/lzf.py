@@ -4,20 +4,15 @@ from __future__ import annotations
 
 
 def lzf_decompress(data: bytes, size: int, wanted: int | None = None) -> bytearray:
-    """Decompress an LZF stream.
-
-    A point cloud is stored field after field, so a reader that wants only the first fields can stop early.
+    """Decompress an LZF stream, or only its beginning: a cloud is stored field after field.
 
     Args:
         data: the compressed stream.
-        size: its length when decompressed, bytes.
-        wanted: stop once this many bytes are there; all by default.
-
-    Returns:
-        At least `wanted` bytes.
+        size: its length in bytes when decompressed.
+        wanted: stop once so many bytes are there.
 
     Raises:
-        ValueError: if the stream ends early, points before its own beginning, or does not yield `size` bytes.
+        ValueError: if the stream is damaged.
     """
     goal = size if wanted is None else min(wanted, size)
     out = bytearray()
@@ -26,8 +21,8 @@ def lzf_decompress(data: bytes, size: int, wanted: int | None = None) -> bytearr
         while done < goal:
             control = data[position]
             if control < 32:
+                out += data[position + 1 : position + control + 2]
                 position += control + 2
-                out += data[position - control - 1 : position]
                 done += control + 1
                 continue
             count = (control >> 5) + 2
@@ -38,7 +33,7 @@ def lzf_decompress(data: bytes, size: int, wanted: int | None = None) -> bytearr
             position += 2
             begin = done - distance
             if begin < 0:
-                raise ValueError(f"LZF stream points {-begin} bytes before its beginning")
+                raise ValueError("LZF stream points before its beginning")
             # A copy may overlap its own result: then the last `distance` bytes repeat.
             out += out[begin : begin + count] if count <= distance else (out[begin:] * (count // distance + 1))[:count]
             done += count

@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from heal.datasets.errors import DatasetError
+from heal.datasets.errors import DatasetError, UnknownAgentError
 from heal.datasets.files import LIDAR_ONLY, read_depth, read_image
 from heal.datasets.opv2v_index import Scenario, read_split, with_ego
 from heal.datasets.opv2v_metadata import CameraCalibration, FrameMetadata, read_metadata
@@ -59,8 +59,7 @@ class Opv2vSource:
             root: the folder that holds train, validate and test.
             split: "train", "validate" (or "val") or "test".
             sensors: what to read. Depth comes with the images it belongs to.
-            hetero_root: the folder with depth and with clouds of fewer beams; by default the one beside `root` named after it
-                with "_Hetero" at the end, or OPV2V_Hetero.
+            hetero_root: the folder with depth and thinned clouds; by default ROOT_Hetero, or OPV2V_Hetero beside `root`.
             beams: which cloud to read, 64, 32 or 16; or a mapping to that from agents, "641", or "scenario/641" where it differs.
             ego_id: the ego. By default the first agent in the order of the folder names as strings, vehicles before roadside units.
             max_agents: use the ego and at most so many agents in all.
@@ -79,15 +78,9 @@ class Opv2vSource:
         self._scenes = [(scenario, stamp) for scenario in self.scenarios for stamp in scenario.ego_stamps]
         if not self._scenes:
             raise DatasetError(root / self.split, _nothing_here(found, ego_id))
-        self.summary = DatasetSummary(
-            layout="OPV2V",
-            root=root,
-            split=self.split,
-            scenarios=len(self.scenarios),
-            frames=len(self._scenes),
-            agents=sum(len(scenario.agent_ids) for scenario in self.scenarios),
-            skipped=tuple(skipped + unknown),
-        )
+        agents = sum(len(scenario.agent_ids) for scenario in self.scenarios)
+        notes = tuple(skipped + unknown)
+        self.summary = DatasetSummary("OPV2V", root, self.split, len(self.scenarios), len(self._scenes), agents, notes)
 
     def __len__(self) -> int:
         """Number of scenes."""
@@ -106,10 +99,11 @@ class Opv2vSource:
         )
 
     def agent_frame(self, index: int, agent_id: str) -> AgentFrame:
-        """What an agent senses; KeyError if it takes no part, DatasetError for a file that cannot be used."""
+        """What an agent senses; UnknownAgentError if it takes no part, DatasetError for an unusable file."""
         scenario, stamp = self._scenes[index]
         if agent_id not in scenario.agents_at(stamp):
-            raise KeyError(f"{scenario.name}/{stamp}: no agent {agent_id!r}, there are {', '.join(scenario.agents_at(stamp))}")
+            there = ", ".join(scenario.agents_at(stamp))
+            raise UnknownAgentError(self.root / self.split / scenario.name, f"no agent {agent_id!r} at {stamp}, there are {there}")
         place = _Place(scenario, agent_id, stamp)
         metadata = self._metadata(place)
         kind: AgentKind = "roadside" if agent_id.startswith("-") or metadata.roadside else "vehicle"

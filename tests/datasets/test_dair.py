@@ -13,7 +13,7 @@ import pytest
 
 from heal.datasets.dair import DairSource
 from heal.datasets.dair_calibration import rigid_camera
-from heal.datasets.errors import DatasetError
+from heal.datasets.errors import DatasetError, UnknownAgentError
 from heal.datasets.open import open_dataset
 from heal.se3 import pose_to_SE3
 from heal.types import load_scene
@@ -69,7 +69,7 @@ def test_ego_can_be_the_roadside_unit_and_agents_limited(tmp_path: Path) -> None
     assert DairSource(root, "val", max_agents=1).outline(0).agent_ids == ("vehicle",)
     with pytest.raises(DatasetError, match="unknown agent '641' wanted as ego; there are vehicle, roadside"):
         DairSource(root, "val", ego_id="641")
-    with pytest.raises(KeyError, match="no agent 'roadside', there are vehicle"):
+    with pytest.raises(UnknownAgentError, match="no agent 'roadside', there are vehicle"):
         DairSource(root, "val", max_agents=1).agent_frame(0, "roadside")
 
 

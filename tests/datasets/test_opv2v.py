@@ -14,7 +14,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from heal.datasets.errors import DatasetError
+from heal.datasets.errors import DatasetError, UnknownAgentError
 from heal.datasets.open import open_dataset
 from heal.datasets.opv2v import Opv2vSource
 from heal.datasets.opv2v_index import agent_order
@@ -216,7 +216,7 @@ def test_a_damaged_file_is_named_with_the_cause(tmp_path: Path, name: str, damag
 
 
 def test_an_unknown_agent_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(KeyError, match="no agent '9', there are 641, 650"):
+    with pytest.raises(UnknownAgentError, match="scenario_a: no agent '9' at 000068, there are 641, 650"):
         Opv2vSource(write_tree(tmp_path), "test").agent_frame(0, "9")
 
 
