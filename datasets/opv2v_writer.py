@@ -116,6 +116,7 @@ def _write_frame(source: TownSource, index: int, frame: AgentFrame, partial: Pat
         if view.depth_m is not None:
             metres = np.clip(np.rint(view.depth_m), 0, 255).astype(np.uint8)
             write_image(hetero / f"{stamp}_{view.name.replace('camera', 'depth')}.png", metres)
+    write_image(additional / f"{stamp}_bev_visibility.png", source.visibility_map(index, frame.agent_id))
 
 
 def _move_into_place(partial: Path, root: Path, split: str, name: str) -> None:

@@ -10,7 +10,7 @@ from heal.datasets.town.streets import Street, TownMap
 from heal.types import Float64, Int64
 
 STEP_M = 0.25
-STOP_LINE_M = 2.5
+STOP_LINE_M = 4.6
 _DIRECTIONS = ((1, 0), (0, 1), (-1, 0), (0, -1))
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from heal.datasets.town.mesh import Mesh
 from heal.types import Float32, Int64
@@ -36,19 +37,17 @@ class RayMesh:
         """Build the search tree."""
         import open3d as o3d
 
-        self._tensor: Any = o3d.core.Tensor
         self._scene = o3d.t.geometry.RaycastingScene(nthreads=1)
-        vertices, triangles = (self._tensor(np.ascontiguousarray(part)) for part in (mesh.vertices, mesh.triangles))
-        self._scene.add_triangles(vertices, triangles)
+        self._scene.add_triangles(_tensor(mesh.vertices), _tensor(mesh.triangles))
 
     def cast(self, rays: Float32, threads: int = 1) -> dict[str, Any]:
         """First hits of rays (N, 6): origin, direction."""
-        found: dict[str, Any] = self._scene.cast_rays(self._tensor(np.ascontiguousarray(rays)), nthreads=threads)
+        found: dict[str, Any] = self._scene.cast_rays(_tensor(rays), nthreads=threads)
         return {key: found[key].numpy() for key in ("t_hit", "primitive_ids", "primitive_uvs")}
 
-    def blocked(self, rays: Float32, threads: int = 1) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    def blocked(self, rays: Float32, threads: int = 1) -> npt.NDArray[np.bool_]:
         """(N,) whether anything lies on the rays."""
-        found = self._scene.test_occlusions(self._tensor(np.ascontiguousarray(rays)), nthreads=threads)
+        found = self._scene.test_occlusions(_tensor(rays), nthreads=threads)
         return np.asarray(found.numpy(), dtype=np.bool_)
 
 
@@ -73,6 +72,12 @@ class RayScene:
         barycentric[closer] = moved["primitive_uvs"][closer]
         return Hits(distance, triangle, barycentric)
 
-    def blocked(self, rays: Float32, threads: int = 1) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    def blocked(self, rays: Float32, threads: int = 1) -> npt.NDArray[np.bool_]:
         """(N,) whether anything lies on the rays (N, 6)."""
         return self.standing.blocked(rays, threads) | self.moving.blocked(rays, threads)
+
+
+def _tensor(array: npt.NDArray[Any]) -> Any:
+    import open3d as o3d
+
+    return o3d.core.Tensor.from_numpy(np.ascontiguousarray(array))

@@ -7,15 +7,19 @@ from typing import Any
 import numpy as np
 
 from heal.datasets.town.agents import TownAgent
+from heal.datasets.town.camera import Picture, Stage, render
 from heal.datasets.town.driving import TICK_S
 from heal.datasets.town.lidar import Sweep, sweep
 from heal.datasets.town.presets import TownPreset, town_preset
 from heal.datasets.town.seeds import Stream, random_stream
 from heal.datasets.town.world import FIRST_ID, Town, TownState
-from heal.se3 import transform_points
-from heal.types import AgentFrame, Float64, LidarScan, ObjectLabels, SceneOutline, Sensor
+from heal.se3 import inverse_SE3, relative_SE3, transform_points
+from heal.types import AgentFrame, CameraView, Float64, LidarScan, ObjectLabels, SceneOutline, Sensor, UInt8
 
 TICK_NS = round(TICK_S * 1e9)
+VISIBILITY_PX, VISIBILITY_CELL_M, VISIBLE_FROM_PX = 256, 0.39, 12
+# A camera's axes x forward, y right, z up (Unreal's) from x right, y down, z forward (OpenCV's).
+UNREAL_SE3_OPENCV = np.array([[0.0, 0, 1, 0], [1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1]])
 _CORNERS = np.array(
     [[1, -1, -1], [1, 1, -1], [-1, 1, -1], [-1, -1, -1], [1, -1, 1], [1, 1, 1], [-1, 1, 1], [-1, -1, 1]], np.float64
 )
@@ -54,6 +58,7 @@ class TownSource:
         self._town: Town | None = None
         self._state: TownState | None = None
         self._sweep: tuple[int, str, Sweep] | None = None
+        self._pictures: tuple[int, str, list[Picture]] | None = None
 
     def __len__(self) -> int:
         """Number of scenes."""
@@ -61,7 +66,7 @@ class TownSource:
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the built town behind: it is cheap to build again and costly to send."""
-        return {**self.__dict__, "_town": None, "_state": None, "_sweep": None}
+        return {**self.__dict__, "_town": None, "_state": None, "_sweep": None, "_pictures": None}
 
     @property
     def scenario(self) -> str:
@@ -101,7 +106,8 @@ class TownSource:
         pose = agent_pose(agent, state)
         found = self.sweep(index, agent_id)
         scan = LidarScan(found.points, agent.lidar.beams) if "lidar" in self.sensors else None
-        return AgentFrame(agent_id, agent.kind, state.tick * TICK_NS, pose, pose, scan, (), self.labels(index, agent_id))
+        views = self._views(index, agent) if self.sensors & {"camera", "depth"} else ()
+        return AgentFrame(agent_id, agent.kind, state.tick * TICK_NS, pose, pose, scan, views, self.labels(index, agent_id))
 
     def scene_objects(self, index: int) -> ObjectLabels | None:
         """None: the objects of a scene are the union of what its agents list."""
@@ -125,6 +131,43 @@ class TownSource:
                 found.points[:, :3] = transform_points(agent.agent_SE3_lidar, found.points[:, :3].astype(np.float64))
             self._sweep = (state.tick, agent_id, found)
         return self._sweep[2]
+
+    def pictures(self, index: int, agent_id: str) -> list[Picture]:
+        """What the agent's four cameras see in scene `index`; the last ones are kept."""
+        agent, state = self.agent(agent_id), self.state(index)
+        if self._pictures is None or self._pictures[:2] != (state.tick, agent_id):
+            stage = Stage(self.town.map, self.town.blocks, self.town.weather, state.mesh, state.scene)
+            size, focal = self.preset.image_px, self.preset.focal_px
+            self._pictures = (state.tick, agent_id, [render(stage, pose, size, focal) for pose in camera_poses(agent, state)])
+        return self._pictures[2]
+
+    def _views(self, index: int, agent: TownAgent) -> tuple[CameraView, ...]:
+        state = self.state(index)
+        pose, with_depth = agent_pose(agent, state), "depth" in self.sensors
+        views = []
+        for number, (picture, world_SE3_camera) in enumerate(
+            zip(self.pictures(index, agent.agent_id), camera_poses(agent, state), strict=True)
+        ):
+            agent_SE3_camera = relative_SE3(pose, world_SE3_camera) @ UNREAL_SE3_OPENCV
+            depth = picture.depth_m if with_depth else None
+            views.append(CameraView(f"camera{number}", picture.image, self.preset.intrinsic, agent_SE3_camera, depth))
+        return tuple(views)
+
+    def visibility_map(self, index: int, agent_id: str) -> UInt8:
+        """(256, 256) 255 on vehicles that the cameras see: from above, the agent in the middle, x upwards, 0.39 m a pixel."""
+        from PIL import Image, ImageDraw
+
+        pixels = np.concatenate([picture.owner.ravel() for picture in self.pictures(index, agent_id)])
+        ids, counts = np.unique(pixels[pixels >= FIRST_ID], return_counts=True)
+        carrier = self.agent(agent_id).vehicle
+        seen = ids[(counts >= VISIBLE_FROM_PX) & (ids != (None if carrier is None else FIRST_ID + carrier))]
+        pose = agent_pose(self.agent(agent_id), self.state(index))
+        canvas = Image.new("L", (VISIBILITY_PX, VISIBILITY_PX))
+        for corners in transform_points(inverse_SE3(pose), self.corners(index, seen)):
+            middle = VISIBILITY_PX / 2 - 0.5
+            outline = [(middle + y / VISIBILITY_CELL_M, middle - x / VISIBILITY_CELL_M) for x, y in corners[:4, :2]]
+            ImageDraw.Draw(canvas).polygon(outline, fill=255)
+        return np.asarray(canvas, np.uint8)
 
     def hits(self, index: int, agent_id: str) -> dict[int, int]:
         """LiDAR points of `agent_id` on each vehicle that it lists; never on itself."""

@@ -106,7 +106,7 @@ def start_agents(town: TownMap, preset: TownPreset, length_m: float, rng: np.ran
         direction = order[number % 4]
         across = (town.along_v[column] if direction % 2 == 0 else town.along_u[row]).half_m
         drawn = float(rng.uniform(*preset.agent_distance_m))
-        back = max(across + 6.0, drawn) + 7.0 * (number // 4)
+        back = max(across + 8.5, drawn) + 7.0 * (number // 4)
         path = make_path(town, Start(column, row, direction, back), length_m, path_rng(number, 0))
         drives.append(Drive(spec, path, float(rng.uniform(*preset.agent_speed))))
     return drives
@@ -125,7 +125,7 @@ def start_traffic(
             column, row = nodes[int(rng.choice(len(nodes), p=weights / weights.sum()))]
             direction = int(rng.integers(4))
             across = (town.along_v[column] if direction % 2 == 0 else town.along_u[row]).half_m
-            back = across + 4.0 + spec.length_m / 2 + float(rng.uniform(0.0, preset.block_m[0] - 22.0))
+            back = across + 6.0 + spec.length_m / 2 + float(rng.uniform(0.0, preset.block_m[0] - 26.0))
             path = make_path(town, Start(column, row, direction, back), length_m, path_rng(100 + number, attempt))
             if not _touches(spec, path, started):
                 started.append(Drive(spec, path, speed))

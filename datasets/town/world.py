@@ -20,6 +20,7 @@ from heal.datasets.town.seeds import Stream, random_stream
 from heal.datasets.town.streets import TownMap, make_map
 from heal.datasets.town.traffic import park_vehicles, start_agents, start_traffic
 from heal.datasets.town.vehicles import VehicleSpec, vehicle_mesh
+from heal.datasets.town.weather import draw_weather
 from heal.types import Float64
 
 FIRST_ID = 1000
@@ -75,6 +76,7 @@ class Town:
         lights = stream(Stream.TRAFFIC, 2).uniform(0, 24, (preset.streets, preset.streets))
         self.motion = Fleet(self.drives, self._parked_footprints(), lights).run(ticks)
         self.agents = self._make_agents(stream(Stream.SENSORS))
+        self.weather = draw_weather(stream(Stream.WEATHER))
         standing = [ground_mesh(self.map, self.blocks), *make_buildings(self.map, self.blocks, stream(Stream.LAYOUT, 2))]
         standing += make_furniture(self.map, self.blocks, preset, stream(Stream.FURNITURE))
         standing += [agent.pole for agent in self.agents if agent.pole is not None]
