@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from heal.agent_model import AgentConfig, AgentModel
 from heal.base_model import BaseConfig, BaseModel
-from heal.config import ConfigError, config, load_config, save_config, to_plain
+from heal.config import ConfigError, build_config, config, load_config, save_config, to_plain
 from heal.grid import BevGrid
 
 
@@ -150,7 +150,9 @@ def save_agent(path: Path, name: str, model: AgentModel, base_hash: str, trainin
 
 def hash_content(state: Mapping[str, Tensor], settings: Any) -> str:
     """SHA-256 over the configuration and every tensor's name, type, shape and bytes."""
-    digest = hashlib.sha256(json.dumps(to_plain(settings), sort_keys=True).encode())
+    # As it is after reading: a 1 that was given for a float is a 1.0 then.
+    as_read = build_config(type(settings), to_plain(settings))
+    digest = hashlib.sha256(json.dumps(to_plain(as_read), sort_keys=True).encode())
     for name in sorted(state):
         tensor = state[name].detach().cpu().contiguous()
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from heal.anchors import AnchorConfig, make_anchors
 from heal.config import config
 from heal.decode import DecodeConfig
-from heal.fusion.pyramid import PyramidConfig, PyramidFusion, PyramidLevels
+from heal.fusion.pyramid import RARE_LOGIT, PyramidConfig, PyramidFusion, PyramidLevels
 from heal.grid import BevGrid
 from heal.head import HeadOutput, Shrink
 from heal.targets import TargetConfig
@@ -66,6 +66,7 @@ class BaseModel(nn.Module):
         self.shrink_conv = Shrink(joined, settings.shrink_channels, settings.shrink_sizes, settings.shrink_strides)
         width, anchors = settings.shrink_channels[-1], len(settings.anchors.yaws_deg)
         self.cls_head = nn.Conv2d(width, anchors, 1)
+        nn.init.constant_(self.cls_head.bias, RARE_LOGIT)  # type: ignore[arg-type]
         self.reg_head = nn.Conv2d(width, 7 * anchors, 1)
         self.dir_head = nn.Conv2d(width, settings.direction_bins * anchors, 1)
 

@@ -100,15 +100,14 @@ class PointLayer(nn.Module):
         slots = weight.sum()
         if not self.training or slots < 2:
             return norm.running_mean, norm.running_var
-        # In double: a difference of large sums.
-        share = (weight.double() / slots)[:, None]
-        mean = (linear.double() * share).sum(0)
-        variance = ((linear.double() - mean).square() * share).sum(0)
+        share = weight / slots
+        mean = share @ linear
+        variance = share @ (linear - mean).square()
         with torch.no_grad():
             norm.running_mean.lerp_(mean.float(), norm.momentum or 0.0)
             norm.running_var.lerp_((variance * slots / (slots - 1)).float(), norm.momentum or 0.0)
             norm.num_batches_tracked += 1
-        return mean.to(linear.dtype), variance.to(linear.dtype)
+        return mean, variance
 
 
 class PointLayers(nn.Module):

@@ -13,6 +13,8 @@ from heal.fusion.warp import coverage_mask, warp_to_ego
 from heal.grid import BevGrid
 from heal.residual import ResidualStages, Upsample
 
+# Foreground is rare: a fresh network says so everywhere, which spares the focal losses their first hundreds of steps.
+RARE_LOGIT = -4.6
 # Keeps the score of a visible cell from zero, which stands for one that the agent does not see.
 _SCORE_FLOOR = 1e-4
 
@@ -64,7 +66,9 @@ class PyramidFusion(nn.Module):
             in_channels, settings.blocks, settings.strides, settings.channels, settings.groups, settings.base_width
         )
         for i, width in enumerate(settings.channels):
-            self.add_module(f"single_head_{i}", nn.Conv2d(width, 1, 1))
+            head = nn.Conv2d(width, 1, 1)
+            nn.init.constant_(head.bias, RARE_LOGIT)  # type: ignore[arg-type]
+            self.add_module(f"single_head_{i}", head)
         self.deblocks = Upsample(settings.channels, settings.upsample_strides, settings.upsample_channels)
 
     def trunk(self, features: Tensor) -> PyramidLevels:
@@ -111,7 +115,8 @@ class PyramidFusion(nn.Module):
 
     def _fuse(self, maps: Tensor, scores: Tensor, agent_SE3_ego: Tensor, scene: Tensor, scenes: int) -> Tensor:
         """The mean of each scene's maps, weighted by a softmax of their scores where they are not zero."""
-        if len(maps) == scenes:
+        # A lone agent need not be the ego: where the ego's own map is missing, another's is still to be moved into its frame.
+        if len(maps) == scenes and torch.allclose(agent_SE3_ego, torch.eye(4).to(agent_SE3_ego)):
             return maps * (scores != 0)
         warped = warp_to_ego(torch.cat([maps, scores], dim=1), agent_SE3_ego, self.grid)
         maps, scores = warped[:, :-1], warped[:, -1:]

@@ -1,0 +1,77 @@
+"""Small networks and scenes for tests."""
+
+import numpy as np
+
+from heal.agent_model import AgentConfig, AgentModel
+from heal.backbone import BackboneConfig
+from heal.base_model import BaseConfig, BaseModel
+from heal.collab import CollabModel
+from heal.encoders.point_pillars import PointPillarsConfig
+from heal.fusion.pyramid import PyramidConfig
+from heal.grid import BevGrid
+from heal.se3 import inverse_SE3, pose_to_SE3, transform_points
+from heal.types import AgentFrame, LidarScan, ObjectLabels, Scene, SceneOutline
+
+GRID = BevGrid((-12.8, -6.4, -3.0, 12.8, 6.4, 1.0), 0.8)
+BASE = BaseConfig(
+    grid=GRID,
+    in_channels=8,
+    pyramid=PyramidConfig(
+        blocks=(1, 1), strides=(1, 2), channels=(8, 16), groups=0, upsample_strides=(1, 2), upsample_channels=(8, 8)
+    ),
+    shrink_channels=(16,),
+)
+AGENT = AgentConfig(encoder=PointPillarsConfig(channels=(8,), max_points=8), backbone=BackboneConfig(blocks=(1,), channels=(8,)))
+SIGNS = np.array([(1, -1, -1), (1, 1, -1), (-1, 1, -1), (-1, -1, -1), (1, -1, 1), (1, 1, 1), (-1, 1, 1), (-1, -1, 1)])
+
+
+def small_model() -> CollabModel:
+    """A base and one type, with whatever weights torch's seed gives."""
+    return CollabModel(BaseModel(BASE), {"m1": AgentModel(AGENT, GRID)})
+
+
+def small_scene(seed: int, agents: int = 2, cars: int = 3) -> Scene:
+    """Cars as clouds of points on their surfaces, seen by agents a few metres apart; every agent labels all of them."""
+    rng = np.random.default_rng(seed)
+    corners, points = [], []
+    for _ in range(cars):
+        world_SE3_car = pose_to_SE3([rng.uniform(-9, 9), rng.uniform(-4, 4), -1.0, 0, rng.uniform(-180, 180), 0])
+        half = np.array([1.95, 0.8, 0.78])
+        corners.append(transform_points(world_SE3_car, SIGNS * half))
+        points.append(transform_points(world_SE3_car, rng.uniform(-1, 1, (60, 3)) * half))
+    objects = ObjectLabels(np.arange(cars), np.stack(corners) if cars else np.zeros((0, 8, 3)))
+    world = np.concatenate([*points, rng.uniform((-12, -6, -1.8), (12, 6, -1.7), (200, 3))])
+    frames = tuple(_frame(str(i), world, objects, rng) for i in range(agents))
+    outline = SceneOutline(f"scene-{seed}", 0, "0", tuple(frame.agent_id for frame in frames), frames[0].world_SE3_agent)
+    return Scene(outline, frames, objects)
+
+
+def _frame(agent_id: str, world_points: np.ndarray, objects: ObjectLabels, rng: np.random.Generator) -> AgentFrame:
+    world_SE3_agent = pose_to_SE3([rng.uniform(-3, 3), rng.uniform(-2, 2), 0, 0, rng.uniform(-180, 180), 0])
+    xyz = transform_points(inverse_SE3(world_SE3_agent), world_points)
+    points = np.concatenate([xyz, np.full((len(xyz), 1), 0.3)], axis=1).astype(np.float32)
+    return AgentFrame(agent_id, "vehicle", 0, world_SE3_agent, world_SE3_agent, LidarScan(points), (), objects)
+
+
+class SceneList:
+    """Scenes in memory as a source."""
+
+    def __init__(self, scenes: list[Scene]) -> None:
+        """Hold them."""
+        self.scenes = scenes
+
+    def __len__(self) -> int:
+        """Number of scenes."""
+        return len(self.scenes)
+
+    def outline(self, index: int) -> SceneOutline:
+        """Of one scene."""
+        return self.scenes[index].outline
+
+    def agent_frame(self, index: int, agent_id: str) -> AgentFrame:
+        """Of one agent."""
+        return self.scenes[index].frame(agent_id)
+
+    def scene_objects(self, index: int) -> ObjectLabels:
+        """Of one scene."""
+        return self.scenes[index].objects

@@ -1,0 +1,178 @@
+"""Stage 1 learns, goes on after an interruption to the same weights, and stops when the loss is no number."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from heal.alliance import AllianceError, TrainingRecord, load_alliance
+from heal.collab import CollabModel
+from heal.config import ConfigError, load_config
+from heal.loss import LossConfig
+from heal.tools.train import prepare_run, resolve_settings, save_alliance
+from heal.tools.train_config import StageOneConfig, TrainingConfig, learning_rate
+from heal.tools.train_data import TrainingSteps, select_agents
+from heal.tools.train_loop import MetricsLog, StepReport, TrainingStoppedError, train
+from tests.heal.networks import AGENT, BASE, SceneList, small_model, small_scene
+
+SETTINGS = StageOneConfig(
+    base=BASE,
+    agent=AGENT,
+    loss=LossConfig(occupancy_weights=(0.4, 0.2), occupancy_downsample=(1, 2)),
+    training=TrainingConfig(epochs=3, batch_scenes=2, learning_rate=1e-2, schedule="onecycle", adam_epsilon=1e-8, workers=0),
+)
+SOURCE = SceneList([small_scene(seed, agents=1 + seed % 3) for seed in range(5)])
+
+
+def _run(out: Path, stop_after: int | None = None, settings: StageOneConfig = SETTINGS) -> tuple[CollabModel, list[StepReport]]:
+    out.mkdir(exist_ok=True)
+    torch.manual_seed(0)
+    model, reports = small_model(), []
+
+    def report(step: StepReport) -> None:
+        reports.append(step)
+        if step.step == stop_after:
+            raise KeyboardInterrupt
+
+    train(model, TrainingSteps(SOURCE, model, settings), settings, out, torch.device("cpu"), report)
+    return model, reports
+
+
+def test_the_loss_falls(tmp_path: Path) -> None:
+    longer = replace(SETTINGS, training=replace(SETTINGS.training, epochs=40))
+    _, reports = _run(tmp_path / "run", settings=longer)
+    totals = [report.losses["total"] for report in reports]
+    assert np.mean(totals[-4:]) < 0.5 * np.mean(totals[:4])
+
+
+@pytest.mark.parametrize("stop_after", [0, 3])
+def test_an_interrupted_training_ends_with_the_same_weights(tmp_path: Path, stop_after: int) -> None:
+    straight, _ = _run(tmp_path / "straight")
+    with pytest.raises(KeyboardInterrupt):
+        _run(tmp_path / "resumed", stop_after)
+    resumed, reports = _run(tmp_path / "resumed")
+    assert reports[0].step == stop_after + 1
+    for name, tensor in straight.state_dict().items():
+        assert torch.equal(tensor, resumed.state_dict()[name]), name
+
+
+def test_a_kill_between_two_checkpoints_repeats_the_steps_since(tmp_path: Path) -> None:
+    straight, _ = _run(tmp_path / "straight")
+    with pytest.raises(KeyboardInterrupt):
+        _run(tmp_path / "killed", 1)
+    at_step_2 = (tmp_path / "killed" / "checkpoint.pt").read_bytes()
+    with pytest.raises(KeyboardInterrupt):
+        _run(tmp_path / "killed", 4)
+    # As if the process had died before the later checkpoint, in the middle of writing it.
+    (tmp_path / "killed" / "checkpoint.pt").write_bytes(at_step_2)
+    (tmp_path / "killed" / "checkpoint.writing").write_bytes(at_step_2[:100])
+    resumed, reports = _run(tmp_path / "killed")
+    assert reports[0].step == 2
+    assert all(torch.equal(tensor, resumed.state_dict()[name]) for name, tensor in straight.state_dict().items())
+
+
+def test_a_loss_that_is_no_number_stops_with_the_scenes_and_advice(tmp_path: Path) -> None:
+    model = small_model()
+    with torch.no_grad():
+        model.base.cls_head.weight.fill_(float("nan"))
+    steps = TrainingSteps(SOURCE, model, SETTINGS)
+    with pytest.raises(TrainingStoppedError, match=r"scene-\d.*learning_rate"):
+        train(model, steps, SETTINGS, tmp_path, torch.device("cpu"), lambda _: None)
+
+
+def test_a_step_is_the_same_batch_whenever_it_is_asked_for() -> None:
+    model = small_model().train()
+    first, second = (TrainingSteps(SOURCE, model, SETTINGS)[3] for _ in range(2))
+    assert first.scene_ids == second.scene_ids
+    assert torch.equal(first.inputs.inputs["m1"].points, second.inputs.inputs["m1"].points)
+    assert torch.equal(first.targets.regression, second.targets.regression)
+
+
+def test_the_number_of_agents_is_drawn_from_one_upwards() -> None:
+    scene, rng = small_scene(0, agents=4), np.random.default_rng(0)
+    drawn = [select_agents(scene, SETTINGS, rng) for _ in range(60)]
+    assert {len(part.frames) for part in drawn} == {1, 2, 3, 4}
+    assert {part.outline.ego_id for part in drawn} == {"0"}
+    any_ego = replace(SETTINGS, training=replace(SETTINGS.training, random_ego=True))
+    assert {select_agents(scene, any_ego, rng).outline.ego_id for _ in range(60)} == {"0", "1", "2", "3"}
+
+
+def test_agents_out_of_communication_range_take_no_part() -> None:
+    near = replace(SETTINGS, training=replace(SETTINGS.training, comm_range_m=0.0, random_agents=False))
+    assert len(select_agents(small_scene(0, agents=3), near, np.random.default_rng(0)).frames) == 1
+
+
+def test_a_milestone_takes_effect_one_epoch_later() -> None:
+    training = TrainingConfig(epochs=6, learning_rate=1.0, milestones=(2, 4))
+    rates = [learning_rate(training, epoch * 10 + 9, 10) for epoch in range(6)]
+    np.testing.assert_allclose(rates, [1, 1, 1, 0.1, 0.1, 0.01])
+
+
+def test_onecycle_rises_and_falls() -> None:
+    training = TrainingConfig(epochs=10, learning_rate=1.0, schedule="onecycle")
+    rates = [learning_rate(training, step, 10) for step in range(100)]
+    assert np.argmax(rates) == 10 and rates[10] == pytest.approx(1.0) and rates[0] == pytest.approx(0.1) and rates[-1] < 0.01
+
+
+def test_lines_of_repeated_steps_are_dropped_from_the_log(tmp_path: Path) -> None:
+    for first in (0, 1):
+        log = MetricsLog(tmp_path, first)
+        for step in range(first, 3):
+            log.write(StepReport(step, 3, 0, 0.1, 0.0, {"total": float(first)}))
+        log.close()
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [(row["step"], row["total"]) for row in rows] == [(0, 0.0), (1, 1.0), (2, 1.0)]
+
+
+def test_a_run_folder_belongs_to_one_set_of_settings(tmp_path: Path) -> None:
+    prepare_run(tmp_path / "run", SETTINGS, restart=False)
+    assert load_config(StageOneConfig, tmp_path / "run" / "config.yaml") == SETTINGS
+    prepare_run(tmp_path / "run", SETTINGS, restart=False)
+    other = replace(SETTINGS, agent_type="m9")
+    with pytest.raises(ConfigError, match="other settings"):
+        prepare_run(tmp_path / "run", other, restart=False)
+    prepare_run(tmp_path / "run", other, restart=True)
+
+
+def test_an_alliance_comes_back_as_it_was_saved_and_a_changed_byte_is_noticed(tmp_path: Path) -> None:
+    model = small_model()
+    alliance = save_alliance(tmp_path, model, SETTINGS, TrainingRecord(data="town", scenes=5))
+    assert alliance.agent_names == ("m1",) and alliance.card.training.scenes == 5
+    for name, tensor in model.base.state_dict().items():
+        assert torch.equal(tensor, alliance.base.state_dict()[name])
+    assert not alliance.agent("m1").training
+    weights = tmp_path / "m1" / "agent.safetensors"
+    damaged = bytearray(weights.read_bytes())
+    damaged[-1] ^= 1
+    weights.write_bytes(damaged)
+    with pytest.raises(AllianceError, match="content hash"):
+        load_alliance(tmp_path).agent("m1")
+
+
+def test_a_type_of_another_base_is_refused_by_name(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    save_alliance(tmp_path / "one", small_model(), SETTINGS, TrainingRecord())
+    save_alliance(tmp_path / "two", small_model(), SETTINGS, TrainingRecord())
+    (tmp_path / "two" / "m1").rename(tmp_path / "one" / "stranger")
+    with pytest.raises(AllianceError, match="stranger is aligned to the base"):
+        load_alliance(tmp_path / "one")
+
+
+def test_settings_come_from_the_alliance_then_the_file_then_the_command_line(tmp_path: Path) -> None:
+    save_alliance(tmp_path / "alliance", small_model(), SETTINGS, TrainingRecord())
+    file = tmp_path / "more.yaml"
+    file.write_text("base: {decode: {score_threshold: 0.3}}\ntraining: {epochs: 7, learning_rate: 1e-4}\n")
+    settings = resolve_settings(file, tmp_path / "alliance", ["training.epochs=9"])
+    assert settings.base.pyramid == BASE.pyramid and settings.agent == AGENT
+    assert settings.base.decode.score_threshold == 0.3
+    assert (settings.training.epochs, settings.training.learning_rate) == (9, 1e-4)
+
+
+def test_a_misspelt_key_is_an_error_that_names_the_right_one(tmp_path: Path) -> None:
+    file = tmp_path / "wrong.yaml"
+    file.write_text("training: {epoch: 7}\n")
+    with pytest.raises(ConfigError, match=r"training.epoch: unknown key; did you mean 'epochs'"):
+        resolve_settings(file, None, [])
