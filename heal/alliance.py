@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 from heal.agent_model import AgentConfig, AgentModel
 from heal.base_model import BaseConfig, BaseModel
 from heal.config import ConfigError, build_config, config, load_config, save_config, to_plain
-from heal.grid import BevGrid
+from heal.grid import BevGrid, Range
 
 
 class AllianceError(ValueError):
@@ -85,7 +86,7 @@ class Alliance:
     @property
     def grid(self) -> BevGrid:
         """The grid that all its agents' feature maps lie on."""
-        return self.card.config.grid
+        return self.base.config.grid
 
     @property
     def agent_names(self) -> tuple[str, ...]:
@@ -115,8 +116,13 @@ class Alliance:
         return self._agents[name]
 
 
-def load_alliance(path: Path | str) -> Alliance:
+def load_alliance(path: Path | str, range_m: Range | None = None) -> Alliance:
     """Open an alliance folder.
+
+    Args:
+        path: the folder.
+        range_m: run it over this range instead of the one it was trained on: the networks are convolutions, their cells stay as
+            they are. x_min, y_min, z_min, x_max, y_max, z_max.
 
     Raises:
         AllianceError: the folder, a file or a hash is not as it should be.
@@ -126,7 +132,7 @@ def load_alliance(path: Path | str) -> Alliance:
     if not card_path.is_file():
         raise AllianceError(f"{path} is not an alliance: {card_path} is missing; `heal train base` makes one")
     card = _read_card(BaseCard, card_path)
-    base = BaseModel(card.config)
+    base = BaseModel(card.config if range_m is None else replace(card.config, grid=replace(card.config.grid, range_m=range_m)))
     _load_weights(base, card.config, path / "base" / "base.safetensors", card.hash)
     alliance = Alliance(path, card, base)
     for name in alliance.agent_names:

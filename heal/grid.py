@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, TypeAlias
+
+
+Range: TypeAlias = tuple[float, float, float, float, float, float]
 
 
 @dataclass(frozen=True)
@@ -17,7 +20,7 @@ class BevGrid:
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
-    range_m: tuple[float, float, float, float, float, float]
+    range_m: Range
     cell_m: float
 
     def __post_init__(self) -> None:
