@@ -1,0 +1,64 @@
+"""The one interface of all runtimes, and the choice between them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+from typing import Literal, Protocol
+
+from heal.agents.agent import Assignment
+from heal.agents.link import LinkFactory
+from heal.agents.records import RunOptions, TickResult
+from heal.agents.tick import AllianceLike
+from heal.types import SceneSource
+
+RuntimeName = Literal["local", "ray"]
+
+
+class Runtime(Protocol):
+    """Runs ticks; a context manager. All runtimes give the same detections to the last bit."""
+
+    def run(self, ticks: Iterable[int]) -> Iterator[TickResult]:
+        """The results of the ticks (indices of scenes in the source), in their order."""
+        ...
+
+    def close(self) -> None:
+        """Free what the runtime holds; it cannot run again."""
+        ...
+
+    def __enter__(self) -> Runtime:
+        """The runtime itself."""
+        ...
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Close it."""
+        ...
+
+
+def open_runtime(
+    name: RuntimeName,
+    alliance: AllianceLike,
+    source: SceneSource,
+    assignment: Assignment,
+    links: LinkFactory,
+    options: RunOptions,
+) -> Runtime:
+    """A runtime by name.
+
+    Args:
+        name: "local", all in this process, or "ray", every agent and the fusion node an actor of its own.
+        alliance: the networks.
+        source: the scenes.
+        assignment: agent id to agent type.
+        links: agent id to link; see `heal.agents.link.LinkSpec.factory`.
+        options: everything else.
+    """
+    if name == "local":
+        from heal.agents.local_runtime import LocalRuntime
+
+        return LocalRuntime(alliance, source, assignment, links, options)
+    if name == "ray":
+        from heal.agents.ray_runtime import RayRuntime
+
+        return RayRuntime(alliance, source, assignment, links, options)
+    raise ValueError(f"unknown runtime {name!r}; there are local, ray")

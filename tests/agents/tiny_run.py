@@ -1,0 +1,111 @@
+"""A small world for tests of the run: random clouds, networks of a few weights, and nothing from disk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from heal.agent_model import AgentConfig, AgentModel
+from heal.agents.records import MessageRecord, TickResult
+from heal.backbone import BackboneConfig
+from heal.base_model import BaseConfig, BaseModel
+from heal.encoders.point_pillars import PointPillarsConfig
+from heal.fusion.pyramid import PyramidConfig
+from heal.grid import BevGrid
+from heal.se3 import pose_to_SE3, transform_points
+from heal.types import AgentFrame, LidarScan, ObjectLabels, SceneOutline
+
+GRID = BevGrid((-12.8, -12.8, -3.0, 12.8, 12.8, 1.0), 0.8)
+TICK_NS = 100_000_000
+_UNIT_CORNERS = np.array([[1, -1, -1], [1, 1, -1], [-1, 1, -1], [-1, -1, -1], [1, -1, 1], [1, 1, 1], [-1, 1, 1], [-1, -1, 1]])
+
+
+class TinyAlliance:
+    """Two agent types with random weights, aligned to nothing, but the same every time."""
+
+    def __init__(self, seed: int = 0) -> None:
+        generator = torch.random.fork_rng()
+        with generator:
+            torch.manual_seed(seed)
+            pyramid = PyramidConfig(
+                blocks=(1, 1), strides=(1, 2), channels=(8, 16), groups=0, upsample_strides=(1, 2), upsample_channels=(8, 8)
+            )
+            self.base = BaseModel(BaseConfig(grid=GRID, in_channels=8, pyramid=pyramid, shrink_channels=(8,))).eval()
+            # Untrained, yet with something to say: scores spread around one half and differ from cell to cell.
+            self.base.cls_head.bias.data.zero_()
+            self.base.cls_head.weight.data.normal_(std=5.0)
+            backbone = BackboneConfig(blocks=(1,), strides=(2,), channels=(8,))
+            settings = AgentConfig(encoder=PointPillarsConfig(channels=(8,)), backbone=backbone)
+            self._agents = {name: AgentModel(settings, GRID).eval() for name in ("m1", "m2")}
+
+    base_hash = "f00d" * 16
+    grid = GRID
+    agent_names = ("m1", "m2")
+
+    def agent(self, name: str) -> AgentModel:
+        return self._agents[name]
+
+
+@dataclass(frozen=True)
+class TinySource:
+    """Scenarios of a few agents each; clouds and labels are random, and the same whoever asks.
+
+    Attributes:
+        scenarios: the agents of each, its ego first.
+        ticks_each: length of each.
+        spacing_m: distance between neighbouring agents.
+        broken: an agent whose data cannot be read.
+    """
+
+    scenarios: tuple[tuple[str, ...], ...] = (("ego", "b", "c"), ("d", "ego"))
+    ticks_each: int = 5
+    spacing_m: float = 3.0
+    broken: str = ""
+
+    def __len__(self) -> int:  # noqa: D105
+        return self.ticks_each * len(self.scenarios)
+
+    def outline(self, index: int) -> SceneOutline:
+        ids = self.scenarios[index // self.ticks_each]
+        return SceneOutline(f"tiny/{index:03d}", index * TICK_NS, ids[0], ids, self._pose(index, ids[0]))
+
+    def agent_frame(self, index: int, agent_id: str) -> AgentFrame:
+        if agent_id == self.broken:
+            raise ValueError(f"cloud of {agent_id} is truncated")
+        rng = np.random.default_rng((index, sum(agent_id.encode())))
+        points = rng.uniform((-12, -12, -2.5, 0), (12, 12, 0.5, 1), (400, 4)).astype(np.float32)
+        pose = self._pose(index, agent_id)
+        labels = self._labels(index, agent_id)
+        return AgentFrame(agent_id, "vehicle", index * TICK_NS, pose, pose, LidarScan(points), (), labels)
+
+    def scene_objects(self, index: int) -> ObjectLabels | None:
+        return None
+
+    def _pose(self, index: int, agent_id: str) -> np.ndarray:
+        place = self.scenarios[index // self.ticks_each].index(agent_id)
+        return pose_to_SE3([100 + self.spacing_m * place + 0.1 * index, 50 - place, 1.9, 0, 20 * place, 0])
+
+    def _labels(self, index: int, agent_id: str) -> ObjectLabels:
+        """Two cars, one that all agents label and one that this agent alone does."""
+        own = sum(agent_id.encode())
+        centres = np.array([[104.0, 52.0, 1.0], [98.0 + own % 7, 45.0, 1.0]])
+        corners = centres[:, None] + _UNIT_CORNERS * (2.0, 0.8, 0.75)
+        return ObjectLabels(np.array([1, own]), transform_points(np.eye(4), corners))
+
+
+def assert_same_results(a: list[TickResult], b: list[TickResult]) -> None:
+    """Equal to the last bit in all that is not a measured time."""
+    assert [result.tick for result in a] == [result.tick for result in b]
+    for one, other in zip(a, b, strict=True):
+        assert torch.equal(one.detections.corners, other.detections.corners)
+        assert torch.equal(one.detections.scores, other.detections.scores)
+        assert torch.equal(one.ground_truth.corners, other.ground_truth.corners)
+        assert torch.equal(one.ground_truth.ids, other.ground_truth.ids)
+        assert (one.scene_id, one.ego_id, one.timestamp_ns) == (other.scene_id, other.ego_id, other.timestamp_ns)
+        assert [without_times(record) for record in one.messages] == [without_times(record) for record in other.messages]
+
+
+def without_times(record: MessageRecord) -> tuple[object, ...]:
+    return record.agent_id, record.agent_type, record.own, record.size_bytes, record.arrival_ns, record.status, record.reason
