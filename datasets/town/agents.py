@@ -48,7 +48,7 @@ class TownAgent:
 def vehicle_agent(number: int, agent_id: str, spec: VehicleSpec, preset: TownPreset, rng: np.random.Generator) -> TownAgent:
     """Sensors on vehicle `number`: the LiDAR half a metre behind the middle of the roof, mounted a little askew."""
     lidar = draw_lidar(preset.lidars[int(rng.integers(len(preset.lidars)))], preset, rng)
-    height = max(float(rng.uniform(*preset.lidar_height_m)), spec.height_m + 0.16)
+    height = max(float(rng.uniform(*preset.lidar_height_m)), spec.height_m + 0.36)
     tilt = rng.uniform(-preset.mount_deg, preset.mount_deg, 2)
     mount = pose_to_SE3([-0.5, 0.0, height, tilt[0], rng.normal(0, 0.2), tilt[1]])
     top, front = spec.height_m + 0.1, spec.length_m / 2

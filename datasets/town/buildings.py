@@ -24,6 +24,7 @@ class Facade(IntEnum):
 
 
 FACADES = 8
+HOUSE_NUMBERS = 4000  # buildings from this number on are houses, without shops
 _WALLS: dict[Facade, tuple[Colour, ...]] = {
     Facade.BRICK: ((0.30, 0.10, 0.06), (0.36, 0.15, 0.09), (0.24, 0.12, 0.09), (0.42, 0.28, 0.17)),
     Facade.PLASTER: ((0.70, 0.62, 0.45), (0.72, 0.68, 0.60), (0.62, 0.46, 0.32), (0.48, 0.55, 0.52), (0.72, 0.56, 0.46)),
@@ -62,7 +63,7 @@ def _block_of_flats(
     town: TownMap, low: Float64, high: Float64, height: float, facade: Facade, rng: np.random.Generator
 ) -> list[Mesh]:
     """A flat-roofed building with a parapet and a few boxes on top."""
-    style = facade + FACADES * int(rng.integers(1, 4000))
+    style = facade + FACADES * int(rng.integers(2, HOUSE_NUMBERS))
     foot, base = _footprint(town, low, high)
     tint = _wall_colour(facade, rng)
     meshes = [_walls(foot, base, height, tint, style)]
@@ -92,10 +93,10 @@ def _gabled_house(town: TownMap, low: Float64, high: Float64, rng: np.random.Gen
     facade = Facade(int(rng.choice(2)))
     tint, roof_tint = _wall_colour(facade, rng), _ROOFS[int(rng.integers(len(_ROOFS)))]
     foot, base = _footprint(town, low, high)
-    if np.ptp(low - high) < 0 or (high - low)[1] > (high - low)[0]:
+    if (high - low)[1] > (high - low)[0]:
         foot = np.roll(foot, -1, axis=0)
     eaves, rise = float(rng.choice([3.2, 6.1])), float(rng.uniform(2.0, 3.6))
-    style = facade + FACADES * int(rng.integers(1, 4000))
+    style = facade + FACADES * int(rng.integers(HOUSE_NUMBERS, 2 * HOUSE_NUMBERS))
     ridge = np.stack([(foot[1] + foot[2]) / 2, (foot[3] + foot[0]) / 2])
     wide, ridge_wide = _inset(foot, -0.45), ridge + 0.06 * (ridge - ridge[::-1])
     low_edge, top = _at(wide, base + eaves - 0.2), _at(ridge_wide, base + eaves + rise)

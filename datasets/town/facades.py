@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from heal.datasets.town.buildings import FACADES, Facade
+from heal.datasets.town.buildings import FACADES, HOUSE_NUMBERS, Facade
 from heal.datasets.town.weather import noise, rgb, speckle
 from heal.types import Float32, Int64
 
@@ -71,7 +71,7 @@ def _windows(pattern: Int64, number: Int64, s: Float32, t: Float32, blur_m: Floa
     pitch = np.where(pattern == Facade.GLASS, 1.5, 2.1 + 1.9 * chance)
     width = np.where(pattern == Facade.GLASS, 1.38, np.minimum(1.0 + 0.9 * speckle(number, number * 0 + 5), 0.7 * pitch))
     floor = np.floor(t / STOREY_M)
-    shop = (floor == 0) & (speckle(number, number * 0 + 9) < 0.55) & (pattern != Facade.GLASS)
+    shop = (floor == 0) & (speckle(number, number * 0 + 9) < 0.55) & (pattern != Facade.GLASS) & (number < HOUSE_NUMBERS)
     pitch, width = np.where(shop, 4.2, pitch), np.where(shop, 3.5, width)
     low = np.where(pattern == Facade.GLASS, 0.25, np.where(shop, 0.5, 0.95))
     high = np.where(pattern == Facade.GLASS, 3.1, np.where(shop, 2.75, 2.5))
@@ -99,9 +99,8 @@ def _behind_glass(
     room[lit] = rgb(0.55, 0.42, 0.22)
     wares = np.asarray(shop, bool)
     hue = speckle(column + number, floor, 19)
-    room[wares] = (0.05 + 0.25 * np.stack([hue, 0.6 * (1 - hue) + 0.2, 0.5 * np.abs(hue - 0.5) + 0.2], axis=1)[wares]) * (
-        0.5 + 0.5 * np.clip(2.6 - rise[wares], 0, 1)[:, None]
-    )
+    goods = 0.03 + 0.10 * np.stack([hue, 0.5 * (1 - hue) + 0.25, 0.6 * np.abs(hue - 0.5) + 0.25], axis=1)[wares]
+    room[wares] = goods * (0.35 + 1.1 * np.clip(1.6 - rise[wares], 0, 1)[:, None])
     shade = np.clip((high - rise) / 0.18, 0.25, 1.0)
     behind: Float32 = room * shade[:, None]
     return behind

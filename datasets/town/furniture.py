@@ -80,11 +80,11 @@ def tree(foot: Float64, size: float, rng: np.random.Generator) -> Mesh:
 
 def _loose_leaves(centre: Float64, radius: float, tint: Colour, rng: np.random.Generator) -> Mesh:
     """Small cards around a crown, so that neither its outline nor its returns are smooth."""
-    count = 70
+    count = 130
     direction = rng.normal(0, 1, (count, 3))
     direction /= np.linalg.norm(direction, axis=1, keepdims=True)
-    middle = centre + direction * radius * rng.uniform(0.55, 1.05, (count, 1)) * [1, 1, 0.8]
-    first = rng.normal(0, 1, (count, 3)) * 0.28
+    middle = centre + direction * radius * rng.uniform(0.62, 1.0, (count, 1)) * [1, 1, 0.75]
+    first = rng.normal(0, 1, (count, 3)) * 0.17
     second = np.cross(first, direction) * 0.9
     corners = np.stack([middle - first, middle - second, middle + first, middle + second], axis=1)
     normals = np.repeat(direction[:, None], 4, axis=1)

@@ -109,7 +109,8 @@ PRESETS: dict[str, TownPreset] = {
         replace(
             DEMO,
             name="test",
-            streets=3,
+            streets=2,
+            block_m=(40.0, 48.0),
             moving=(5, 6),
             vehicles=2,
             clutter=(0.2, 0.3),

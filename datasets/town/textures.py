@@ -29,9 +29,9 @@ def road_colour(town: TownMap, uv: Float32, blur_m: Float32) -> Float32:
     u, v = uv[:, 0], uv[:, 1]
     coarse = noise(u / 60.0, v / 60.0)
     fine = noise(u / 4.0, v / 4.0) - 0.5
-    grain = speckle(u * 40, v * 40) - 0.5
-    near = np.clip(0.02 / blur_m, 0.0, 1.0)
-    grey = 0.085 + 0.035 * coarse + 0.022 * fine * np.clip(4 * near, 0, 1) + 0.03 * grain * near
+    grain = noise(u / 0.45, v / 0.45) + noise(u / 0.9, v / 0.9 + 0.4) - 1.0
+    near = np.clip(0.012 / blur_m, 0.0, 1.0)
+    grey = 0.070 + 0.035 * coarse + 0.022 * fine * np.clip(6 * near, 0, 1) + 0.016 * grain * near
     grey = grey - 0.03 * _cracks(u, v) * np.clip(0.05 / blur_m, 0, 1)
     colour: Float32 = grey[:, None] * rgb(1.0, 1.0, 1.03)
     worn = np.clip(0.55 + 0.6 * noise(u / 7.0 + 0.5, v / 7.0), 0.35, 1.0)
@@ -77,19 +77,19 @@ def _street_paint(
     distance = each.min(axis=0)
     after = np.array([other.offset_m for other in crossings], np.float32)[each.argmin(axis=0)]
     behind_stop = _step(distance - STOP_LINE_M + 0.15, blur_m)
-    dash = _step(1.5 - np.abs(_modulo(along, 7.5) - 3.0), blur_m)
-    solid_near = np.maximum(dash, _step(18.0 - distance, blur_m))
+    dash = _below(np.abs(_modulo(along, 7.5) - 3.0), 1.5, blur_m)
+    solid_near = np.maximum(dash, _below(distance, 18.0, blur_m))
     paint = _line(lateral, 0.0, 0.14, blur_m) * dash if street.lanes == 1 else _double_line(lateral, blur_m)
     for lane in range(1, street.lanes):
         paint = np.maximum(paint, _line(np.abs(lateral), lane * street.lane_m, 0.12, blur_m) * solid_near)
     edge = street.drive_m if street.parking_m > 0 else street.half_m - 0.3
     paint = np.maximum(paint, _line(np.abs(lateral), edge, 0.12, blur_m)) * behind_stop
     low, high = _ZEBRA_M
-    in_zebra = _step(distance - low, blur_m) * _step(high - distance, blur_m)
-    stripes = _step(0.28 - np.abs(_modulo(lateral, 1.1) - 0.55), blur_m) * _step(street.half_m - 0.4 - np.abs(lateral), blur_m)
+    in_zebra = _step(distance - low, blur_m) * _below(distance, high, blur_m)
+    stripes = _below(np.abs(_modulo(lateral, 1.1) - 0.55), 0.28, blur_m) * _below(np.abs(lateral), street.half_m - 0.4, blur_m)
     # Who comes to the crossing drives on the side where lateral and direction agree with the side of traffic.
-    forward = np.sign(after - along) * float(side if street.axis == 0 else -side)
-    coming = _step(lateral * forward, blur_m) * _step(street.drive_m - np.abs(lateral), blur_m)
+    near_side = lateral * (side if street.axis == 0 else -side)
+    coming = _step(np.where(after > along, near_side, -near_side), blur_m) * _below(np.abs(lateral), street.drive_m, blur_m)
     stop = _line(distance, STOP_LINE_M - 0.3, 0.35, blur_m) * coming
     painted: Float32 = np.maximum.reduce([paint, in_zebra * stripes, stop])
     return painted
@@ -108,6 +108,11 @@ def _step(value_m: Float32, blur_m: Float32) -> Float32:
     """0 below 0 and 1 above, blurred over a pixel."""
     step: Float32 = np.clip(value_m / np.maximum(blur_m, 0.01) + 0.5, 0.0, 1.0)
     return step
+
+
+def _below(value_m: Float32, limit_m: float, blur_m: Float32) -> Float32:
+    """1 where a value is below its limit, else 0, blurred over a pixel."""
+    return _step(-(value_m - limit_m), blur_m)
 
 
 def _line(position: Float32, middle: float, width: float, blur_m: Float32) -> Float32:
@@ -150,7 +155,7 @@ def _paving(uv: Float32, blur_m: Float32) -> Float32:
 def _lawn(uv: Float32, blur_m: Float32) -> Float32:
     patches = noise(uv[:, 0] / 50.0, uv[:, 1] / 50.0)
     tufts = (noise(uv[:, 0] / 3.0, uv[:, 1] / 3.0) - 0.5) * np.clip(0.1 / blur_m, 0, 1)
-    green = rgb(0.10, 0.17, 0.045) * (0.75 + 0.5 * patches + 0.5 * tufts)[:, None]
+    green = rgb(0.10, 0.17, 0.045) * (0.8 + 0.4 * patches + 0.35 * tufts)[:, None]
     dry = np.clip(patches - 0.62, 0, 1)[:, None]
     lawn: Float32 = green * (1 - dry) + dry * rgb(0.26, 0.23, 0.11)
     return lawn
@@ -158,7 +163,8 @@ def _lawn(uv: Float32, blur_m: Float32) -> Float32:
 
 def leaf_colour(tint: Float32, position: Float32) -> Float32:
     """Foliage: the tint, broken up by light and dark spots in space; (N, 3) and (N, 3) world metres to (N, 3)."""
-    spots = noise(position[:, 0] / 2.2 + 0.31 * position[:, 2], position[:, 1] / 2.2 + 0.27 * position[:, 2])
-    speckles = speckle(position[:, 0] * 9, position[:, 1] * 9 + position[:, 2] * 57)
-    colour: Float32 = tint * (0.35 + 0.9 * spots + 0.45 * speckles)[:, None]
+    x, y, z = position.T
+    clumps = noise(0.9 * x + 0.31 * z, 0.9 * y - 0.43 * z)
+    leaves = speckle(np.floor(x * 7), np.floor(y * 7) * 131 + np.floor(z * 7) * 1777)
+    colour: Float32 = tint * (0.25 + 0.85 * clumps + 0.75 * leaves)[:, None]
     return colour

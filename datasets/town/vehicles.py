@@ -233,7 +233,7 @@ def _wheels(spec: VehicleSpec) -> list[Mesh]:
 def _wheel(radius: float) -> Mesh:
     """A wheel whose outer side is at y = +0.12."""
     tyre = cylinder((0, -0.12, 0), (0, 0.12, 0), radius, Material.TYRE, (0.02, 0.02, 0.02), 14)
-    return merge([tyre, cylinder((0, 0, 0), (0, 0.128, 0), 0.62 * radius, Material.HUB, (0.5, 0.5, 0.52), 10)])
+    return merge([tyre, cylinder((0, 0, 0), (0, 0.128, 0), 0.58 * radius, Material.HUB, (0.30, 0.30, 0.32), 10)])
 
 
 def _bus(spec: VehicleSpec) -> list[Mesh]:
