@@ -123,7 +123,7 @@ def _train_step(
         losses = stage_one_loss(model, batch, settings, anchors)
     if not torch.isfinite(losses.total):
         raise TrainingStoppedError(
-            f"the loss is {float(losses.total.detach())} in scenes {', '.join(batch.scene_ids)} (parts: {losses.parts()}). "
+            f"the loss is {float(losses.total.detach())} in scenes {', '.join(batch.scene_ids)}, its parts {losses.parts()}. "
             "The last checkpoint is good: try a lower training.learning_rate or training.clip_gradient_norm=10, or look at those scenes."
         )
     optimizer.zero_grad(set_to_none=True)
