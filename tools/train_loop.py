@@ -87,7 +87,8 @@ def train(
         TrainingStoppedError: the loss became infinite or NaN.
         KeyboardInterrupt: passed on, after a checkpoint.
     """
-    model.to(device).train()
+    # Channels last: convolutions and their gradients run about half again as fast in it on a CPU.
+    model.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     optimizer = make_optimizer(model, settings.training)
     scaler = torch.amp.GradScaler(device.type, enabled=settings.training.precision == "float16" and device.type == "cuda")
     checkpoint = run / "checkpoint.pt"
