@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from heal.agent_model import AgentModel, EncoderInput
 from heal.base_model import BaseModel, BaseOutput
 from heal.se3 import relative_SE3
-from heal.types import AgentFrame, Scene
+from heal.types import Scene
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class CollabModel(nn.Module):
             types: for each scene, agent id to agent type.
             rng: shuffles points, in training.
         """
-        ordered = [_ego_first(scene) for scene in scenes]
+        ordered = [scene.ego_first for scene in scenes]
         frames = [frame for part in ordered for frame in part]
         agent_types = tuple(types[i][frame.agent_id] for i, part in enumerate(ordered) for frame in part)
         inputs = {
@@ -85,7 +85,3 @@ class CollabModel(nn.Module):
         model = self.agents[name]
         assert isinstance(model, AgentModel)
         return model
-
-
-def _ego_first(scene: Scene) -> list[AgentFrame]:
-    return [scene.ego, *(frame for frame in scene.frames if frame.agent_id != scene.outline.ego_id)]

@@ -198,6 +198,11 @@ class Scene:
         """The ego's frame."""
         return self.frame(self.outline.ego_id)
 
+    @property
+    def ego_first(self) -> tuple[AgentFrame, ...]:
+        """All frames, the ego's before the others'."""
+        return self.ego, *(frame for frame in self.frames if frame.agent_id != self.outline.ego_id)
+
     def frame(self, agent_id: str) -> AgentFrame:
         """The frame of one agent; KeyError if it takes no part."""
         for frame in self.frames:

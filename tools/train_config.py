@@ -31,6 +31,7 @@ class TrainingConfig:
         max_agents: agents of a scene that are used at most.
         random_agents: draw the number of agents of a scene at random from one upwards, so that the base knows lone agents too.
         random_ego: draw the ego among all agents.
+        include_ego: the ego's own vehicle is to be found where others label it, as in OPV2V's evaluation.
         comm_range_m: agents further than this from the ego take no part.
         seed: of the initial weights, the order of scenes and all augmentation.
         workers: processes that load data beside the one that trains.
@@ -50,6 +51,7 @@ class TrainingConfig:
     max_agents: int = 5
     random_agents: bool = True
     random_ego: bool = False
+    include_ego: bool = False
     comm_range_m: float = 70.0
     seed: int = 0
     workers: int = 2

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,8 +9,8 @@ import torch
 
 from heal.anchors import make_anchors
 from heal.augment import augment, subset
-from heal.base_model import BaseConfig
 from heal.collab import CollabBatch, CollabModel
+from heal.detections import GroundTruth
 from heal.ground_truth import agent_ground_truth, ground_truth
 from heal.targets import Targets, assign_targets
 from heal.tools.train_config import StageOneConfig
@@ -75,28 +74,16 @@ class TrainingSteps(torch.utils.data.Dataset[TrainingBatch]):
         return augment(scene, self.settings.augment, rng)
 
     def _batch(self, scenes: list[Scene], rng: np.random.Generator) -> TrainingBatch:
-        types: list[Mapping[str, str]] = [dict.fromkeys(scene.outline.agent_ids, self.settings.agent_type) for scene in scenes]
-        return make_batch(self.model, scenes, types, self._anchors, self.settings.base, rng)
+        """Inputs and targets of some scenes."""
+        settings, range_m = self.settings, self.settings.base.grid.range_m
+        fused = [ground_truth(scene, range_m, include_ego=settings.training.include_ego) for scene in scenes]
+        alone = [agent_ground_truth(frame, range_m) for scene in scenes for frame in scene.ego_first]
+        types = [dict.fromkeys(scene.outline.agent_ids, settings.agent_type) for scene in scenes]
+        ids = tuple(scene.outline.scene_id for scene in scenes)
+        return TrainingBatch(ids, self.model.prepare(scenes, types, rng), self._targets(fused), self._targets(alone))
 
-
-def make_batch(
-    model: CollabModel,
-    scenes: list[Scene],
-    types: list[Mapping[str, str]],
-    anchors: torch.Tensor,
-    base: BaseConfig,
-    rng: np.random.Generator | None = None,
-) -> TrainingBatch:
-    """Inputs and targets of some scenes; `anchors` are the base's."""
-    range_m = base.grid.range_m
-    fused = [assign_targets(anchors, ground_truth(scene, range_m).boxes, base.targets) for scene in scenes]
-    alone = [
-        assign_targets(anchors, agent_ground_truth(frame, range_m).boxes, base.targets)
-        for scene in scenes
-        for frame in sorted(scene.frames, key=lambda frame: frame.agent_id != scene.outline.ego_id)
-    ]
-    ids = tuple(scene.outline.scene_id for scene in scenes)
-    return TrainingBatch(ids, model.prepare(scenes, types, rng), Targets.stack(fused), Targets.stack(alone))
+    def _targets(self, truths: list[GroundTruth]) -> Targets:
+        return Targets.stack([assign_targets(self._anchors, truth.boxes, self.settings.base.targets) for truth in truths])
 
 
 def select_agents(scene: Scene, settings: StageOneConfig, rng: np.random.Generator) -> Scene:
