@@ -57,14 +57,9 @@ def vehicle_agent(number: int, agent_id: str, spec: VehicleSpec, preset: TownPre
     return TownAgent(agent_id, "vehicle", number, mount, np.eye(4), np.stack(cameras), lidar)
 
 
-def roadside_agent(agent_id: str, town: TownMap, number: int, preset: TownPreset, rng: np.random.Generator) -> TownAgent:
-    """A unit on a pole at a corner of a crossing in the middle of the town; it looks across the crossing and down a street."""
-    column, row = town.centre
-    across, along = town.along_v[column], town.along_u[row]
-    corner = np.array([1, -1])[rng.integers(0, 2, 2)] * (1 if number % 2 == 0 else -1)
-    uv = town.crossing_uv(column, row) + corner * [across.half_m + 1.2, along.half_m + 1.2]
-    direction = -corner * (np.array([1.0, 0.25]) if rng.uniform() < 0.5 else np.array([0.25, 1.0]))
-    foot, yaw = town.world(uv, 0.0), np.degrees(town.warp.heading(uv, direction / np.linalg.norm(direction)))
+def roadside_agent(agent_id: str, town: TownMap, ego_xy: Float64, preset: TownPreset, rng: np.random.Generator) -> TownAgent:
+    """A unit on a pole at a corner of the middle crossing; it looks across the crossing and down a street, rather the ego's."""
+    foot, yaw = _roadside_place(town, ego_xy, rng)
     height = float(rng.uniform(*preset.pole_m))
     frame = pose_to_SE3([*(foot + up(VIRTUAL_LIDAR_M)), 0.0, yaw, 0.0])
     name = preset.roadside_lidars[int(rng.integers(len(preset.roadside_lidars)))]
@@ -72,6 +67,22 @@ def roadside_agent(agent_id: str, town: TownMap, number: int, preset: TownPreset
     cameras = [pose_to_SE3([*(foot + up(height - 0.35)), 0.0, yaw + turn, -18.0]) for turn in CAMERA_YAWS_DEG]
     lidar = draw_lidar(name, preset, rng)
     return TownAgent(agent_id, "roadside", None, frame, lidar_pose, np.stack(cameras), lidar, _pole(foot, height))
+
+
+def _roadside_place(town: TownMap, ego_xy: Float64, rng: np.random.Generator) -> tuple[Float64, float]:
+    """World position (3,) of the pole's foot, and the direction in degrees in which the unit looks."""
+    column, row = town.centre
+    across, along = town.along_v[column], town.along_u[row]
+    places, weights = [], []
+    for corner in np.array([(1, 1), (1, -1), (-1, 1), (-1, -1)]):
+        uv = town.crossing_uv(column, row) + corner * [across.half_m + 1.2, along.half_m + 1.2]
+        foot = town.world(uv)
+        for direction in (np.array([1.0, 0.25]), np.array([0.25, 1.0])):
+            yaw = float(town.warp.heading(uv, -corner * direction / np.linalg.norm(direction)))
+            to_ego = np.arctan2(ego_xy[1] - foot[1], ego_xy[0] - foot[0])
+            places.append((foot, np.degrees(yaw)))
+            weights.append(3.0 if np.cos(to_ego - yaw) > np.cos(np.radians(50.0)) else 1.0)
+    return places[int(rng.choice(len(places), p=np.array(weights) / sum(weights)))]
 
 
 def _pole(foot: Float64, height: float) -> Mesh:

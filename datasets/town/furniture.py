@@ -8,14 +8,14 @@ import numpy as np
 
 from heal.datasets.town.blocks import Block, BlockUse
 from heal.datasets.town.materials import Material
-from heal.datasets.town.mesh import Colour, Mesh, blob, box, cylinder, merge, quads, up
+from heal.datasets.town.mesh import Colour, Mesh, blob, box, cylinder, loft, merge, quads, up
 from heal.datasets.town.presets import TownPreset
 from heal.datasets.town.streets import KERB_M, SIDEWALK_M, TownMap
 from heal.se3 import pose_to_SE3
 from heal.types import Float64
 
 _LEAVES: tuple[Colour, ...] = ((0.06, 0.13, 0.025), (0.09, 0.17, 0.03), (0.05, 0.11, 0.03), (0.14, 0.18, 0.04))
-_CROWD = 12
+_CROWD, _GROVE = 16, 14
 _GREY: Colour = (0.30, 0.31, 0.32)
 _CLOTHES: tuple[Colour, ...] = ((0.08, 0.10, 0.25), (0.35, 0.05, 0.05), (0.5, 0.5, 0.48), (0.05, 0.05, 0.05), (0.45, 0.35, 0.08))
 
@@ -67,14 +67,25 @@ def _edge_places(block: Block, step_m: float, rng: np.random.Generator) -> list[
 
 def tree(foot: Float64, size: float, rng: np.random.Generator) -> Mesh:
     """A tree of about 7 m times `size` at the world position `foot`."""
-    trunk = 2.6 * size * rng.uniform(0.8, 1.1)
+    grown = _grove()[int(rng.integers(_GROVE))].scaled(size)
+    return grown.moved(pose_to_SE3([*foot, 0.0, rng.uniform(0, 360.0), 0.0]))
+
+
+@lru_cache(maxsize=1)
+def _grove() -> list[Mesh]:
+    """Trees as they are drawn once; each is planted many times, in other sizes and directions."""
+    return [_grown_tree(np.random.default_rng(number)) for number in range(_GROVE)]
+
+
+def _grown_tree(rng: np.random.Generator) -> Mesh:
+    """A tree of about 7 m at the origin."""
     leaf = _LEAVES[int(rng.integers(len(_LEAVES)))]
-    top = foot + up(trunk + 1.2 * size)
-    parts = [cylinder(foot - up(0.2), top, 0.16 * size + 0.03, Material.TRUNK, (0.10, 0.07, 0.05), 7)]
+    top = up(2.6 * rng.uniform(0.8, 1.1) + 1.2)
+    parts = [cylinder(-up(0.2), top, 0.19, Material.TRUNK, (0.10, 0.07, 0.05), 7)]
     for _ in range(int(rng.integers(3, 6))):
-        centre = top + rng.normal(0, 1, 3) * np.array([0.9, 0.9, 0.6]) * size + up(0.9 * size)
-        parts.append(blob(centre, rng.uniform(1.1, 1.9, 3) * size, Material.LEAF, leaf, rng))
-    parts.append(_loose_leaves(top + up(0.9 * size), 2.2 * size, leaf, rng))
+        centre = top + rng.normal(0, 1, 3) * np.array([0.9, 0.9, 0.6]) + up(0.9)
+        parts.append(blob(centre, rng.uniform(1.1, 1.9, 3), Material.LEAF, leaf, rng))
+    parts.append(_loose_leaves(top + up(0.9), 2.2, leaf, rng))
     return merge(parts)
 
 
@@ -111,9 +122,9 @@ def _lamp(town: TownMap, uv: Float64, towards: Float64) -> Mesh:
 
 
 def _small_thing(town: TownMap, uv: Float64, rng: np.random.Generator) -> Mesh:
-    """A traffic sign, a bin, a box of the electricity works, or bollards."""
+    """A traffic sign, a bin, a box of the electricity works, traffic cones, or bollards."""
     foot, yaw = town.world(uv, KERB_M), float(rng.uniform(0, np.pi))
-    choice = int(rng.integers(4))
+    choice = int(rng.integers(5))
     if choice == 0:
         plate: Colour = ((0.6, 0.03, 0.03), (0.03, 0.1, 0.5), (0.8, 0.8, 0.8))[int(rng.integers(3))]
         pole = cylinder(foot, foot + up(2.6), 0.035, Material.METAL, _GREY, 6)
@@ -122,9 +133,10 @@ def _small_thing(town: TownMap, uv: Float64, rng: np.random.Generator) -> Mesh:
         return cylinder(foot, foot + up(0.95), 0.28, Material.METAL, (0.06, 0.12, 0.08), 10)
     if choice == 2:
         return box(foot + up(0.55), (0.5, 1.1, 1.1), Material.METAL, (0.30, 0.33, 0.28), town.warp.turn)
-    return merge(
-        [cylinder(foot + x, foot + x + up(0.8), 0.07, Material.METAL, _GREY, 6) for x in (np.zeros(3), np.array([1.2, 0, 0]))]
-    )
+    if choice == 3:
+        return merge([_cone(foot + np.append(rng.uniform(-1.5, 1.5, 2), 0.0)) for _ in range(3)])
+    posts = foot, foot + np.array([1.2, 0.0, 0.0])
+    return merge([cylinder(post, post + up(0.8), 0.07, Material.METAL, _GREY, 6) for post in posts])
 
 
 def _person(foot: Float64, rng: np.random.Generator) -> Mesh:
@@ -132,10 +144,17 @@ def _person(foot: Float64, rng: np.random.Generator) -> Mesh:
     return _crowd()[int(rng.integers(_CROWD))].moved(pose_to_SE3([*foot, 0.0, rng.uniform(0, 360.0), 0.0]))
 
 
+def _cone(foot: Float64) -> Mesh:
+    angles = np.linspace(0, 2 * np.pi, 8, endpoint=False)
+    ring = np.stack([np.cos(angles), np.sin(angles), 0 * angles], axis=1)
+    return loft(np.stack([foot + 0.19 * ring, foot + 0.03 * ring + up(0.7)]), Material.SIGN, (0.75, 0.16, 0.03))
+
+
 @lru_cache(maxsize=1)
 def _crowd() -> list[Mesh]:
     """People as they are drawn once, for they all look much alike to a LiDAR."""
-    return [_walker(np.random.default_rng(number)) for number in range(_CROWD)]
+    walkers = [_walker(np.random.default_rng(number)) for number in range(_CROWD - 4)]
+    return walkers + [_cyclist(np.random.default_rng(number)) for number in range(4)]
 
 
 def _walker(rng: np.random.Generator) -> Mesh:
@@ -155,6 +174,26 @@ def _walker(rng: np.random.Generator) -> Mesh:
     parts += [
         cylinder(neck + sign * 2.2 * side, hip + sign * 2.4 * side - sign * step, 0.05, Material.CLOTH, coat, 5) for sign in (-1, 1)
     ]
+    return merge(parts)
+
+
+def _cyclist(rng: np.random.Generator) -> Mesh:
+    """Somebody on a bicycle or a light motorcycle at the origin, along x."""
+    coat, legs = (_CLOTHES[int(rng.integers(len(_CLOTHES)))] for _ in range(2))
+    thick = float(rng.choice([0.03, 0.11]))
+    saddle, handle, neck = np.array([-0.2, 0, 0.95]), np.array([0.42, 0, 1.0]), np.array([0.08, 0, 1.5])
+    parts = [cylinder((x, -thick, 0.34), (x, thick, 0.34), 0.34, Material.TYRE, (0.03, 0.03, 0.03), 12) for x in (-0.52, 0.55)]
+    parts += [
+        cylinder((-0.52, 0, 0.34), saddle - up(0.1), 0.02 + thick / 2, Material.METAL, _GREY, 6),
+        cylinder((0.55, 0, 0.34), handle, 0.02 + thick / 3, Material.METAL, _GREY, 6),
+        cylinder(saddle - up(0.15), handle - up(0.25), 0.02 + thick / 2, Material.METAL, _GREY, 6),
+        cylinder(saddle, neck, 0.18, Material.CLOTH, coat, 8),
+        blob(neck + up(0.15), (0.11, 0.1, 0.14), Material.CLOTH, (0.5, 0.33, 0.24), rng),
+    ]
+    for side in (-0.12, 0.12):
+        beside = np.array([0, side, 0])
+        parts.append(cylinder(saddle + beside, beside + np.array([0.1, 0, 0.35]), 0.08, Material.CLOTH, legs, 6))
+        parts.append(cylinder(neck + 1.4 * beside - up(0.1), handle + 1.8 * beside, 0.05, Material.CLOTH, coat, 5))
     return merge(parts)
 
 

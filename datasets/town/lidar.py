@@ -95,11 +95,9 @@ def _dense_middle40(rng: np.random.Generator) -> tuple[Float64, Float64]:
 
 def _sector300(rng: np.random.Generator) -> tuple[Float64, Float64]:
     """300 lines within 100 to 120 degrees ahead, the most of them a little below the horizon."""
-    lines = np.concatenate(
-        [np.linspace(9, 1, 50, endpoint=False), np.linspace(1, -8, 170, endpoint=False), np.linspace(-8, -22, 80)]
-    )
+    parts = np.linspace(9, 1, 45, endpoint=False), np.linspace(1, -8, 150, endpoint=False), np.linspace(-8, -22, 105)
     half = rng.uniform(50.0, 60.0)
-    return lines, np.arange(-half, half, 0.46)
+    return np.concatenate(parts), np.arange(-half, half, 0.44)
 
 
 def _coarse16(rng: np.random.Generator) -> tuple[Float64, Float64]:

@@ -13,6 +13,7 @@ from heal.se3 import transform_points
 from heal.types import Float32, Float64
 
 NO_OWNER = -1
+_CREASE = 0.6  # facets that meet at more than 53 degrees keep an edge
 Colour = tuple[float, float, float]
 _QUAD_TRIANGLES = np.array([[0, 1, 2], [0, 2, 3]])
 # Corners of the six faces of a unit box in its (x, y, z) signs, bottom edge first.
@@ -58,6 +59,10 @@ class Mesh:
         vertices = transform_points(world_SE3_mesh, self.vertices.astype(np.float64)).astype(np.float32)
         normals = (self.normals @ world_SE3_mesh[:3, :3].T).astype(np.float32)
         return replace(self, vertices=vertices, normals=normals)
+
+    def scaled(self, factor: float) -> Mesh:
+        """The mesh, larger or smaller about the origin."""
+        return replace(self, vertices=self.vertices * np.float32(factor))
 
     def owned_by(self, owner: int) -> Mesh:
         """The mesh as part of vehicle `owner`."""
@@ -148,23 +153,31 @@ def grid_mesh(points: Float64, texcoord: Float64, material: Material, style: int
     return quads(cells(points), material, texcoord=cells(texcoord), normals=cells(normals), style=style)
 
 
-def loft(rings: Float64, material: Material, tint: Colour, smooth: bool = True) -> Mesh:
-    """A skin over cross-sections, closed at both ends.
+def loft(rings: Float64, material: Material, tint: Colour) -> Mesh:
+    """A skin over cross-sections, closed at both ends and shaded as round where its facets meet at blunt angles.
 
     Args:
         rings: (n, k, 3) metres: n sections of k points each, in the same order around.
         material: of the skin.
         tint: its colour.
-        smooth: shade the skin as round, else facet by facet.
     """
     after = np.roll(rings, -1, axis=1)
-    faces = np.stack([rings[:-1], after[:-1], after[1:], rings[1:]], axis=2).reshape(-1, 4, 3)
-    outward = rings - rings.mean(axis=1, keepdims=True)
-    outward = outward / (np.linalg.norm(outward, axis=2, keepdims=True) + 1e-12)
-    turned = np.roll(outward, -1, axis=1)
-    round_normals = np.stack([outward[:-1], turned[:-1], turned[1:], outward[1:]], axis=2)
-    side = quads(faces, material, tint, normals=round_normals.reshape(-1, 4, 3) if smooth else None)
+    faces = np.stack([rings[:-1], after[:-1], after[1:], rings[1:]], axis=2)
+    side = quads(faces.reshape(-1, 4, 3), material, tint, normals=_round_normals(faces).reshape(-1, 4, 3))
     return merge([side, _cap(rings[0], material, tint), _cap(rings[-1], material, tint)])
+
+
+def _round_normals(faces: Float64) -> Float64:
+    """Normals (n, k, 4, 3) at the corners of facets (n, k, 4, 3) of a skin: the mean over those around that do not differ much."""
+    flat = np.cross(faces[:, :, 2] - faces[:, :, 0], faces[:, :, 3] - faces[:, :, 1])
+    flat /= np.linalg.norm(flat, axis=2, keepdims=True) + 1e-12
+    padded = np.concatenate([flat[:1], flat, flat[-1:]])
+    shifted = {(i, j): np.roll(padded[1 + i : len(padded) - 1 + i], -j, axis=1) for i in (-1, 0, 1) for j in (-1, 0, 1)}
+    similar = {key: near * ((near * flat).sum(axis=2, keepdims=True) > _CREASE) for key, near in shifted.items()}
+    corners = [similar[0, 0] + similar[i, 0] + similar[0, j] + similar[i, j] for i, j in ((-1, -1), (-1, 1), (1, 1), (1, -1))]
+    total = np.stack(corners, axis=2)
+    normals: Float64 = total / (np.linalg.norm(total, axis=3, keepdims=True) + 1e-12)
+    return normals
 
 
 def _cap(ring: Float64, material: Material, tint: Colour) -> Mesh:

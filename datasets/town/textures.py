@@ -165,6 +165,6 @@ def leaf_colour(tint: Float32, position: Float32) -> Float32:
     """Foliage: the tint, broken up by light and dark spots in space; (N, 3) and (N, 3) world metres to (N, 3)."""
     x, y, z = position.T
     clumps = noise(0.9 * x + 0.31 * z, 0.9 * y - 0.43 * z)
-    leaves = speckle(np.floor(x * 7), np.floor(y * 7) * 131 + np.floor(z * 7) * 1777)
-    colour: Float32 = tint * (0.25 + 0.85 * clumps + 0.75 * leaves)[:, None]
+    leaves = noise(1.9 * x + 0.83 * z, 1.9 * y - 1.13 * z)
+    colour: Float32 = tint * (0.2 + 0.8 * clumps + 0.9 * leaves)[:, None]
     return colour

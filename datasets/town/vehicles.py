@@ -141,28 +141,25 @@ def _deck(spec: VehicleSpec) -> Mesh:
 
 
 def _cabin(spec: VehicleSpec) -> list[Mesh]:
-    """The cabin with its windows; on a pickup the load bed's walls too."""
+    """The cabin: four leaning sides with their windows, and a roof that is arched a little."""
     assert spec.kind.cabin is not None
     foot_front, roof_front, roof_rear, foot_rear = ((0.5 - place) * spec.length_m for place in spec.kind.cabin)
     lower = _deck_height(spec, sum(spec.kind.cabin) / 4) - 0.04
-    top, half, half_top = spec.height_m, spec.width_m / 2 * 0.96, spec.width_m / 2 * 0.76
-    foot = np.array([[x, y, lower] for x in (foot_front, foot_rear) for y in (-half, half)])
-    roof = np.array([[x, y, top - 0.03] for x in (roof_front, roof_rear) for y in (-half_top, half_top)])
-    roof_middle = (roof[[0, 1, 3, 2]] - [0, 0, 0]).mean(axis=0) * [1, 1, 0] + [0, 0, top]
-    sides = [
-        np.stack([foot[0], foot[1], roof[1], roof[0]]),
-        np.stack([foot[3], foot[2], roof[2], roof[3]]),
-        np.stack([foot[1], foot[3], roof[3], roof[1]]),
-        np.stack([foot[2], foot[0], roof[0], roof[2]]),
-    ]
-    crown = 0.8 * (roof - roof_middle) * [1, 1, 0] + [roof_middle[0], roof_middle[1], top]
-    ring = [0, 1, 3, 2]
-    roof_faces = [
-        crown[ring],
-        *(np.stack([roof[a], roof[b], crown[b], crown[a]]) for a, b in zip(ring, ring[1:] + ring[:1], strict=True)),
-    ]
-    shell = quads(np.array([*sides, *roof_faces]), Material.PAINT, spec.paint)
+    half, half_top = spec.width_m / 2 * 0.96, spec.width_m / 2 * 0.76
+    foot = _rectangle(foot_front, foot_rear, half, lower)
+    roof = _rectangle(roof_front, roof_rear, half_top, spec.height_m - 0.03)
+    middle = roof.mean(axis=0) * [1, 1, 0] + [0, 0, spec.height_m]
+    crown = middle + 0.8 * (roof - middle) * [1, 1, 0]
+    # Windscreen, right side, rear window, left side: each from corner to next corner.
+    sides = [np.stack([foot[a], foot[b], roof[b], roof[a]]) for a, b in ((0, 1), (1, 2), (2, 3), (3, 0))]
+    edges = [np.stack([roof[a], roof[b], crown[b], crown[a]]) for a, b in ((0, 1), (1, 2), (2, 3), (3, 0))]
+    shell = quads(np.array([*sides, *edges, crown]), Material.PAINT, spec.paint)
     return [shell, *_windows(sides, spec), *_mirrors(foot_front, half, lower, spec)]
+
+
+def _rectangle(front: float, rear: float, half_width: float, z: float) -> Float64:
+    """Corners (4, 3): front left, front right, rear right, rear left."""
+    return np.array([(front, -half_width, z), (front, half_width, z), (rear, half_width, z), (rear, -half_width, z)])
 
 
 def _windows(sides: list[Float64], spec: VehicleSpec) -> list[Mesh]:
@@ -170,9 +167,9 @@ def _windows(sides: list[Float64], spec: VehicleSpec) -> list[Mesh]:
     solid_rear = spec.kind.name == "van" and spec.paint[0] > 0.4
     panes = [_pane(sides[0], 0.05, 0.95, 0.08, 0.93)]
     if not solid_rear:
-        panes.append(_pane(sides[1], 0.07, 0.93, 0.15, 0.9))
+        panes.append(_pane(sides[2], 0.07, 0.93, 0.15, 0.9))
     splits = (0.05, 0.47, 0.52, 0.94) if spec.kind.name != "suv" else (0.05, 0.36, 0.40, 0.68, 0.72, 0.94)
-    for face, mirrored in ((sides[2], False), (sides[3], True)):
+    for face, mirrored in ((sides[1], False), (sides[3], True)):
         for start, end in zip(splits[::2], splits[1::2], strict=True):
             if solid_rear and start > 0.4:
                 continue

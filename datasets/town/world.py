@@ -107,11 +107,12 @@ class Town:
 
     def _make_agents(self, rng: np.random.Generator) -> tuple[TownAgent, ...]:
         """The sensing vehicles, the ego first, then the roadside units."""
+        ego_xy = self.drives[0].path.xy[0]
         vehicles = [
             vehicle_agent(number, str(FIRST_ID + number), self.specs[number], self.preset, rng)
             for number in range(self.preset.vehicles)
         ]
-        units = [roadside_agent(str(-1 - number), self.map, number, self.preset, rng) for number in range(self.preset.roadside)]
+        units = [roadside_agent(str(-1 - number), self.map, ego_xy, self.preset, rng) for number in range(self.preset.roadside)]
         return (*vehicles, *units)
 
 
