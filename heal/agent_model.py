@@ -11,16 +11,16 @@ from torch import Tensor, nn
 from heal.aligner import AlignerConfig, IdentityAlignerConfig, make_aligner
 from heal.backbone import Backbone, BackboneConfig
 from heal.config import config
-from heal.encoders.point_pillars import PointPillars, PointPillarsConfig, pillar_grid
+from heal.encoders.point_pillars import PointPillars, PointPillarsConfig
 from heal.grid import BevGrid
-from heal.points import points_on_own_vehicle
-from heal.types import AgentFrame, Float32
-from heal.voxelize import Voxels, voxelize
+from heal.types import AgentFrame
+from heal.voxelize import Voxels
 
+# A new encoder joins these four; what it must have is `cell_m`, `prepare` and `forward`, as PointPillars has them.
 EncoderConfig: TypeAlias = PointPillarsConfig
+Encoder: TypeAlias = PointPillars
 EncoderInput: TypeAlias = Voxels
-
-ENCODERS = {"point_pillars": PointPillars}
+ENCODERS: dict[str, type[Encoder]] = {"point_pillars": PointPillars}
 
 
 @config
@@ -46,32 +46,31 @@ class AgentModel(nn.Module):
         self.encoder = ENCODERS[settings.encoder.kind](settings.encoder, grid)
         self.backbone = Backbone(settings.backbone, settings.encoder.out_channels)
         self.aligner = make_aligner(settings.aligner, settings.backbone.out_channels)
+        self._require_cells_of(grid)
 
     def prepare(self, frames: Sequence[AgentFrame], rng: np.random.Generator | None = None) -> EncoderInput:
         """What the encoder takes, for agents of this type.
 
         Args:
             frames: one for every agent.
-            rng: shuffles the points, in training: which ones a full pillar keeps is then random.
+            rng: for what is random in training, such as the order of points; None in evaluation.
 
         Raises:
-            ValueError: an agent has no LiDAR scan.
+            ValueError: an agent lacks a sensor that this type needs.
         """
-        voxel_grid = pillar_grid(self.config.encoder, self.grid, self.training)
-        return voxelize([_points(frame, rng) for frame in frames], voxel_grid)
+        return self.encoder.prepare(frames, rng)
 
     def forward(self, inputs: EncoderInput) -> Tensor:
         """The aligned feature maps (agents, C, ny, nx)."""
         aligned: Tensor = self.aligner(self.backbone(self.encoder(inputs)))
         return aligned
 
-
-def _points(frame: AgentFrame, rng: np.random.Generator | None) -> Float32:
-    if frame.lidar is None:
-        raise ValueError(
-            f"agent {frame.agent_id!r} has no LiDAR scan, and its type needs one; read the data with sensors={{'lidar'}}"
-        )
-    points = frame.lidar.points
-    if rng is not None:
-        points = points[rng.permutation(len(points))]
-    return points[~points_on_own_vehicle(points)]
+    def _require_cells_of(self, grid: BevGrid) -> None:
+        reduction = self.config.backbone.reduction
+        cells_m = tuple(cell * reduction for cell in self.encoder.cell_m)
+        if any(abs(cell - grid.cell_m) > 1e-6 for cell in cells_m):
+            raise ValueError(
+                f"the encoder's cells of {self.encoder.cell_m} m become {cells_m} m through the backbone, which makes them "
+                f"{reduction:g} times as large, but the alliance's grid has cells of {grid.cell_m} m; "
+                "change the encoder's cells or the backbone's strides"
+            )

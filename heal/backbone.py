@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from torch import Tensor, nn
 
 from heal.config import config
@@ -30,6 +32,14 @@ class BackboneConfig:
     def out_channels(self) -> int:
         """Channels of the output."""
         return sum(self.upsample_channels) or self.channels[-1]
+
+    @property
+    def reduction(self) -> float:
+        """Edge of an output cell over that of an input cell."""
+        if not self.upsample_channels:
+            return math.prod(self.strides)
+        further = math.prod(self.upsample_strides[len(self.channels) :])
+        return self.strides[0] / (self.upsample_strides[0] * further)
 
 
 class Backbone(nn.Module):

@@ -65,28 +65,33 @@ def voxelize(clouds: Sequence[Float32], grid: VoxelGrid) -> Voxels:
 
 def _voxelize_one(cloud: Float32, grid: VoxelGrid, index: int) -> tuple[Float32, Int64, Int64]:
     points, cell = _points_inside(cloud, grid)
-    # Stable, so that the points of a voxel stay in the cloud's order.
-    order = np.argsort(cell, kind="stable")
-    starts = np.flatnonzero(np.diff(cell[order], prepend=-1))
+    cell, order = _stable_order(cell)
+    starts = np.flatnonzero(np.diff(cell, prepend=-1))
     counts = np.diff(starts, append=len(order))
     by_first_point = np.argsort(order[starts])[: grid.max_voxels]
     starts, counts = starts[by_first_point], np.minimum(counts[by_first_point], grid.max_points)
-    slots = np.arange(grid.max_points)
-    filled = slots < counts[:, None]
-    rows = np.where(filled, starts[:, None] + slots, 0)
+    voxel = np.repeat(np.arange(len(starts)), counts)
+    slot = np.arange(len(voxel)) - np.repeat(np.cumsum(counts) - counts, counts)
     voxels = np.zeros((len(starts), grid.max_points, 4), np.float32)
-    voxels[filled] = points[order[rows[filled]]]
-    coords = np.stack([np.full(len(starts), index), *np.unravel_index(cell[order[starts]], grid.shape_zyx)], axis=1)
+    voxels[voxel, slot] = points[order[starts[voxel] + slot]]
+    coords = np.stack([np.full(len(starts), index), *np.unravel_index(cell[starts], grid.shape_zyx)], axis=1)
     return voxels, coords.astype(np.int64), counts.astype(np.int64)
+
+
+def _stable_order(cell: Int64) -> tuple[Int64, Int64]:
+    """The cells in ascending order, and the points' indices in that order; the points of a cell stay in the cloud's order."""
+    # Cell and index in one number: numpy sorts plain numbers ten times as fast as it sorts indices.
+    points = max(len(cell), 1)
+    both = np.sort(cell * points + np.arange(len(cell)))
+    return both // points, both % points
 
 
 def _points_inside(cloud: Float32, grid: VoxelGrid) -> tuple[Float32, Int64]:
     """The points in range (N, 4), and the flat index of each one's cell (N,)."""
     # In float32, as the sensors' points: which of two cells a point on their border falls into depends on it.
     lower, size = np.asarray(grid.range_m[:3], np.float32), np.asarray(grid.voxel_m, np.float32)
-    cells = np.floor((cloud[:, :3] - lower) / size)
-    shape_xyz = np.array(grid.shape_zyx[::-1])
-    inside = ((cells >= 0) & (cells < shape_xyz)).all(axis=1)
-    x, y, z = cells[inside].astype(np.int64).T
-    _, ny, nx = grid.shape_zyx
+    nz, ny, nx = grid.shape_zyx
+    x, y, z = (np.floor((cloud[:, i] - lower[i]) / size[i]) for i in range(3))
+    inside = np.flatnonzero((x >= 0) & (x < nx) & (y >= 0) & (y < ny) & (z >= 0) & (z < nz))
+    x, y, z = (axis[inside].astype(np.int64) for axis in (x, y, z))
     return cloud[inside], (z * ny + y) * nx + x

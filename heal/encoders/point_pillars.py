@@ -6,13 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from heal.config import config
+from heal.encoders.lidar import lidar_clouds
 from heal.grid import BevGrid
-from heal.voxelize import VoxelGrid, Voxels
+from heal.types import AgentFrame
+from heal.voxelize import VoxelGrid, Voxels, voxelize
 
 
 @config
@@ -88,26 +91,40 @@ class PointLayer(nn.Module):
 
     def forward(self, rows: PillarRows) -> PillarRows:
         """The same rows with new features."""
-        linear = self.linear(rows.features)
-        mean, variance = self._statistics(linear, rows.weight)
-        scale = self.norm.weight * torch.rsqrt(variance + self.norm.eps)
-        return replace(rows, features=F.relu(linear * scale + (self.norm.bias - mean * scale)))
+        # Never in half precision: at a hundred metres its steps are as long as a car is wide, and the layer is cheap.
+        with torch.autocast(rows.features.device.type, enabled=False):
+            mean, variance = self._statistics(rows)
+            scale = self.norm.weight * torch.rsqrt(variance + self.norm.eps)
+            # The norm follows the linear map without a bend between them, so both are one linear map.
+            features = F.linear(rows.features, self.linear.weight * scale[:, None], self.norm.bias - mean * scale)
+        return replace(rows, features=F.relu(features))
 
-    def _statistics(self, linear: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and variance (C,): in training those of all slots, which also move the running ones."""
+    def _statistics(self, rows: PillarRows) -> tuple[Tensor, Tensor]:
+        """Mean and variance (C,) after the linear map: in training those of all slots, which also move the running ones."""
         norm = self.norm
         assert norm.running_mean is not None and norm.running_var is not None and norm.num_batches_tracked is not None
-        slots = weight.sum()
+        slots = rows.weight.sum(dtype=torch.float64)
         if not self.training or slots < 2:
             return norm.running_mean, norm.running_var
-        share = weight / slots
-        mean = share @ linear
-        variance = share @ (linear - mean).square()
+        mean, variance = _moments_after(self.linear.weight, rows)
         with torch.no_grad():
-            norm.running_mean.lerp_(mean.float(), norm.momentum or 0.0)
+            norm.running_mean.lerp_(mean, norm.momentum or 0.0)
             norm.running_var.lerp_((variance * slots / (slots - 1)).float(), norm.momentum or 0.0)
             norm.num_batches_tracked += 1
         return mean, variance
+
+
+def _moments_after(linear: Tensor, rows: PillarRows) -> tuple[Tensor, Tensor]:
+    """Mean and variance (C_out,) of the rows after a linear map (C_out, C_in), from the moments of the fewer channels before it.
+
+    In double, so that nothing is lost in the sums of millions of slots.
+    """
+    inputs, weight = rows.features.double(), linear.double()
+    share = rows.weight.double() / rows.weight.sum(dtype=torch.float64)
+    mean = share @ inputs
+    centred = inputs - mean
+    covariance = (centred * share[:, None]).T @ centred
+    return (weight @ mean).float(), ((weight @ covariance) * weight).sum(1).float()
 
 
 class PointLayers(nn.Module):
@@ -135,7 +152,7 @@ class PointPillars(nn.Module):
     def __init__(self, settings: PointPillarsConfig, grid: BevGrid) -> None:
         """Layers for the settings; the grid's range is cut into pillars."""
         super().__init__()
-        self.settings, self.voxel_grid = settings, pillar_grid(settings, grid, training=False)
+        self.settings, self.grid = settings, grid
         channels = [4 + 6 - (0 if settings.absolute_xyz else 3) + settings.distance]
         layers = []
         for i, width in enumerate(settings.channels):
@@ -143,6 +160,20 @@ class PointPillars(nn.Module):
             layers.append(PointLayer(channels[-1], width if last else width // 2))
             channels.append(width)
         self.pillar_vfe = PointLayers(layers)
+
+    @property
+    def voxel_grid(self) -> VoxelGrid:
+        """The pillars; in training fewer of them are kept."""
+        return pillar_grid(self.settings, self.grid, self.training)
+
+    @property
+    def cell_m(self) -> tuple[float, float]:
+        """Edges of a cell of the map, in x and y."""
+        return self.settings.pillar_m
+
+    def prepare(self, frames: Sequence[AgentFrame], rng: np.random.Generator | None = None) -> Voxels:
+        """The pillars of the agents' clouds; `rng` shuffles points. ValueError for an agent without a LiDAR scan."""
+        return voxelize(lidar_clouds(frames, rng), self.voxel_grid)
 
     def forward(self, voxels: Voxels) -> Tensor:
         """The feature maps (batch_size, C, ny, nx)."""
@@ -161,19 +192,19 @@ class PointPillars(nn.Module):
     def _rows(self, voxels: Voxels) -> PillarRows:
         """All points' features, and a row of zeros for every pillar with an empty slot."""
         pillars, slots = voxels.points.shape[:2]
-        filled = torch.arange(slots, device=voxels.points.device) < voxels.num_points[:, None]
-        of_points = filled.nonzero()[:, 0]
+        of_points = torch.repeat_interleave(voxels.num_points)
+        features = self._point_features(voxels, of_points)
         with_padding = (voxels.num_points < slots).nonzero()[:, 0]
-        features = self._point_features(voxels, filled, of_points)
         padding = features.new_zeros(len(with_padding), features.shape[1])
         weight = torch.cat([features.new_ones(len(of_points)), (slots - voxels.num_points[with_padding]).to(features.dtype)])
         return PillarRows(torch.cat([features, padding]), torch.cat([of_points, with_padding]), weight, pillars)
 
-    def _point_features(self, voxels: Voxels, filled: Tensor, pillar: Tensor) -> Tensor:
+    def _point_features(self, voxels: Voxels, pillar: Tensor) -> Tensor:
         """(R, C) of every point: itself, its offsets from the pillar's mean and from the pillar's centre."""
-        points = voxels.points[filled]
+        before = voxels.num_points.cumsum(0) - voxels.num_points
+        points = voxels.points[pillar, torch.arange(len(pillar), device=pillar.device) - before[pillar]]
         xyz = points[:, :3]
-        mean = voxels.points[:, :, :3].sum(1) / voxels.num_points[:, None].to(xyz.dtype)
+        mean = xyz.new_zeros(len(before), 3).index_add(0, pillar, xyz) / voxels.num_points[:, None].to(xyz.dtype)
         size = xyz.new_tensor(self.voxel_grid.voxel_m)
         lower = xyz.new_tensor(self.voxel_grid.range_m[:3])
         centre = voxels.coords[:, [3, 2, 1]].to(xyz.dtype) * size + (size / 2 + lower)

@@ -94,18 +94,16 @@ class PyramidFusion(nn.Module):
         Returns:
             Per scale (B, C, ny, nx), in the frames of the egos.
         """
-        counts = torch.as_tensor(agents_per_scene)
-        if int(counts.sum()) != len(levels.maps[0]) or len(agent_SE3_ego) != len(levels.maps[0]):
-            raise ValueError(
-                f"{len(levels.maps[0])} maps, {len(agent_SE3_ego)} poses, but {list(agents_per_scene)} agents in the scenes"
-            )
-        scene = torch.repeat_interleave(torch.arange(len(counts)), counts).to(levels.maps[0].device)
+        agents = len(levels.maps[0])
+        if sum(agents_per_scene) != agents or len(agent_SE3_ego) != agents or any(n < 1 for n in agents_per_scene):
+            raise ValueError(f"{agents} maps, {len(agent_SE3_ego)} poses, but {list(agents_per_scene)} agents in the scenes")
         fused = []
-        for level, logits in zip(levels.maps, levels.occupancy, strict=True):
-            scores = logits.sigmoid() + _SCORE_FLOOR
+        for maps, logits in zip(levels.maps, levels.occupancy, strict=True):
+            # In single precision also where the networks run in half: the floor would be lost beside a score of 1.
+            scores = logits.float().sigmoid() + _SCORE_FLOOR
             if coverage is not None and not self.training:
                 scores = scores * _coverage(coverage, scores)
-            fused.append(self._fuse(level, scores, agent_SE3_ego, scene, len(counts)))
+            fused.append(self._fuse(maps, scores, agent_SE3_ego, agents_per_scene))
         return tuple(fused)
 
     def join(self, fused: Sequence[Tensor]) -> Tensor:
@@ -113,18 +111,27 @@ class PyramidFusion(nn.Module):
         joined: Tensor = self.deblocks(fused)
         return joined
 
-    def _fuse(self, maps: Tensor, scores: Tensor, agent_SE3_ego: Tensor, scene: Tensor, scenes: int) -> Tensor:
+    def _fuse(self, maps: Tensor, scores: Tensor, agent_SE3_ego: Tensor, agents_per_scene: Sequence[int]) -> Tensor:
         """The mean of each scene's maps, weighted by a softmax of their scores where they are not zero."""
-        # A lone agent need not be the ego: where the ego's own map is missing, another's is still to be moved into its frame.
-        if len(maps) == scenes and torch.allclose(agent_SE3_ego, torch.eye(4).to(agent_SE3_ego)):
+        if len(maps) == len(agents_per_scene):
             return maps * (scores != 0)
-        warped = warp_to_ego(torch.cat([maps, scores], dim=1), agent_SE3_ego, self.grid)
-        maps, scores = warped[:, :-1], warped[:, -1:]
+        # Apart, not joined: a joint tensor would cost a copy of all maps into another memory layout.
+        maps, scores = warp_to_ego(maps, agent_SE3_ego, self.grid), warp_to_ego(scores, agent_SE3_ego, self.grid)
         # Scores are at most 1, so their exponentials need no shift.
         weights = torch.where(scores == 0, torch.zeros_like(scores), scores.exp())
-        total = weights.new_zeros(scenes, *weights.shape[1:]).index_add(0, scene, weights)
-        total = torch.where(total == 0, torch.ones_like(total), total)
-        return maps.new_zeros(scenes, *maps.shape[1:]).index_add(0, scene, maps * (weights / total[scene]))
+        scenes = zip(maps.split(list(agents_per_scene)), weights.split(list(agents_per_scene)), strict=True)
+        return torch.stack([_weighted_mean(of_scene, weight) for of_scene, weight in scenes])
+
+
+def _weighted_mean(maps: Tensor, weights: Tensor) -> Tensor:
+    """(C, ny, nx) from (N, C, ny, nx) and (N, 1, ny, nx); zero where all weights are."""
+    total = weights.sum(0)
+    shares = (weights / torch.where(total == 0, torch.ones_like(total), total)).to(maps.dtype)
+    # One agent after the other: no copy of all maps, and the same sum on every device.
+    mean = maps[0] * shares[0]
+    for i in range(1, len(maps)):
+        mean = torch.addcmul(mean, maps[i], shares[i])
+    return mean
 
 
 def _coverage(coverage: Sequence[tuple[float, float] | None], scores: Tensor) -> Tensor:

@@ -31,10 +31,15 @@ def normalized_affine(agent_SE3_ego: Tensor, length_x_m: float, length_y_m: floa
 def warp(maps: Tensor, affine: Tensor, align_corners: bool = False) -> Tensor:
     """Sample maps (M, C, ny, nx) through affine transforms (M, 2, 3), bilinearly; zero outside of a map.
 
-    The sampling grid is built in float64, for centimetres matter at a hundred metres, and rounded once.
+    The sampling grid is built in float64, for centimetres matter at a hundred metres, and rounded once, to float32: in half
+    precision it would be off by up to half a cell.
     """
-    grid = F.affine_grid(affine.double().cpu(), list(maps.shape), align_corners=align_corners)
-    return F.grid_sample(maps, grid.to(maps), mode="bilinear", padding_mode="zeros", align_corners=align_corners)
+    # No float64 on Apple's GPUs; elsewhere the grid is built where it is used.
+    device = torch.device("cpu") if maps.device.type == "mps" else maps.device
+    grid = F.affine_grid(affine.to(device, torch.float64), list(maps.shape), align_corners=align_corners)
+    grid = grid.to(maps.device, torch.float32)
+    warped = F.grid_sample(maps.float(), grid, mode="bilinear", padding_mode="zeros", align_corners=align_corners)
+    return warped.to(maps.dtype)
 
 
 def warp_to_ego(maps: Tensor, agent_SE3_ego: Tensor, grid: BevGrid) -> Tensor:
