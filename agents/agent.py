@@ -39,7 +39,7 @@ class AgentKit:
         base_hash: the base that it is aligned to.
         grid: of its feature maps.
         source: where its sensor data comes from.
-        keep_points: report LiDAR points, for pictures.
+        keep_points: report LiDAR points, for pictures; of all ticks, or of these.
     """
 
     agent_type: str
@@ -47,7 +47,7 @@ class AgentKit:
     base_hash: str
     grid: BevGrid
     source: SceneSource
-    keep_points: bool = False
+    keep_points: bool | frozenset[int] = False
 
 
 class Agent:
@@ -71,7 +71,7 @@ class Agent:
         message = self._pack(frame, features)
         packed = perf_counter()
         latency = AgentLatency((sensed - started) * 1e3, (encoded - sensed) * 1e3, (packed - encoded) * 1e3)
-        points = self._points(frame) if self.kit.keep_points else None
+        points = self._points(tick, frame)
         size = len(message)
         return message, AgentReport(self.agent_id, self.kit.agent_type, size, frame.world_SE3_agent, frame.objects, points, latency)
 
@@ -85,7 +85,10 @@ class Agent:
         pose, time = frame.world_SE3_agent_measured, frame.timestamp_ns
         return Message(self.agent_id, kit.agent_type, kit.base_hash, time, pose, kit.grid, features).to_bytes()
 
-    def _points(self, frame: AgentFrame) -> Float32:
+    def _points(self, tick: int, frame: AgentFrame) -> Float32 | None:
+        kept = self.kit.keep_points
+        if not (kept if isinstance(kept, bool) else tick in kept):
+            return None
         return np.zeros((0, 4), np.float32) if frame.lidar is None else frame.lidar.points
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Literal
 
 from heal.detections import Detections, GroundTruth
@@ -152,6 +152,10 @@ class MessageCounts:
     out_of_range: int = 0
     bytes: int = 0
 
+    def __add__(self, other: MessageCounts) -> MessageCounts:
+        """Both together."""
+        return MessageCounts(*(mine + theirs for mine, theirs in zip(astuple(self), astuple(other), strict=True)))
+
     @staticmethod
     def of(records: Iterable[MessageRecord]) -> MessageCounts:
         """Count the records of messages that crossed a link."""
@@ -224,7 +228,7 @@ class RunOptions:
         deadline_ms: a message that arrives later than this after its tick is late and dropped.
         max_age_ms: a message whose timestamp is farther than this from its tick's is stale and rejected.
         threads: torch threads of each actor; 1 is fastest where several actors share few cores.
-        keep_points: hand LiDAR points through to the results, for pictures.
+        keep_points: hand LiDAR points through to the results, for pictures; of all ticks, or of these.
         include_ego: the ego's own vehicle is ground truth where another agent has labelled it, as in OPV2V's evaluation.
         use_z: ground truth must lie in the range in height too; the rule for DAIR-V2X tests x and y alone.
         realtime: begin each tick at its own wall-clock time instead of as soon as possible.
@@ -235,7 +239,7 @@ class RunOptions:
     deadline_ms: float = 100.0
     max_age_ms: float = 200.0
     threads: int = 1
-    keep_points: bool = False
+    keep_points: bool | frozenset[int] = False
     include_ego: bool = True
     use_z: bool = True
     realtime: bool = False

@@ -36,7 +36,7 @@ class Runtime(Protocol):
 
 
 def open_runtime(
-    name: RuntimeName,
+    name: str,
     alliance: AllianceLike,
     source: SceneSource,
     assignment: Assignment,

@@ -124,7 +124,7 @@ class TickBook:
         record = replace(record, size_bytes=report.size_bytes, latency=report.latency)
         arrival_ns = sent_ns if own else self._link(agent_id).deliver(sent_ns, report.size_bytes, plan.tick)
         if arrival_ns is None:
-            return replace(record, reason="lost on the link")
+            return replace(record, reason="on the link")
         if arrival_ns - sent_ns > self.options.deadline_ms * 1e6:
             return replace(record, arrival_ns=arrival_ns, status="late", reason="after the deadline")
         return replace(record, arrival_ns=arrival_ns, status="used", reason="")
@@ -183,21 +183,24 @@ class Pacer:
     NOMINAL_STEP_S = 0.1
 
     def __init__(self) -> None:
-        """The clock starts with the first tick."""
+        """Nothing has begun yet."""
         self._last_ns: int | None = None
-        self._due_s = 0.0
+        self._due_s: float | None = None
 
     def wait(self, timestamp_ns: int) -> float:
         """Sleep until a tick is due; returns how late it is, in milliseconds.
 
-        Where recordings follow each other their times jump; such a step counts as a tenth of a second.
+        The clock starts with the second tick, as during the first one networks are loaded and towns are built. Where recordings
+        follow each other their times jump; such a step counts as a tenth of a second.
         """
-        if self._last_ns is None:
+        step_s = 0.0 if self._last_ns is None else (timestamp_ns - self._last_ns) / 1e9
+        first, self._last_ns = self._last_ns is None, timestamp_ns
+        if first:
+            return 0.0
+        if self._due_s is None:
             self._due_s = time.monotonic()
-        else:
-            step_s = (timestamp_ns - self._last_ns) / 1e9
-            self._due_s += step_s if 0 <= step_s <= self.MAX_STEP_S else self.NOMINAL_STEP_S
-        self._last_ns = timestamp_ns
+            return 0.0
+        self._due_s += step_s if 0 <= step_s <= self.MAX_STEP_S else self.NOMINAL_STEP_S
         time.sleep(max(0.0, self._due_s - time.monotonic()))
         return (time.monotonic() - self._due_s) * 1e3
 

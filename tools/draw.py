@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
 from heal.agents.records import TickResult
 from heal.metrics import ApResult
 from heal.tools.bev import palette, picture_of, render
@@ -20,7 +22,13 @@ def draw_tick(result: TickResult, range_m: Sequence[float], path: Path, width_px
 
 
 def draw_comparison(alone: TickResult, together: TickResult, range_m: Sequence[float], path: Path, width_px: int = 2400) -> None:
-    """Write the same tick twice, side by side: as the ego sees it alone, and as all see it together."""
+    """Write one tick twice, side by side: as the ego sees it alone, and as all see it together.
+
+    Raises:
+        ValueError: the results are not of one tick.
+    """
+    if not torch.equal(alone.ground_truth.ids, together.ground_truth.ids):
+        raise ValueError(f"expected two results of one tick, got {alone.scene_id} and {together.scene_id} with other labels")
     right = replace(picture_of(together, range_m), caption="all together")
     left = replace(picture_of(alone, range_m), caption="the ego alone", hidden=right.hidden)
     save_image(render([left, right], width_px), path)

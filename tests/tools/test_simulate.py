@@ -1,0 +1,87 @@
+"""`heal simulate` from the command line to its files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import typer
+from typer.testing import CliRunner
+
+from heal.agents.records import MessageRecord
+from heal.alliance import TrainingRecord, save_agent, save_base
+from heal.metrics import AP_RULE
+from heal.tools.run_log import RunLog
+from heal.tools.scoring import RunScore
+from heal.tools.simulate import simulate, spread
+from tests.agents.tiny_run import TinyAlliance
+
+app = typer.Typer()
+app.command()(simulate)
+
+
+@pytest.fixture(scope="module")
+def alliance(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    tiny, path = TinyAlliance(), tmp_path_factory.mktemp("alliance")
+    base_hash = save_base(path, tiny.base, TrainingRecord())
+    save_agent(path, "m1", tiny.agent("m1"), base_hash, TrainingRecord())
+    return path
+
+
+def run(alliance: Path, out: Path, *words: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    fixed = ["--alliance", str(alliance), "--out", str(out), "--preset", "test", "--runtime", "local"]
+    result = CliRunner().invoke(app, [*fixed, *words], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    lines = (out / "ticks.jsonl").read_text().splitlines()
+    return json.loads((out / "metrics.json").read_text()), [json.loads(line) for line in lines]
+
+
+def test_a_town_with_bad_links_is_fully_accounted_for(alliance: Path, tmp_path: Path) -> None:
+    words = ("--ticks", "4", "--seed", "2", "--link", "delay:90,jitter:40,loss:0.3", "--pictures")
+    metrics, lines = run(alliance, tmp_path / "a", *words)
+    assert set(metrics["ap"]) == {"0.3", "0.5", "0.7"} and metrics["rule"] == AP_RULE
+    assert (metrics["frames"], metrics["agents"], len(metrics["range_m"])) == (4, 3, 6)
+    assert metrics["sent"] == 8 == metrics["arrived"] + metrics["late"] + metrics["lost"]
+    assert metrics["late"] and metrics["lost"] and metrics["bytes"] == 8 * metrics["bytes_per_message"]
+    assert set(metrics["latency_ms"]) == {"sense", "encode", "pack", "link", "unpack", "fuse", "decode"}
+    assert all(set(stage) == {"p50", "p95", "p99"} for stage in metrics["latency_ms"].values())
+    for key in ("sent", "arrived", "late", "lost", "bytes"):
+        assert sum(line[key] for line in lines) == metrics[key]
+    assert [line["tick"] for line in lines] == [0, 1, 2, 3]
+    assert all(len(line["boxes"]) == len(line["scores"]) and {len(box) for box in line["boxes"]} <= {7} for line in lines)
+    assert len(list((tmp_path / "a" / "pictures").glob("*.png"))) == 4
+    assert (tmp_path / "a" / "last_tick.png").exists() and (tmp_path / "a" / "run.gif").stat().st_size < 5_000_000
+
+    run(alliance, tmp_path / "b", *words[:-1])
+    assert (tmp_path / "a" / "ticks.jsonl").read_bytes() == (tmp_path / "b" / "ticks.jsonl").read_bytes()
+
+
+def test_the_ego_alone_sends_nothing(alliance: Path, tmp_path: Path) -> None:
+    metrics, lines = run(alliance, tmp_path, "--ticks", "1", "--agents", "1", "--realtime")
+    assert (metrics["sent"], metrics["bytes"], metrics["agents"]) == (0, 0, 1)
+    assert [message["own"] for message in lines[0]["messages"]] == [True]
+    assert metrics["realtime"]["kept_up"] and "link" not in metrics["latency_ms"]
+
+
+def test_unknown_words_are_refused(alliance: Path, tmp_path: Path) -> None:
+    for words in (("--link", "speed:3"), ("--runtime", "cloud"), ("--source", str(tmp_path))):
+        with pytest.raises(ValueError, match=r"link|runtime|layout"):
+            run(alliance, tmp_path, *words)
+
+
+def test_reasons_are_counted_by_kind() -> None:
+    log = RunLog(RunScore((0.0,)))
+    rejected = [MessageRecord("a", "m1", False, 1, 0, 0, "rejected", f"stale: its time is {age} ms off") for age in (3, 4)]
+    died = MessageRecord("b", "m1", True, 0, 0, None, "lost", "agent died")
+    for record in (*rejected, died):
+        log.add_message(record)
+    assert log.reasons == {"rejected: stale": 2, "lost: agent died": 1} and log.ego_missing == 1
+
+
+def test_frames_of_an_animation_are_spread_evenly() -> None:
+    assert spread(range(100), 4) == [0, 25, 50, 75]
+    assert spread(range(3), 24) == [0, 1, 2]
+    assert torch.get_num_threads() == 1
