@@ -113,7 +113,8 @@ class PyramidFusion(nn.Module):
 
     def _fuse(self, maps: Tensor, scores: Tensor, agent_SE3_ego: Tensor, agents_per_scene: Sequence[int]) -> Tensor:
         """The mean of each scene's maps, weighted by a softmax of their scores where they are not zero."""
-        if len(maps) == len(agents_per_scene):
+        # A lone agent need not be the ego: where the ego's own map is missing, another's is still to be moved into its frame.
+        if len(maps) == len(agents_per_scene) and torch.allclose(agent_SE3_ego, torch.eye(4).to(agent_SE3_ego)):
             return maps * (scores != 0)
         # Apart, not joined: a joint tensor would cost a copy of all maps into another memory layout.
         maps, scores = warp_to_ego(maps, agent_SE3_ego, self.grid), warp_to_ego(scores, agent_SE3_ego, self.grid)
