@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from typing import Any
 
 import numpy as np
@@ -81,7 +82,7 @@ def picture_of(result: TickResult, range_m: Sequence[float]) -> BevPicture:
         for cloud in result.clouds
     )
     found = matched_ground_truth(result.detections, result.ground_truth, FOUND_IOU).numpy()
-    subtitle = f"tick {result.tick}, t = {result.timestamp_ns / 1e9:.1f} s, ego {result.ego_id}"
+    subtitle = f"tick {result.tick}, {_clock(result.timestamp_ns)}, ego: {result.ego_id}"
     hidden = hidden_from_ego(result.ground_truth, agents)
     return BevPicture(
         title=result.scene_id,
@@ -225,7 +226,7 @@ def _draw_agents(axes: Any, picture: BevPicture) -> None:
         arrow = np.array([heading, -0.7 * heading + 0.62 * side, -0.35 * heading, -0.7 * heading - 0.62 * side]) * size_m
         axes.fill(*(arrow + np.array([x, y])).T, facecolor=color, edgecolor="white", linewidth=1.2, zorder=8)
         name = f"{agent.agent_id} (ego)" if agent.message.own else agent.agent_id
-        _label(axes, *_free_place(picture, x, y, 2.0 * size_m), name, color, 11, weight="bold")
+        _label(axes, *_free_place(picture, (x, y), 2.0 * size_m, len(name)), name, color, 11, weight="bold")
 
 
 def draw_panel(axes: Any, picture: BevPicture, height_inches: float) -> None:
@@ -322,20 +323,29 @@ def palette(steps: int = 16) -> UInt8:
     return colors
 
 
+def _clock(timestamp_ns: int) -> str:
+    """Seconds since the start, or the time of day where the start is that of an era."""
+    seconds = timestamp_ns / 1e9
+    if seconds < 1e8:
+        return f"t = {seconds:.1f} s"
+    return f"{datetime.fromtimestamp(seconds, timezone.utc):%H:%M:%S.%f}"[:-5] + " UTC"
+
+
 def _label(axes: Any, x: float, y: float, text: str, color: str, size: float, weight: str = "normal") -> None:
     """Text that stays readable over points, and does not leave the picture."""
     box = {"boxstyle": "round,pad=0.22", "facecolor": BACKGROUND, "edgecolor": "none", "alpha": 0.78}
     axes.text(x, y, text, color=color, fontsize=size, weight=weight, ha="center", va="center", bbox=box, zorder=9, clip_on=True)
 
 
-def _free_place(picture: BevPicture, x: float, y: float, distance_m: float) -> tuple[float, float]:
+def _free_place(picture: BevPicture, place: tuple[float, float], distance_m: float, letters: int) -> tuple[float, float]:
     """Above, below, left or right of a point: where the next box is farthest away, inside the picture."""
     x_max, y_max = picture.range_m[3:5]
     boxes = torch.cat([picture.ground_truth.corners, picture.detections.corners])[:, :4, :2].mean(dim=1).double().numpy()
-    offsets = np.array([[0, 1], [0, -1], [1.8, 0], [-1.8, 0]]) * distance_m
-    inner = np.array([x_max - 2 * distance_m, y_max - distance_m])
-    places = np.clip(np.array([x, y]) + offsets, -inner, inner)
-    room = [np.linalg.norm(boxes - place, axis=1).min(initial=1e9) for place in places]
+    sideways = 0.7 + 0.16 * letters
+    offsets = np.array([[0, 1], [0, -1], [sideways, 0], [-sideways, 0]]) * distance_m
+    inner = np.array([x_max - 0.16 * letters * distance_m, y_max - distance_m])
+    places = np.clip(np.array(place) + offsets, -inner, inner)
+    room = [np.linalg.norm(boxes - centre, axis=1).min(initial=1e9) for centre in places]
     best_x, best_y = places[int(np.argmax(np.minimum(room, 1.5 * distance_m)))]
     return float(best_x), float(best_y)
 
