@@ -19,8 +19,8 @@ from heal.datasets.town.weather import Weather, rgb
 from heal.types import Float32, Float64, Int64, UInt8
 
 NO_DEPTH_M = 1000.0
-_EDGE_CONTRAST = 0.05
-_SUBPIXELS = ((-0.375, -0.125), (0.125, -0.375), (0.375, 0.125), (-0.125, 0.375))
+_EDGE_CONTRAST = 0.06
+_SUBPIXELS = ((-0.3, -0.15), (0.15, -0.3), (0.15, 0.4))
 
 
 @dataclass(frozen=True)
