@@ -90,7 +90,7 @@ def simulate(
     realtime: RealtimeArg = False,
     pictures: PicturesArg = False,
 ) -> None:
-    r"""Let every agent sense, encode and send, and a fusion node detect from what arrives in time.
+    """Let every agent sense, encode and send, and a fusion node detect from what arrives in time.
 
     Link times are simulated: equal seeds give equal results, on any runtime. Computing times are measured.
 
@@ -98,7 +98,7 @@ def simulate(
     heal simulate --alliance configs/demo/alliance --source town --ticks 40 --seed 3 --out runs/drive
     heal simulate --alliance configs/demo/alliance --link delay:80,jitter:40,loss:0.1 --out runs/bad-links
     heal simulate --alliance runs/dair-base/alliance --source DAIR_ROOT --out runs/replay --realtime
-    """
+    """  # noqa: D301 - click's mark for lines that stay lines is the character, not its name
     opened, links = load_alliance(alliance), LinkSpec.parse(link).factory(seed)
     scenes = open_source(source, preset, split, ticks, seed)
     options = RunOptions(agents, comm_range_m, deadline_ms, include_ego=include_ego, realtime=realtime)
