@@ -72,7 +72,7 @@ def rescale(scene: Scene, factor: float) -> Scene:
     """The scene in a world `factor` times as large."""
 
     def pose(world_SE3_agent: Float64) -> Float64:
-        scaled = world_SE3_agent.copy()
+        scaled: Float64 = world_SE3_agent.copy()
         scaled[:3, 3] *= factor
         return scaled
 

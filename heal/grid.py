@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, TypeAlias
 
-
 Range: TypeAlias = tuple[float, float, float, float, float, float]
 
 

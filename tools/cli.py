@@ -7,7 +7,13 @@ import sys
 import typer
 from rich.console import Console
 
-from heal.tools import demo, evaluate, generate, info, simulate, train
+from heal.tools.demo import demo
+from heal.tools.evaluate import evaluate
+from heal.tools.generate import generate
+from heal.tools.info import info
+from heal.tools.simulate import simulate
+from heal.tools.train import app as train
+from heal.tools.train_loop import TrainingStoppedError
 
 app = typer.Typer(
     name="heal",
@@ -17,20 +23,22 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-app.command()(generate.generate)
-app.add_typer(train.app, name="train")
-app.command()(evaluate.evaluate)
-app.command()(simulate.simulate)
-app.command()(demo.demo)
-app.command()(info.info)
+app.command()(generate)
+app.add_typer(train, name="train")
+app.command()(evaluate)
+app.command()(simulate)
+app.command()(demo)
+app.command()(info)
 
 
 def main() -> None:
     """Run a command; what the user can mend is said in one line, everything else keeps its traceback."""
     try:
         app()
-    except (ValueError, FileNotFoundError, train.TrainingStoppedError) as error:
-        Console(stderr=True).print(f"[bold red]error:[/] {error}", markup=True, highlight=False)
+    except (ValueError, FileNotFoundError, TrainingStoppedError) as error:
+        console = Console(stderr=True)
+        console.print("[bold red]error:[/]", end=" ")
+        console.print(str(error), markup=False, highlight=False)
         sys.exit(2)
 
 

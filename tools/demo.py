@@ -36,12 +36,12 @@ def demo(
     seed: Annotated[int, typer.Option(min=0, help="Another seed is another town, of the test towns.")] = 3,
     runtime: Annotated[str, typer.Option(help="ray or local.")] = "ray",
 ) -> None:
-    r"""Let four agents drive through an unseen town, each a Ray actor, and compare what they find with what the ego finds alone.
+    """Let four agents drive through an unseen town, each a Ray actor, and compare what they find with what the ego finds alone.
 
     \b
     heal demo
     heal demo --ticks 20 --seed 8 --out runs/another-town
-    """
+    """  # noqa: D301 - click's mark for lines that stay lines is the character, not its name
     opened = load_alliance(alliance)
     instants = range(0, ticks * STRIDE_TICKS, STRIDE_TICKS)
     source = TownSource("demo", seed=seed, ticks=len(instants) * STRIDE_TICKS, split="test")

@@ -63,7 +63,7 @@ def generate(
     ] = SensorChoice.ALL,
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
 ) -> None:
-    r"""Write scenes of the built-in town in the layout of OPV2V.
+    """Write scenes of the built-in town in the layout of OPV2V.
 
     Equal arguments give equal files. Scenarios that are there already are kept, so an interrupted run goes on where it stopped.
 
@@ -71,7 +71,7 @@ def generate(
     heal generate runs/town --preset demo --split test --frames 100 --seed 1 --sensors lidar
     heal generate runs/town --split train --frames 800 --sensors lidar --workers 4
     heal generate runs/pictures --split test --frames 4 --sensors all
-    """
+    """  # noqa: D301 - click's mark for lines that stay lines is the character, not its name
     console, started = Console(), time.monotonic()
     jobs = plan(out, preset, split, frames, seed, sensors)
     try:

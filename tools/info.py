@@ -25,10 +25,10 @@ def info(
 ) -> None:
     """Print version, devices and engines, or describe an alliance.
 
-    Examples:
-      heal info
-      heal info configs/demo/alliance
-    """
+    \b
+    heal info
+    heal info configs/demo/alliance
+    """  # noqa: D301 - click's mark for lines that stay lines is the character, not its name
     console.print(describe_alliance(load_alliance(alliance)) if alliance else describe_installation())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,12 @@ class RunScore:
             "bytes_per_message": round(self.message_bytes / max(self.messages, 1)),
             "hidden_from_ego": {"vehicles": self.hidden.objects, "recall": self.hidden.value if self.hidden.objects else None},
         }
+
+
+def spread(ticks: Sequence[int], count: int) -> list[int]:
+    """At most `count` of the ticks, evenly."""
+    count = min(count, len(ticks))
+    return [ticks[i * len(ticks) // count] for i in range(count)]
 
 
 def score_table(scores: dict[str, RunScore], title: str) -> Table:

@@ -18,16 +18,16 @@ from heal.agents.runtime import open_runtime
 from heal.alliance import Alliance, load_alliance
 from heal.datasets.dair_index import data_folder
 from heal.datasets.open import open_dataset
+from heal.tools.arguments import AgentsArg, AllianceArg, CommRangeArg, EgoArg, TypeArg
 from heal.tools.draw import draw_frame, draw_tick, save_animation
 from heal.tools.run_log import ALLOWED_LAG_MS, RunLog, tick_line
-from heal.tools.scoring import RunScore, score_table, write_metrics
+from heal.tools.scoring import RunScore, score_table, spread, write_metrics
 from heal.types import SceneSource
 
 ANIMATION_FRAMES = 24
 TOWN_TICKS = 40
 console = Console()
 
-AllianceArg = Annotated[Path, typer.Option(help="Alliance folder.")]
 OutArg = Annotated[Path, typer.Option(help="Folder for metrics.json, ticks.jsonl and pictures.")]
 SourceArg = Annotated[str, typer.Option(help="town, or a folder of scenes: OPV2V layout or DAIR-V2X-C.")]
 PresetArg = Annotated[str, typer.Option(help="Kind of town.")]
@@ -36,13 +36,7 @@ TicksArg = Annotated[int | None, typer.Option(min=1, help=f"Ticks to run; by def
 SeedArg = Annotated[int, typer.Option(min=0, help="Of the town and of the links.")]
 RuntimeArg = Annotated[str, typer.Option(help="ray: agents and fusion node as actors; local: all in this process.")]
 LinkArg = Annotated[str, typer.Option(help="perfect, or delay:MS, jitter:MS and loss:SHARE, joined by commas.")]
-AgentsArg = Annotated[int | None, typer.Option(min=1, help="Agents that take part, ego included; 1 for the ego alone.")]
-TypeArg = Annotated[str | None, typer.Option(help="Type of all agents; by default the alliance's first.")]
 DeadlineArg = Annotated[float, typer.Option(min=0, help="A message that takes longer than this is late and dropped.")]
-RangeArg = Annotated[float, typer.Option(min=0, help="Agents further than this from the ego take no part.")]
-EgoArg = Annotated[
-    bool, typer.Option("--include-ego", help="Count the ego's own vehicle where others label it, as OPV2V's tools do.")
-]
 RealtimeArg = Annotated[bool, typer.Option("--realtime", help="Begin ticks at their own times by the wall clock.")]
 PicturesArg = Annotated[bool, typer.Option("--pictures", help="Draw every tick, not only the last one and an animation.")]
 
@@ -85,7 +79,7 @@ def simulate(
     agents: AgentsArg = None,
     agent_type: TypeArg = None,
     deadline_ms: DeadlineArg = 100.0,
-    comm_range_m: RangeArg = 70.0,
+    comm_range_m: CommRangeArg = 70.0,
     include_ego: EgoArg = False,
     realtime: RealtimeArg = False,
     pictures: PicturesArg = False,
@@ -144,12 +138,6 @@ def run_plan(plan: Plan, out: Path) -> tuple[RunLog, float]:
     draw_tick(shown[-1], range_m, out / "last_tick.png")
     save_animation([draw_frame(result, range_m) for result in track(shown, "drawing", console=console)], out / "run.gif")
     return log, (len(times) - 1) / max(times[-1] - times[0], 1e-9)
-
-
-def spread(ticks: range, count: int) -> list[int]:
-    """At most `count` of the ticks, evenly."""
-    count = min(count, len(ticks))
-    return [ticks[i * len(ticks) // count] for i in range(count)]
 
 
 def report(log: RunLog, title: str, realtime: bool, out: Path) -> None:

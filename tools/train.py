@@ -13,15 +13,20 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from heal.agent_model import AgentModel
+from heal.agents.local_runtime import LocalRuntime
+from heal.agents.records import RunOptions
 from heal.alliance import Alliance, TrainingRecord, load_alliance, save_agent, save_base
 from heal.base_model import BaseModel
 from heal.collab import CollabModel
 from heal.config import ConfigError, apply_overrides, build_config, load_config, load_yaml, save_config, to_plain
 from heal.datasets.open import open_dataset
+from heal.tools.arguments import DataArg, ThreadsArg
+from heal.tools.draw import draw_tick
 from heal.tools.paths import config_path
 from heal.tools.train_config import StageOneConfig
 from heal.tools.train_data import TrainingSteps
 from heal.tools.train_loop import MetricsLog, StepReport, train
+from heal.types import SceneSource
 
 app = typer.Typer(help="Train a base, or an agent type.", no_args_is_help=True)
 console = Console()
@@ -32,29 +37,36 @@ def _group() -> None:
     """Train a base, or an agent type."""
 
 
+OutArg = Annotated[Path, typer.Option(help="Run folder; the result is an alliance at OUT/alliance.")]
+ConfigArg = Annotated[str, typer.Option(help="YAML file, or the name of a shipped one.")]
+InitArg = Annotated[Path | None, typer.Option(help="Alliance to start from; the config then changes only what it names.")]
+SplitArg = Annotated[str, typer.Option(help="Split to train on.")]
+SetArg = Annotated[list[str] | None, typer.Option("--set", help="key=value, such as training.epochs=5; may be repeated.")]
+DeviceArg = Annotated[str, typer.Option(help="cpu, cuda, or auto.")]
+RestartArg = Annotated[bool, typer.Option("--restart", help="Begin anew instead of going on from OUT's checkpoint.")]
+
+
 @app.command()
 def base(
-    data: Annotated[Path, typer.Option(help="Folder of scenes: OPV2V layout or DAIR-V2X-C.")],
-    out: Annotated[Path, typer.Option(help="Run folder; the result is an alliance at OUT/alliance.")],
-    config: Annotated[str, typer.Option(help="YAML file, or the name of a shipped one.")] = "base.yaml",
-    init: Annotated[Path | None, typer.Option(help="Alliance to start from; the config then changes only what it names.")] = None,
-    split: Annotated[str, typer.Option(help="Split to train on.")] = "train",
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", help="key=value, such as training.epochs=5; may be repeated.")
-    ] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, or auto.")] = "auto",
-    threads: Annotated[int, typer.Option(help="CPU threads of the training process; 0 for all cores.")] = 0,
-    restart: Annotated[bool, typer.Option("--restart", help="Begin anew instead of going on from OUT's checkpoint.")] = False,
+    data: DataArg,
+    out: OutArg,
+    config: ConfigArg = "base.yaml",
+    init: InitArg = None,
+    split: SplitArg = "train",
+    overrides: SetArg = None,
+    device: DeviceArg = "auto",
+    threads: ThreadsArg = 0,
+    restart: RestartArg = False,
 ) -> None:
     """Train a base together with its first agent type (stage 1).
 
     Stopped or killed at any moment, the same command goes on from its last checkpoint to the same result.
 
-    Examples:
-      heal train base --data runs/town --config demo/base.yaml --out runs/town-base
-      heal train base --data DAIR --config demo/dair.yaml --init configs/demo/alliance --out runs/dair-base
-      heal train base --data OPV2V --out runs/opv2v --set training.batch_scenes=2
-    """
+    \b
+    heal train base --data runs/town --config demo/base.yaml --out runs/town-base
+    heal train base --data DAIR_ROOT --config demo/dair.yaml --init configs/demo/alliance --out runs/dair-base
+    heal train base --data OPV2V --out runs/opv2v --set training.batch_scenes=2
+    """  # noqa: D301 - click's mark for lines that stay lines is the character, not its name
     settings = resolve_settings(config_path(config), init, overrides or [])
     prepare_run(out, settings, restart)
     if threads:
@@ -62,19 +74,17 @@ def base(
     torch.manual_seed(settings.training.seed)
     model = make_model(settings, init)
     source = open_dataset(data, split)
-    console.print(source.summary)
+    console.print(str(source.summary))
     steps = TrainingSteps(source, model, settings)
     seconds = _train_with_progress(model, steps, settings, out, choose_device(device))
+    initial = load_alliance(init).base_hash if init else ""
+    course = settings.training
     record = TrainingRecord(
-        data=data.name,
-        scenes=len(source),
-        epochs=settings.training.epochs,
-        seconds=round(seconds, 1),
-        seed=settings.training.seed,
-        initial=load_alliance(init).base_hash if init else "",
+        data=data.name, scenes=len(source), epochs=course.epochs, seconds=round(seconds, 1), seed=course.seed, initial=initial
     )
-    save_alliance(out / "alliance", model, settings, record)
-    console.print(f"alliance: {out / 'alliance'}")
+    alliance = save_alliance(out / "alliance", model, settings, record)
+    draw_predictions(alliance, source, out / "predictions.png")
+    console.print(f"alliance: {out / 'alliance'}, a picture of what it finds: {out / 'predictions.png'}")
 
 
 def resolve_settings(path: Path, init: Path | None, overrides: list[str]) -> StageOneConfig:
@@ -120,6 +130,14 @@ def save_alliance(path: Path, model: CollabModel, settings: StageOneConfig, reco
     assert isinstance(agent, AgentModel)
     save_agent(path, settings.agent_type, agent, base_hash, record)
     return load_alliance(path)
+
+
+def draw_predictions(alliance: Alliance, source: SceneSource, path: Path) -> None:
+    """A picture of what the trained networks find in the middle scene."""
+    options = RunOptions(keep_points=True, include_ego=False)
+    name = alliance.agent_names[0]
+    with LocalRuntime(alliance, source, lambda _: name, options=options) as runtime:
+        draw_tick(next(runtime.run([len(source) // 2])), alliance.grid.range_m, path)
 
 
 def choose_device(name: str) -> torch.device:

@@ -125,7 +125,7 @@ def _train_step(
     if not torch.isfinite(losses.total):
         raise TrainingStoppedError(
             f"the loss is {float(losses.total.detach())} in scenes {', '.join(batch.scene_ids)}, its parts {losses.parts()}. "
-            "The last checkpoint is good: try a lower training.learning_rate or training.clip_gradient_norm=10, or look at those scenes."
+            "The last checkpoint is good: try a lower training.learning_rate, or training.clip_gradient_norm=10."
         )
     optimizer.zero_grad(set_to_none=True)
     scaler.scale(losses.total).backward()  # type: ignore[no-untyped-call]

@@ -120,7 +120,8 @@ class PyramidFusion(nn.Module):
         maps, scores = warp_to_ego(maps, agent_SE3_ego, self.grid), warp_to_ego(scores, agent_SE3_ego, self.grid)
         # Scores are at most 1, so their exponentials need no shift.
         weights = torch.where(scores == 0, torch.zeros_like(scores), scores.exp())
-        scenes = zip(maps.split(list(agents_per_scene)), weights.split(list(agents_per_scene)), strict=True)
+        counts = list(agents_per_scene)
+        scenes = zip(torch.split(maps, counts), torch.split(weights, counts), strict=True)
         return torch.stack([_weighted_mean(of_scene, weight) for of_scene, weight in scenes])
 
 

@@ -105,11 +105,15 @@ def test_scenes_have_the_recorded_ground_truth(fixture: Fixture) -> None:
         by_sight = "infer" not in recorded.run_config
         seen = {agent_id: seen_by(fixture, scene, agent_id, kind, by_sight) for agent_id, kind in zip(agents, types, strict=False)}
         parts = [seen.get(agent_id, scene.frame(agent_id).objects) for agent_id in agents]
-        fused = ground_truth(Scene(scene.outline, scene.frames, ObjectLabels.union(parts)), fixture.config["postprocess"]["gt_range"])
+        fused = ground_truth(
+            Scene(scene.outline, scene.frames, ObjectLabels.union(parts)), fixture.config["postprocess"]["gt_range"]
+        )
         boxes, mask = recorded.array("ego/object_bbx_center")[0], recorded.array("ego/object_bbx_mask")[0] > 0
         same_boxes(fused, recorded.words("ego/object_ids"), boxes[mask])
         for row, agent_id in enumerate(agents[: len(types)]):
-            single = objects_in_frame(seen[agent_id], scene.frame(agent_id).world_SE3_agent, fixture.config["postprocess"]["gt_range"])
+            single = objects_in_frame(
+                seen[agent_id], scene.frame(agent_id).world_SE3_agent, fixture.config["postprocess"]["gt_range"]
+            )
             mask = recorded.array("ego/object_bbx_mask_single")[row] > 0
             boxes = recorded.array("ego/object_bbx_center_single")[row][mask]
             same_boxes(single, np.sort(single.ids.numpy()), by_id(single, boxes))

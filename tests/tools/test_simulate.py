@@ -15,8 +15,8 @@ from heal.agents.records import MessageRecord
 from heal.alliance import TrainingRecord, save_agent, save_base
 from heal.metrics import AP_RULE
 from heal.tools.run_log import RunLog
-from heal.tools.scoring import RunScore
-from heal.tools.simulate import simulate, spread
+from heal.tools.scoring import RunScore, spread
+from heal.tools.simulate import simulate
 from tests.agents.tiny_run import TinyAlliance
 
 app = typer.Typer()

@@ -1,0 +1,18 @@
+"""Command line arguments that several commands have, said once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+AllianceArg = Annotated[Path, typer.Option(help="Alliance folder.")]
+DataArg = Annotated[Path, typer.Option(help="Folder of scenes: OPV2V layout or DAIR-V2X-C.")]
+AgentsArg = Annotated[int | None, typer.Option(min=1, help="Agents that take part, ego included; 1 for the ego alone.")]
+TypeArg = Annotated[str | None, typer.Option(help="Type of all agents; by default the alliance's first.")]
+CommRangeArg = Annotated[float, typer.Option(min=0, help="Agents further than this from the ego take no part.")]
+EgoArg = Annotated[
+    bool, typer.Option("--include-ego", help="Count the ego's own vehicle where others label it, as OPV2V's tools do.")
+]
+ThreadsArg = Annotated[int, typer.Option(min=0, help="CPU threads; 0 for all cores.")]
