@@ -106,6 +106,14 @@ def assert_close(
     assert np.abs(array - expected).max(initial=0.0) <= limit
 
 
+def reference_key(name: str) -> str:
+    """A state-dict key of `CollabModel` as the reference spells it."""
+    if name.startswith("base."):
+        return name.removeprefix("base.")
+    _, agent, part, rest = name.split(".", 3)
+    return f"{part}_{agent}.{rest}"
+
+
 def _draw(key: str, shape: tuple[int, ...], seed: int) -> npt.NDArray[np.float64] | float:
     """The fixtures' recipe: weights that depend on the reference's key, the shape and the seed alone."""
     random = np.random.RandomState((zlib.crc32(key.encode()) + seed) % 2**32)

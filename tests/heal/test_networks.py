@@ -60,6 +60,14 @@ def test_an_agent_facing_backwards_shows_its_map_turned_round() -> None:
     torch.testing.assert_close(warp_to_ego(maps, _poses((0, 0, 180)), GRID), maps.flip(2, 3), atol=1e-4, rtol=0)
 
 
+def test_half_precision_moves_maps_as_far_as_single_does() -> None:
+    maps = torch.rand(1, 2, GRID.ny, GRID.nx).bfloat16()
+    poses = _poses((1.37, -2.21, 33.0))
+    moved = warp_to_ego(maps, poses, GRID)
+    assert moved.dtype == torch.bfloat16
+    torch.testing.assert_close(moved.float(), warp_to_ego(maps.float(), poses, GRID), atol=4e-3, rtol=0)
+
+
 def test_the_covered_window_never_leaves_the_map() -> None:
     assert coverage_mask((1.0, 1.0), 16, 32).sum() == 12 * 28
     assert coverage_mask((2.0, 1.0), 16, 32).nonzero().amin(0).tolist() == [2, 10]
@@ -102,9 +110,26 @@ def test_a_lone_agent_is_fused_with_nothing(base: BaseModel) -> None:
     torch.testing.assert_close(_fused(base, features, _poses((0, 0, 0), (0, 0, 0)), [1, 1]), joined)
 
 
+def test_a_camera_agent_has_no_say_where_its_own_grid_does_not_reach(base: BaseModel) -> None:
+    features, poses = torch.rand(2, 8, GRID.ny, GRID.nx), _poses((0, 0, 0), (0, 0, 0))
+    with torch.no_grad():
+        levels = base.trunk(features)
+        fused = base.pyramid_backbone.fuse_levels(levels, poses, [2], [None, (2.0, 1.0)])[0][0]
+        both = base.pyramid_backbone.fuse_levels(levels, poses, [2])[0][0]
+    # Half of the 32 columns less four: the central 12; two rows fewer at each side.
+    window = (slice(None), slice(2, GRID.ny - 2), slice(10, 22))
+    torch.testing.assert_close(fused[window], both[window])
+    outside = torch.ones(GRID.ny, GRID.nx, dtype=torch.bool)
+    outside[window[1:]] = False
+    torch.testing.assert_close(fused[:, outside], levels.maps[0][0][:, outside], atol=1e-5, rtol=0)
+
+
 def test_maps_and_poses_must_agree(base: BaseModel) -> None:
+    features = torch.rand(3, 8, GRID.ny, GRID.nx)
     with pytest.raises(ValueError, match="3 maps, 2 poses"):
-        base(torch.rand(3, 8, GRID.ny, GRID.nx), _poses((0, 0, 0), (1, 0, 0)), [3])
+        base(features, _poses((0, 0, 0), (1, 0, 0)), [3])
+    with pytest.raises(ValueError, match=r"\[3, 0\] agents"):
+        base(features, _poses((0, 0, 0), (1, 0, 0), (2, 0, 0)), [3, 0])
 
 
 def test_gradients_reach_every_weight() -> None:
