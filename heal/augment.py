@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from heal.config import config
-from heal.types import AgentFrame, Float32, Float64, LidarScan, ObjectLabels, Scene, SceneOutline
+from heal.types import AgentFrame, Float32, Float64, LidarScan, ObjectLabels, Scene
 
 # Corners in the order of heal.boxes after a reflection of y: the left and the right side have changed places.
 _MIRRORED_CORNERS = [1, 0, 3, 2, 5, 4, 7, 6]
@@ -80,16 +80,6 @@ def rescale(scene: Scene, factor: float) -> Scene:
         return ObjectLabels(objects.ids, objects.world_corners * factor)
 
     return _remap(scene, pose, np.array([factor, factor, factor, 1.0], np.float32), labels)
-
-
-def subset(scene: Scene, agent_ids: tuple[str, ...]) -> Scene:
-    """The scene with only these agents, and with what they together have labels of; the first one named is the ego."""
-    frames = tuple(scene.frame(agent_id) for agent_id in agent_ids)
-    ego = frames[0]
-    complete = set(agent_ids) == set(scene.outline.agent_ids)
-    objects = scene.objects if complete else ObjectLabels.union([frame.objects for frame in frames])
-    outline = SceneOutline(scene.outline.scene_id, scene.outline.timestamp_ns, ego.agent_id, agent_ids, ego.world_SE3_agent)
-    return Scene(outline, frames, objects)
 
 
 def move_frame(frame: AgentFrame, old_SE3_new: Float64) -> AgentFrame:

@@ -7,6 +7,11 @@ import sys
 import typer
 from rich.console import Console
 
+from heal.tools.process import sleep_while_waiting
+
+sleep_while_waiting()
+
+# ruff: noqa: E402 - torch must not be loaded before
 from heal.tools.demo import demo
 from heal.tools.evaluate import evaluate
 from heal.tools.generate import generate

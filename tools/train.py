@@ -23,6 +23,7 @@ from heal.datasets.open import open_dataset
 from heal.tools.arguments import DataArg, ThreadsArg
 from heal.tools.draw import draw_tick
 from heal.tools.paths import config_path
+from heal.tools.process import keep_freed_memory
 from heal.tools.train_config import StageOneConfig
 from heal.tools.train_data import TrainingSteps
 from heal.tools.train_loop import MetricsLog, StepReport, train
@@ -69,6 +70,7 @@ def base(
     """  # noqa: D301 - click's mark for lines that stay lines is the character, not its name
     settings = resolve_settings(config_path(config), init, overrides or [])
     prepare_run(out, settings, restart)
+    keep_freed_memory()
     if threads:
         torch.set_num_threads(threads)
     torch.manual_seed(settings.training.seed)

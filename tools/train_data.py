@@ -8,13 +8,13 @@ import numpy as np
 import torch
 
 from heal.anchors import make_anchors
-from heal.augment import augment, subset
+from heal.augment import augment
 from heal.collab import CollabBatch, CollabModel
 from heal.detections import GroundTruth
 from heal.ground_truth import agent_ground_truth, ground_truth
 from heal.targets import Targets, assign_targets
-from heal.tools.train_config import StageOneConfig
-from heal.types import Scene, SceneSource, load_scene
+from heal.tools.train_config import StageOneConfig, TrainingConfig
+from heal.types import ObjectLabels, Scene, SceneOutline, SceneSource
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,7 @@ class TrainingSteps(torch.utils.data.Dataset[TrainingBatch]):
         return self._batch(scenes, rng)
 
     def _scene(self, index: int, rng: np.random.Generator) -> Scene:
-        scene = select_agents(load_scene(self.source, index), self.settings, rng)
-        return augment(scene, self.settings.augment, rng)
+        return augment(draw_scene(self.source, index, self.settings.training, rng), self.settings.augment, rng)
 
     def _batch(self, scenes: list[Scene], rng: np.random.Generator) -> TrainingBatch:
         """Inputs and targets of some scenes."""
@@ -86,18 +85,27 @@ class TrainingSteps(torch.utils.data.Dataset[TrainingBatch]):
         return Targets.stack([assign_targets(self._anchors, truth.boxes, self.settings.base.targets) for truth in truths])
 
 
-def select_agents(scene: Scene, settings: StageOneConfig, rng: np.random.Generator) -> Scene:
-    """A random ego if asked for, then a random number of the agents within its range, in random order."""
-    training = settings.training
-    ids = list(scene.outline.agent_ids)
-    ego_id = ids[int(rng.integers(len(ids)))] if training.random_ego else scene.outline.ego_id
-    ego_xy = scene.frame(ego_id).world_SE3_agent[:2, 3]
-    near = [
-        frame.agent_id
-        for frame in scene.frames
-        if frame.agent_id != ego_id and np.linalg.norm(frame.world_SE3_agent[:2, 3] - ego_xy) <= training.comm_range_m
-    ]
-    most = min(len(near), training.max_agents - 1)
-    others = int(rng.integers(most + 1)) if training.random_agents else most
-    chosen = [near[i] for i in rng.permutation(len(near))[:others]]
-    return subset(scene, (ego_id, *chosen))
+def draw_scene(source: SceneSource, index: int, training: TrainingConfig, rng: np.random.Generator) -> Scene:
+    """A scene with a random ego if asked for, and a random number of the agents within its range; only their sensors are read.
+
+    What is to be found is what these agents have labelled.
+    """
+    outline = source.outline(index)
+    ids = [outline.agent_ids[i] for i in rng.permutation(len(outline.agent_ids))]
+    ego_id = ids[0] if training.random_ego else outline.ego_id
+    others = int(rng.integers(training.max_agents)) if training.random_agents else training.max_agents - 1
+    frames = [source.agent_frame(index, ego_id)]
+    for agent_id in ids:
+        if len(frames) > others:
+            break
+        if agent_id != ego_id:
+            frame = source.agent_frame(index, agent_id)
+            if np.linalg.norm((frame.world_SE3_agent - frames[0].world_SE3_agent)[:2, 3]) <= training.comm_range_m:
+                frames.append(frame)
+    chosen = tuple(frame.agent_id for frame in frames)
+    objects = source.scene_objects(index) if set(chosen) == set(ids) else None
+    if objects is None:
+        objects = ObjectLabels.union([frame.objects for frame in frames])
+    return Scene(
+        SceneOutline(outline.scene_id, outline.timestamp_ns, ego_id, chosen, frames[0].world_SE3_agent), tuple(frames), objects
+    )

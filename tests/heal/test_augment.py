@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from heal.augment import AugmentConfig, augment, mirror, rescale, subset
+from heal.augment import AugmentConfig, augment, mirror, rescale
 from heal.se3 import inverse_SE3, pose_to_SE3, transform_points
 from heal.types import AgentFrame, LidarScan, ObjectLabels, Scene, SceneOutline
 
@@ -67,9 +67,3 @@ def test_equal_seeds_give_equal_scenes_and_the_defaults_change_nothing() -> None
         np.testing.assert_array_equal(one.lidar.points, two.lidar.points)
     same = augment(_scene(), AugmentConfig(), np.random.default_rng(0))
     np.testing.assert_allclose(same.frames[1].lidar.points, _scene().frames[1].lidar.points, atol=1e-5)
-
-
-def test_a_subset_has_its_first_agent_as_ego() -> None:
-    chosen = subset(_scene(), ("2",))
-    assert chosen.outline.ego_id == "2" and chosen.outline.agent_ids == ("2",)
-    np.testing.assert_array_equal(chosen.outline.world_SE3_ego, _scene().frames[1].world_SE3_agent)

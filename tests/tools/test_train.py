@@ -14,8 +14,9 @@ from heal.config import ConfigError, load_config
 from heal.loss import LossConfig
 from heal.tools.train import prepare_run, resolve_settings, save_alliance
 from heal.tools.train_config import StageOneConfig, TrainingConfig, learning_rate
-from heal.tools.train_data import TrainingSteps, select_agents
+from heal.tools.train_data import TrainingSteps, draw_scene
 from heal.tools.train_loop import MetricsLog, StepReport, TrainingStoppedError, train
+from heal.types import ObjectLabels
 from tests.heal.networks import AGENT, BASE, SceneList, small_model, small_scene
 
 SETTINGS = StageOneConfig(
@@ -92,17 +93,27 @@ def test_a_step_is_the_same_batch_whenever_it_is_asked_for() -> None:
 
 
 def test_the_number_of_agents_is_drawn_from_one_upwards() -> None:
-    scene, rng = small_scene(0, agents=4), np.random.default_rng(0)
-    drawn = [select_agents(scene, SETTINGS, rng) for _ in range(60)]
-    assert {len(part.frames) for part in drawn} == {1, 2, 3, 4}
+    source, rng = SceneList([small_scene(0, agents=4)]), np.random.default_rng(0)
+    drawn = [draw_scene(source, 0, TrainingConfig(max_agents=3), rng) for _ in range(60)]
+    assert {len(part.frames) for part in drawn} == {1, 2, 3}
     assert {part.outline.ego_id for part in drawn} == {"0"}
-    any_ego = replace(SETTINGS, training=replace(SETTINGS.training, random_ego=True))
-    assert {select_agents(scene, any_ego, rng).outline.ego_id for _ in range(60)} == {"0", "1", "2", "3"}
+    assert {part.frames[1].agent_id for part in drawn if len(part.frames) > 1} == {"1", "2", "3"}
+    any_ego = TrainingConfig(random_ego=True)
+    assert {draw_scene(source, 0, any_ego, rng).outline.ego_id for _ in range(60)} == {"0", "1", "2", "3"}
 
 
 def test_agents_out_of_communication_range_take_no_part() -> None:
-    near = replace(SETTINGS, training=replace(SETTINGS.training, comm_range_m=0.0, random_agents=False))
-    assert len(select_agents(small_scene(0, agents=3), near, np.random.default_rng(0)).frames) == 1
+    near = TrainingConfig(comm_range_m=0.0, random_agents=False)
+    assert len(draw_scene(SceneList([small_scene(0, agents=3)]), 0, near, np.random.default_rng(0)).frames) == 1
+
+
+def test_a_lone_agent_is_to_find_what_it_has_labelled_itself() -> None:
+    scene = small_scene(0, agents=2, cars=3)
+    seen = ObjectLabels(scene.objects.ids[:1], scene.objects.world_corners[:1])
+    half_blind = replace(scene, frames=(replace(scene.frames[0], objects=seen), scene.frames[1]))
+    alone = draw_scene(SceneList([half_blind]), 0, TrainingConfig(max_agents=1), np.random.default_rng(0))
+    both = draw_scene(SceneList([half_blind]), 0, TrainingConfig(random_agents=False), np.random.default_rng(0))
+    assert (len(alone.objects), len(both.objects)) == (1, 3)
 
 
 def test_a_milestone_takes_effect_one_epoch_later() -> None:

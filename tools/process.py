@@ -1,0 +1,24 @@
+"""Settings of a process that computes: measured, with nothing of the results changed."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
+
+
+def sleep_while_waiting() -> None:
+    """Let OpenMP's threads sleep at barriers, not spin: loaders and actors share the cores. To be called before torch loads."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def keep_freed_memory() -> None:
+    """Have glibc keep freed blocks: by default every large tensor is new zeroed pages, a tenth of a training step on a CPU."""
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+    except OSError:
+        return
+    libc.mallopt(_M_MMAP_THRESHOLD, 32 * 2**20)
+    libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+    libc.mallopt(_M_TOP_PAD, 256 * 2**20)
