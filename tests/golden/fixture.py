@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from _pytest.mark import ParameterSet
 from torch import Tensor, nn
 
 FOLDER = Path(os.environ.get("HEAL_GOLDEN") or Path(__file__).resolve().parents[3] / "shared" / "golden")
@@ -24,7 +25,7 @@ def golden_files(pattern: str) -> list[Path]:
     return sorted(FOLDER.glob(f"{pattern}.npz"))
 
 
-def golden_units(pattern: str) -> list[object]:
+def golden_units(pattern: str) -> list[ParameterSet]:
     """Parameters for `pytest.mark.parametrize`: one for every file, or one that skips with the reason."""
     files = golden_files(pattern)
     if files:

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pytest
 
 from heal.datasets.files import read_image
 from heal.datasets.opv2v import Opv2vSource
@@ -17,8 +16,8 @@ from heal.detections import GroundTruth
 from heal.ground_truth import ground_truth, objects_in_frame, visible_objects
 from heal.se3 import SE3_to_pose, relative_SE3
 from heal.types import AgentFrame, ObjectLabels, Scene, load_scene
-from tests.golden.fixture import Fixture, golden_units
-from tests.golden.test_data_golden import pairwise, same_boxes
+from tests.golden.data_checks import pairwise, same_boxes
+from tests.golden.fixture import Fixture
 
 Array = npt.NDArray[Any]
 # Own-vehicle box that the reference cuts out of a cloud: x from, x to, |y| to.
@@ -82,8 +81,7 @@ def assignment(recorded: RecordedScene, scenario: str) -> dict[str, str]:
     return types
 
 
-@pytest.mark.parametrize("fixture", golden_units("mini_dataset"))
-def test_scenes_hold_the_recorded_agents_in_order_and_place(fixture: Fixture) -> None:
+def check_agents_of_scenes(fixture: Fixture) -> None:
     lengths = {description["len"] for description in fixture.meta["runs"].values()}
     assert lengths == {len(open_tree(fixture))}
     for recorded in recorded_scenes(fixture, fused=True):
@@ -97,8 +95,7 @@ def test_scenes_hold_the_recorded_agents_in_order_and_place(fixture: Fixture) ->
         np.testing.assert_allclose(pairwise(np.array(poses), len(matrices)), matrices, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("fixture", golden_units("mini_dataset"))
-def test_scenes_have_the_recorded_ground_truth(fixture: Fixture) -> None:
+def check_ground_truth_of_scenes(fixture: Fixture) -> None:
     for recorded in recorded_scenes(fixture, fused=True):
         agents, types = recorded.words("ego/cav_id_list"), recorded.words("ego/agent_modality_list")
         scene = scene_of(recorded, agents[0])
@@ -138,8 +135,7 @@ def seen_by(fixture: Fixture, scene: Scene, agent_id: str, kind: str, by_sight: 
     return visible_objects(frame.objects, read_image(path)[..., 0], frame.world_SE3_agent)
 
 
-@pytest.mark.parametrize("fixture", golden_units("mini_dataset"))
-def test_agents_sense_what_was_recorded(fixture: Fixture) -> None:
+def check_sensors_of_scenes(fixture: Fixture) -> None:
     clouds = cameras = 0
     for recorded in recorded_scenes(fixture, fused=True):
         agents, types = recorded.words("ego/cav_id_list"), recorded.words("ego/agent_modality_list")
@@ -189,8 +185,7 @@ def voxels(frame: AgentFrame, range_m: list[float], size_m: list[float]) -> Iter
         yield (z, y, x), point
 
 
-@pytest.mark.parametrize("fixture", golden_units("mini_dataset"))
-def test_single_agents_have_their_recorded_labels(fixture: Fixture) -> None:
+def check_labels_of_single_agents(fixture: Fixture) -> None:
     """Runs of single agents: each with its own labels, and its pose relative to the ego.
 
     The reference decides once, by the ego's type, whether labels are those that cameras see, and then does so for every agent.

@@ -1,11 +1,10 @@
-"""The networks against the reference's recorded outputs; one function for every fixture of the table in golden_units' patterns."""
+"""The networks give what the reference recorded, with the recorded weights."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
-import pytest
 import torch
 from torch import Tensor
 
@@ -21,7 +20,7 @@ from heal.fusion.warp import normalized_affine, warp
 from heal.grid import BevGrid
 from heal.head import HeadOutput, Shrink
 from heal.voxelize import VoxelGrid, Voxels, voxelize
-from tests.golden.fixture import Fixture, assert_close, golden_units, reference_key
+from tests.golden.fixture import Fixture, assert_close, reference_key
 
 
 def _voxels(fixture: Fixture, prefix: str) -> Voxels:
@@ -65,8 +64,7 @@ def _pyramid(settings: dict[str, Any]) -> PyramidConfig:
     )
 
 
-@pytest.mark.parametrize("fixture", golden_units("voxelize_lidar"))
-def test_voxelize(fixture: Fixture) -> None:
+def check_voxelize(fixture: Fixture) -> None:
     for name, settings in fixture.config.items():
         args = settings["args"]
         size_x, size_y, size_z = args["voxel_size"]
@@ -79,8 +77,7 @@ def test_voxelize(fixture: Fixture) -> None:
         np.testing.assert_array_equal(found.points, fixture.expected(f"{name}/voxel_features"))
 
 
-@pytest.mark.parametrize("fixture", golden_units("pillar_vfe_scatter"))
-def test_point_pillars(fixture: Fixture) -> None:
+def check_point_pillars(fixture: Fixture) -> None:
     settings = fixture.config
     model = PointPillars(_pillars(settings), _grid(settings["lidar_range"], settings["voxel_size"][0]))
     fixture.load_weights(model)
@@ -96,8 +93,7 @@ def test_point_pillars(fixture: Fixture) -> None:
         assert_close(state[name], fixture.expected(f"train_mode_running_stats/{name}"))
 
 
-@pytest.mark.parametrize("fixture", golden_units("backbone_resnet_*"))
-def test_backbone(fixture: Fixture) -> None:
+def check_backbone(fixture: Fixture) -> None:
     model = Backbone(_backbone(fixture.config), fixture.config["inplanes"])
     fixture.load_weights(model)
     with torch.no_grad():
@@ -106,23 +102,20 @@ def test_backbone(fixture: Fixture) -> None:
             assert_close(level, fixture.expected(f"multiscale/{i}"))
 
 
-@pytest.mark.parametrize("fixture", golden_units("shrink_header"))
-def test_shrink(fixture: Fixture) -> None:
+def check_shrink(fixture: Fixture) -> None:
     settings = fixture.config
     model = Shrink(settings["input_dim"], settings["dim"], settings["kernal_size"], settings["stride"])
     fixture.load_weights(model)
     assert_close(model(fixture.tensor("x")), fixture.expected("y"))
 
 
-@pytest.mark.parametrize("fixture", golden_units("geometry_warp"))
-def test_warp(fixture: Fixture) -> None:
+def check_warp(fixture: Fixture) -> None:
     for align_corners in fixture.config["align_corners"]:
         found = warp(fixture.tensor("x"), fixture.tensor("affine_f64"), align_corners)
         assert_close(found, fixture.expected(f"align_{str(align_corners).lower()}"))
 
 
-@pytest.mark.parametrize("fixture", golden_units("geometry_pairwise"))
-def test_normalized_affine(fixture: Fixture) -> None:
+def check_normalized_affine(fixture: Fixture) -> None:
     for case in sorted({name.split("/")[0] for name in fixture.names("in/")}):
         height, width, ratio, downsample = fixture.input(f"{case}/HWratio_ds")
         pairwise = torch.from_numpy(fixture.expected(f"{case}/pairwise_t_matrix"))[None]
@@ -136,8 +129,7 @@ def _agent_SE3_ego(fixture: Fixture, counts: list[int]) -> Tensor:
     return torch.cat([pairwise[b, 0, :count] for b, count in enumerate(counts)])
 
 
-@pytest.mark.parametrize("fixture", golden_units("pyramid_fusion_*"))
-def test_pyramid_fusion(fixture: Fixture) -> None:
+def check_pyramid_fusion(fixture: Fixture) -> None:
     settings, x = fixture.config, fixture.tensor("x")
     length_y, length_x = settings["HW_m"]
     grid = _grid([-length_x / 2, -length_y / 2, -3, length_x / 2, length_y / 2, 1], length_x / x.shape[-1])
@@ -205,8 +197,7 @@ def _model(fixture: Fixture) -> CollabModel:
     return CollabModel(BaseModel(base), agents)
 
 
-@pytest.mark.parametrize("fixture", golden_units("model_collab_m1_only"))
-def test_whole_model(fixture: Fixture) -> None:
+def check_whole_model(fixture: Fixture) -> None:
     model = _model(fixture).eval()
     fixture.load_weights(model, reference_key)
     types = tuple(name for scene in fixture.config["agents"] for name in scene)

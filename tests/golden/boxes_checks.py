@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -28,7 +27,7 @@ from heal.metrics import ApAccumulator, match_frame
 from heal.points import points_on_own_vehicle, points_within_range, transform_scan
 from heal.rotated_iou import nms_rotated, rotated_iou
 from heal.targets import TargetConfig, Targets, assign_targets, hull_iou
-from tests.golden.fixture import Fixture, golden_units
+from tests.golden.fixture import Fixture
 
 # The reference's limits on predicted boxes, which its fixtures were made with.
 REFERENCE_EXTENT_M, REFERENCE_Z_M = 6.0, (-3.0, 1.0)
@@ -260,28 +259,3 @@ def check_average_precision(fixture: Fixture) -> None:
         assert curve.ap == pytest.approx(expected["ap"].item(), abs=1e-9)
         close(torch.from_numpy(curve.recall), expected["mrec"], rtol=0, atol=1e-9)
         close(torch.from_numpy(curve.precision.copy()), expected["mpre"], rtol=0, atol=1e-9)
-
-
-CHECKS = {
-    "geometry_boxes*": check_boxes,
-    "geometry_iou_nms*": check_overlaps,
-    "geometry_points*": check_points,
-    "anchors*": check_anchors,
-    "label_assign*": check_targets,
-    "loss_pyramid*": check_loss,
-    "loss_depth_baseline*": check_loss_without_pyramid,
-    "decode_postprocess*": check_decode,
-    "ap_eval*": check_average_precision,
-}
-
-
-CASES = [
-    pytest.param(*unit.values, check, id=unit.id, marks=unit.marks)
-    for pattern, check in CHECKS.items()
-    for unit in golden_units(pattern)
-]
-
-
-@pytest.mark.parametrize(("fixture", "check"), CASES)
-def test_equals_the_reference(fixture: Fixture, check: Callable[[Fixture], None]) -> None:
-    check(fixture)

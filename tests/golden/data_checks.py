@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pytest
 import torch
 
 from heal.boxes import boxes_to_corners, corners_within_range
@@ -16,7 +15,7 @@ from heal.detections import GroundTruth
 from heal.ground_truth import merge_by_id, merge_by_iou, objects_in_frame, visible_objects
 from heal.pose_noise import PoseNoise
 from heal.se3 import SE3_to_pose, pose_to_SE3, relative_SE3, transform_points
-from tests.golden.fixture import Fixture, golden_units
+from tests.golden.fixture import Fixture
 
 Array = npt.NDArray[Any]
 EVERYWHERE = (-1e4, -1e4, -1e4, 1e4, 1e4, 1e4)
@@ -31,8 +30,7 @@ def same_boxes(found: GroundTruth, ids: Array | list[int], boxes: Array, atol: f
     np.testing.assert_allclose(difference, 0.0, atol=atol)
 
 
-@pytest.mark.parametrize("fixture", golden_units("geometry_pose_transforms"))
-def test_poses(fixture: Fixture) -> None:
+def check_poses(fixture: Fixture) -> None:
     poses = fixture.input("poses_xyz_rollyawpitch_deg")
     transforms = [pose_to_SE3(pose) for pose in poses]
     np.testing.assert_allclose(transforms, fixture.expected("x_to_world"), rtol=1e-9, atol=1e-8)
@@ -42,8 +40,7 @@ def test_poses(fixture: Fixture) -> None:
     np.testing.assert_allclose(transforms, fixture.expected("pose_to_tfm6_f32"), rtol=1e-5, atol=1e-4)
 
 
-@pytest.mark.parametrize("fixture", golden_units("geometry_pairwise"))
-def test_pairwise_transforms(fixture: Fixture) -> None:
+def check_pairwise_transforms(fixture: Fixture) -> None:
     for name in fixture.names("in/"):
         case, _, kind = name.partition("/")
         if kind == "lidar_pose":
@@ -61,8 +58,7 @@ def pairwise(poses: Array, slots: int) -> Array:
     return matrix
 
 
-@pytest.mark.parametrize("fixture", golden_units("object_projection"))
-def test_objects_of_opv2v(fixture: Fixture) -> None:
+def check_objects_of_opv2v(fixture: Fixture) -> None:
     config = fixture.config
     objects, pose = opv2v_objects(config["opv2v_objects"]), pose_to_SE3(config["ego_pose"])
     found = objects_in_frame(objects, pose, config["range"])
@@ -75,8 +71,7 @@ def test_objects_of_opv2v(fixture: Fixture) -> None:
     same_boxes(objects_in_frame(visible, pose, EVERYWHERE), ids, boxes)
 
 
-@pytest.mark.parametrize("fixture", golden_units("object_projection"))
-def test_objects_of_dair(fixture: Fixture) -> None:
+def check_objects_of_dair(fixture: Fixture) -> None:
     config = fixture.config
     here, range_m = np.eye(4), taller_range(config["range"])
     single = objects_in_frame(dair_objects(config["dair_objects"], here), here, range_m)
@@ -92,8 +87,7 @@ def taller_range(range_m: list[float]) -> list[float]:
     return [*range_m[:2], range_m[2] - 1, *range_m[3:5], range_m[5] + 1]
 
 
-@pytest.mark.parametrize("fixture", golden_units("gt_merge"))
-def test_merging(fixture: Fixture) -> None:
+def check_merging(fixture: Fixture) -> None:
     range_m = fixture.config["gt_range"]
     agents = dict.fromkeys(name.split("/")[0] for name in fixture.names("in/"))
     parts = [party(fixture, agent) for agent in agents]
@@ -116,8 +110,7 @@ def same_set(found: GroundTruth, expected: Array) -> None:
     assert (distance.min(axis=0) < 1e-4).all() and (distance.min(axis=1) < 1e-4).all()
 
 
-@pytest.mark.parametrize("fixture", golden_units("camera_extrinsics"))
-def test_camera_extrinsics(fixture: Fixture) -> None:
+def check_camera_extrinsics(fixture: Fixture) -> None:
     params = dict(fixture.config["params"])
     cameras = parse_metadata({**params, "lidar_pose": params["lidar_pose_clean"]}).cameras
     assert len(cameras) == len([name for name in fixture.names("out/") if name.endswith("/intrinsic")])
@@ -127,8 +120,7 @@ def test_camera_extrinsics(fixture: Fixture) -> None:
         np.testing.assert_allclose(camera.intrinsic, fixture.expected(f"{case}/intrinsic"), atol=1e-4)
 
 
-@pytest.mark.parametrize("fixture", golden_units("pose_noise"))
-def test_pose_noise(fixture: Fixture) -> None:
+def check_pose_noise(fixture: Fixture) -> None:
     config = fixture.config
     position_std, rotation_std, position_mean, rotation_mean = config["S_args"]
     plain = {"position_std_m": config["std"], "rotation_std_deg": config["std"]}
