@@ -23,6 +23,7 @@ PACKAGES = {
 
 REQUIREMENTS = [
     "numpy>=1.26",
+    "typing_extensions>=4.6",
     "torch>=2.3",
     "ray[default]>=2.30",
     "open3d>=0.19",
@@ -46,6 +47,7 @@ DEVELOPMENT = [
     "mypy>=1.11",
     "types-PyYAML",
     "build>=1.2",
+    "setuptools>=77",
 ]
 
 setup(

@@ -24,7 +24,8 @@ class AugmentConfig:
 
     Attributes:
         flip: mirror the world in y with probability one half.
-        agent_yaw_deg: turn every agent's frame about its z axis, uniform in plus or minus this.
+        agent_yaw_deg: turn an agent's frame about its z axis, uniform in plus or minus this.
+        turned_share: probability that an agent's frame is turned at all: most vehicles drive along the street that they are in.
         scale: scale the world, uniform in 1 plus or minus this.
         height_m: lift or lower every agent's frame, uniform in plus or minus this.
         tilt_deg: roll and pitch every agent's frame, normal with this deviation.
@@ -36,6 +37,7 @@ class AugmentConfig:
 
     flip: bool = False
     agent_yaw_deg: float = 0.0
+    turned_share: float = 1.0
     scale: float = 0.0
     height_m: float = 0.0
     tilt_deg: float = 0.0
@@ -125,7 +127,8 @@ def _remap(
 
 
 def _move_frame(frame: AgentFrame, settings: AugmentConfig, rng: np.random.Generator) -> AgentFrame:
-    yaw = np.radians(rng.uniform(-settings.agent_yaw_deg, settings.agent_yaw_deg))
+    turned = rng.random() < settings.turned_share
+    yaw = np.radians(rng.uniform(-settings.agent_yaw_deg, settings.agent_yaw_deg)) * turned
     roll, pitch = np.radians(rng.normal(0.0, settings.tilt_deg, 2))
     rotation_z = np.array([[np.cos(yaw), -np.sin(yaw), 0], [np.sin(yaw), np.cos(yaw), 0], [0, 0, 1]])
     rotation_y = np.array([[np.cos(pitch), 0, np.sin(pitch)], [0, 1, 0], [-np.sin(pitch), 0, np.cos(pitch)]])

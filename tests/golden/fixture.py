@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from _pytest.mark import ParameterSet
 from torch import Tensor, nn
 
 FOLDER = Path(os.environ.get("HEAL_GOLDEN") or Path(__file__).resolve().parents[3] / "shared" / "golden")
@@ -25,7 +24,7 @@ def golden_files(pattern: str) -> list[Path]:
     return sorted(FOLDER.glob(f"{pattern}.npz"))
 
 
-def golden_units(pattern: str) -> list[ParameterSet]:
+def golden_units(pattern: str) -> list[Any]:
     """Parameters for `pytest.mark.parametrize`: one for every file, or one that skips with the reason."""
     files = golden_files(pattern)
     if files:
