@@ -9,7 +9,7 @@ SOURCES := setup.py pyproject.toml
 demo: $(VENV)/installed
 	$(BIN)/heal demo --out runs/demo $(DEMO_ARGS)
 
-test: $(VENV)/installed-dev check
+test: check
 	$(BIN)/python -m pytest
 
 check: $(VENV)/installed-dev
@@ -17,23 +17,24 @@ check: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# The shipped weights of configs/demo/alliance, made from nothing: training scenes of the town, then stage 1.
+# The shipped weights of configs/demo/alliance, made from nothing: training scenes of two kinds of town, then stage 1.
 weights: $(VENV)/installed
-	$(BIN)/heal generate runs/town --preset demo --split train --frames 900 --seed 1 --sensors lidar
-	$(BIN)/heal train base --data runs/town --config configs/demo/base.yaml --out runs/town-base
+	$(BIN)/heal generate runs/town --preset demo --split train --frames 800 --seed 1 --sensors lidar
+	$(BIN)/heal generate runs/town --preset crossing --split train --frames 200 --seed 1 --sensors lidar
+	$(BIN)/heal train base --data runs/town --config demo/base.yaml --out runs/town-base
 	rm -rf configs/demo/alliance && cp -r runs/town-base/alliance configs/demo/alliance
 
-$(VENV)/bin/python:
-	$(PYTHON) -c 'import sys; assert (3, 10) <= sys.version_info[:2] <= (3, 12), f"Python 3.10 to 3.12 is needed, this is {sys.version}; use make PYTHON=python3.11"'
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 10) <= sys.version_info[:2] <= (3, 12) else f"Python 3.10 to 3.12 is needed, this is {sys.version.split()[0]}: make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 
-$(VENV)/installed: $(SOURCES) | $(VENV)/bin/python
+$(VENV)/installed: $(SOURCES) | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable .
 	tools/system_libraries.sh $(BIN)/python
 	touch $@
 
-$(VENV)/installed-dev: $(SOURCES) $(VENV)/installed
+$(VENV)/installed-dev: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@
 
