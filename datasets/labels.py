@@ -27,17 +27,20 @@ def opv2v_objects(vehicles: Mapping[Any, Any] | None) -> ObjectLabels:
     """
     if not vehicles:
         return ObjectLabels.empty()
-    corners = np.stack([_opv2v_corners(key, value) for key, value in vehicles.items()])
+    parts = [_opv2v_parts(key, value) for key, value in vehicles.items()]
+    local = _corners(np.stack([size for size, _ in parts]))
+    world_SE3_vehicles = np.stack([pose for _, pose in parts])
+    corners = local @ world_SE3_vehicles[:, :3, :3].transpose(0, 2, 1) + world_SE3_vehicles[:, None, :3, 3]
     return ObjectLabels(np.array([int(key) for key in vehicles], np.int64), corners)
 
 
-def _opv2v_corners(key: Any, vehicle: Mapping[str, Any]) -> Float64:
+def _opv2v_parts(key: Any, vehicle: Mapping[str, Any]) -> tuple[Float64, Float64]:
+    """A vehicle's box (7,) in its own frame, and its pose (4, 4)."""
     where, offset, half, angle = (
         as_vector(f"object {key}: {name}", vehicle[name], 3) for name in ("location", "center", "extent", "angle")
     )
     length, width, height = 2 * half
-    local = _corners(np.array([[0, 0, 0, height, width, length, 0]]))[0]
-    return transform_points(pose_to_SE3(np.concatenate([where + offset, angle])), local)
+    return np.array([0, 0, 0, height, width, length, 0]), pose_to_SE3(np.concatenate([where + offset, angle]))
 
 
 def dair_objects(entries: Sequence[Mapping[str, Any]], world_SE3_agent: Float64) -> ObjectLabels:

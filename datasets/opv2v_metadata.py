@@ -58,7 +58,8 @@ def read_metadata(stem: Path) -> FrameMetadata:
     return _read_cached(path, changed)
 
 
-@lru_cache(maxsize=64)
+# A few kB each; in training every file is asked for again in every epoch, and YAML is slow.
+@lru_cache(maxsize=4096)
 def _read_cached(path: Path, changed_ns: int) -> FrameMetadata:
     """A scene's outline, its frames and its labels all ask for the same few files; `changed_ns` keeps rewritten ones apart."""
     values = read_json(path) if path.suffix == ".json" else read_yaml(path)

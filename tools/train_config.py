@@ -35,7 +35,7 @@ class TrainingConfig:
         comm_range_m: agents further than this from the ego take no part.
         seed: of the initial weights, the order of scenes and all augmentation.
         workers: processes that load data beside the one that trains.
-        precision: of the forward pass on a GPU; the CPU computes in float32.
+        precision: of the convolutions; float16 needs a GPU, bfloat16 a GPU or a CPU that has it (AMX or AVX-512).
         checkpoint_s: seconds between checkpoints.
     """
 

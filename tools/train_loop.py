@@ -13,6 +13,7 @@ from torch import Tensor
 
 from heal.anchors import make_anchors
 from heal.collab import CollabModel
+from heal.config import ConfigError
 from heal.loss import detection_loss, occupancy_loss
 from heal.tools.checkpoint import Progress, load_checkpoint, save_checkpoint
 from heal.tools.train_config import StageOneConfig, TrainingConfig, learning_rate
@@ -84,10 +85,13 @@ def train(
     """Train to the end, from the checkpoint in `run` if there is one.
 
     Raises:
+        ConfigError: the precision does not fit the device.
         TrainingStoppedError: the loss became infinite or NaN.
         KeyboardInterrupt: passed on, after a checkpoint.
     """
     # Channels last: convolutions and their gradients run about half again as fast in it on a CPU.
+    if settings.training.precision == "float16" and device.type != "cuda":
+        raise ConfigError("training.precision=float16 needs a GPU; take bfloat16 or float32")
     model.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     optimizer = make_optimizer(model, settings.training)
     scaler = torch.amp.GradScaler(device.type, enabled=settings.training.precision == "float16" and device.type == "cuda")
@@ -120,7 +124,7 @@ def _train_step(
     for group in optimizer.param_groups:
         group["lr"] = rate
     device, precision = anchors.device.type, settings.training.precision
-    with torch.autocast(device, AUTOCAST.get(precision), enabled=device == "cuda" and precision in AUTOCAST):
+    with torch.autocast(device, AUTOCAST.get(precision), enabled=precision in AUTOCAST):
         losses = stage_one_loss(model, batch, settings, anchors)
     if not torch.isfinite(losses.total):
         raise TrainingStoppedError(
