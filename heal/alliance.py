@@ -140,18 +140,20 @@ def load_alliance(path: Path | str, range_m: Range | None = None) -> Alliance:
     return alliance
 
 
-def save_base(path: Path, model: BaseModel, training: TrainingRecord) -> str:
-    """Write the base into `path`/base and return its content hash."""
-    content_hash = hash_content(model.state_dict(), model.config)
-    _save(path / "base", "base", model, BaseCard(hash=content_hash, config=model.config, training=training))
+def save_base(path: Path, model: BaseModel, training: TrainingRecord, half: bool = False) -> str:
+    """Write the base into `path`/base and return its content hash; `half` stores kernels in float16, in half the bytes."""
+    state = _stored(model, half)
+    content_hash = hash_content(state, model.config)
+    _save(path / "base", "base", state, BaseCard(hash=content_hash, config=model.config, training=training))
     return content_hash
 
 
-def save_agent(path: Path, name: str, model: AgentModel, base_hash: str, training: TrainingRecord) -> None:
-    """Write an agent type into `path`/`name`."""
-    content_hash = hash_content(model.state_dict(), model.config)
+def save_agent(path: Path, name: str, model: AgentModel, base_hash: str, training: TrainingRecord, half: bool = False) -> None:
+    """Write an agent type into `path`/`name`; `half` as in `save_base`."""
+    state = _stored(model, half)
+    content_hash = hash_content(state, model.config)
     card = AgentCard(hash=content_hash, base_hash=base_hash, config=model.config, training=training)
-    _save(path / name, "agent", model, card)
+    _save(path / name, "agent", state, card)
 
 
 def hash_content(state: Mapping[str, Tensor], settings: Any) -> str:
@@ -173,12 +175,17 @@ def _read_card(cls: type[Any], path: Path) -> Any:
         raise AllianceError(str(error)) from error
 
 
-def _save(folder: Path, stem: str, model: nn.Module, card: BaseCard | AgentCard) -> None:
+def _stored(model: nn.Module, half: bool) -> dict[str, Tensor]:
+    """The state as it is written. Only kernels are halved: statistics of batch norms may leave float16's range."""
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    return {name: tensor.half() if half and tensor.ndim > 1 else tensor for name, tensor in state.items()}
+
+
+def _save(folder: Path, stem: str, state: Mapping[str, Tensor], card: BaseCard | AgentCard) -> None:
     from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    save_file(state, folder / f"{stem}.safetensors")
+    save_file(dict(state), folder / f"{stem}.safetensors")
     save_config(card, folder / f"{stem}.yaml")
 
 

@@ -127,10 +127,11 @@ def make_model(settings: StageOneConfig, init: Path | None) -> CollabModel:
 
 def save_alliance(path: Path, model: CollabModel, settings: StageOneConfig, record: TrainingRecord) -> Alliance:
     """Write base and agent type, and open the result, which checks it."""
-    base_hash = save_base(path, model.base, record)
+    half = settings.training.half_weights
+    base_hash = save_base(path, model.base, record, half)
     agent = model.agents[settings.agent_type]
     assert isinstance(agent, AgentModel)
-    save_agent(path, settings.agent_type, agent, base_hash, record)
+    save_agent(path, settings.agent_type, agent, base_hash, record, half)
     return load_alliance(path)
 
 

@@ -36,6 +36,7 @@ class TrainingConfig:
         seed: of the initial weights, the order of scenes and all augmentation.
         workers: processes that load data beside the one that trains.
         precision: of the convolutions; float16 needs a GPU, bfloat16 a GPU or a CPU that has it (AMX or AVX-512).
+        half_weights: store the result's kernels in float16, in half the bytes.
         checkpoint_s: seconds between checkpoints.
     """
 
@@ -56,6 +57,7 @@ class TrainingConfig:
     seed: int = 0
     workers: int = 2
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    half_weights: bool = False
     checkpoint_s: float = 60.0
 
 

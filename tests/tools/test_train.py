@@ -163,6 +163,17 @@ def test_an_alliance_comes_back_as_it_was_saved_and_a_changed_byte_is_noticed(tm
         load_alliance(tmp_path).agent("m1")
 
 
+def test_half_weights_take_half_the_bytes_and_say_nearly_the_same(tmp_path: Path) -> None:
+    model = small_model()
+    save_alliance(tmp_path / "full", model, SETTINGS, TrainingRecord())
+    halved = replace(SETTINGS, training=replace(SETTINGS.training, half_weights=True))
+    half = save_alliance(tmp_path / "half", model, halved, TrainingRecord())
+    sizes = [(tmp_path / name / "base" / "base.safetensors").stat().st_size for name in ("full", "half")]
+    assert sizes[1] < 0.75 * sizes[0]
+    for name, tensor in half.base.state_dict().items():
+        torch.testing.assert_close(tensor, model.base.state_dict()[name], rtol=1e-3, atol=1e-6)
+
+
 def test_a_type_of_another_base_is_refused_by_name(tmp_path: Path) -> None:
     torch.manual_seed(1)
     save_alliance(tmp_path / "one", small_model(), SETTINGS, TrainingRecord())

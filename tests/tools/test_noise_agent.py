@@ -1,0 +1,65 @@
+"""The ego alone must be a fair rival: an agent that sends noise adds nothing to what the shipped alliance finds without it."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from heal.agents.agent import Agent, AgentKit
+from heal.agents.fusion_node import FusionNode
+from heal.agents.records import Arrival, FusionRequest, RunOptions
+from heal.alliance import Alliance, load_alliance
+from heal.datasets.town import TownSource
+from heal.ground_truth import ground_truth
+from heal.message import Message
+from heal.metrics import ApAccumulator
+from heal.types import load_scene
+
+ALLIANCE = Path(__file__).resolve().parents[2] / "configs" / "demo" / "alliance"
+SEEDS = (101, 102, 103, 104)
+INSTANTS = (0, 20, 40)
+
+
+def _noise_like(message: Message, rng: np.random.Generator) -> Message:
+    """Random features with every channel's own mean and spread, from a sender two car lengths ahead."""
+    mean = message.features.mean(axis=(1, 2), keepdims=True)
+    spread = message.features.std(axis=(1, 2), keepdims=True)
+    features = (mean + spread * rng.standard_normal(message.features.shape)).astype(np.float32)
+    pose = message.world_SE3_agent.copy()
+    pose[:3, 3] += 9.0 * pose[:3, 0]
+    return replace(message, agent_id="noise", features=features, world_SE3_agent=pose)
+
+
+def _aps(alliance: Alliance) -> tuple[dict[float, float], dict[float, float]]:
+    alone, noisy = ApAccumulator(), ApAccumulator()
+    name, range_m = alliance.agent_names[0], alliance.grid.range_m
+    node, rng = FusionNode(alliance.base, alliance.base_hash, RunOptions()), np.random.default_rng(0)
+    for seed in SEEDS:
+        source = TownSource("demo", seed=seed, ticks=max(INSTANTS) + 1, split="test")
+        for tick in INSTANTS:
+            scene = load_scene(source, tick)
+            outline = scene.outline
+            kit = AgentKit(name, alliance.agent(name), alliance.base_hash, alliance.grid, source)
+            buffer, _ = Agent(outline.ego_id, kit).step(tick)
+            noise = _noise_like(Message.from_bytes(buffer), rng)
+            request = FusionRequest(tick, outline.timestamp_ns, outline.ego_id, outline.world_SE3_ego)
+            own, other = (
+                Arrival(outline.ego_id, buffer, outline.timestamp_ns),
+                Arrival("noise", noise.to_bytes(), outline.timestamp_ns),
+            )
+            truth = ground_truth(scene, range_m, include_ego=False)
+            alone.add(node.step(request, [own]).detections, truth)
+            outcome = node.step(request, [own, other])
+            assert outcome.used == (outline.ego_id, "noise")
+            noisy.add(outcome.detections, truth)
+    return alone.results().ap, noisy.results().ap
+
+
+def test_an_agent_that_sends_noise_does_not_raise_ap() -> None:
+    torch.manual_seed(0)
+    alone, noisy = _aps(load_alliance(ALLIANCE))
+    assert alone[0.5] > 0.3
+    for threshold, ap in noisy.items():
+        # Half a point: the same boxes in a slightly different order of scores.
+        assert ap <= alone[threshold] + 0.005, f"IoU {threshold}: {ap} with noise, {alone[threshold]} without"
