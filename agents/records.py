@@ -229,7 +229,8 @@ class RunOptions:
         max_age_ms: a message whose timestamp is farther than this from its tick's is stale and rejected.
         threads: torch threads of each actor; 1 is fastest where several actors share few cores.
         keep_points: hand LiDAR points through to the results, for pictures; of all ticks, or of these.
-        include_ego: the ego's own vehicle is ground truth where another agent has labelled it, as in OPV2V's evaluation.
+        include_ego: the ego's own vehicle is to be found where another agent has labelled it, as in OPV2V's evaluation; otherwise
+            it is neither ground truth nor a detection.
         use_z: ground truth must lie in the range in height too; the rule for DAIR-V2X tests x and y alone.
         realtime: begin each tick at its own wall-clock time instead of as soon as possible.
     """

@@ -22,6 +22,7 @@ from heal.agents.records import (
     TickResult,
 )
 from heal.base_model import BaseModel
+from heal.boxes import boxes_around_origin
 from heal.grid import BevGrid
 from heal.ground_truth import objects_in_frame, without_vehicle_at
 from heal.types import ObjectLabels, SceneOutline, SceneSource
@@ -143,9 +144,10 @@ class TickBook:
     ) -> TickResult:
         """Join all that is known of a tick once the fusion node has answered."""
         outline, options = plan.outline, self.options
-        objects = self._objects(plan, reports)
+        objects, detections = self._objects(plan, reports), outcome.detections
         if not options.include_ego:
             objects = without_vehicle_at(objects, outline.world_SE3_ego)
+            detections = detections.select(~boxes_around_origin(detections.boxes))
         truth = objects_in_frame(objects, outline.world_SE3_ego, self.alliance.grid.range_m, options.use_z)
         rejections = {rejection.agent_id: rejection for rejection in outcome.rejected}
         return TickResult(
@@ -154,7 +156,7 @@ class TickBook:
             timestamp_ns=outline.timestamp_ns,
             ego_id=outline.ego_id,
             world_SE3_ego=outline.world_SE3_ego,
-            detections=outcome.detections,
+            detections=detections,
             ground_truth=truth,
             messages=tuple(_judged(record, rejections.get(record.agent_id)) for record in records),
             latency=outcome.latency,

@@ -41,6 +41,14 @@ def boxes_to_corners(boxes: Tensor) -> Tensor:
     return torch.stack((x, y, local[..., 2]), dim=-1) + boxes[:, None, :3]
 
 
+def boxes_around_origin(boxes: Tensor) -> Tensor:
+    """Which boxes (N, 7) have the frame's origin inside their footprint; (N,) bool. In an agent's frame: its own vehicle."""
+    _require("boxes", boxes, (7,))
+    cos, sin = boxes[:, YAW].cos(), boxes[:, YAW].sin()
+    along, across = boxes[:, X] * cos + boxes[:, Y] * sin, boxes[:, Y] * cos - boxes[:, X] * sin
+    return (along.abs() <= boxes[:, L] / 2) & (across.abs() <= boxes[:, W] / 2)
+
+
 def corners_to_boxes(corners: Tensor, compat_heal: bool = False) -> Tensor:
     """The boxes that fit corners; exact for true boxes, a fit of upright ones for tilted boxes.
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from heal.boxes import bottom_rectangles, boxes_to_corners, corners_to_boxes, corners_within_range
+from heal.boxes import bottom_rectangles, boxes_around_origin, boxes_to_corners, corners_to_boxes, corners_within_range
 from heal.detections import GroundTruth
 from heal.rotated_iou import rotated_iou
 from heal.se3 import inverse_SE3, transform_points
@@ -55,10 +55,7 @@ def objects_in_frame(objects: ObjectLabels, world_SE3_frame: Float64, range_m: S
 def without_vehicle_at(objects: ObjectLabels, world_SE3_agent: Float64) -> ObjectLabels:
     """All objects but the one in or on which an agent's sensor is mounted: the one with the origin inside its footprint."""
     corners = torch.from_numpy(transform_points(inverse_SE3(world_SE3_agent), objects.world_corners))
-    boxes = corners_to_boxes(corners)
-    cos, sin = boxes[:, 6].cos(), boxes[:, 6].sin()
-    along, across = boxes[:, 0] * cos + boxes[:, 1] * sin, boxes[:, 1] * cos - boxes[:, 0] * sin
-    keep = ((along.abs() > boxes[:, 5] / 2) | (across.abs() > boxes[:, 4] / 2)).numpy()
+    keep = ~boxes_around_origin(corners_to_boxes(corners)).numpy()
     return ObjectLabels(objects.ids[keep], objects.world_corners[keep])
 
 

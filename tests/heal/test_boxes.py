@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from heal.boxes import (
     YAW,
+    boxes_around_origin,
     boxes_to_corners,
     corners_to_boxes,
     corners_within_extent,
@@ -98,3 +99,12 @@ def test_wrong_shape_is_named() -> None:
 def test_limit_period_by_hand() -> None:
     angles = torch.tensor([math.pi, -math.pi, 3 * math.pi, 0.5], dtype=torch.float64)
     assert torch.allclose(limit_period(angles), torch.tensor([-math.pi, -math.pi, -math.pi, 0.5], dtype=torch.float64))
+
+
+def test_the_box_around_the_origin_is_the_own_vehicle() -> None:
+    # 4 m by 2 m, turned by 90 degrees: 2 m along x, 4 m along y.
+    boxes = torch.tensor(
+        [[0.9, 0, 0, 1.5, 2, 4, math.pi / 2], [1.1, 0, 0, 1.5, 2, 4, math.pi / 2], [0, 1.9, 5, 1.5, 2, 4, math.pi / 2]]
+    )
+    assert boxes_around_origin(boxes).tolist() == [True, False, True]
+    assert boxes_around_origin(torch.zeros(0, 7)).tolist() == []
