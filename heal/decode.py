@@ -150,7 +150,7 @@ def settle_yaw(yaw: Tensor, direction: Tensor, offset_rad: float) -> Tensor:
         offset_rad: yaw at which the first sector begins.
 
     Returns:
-        (K,) radians in [-pi, pi).
+        (K,) radians in [-pi, pi), up to rounding.
     """
     sector = 2 * math.pi / direction.shape[1]
     within = limit_period(yaw - offset_rad, offset=0.0, period=sector)
