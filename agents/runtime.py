@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from types import TracebackType
-from typing import Literal, Protocol
+from typing import Protocol
 
 from heal.agents.agent import Assignment
 from heal.agents.link import LinkFactory
 from heal.agents.records import RunOptions, TickResult
 from heal.agents.tick import AllianceLike
 from heal.types import SceneSource
-
-RuntimeName = Literal["local", "ray"]
 
 
 class Runtime(Protocol):

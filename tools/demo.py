@@ -14,7 +14,7 @@ from rich.progress import track
 
 from heal.agents.link import LinkSpec
 from heal.agents.records import RunOptions, TickResult
-from heal.agents.runtime import RuntimeName, open_runtime
+from heal.agents.runtime import open_runtime
 from heal.alliance import Alliance, load_alliance
 from heal.datasets.town import TownSource
 from heal.datasets.visibility import SceneVisibility, scene_visibility
@@ -60,12 +60,9 @@ def demo(
 
 def run_agents(alliance: Alliance, source: SceneSource, ticks: range, agents: int | None, runtime: str) -> list[TickResult]:
     """All ticks with so many agents, over links on which everything arrives."""
-    names: dict[str, RuntimeName] = {"ray": "ray", "local": "local"}
-    if runtime not in names:
-        raise ValueError(f"unknown runtime {runtime!r}; there are ray, local")
     options = RunOptions(agents=agents, keep_points=True, include_ego=False)
     agent_type = alliance.agent_names[0]
-    with open_runtime(names[runtime], alliance, source, _Always(agent_type), LinkSpec().factory(0), options) as opened:
+    with open_runtime(runtime, alliance, source, lambda _: agent_type, LinkSpec().factory(0), options) as opened:
         title = "the ego alone" if agents == 1 else "all agents"
         return list(track(opened.run(ticks), title, total=len(ticks), console=console))
 
@@ -99,14 +96,3 @@ def found_through_others(alone: TickResult, together: TickResult, visibility: Sc
     missed = ~matched_ground_truth(alone.detections, truth, HIDDEN_IOU)
     found = matched_ground_truth(together.detections, truth, HIDDEN_IOU)
     return tuple(truth.ids[hidden & missed & found].tolist())
-
-
-@dataclass(frozen=True)
-class _Always:
-    """An assignment of one type to every agent; a class, so that it can be sent to an actor."""
-
-    agent_type: str
-
-    def __call__(self, agent_id: str) -> str:
-        """The one type."""
-        return self.agent_type

@@ -89,9 +89,9 @@ def train(
         TrainingStoppedError: the loss became infinite or NaN.
         KeyboardInterrupt: passed on, after a checkpoint.
     """
-    # Channels last: convolutions and their gradients run about half again as fast in it on a CPU.
     if settings.training.precision == "float16" and device.type != "cuda":
         raise ConfigError("training.precision=float16 needs a GPU; take bfloat16 or float32")
+    # Channels last: convolutions and their gradients run about half again as fast in it on a CPU.
     model.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     optimizer = make_optimizer(model, settings.training)
     scaler = torch.amp.GradScaler(device.type, enabled=settings.training.precision == "float16" and device.type == "cuda")
