@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from heal.anchors import AnchorConfig, make_anchors
@@ -100,11 +99,6 @@ class BaseModel(nn.Module):
         """Feature maps of all agents (M, C, ny, nx) to the output of all scenes."""
         levels = self.trunk(features)
         return BaseOutput(self.heads(self.fuse(levels, agent_SE3_ego, agents_per_scene, coverage)), levels.occupancy)
-
-    def forward_single(self, features: Tensor) -> BaseOutput:
-        """The same for lone agents (B, C, ny, nx), each the ego of its own scene (HEAL's stage 2)."""
-        poses = torch.eye(4, dtype=torch.float64).expand(len(features), 4, 4)
-        return self.forward(features, poses, [1] * len(features))
 
     def anchors(self) -> Tensor:
         """(ny, nx, A, 7) float64, in the ego's frame."""

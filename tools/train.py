@@ -68,37 +68,44 @@ def base(
     heal train base --data DAIR_ROOT --config demo/dair.yaml --init configs/demo/alliance --out runs/dair-base
     heal train base --data OPV2V --out runs/opv2v --set training.batch_scenes=2
     """  # noqa: D301 - click's mark for lines that stay lines is the character, not its name
-    settings = resolve_settings(config_path(config), init, overrides or [])
+    initial = load_alliance(init) if init else None
+    settings = resolve_settings(config_path(config), initial, overrides or [])
     prepare_run(out, settings, restart)
     keep_freed_memory()
     if threads:
         torch.set_num_threads(threads)
     torch.manual_seed(settings.training.seed)
-    model = make_model(settings, init)
+    model = make_model(settings, initial)
     source = open_dataset(data, split)
     console.print(str(source.summary))
     steps = TrainingSteps(source, model, settings)
     seconds = _train_with_progress(model, steps, settings, out, choose_device(device))
-    initial = load_alliance(init).base_hash if init else ""
-    course = settings.training
-    record = TrainingRecord(
-        data=data.name, scenes=len(source), epochs=course.epochs, seconds=round(seconds, 1), seed=course.seed, initial=initial
-    )
+    record = _record(data, len(source), settings, seconds, initial)
     alliance = save_alliance(out / "alliance", model, settings, record)
     draw_predictions(alliance, source, out / "predictions.png")
     console.print(f"alliance: {out / 'alliance'}, a picture of what it finds: {out / 'predictions.png'}")
 
 
-def resolve_settings(path: Path, init: Path | None, overrides: list[str]) -> StageOneConfig:
+def _record(data: Path, scenes: int, settings: StageOneConfig, seconds: float, initial: Alliance | None) -> TrainingRecord:
+    return TrainingRecord(
+        data=data.name,
+        scenes=scenes,
+        epochs=settings.training.epochs,
+        seconds=round(seconds, 1),
+        seed=settings.training.seed,
+        initial=initial.base_hash if initial else "",
+    )
+
+
+def resolve_settings(path: Path, initial: Alliance | None, overrides: list[str]) -> StageOneConfig:
     """The settings of a run: those of the alliance it starts from, if any, then the file, then the command line."""
     values: dict[str, Any] = {}
-    if init:
-        alliance = load_alliance(init)
-        agent_type = alliance.agent_names[0]
+    if initial:
+        agent_type = initial.agent_names[0]
         values = {
-            "base": to_plain(alliance.card.config),
+            "base": to_plain(initial.card.config),
             "agent_type": agent_type,
-            "agent": to_plain(alliance.agent_card(agent_type).config),
+            "agent": to_plain(initial.agent_card(agent_type).config),
         }
     values = apply_overrides(_merge(values, load_yaml(path)), overrides)
     return build_config(StageOneConfig, values, str(path))
@@ -115,13 +122,12 @@ def prepare_run(run: Path, settings: StageOneConfig, restart: bool) -> None:
     save_config(settings, resolved)
 
 
-def make_model(settings: StageOneConfig, init: Path | None) -> CollabModel:
+def make_model(settings: StageOneConfig, initial: Alliance | None) -> CollabModel:
     """The networks, fresh or with the weights of an alliance."""
     base_model, agent = BaseModel(settings.base), AgentModel(settings.agent, settings.base.grid)
-    if init:
-        alliance = load_alliance(init)
-        base_model.load_state_dict(alliance.base.state_dict())
-        agent.load_state_dict(alliance.agent(settings.agent_type).state_dict())
+    if initial:
+        base_model.load_state_dict(initial.base.state_dict())
+        agent.load_state_dict(initial.agent(settings.agent_type).state_dict())
     return CollabModel(base_model, {settings.agent_type: agent})
 
 

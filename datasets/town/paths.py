@@ -43,12 +43,6 @@ class Start:
     back_m: float
 
 
-def street_of(town: TownMap, start: Start) -> tuple[Street, Street]:
-    """The street on which a path starts, and the one that it comes to."""
-    along, across = town.along_u[start.row], town.along_v[start.column]
-    return (along, across) if start.direction % 2 == 0 else (across, along)
-
-
 def make_path(town: TownMap, start: Start, length_m: float, rng: np.random.Generator) -> Path:
     """Draw a path of at least `length_m`; at each crossing it rather turns towards the middle of the town.
 

@@ -184,10 +184,10 @@ def test_a_type_of_another_base_is_refused_by_name(tmp_path: Path) -> None:
 
 
 def test_settings_come_from_the_alliance_then_the_file_then_the_command_line(tmp_path: Path) -> None:
-    save_alliance(tmp_path / "alliance", small_model(), SETTINGS, TrainingRecord())
+    initial = save_alliance(tmp_path / "alliance", small_model(), SETTINGS, TrainingRecord())
     file = tmp_path / "more.yaml"
     file.write_text("base: {decode: {score_threshold: 0.3}}\ntraining: {epochs: 7, learning_rate: 1e-4}\n")
-    settings = resolve_settings(file, tmp_path / "alliance", ["training.epochs=9"])
+    settings = resolve_settings(file, initial, ["training.epochs=9"])
     assert settings.base.pyramid == BASE.pyramid and settings.agent == AGENT
     assert settings.base.decode.score_threshold == 0.3
     assert (settings.training.epochs, settings.training.learning_rate) == (9, 1e-4)
