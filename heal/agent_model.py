@@ -8,7 +8,7 @@ from typing import TypeAlias
 import numpy as np
 from torch import Tensor, nn
 
-from heal.aligner import AlignerConfig, IdentityAlignerConfig, make_aligner
+from heal.aligner import Aligner, AlignerConfig, IdentityAlignerConfig
 from heal.backbone import Backbone, BackboneConfig
 from heal.config import config
 from heal.encoders.point_pillars import PointPillars, PointPillarsConfig
@@ -45,7 +45,7 @@ class AgentModel(nn.Module):
         self.config, self.grid = settings, grid
         self.encoder = ENCODERS[settings.encoder.kind](settings.encoder, grid)
         self.backbone = Backbone(settings.backbone, settings.encoder.out_channels)
-        self.aligner = make_aligner(settings.aligner, settings.backbone.out_channels)
+        self.aligner = Aligner(settings.aligner, settings.backbone.out_channels)
         self._require_cells_of(grid)
 
     def prepare(self, frames: Sequence[AgentFrame], rng: np.random.Generator | None = None) -> EncoderInput:

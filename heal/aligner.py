@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 from torch import Tensor, nn
 
-from heal.config import config
+from heal.aligner_convnext import ConvNextAligner, ConvNextAlignerConfig, SdtaAligner, SdtaAlignerConfig
+from heal.aligner_fanet import FanetAligner, FanetAlignerConfig
+from heal.aligner_residual import (
+    CbamAligner,
+    CbamAlignerConfig,
+    CellAligner,
+    CellAlignerConfig,
+    ResidualAligner,
+    ResidualAlignerConfig,
+)
+from heal.config import BY_KIND, config
 
 
 @config
@@ -16,7 +26,16 @@ class IdentityAlignerConfig:
     kind: Literal["identity"] = "identity"
 
 
-AlignerConfig = IdentityAlignerConfig
+AlignerConfig: TypeAlias = Annotated[
+    IdentityAlignerConfig
+    | ConvNextAlignerConfig
+    | ResidualAlignerConfig
+    | CellAlignerConfig
+    | SdtaAlignerConfig
+    | CbamAlignerConfig
+    | FanetAlignerConfig,
+    BY_KIND,
+]
 
 
 class IdentityAligner(nn.Module):
@@ -31,9 +50,28 @@ class IdentityAligner(nn.Module):
         return x
 
 
-ALIGNERS: dict[str, type[IdentityAligner]] = {"identity": IdentityAligner}
+# Each takes its settings and the number of channels, and maps (N, C, ny, nx) to the same shape.
+ALIGNERS: dict[str, Any] = {
+    "identity": IdentityAligner,
+    "convnext": ConvNextAligner,
+    "resnet1x1": ResidualAligner,
+    "resnet3x3": ResidualAligner,
+    "scaligner": CellAligner,
+    "sdta": SdtaAligner,
+    "cbam": CbamAligner,
+    "fanet": FanetAligner,
+}
 
 
-def make_aligner(settings: AlignerConfig, channels: int) -> nn.Module:
-    """The aligner that `settings.kind` names, for maps of that many channels."""
-    return ALIGNERS[settings.kind](settings, channels)
+class Aligner(nn.Module):
+    """The aligner of a type."""
+
+    def __init__(self, settings: AlignerConfig, channels: int) -> None:
+        """The one that `settings.kind` names, for maps of that many channels; ValueError if it cannot work on so many."""
+        super().__init__()
+        self.channel_align: nn.Module = ALIGNERS[settings.kind](settings, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, ny, nx), same shape, in the shared feature space."""
+        aligned: Tensor = self.channel_align(x)
+        return aligned

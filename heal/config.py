@@ -11,7 +11,7 @@ import difflib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_type_hints
 
 from typing_extensions import dataclass_transform
 
@@ -30,6 +30,26 @@ def config(cls: type[T]) -> type[T]:
     """Declare a frozen, keyword-only config class whose unknown keys are errors when it is built from a file."""
     cls.__pydantic_config__ = {"extra": "forbid"}  # type: ignore[attr-defined]
     return dataclasses.dataclass(frozen=True, kw_only=True)(cls)
+
+
+class ByKind:
+    """Marks a union of config classes that a `kind` tells apart: `Annotated[A | B, BY_KIND]`; without a kind it is the first."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        """What pydantic asks for when it meets the mark."""
+        from pydantic_core import core_schema
+
+        kinds = {kind: member for member in get_args(source) for kind in get_args(get_type_hints(member)["kind"])}
+        first = next(iter(kinds))
+        return core_schema.tagged_union_schema(
+            {kind: handler.generate_schema(member) for kind, member in kinds.items()},
+            lambda values: values.get("kind", first) if isinstance(values, Mapping) else getattr(values, "kind", first),
+            custom_error_type="unknown_kind",
+            custom_error_message=f"expected one of the kinds {', '.join(kinds)}",
+        )
+
+
+BY_KIND = ByKind()
 
 
 def build_config(cls: type[T], values: Mapping[str, Any], source: str = "configuration") -> T:
@@ -131,8 +151,6 @@ def _explain(cls: type[Any], detail: ErrorDetails) -> str:
 
 def _known_keys(cls: type[Any]) -> set[str]:
     """The names of all fields of `cls` and of the config classes inside it."""
-    from typing import get_args, get_type_hints
-
     names: set[str] = set()
     pending: list[Any] = [cls]
     while pending:

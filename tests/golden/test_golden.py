@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.golden import boxes_checks, data_checks, networks_checks, scenes_checks
+from tests.golden import align_checks, boxes_checks, data_checks, networks_checks, scenes_checks
 from tests.golden.fixture import Fixture, golden_units
 
 Check = Callable[[Fixture], None]
@@ -35,6 +35,7 @@ TABLE: dict[str, tuple[Check, ...]] = {
     ),
     "voxelize_lidar*": (networks_checks.check_voxelize,),
     "pillar_vfe_scatter*": (networks_checks.check_point_pillars,),
+    "aligner_*": (align_checks.check_aligner,),
     "backbone_resnet_*": (networks_checks.check_backbone,),
     "pyramid_fusion_*": (networks_checks.check_pyramid_fusion,),
     "shrink_header*": (networks_checks.check_shrink,),

@@ -1,0 +1,18 @@
+"""Aligners and what else is imported from the reference's run folders give what it recorded."""
+
+from __future__ import annotations
+
+import torch
+
+from heal.aligner import Aligner
+from heal.heal_format import read_aligner
+from tests.golden.fixture import Fixture, assert_close
+
+
+def check_aligner(fixture: Fixture) -> None:
+    x = fixture.tensor("x")
+    model = Aligner(read_aligner(fixture.config, x.shape[1]), x.shape[1])
+    fixture.load_weights(model)
+    assert set(fixture.names("w/")) == set(model.state_dict())
+    with torch.no_grad():
+        assert_close(model.eval()(x), fixture.expected("y"))
