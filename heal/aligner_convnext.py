@@ -93,7 +93,7 @@ class SdtaBlock(nn.Module):
     def __init__(self, channels: int, heads: int) -> None:
         """`heads` divides `channels`."""
         super().__init__()
-        self.convs = nn.Sequential(*(_scaling(channels) if i != 1 else nn.GELU() for i in range(3)))
+        self.convs = nn.Sequential(_scaling(channels), nn.ReLU(), _scaling(channels), nn.ReLU())
         self.norm_xca, self.xca = nn.LayerNorm(channels, eps=1e-6), ChannelAttention(channels, heads)
         self.gamma_xca = nn.Parameter(torch.full((channels,), _INITIAL_SCALE))
         self.norm = nn.LayerNorm(channels, eps=1e-6)

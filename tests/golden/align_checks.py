@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from heal.aligner import Aligner
+from heal.compressor import Compressor
 from heal.heal_format import read_aligner
 from tests.golden.fixture import Fixture, assert_close
 
@@ -16,3 +17,11 @@ def check_aligner(fixture: Fixture) -> None:
     assert set(fixture.names("w/")) == set(model.state_dict())
     with torch.no_grad():
         assert_close(model.eval()(x), fixture.expected("y"))
+
+
+def check_compressor(fixture: Fixture) -> None:
+    model = Compressor(fixture.config["input_dim"], fixture.config["compress_ratio"])
+    fixture.load_weights(model)
+    assert set(fixture.names("w/")) == set(model.state_dict())
+    with torch.no_grad():
+        assert_close(model.eval()(fixture.tensor("x")), fixture.expected("y"))

@@ -36,6 +36,7 @@ TABLE: dict[str, tuple[Check, ...]] = {
     "voxelize_lidar*": (networks_checks.check_voxelize,),
     "pillar_vfe_scatter*": (networks_checks.check_point_pillars,),
     "aligner_*": (align_checks.check_aligner,),
+    "naive_compressor*": (align_checks.check_compressor,),
     "backbone_resnet_*": (networks_checks.check_backbone,),
     "pyramid_fusion_*": (networks_checks.check_pyramid_fusion,),
     "shrink_header*": (networks_checks.check_shrink,),
