@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import numpy as np
 from torch import Tensor, nn
 
 from heal.aligner import Aligner, AlignerConfig, IdentityAlignerConfig
 from heal.backbone import Backbone, BackboneConfig
-from heal.config import config
+from heal.config import BY_KIND, config
 from heal.encoders.point_pillars import PointPillars, PointPillarsConfig
+from heal.encoders.second import Second, SecondConfig
 from heal.grid import BevGrid
 from heal.types import AgentFrame
 from heal.voxelize import Voxels
 
 # A new encoder joins these four; what it must have is `cell_m`, `prepare` and `forward`, as PointPillars has them.
-EncoderConfig: TypeAlias = PointPillarsConfig
-Encoder: TypeAlias = PointPillars
+EncoderConfig: TypeAlias = Annotated[PointPillarsConfig | SecondConfig, BY_KIND]
+Encoder: TypeAlias = PointPillars | Second
 EncoderInput: TypeAlias = Voxels
-ENCODERS: dict[str, type[Encoder]] = {"point_pillars": PointPillars}
+ENCODERS: dict[str, Any] = {"point_pillars": PointPillars, "second": Second}
 
 
 @config
@@ -43,7 +44,7 @@ class AgentModel(nn.Module):
         """
         super().__init__()
         self.config, self.grid = settings, grid
-        self.encoder = ENCODERS[settings.encoder.kind](settings.encoder, grid)
+        self.encoder: Encoder = ENCODERS[settings.encoder.kind](settings.encoder, grid)
         self.backbone = Backbone(settings.backbone, settings.encoder.out_channels)
         self.aligner = Aligner(settings.aligner, settings.backbone.out_channels)
         self._require_cells_of(grid)

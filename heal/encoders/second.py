@@ -1,0 +1,151 @@
+"""SECOND: sparse 3D convolutions over the voxels of a cloud, folded into a feature map (Yan et al., Sensors 2018)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from heal.config import config
+from heal.encoders.lidar import lidar_clouds
+from heal.grid import BevGrid
+from heal.sparse import SparseLayer
+from heal.sparse_sites import ConvGeometry, SparseMap, Triple, make_sparse
+from heal.types import AgentFrame
+from heal.voxelize import VoxelGrid, Voxels, voxelize
+
+POINT_CHANNELS = 4
+SAME = ConvGeometry((3, 3, 3), submanifold=True)
+FLATTEN = ConvGeometry((3, 1, 1), stride=(2, 1, 1))
+
+
+@config
+class SecondConfig:
+    """The encoder's settings; the defaults are the paper's agent type m3.
+
+    Attributes:
+        kind: names this encoder.
+        voxel_m: edges of a voxel in x, y and z.
+        max_points: points kept of a voxel.
+        max_voxels_train: voxels kept of a cloud in training.
+        max_voxels: voxels kept of a cloud otherwise.
+        channels: of the first layer, of the layer after it, and of each of the following stages, which halve the resolution.
+        map_channels: of the last layer.
+        height_cells: cells that are left in z; they become channels of the map. They follow from the grid's height, which must
+            give as many: 4 m in voxels of 0.1 m and three stages leave 2, as do voxels of 0.2 m and two stages.
+    """
+
+    kind: Literal["second"] = "second"
+    voxel_m: tuple[float, float, float] = (0.1, 0.1, 0.1)
+    max_points: int = 5
+    max_voxels_train: int = 32000
+    max_voxels: int = 70000
+    channels: tuple[int, ...] = (16, 16, 32, 64, 64)
+    map_channels: int = 64
+    height_cells: int = 2
+
+    def __post_init__(self) -> None:
+        """Raise ValueError if there is no stage that halves the resolution."""
+        if len(self.channels) < 3:
+            raise ValueError(f"channels must name the two first layers and at least one stage, got {self.channels}")
+
+    @property
+    def out_channels(self) -> int:
+        """Channels of the map."""
+        return self.map_channels * self.height_cells
+
+    @property
+    def reduction(self) -> int:
+        """Edge of a cell of the map over that of a voxel."""
+        return int(2 ** (len(self.channels) - 2))
+
+
+def halving_stages(settings: SecondConfig) -> tuple[ConvGeometry, ...]:
+    """The first layers of the stages; the last of them does not reach below and above the grid."""
+    paddings: list[Triple] = [(1, 1, 1)] * (len(settings.channels) - 3) + [(0, 1, 1)]
+    return tuple(ConvGeometry((3, 3, 3), stride=(2, 2, 2), padding=padding) for padding in paddings)
+
+
+class SparseStages(nn.Module):
+    """The sparse layers in a row: `conv_input`, `conv1`, the halving `conv2` and so on, and `conv_out`, which halves the height."""
+
+    def __init__(self, settings: SecondConfig) -> None:
+        """Layers for the settings."""
+        super().__init__()
+        first, second, *widths = settings.channels
+        self.conv_input = SparseLayer(POINT_CHANNELS, first, SAME)
+        self.conv1 = nn.Sequential(SparseLayer(first, second, SAME))
+        width_before = second
+        for i, (width, halve) in enumerate(zip(widths, halving_stages(settings), strict=True), start=2):
+            layers = (SparseLayer(width_before, width, halve), SparseLayer(width, width, SAME), SparseLayer(width, width, SAME))
+            self.add_module(f"conv{i}", nn.Sequential(*layers))
+            width_before = width
+        self.conv_out = SparseLayer(width_before, settings.map_channels, FLATTEN)
+
+    def levels(self, x: SparseMap) -> list[SparseMap]:
+        """What each of the parts gives, from the first to the last."""
+        # In half precision a point a hundred metres away is known to a few centimetres only, less than a voxel needs.
+        with torch.autocast(x.features.device.type, enabled=False):
+            maps: list[SparseMap] = [self.conv_input(x)]
+        for part in list(self.children())[1:]:
+            maps.append(part(maps[-1]))
+        return maps
+
+    def forward(self, x: SparseMap) -> SparseMap:
+        """From voxels to the last level."""
+        return self.levels(x)[-1]
+
+
+class Second(nn.Module):
+    """Voxels in, map out."""
+
+    def __init__(self, settings: SecondConfig, grid: BevGrid) -> None:
+        """Layers for the settings; the grid's range is cut into voxels. ValueError if `height_cells` does not fit its height."""
+        super().__init__()
+        self.settings, self.grid = settings, grid
+        self.spconv_block = SparseStages(settings)
+        self._require_height()
+
+    @property
+    def voxel_grid(self) -> VoxelGrid:
+        """The voxels; in training fewer of them are kept."""
+        most = self.settings.max_voxels_train if self.training else self.settings.max_voxels
+        return VoxelGrid(self.grid.range_m, self.settings.voxel_m, self.settings.max_points, most)
+
+    @property
+    def shape_zyx(self) -> Triple:
+        """Cells of the sparse grid: one more in z than there are voxels."""
+        nz, ny, nx = self.voxel_grid.shape_zyx
+        return nz + 1, ny, nx
+
+    @property
+    def cell_m(self) -> tuple[float, float]:
+        """Edges of a cell of the map, in x and y."""
+        return self.settings.voxel_m[0] * self.settings.reduction, self.settings.voxel_m[1] * self.settings.reduction
+
+    def prepare(self, frames: Sequence[AgentFrame], rng: np.random.Generator | None = None) -> Voxels:
+        """The voxels of the agents' clouds; `rng` shuffles points. ValueError for an agent without a LiDAR scan."""
+        return voxelize(lidar_clouds(frames, rng), self.voxel_grid)
+
+    def sparse_means(self, voxels: Voxels) -> SparseMap:
+        """Every voxel's mean point: x, y, z in metres and intensity."""
+        means = voxels.points.sum(1) / voxels.num_points.clamp(min=1)[:, None].to(voxels.points.dtype)
+        return make_sparse(means, voxels.coords, self.shape_zyx, voxels.batch_size)
+
+    def forward(self, voxels: Voxels) -> Tensor:
+        """The feature maps (batch_size, C, ny, nx)."""
+        last: SparseMap = self.spconv_block(self.sparse_means(voxels))
+        return last.to_bev()
+
+    def _require_height(self) -> None:
+        shape = self.shape_zyx
+        for geometry in (*halving_stages(self.settings), FLATTEN):
+            shape = geometry.output_shape(shape)
+        if shape[0] != self.settings.height_cells:
+            raise ValueError(
+                f"the grid's {self.shape_zyx[0] - 1} voxels in z become {shape[0]} cells, but height_cells is "
+                f"{self.settings.height_cells}; set it to {shape[0]}, or choose another height of a voxel or number of stages"
+            )

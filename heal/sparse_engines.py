@@ -1,0 +1,159 @@
+"""The engines of sparse convolution: our own in torch, right on every device; spconv or spconv-triton where they run on the GPU.
+
+spconv is never used for results on the CPU: there it is right with one thread only, and cannot go backward without a GPU's driver.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.util
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from heal.sparse_rulebook import Pairs, Rulebook, rulebook
+from heal.sparse_sites import ConvGeometry, Sites, SparseMap
+
+
+class SparseEngine(Protocol):
+    """Anything that can convolve."""
+
+    def convolve(self, x: SparseMap, weight: Tensor, bias: Tensor | None, geometry: ConvGeometry) -> SparseMap:
+        """One convolution.
+
+        Args:
+            x: the map, with features (V, in).
+            weight: (out, kz, ky, kx, in), as spconv 2 stores it.
+            bias: (out,), added at every site of the output.
+            geometry: of the kernel; its edges are those of the weight.
+
+        Returns:
+            The map with features (sites of the output, out).
+        """
+        ...
+
+
+class TorchEngine:
+    """Gather, multiply, scatter, one cell of the kernel after the other: the same sums in the same order in every run."""
+
+    def convolve(self, x: SparseMap, weight: Tensor, bias: Tensor | None, geometry: ConvGeometry) -> SparseMap:
+        """See `SparseEngine`; it computes in the weight's precision, under autocast too."""
+        book = rulebook(x.sites, geometry)
+        with torch.autocast(weight.device.type, enabled=False):
+            features = _SparseConv.apply(x.features.to(weight.dtype), weight, bias, book)  # type: ignore[no-untyped-call]
+        return SparseMap(features, book.sites)
+
+
+class _SparseConv(torch.autograd.Function):
+    """The convolution and its gradients, without ever holding all gathered features at once."""
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, weight: Tensor, bias: Tensor | None, book: Rulebook) -> Tensor:
+        """(V, in) to (sites of the output, out)."""
+        ctx.save_for_backward(features, weight)
+        ctx.book = book
+        kernels = weight.flatten(1, 3).permute(1, 2, 0).contiguous()  # (cells, in, out)
+        out = _start(features, kernels, book.centre, len(book.sites))
+        if bias is not None:
+            out += bias
+        return _add_products(out, features, kernels, book.pairs)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
+        """The same walk backward for the features, products of gathered rows for the weights."""
+        features, weight = ctx.saved_tensors
+        book: Rulebook = ctx.book
+        grad = grad.contiguous()
+        grad_features = grad_weight = None
+        with torch.autocast(weight.device.type, enabled=False):
+            if ctx.needs_input_grad[0]:
+                kernels = weight.flatten(1, 3).transpose(0, 1).contiguous()  # (cells, out, in)
+                start = _start(grad, kernels, book.centre, len(features))
+                grad_features = _add_products(start, grad, kernels, [pairs.reversed() for pairs in book.pairs])
+            if ctx.needs_input_grad[1]:
+                grad_weight = _weight_gradient(features, grad, weight, book)
+        return grad_features, grad_weight, grad.sum(0) if ctx.needs_input_grad[2] else None, None
+
+
+def _start(features: Tensor, kernels: Tensor, centre: int | None, targets: int) -> Tensor:
+    """What the centre alone gives: every site feeds itself."""
+    return features.new_zeros(targets, kernels.shape[2]) if centre is None else features @ kernels[centre]
+
+
+def _add_products(out: Tensor, features: Tensor, kernels: Tensor, moves: Sequence[Pairs]) -> Tensor:
+    """Add to `out` (T, B) the features (S, A) moved along all pairs and multiplied by the kernels (cells, A, B)."""
+    most = max((len(move.source) for move in moves), default=0)
+    # Two buffers for all cells: fresh memory for each of them would take a third of the time.
+    gathered, products = features.new_empty(most, features.shape[1]), features.new_empty(most, out.shape[1])
+    for move in moves:
+        rows, product = gathered[: len(move.source)], products[: len(move.source)]
+        torch.index_select(features, 0, move.source, out=rows)
+        torch.mm(rows, kernels[move.cell], out=product)
+        out.index_add_(0, move.target, product)
+    return out
+
+
+def _weight_gradient(features: Tensor, grad: Tensor, weight: Tensor, book: Rulebook) -> Tensor:
+    """(out, kz, ky, kx, in): for each cell the sum over its pairs of output gradient times input."""
+    cells = weight.new_zeros(weight[0, ..., 0].numel(), weight.shape[0], weight.shape[4])
+    if book.centre is not None:
+        torch.mm(grad.T, features, out=cells[book.centre])
+    for move in book.pairs:
+        gathered, moved = grad.index_select(0, move.target), features.index_select(0, move.source)
+        torch.mm(gathered.T, moved, out=cells[move.cell])
+    return cells.transpose(0, 1).reshape(weight.shape)
+
+
+class SpconvEngine:
+    """spconv 2 or spconv-triton, which has its interface."""
+
+    def __init__(self, package: str) -> None:
+        """Load it, by the name of its package; ImportError if it is not installed."""
+        self._library = importlib.import_module(f"{package}.pytorch")
+        self._layers: dict[Any, Any] = {}
+
+    def convolve(self, x: SparseMap, weight: Tensor, bias: Tensor | None, geometry: ConvGeometry) -> SparseMap:
+        """See `SparseEngine`; the sites of the output may come in any order."""
+        if len(x.sites) == 0:
+            return TorchEngine().convolve(x, weight, bias, geometry)
+        layer = self._layer(weight, geometry)
+        # Its layers keep nothing for a gradient in eval mode, whether one is wanted or not.
+        layer.train(torch.is_grad_enabled())
+        key = ("spconv", geometry, layer.training)
+        shape, known = list(x.sites.shape_zyx), x.sites.cache.get(key, {})
+        coords = x.sites.coords.to(torch.int32)
+        tensor = self._library.SparseConvTensor(x.features, coords, shape, x.sites.batch_size, indice_dict=known)
+        out = torch.func.functional_call(layer, {"weight": weight}, (tensor,))
+        features = out.features if bias is None else out.features + bias
+        if geometry.submanifold:
+            x.sites.cache[key] = out.indice_dict
+            return SparseMap(features, x.sites)
+        return SparseMap(features, Sites(out.indices.long(), geometry.output_shape(x.sites.shape_zyx), x.sites.batch_size))
+
+    def _layer(self, weight: Tensor, geometry: ConvGeometry) -> Any:
+        """A layer of that shape; its own weight is never used."""
+        key = (geometry, weight.shape[0], weight.shape[4])
+        if key not in self._layers:
+            channels, kernel = (weight.shape[4], weight.shape[0]), list(geometry.kernel)
+            self._layers[key] = (
+                self._library.SubMConv3d(*channels, kernel, bias=False, indice_key="neighbours")
+                if geometry.submanifold
+                else self._library.SparseConv3d(*channels, kernel, list(geometry.stride), list(geometry.padding), bias=False)
+            )
+        return self._layers[key]
+
+
+@functools.cache
+def engine_for(device_type: str) -> SparseEngine:
+    """The engine for "cpu", "cuda" or another type of device."""
+    if device_type == "cuda":
+        if importlib.util.find_spec("spconv_triton"):
+            return SpconvEngine("spconv_triton")
+        if importlib.util.find_spec("spconv") and not importlib.import_module("spconv.cppconstants").CPU_ONLY_BUILD:
+            return SpconvEngine("spconv")
+    return TorchEngine()
