@@ -19,7 +19,7 @@ from heal.datasets.files import LIDAR_ONLY, naming, read_json
 from heal.datasets.labels import dair_objects, dair_world_objects
 from heal.datasets.pcd import read_lidar
 from heal.datasets.summary import DatasetSummary
-from heal.types import AgentFrame, Float64, LidarScan, ObjectLabels, SceneOutline, Sensor
+from heal.types import AgentFrame, Float64, LidarScan, ObjectLabels, SceneOutline, Sensor, SensorChoice
 
 SPLITS = {"validate": "val", "validation": "val"}
 VEHICLE, ROADSIDE = "vehicle", "roadside"
@@ -51,7 +51,7 @@ class DairSource:
         Args:
             root: see above.
             split: "train", "val" (or "validate"), or another name of a list.
-            sensors: what to read. There are no depth images.
+            sensors: what to read where `agent_frame` is not given a choice. There are no depth images, and one cloud alone.
             ego_id: "vehicle", the default, or "roadside".
             max_agents: 1 for the ego alone.
             front_labels: read the original labels, which end where the front camera's view does, where there are both.
@@ -65,7 +65,7 @@ class DairSource:
         if ego_id not in (None, VEHICLE, ROADSIDE):
             raise DatasetError(root, f"unknown agent {ego_id!r} wanted as ego; there are {VEHICLE}, {ROADSIDE}")
         self.folder = folder
-        self.sensors = frozenset(sensors)
+        self.choice = SensorChoice.of(sensors)
         self.front_labels = front_labels
         self.agent_ids = ((ROADSIDE, VEHICLE) if ego_id == ROADSIDE else (VEHICLE, ROADSIDE))[:max_agents]
         name = SPLITS.get(split, split)
@@ -74,7 +74,7 @@ class DairSource:
             raise DatasetError(
                 folder, f"none of the {len(skipped)} frames of split {name!r} is here; {skipped[0][0]}: {skipped[0][1]}"
             )
-        skipped += [("depth images", "DAIR-V2X-C has none")] if "depth" in self.sensors else []
+        skipped += [("depth images", "DAIR-V2X-C has none")] if self.choice.depth else []
         self.summary = _summary(root, name, self._pairs, len(self.agent_ids), skipped)
 
     def __len__(self) -> int:
@@ -92,8 +92,17 @@ class DairSource:
             world_SE3_ego=self._pose(pair, ego_id),
         )
 
-    def agent_frame(self, index: int, agent_id: str) -> AgentFrame:
-        """What an agent senses; UnknownAgentError if there is no such agent, DatasetError for an unusable file."""
+    @property
+    def scenario_agents(self) -> dict[str, tuple[str, ...]]:
+        """The agents of every recording."""
+        return dict.fromkeys((pair.batch for pair in self._pairs), self.agent_ids)
+
+    def agent_frame(self, index: int, agent_id: str, choice: SensorChoice | None = None) -> AgentFrame:
+        """What an agent senses; UnknownAgentError if there is no such agent, DatasetError for an unusable file.
+
+        What cameras see are the labels of the front camera: the original ones, where complemented ones are installed.
+        """
+        choice = choice or self.choice
         if agent_id not in self.agent_ids:
             raise UnknownAgentError(self.folder, f"no agent {agent_id!r}, there are {', '.join(self.agent_ids)}")
         pair = self._pairs[index]
@@ -106,14 +115,14 @@ class DairSource:
             timestamp_ns=side.timestamp_ns,
             world_SE3_agent=pose,
             world_SE3_agent_measured=pose,
-            lidar=LidarScan(read_lidar(folder / side.cloud), BEAMS[agent_id]) if "lidar" in self.sensors else None,
-            cameras=(read_camera(*camera),) if self.sensors & {"camera", "depth"} else (),
-            objects=self._objects(side, agent_id, pose),
+            lidar=LidarScan(read_lidar(folder / side.cloud), BEAMS[agent_id]) if choice.lidar else None,
+            cameras=(read_camera(*camera),) if choice.cameras else (),
+            objects=self._objects(side, agent_id, pose, self.front_labels or choice.labels == "camera"),
         )
 
     def scene_objects(self, index: int) -> ObjectLabels:
         """The cooperative labels."""
-        path = self._label_path(self.folder / COOPERATIVE, self._pairs[index].label)
+        path = _label_path(self.folder / COOPERATIVE, self._pairs[index].label, self.front_labels)
         values = read_json(path)
         with naming(path):
             return dair_world_objects(values)
@@ -129,19 +138,20 @@ class DairSource:
             pose[:2, 3] += pair.offset_m
         return pose
 
-    def _objects(self, side: SideFrame, agent_id: str, pose: Float64) -> ObjectLabels:
-        path = self._label_path(self.folder / SIDE_FOLDERS[agent_id], side.label)
+    def _objects(self, side: SideFrame, agent_id: str, pose: Float64, front: bool) -> ObjectLabels:
+        path = _label_path(self.folder / SIDE_FOLDERS[agent_id], side.label, front)
         values = read_json(path)
         with naming(path):
             objects = dair_objects(values, pose)
         offset = ROADSIDE_ID_OFFSET if agent_id == ROADSIDE else 0
         return ObjectLabels(objects.ids + offset, objects.world_corners)
 
-    def _label_path(self, folder: Path, relative: str) -> Path:
-        """The label file, or the original one where that is wanted and has been set aside."""
-        label = PurePosixPath(relative)
-        backup = folder / label.parent.with_name(f"{label.parent.name}_backup")
-        return backup / label.name if self.front_labels and backup.is_dir() else folder / label
+
+def _label_path(folder: Path, relative: str, front: bool) -> Path:
+    """The label file, or the original one where that is wanted and has been set aside."""
+    label = PurePosixPath(relative)
+    backup = folder / label.parent.with_name(f"{label.parent.name}_backup")
+    return backup / label.name if front and backup.is_dir() else folder / label
 
 
 def _side(pair: Pair, agent_id: str) -> SideFrame:

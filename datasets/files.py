@@ -60,7 +60,12 @@ def read_image(path: Path) -> UInt8:
 
 def read_depth(path: Path) -> Float32:
     """A depth image as (H, W) float32 metres: OPV2V-H stores whole metres from 0 to 255."""
-    return np.asarray(_pixels(path, "L"), np.float32)
+    return read_grey(path).astype(np.float32)
+
+
+def read_grey(path: Path) -> UInt8:
+    """An image as (H, W) uint8, grey."""
+    return _pixels(path, "L")
 
 
 def as_matrix(name: str, values: Any, shape: tuple[int, ...]) -> Float64:

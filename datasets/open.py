@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from pathlib import Path
 from typing import Protocol
 
@@ -23,6 +23,11 @@ class Dataset(SceneSource, Protocol):
 
     summary: DatasetSummary
 
+    @property
+    def scenario_agents(self) -> dict[str, tuple[str, ...]]:
+        """All agents of every scenario."""
+        ...
+
 
 def open_dataset(
     root: Path,
@@ -31,7 +36,7 @@ def open_dataset(
     *,
     ego_id: str | None = None,
     max_agents: int | None = None,
-    beams: int | Mapping[str, int] = FULL_BEAMS,
+    beams: int = FULL_BEAMS,
     hetero_root: Path | None = None,
 ) -> Dataset:
     """Open a split of OPV2V (or V2XSet, or the built-in town) or of DAIR-V2X-C.
@@ -39,10 +44,10 @@ def open_dataset(
     Args:
         root: the data set's folder, or the one that holds OPV2V and OPV2V_Hetero.
         split: "train", "validate" (also "val") or "test".
-        sensors: what to read.
+        sensors: what to read where `agent_frame` is not given a choice.
         ego_id: the ego; by default what the data set prescribes.
         max_agents: at most so many agents, the ego included; by default 5 for OPV2V, 2 for DAIR-V2X-C.
-        beams: which OPV2V clouds to read, see `Opv2vSource`.
+        beams: which OPV2V clouds to read, likewise.
         hetero_root: where OPV2V's depth and thinned clouds lie, see `Opv2vSource`.
 
     Raises:

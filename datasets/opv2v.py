@@ -2,27 +2,30 @@
 
     ROOT/train|validate|test/<scenario>/<agent>/<stamp>.yaml, .pcd, _camera0.png .. _camera3.png
     ROOT_Hetero/<the same>/<stamp>_16.pcd, _32.pcd, _depth0.png .. _depth3.png
+    ROOT/additional/<the same>/<stamp>_bev_visibility.png   (or beside the metadata)
 
 Opening lists folders and reads no file. An agent whose number is negative is a roadside unit (V2XSet).
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 from heal.datasets.errors import DatasetError, UnknownAgentError
-from heal.datasets.files import LIDAR_ONLY, read_depth, read_image
-from heal.datasets.opv2v_index import Scenario, read_split, with_ego
+from heal.datasets.files import LIDAR_ONLY, read_depth, read_grey, read_image
+from heal.datasets.opv2v_index import VISIBILITY_SUFFIX, Scenario, read_split, with_ego
 from heal.datasets.opv2v_metadata import CameraCalibration, FrameMetadata, read_metadata
 from heal.datasets.pcd import read_lidar
 from heal.datasets.summary import DatasetSummary
-from heal.types import AgentFrame, AgentKind, CameraView, LidarScan, ObjectLabels, SceneOutline, Sensor
+from heal.ground_truth import objects_within, visible_objects
+from heal.types import BEAMS, AgentFrame, AgentKind, CameraView, LidarScan, ObjectLabels, SceneOutline, Sensor, SensorChoice
 
 SPLITS = {"val": "validate", "validation": "validate"}
-FULL_BEAMS = 64
-BEAMS = (16, 32, FULL_BEAMS)
+FULL_BEAMS = BEAMS[-1]
+# What counts as seen by an agent's cameras in a data set without visibility maps, in the agent's frame; V2XSet is used so.
+SIGHT_RANGE_M = (-45.0, -45.0, -3.0, 45.0, 45.0, 1.0)
 STAMP_NS = 50_000_000  # stamps count simulation steps of 50 ms; every second one is recorded, hence 10 Hz
 
 
@@ -49,7 +52,7 @@ class Opv2vSource:
         sensors: Collection[Sensor] = LIDAR_ONLY,
         *,
         hetero_root: Path | None = None,
-        beams: int | Mapping[str, int] = FULL_BEAMS,
+        beams: int = FULL_BEAMS,
         ego_id: str | None = None,
         max_agents: int = 5,
     ) -> None:
@@ -58,9 +61,9 @@ class Opv2vSource:
         Args:
             root: the folder that holds train, validate and test.
             split: "train", "validate" (or "val") or "test".
-            sensors: what to read. Depth comes with the images it belongs to.
+            sensors: what to read where `agent_frame` is not given a choice. Depth comes with the images it belongs to.
             hetero_root: the folder with depth and thinned clouds; by default ROOT_Hetero, or OPV2V_Hetero beside `root`.
-            beams: which cloud to read, 64, 32 or 16; or a mapping to that from agents, "641", or "scenario/641" where it differs.
+            beams: which cloud to read, 64, 32 or 16, likewise.
             ego_id: the ego. By default the first agent in the order of the folder names as strings, vehicles before roadside units.
             max_agents: use the ego and at most so many agents in all.
 
@@ -69,11 +72,12 @@ class Opv2vSource:
         """
         self.root = root
         self.split = SPLITS.get(split, split)
-        self.sensors = frozenset(sensors)
-        self.beams = beams
+        self.choice = SensorChoice.of(sensors, beams)
         self.hetero_root = hetero_root or _default_hetero_root(root)
-        self._require_hetero()
+        if self.choice.depth or (self.choice.lidar and beams != FULL_BEAMS):
+            self._hetero_tree()
         found, skipped = read_split(root / self.split)
+        self._has_maps = (root / "additional" / self.split).is_dir() or any(scenario.has_maps for scenario in found)
         self.scenarios, unknown = with_ego(found, ego_id, max_agents)
         self._scenes = [(scenario, stamp) for scenario in self.scenarios for stamp in scenario.ego_stamps]
         if not self._scenes:
@@ -98,8 +102,14 @@ class Opv2vSource:
             world_SE3_ego=ego.world_SE3_lidar,
         )
 
-    def agent_frame(self, index: int, agent_id: str) -> AgentFrame:
+    @property
+    def scenario_agents(self) -> dict[str, tuple[str, ...]]:
+        """All agents of every scenario, those beyond the limit too."""
+        return {scenario.name: (*scenario.agent_ids, *scenario.unused) for scenario in self.scenarios}
+
+    def agent_frame(self, index: int, agent_id: str, choice: SensorChoice | None = None) -> AgentFrame:
         """What an agent senses; UnknownAgentError if it takes no part, DatasetError for an unusable file."""
+        choice = choice or self.choice
         scenario, stamp = self._scenes[index]
         if agent_id not in scenario.agents_at(stamp):
             there = ", ".join(scenario.agents_at(stamp))
@@ -113,9 +123,9 @@ class Opv2vSource:
             timestamp_ns=int(stamp) * STAMP_NS,
             world_SE3_agent=metadata.world_SE3_lidar,
             world_SE3_agent_measured=metadata.world_SE3_lidar,
-            lidar=self._lidar(place) if "lidar" in self.sensors else None,
-            cameras=self._cameras(place, metadata) if self.sensors & {"camera", "depth"} else (),
-            objects=metadata.objects,
+            lidar=self._lidar(place, choice.beams) if choice.lidar else None,
+            cameras=tuple(self._camera(place, camera, choice.depth) for camera in metadata.cameras) if choice.cameras else (),
+            objects=metadata.objects if choice.labels == "lidar" else self._seen(place, metadata),
         )
 
     def scene_objects(self, index: int) -> ObjectLabels:
@@ -127,37 +137,34 @@ class Opv2vSource:
     def _metadata(self, place: _Place) -> FrameMetadata:
         return read_metadata(self._folder(self.root, place) / place.stamp)
 
-    def _lidar(self, place: _Place) -> LidarScan:
-        beams = self._beams_of(place)
-        root, suffix = (self.root, "") if beams == FULL_BEAMS else (self.hetero_root, f"_{beams}")
+    def _lidar(self, place: _Place, beams: int) -> LidarScan:
+        root, suffix = (self.root, "") if beams == FULL_BEAMS else (self._hetero_tree(), f"_{beams}")
         return LidarScan(read_lidar(self._folder(root, place) / f"{place.stamp}{suffix}.pcd"), beams)
 
-    def _beams_of(self, place: _Place) -> int:
-        if not isinstance(self.beams, Mapping):
-            return self.beams
-        exact = self.beams.get(f"{place.scenario.name}/{place.agent_id}")
-        return exact or self.beams.get(place.agent_id, FULL_BEAMS)
-
-    def _cameras(self, place: _Place, metadata: FrameMetadata) -> tuple[CameraView, ...]:
-        return tuple(self._camera(place, calibration) for calibration in metadata.cameras)
-
-    def _camera(self, place: _Place, calibration: CameraCalibration) -> CameraView:
+    def _camera(self, place: _Place, calibration: CameraCalibration, with_depth: bool) -> CameraView:
         depth = None
-        if "depth" in self.sensors:
+        if with_depth:
             name = calibration.name.replace("camera", "depth")
-            depth = read_depth(self._folder(self.hetero_root, place) / f"{place.stamp}_{name}.png")
+            depth = read_depth(self._folder(self._hetero_tree(), place) / f"{place.stamp}_{name}.png")
         image = read_image(self._folder(self.root, place) / f"{place.stamp}_{calibration.name}.png")
         return CameraView(calibration.name, image, calibration.intrinsic, calibration.agent_SE3_camera, depth)
+
+    def _seen(self, place: _Place, metadata: FrameMetadata) -> ObjectLabels:
+        """The listed objects that the agent's cameras see, by its map; without any map in the data set those nearby."""
+        if not self._has_maps:
+            return objects_within(metadata.objects, metadata.world_SE3_lidar, SIGHT_RANGE_M)
+        path = self._folder(self.root / "additional", place) / f"{place.stamp}{VISIBILITY_SUFFIX}"
+        if not path.exists():
+            path = self._folder(self.root, place) / path.name
+        return visible_objects(metadata.objects, read_grey(path), metadata.world_SE3_lidar)
 
     def _folder(self, root: Path, place: _Place) -> Path:
         return root / self.split / place.scenario.name / place.agent_id
 
-    def _require_hetero(self) -> None:
-        wanted = set(self.beams.values()) if isinstance(self.beams, Mapping) else {self.beams}
-        if wanted - set(BEAMS):
-            raise ValueError(f"beams: expected some of {BEAMS}, got {sorted(wanted)}")
-        if ("depth" in self.sensors or wanted - {FULL_BEAMS}) and not self.hetero_root.is_dir():
+    def _hetero_tree(self) -> Path:
+        if not self.hetero_root.is_dir():
             raise DatasetError(self.hetero_root, "no such folder; depth and clouds of 16 or 32 beams lie there: give hetero_root")
+        return self.hetero_root
 
 
 def _default_hetero_root(root: Path) -> Path:

@@ -10,6 +10,7 @@ from heal.datasets.errors import DatasetError
 
 AGENT_NAME = re.compile(r"-?\d+")
 METADATA_NAME = re.compile(r"(\d+)\.(?:yaml|json)")
+VISIBILITY_SUFFIX = "_bev_visibility.png"
 # Its metadata is broken in the released data set.
 BROKEN_FRAMES = frozenset({("2021_08_20_21_10_24", "000265")})
 
@@ -25,12 +26,14 @@ class Scenario:
         agent_ids: the agents in use, the ego first.
         stamps: the frames that each of them has, as a set.
         unused: agents beyond the limit, in order.
+        has_maps: whether maps of what cameras see lie beside the metadata.
     """
 
     name: str
     agent_ids: tuple[str, ...]
     stamps: dict[str, frozenset[str]]
     unused: tuple[str, ...] = ()
+    has_maps: bool = False
 
     @property
     def ego_id(self) -> str:
@@ -88,20 +91,22 @@ def with_ego(scenarios: list[Scenario], ego_id: str | None, max_agents: int) -> 
 
 
 def agent_order(names: list[str]) -> list[str]:
-    """The order of agents: names as strings, and a roadside unit that comes first goes to the end."""
-    names = sorted(names)
-    return names[1:] + names[:1] if len(names) > 1 and names[0].startswith("-") else names
+    """The order of agents: names as strings, roadside units (negative numbers) after all vehicles."""
+    return sorted(names, key=lambda name: (name.startswith("-"), name))
 
 
 def _read_scenario(folder: Path, skipped: Skipped) -> Scenario | None:
     stamps: dict[str, frozenset[str]] = {}
+    has_maps = False
     for path in folder.iterdir():
         if not path.is_dir():
             continue
         if not AGENT_NAME.fullmatch(path.name):
             skipped.append((f"{folder.name}/{path.name}", "not an agent: its name is no number"))
             continue
-        found = _read_stamps(path, skipped)
+        names = [file.name for file in path.iterdir()]
+        has_maps = has_maps or any(name.endswith(VISIBILITY_SUFFIX) for name in names)
+        found = _read_stamps(path, names, skipped)
         if found:
             stamps[path.name] = found
         else:
@@ -109,11 +114,11 @@ def _read_scenario(folder: Path, skipped: Skipped) -> Scenario | None:
     if not stamps:
         skipped.append((folder.name, "no agent with a frame in it"))
         return None
-    return Scenario(folder.name, tuple(agent_order(list(stamps))), stamps)
+    return Scenario(folder.name, tuple(agent_order(list(stamps))), stamps, has_maps=has_maps)
 
 
-def _read_stamps(folder: Path, skipped: Skipped) -> frozenset[str]:
-    matches = [METADATA_NAME.fullmatch(path.name) for path in folder.iterdir()]
+def _read_stamps(folder: Path, names: list[str], skipped: Skipped) -> frozenset[str]:
+    matches = [METADATA_NAME.fullmatch(name) for name in names]
     stamps = {match.group(1) for match in matches if match}
     broken = {stamp for stamp in stamps if (folder.parent.name, stamp) in BROKEN_FRAMES}
     skipped.extend((f"{folder.parent.name}/{folder.name}/{stamp}", "known to be broken") for stamp in sorted(broken))

@@ -59,6 +59,13 @@ def without_vehicle_at(objects: ObjectLabels, world_SE3_agent: Float64) -> Objec
     return ObjectLabels(objects.ids[keep], objects.world_corners[keep])
 
 
+def objects_within(objects: ObjectLabels, world_SE3_agent: Float64, range_m: Sequence[float]) -> ObjectLabels:
+    """The objects with all corners inside a range in an agent's frame."""
+    inside = objects_in_frame(objects, world_SE3_agent, range_m).ids.numpy()
+    keep = np.isin(objects.ids, inside)
+    return ObjectLabels(objects.ids[keep], objects.world_corners[keep])
+
+
 def visible_objects(objects: ObjectLabels, visibility_map: UInt8, world_SE3_agent: Float64) -> ObjectLabels:
     """The objects whose centre lies on a marked pixel of an agent's map of what its cameras see.
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from heal.config import config
 from heal.se3 import SE3_to_pose, pose_to_SE3
-from heal.types import AgentFrame, Float64, ObjectLabels, SceneOutline, SceneSource
+from heal.types import AgentFrame, Float64, ObjectLabels, SceneOutline, SceneSource, SensorChoice
 
 
 @config
@@ -64,9 +64,9 @@ class NoisyPoses:
         """Who takes part; the ego's pose in it is the true one."""
         return self.source.outline(index)
 
-    def agent_frame(self, index: int, agent_id: str) -> AgentFrame:
+    def agent_frame(self, index: int, agent_id: str, choice: SensorChoice | None = None) -> AgentFrame:
         """The agent's frame, with an error in its measured pose."""
-        frame = self.source.agent_frame(index, agent_id)
+        frame = self.source.agent_frame(index, agent_id, choice)
         key = np.random.SeedSequence([self.seed, index, zlib.crc32(agent_id.encode())])
         error = self.noise.draw(np.random.default_rng(key))
         measured = pose_to_SE3(SE3_to_pose(frame.world_SE3_agent_measured) + error)

@@ -6,6 +6,7 @@ coordinates of frame b into frame a. An agent's frame is its LiDAR frame: x forw
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -19,6 +20,7 @@ UInt8 = npt.NDArray[np.uint8]
 
 AgentKind = Literal["vehicle", "roadside"]
 Sensor = Literal["lidar", "camera", "depth"]
+BEAMS = (16, 32, 64)
 
 
 def require_shape(name: str, array: npt.NDArray[Any], shape: tuple[int | None, ...]) -> None:
@@ -211,6 +213,38 @@ class Scene:
         raise KeyError(f"scene {self.outline.scene_id}: no agent {agent_id!r}, there are {list(self.outline.agent_ids)}")
 
 
+@dataclass(frozen=True)
+class SensorChoice:
+    """What is wanted of an agent, which follows from its agent type; nothing else is read.
+
+    Attributes:
+        lidar: its sweep.
+        beams: laser lines of the sweep: 16 or 32, or 64 for its own cloud, whatever it has. A source with one cloud gives that one.
+        cameras: its images.
+        depth: the depth images that belong to them.
+        labels: "lidar" for all objects that are listed, "camera" for those of them that the agent's cameras see.
+    """
+
+    lidar: bool = True
+    beams: int = BEAMS[-1]
+    cameras: bool = False
+    depth: bool = False
+    labels: Literal["lidar", "camera"] = "lidar"
+
+    def __post_init__(self) -> None:
+        """Check the number of lines, and that depth has its images."""
+        if self.beams not in BEAMS:
+            raise ValueError(f"SensorChoice.beams: expected one of {BEAMS}, got {self.beams}")
+        if self.depth and not self.cameras:
+            raise ValueError("SensorChoice.depth: depth belongs to images, so cameras must be wanted too")
+
+    @staticmethod
+    def of(sensors: Collection[Sensor], beams: int = BEAMS[-1]) -> SensorChoice:
+        """The choice of some sensors by name; depth brings the images along."""
+        depth = "depth" in sensors
+        return SensorChoice("lidar" in sensors, beams, depth or "camera" in sensors, depth)
+
+
 class SceneSource(Protocol):
     """Anything that scenes come from: a folder on disk, the live town. Indices count scenes (ticks) from 0.
 
@@ -225,8 +259,8 @@ class SceneSource(Protocol):
         """Who takes part in scene `index`."""
         ...
 
-    def agent_frame(self, index: int, agent_id: str) -> AgentFrame:
-        """What `agent_id` senses in scene `index`; KeyError if it takes no part."""
+    def agent_frame(self, index: int, agent_id: str, choice: SensorChoice | None = None) -> AgentFrame:
+        """What `agent_id` senses in scene `index`; KeyError if it takes no part. Without a choice, the source's own is made."""
         ...
 
     def scene_objects(self, index: int) -> ObjectLabels | None:

@@ -12,6 +12,7 @@ from heal.tools.process import sleep_while_waiting
 sleep_while_waiting()
 
 # ruff: noqa: E402 - torch must not be loaded before
+from heal.tools.assign import assign
 from heal.tools.demo import demo
 from heal.tools.evaluate import evaluate
 from heal.tools.generate import generate
@@ -29,6 +30,7 @@ app = typer.Typer(
     add_completion=False,
 )
 app.command()(generate)
+app.command()(assign)
 app.add_typer(train, name="train")
 app.command()(evaluate)
 app.command()(simulate)

@@ -13,8 +13,9 @@ from heal.datasets.town.lidar import Sweep, sweep
 from heal.datasets.town.presets import TownPreset, town_preset
 from heal.datasets.town.seeds import Stream, random_stream
 from heal.datasets.town.world import FIRST_ID, Town, TownState
+from heal.ground_truth import visible_objects
 from heal.se3 import inverse_SE3, relative_SE3, transform_points
-from heal.types import AgentFrame, CameraView, Float64, LidarScan, ObjectLabels, SceneOutline, Sensor, UInt8
+from heal.types import BEAMS, AgentFrame, CameraView, Float64, LidarScan, ObjectLabels, SceneOutline, Sensor, SensorChoice, UInt8
 
 TICK_NS = round(TICK_S * 1e9)
 VISIBILITY_PX, VISIBILITY_CELL_M, VISIBLE_FROM_PX = 256, 0.39, 12
@@ -36,7 +37,7 @@ class TownSource:
         seed: which town of the split.
         ticks: number of scenes.
         split: "train", "validate" or "test".
-        sensors: what the frames hold; labels are always those of the LiDAR.
+        sensors: what the frames hold where `agent_frame` is not given a choice.
         stride: ticks of 0.1 s from one scene to the next.
     """
 
@@ -100,14 +101,20 @@ class TownSource:
         ids = tuple(agent.agent_id for agent in agents)
         return SceneOutline(f"{self.scenario}/{self.stamp(index)}", state.tick * TICK_NS, ids[0], ids, agent_pose(agents[0], state))
 
-    def agent_frame(self, index: int, agent_id: str) -> AgentFrame:
-        """What `agent_id` senses in scene `index`; KeyError if there is no such agent."""
+    def agent_frame(self, index: int, agent_id: str, choice: SensorChoice | None = None) -> AgentFrame:
+        """What `agent_id` senses in scene `index`; KeyError if there is no such agent.
+
+        Labelled is what its LiDAR hits, all lines counted; for cameras what of that they see.
+        """
+        choice = choice or SensorChoice.of(self.sensors)
         agent, state = self.agent(agent_id), self.state(index)
         pose = agent_pose(agent, state)
-        found = self.sweep(index, agent_id)
-        scan = LidarScan(found.points, agent.lidar.beams) if "lidar" in self.sensors else None
-        views = self._views(index, agent) if self.sensors & {"camera", "depth"} else ()
-        return AgentFrame(agent_id, agent.kind, state.tick * TICK_NS, pose, pose, scan, views, self.labels(index, agent_id))
+        scan = self._scan(index, agent, choice.beams) if choice.lidar else None
+        views = self._views(index, agent, choice.depth) if choice.cameras else ()
+        objects = self.labels(index, agent_id)
+        if choice.labels == "camera":
+            objects = visible_objects(objects, self.visibility_map(index, agent_id), pose)
+        return AgentFrame(agent_id, agent.kind, state.tick * TICK_NS, pose, pose, scan, views, objects)
 
     def scene_objects(self, index: int) -> ObjectLabels | None:
         """None: the objects of a scene are the union of what its agents list."""
@@ -141,9 +148,15 @@ class TownSource:
             self._pictures = (state.tick, agent_id, [render(stage, pose, size, focal) for pose in camera_poses(agent, state)])
         return self._pictures[2]
 
-    def _views(self, index: int, agent: TownAgent) -> tuple[CameraView, ...]:
+    def _scan(self, index: int, agent: TownAgent, beams: int) -> LidarScan:
+        """The sweep with the LiDAR's own lines, or with as many of them as are wanted."""
+        found, own = self.sweep(index, agent.agent_id), agent.lidar.beams
+        lines = own if beams == BEAMS[-1] else min(beams, own)
+        return LidarScan(found.thinned(own, lines), lines)
+
+    def _views(self, index: int, agent: TownAgent, with_depth: bool) -> tuple[CameraView, ...]:
         state = self.state(index)
-        pose, with_depth = agent_pose(agent, state), "depth" in self.sensors
+        pose = agent_pose(agent, state)
         views = []
         for number, (picture, world_SE3_camera) in enumerate(
             zip(self.pictures(index, agent.agent_id), camera_poses(agent, state), strict=True)

@@ -15,7 +15,7 @@ from heal.encoders.point_pillars import PointPillarsConfig
 from heal.fusion.pyramid import PyramidConfig
 from heal.grid import BevGrid
 from heal.se3 import pose_to_SE3, transform_points
-from heal.types import AgentFrame, LidarScan, ObjectLabels, SceneOutline
+from heal.types import AgentFrame, LidarScan, ObjectLabels, SceneOutline, SensorChoice
 
 GRID = BevGrid((-12.8, -12.8, -3.0, 12.8, 12.8, 1.0), 0.8)
 TICK_NS = 100_000_000
@@ -71,7 +71,7 @@ class TinySource:
         ids = self.scenarios[index // self.ticks_each]
         return SceneOutline(f"tiny/{index:03d}", index * TICK_NS, ids[0], ids, self._pose(index, ids[0]))
 
-    def agent_frame(self, index: int, agent_id: str) -> AgentFrame:
+    def agent_frame(self, index: int, agent_id: str, choice: SensorChoice | None = None) -> AgentFrame:
         if agent_id == self.broken:
             raise ValueError(f"cloud of {agent_id} is truncated")
         rng = np.random.default_rng((index, sum(agent_id.encode())))

@@ -20,13 +20,14 @@ from heal.datasets.opv2v import Opv2vSource
 from heal.datasets.opv2v_index import agent_order
 from heal.datasets.opv2v_metadata import parse_metadata
 from heal.datasets.pcd import write_pcd
-from heal.types import load_scene
+from heal.types import SensorChoice, load_scene
 from tests.datasets.opv2v_tree import metadata, vehicle, write_frame, write_tree
 
 
 def test_roadside_unit_first_by_name_goes_to_the_end() -> None:
     assert agent_order(["650", "1045", "641"]) == ["1045", "641", "650"]
     assert agent_order(["1045", "-1", "1054"]) == ["1045", "1054", "-1"]
+    assert agent_order(["-2", "1045", "-1"]) == ["1045", "-1", "-2"]
     assert agent_order(["-1"]) == ["-1"]
 
 
@@ -89,8 +90,12 @@ def test_depth_and_thinned_clouds_come_from_the_second_tree(tmp_path: Path) -> N
     with pytest.raises(DatasetError, match="OPV2V_Hetero: no such folder"):
         Opv2vSource(root, "test", {"depth"})
     write_hetero(tmp_path / "OPV2V_Hetero" / "test" / "scenario_a")
-    source = Opv2vSource(root, "test", {"lidar", "depth"}, beams={"650": 32, "scenario_a/641": 16})
-    first, second = source.agent_frame(0, "641"), source.agent_frame(0, "650")
+    with pytest.raises(ValueError, match="beams: expected one of"):
+        Opv2vSource(root, "test", beams=40)
+    source = Opv2vSource(root, "test", {"lidar"}, beams=16)
+    first = source.agent_frame(0, "641")
+    second = source.agent_frame(0, "650", SensorChoice(beams=32, cameras=True, depth=True))
+    assert first.cameras == ()
     assert first.lidar is not None and second.lidar is not None
     assert (first.lidar.beams, len(first.lidar.points)) == (16, 1)
     assert (second.lidar.beams, len(second.lidar.points)) == (32, 2)
@@ -98,6 +103,38 @@ def test_depth_and_thinned_clouds_come_from_the_second_tree(tmp_path: Path) -> N
     assert depth is not None and depth[0, 0] == 42.0 and depth.dtype == np.float32
     elsewhere = (tmp_path / "OPV2V_Hetero").rename(tmp_path / "elsewhere")
     assert Opv2vSource(root, "test", {"depth"}, hetero_root=elsewhere).agent_frame(0, "650").cameras[0].depth_m is not None
+
+
+def write_map(path: Path, ahead_m: float, aside_m: float) -> None:
+    """A map on which one pixel is marked, given in metres from the agent."""
+    pixels = np.zeros((256, 256), np.uint8)
+    pixels[127 - int(ahead_m / 0.39), 127 + int(aside_m / 0.39)] = 255
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+
+
+@pytest.mark.parametrize("folder", ["additional/test", "test"])
+def test_cameras_label_what_their_map_marks(tmp_path: Path, folder: str) -> None:
+    root = write_tree(tmp_path)
+    place = root / folder / "scenario_a" / "650"
+    write_map(place / "000068_bev_visibility.png", 10.0, 6.0)  # the second of the two vehicles at 0 and 10 m ahead
+    source, choice = Opv2vSource(root, "test"), SensorChoice(lidar=False, labels="camera")
+    assert source.agent_frame(0, "650", choice).objects.ids.tolist() == [302]
+    assert source.agent_frame(0, "650").objects.ids.tolist() == [301, 302]
+    with pytest.raises(DatasetError, match=r"000070_bev_visibility\.png: no such file"):
+        source.agent_frame(1, "650", choice)
+
+
+def test_without_maps_cameras_label_what_is_near(tmp_path: Path) -> None:
+    root = write_tree(tmp_path)
+    write_frame(root / "test/scenario_a/641", "000068", metadata(vehicles={1: vehicle(42.9, 0.0), 2: vehicle(43.1, 0.0)}))
+    frame = Opv2vSource(root, "test").agent_frame(0, "641", SensorChoice(lidar=False, labels="camera"))
+    assert frame.objects.ids.tolist() == [1]  # a vehicle is 4 m long, and all of it must be within 45 m
+
+
+def test_agents_beyond_the_limit_are_known(tmp_path: Path) -> None:
+    source = Opv2vSource(write_tree(tmp_path, ("-1", "641", "650")), "test", max_agents=2)
+    assert source.scenario_agents == {"scenario_a": ("641", "650", "-1")}
 
 
 def write_hetero(scenario: Path) -> None:

@@ -124,10 +124,14 @@ def check_anchors(fixture: Fixture) -> None:
         close(recorded_anchors(post)[..., columns(post["order"])], recorded(fixture, case), rtol=1e-9, atol=1e-9)
 
 
+def target_config(post: dict[str, Any]) -> TargetConfig:
+    thresholds = post["target_args"]
+    return TargetConfig(positive_iou=thresholds["pos_threshold"], negative_iou=thresholds["neg_threshold"])
+
+
 def check_targets(fixture: Fixture) -> None:
     for case, post in fixture.config.items():
-        thresholds = post["target_args"]
-        config = TargetConfig(positive_iou=thresholds["pos_threshold"], negative_iou=thresholds["neg_threshold"])
+        config = target_config(post)
         true_boxes = fixture.tensor(f"{case}/gt_box_center")[fixture.tensor(f"{case}/mask") > 0]
         targets = assign_targets(recorded_anchors(post), true_boxes, config)
         assert torch.equal(targets.positive, recorded(fixture, f"{case}/pos_equal_one") > 0), case

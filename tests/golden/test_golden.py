@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.golden import align_checks, boxes_checks, data_checks, networks_checks, scenes_checks
+from tests.golden import align_checks, boxes_checks, data_checks, networks_checks, scenes_checks, sensors_checks
 from tests.golden.fixture import Fixture, golden_units
 
 Check = Callable[[Fixture], None]
@@ -30,8 +30,10 @@ TABLE: dict[str, tuple[Check, ...]] = {
     "mini_dataset*": (
         scenes_checks.check_agents_of_scenes,
         scenes_checks.check_ground_truth_of_scenes,
-        scenes_checks.check_sensors_of_scenes,
         scenes_checks.check_labels_of_single_agents,
+        scenes_checks.check_targets_of_scenes,
+        sensors_checks.check_clouds_of_scenes,
+        sensors_checks.check_calibrations_of_scenes,
     ),
     "voxelize_lidar*": (networks_checks.check_voxelize,),
     "pillar_vfe_scatter*": (networks_checks.check_point_pillars,),

@@ -10,7 +10,7 @@ from heal.encoders.point_pillars import PointPillarsConfig
 from heal.fusion.pyramid import PyramidConfig
 from heal.grid import BevGrid
 from heal.se3 import inverse_SE3, pose_to_SE3, transform_points
-from heal.types import AgentFrame, LidarScan, ObjectLabels, Scene, SceneOutline
+from heal.types import AgentFrame, LidarScan, ObjectLabels, Scene, SceneOutline, SensorChoice
 
 GRID = BevGrid((-12.8, -6.4, -3.0, 12.8, 6.4, 1.0), 0.8)
 BASE = BaseConfig(
@@ -68,7 +68,7 @@ class SceneList:
         """Of one scene."""
         return self.scenes[index].outline
 
-    def agent_frame(self, index: int, agent_id: str) -> AgentFrame:
+    def agent_frame(self, index: int, agent_id: str, choice: SensorChoice | None = None) -> AgentFrame:
         """Of one agent."""
         return self.scenes[index].frame(agent_id)
 

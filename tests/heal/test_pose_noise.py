@@ -7,7 +7,7 @@ import pytest
 
 from heal.pose_noise import NoisyPoses, PoseNoise
 from heal.se3 import SE3_to_pose, pose_to_SE3
-from heal.types import AgentFrame, ObjectLabels, SceneOutline
+from heal.types import AgentFrame, ObjectLabels, SceneOutline, SensorChoice
 
 POSE = [3400.0, 2100.0, 20.0, 1.0, 30.0, -2.0]
 
@@ -21,7 +21,7 @@ class TwoAgents:
     def outline(self, index: int) -> SceneOutline:
         return SceneOutline(f"s/{index}", index, "a", ("a", "b"), pose_to_SE3(POSE))
 
-    def agent_frame(self, index: int, agent_id: str) -> AgentFrame:
+    def agent_frame(self, index: int, agent_id: str, choice: SensorChoice | None = None) -> AgentFrame:
         return AgentFrame(agent_id, "vehicle", index, pose_to_SE3(POSE), pose_to_SE3(POSE))
 
     def scene_objects(self, index: int) -> ObjectLabels | None:

@@ -1,0 +1,87 @@
+"""What agents sense, read from the recorded folder tree, is what the reference made of it: clouds with their lines, cameras."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from heal.types import AgentFrame
+from tests.golden.fixture import Fixture
+from tests.golden.recorded_scenes import Array, RecordedScene, recorded_scenes, scene_of
+
+# Own-vehicle box that the reference cuts out of a cloud: x from, x to, |y| to.
+OWN_VEHICLE_M = (-1.95, 2.95, 1.1)
+
+
+def recorded_inputs(fixture: Fixture, cameras: bool) -> Iterator[tuple[RecordedScene, str, str, list[AgentFrame]]]:
+    """Every recorded input of LiDARs, or of cameras: the scene, where it is, the agent type, and whose it is."""
+    for recorded, place, kind, members in all_inputs(fixture, cameras):
+        if recorded.has(f"{place}/voxel_coords") != cameras:
+            yield recorded, place, kind, members
+
+
+def all_inputs(fixture: Fixture, cameras: bool) -> Iterator[tuple[RecordedScene, str, str, list[AgentFrame]]]:
+    for recorded in recorded_scenes(fixture, fused=True):
+        scene, types = scene_of(recorded, cameras)
+        part = recorded.words("ego/agent_modality_list")
+        for kind in dict.fromkeys(part):
+            members = [frame for frame in scene.frames[: len(part)] if types[frame.agent_id] == kind]
+            yield recorded, f"ego/inputs_{kind}", kind, members
+    for recorded in recorded_scenes(fixture, fused=False):
+        scene, types = scene_of(recorded, cameras)
+        for name, frame in zip(("ego", *scene.outline.agent_ids[1:]), scene.frames, strict=True):
+            kind = types[frame.agent_id]
+            yield recorded, f"{name}/inputs_{kind}", kind, [frame]
+
+
+def check_clouds_of_scenes(fixture: Fixture) -> None:
+    clouds = 0
+    for recorded, place, kind, members in recorded_inputs(fixture, cameras=False):
+        clouds += 1
+        same_cloud(recorded, place, kind, members)
+    assert clouds
+
+
+def check_calibrations_of_scenes(fixture: Fixture) -> None:
+    checked = 0
+    for recorded, place, _, members in recorded_inputs(fixture, cameras=True):
+        checked += 1
+        extrinsics = np.array([[camera.agent_SE3_camera for camera in frame.cameras] for frame in members])
+        np.testing.assert_allclose(extrinsics, recorded.array(f"{place}/extrinsics"), atol=1e-4)
+        np.testing.assert_allclose(extrinsics[..., :3, :3], recorded.array(f"{place}/rots"), atol=1e-4)
+        np.testing.assert_allclose(extrinsics[..., :3, 3], recorded.array(f"{place}/trans"), atol=1e-4)
+        intrinsics = [[camera.intrinsic for camera in frame.cameras] for frame in members]
+        np.testing.assert_allclose(intrinsics, recorded.array(f"{place}/intrins"), atol=1e-3)
+    assert checked
+
+
+def same_cloud(recorded: RecordedScene, place: str, kind: str, members: list[AgentFrame]) -> None:
+    """Every voxel of the recorded cloud holds as many points as ours, and where none was dropped the same sum."""
+    setting = recorded.fixture.config["heter"]["modality_setting"][kind]["preprocess"]
+    limit = setting["args"]["max_points_per_voxel"]
+    names = ("voxel_coords", "voxel_num_points", "voxel_point_sum")
+    coords, numbers, sums = (recorded.array(f"{place}/{name}") for name in names)
+    ours: dict[tuple[int, ...], list[Array]] = {}
+    for batch, frame in enumerate(members):
+        for key, point in voxels(frame, setting["cav_lidar_range"], setting["args"]["voxel_size"]):
+            ours.setdefault((batch, *key), []).append(point)
+    assert set(ours) == {tuple(row) for row in coords.tolist()}
+    for row, number, total in zip(coords.tolist(), numbers, sums, strict=True):
+        points = ours[tuple(row)]
+        assert min(len(points), limit) == number
+        if len(points) < limit:
+            np.testing.assert_allclose(np.sum(points, axis=0), total, rtol=1e-5, atol=1e-4)
+
+
+def voxels(frame: AgentFrame, range_m: list[float], size_m: list[float]) -> Iterator[tuple[tuple[int, ...], Array]]:
+    """The points outside the own vehicle and inside the range, each with its voxel (z, y, x)."""
+    assert frame.lidar is not None
+    points = frame.lidar.points
+    x_from, x_to, y_to = OWN_VEHICLE_M
+    own = (points[:, 0] >= x_from) & (points[:, 0] <= x_to) & (np.abs(points[:, 1]) <= y_to)
+    low, high = np.array(range_m[:3], np.float32), np.array(range_m[3:], np.float32)
+    inside = (points[:, :3] >= low).all(axis=1) & (points[:, :3] < high).all(axis=1)
+    for point in points[~own & inside]:
+        x, y, z = np.floor((point[:3] - low) / np.array(size_m, np.float32)).astype(int).tolist()
+        yield (z, y, x), point
