@@ -34,6 +34,7 @@ REQUIREMENTS = [
     "safetensors>=0.4",
     "matplotlib>=3.8",
     "pillow>=10.0",
+    "timm>=1.0.9",
     "tensorboard>=2.16",
 ]
 

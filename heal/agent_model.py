@@ -3,25 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from torch import Tensor, nn
 
 from heal.aligner import Aligner, AlignerConfig, IdentityAlignerConfig
 from heal.backbone import Backbone, BackboneConfig
+from heal.camera import CameraBatch
 from heal.config import BY_KIND, config
+from heal.encoders.lift_splat import LiftSplat, LiftSplatConfig
+from heal.encoders.lift_splat_depth import DepthPrediction
 from heal.encoders.point_pillars import PointPillars, PointPillarsConfig
 from heal.encoders.second import Second, SecondConfig
 from heal.grid import BevGrid
+from heal.own_range import OwnRange, fit_to_grid
 from heal.types import AgentFrame
 from heal.voxelize import Voxels
 
 # A new encoder joins these four; what it must have is `cell_m`, `prepare` and `forward`, as PointPillars has them.
-EncoderConfig: TypeAlias = Annotated[PointPillarsConfig | SecondConfig, BY_KIND]
-Encoder: TypeAlias = PointPillars | Second
-EncoderInput: TypeAlias = Voxels
-ENCODERS: dict[str, Any] = {"point_pillars": PointPillars, "second": Second}
+EncoderConfig: TypeAlias = Annotated[PointPillarsConfig | SecondConfig | LiftSplatConfig, BY_KIND]
+Encoder: TypeAlias = PointPillars | Second | LiftSplat
+EncoderInput: TypeAlias = Voxels | CameraBatch
+ENCODERS: dict[str, Any] = {"point_pillars": PointPillars, "second": Second, "lift_splat": LiftSplat}
+
+
+@runtime_checkable
+class DepthEncoder(Protocol):
+    """An encoder that can be taught depth."""
+
+    def forward_with_depth(self, inputs: Any) -> tuple[Tensor, DepthPrediction]:
+        """The feature maps, and what it thinks of depth."""
+        ...
+
+
+@runtime_checkable
+class PretrainedEncoder(Protocol):
+    """An encoder with a part that somebody else has trained."""
+
+    def load_pretrained(self) -> None:
+        """Load it; PretrainedWeightsError if it cannot be had."""
+        ...
 
 
 @config
@@ -31,6 +53,10 @@ class AgentConfig:
     encoder: EncoderConfig = PointPillarsConfig()
     backbone: BackboneConfig = BackboneConfig()
     aligner: AlignerConfig = IdentityAlignerConfig()
+
+    def coverage(self, grid: BevGrid) -> tuple[float, float] | None:
+        """The alliance's range over the encoder's own, in x and y; None for an encoder that covers whatever range there is."""
+        return self.encoder.coverage(grid) if isinstance(self.encoder, OwnRange) else None
 
 
 class AgentModel(nn.Module):
@@ -44,10 +70,20 @@ class AgentModel(nn.Module):
         """
         super().__init__()
         self.config, self.grid = settings, grid
-        self.encoder: Encoder = ENCODERS[settings.encoder.kind](settings.encoder, grid)
+        self.encoder = ENCODERS[settings.encoder.kind](settings.encoder, grid)
         self.backbone = Backbone(settings.backbone, settings.encoder.out_channels)
         self.aligner = Aligner(settings.aligner, settings.backbone.out_channels)
         self._require_cells_of(grid)
+
+    @property
+    def coverage(self) -> tuple[float, float] | None:
+        """As `AgentConfig.coverage`, for the alliance's grid."""
+        return self.config.coverage(self.grid)
+
+    def load_pretrained(self) -> None:
+        """Begin with what others have trained, where the settings want it; PretrainedWeightsError if it cannot be had."""
+        if isinstance(self.encoder, PretrainedEncoder):
+            self.encoder.load_pretrained()
 
     def prepare(self, frames: Sequence[AgentFrame], rng: np.random.Generator | None = None) -> EncoderInput:
         """What the encoder takes, for agents of this type.
@@ -59,12 +95,22 @@ class AgentModel(nn.Module):
         Raises:
             ValueError: an agent lacks a sensor that this type needs.
         """
-        return self.encoder.prepare(frames, rng)
+        inputs: EncoderInput = self.encoder.prepare(frames, rng)
+        return inputs
 
     def forward(self, inputs: EncoderInput) -> Tensor:
         """The aligned feature maps (agents, C, ny, nx)."""
-        aligned: Tensor = self.aligner(self.backbone(self.encoder(inputs)))
-        return aligned
+        return self.forward_with_depth(inputs)[0]
+
+    def forward_with_depth(self, inputs: EncoderInput) -> tuple[Tensor, DepthPrediction | None]:
+        """The aligned feature maps (agents, C, ny, nx), and for the loss what a camera encoder thinks of depth."""
+        depth: DepthPrediction | None = None
+        if isinstance(self.encoder, DepthEncoder):
+            maps, depth = self.encoder.forward_with_depth(inputs)
+        else:
+            maps = self.encoder(inputs)
+        aligned: Tensor = self.aligner(self.backbone(maps))
+        return (aligned if self.coverage is None else fit_to_grid(aligned, self.grid)), depth
 
     def _require_cells_of(self, grid: BevGrid) -> None:
         reduction = self.config.backbone.reduction

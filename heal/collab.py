@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from heal.agent_model import AgentModel, EncoderInput
 from heal.base_model import BaseModel, BaseOutput
+from heal.encoders.lift_splat_depth import DepthPrediction
 from heal.se3 import relative_SE3
 from heal.types import Scene
 
@@ -69,16 +70,30 @@ class CollabModel(nn.Module):
 
     def encode(self, batch: CollabBatch) -> Tensor:
         """All agents' aligned feature maps (M, C, ny, nx), in the batch's order."""
-        maps: dict[str, Tensor] = {name: self._agent(name)(part) for name, part in batch.inputs.items()}
+        return self._ordered(batch, {name: self._agent(name)(part) for name, part in batch.inputs.items()})
+
+    def forward(self, batch: CollabBatch) -> BaseOutput:
+        """Encode, fuse, detect."""
+        return self._detect(batch, self.encode(batch))
+
+    def forward_with_depth(self, batch: CollabBatch) -> tuple[BaseOutput, dict[str, DepthPrediction]]:
+        """Encode, fuse, detect; and for the loss, what each type of camera agents thinks of depth."""
+        encoded = {name: self._agent(name).forward_with_depth(part) for name, part in batch.inputs.items()}
+        depths = {name: depth for name, (_, depth) in encoded.items() if depth is not None}
+        return self._detect(batch, self._ordered(batch, {name: maps for name, (maps, _) in encoded.items()})), depths
+
+    def _ordered(self, batch: CollabBatch, maps: Mapping[str, Tensor]) -> Tensor:
+        """Maps by type, as one (M, C, ny, nx) in the batch's order."""
         if len(maps) == 1:
             return next(iter(maps.values()))
         rows = torch.cat(list(maps.values()))
         by_type = [i for name in maps for i, kind in enumerate(batch.agent_types) if kind == name]
         return rows[torch.argsort(torch.tensor(by_type, device=rows.device))]
 
-    def forward(self, batch: CollabBatch) -> BaseOutput:
-        """Encode, fuse, detect."""
-        output: BaseOutput = self.base(self.encode(batch), batch.agent_SE3_ego, batch.agents_per_scene)
+    def _detect(self, batch: CollabBatch, features: Tensor) -> BaseOutput:
+        coverage = [self._agent(name).coverage for name in batch.agent_types]
+        known = coverage if any(coverage) else None
+        output: BaseOutput = self.base(features, batch.agent_SE3_ego, batch.agents_per_scene, known)
         return output
 
     def _agent(self, name: str) -> AgentModel:

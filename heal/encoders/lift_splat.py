@@ -1,0 +1,146 @@
+"""Lift-Splat: every pixel is spread over the depths that it may have, and what falls into a cell seen from above is summed.
+
+Philion and Fidler, ECCV 2020. Depth is also learned from depth images, where there are some (Reading et al., CVPR 2021).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from heal.camera import CameraBatch, ImageConfig, camera_batch
+from heal.config import config
+from heal.encoders.lift_splat_depth import DepthBinsConfig, DepthPrediction, bin_depths, depth_to_bins, sample_at_features
+from heal.encoders.lift_splat_names import reference_names
+from heal.encoders.lift_splat_pool import frustum, frustum_in_agent, splat
+from heal.encoders.lift_splat_trunk import ImageNetwork, Trunk
+from heal.grid import BevGrid, Range
+from heal.types import AgentFrame
+
+
+@config
+class LiftSplatConfig:
+    """The encoder's settings; the defaults are the paper's agent type m2 on OPV2V.
+
+    Attributes:
+        kind: names this encoder.
+        cameras: names of the cameras that are used; all that an agent has if empty.
+        image: size that the network sees, and variation in training.
+        trunk: name of a network in timm.
+        downsample: pixels per feature along an edge; the stride of the trunk's finest scale that is used.
+        trunk_stride: of its coarsest one.
+        drop_path: share of the trunk's last block that is left out in training, less before it.
+        norm_momentum: of the trunk's batch norms.
+        classifier: keep the trunk's classifier, which nothing reads; HEAL's checkpoints hold one.
+        pretrained: begin the training of a new type with the trunk's published weights.
+        neck_channels: of the maps that bring the trunk's scales together.
+        channels: of the map.
+        depth: how distance is cut into bins.
+        depth_supervision: learn depth from depth images too.
+        range_m: x_min, y_min, z_min, x_max, y_max, z_max that the map covers; it may differ from the alliance's range.
+        cell_m: edge of a cell of the map.
+    """
+
+    kind: Literal["lift_splat"] = "lift_splat"
+    cameras: tuple[str, ...] = ()
+    image: ImageConfig = ImageConfig()
+    trunk: str = "tf_efficientnet_b0"
+    downsample: int = 8
+    trunk_stride: int = 32
+    drop_path: float = 0.2
+    norm_momentum: float = 0.01
+    classifier: bool = False
+    pretrained: bool = True
+    neck_channels: int = 512
+    channels: int = 128
+    depth: DepthBinsConfig = DepthBinsConfig()
+    depth_supervision: bool = True
+    range_m: Range = (-51.2, -51.2, -10.0, 51.2, 51.2, 10.0)
+    cell_m: float = 0.4
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a range that is no grid, or an image that is not cut into whole features."""
+        BevGrid(self.range_m, self.cell_m)
+        if any(edge % self.downsample for edge in self.image.size):
+            raise ValueError(
+                f"image.size: expected multiples of downsample ({self.downsample}), got {self.image.size}; "
+                f"take {tuple(max(round(edge / self.downsample), 1) * self.downsample for edge in self.image.size)}"
+            )
+
+    @property
+    def out_channels(self) -> int:
+        """Channels of the map."""
+        return self.channels
+
+    def coverage(self, grid: BevGrid) -> tuple[float, float]:
+        """An alliance's range over the encoder's own, in x and y."""
+        return grid.range_m[3] / self.range_m[3], grid.range_m[4] / self.range_m[4]
+
+
+class LiftSplat(nn.Module):
+    """Images in, map out. The map covers the encoder's own range; its agent model fits it to the alliance's."""
+
+    def __init__(self, settings: LiftSplatConfig, grid: BevGrid) -> None:
+        """Networks for the settings, with random weights; `grid` is the alliance's."""
+        super().__init__()
+        self.settings = settings
+        self.own_grid = BevGrid(settings.range_m, settings.cell_m)
+        strides = (settings.downsample, settings.trunk_stride)
+        trunk = Trunk(settings.trunk, strides, settings.drop_path, settings.norm_momentum, settings.classifier)
+        self.camencode = ImageNetwork(trunk, settings.neck_channels, settings.channels, settings.depth.count)
+
+    @property
+    def cell_m(self) -> tuple[float, float]:
+        """Edges of a cell of the map, in x and y."""
+        return self.settings.cell_m, self.settings.cell_m
+
+    def reference_names(self) -> dict[str, str]:
+        """HEAL's name of every weight, by ours; ConfigError for a trunk that HEAL has not."""
+        return reference_names(self.state_dict(), self.settings.trunk)
+
+    def load_pretrained(self) -> None:
+        """Load the trunk's published weights if the settings want them; PretrainedWeightsError if they cannot be had."""
+        if self.settings.pretrained:
+            self.camencode.trunk.load_pretrained()
+
+    def prepare(self, frames: Sequence[AgentFrame], rng: np.random.Generator | None = None) -> CameraBatch:
+        """The agents' images; `rng` varies them. ValueError for an agent without the images (or depth images) that are needed."""
+        return camera_batch(frames, self.settings.image, self.settings.cameras, self.settings.depth_supervision, rng)
+
+    def forward(self, cameras: CameraBatch) -> Tensor:
+        """The feature maps (agents, C, ny, nx)."""
+        return self.forward_with_depth(cameras)[0]
+
+    def forward_with_depth(self, cameras: CameraBatch) -> tuple[Tensor, DepthPrediction]:
+        """The feature maps (agents, C, ny, nx) and, for the loss, what the encoder thinks of every pixel's depth.
+
+        Raises:
+            ValueError: the images are not of the size that the encoder was made for.
+        """
+        self._require_size(cameras.images)
+        features, logits = self.camencode(cameras.images)
+        # In single precision whatever surrounds it: at fifty metres half precision places a pixel a cell away.
+        with torch.autocast(features.device.type, enabled=False):
+            points = frustum_in_agent(self._frustum().to(features.device), cameras)
+            maps = splat(features, logits.float().softmax(dim=1), points, cameras, self.own_grid)
+        return maps, DepthPrediction(logits, self._true_bins(cameras))
+
+    def _frustum(self) -> Tensor:
+        return frustum(self.settings.image.size, self.settings.downsample, bin_depths(self.settings.depth))
+
+    def _true_bins(self, cameras: CameraBatch) -> Tensor | None:
+        if cameras.depth_m is None or not self.settings.depth_supervision:
+            return None
+        return depth_to_bins(sample_at_features(cameras.depth_m, self.settings.downsample), self.settings.depth)
+
+    def _require_size(self, images: Tensor) -> None:
+        expected = (3, *self.settings.image.size)
+        if images.ndim != 4 or tuple(images.shape[1:]) != expected:
+            raise ValueError(
+                f"expected images of shape (any, {', '.join(map(str, expected))}), got {tuple(images.shape)}; "
+                "`prepare` makes them so from cameras of any size"
+            )
