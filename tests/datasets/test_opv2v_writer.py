@@ -8,7 +8,7 @@ import pytest
 from heal.datasets.open import open_dataset
 from heal.datasets.opv2v_writer import write_opv2v
 from heal.datasets.town import TownSource
-from heal.types import load_scene
+from heal.types import SensorChoice, load_scene
 
 ALL = frozenset({"lidar", "camera", "depth"})
 
@@ -75,6 +75,17 @@ def test_thinned_clouds_can_be_read(written):
     full = open_dataset(root, "validate").agent_frame(0, "1000").lidar
     thin = open_dataset(root, "validate", beams=16).agent_frame(0, "1000").lidar
     assert 0 < len(thin.points) <= len(full.points)
+
+
+@pytest.mark.parametrize("choice", [SensorChoice(beams=16), SensorChoice(labels="camera")])
+def test_a_choice_means_the_same_on_disk_as_in_the_live_town(written, choice):
+    root, _ = written
+    live, disk = source(), open_dataset(root, "validate")
+    for index in range(2):
+        for agent_id in ("1000", "1001", "-1"):
+            first, second = live.agent_frame(index, agent_id, choice), disk.agent_frame(index, agent_id, choice)
+            np.testing.assert_array_equal(np.sort(first.objects.ids), np.sort(second.objects.ids))
+            np.testing.assert_array_equal(first.lidar.points[:, :3], second.lidar.points[:, :3])
 
 
 def test_equal_seeds_give_equal_files(written, tmp_path):

@@ -10,7 +10,7 @@ from heal.datasets.town import TownSource, town_preset
 from heal.datasets.town.lidar import draw_lidar
 from heal.datasets.visibility import hidden_share, points_in_boxes, share_of_hidden
 from heal.se3 import inverse_SE3, transform_points
-from heal.types import load_scene
+from heal.types import SensorChoice, load_scene
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +106,39 @@ def test_thinned_clouds_keep_whole_lines(town):
     thin = sweep.thinned(beams, 4)
     assert {row.tobytes() for row in thin} <= rows
     assert len(thin) == np.isin(sweep.line, [0, 5, 10, 15]).sum()
+
+
+def test_every_agent_can_be_asked_for_what_its_type_wants():
+    preset = replace(town_preset("test"), lidars=("uniform64",), roadside_lidars=("sector300",))
+    source = TownSource(preset, seed=3, ticks=1)
+    for agent_id, own in (("1000", 64), ("-1", 300)):
+        full = source.agent_frame(0, agent_id).lidar
+        assert full.beams == own
+        for beams in (16, 32):
+            frame = source.agent_frame(0, agent_id, SensorChoice(beams=beams))
+            assert frame.lidar.beams == beams and frame.cameras == ()
+            assert len(frame.lidar.points) == pytest.approx(beams / own * len(full.points), rel=0.25)
+            assert {row.tobytes() for row in frame.lidar.points} <= {row.tobytes() for row in full.points}
+        eyes = source.agent_frame(0, agent_id, SensorChoice(lidar=False, cameras=True, depth=True, labels="camera"))
+        assert eyes.lidar is None and len(eyes.cameras) == 4 and eyes.cameras[0].depth_m is not None
+        assert set(eyes.objects.ids.tolist()) < set(frame.objects.ids.tolist()), "labels do not depend on the lines, but on sight"
+
+
+def test_cameras_label_vehicles_that_are_in_their_pictures():
+    preset = replace(town_preset("test"), image_px=(320, 240), focal_px=134.0, moving=(14, 20))
+    source = TownSource(preset, seed=2, ticks=1)
+    frame = source.agent_frame(0, "1000", SensorChoice(labels="camera"))
+    pixels = np.concatenate([picture.owner.ravel() for picture in source.pictures(0, "1000")])
+    assert len(frame.objects) >= 3
+    assert all((pixels == number).sum() >= 12 for number in frame.objects.ids)
+    hidden = set(source.labels(0, "1000").ids.tolist()) - set(frame.objects.ids.tolist())
+    assert all((pixels == number).sum() < 12 or not on_map(source, number) for number in hidden)
+
+
+def on_map(source, number):
+    """Whether a vehicle's middle lies on the map of the first agent's surroundings, 49.5 m to every side."""
+    middle = transform_points(inverse_SE3(source.outline(0).world_SE3_ego), source.corners(0, [number])).mean(axis=(0, 1))
+    return np.abs(middle[:2]).max() < 49.5
 
 
 def test_intensities_are_shares_and_spread(town):

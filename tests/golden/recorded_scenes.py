@@ -105,9 +105,8 @@ def scene_of(recorded: RecordedScene, cameras: bool = False) -> tuple[Scene, dic
     beams = config["heter"]["lidar_channels_dict"]
     frames = {}
     for agent_id in agents:
-        kind = (
-            recorded.ego_types[0] if "late" in recorded.change else types[agent_id]
-        )  # the late set decides once, by its ego's type
+        # The set of single agents decides once, by the ego's type, whether labels are what cameras see.
+        kind = recorded.ego_types[0] if "late" in recorded.change else types[agent_id]
         labels: Literal["lidar", "camera"] = "camera" if recorded.sees_by_camera(kind) else "lidar"
         choice = SensorChoice(not cameras, beams.get(types[agent_id], 64), cameras, cameras, labels)
         frames[agent_id] = source.agent_frame(recorded.index, agent_id, choice)
