@@ -129,7 +129,7 @@ def save_alliance(path: Path, model: CollabModel, settings: StageOneConfig, reco
 
 def draw_predictions(alliance: Alliance, source: SceneSource, path: Path) -> None:
     """A picture of what the trained networks find in the middle scene."""
-    options = RunOptions(keep_points=True, include_ego=False)
+    options = RunOptions(keep_points=True)
     name = alliance.agent_names[0]
     with LocalRuntime(alliance, source, lambda _: name, options=options) as runtime:
         draw_tick(next(runtime.run([len(source) // 2])), alliance.grid.range_m, path)

@@ -16,7 +16,7 @@ from tests.heal.networks import AGENT, BASE, SceneList, small_model, small_scene
 SETTINGS = StageOneConfig(
     base=BASE,
     agent=AGENT,
-    loss=LossConfig(occupancy_weights=(0.4, 0.2), occupancy_downsample=(1, 2)),
+    loss=LossConfig(occupancy_weights=(0.4, 0.2)),
     training=TrainingConfig(epochs=3, batch_scenes=2, learning_rate=1e-2, schedule="onecycle", adam_epsilon=1e-8, workers=0),
 )
 SOURCE = SceneList([small_scene(seed, agents=1 + seed % 3) for seed in range(5)])
