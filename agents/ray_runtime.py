@@ -1,4 +1,4 @@
-"""Every agent and the fusion node as a Ray actor of its own. The only module that names Ray.
+"""Every agent and the fusion node as a Ray actor of its own.
 
 Messages go from actor to actor through Ray's object store; the driver learns their sizes and times, not their content.
 """

@@ -241,7 +241,7 @@ class RunOptions:
     max_age_ms: float = 200.0
     threads: int = 1
     keep_points: bool | frozenset[int] = False
-    include_ego: bool = True
+    include_ego: bool = False
     use_z: bool = True
     realtime: bool = False
 

@@ -31,7 +31,6 @@ class LossConfig:
         direction_weight: cross entropy of the heading's half plane.
         depth_weight: focal loss of the depth bins.
         occupancy_weights: focal loss of the foreground of each level, from the finest on.
-        occupancy_downsample: cells of the finest grid along one cell of each level.
         positive_weight: of positive anchors and cells, relative to negative ones.
         focal_alpha: share of the positive class in focal losses.
         focal_gamma: exponent of focal losses.
@@ -45,21 +44,12 @@ class LossConfig:
     direction_weight: float = 0.2
     depth_weight: float = 1.0
     occupancy_weights: tuple[float, ...] = (0.4, 0.2, 0.1)
-    occupancy_downsample: tuple[int, ...] = (1, 2, 4)
     positive_weight: float = 2.0
     focal_alpha: float = 0.25
     focal_gamma: float = 2.0
     smooth_l1_sigma: float = 3.0
     direction_offset_rad: float = 0.7853
     smooth_depth: bool = False
-
-    def __post_init__(self) -> None:
-        """Check that weights and levels go together."""
-        if len(self.occupancy_weights) != len(self.occupancy_downsample):
-            raise ValueError(
-                "loss: expected as many occupancy_weights as occupancy_downsample, "
-                f"got {self.occupancy_weights} and {self.occupancy_downsample}"
-            )
 
 
 @dataclass(frozen=True)
@@ -113,11 +103,14 @@ def occupancy_loss(occupancy: tuple[Tensor, ...], targets: Targets, config: Loss
         ValueError: if the number of levels or their sizes do not fit.
     """
     if len(occupancy) != len(config.occupancy_weights):
-        raise ValueError(f"occupancy_loss: the config has {len(config.occupancy_weights)} levels, got {len(occupancy)}")
+        raise ValueError(
+            f"occupancy_loss: expected a weight for each level, got {config.occupancy_weights} for {len(occupancy)} levels"
+        )
     foreground = targets.positive.any(dim=-1)[:, None].float()
     not_background = (~targets.negative.all(dim=-1))[:, None].float()
     total = occupancy[0].new_zeros((), dtype=torch.float32)
-    for logits, weight, size in zip(occupancy, config.occupancy_weights, config.occupancy_downsample, strict=True):
+    for logits, weight in zip(occupancy, config.occupancy_weights, strict=True):
+        size = foreground.shape[-1] // logits.shape[-1]
         positive = functional.max_pool2d(foreground, size, ceil_mode=True) > 0
         negative = functional.max_pool2d(not_background, size, ceil_mode=True) == 0
         if logits.shape != positive.shape:

@@ -47,3 +47,10 @@ def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimiz
     optimizer.load_state_dict(state["optimizer"])
     scaler.load_state_dict(state["scaler"])
     return Progress(int(state["step"]), float(state["seconds"]))
+
+
+def load_weights(path: Path, model: nn.Module) -> Progress:
+    """Put a checkpoint's weights into `model`, and nothing else of it anywhere."""
+    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    model.load_state_dict(state["model"])
+    return Progress(int(state["step"]), float(state["seconds"]))

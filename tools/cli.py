@@ -12,6 +12,7 @@ from heal.tools.process import sleep_while_waiting
 sleep_while_waiting()
 
 # ruff: noqa: E402 - torch must not be loaded before
+from heal.agents.replica import ReplicaError
 from heal.tools.assign import assign
 from heal.tools.demo import demo
 from heal.tools.evaluate import evaluate
@@ -42,7 +43,7 @@ def main() -> None:
     """Run a command; what the user can mend is said in one line, everything else keeps its traceback."""
     try:
         app()
-    except (ValueError, FileNotFoundError, TrainingStoppedError) as error:
+    except (ValueError, FileNotFoundError, TrainingStoppedError, ReplicaError) as error:
         console = Console(stderr=True)
         console.print("[bold red]error:[/]", end=" ")
         console.print(str(error), markup=False, highlight=False)

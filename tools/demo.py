@@ -60,7 +60,7 @@ def demo(
 
 def run_agents(alliance: Alliance, source: SceneSource, ticks: range, agents: int | None, runtime: str) -> list[TickResult]:
     """All ticks with so many agents, over links on which everything arrives."""
-    options = RunOptions(agents=agents, keep_points=True, include_ego=False)
+    options = RunOptions(agents=agents, keep_points=True)
     agent_type = alliance.agent_names[0]
     with open_runtime(runtime, alliance, source, lambda _: agent_type, LinkSpec().factory(0), options) as opened:
         title = "the ego alone" if agents == 1 else "all agents"

@@ -10,23 +10,20 @@ from typing import Annotated, Any
 import torch
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from heal.agent_model import AgentModel
 from heal.agents.local_runtime import LocalRuntime
 from heal.agents.records import RunOptions
 from heal.alliance import Alliance, TrainingRecord, load_alliance, save_agent, save_base
-from heal.base_model import BaseModel
 from heal.collab import CollabModel
 from heal.config import ConfigError, apply_overrides, build_config, load_config, load_yaml, save_config, to_plain
 from heal.datasets.open import open_dataset
 from heal.tools.arguments import DataArg, ThreadsArg
 from heal.tools.draw import draw_tick
 from heal.tools.paths import config_path
-from heal.tools.process import keep_freed_memory
 from heal.tools.train_config import StageOneConfig
-from heal.tools.train_data import TrainingSteps
-from heal.tools.train_loop import MetricsLog, StepReport, train
+from heal.tools.train_data import number_of_steps
+from heal.tools.train_job import TrainingJob, run_job
 from heal.types import SceneSource
 
 app = typer.Typer(help="Train a base, or an agent type.", no_args_is_help=True)
@@ -71,15 +68,13 @@ def base(
     initial = load_alliance(init) if init else None
     settings = resolve_settings(config_path(config), initial, overrides or [])
     prepare_run(out, settings, restart)
-    keep_freed_memory()
     if threads:
         torch.set_num_threads(threads)
-    torch.manual_seed(settings.training.seed)
-    model = make_model(settings, initial)
     source = open_dataset(data, split)
     console.print(str(source.summary))
-    steps = TrainingSteps(source, model, settings)
-    seconds = _train_with_progress(model, steps, settings, out, choose_device(device))
+    job = TrainingJob(settings, data.absolute(), split, init.absolute() if init else None, out.absolute())
+    run_job(job, choose_device(device), number_of_steps(len(source), settings.training), console)
+    model, seconds = job.trained()
     record = _record(data, len(source), settings, seconds, initial)
     alliance = save_alliance(out / "alliance", model, settings, record)
     draw_predictions(alliance, source, out / "predictions.png")
@@ -122,15 +117,6 @@ def prepare_run(run: Path, settings: StageOneConfig, restart: bool) -> None:
     save_config(settings, resolved)
 
 
-def make_model(settings: StageOneConfig, initial: Alliance | None) -> CollabModel:
-    """The networks, fresh or with the weights of an alliance."""
-    base_model, agent = BaseModel(settings.base), AgentModel(settings.agent, settings.base.grid)
-    if initial:
-        base_model.load_state_dict(initial.base.state_dict())
-        agent.load_state_dict(initial.agent(settings.agent_type).state_dict())
-    return CollabModel(base_model, {settings.agent_type: agent})
-
-
 def save_alliance(path: Path, model: CollabModel, settings: StageOneConfig, record: TrainingRecord) -> Alliance:
     """Write base and agent type, and open the result, which checks it."""
     half = settings.training.half_weights
@@ -143,7 +129,7 @@ def save_alliance(path: Path, model: CollabModel, settings: StageOneConfig, reco
 
 def draw_predictions(alliance: Alliance, source: SceneSource, path: Path) -> None:
     """A picture of what the trained networks find in the middle scene."""
-    options = RunOptions(keep_points=True, include_ego=False)
+    options = RunOptions(keep_points=True)
     name = alliance.agent_names[0]
     with LocalRuntime(alliance, source, lambda _: name, options=options) as runtime:
         draw_tick(next(runtime.run([len(source) // 2])), alliance.grid.range_m, path)
@@ -154,28 +140,6 @@ def choose_device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return torch.device(name)
-
-
-def _train_with_progress(
-    model: CollabModel, steps: TrainingSteps, settings: StageOneConfig, run: Path, device: torch.device
-) -> float:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    log: MetricsLog | None = None
-    with Progress(*columns, console=console) as progress:
-        task = progress.add_task("training", total=len(steps))
-
-        def report(step: StepReport) -> None:
-            nonlocal log
-            log = log or MetricsLog(run, step.step)
-            log.write(step)
-            text = f"epoch {step.epoch + 1}/{settings.training.epochs}  loss {step.losses['total']:.3f}"
-            progress.update(task, completed=step.step + 1, description=text)
-
-        try:
-            return train(model, steps, settings, run, device, report).seconds
-        finally:
-            if log:
-                log.close()
 
 
 def _merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -34,7 +34,8 @@ class TrainingConfig:
         include_ego: the ego's own vehicle is to be found where others label it, as in OPV2V's evaluation.
         comm_range_m: agents further than this from the ego take no part.
         seed: of the initial weights, the order of scenes and all augmentation.
-        workers: processes that load data beside the one that trains.
+        workers: processes that load data beside each one that trains.
+        replicas: processes that train together, each on its share of a batch's scenes: one for each GPU, or for each CPU core.
         precision: of the convolutions; float16 needs a GPU, bfloat16 a GPU or a CPU that has it (AMX or AVX-512).
         half_weights: store the result's kernels in float16, in half the bytes.
         checkpoint_s: seconds between checkpoints.
@@ -56,9 +57,17 @@ class TrainingConfig:
     comm_range_m: float = 70.0
     seed: int = 0
     workers: int = 2
+    replicas: int = 1
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     half_weights: bool = False
     checkpoint_s: float = 60.0
+
+    def __post_init__(self) -> None:
+        """Check that a batch can be shared."""
+        if self.replicas < 1 or self.batch_scenes % self.replicas:
+            raise ValueError(
+                f"training: expected batch_scenes to be a multiple of replicas, got {self.batch_scenes} and {self.replicas}"
+            )
 
 
 @config

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from heal.agents.replica import ALONE, Replica
 from heal.anchors import make_anchors
 from heal.augment import augment
 from heal.collab import CollabBatch, CollabModel
@@ -44,16 +45,13 @@ class TrainingSteps(torch.utils.data.Dataset[TrainingBatch]):
     """All steps of a training, numbered over all epochs: step n is the same batch whenever and wherever it is asked for.
 
     That makes a resumed training equal to an uninterrupted one, and the data independent of the number of loading processes.
+    Of several processes that train together each has its own scenes of every batch.
     """
 
-    def __init__(self, source: SceneSource, model: CollabModel, settings: StageOneConfig) -> None:
+    def __init__(self, source: SceneSource, model: CollabModel, settings: StageOneConfig, replica: Replica = ALONE) -> None:
         """Draw from `source` for `model`, whose agents prepare their own inputs."""
-        self.source, self.model, self.settings = source, model, settings
-        self.steps_per_epoch = len(source) // settings.training.batch_scenes
-        if not self.steps_per_epoch:
-            raise ValueError(
-                f"{len(source)} scenes do not fill one batch of {settings.training.batch_scenes}; set training.batch_scenes lower"
-            )
+        self.source, self.model, self.settings, self._replica = source, model, settings, replica
+        self.steps_per_epoch = number_of_steps(len(source), settings.training) // settings.training.epochs
         self._anchors = make_anchors(settings.base.grid, settings.base.anchors)
 
     def __len__(self) -> int:
@@ -61,16 +59,18 @@ class TrainingSteps(torch.utils.data.Dataset[TrainingBatch]):
         return self.settings.training.epochs * self.steps_per_epoch
 
     def __getitem__(self, step: int) -> TrainingBatch:
-        """The batch of a step."""
-        seed, size = self.settings.training.seed, self.settings.training.batch_scenes
+        """The batch of a step, or this process's share of it."""
+        training = self.settings.training
         epoch, position = divmod(step, self.steps_per_epoch)
-        order = np.random.default_rng((seed, epoch)).permutation(len(self.source))
-        rng = np.random.default_rng((seed, epoch, position))
-        scenes = [self._scene(int(index), rng) for index in order[position * size : (position + 1) * size]]
-        return self._batch(scenes, rng)
+        order = np.random.default_rng((training.seed, epoch)).permutation(len(self.source))
+        batch = range(position * training.batch_scenes, (position + 1) * training.batch_scenes)
+        own = batch[self._replica.rank :: self._replica.count]
+        agents = draw_agents(training, np.random.default_rng((training.seed, epoch, position)))
+        scenes = [self._scene(int(order[i]), agents, np.random.default_rng((training.seed, epoch, position, i))) for i in own]
+        return self._batch(scenes, np.random.default_rng((training.seed, epoch, position, own[0], 1)))
 
-    def _scene(self, index: int, rng: np.random.Generator) -> Scene:
-        return augment(draw_scene(self.source, index, self.settings.training, rng), self.settings.augment, rng)
+    def _scene(self, index: int, agents: int, rng: np.random.Generator) -> Scene:
+        return augment(draw_scene(self.source, index, agents, self.settings.training, rng), self.settings.augment, rng)
 
     def _batch(self, scenes: list[Scene], rng: np.random.Generator) -> TrainingBatch:
         """Inputs and targets of some scenes."""
@@ -85,18 +85,33 @@ class TrainingSteps(torch.utils.data.Dataset[TrainingBatch]):
         return Targets.stack([assign_targets(self._anchors, truth.boxes, self.settings.base.targets) for truth in truths])
 
 
-def draw_scene(source: SceneSource, index: int, training: TrainingConfig, rng: np.random.Generator) -> Scene:
-    """A scene with a random ego if asked for, and a random number of the agents within its range; only their sensors are read.
+def number_of_steps(scenes: int, training: TrainingConfig) -> int:
+    """Steps of a whole training; the scenes that do not fill an epoch's last batch are left out of it.
+
+    Raises:
+        ValueError: there is no full batch.
+    """
+    if scenes < training.batch_scenes:
+        raise ValueError(f"{scenes} scenes do not fill one batch of {training.batch_scenes}; set training.batch_scenes lower")
+    return training.epochs * (scenes // training.batch_scenes)
+
+
+def draw_agents(training: TrainingConfig, rng: np.random.Generator) -> int:
+    """How many agents the scenes of a batch have at most: one number for all, so that no process waits long for another."""
+    return 1 + int(rng.integers(training.max_agents)) if training.random_agents else training.max_agents
+
+
+def draw_scene(source: SceneSource, index: int, agents: int, training: TrainingConfig, rng: np.random.Generator) -> Scene:
+    """A scene with a random ego if asked for, and up to `agents` of those within its range; only their sensors are read.
 
     What is to be found is what these agents have labelled.
     """
     outline = source.outline(index)
     ids = [outline.agent_ids[i] for i in rng.permutation(len(outline.agent_ids))]
     ego_id = ids[0] if training.random_ego else outline.ego_id
-    others = int(rng.integers(training.max_agents)) if training.random_agents else training.max_agents - 1
     frames = [source.agent_frame(index, ego_id)]
     for agent_id in ids:
-        if len(frames) > others:
+        if len(frames) >= agents:
             break
         if agent_id != ego_id:
             frame = source.agent_frame(index, agent_id)

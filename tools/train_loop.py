@@ -1,16 +1,17 @@
-"""Stage 1 as a plain loop: batches in, a trained base and its first agent type out; killed at any moment, it goes on."""
+"""Training as a plain loop: batches in, trained networks out; killed at any moment, it goes on."""
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
+from heal.agents.replica import ALONE, Replica
 from heal.anchors import make_anchors
 from heal.collab import CollabModel
 from heal.config import ConfigError
@@ -59,7 +60,7 @@ class StepReport:
     losses: dict[str, float]
 
 
-def stage_one_loss(model: CollabModel, batch: TrainingBatch, settings: StageOneConfig, anchors: Tensor) -> StepLosses:
+def stage_one_loss(model: nn.Module, batch: TrainingBatch, settings: StageOneConfig, anchors: Tensor) -> StepLosses:
     """Detection on the fused map, and foreground on every agent's own (HEAL, section 3.2)."""
     output = model(batch.inputs)
     fused = detection_loss(output.head, batch.targets, settings.loss, anchors)
@@ -79,16 +80,19 @@ def train(
     steps: TrainingSteps,
     settings: StageOneConfig,
     run: Path,
-    device: torch.device,
     report: Callable[[StepReport], None],
+    replica: Replica = ALONE,
 ) -> Progress:
     """Train to the end, from the checkpoint in `run` if there is one.
+
+    With several replicas each takes its share of the scenes of a batch, and their gradients are averaged; the first one writes.
 
     Raises:
         ConfigError: the precision does not fit the device.
         TrainingStoppedError: the loss became infinite or NaN.
         KeyboardInterrupt: passed on, after a checkpoint.
     """
+    device = torch.device(replica.device)
     if settings.training.precision == "float16" and device.type != "cuda":
         raise ConfigError("training.precision=float16 needs a GPU; take bfloat16 or float32")
     # Channels last: convolutions and their gradients run about half again as fast in it on a CPU.
@@ -97,23 +101,27 @@ def train(
     scaler = torch.amp.GradScaler(device.type, enabled=settings.training.precision == "float16" and device.type == "cuda")
     checkpoint = run / "checkpoint.pt"
     progress = load_checkpoint(checkpoint, model, optimizer, scaler)
+    network: nn.Module = DistributedDataParallel(model) if replica.count > 1 else model
     anchors = make_anchors(settings.base.grid, settings.base.anchors).to(device)
     clock = _Clock(progress.seconds)
     try:
         for step, batch in zip(range(progress.step, len(steps)), _batches(steps, progress.step), strict=True):
             rate = learning_rate(settings.training, step, steps.steps_per_epoch)
-            losses = _train_step(model, batch.to(device), settings, anchors, optimizer, scaler, rate)
+            torch.manual_seed((settings.training.seed * len(steps) + step) * replica.count + replica.rank)
+            losses = _train_step(network, batch.to(device), settings, anchors, optimizer, scaler, rate)
             progress = Progress(step + 1, clock.seconds)
-            report(StepReport(step, len(steps), step // steps.steps_per_epoch, rate, progress.seconds, losses.parts()))
-            if clock.due(settings.training.checkpoint_s):
+            if replica.is_first:
+                report(StepReport(step, len(steps), step // steps.steps_per_epoch, rate, progress.seconds, losses.parts()))
+            if replica.is_first and clock.due(settings.training.checkpoint_s):
                 save_checkpoint(checkpoint, model, optimizer, scaler, progress)
     finally:
-        save_checkpoint(checkpoint, model, optimizer, scaler, progress)
+        if replica.is_first:
+            save_checkpoint(checkpoint, model, optimizer, scaler, progress)
     return progress
 
 
 def _train_step(
-    model: CollabModel,
+    model: nn.Module,
     batch: TrainingBatch,
     settings: StageOneConfig,
     anchors: Tensor,
@@ -174,33 +182,3 @@ class _Clock:
             return False
         self._saved = time.monotonic()
         return True
-
-
-class MetricsLog:
-    """One line a step in metrics.jsonl and in TensorBoard; lines of steps that a resumed run repeats are dropped."""
-
-    def __init__(self, run: Path, first_step: int) -> None:
-        """Open the log of `run` at a step."""
-        from torch.utils.tensorboard import SummaryWriter
-
-        self._path = run / "metrics.jsonl"
-        kept = [line for line in self._lines() if json.loads(line)["step"] < first_step]
-        self._path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-        self._file = self._path.open("a", encoding="utf-8")
-        self._board = SummaryWriter(str(run / "tensorboard"), purge_step=first_step)
-
-    def _lines(self) -> list[str]:
-        return self._path.read_text(encoding="utf-8").splitlines() if self._path.exists() else []
-
-    def write(self, report: StepReport) -> None:
-        """Add a step."""
-        row = {"step": report.step, "epoch": report.epoch, "learning_rate": report.learning_rate, **report.losses}
-        self._file.write(json.dumps(row) + "\n")
-        for name, value in report.losses.items():
-            self._board.add_scalar(f"loss/{name}", value, report.step)
-        self._board.add_scalar("learning_rate", report.learning_rate, report.step)
-
-    def close(self) -> None:
-        """Flush both."""
-        self._file.close()
-        self._board.close()

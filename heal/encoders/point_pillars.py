@@ -76,7 +76,7 @@ class PillarRows:
 
     def maxima(self) -> Tensor:
         """(V, C) the maximum over each pillar's slots."""
-        maxima: Tensor = _SegmentMax.apply(self.features, self.pillar, self.pillars)  # type: ignore[no-untyped-call]
+        maxima: Tensor = _SegmentMax.apply(self.features, self.pillar, self.pillars)
         return maxima
 
 

@@ -63,7 +63,7 @@ def test_ground_truth_is_of_all_agents_whoever_takes_part() -> None:
 def test_own_vehicle_is_left_out_on_demand() -> None:
     # The car that all label stands 4 m ahead of the first ego, so it is truth in either case; boxes around the ego are none.
     left_out = 0
-    for without, everything in zip(run_local(options=RunOptions(include_ego=False)), run_local(), strict=True):
+    for without, everything in zip(run_local(), run_local(options=RunOptions(include_ego=True)), strict=True):
         assert torch.equal(without.ground_truth.corners, everything.ground_truth.corners)
         own = boxes_around_origin(everything.detections.boxes)
         assert torch.equal(without.detections.corners, everything.detections.corners[~own])

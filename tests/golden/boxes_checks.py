@@ -147,7 +147,6 @@ def recorded_loss_config(loss: dict[str, Any]) -> LossConfig:
         direction_weight=loss["dir"]["weight"],
         depth_weight=loss["depth"]["weight"],
         occupancy_weights=tuple(pyramid["weight"]),
-        occupancy_downsample=tuple(pyramid["relative_downsample"]),
         positive_weight=loss["pos_cls_weight"],
         focal_alpha=loss["cls"]["alpha"],
         focal_gamma=loss["cls"]["gamma"],

@@ -16,7 +16,7 @@ from tests.heal.networks import AGENT, BASE
 SETTINGS = StageOneConfig(
     base=BASE,
     agent=AGENT,
-    loss=LossConfig(occupancy_weights=(0.4, 0.2), occupancy_downsample=(1, 2)),
+    loss=LossConfig(occupancy_weights=(0.4, 0.2)),
     training=TrainingConfig(epochs=1, batch_scenes=2, workers=0),
 )
 

@@ -8,24 +8,18 @@ import numpy as np
 import pytest
 import torch
 
+from heal.agents.replica import Replica
 from heal.alliance import AllianceError, TrainingRecord, load_alliance
 from heal.collab import CollabModel
 from heal.config import ConfigError, load_config
-from heal.loss import LossConfig
+from heal.tools.metrics_log import MetricsLog, last_row
 from heal.tools.train import prepare_run, resolve_settings, save_alliance
 from heal.tools.train_config import StageOneConfig, TrainingConfig, learning_rate
-from heal.tools.train_data import TrainingSteps, draw_scene
-from heal.tools.train_loop import MetricsLog, StepReport, TrainingStoppedError, train
+from heal.tools.train_data import TrainingSteps, draw_agents, draw_scene
+from heal.tools.train_loop import StepReport, TrainingStoppedError, train
 from heal.types import ObjectLabels
 from tests.heal.networks import AGENT, BASE, SceneList, small_model, small_scene
-
-SETTINGS = StageOneConfig(
-    base=BASE,
-    agent=AGENT,
-    loss=LossConfig(occupancy_weights=(0.4, 0.2), occupancy_downsample=(1, 2)),
-    training=TrainingConfig(epochs=3, batch_scenes=2, learning_rate=1e-2, schedule="onecycle", adam_epsilon=1e-8, workers=0),
-)
-SOURCE = SceneList([small_scene(seed, agents=1 + seed % 3) for seed in range(5)])
+from tests.tools.small_training import SETTINGS, SOURCE
 
 
 def _run(out: Path, stop_after: int | None = None, settings: StageOneConfig = SETTINGS) -> tuple[CollabModel, list[StepReport]]:
@@ -38,7 +32,7 @@ def _run(out: Path, stop_after: int | None = None, settings: StageOneConfig = SE
         if step.step == stop_after:
             raise KeyboardInterrupt
 
-    train(model, TrainingSteps(SOURCE, model, settings), settings, out, torch.device("cpu"), report)
+    train(model, TrainingSteps(SOURCE, model, settings), settings, out, report)
     return model, reports
 
 
@@ -81,7 +75,7 @@ def test_a_loss_that_is_no_number_stops_with_the_scenes_and_advice(tmp_path: Pat
         model.base.cls_head.weight.fill_(float("nan"))
     steps = TrainingSteps(SOURCE, model, SETTINGS)
     with pytest.raises(TrainingStoppedError, match=r"scene-\d.*learning_rate"):
-        train(model, steps, SETTINGS, tmp_path, torch.device("cpu"), lambda _: None)
+        train(model, steps, SETTINGS, tmp_path, lambda _: None)
 
 
 def test_a_step_is_the_same_batch_whenever_it_is_asked_for() -> None:
@@ -94,26 +88,45 @@ def test_a_step_is_the_same_batch_whenever_it_is_asked_for() -> None:
 
 def test_the_number_of_agents_is_drawn_from_one_upwards() -> None:
     source, rng = SceneList([small_scene(0, agents=4)]), np.random.default_rng(0)
-    drawn = [draw_scene(source, 0, TrainingConfig(max_agents=3), rng) for _ in range(60)]
+    training = TrainingConfig(max_agents=3)
+    drawn = [draw_scene(source, 0, draw_agents(training, rng), training, rng) for _ in range(60)]
     assert {len(part.frames) for part in drawn} == {1, 2, 3}
     assert {part.outline.ego_id for part in drawn} == {"0"}
     assert {part.frames[1].agent_id for part in drawn if len(part.frames) > 1} == {"1", "2", "3"}
     any_ego = TrainingConfig(random_ego=True)
-    assert {draw_scene(source, 0, any_ego, rng).outline.ego_id for _ in range(60)} == {"0", "1", "2", "3"}
+    assert {draw_scene(source, 0, 3, any_ego, rng).outline.ego_id for _ in range(60)} == {"0", "1", "2", "3"}
+    assert draw_agents(TrainingConfig(max_agents=3, random_agents=False), rng) == 3
 
 
 def test_agents_out_of_communication_range_take_no_part() -> None:
-    near = TrainingConfig(comm_range_m=0.0, random_agents=False)
-    assert len(draw_scene(SceneList([small_scene(0, agents=3)]), 0, near, np.random.default_rng(0)).frames) == 1
+    near = TrainingConfig(comm_range_m=0.0)
+    assert len(draw_scene(SceneList([small_scene(0, agents=3)]), 0, 3, near, np.random.default_rng(0)).frames) == 1
 
 
 def test_a_lone_agent_is_to_find_what_it_has_labelled_itself() -> None:
     scene = small_scene(0, agents=2, cars=3)
     seen = ObjectLabels(scene.objects.ids[:1], scene.objects.world_corners[:1])
     half_blind = replace(scene, frames=(replace(scene.frames[0], objects=seen), scene.frames[1]))
-    alone = draw_scene(SceneList([half_blind]), 0, TrainingConfig(max_agents=1), np.random.default_rng(0))
-    both = draw_scene(SceneList([half_blind]), 0, TrainingConfig(random_agents=False), np.random.default_rng(0))
+    alone = draw_scene(SceneList([half_blind]), 0, 1, TrainingConfig(), np.random.default_rng(0))
+    both = draw_scene(SceneList([half_blind]), 0, 2, TrainingConfig(), np.random.default_rng(0))
     assert (len(alone.objects), len(both.objects)) == (1, 3)
+
+
+def test_processes_that_train_together_share_a_batch_out_among_them() -> None:
+    together = replace(SETTINGS, training=replace(SETTINGS.training, replicas=2))
+    model = small_model().train()
+    whole = TrainingSteps(SOURCE, model, together)[3]
+    shares = [TrainingSteps(SOURCE, model, together, Replica(rank, 2))[3] for rank in range(2)]
+    assert tuple(share.scene_ids[0] for share in shares) == whole.scene_ids
+    assert torch.equal(torch.cat([share.targets.regression for share in shares]), whole.targets.regression)
+    with pytest.raises(ValueError, match="multiple of replicas"):
+        TrainingConfig(batch_scenes=3, replicas=2)
+
+
+def test_the_newest_line_of_a_log_that_is_being_written(tmp_path: Path) -> None:
+    assert last_row(tmp_path) is None
+    (tmp_path / "metrics.jsonl").write_text('{"step": 0}\n{"step": 1}\n{"st')
+    assert last_row(tmp_path) == {"step": 1}
 
 
 def test_a_milestone_takes_effect_one_epoch_later() -> None:

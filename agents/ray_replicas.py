@@ -1,0 +1,57 @@
+"""One function in several processes that train together: Ray Train starts them, joins them into a process group and ends them."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+
+import ray
+import torch
+
+from heal.agents.ray_runtime import start_ray
+from heal.agents.replica import Replica, ReplicaError
+
+
+def run_replicas(work: Callable[[Replica], None], count: int, gpus: bool) -> None:
+    """Run `work` in `count` processes at once, with torch.distributed ready between them.
+
+    Args:
+        work: is pickled to every process.
+        count: how many.
+        gpus: give each a GPU of its own; otherwise each has one thread on the CPU.
+
+    Raises:
+        ReplicaError: one of them failed.
+    """
+    from ray.train import RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+
+    started = start_ray()
+    scaling = ScalingConfig(num_workers=count, use_gpu=gpus, resources_per_worker=None if gpus else {"CPU": 1})
+    try:
+        with tempfile.TemporaryDirectory() as records:
+            # Our own checkpoints lie in the run folder; what Ray Train writes about itself is of no use afterwards.
+            run = RunConfig(name="replicas", storage_path=records)
+            TorchTrainer(_in_replica, train_loop_config={"work": work, "gpus": gpus}, scaling_config=scaling, run_config=run).fit()
+    except ray.train.TrainingFailedError as error:
+        raise ReplicaError(_own_words(error)) from error
+    finally:
+        if started:
+            ray.shutdown()
+
+
+def _in_replica(given: dict[str, object]) -> None:
+    from ray import train
+    from ray.train.torch import get_device
+
+    context, work = train.get_context(), given["work"]
+    assert callable(work)
+    if not given["gpus"]:
+        torch.set_num_threads(1)
+    work(Replica(context.get_world_rank(), context.get_world_size(), str(get_device()) if given["gpus"] else "cpu"))
+
+
+def _own_words(error: BaseException) -> str:
+    """The last line of what a process said, without the stack of Ray around it."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return lines[-1].strip() if lines else type(error).__name__

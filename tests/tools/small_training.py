@@ -1,0 +1,39 @@
+"""A training of seconds, and what a process does in it; processes beside the tests' own can import it."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from heal.agents.replica import Replica
+from heal.collab import CollabModel
+from heal.loss import LossConfig
+from heal.tools.train_config import StageOneConfig, TrainingConfig
+from heal.tools.train_data import TrainingSteps
+from heal.tools.train_loop import train
+from tests.heal.networks import AGENT, BASE, SceneList, small_model, small_scene
+
+SETTINGS = StageOneConfig(
+    base=BASE,
+    agent=AGENT,
+    loss=LossConfig(occupancy_weights=(0.4, 0.2)),
+    training=TrainingConfig(epochs=3, batch_scenes=2, learning_rate=1e-2, schedule="onecycle", adam_epsilon=1e-8, workers=0),
+)
+SOURCE = SceneList([small_scene(seed, agents=1 + seed % 3) for seed in range(5)])
+
+
+TOGETHER = replace(SETTINGS, training=replace(SETTINGS.training, epochs=1, replicas=2))
+
+
+def fresh_model() -> CollabModel:
+    torch.manual_seed(0)
+    return small_model()
+
+
+def work(run: Path, replica: Replica) -> None:
+    model = fresh_model()
+    train(model, TrainingSteps(SOURCE, model, TOGETHER, replica), TOGETHER, run, lambda _: None, replica)
+
+
+def fail(replica: Replica) -> None:
+    raise ValueError(f"the loss is nan in process {replica.rank}")
