@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, Protocol
@@ -14,7 +14,7 @@ from torch import Tensor
 from heal.agents.records import AgentLatency, AgentReport
 from heal.grid import BevGrid
 from heal.message import Message
-from heal.types import AgentFrame, Float32, SceneSource
+from heal.types import AgentFrame, Float32, SceneSource, SensorChoice
 
 
 class Encoder(Protocol):
@@ -40,6 +40,8 @@ class AgentKit:
         grid: of its feature maps.
         source: where its sensor data comes from.
         keep_points: report LiDAR points, for pictures; of all ticks, or of these.
+        sensor: what its agents sense.
+        coverage: the shared range over that of its maps, in x and y; None if they cover all of it.
     """
 
     agent_type: str
@@ -48,6 +50,8 @@ class AgentKit:
     grid: BevGrid
     source: SceneSource
     keep_points: bool | frozenset[int] = False
+    sensor: SensorChoice = SensorChoice()
+    coverage: tuple[float, float] | None = None
 
 
 class Agent:
@@ -64,7 +68,7 @@ class Agent:
             The message's bytes, and the report that travels beside it.
         """
         started = perf_counter()
-        frame = self.kit.source.agent_frame(tick, self.agent_id)
+        frame = self.kit.source.agent_frame(tick, self.agent_id, self.kit.sensor)
         sensed = perf_counter()
         features = self._encode(frame)
         encoded = perf_counter()
@@ -83,7 +87,7 @@ class Agent:
     def _pack(self, frame: AgentFrame, features: Float32) -> bytes:
         kit = self.kit
         pose, time = frame.world_SE3_agent_measured, frame.timestamp_ns
-        return Message(self.agent_id, kit.agent_type, kit.base_hash, time, pose, kit.grid, features).to_bytes()
+        return Message(self.agent_id, kit.agent_type, kit.base_hash, time, pose, kit.grid, features, kit.coverage).to_bytes()
 
     def _points(self, tick: int, frame: AgentFrame) -> Float32 | None:
         kept = self.kit.keep_points
@@ -103,16 +107,3 @@ class AgentHost:
     def step(self, agent_id: str, tick: int) -> tuple[bytes, AgentReport]:
         """Let one agent step."""
         return self._agents.setdefault(agent_id, Agent(agent_id, self.kit)).step(tick)
-
-
-Assignment = Mapping[str, str] | Callable[[str], str]
-"""Agent id to agent type."""
-
-
-def agent_type_of(assignment: Assignment, agent_id: str) -> str:
-    """The type of an agent; ValueError if a mapping does not name it."""
-    if callable(assignment):
-        return assignment(agent_id)
-    if agent_id not in assignment:
-        raise ValueError(f"no agent type is assigned to agent {agent_id!r}; assigned are {sorted(assignment)}")
-    return assignment[agent_id]

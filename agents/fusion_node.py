@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from time import perf_counter
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -17,6 +18,8 @@ from heal.head import HeadOutput
 from heal.message import Message, MessageError
 from heal.se3 import relative_SE3
 from heal.types import Float64
+
+Coverage: TypeAlias = "list[tuple[float, float] | None] | None"
 
 OUT_OF_RANGE = "out of range"
 
@@ -44,7 +47,7 @@ class FusionNode:
         messages, rejected = self._admit(request, arrivals)
         features = _stack(messages) if messages else None
         unpacked = perf_counter()
-        head = None if features is None else self._fuse(features, _agent_SE3_ego(request, messages))
+        head = None if features is None else self._fuse(features, _agent_SE3_ego(request, messages), _coverage(messages))
         fused = perf_counter()
         detections = Detections.empty() if head is None else self._decode(head)
         decoded = perf_counter()
@@ -100,9 +103,9 @@ class FusionNode:
             message.agent_id, OUT_OF_RANGE, f"{distance_m:.0f} m from the ego, allowed are {self._options.comm_range_m:g}"
         )
 
-    def _fuse(self, features: Tensor, agent_SE3_ego: Float64) -> HeadOutput:
+    def _fuse(self, features: Tensor, agent_SE3_ego: Float64, coverage: Coverage) -> HeadOutput:
         with torch.no_grad():
-            output: BaseOutput = self._base(features, torch.from_numpy(agent_SE3_ego), [len(features)])
+            output: BaseOutput = self._base(features, torch.from_numpy(agent_SE3_ego), [len(features)], coverage)
         return output.head
 
     def _decode(self, head: HeadOutput) -> Detections:
@@ -122,3 +125,9 @@ def _agent_SE3_ego(request: FusionRequest, messages: Sequence[Message]) -> Float
     """(M, 4, 4) ego coordinates into each sender's frame, from the poses that they measured."""
     world_SE3_ego = messages[0].world_SE3_agent if messages[0].agent_id == request.ego_id else request.world_SE3_ego
     return np.stack([relative_SE3(message.world_SE3_agent, world_SE3_ego) for message in messages])
+
+
+def _coverage(messages: Sequence[Message]) -> Coverage:
+    """The senders' coverages; None if all of them cover everything."""
+    coverage = [message.coverage for message in messages]
+    return coverage if any(coverage) else None

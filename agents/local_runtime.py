@@ -7,11 +7,12 @@ from types import TracebackType
 
 import torch
 
-from heal.agents.agent import AgentHost, Assignment
+from heal.agents.agent import AgentHost
 from heal.agents.fusion_node import FusionNode
 from heal.agents.link import LinkFactory, PerfectLink
 from heal.agents.records import Arrival, RunOptions, TickResult
 from heal.agents.tick import AllianceLike, TickBook
+from heal.agents.types_of import TypesOf
 from heal.types import SceneSource
 
 
@@ -27,13 +28,13 @@ class LocalRuntime:
         self,
         alliance: AllianceLike,
         source: SceneSource,
-        assignment: Assignment,
+        types_of: TypesOf,
         links: LinkFactory = perfect_links,
         options: RunOptions | None = None,
     ) -> None:
         """Take the networks of an alliance to the scenes of a source; arguments as in `heal.agents.runtime.open_runtime`."""
         options = options or RunOptions()
-        self._book = TickBook(alliance, source, assignment, links, options)
+        self._book = TickBook(alliance, source, types_of, links, options)
         self._node = FusionNode(alliance.base, alliance.base_hash, options)
         self._hosts: dict[str, AgentHost] = {}
         self._threads_before = torch.get_num_threads()

@@ -16,11 +16,12 @@ import numpy as np
 import ray
 import torch
 
-from heal.agents.agent import AgentHost, AgentKit, Assignment
+from heal.agents.agent import AgentHost, AgentKit
 from heal.agents.fusion_node import FusionNode
 from heal.agents.link import LinkFactory
 from heal.agents.records import AgentReport, Arrival, FusionOutcome, FusionRequest, MessageRecord, RunOptions, TickResult
 from heal.agents.tick import AllianceLike, TickBook, TickPlan
+from heal.agents.types_of import TypesOf
 from heal.base_model import BaseModel
 from heal.message import Buffer
 from heal.types import SceneSource, UInt8
@@ -155,14 +156,14 @@ class RayRuntime:
         self,
         alliance: AllianceLike,
         source: SceneSource,
-        assignment: Assignment,
+        types_of: TypesOf,
         links: LinkFactory,
         options: RunOptions | None = None,
     ) -> None:
         """Start Ray and the fusion node; arguments as in `heal.agents.runtime.open_runtime`."""
         options = options or RunOptions()
         self._owns_ray = start_ray()
-        self._book = TickBook(alliance, source, assignment, links, options)
+        self._book = TickBook(alliance, source, types_of, links, options)
         self._pool = ActorPool(self._book)
         node = ray.remote(num_cpus=ACTOR_CPUS)(NodeActor)
         self._node = node.remote(ray.put(alliance.base), alliance.base_hash, options)

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Protocol
 
-from heal.agents.agent import Assignment
 from heal.agents.link import LinkFactory
 from heal.agents.records import RunOptions, TickResult
 from heal.agents.tick import AllianceLike
+from heal.agents.types_of import TypesOf
 from heal.types import SceneSource
 
 
@@ -37,7 +37,7 @@ def open_runtime(
     name: str,
     alliance: AllianceLike,
     source: SceneSource,
-    assignment: Assignment,
+    types_of: TypesOf,
     links: LinkFactory,
     options: RunOptions,
 ) -> Runtime:
@@ -47,16 +47,16 @@ def open_runtime(
         name: "local", all in this process, or "ray", every agent and the fusion node an actor of its own.
         alliance: the networks.
         source: the scenes.
-        assignment: agent id to agent type.
+        types_of: the agents of a scene and their types; see `heal.agents.types_of`.
         links: agent id to link; see `heal.agents.link.LinkSpec.factory`.
         options: everything else.
     """
     if name == "local":
         from heal.agents.local_runtime import LocalRuntime
 
-        return LocalRuntime(alliance, source, assignment, links, options)
+        return LocalRuntime(alliance, source, types_of, links, options)
     if name == "ray":
         from heal.agents.ray_runtime import RayRuntime
 
-        return RayRuntime(alliance, source, assignment, links, options)
+        return RayRuntime(alliance, source, types_of, links, options)
     raise ValueError(f"unknown runtime {name!r}; there are local, ray")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from heal.agent_model import AgentModel
-from heal.agents.agent import AgentKit, Assignment, agent_type_of
+from heal.agents.agent import AgentKit
 from heal.agents.fusion_node import OUT_OF_RANGE
 from heal.agents.link import Link, LinkFactory
 from heal.agents.records import (
@@ -21,6 +21,7 @@ from heal.agents.records import (
     RunOptions,
     TickResult,
 )
+from heal.agents.types_of import TypesOf, ego_first, type_of
 from heal.base_model import BaseModel
 from heal.boxes import boxes_around_origin
 from heal.grid import BevGrid
@@ -82,10 +83,10 @@ class TickBook:
     """Plans ticks and settles their accounts."""
 
     def __init__(
-        self, alliance: AllianceLike, source: SceneSource, assignment: Assignment, links: LinkFactory, options: RunOptions
+        self, alliance: AllianceLike, source: SceneSource, types_of: TypesOf, links: LinkFactory, options: RunOptions
     ) -> None:
         """For one run; arguments as for the runtimes."""
-        self.alliance, self.source, self.assignment, self.options = alliance, source, assignment, options
+        self.alliance, self.source, self.types_of, self.options = alliance, source, types_of, options
         self._make_link = links
         self._links: dict[str, Link] = {}
         self._pacer = Pacer() if options.realtime else None
@@ -94,14 +95,14 @@ class TickBook:
         """The equipment of agents of one type."""
         alliance, source = self.alliance, self.source
         model = alliance.agent(agent_type)
-        return AgentKit(agent_type, model, alliance.base_hash, alliance.grid, source, self.options.keep_points)
+        kept = self.options.keep_points
+        return AgentKit(agent_type, model, alliance.base_hash, alliance.grid, source, kept, model.sensor, model.coverage)
 
     def plan(self, tick: int) -> TickPlan:
         """Who takes part in a tick; in wall-clock time, waits until it is due."""
         outline = self.source.outline(tick)
-        others = [agent_id for agent_id in outline.agent_ids if agent_id != outline.ego_id]
-        chosen = [outline.ego_id, *others][: self.options.agents]
-        types = {agent_id: agent_type_of(self.assignment, agent_id) for agent_id in chosen}
+        assigned = self.types_of(outline)
+        types = {agent_id: type_of(assigned, agent_id) for agent_id in ego_first(outline)[: self.options.agents]}
         return TickPlan(tick, outline, types, self._pacer.wait(outline.timestamp_ns) if self._pacer else 0.0)
 
     def deliver(self, plan: TickPlan, reports: Sequence[AgentReport | None]) -> tuple[MessageRecord, ...]:

@@ -18,7 +18,7 @@ from heal.encoders.point_pillars import PointPillars, PointPillarsConfig
 from heal.encoders.second import Second, SecondConfig
 from heal.grid import BevGrid
 from heal.own_range import OwnRange, fit_to_grid
-from heal.types import AgentFrame
+from heal.types import AgentFrame, SensorChoice
 from heal.voxelize import Voxels
 
 # A new encoder joins these four; what it must have is `cell_m`, `prepare` and `forward`, as PointPillars has them.
@@ -48,8 +48,9 @@ class PretrainedEncoder(Protocol):
 
 @config
 class AgentConfig:
-    """An agent type: encoder, backbone, aligner. The defaults are the paper's m1."""
+    """An agent type: sensor, encoder, backbone, aligner. The defaults are the paper's m1."""
 
+    sensor: SensorChoice = SensorChoice()
     encoder: EncoderConfig = PointPillarsConfig()
     backbone: BackboneConfig = BackboneConfig()
     aligner: AlignerConfig = IdentityAlignerConfig()
@@ -74,6 +75,11 @@ class AgentModel(nn.Module):
         self.backbone = Backbone(settings.backbone, settings.encoder.out_channels)
         self.aligner = Aligner(settings.aligner, settings.backbone.out_channels)
         self._require_cells_of(grid)
+
+    @property
+    def sensor(self) -> SensorChoice:
+        """What its agents sense."""
+        return self.config.sensor
 
     @property
     def coverage(self) -> tuple[float, float] | None:

@@ -12,9 +12,10 @@ Layout of format version 1, little-endian; the payload starts on a multiple of 6
     24      8     timestamp, ns (signed)
     32      128   world_SE3_agent as measured by the sender, 16 float64, row by row
     160     56    grid: x_min, y_min, z_min, x_max, y_max, z_max, cell edge in metres, 7 float64
-    216     12    C, ny, nx
-    228     6     lengths of the three strings
-    234     ...   agent id, agent type, base hash, UTF-8; zeros up to the payload
+    216     16    coverage in x and y, 2 float64, zeros for none
+    232     12    C, ny, nx
+    244     6     lengths of the three strings
+    250     ...   agent id, agent type, base hash, UTF-8; zeros up to the payload
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ CODEC_FLOAT32 = 1
 Buffer: TypeAlias = "bytes | bytearray | memoryview | np.ndarray[tuple[int], np.dtype[np.uint8]]"
 
 _PREAMBLE = struct.Struct("<4sHHII")
-_BODY = struct.Struct("<Qq16d7d3I3H")
+_BODY = struct.Struct("<Qq16d7d2d3I3H")
 _FIXED_BYTES = _PREAMBLE.size + _BODY.size
 _CHECKSUM_AT = 12
 _ALIGNMENT = 64
@@ -60,6 +61,7 @@ class Message:
         world_SE3_agent: (4, 4) float64, the sender's pose as it measured it.
         grid: the grid of the map, in the sender's frame.
         features: (C, ny, nx) float32 feature map; may be a read-only view of received bytes.
+        coverage: the grid's range over the one that the sender's sensors cover, in x and y; None if they cover all of it.
     """
 
     agent_id: str
@@ -69,6 +71,7 @@ class Message:
     world_SE3_agent: Float64
     grid: BevGrid
     features: Float32
+    coverage: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         """Check the pose, the strings, and that the map fills the grid."""
@@ -76,6 +79,8 @@ class Message:
         require_shape("Message.features", self.features, (None, self.grid.ny, self.grid.nx))
         if self.features.dtype != np.float32:
             raise ValueError(f"Message.features: expected float32, got {self.features.dtype}")
+        if self.coverage is not None and not all(math.isfinite(ratio) and ratio > 0 for ratio in self.coverage):
+            raise ValueError(f"Message.coverage: expected two positive ratios, got {self.coverage}")
         for name, text in (("agent_id", self.agent_id), ("agent_type", self.agent_type), ("base_hash", self.base_hash)):
             if not 0 < len(text.encode()) <= _MAX_STRING_BYTES:
                 raise ValueError(f"Message.{name}: expected 1 to {_MAX_STRING_BYTES} bytes of UTF-8, got {len(text.encode())}")
@@ -91,6 +96,7 @@ class Message:
             *self.world_SE3_agent.reshape(-1).tolist(),
             *self.grid.range_m,
             self.grid.cell_m,
+            *(self.coverage or (0.0, 0.0)),
             *self.features.shape,
             *map(len, strings),
         )
@@ -109,7 +115,7 @@ class Message:
         view = memoryview(buffer.data if isinstance(buffer, np.ndarray) else buffer).toreadonly().cast("B")
         header_bytes = _check_frame(view)
         payload_bytes, timestamp_ns, *values = _BODY.unpack_from(view, _PREAMBLE.size)
-        pose, geometry, shape, lengths = values[:16], values[16:23], values[23:26], values[26:29]
+        pose, geometry, covered, shape, lengths = values[:16], values[16:23], values[23:25], values[25:28], values[28:31]
         if payload_bytes != len(view) - header_bytes:
             raise MessageError(
                 f"message of {len(view)} bytes: expected a payload of {payload_bytes} after {header_bytes} of header"
@@ -120,9 +126,9 @@ class Message:
         features = np.frombuffer(view, dtype="<f4", offset=header_bytes).reshape(shape)
         try:
             world_SE3_agent = np.array(pose, dtype=np.float64).reshape(4, 4)
-            grid = _grid(geometry)
+            grid, coverage = _grid(geometry), (covered[0], covered[1]) if any(covered) else None
             with np.errstate(over="ignore", invalid="ignore"):
-                return Message(agent_id, agent_type, base_hash, timestamp_ns, world_SE3_agent, grid, features)
+                return Message(agent_id, agent_type, base_hash, timestamp_ns, world_SE3_agent, grid, features, coverage)
         except ValueError as error:
             raise MessageError(f"message of agent {agent_id!r}: {error}") from error
 

@@ -13,6 +13,8 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from heal.config import config
+
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
@@ -213,7 +215,7 @@ class Scene:
         raise KeyError(f"scene {self.outline.scene_id}: no agent {agent_id!r}, there are {list(self.outline.agent_ids)}")
 
 
-@dataclass(frozen=True)
+@config
 class SensorChoice:
     """What is wanted of an agent, which follows from its agent type; nothing else is read.
 
@@ -242,7 +244,7 @@ class SensorChoice:
     def of(sensors: Collection[Sensor], beams: int = BEAMS[-1]) -> SensorChoice:
         """The choice of some sensors by name; depth brings the images along."""
         depth = "depth" in sensors
-        return SensorChoice("lidar" in sensors, beams, depth or "camera" in sensors, depth)
+        return SensorChoice(lidar="lidar" in sensors, beams=beams, cameras=depth or "camera" in sensors, depth=depth)
 
 
 class SceneSource(Protocol):

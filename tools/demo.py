@@ -62,7 +62,7 @@ def run_agents(alliance: Alliance, source: SceneSource, ticks: range, agents: in
     """All ticks with so many agents, over links on which everything arrives."""
     options = RunOptions(agents=agents, keep_points=True)
     agent_type = alliance.agent_names[0]
-    with open_runtime(runtime, alliance, source, lambda _: agent_type, LinkSpec().factory(0), options) as opened:
+    with open_runtime(runtime, alliance, source, everyone(agent_type), LinkSpec().factory(0), options) as opened:
         title = "the ego alone" if agents == 1 else "all agents"
         return list(track(opened.run(ticks), title, total=len(ticks), console=console))
 

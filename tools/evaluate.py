@@ -81,7 +81,7 @@ def evaluate_source(
     name = agent_type or alliance.agent_names[0]
     alliance.agent(name)
     score = RunScore(alliance.grid.range_m)
-    with LocalRuntime(alliance, source, lambda _: name, options=options) as runtime:
+    with LocalRuntime(alliance, source, everyone(name), options=options) as runtime:
         for result in track(runtime.run(ticks), "evaluating", total=len(ticks), console=console):
             score.add(result, scene_visibility(load_scene(source, result.tick), alliance.grid.range_m))
             on_result(result)

@@ -123,7 +123,7 @@ def run_plan(plan: Plan, out: Path) -> tuple[RunLog, float]:
     log, shown, range_m = RunLog(RunScore(plan.alliance.grid.range_m)), [], plan.alliance.grid.range_m
     out.mkdir(parents=True, exist_ok=True)
     with (
-        open_runtime(plan.runtime, plan.alliance, plan.source, lambda _: plan.agent_type, plan.links, options) as runtime,
+        open_runtime(plan.runtime, plan.alliance, plan.source, plan.types_of, plan.links, options) as runtime,
         (out / "ticks.jsonl").open("w", encoding="utf-8") as lines,
     ):
         times = []

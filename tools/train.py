@@ -131,7 +131,7 @@ def draw_predictions(alliance: Alliance, source: SceneSource, path: Path) -> Non
     """A picture of what the trained networks find in the middle scene."""
     options = RunOptions(keep_points=True)
     name = alliance.agent_names[0]
-    with LocalRuntime(alliance, source, lambda _: name, options=options) as runtime:
+    with LocalRuntime(alliance, source, everyone(name), options=options) as runtime:
         draw_tick(next(runtime.run([len(source) // 2])), alliance.grid.range_m, path)
 
 
