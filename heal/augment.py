@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 
 from heal.config import config
-from heal.types import AgentFrame, Float32, Float64, LidarScan, ObjectLabels, Scene
+from heal.types import AgentFrame, Float32, Float64, LidarScan, ObjectLabels, Scene, SceneOutline
 
-# Corners in the order of heal.boxes after a reflection of y: the left and the right side have changed places.
+_NEGATE = {"x": np.array([-1.0, 1.0, 1.0, 1.0]), "y": np.array([1.0, -1.0, 1.0, 1.0])}
+# Corners in the order of heal.boxes after a reflection: the left and the right side have changed places.
 _MIRRORED_CORNERS = [1, 0, 3, 2, 5, 4, 7, 6]
 
 
@@ -47,6 +49,10 @@ class AugmentConfig:
     jitter_m: float = 0.0
 
 
+# What the paper's stage 2 does to the LiDAR agents that it trains alone.
+STAGE_TWO = AugmentConfig(flip=True, agent_yaw_deg=45.0, scale=0.05)
+
+
 def augment(scene: Scene, settings: AugmentConfig, rng: np.random.Generator) -> Scene:
     """A random variation of `scene`; equal generators give equal scenes."""
     if settings.flip and rng.random() < 0.5:
@@ -56,32 +62,47 @@ def augment(scene: Scene, settings: AugmentConfig, rng: np.random.Generator) -> 
     return map_frames(scene, lambda frame: _vary_points(_move_frame(frame, settings, rng), settings, rng))
 
 
+def augment_frame(frame: AgentFrame, settings: AugmentConfig, rng: np.random.Generator) -> AgentFrame:
+    """A random variation of what one agent senses alone, points and labels together, as stage 2 trains on it."""
+    outline = SceneOutline("", frame.timestamp_ns, frame.agent_id, (frame.agent_id,), frame.world_SE3_agent)
+    return augment(Scene(outline, (frame,), frame.objects), settings, rng).frames[0]
+
+
 def mirror(scene: Scene) -> Scene:
     """The scene seen in a mirror: y is negated in the world and in every agent's frame."""
-    flip = np.diag([1.0, -1.0, 1.0, 1.0])
+    return replace(map_frames(scene, mirror_frame), objects=_mirrored(scene.objects, _NEGATE["y"]))
 
-    def pose(world_SE3_agent: Float64) -> Float64:
-        mirrored: Float64 = flip @ world_SE3_agent @ flip
-        return mirrored
 
-    def labels(objects: ObjectLabels) -> ObjectLabels:
-        return ObjectLabels(objects.ids, (objects.world_corners * flip.diagonal()[:3])[:, _MIRRORED_CORNERS])
-
-    return _remap(scene, pose, np.array([1.0, -1.0, 1.0, 1.0], np.float32), labels)
+def mirror_frame(frame: AgentFrame, negate: Literal["x", "y"] = "y") -> AgentFrame:
+    """What an agent senses in a mirror: y, or x, is negated in the world and in its frame."""
+    signs = _NEGATE[negate]
+    flip = np.diag(signs)
+    return replace(
+        frame,
+        world_SE3_agent=flip @ frame.world_SE3_agent @ flip,
+        world_SE3_agent_measured=flip @ frame.world_SE3_agent_measured @ flip,
+        lidar=frame.lidar and replace(frame.lidar, points=frame.lidar.points * signs.astype(np.float32)),
+        objects=_mirrored(frame.objects, signs),
+    )
 
 
 def rescale(scene: Scene, factor: float) -> Scene:
     """The scene in a world `factor` times as large."""
+    return replace(map_frames(scene, lambda frame: rescale_frame(frame, factor)), objects=_scaled(scene.objects, factor))
 
-    def pose(world_SE3_agent: Float64) -> Float64:
-        scaled: Float64 = world_SE3_agent.copy()
-        scaled[:3, 3] *= factor
-        return scaled
 
-    def labels(objects: ObjectLabels) -> ObjectLabels:
-        return ObjectLabels(objects.ids, objects.world_corners * factor)
-
-    return _remap(scene, pose, np.array([factor, factor, factor, 1.0], np.float32), labels)
+def rescale_frame(frame: AgentFrame, factor: float) -> AgentFrame:
+    """What an agent senses in a world `factor` times as large."""
+    factors = np.array([factor, factor, factor, 1.0])
+    apart = np.ones((4, 4))
+    apart[:, 3] = factors
+    return replace(
+        frame,
+        world_SE3_agent=frame.world_SE3_agent * apart,
+        world_SE3_agent_measured=frame.world_SE3_agent_measured * apart,
+        lidar=frame.lidar and replace(frame.lidar, points=frame.lidar.points * factors.astype(np.float32)),
+        objects=_scaled(frame.objects, factor),
+    )
 
 
 def move_frame(frame: AgentFrame, old_SE3_new: Float64) -> AgentFrame:
@@ -107,23 +128,12 @@ def map_frames(scene: Scene, change: Callable[[AgentFrame], AgentFrame]) -> Scen
     return Scene(replace(scene.outline, world_SE3_ego=ego.world_SE3_agent), frames, scene.objects)
 
 
-def _remap(
-    scene: Scene,
-    pose: Callable[[Float64], Float64],
-    point_factors: Float32,
-    labels: Callable[[ObjectLabels], ObjectLabels],
-) -> Scene:
-    def change(frame: AgentFrame) -> AgentFrame:
-        lidar = frame.lidar and replace(frame.lidar, points=frame.lidar.points * point_factors)
-        return replace(
-            frame,
-            world_SE3_agent=pose(frame.world_SE3_agent),
-            world_SE3_agent_measured=pose(frame.world_SE3_agent_measured),
-            lidar=lidar,
-            objects=labels(frame.objects),
-        )
+def _mirrored(objects: ObjectLabels, signs: Float64) -> ObjectLabels:
+    return ObjectLabels(objects.ids, (objects.world_corners * signs[:3])[:, _MIRRORED_CORNERS])
 
-    return replace(map_frames(scene, change), objects=labels(scene.objects))
+
+def _scaled(objects: ObjectLabels, factor: float) -> ObjectLabels:
+    return ObjectLabels(objects.ids, objects.world_corners * factor)
 
 
 def _move_frame(frame: AgentFrame, settings: AugmentConfig, rng: np.random.Generator) -> AgentFrame:

@@ -6,7 +6,7 @@ import torch
 
 from heal.aligner import Aligner
 from heal.compressor import Compressor
-from heal.heal_format import read_aligner
+from heal.heal_agents import read_aligner
 from tests.golden.fixture import Fixture, assert_close
 
 

@@ -74,6 +74,20 @@ class Fixture:
         """Names of arrays that begin so, such as "in/" or "out/occ/", without that prefix."""
         return [name[len(prefix) :] for name in self.arrays.files if name.startswith(prefix)]
 
+    def reference_state(self) -> dict[str, Tensor]:
+        """The recorded network's checkpoint: stored weights, and the recipe's draws for the others."""
+        arrays, meta = self.arrays, self.meta
+        state = {}
+        for key, (shape, kind) in meta["state_dict"].items():
+            dtype = getattr(torch, kind.removeprefix("torch."))
+            if f"w/{key}" in arrays.files:
+                state[key] = torch.from_numpy(arrays[f"w/{key}"]).to(dtype).reshape(shape)
+            elif dtype.is_floating_point:
+                state[key] = torch.from_numpy(np.asarray(_draw(key, tuple(shape), meta["weight_seed"]))).to(dtype)
+            else:
+                state[key] = torch.zeros(shape, dtype=dtype)
+        return state
+
     def load_weights(
         self, module: nn.Module, rename: Callable[[str], str] = lambda name: name, stored_statistics: bool = True
     ) -> None:
@@ -104,14 +118,6 @@ def assert_close(
     assert array.shape == expected.shape
     limit = relative * np.abs(expected).max(initial=0.0) + absolute
     assert np.abs(array - expected).max(initial=0.0) <= limit
-
-
-def reference_key(name: str) -> str:
-    """A state-dict key of `CollabModel` as the reference spells it."""
-    if name.startswith("base."):
-        return name.removeprefix("base.")
-    _, agent, part, rest = name.split(".", 3)
-    return f"{part}_{agent}.{rest}"
 
 
 def _draw(key: str, shape: tuple[int, ...], seed: int) -> npt.NDArray[np.float64] | float:

@@ -8,22 +8,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from heal.agent_model import AgentConfig, AgentModel
-from heal.anchors import AnchorConfig, make_anchors
 from heal.backbone import Backbone, BackboneConfig
-from heal.base_model import BaseConfig, BaseModel
-from heal.collab import CollabBatch, CollabModel
-from heal.decode import DecodeConfig, decode
 from heal.encoders.point_pillars import PointPillars, PointPillarsConfig
 from heal.fusion.pyramid import PyramidConfig, PyramidFusion
 from heal.fusion.warp import normalized_affine, warp
 from heal.grid import BevGrid
-from heal.head import HeadOutput, Shrink
+from heal.head import Shrink
 from heal.voxelize import VoxelGrid, Voxels, voxelize
-from tests.golden.fixture import Fixture, assert_close, reference_key
+from tests.golden.fixture import Fixture, assert_close
 
 
-def _voxels(fixture: Fixture, prefix: str) -> Voxels:
+def recorded_voxels(fixture: Fixture, prefix: str) -> Voxels:
     points, coords, counts = (fixture.tensor(f"{prefix}/voxel_{name}") for name in ("features", "coords", "num_points"))
     return Voxels(points, coords.long(), counts.long(), int(coords[:, 0].max()) + 1)
 
@@ -81,7 +76,7 @@ def check_point_pillars(fixture: Fixture) -> None:
     settings = fixture.config
     model = PointPillars(_pillars(settings), _grid(settings["lidar_range"], settings["voxel_size"][0]))
     fixture.load_weights(model)
-    voxels = _voxels(fixture, "inputs_m1")
+    voxels = recorded_voxels(fixture, "inputs_m1")
     with torch.no_grad():
         assert_close(model.eval().pillar_features(voxels), fixture.expected("pillar_features"))
         assert_close(model(voxels), fixture.expected("spatial_features"))
@@ -123,7 +118,7 @@ def check_normalized_affine(fixture: Fixture) -> None:
         np.testing.assert_allclose(found, fixture.expected(f"{case}/affine"), rtol=1e-9, atol=1e-9)
 
 
-def _agent_SE3_ego(fixture: Fixture, counts: list[int]) -> Tensor:
+def recorded_poses(fixture: Fixture, counts: list[int]) -> Tensor:
     """Element [0, j] of each scene's pairwise matrices maps ego coordinates into agent j's frame."""
     pairwise = fixture.tensor("pairwise_t_matrix")
     return torch.cat([pairwise[b, 0, :count] for b, count in enumerate(counts)])
@@ -136,7 +131,7 @@ def check_pyramid_fusion(fixture: Fixture) -> None:
     model = PyramidFusion(_pyramid(settings), x.shape[1], grid)
     fixture.load_weights(model)
     counts = fixture.input("record_len").tolist()
-    poses = _agent_SE3_ego(fixture, counts)
+    poses = recorded_poses(fixture, counts)
     crops = settings["crop_info"]
     ratios = {name: (crop[f"crop_ratio_W_{name}"], crop[f"crop_ratio_H_{name}"]) for name, crop in crops.items()}
     coverage = [ratios.get(name) for name in settings["agent_modality"]]
@@ -156,69 +151,3 @@ def check_pyramid_fusion(fixture: Fixture) -> None:
     assert_close(single[: len(fixture.expected("single"))], fixture.expected("single"))
     expected = fixture.expected("train_mode_fused")
     assert_close(trained[:, :: trained.shape[1] // expected.shape[1]], expected)
-
-
-def _model(fixture: Fixture) -> CollabModel:
-    """The whole network of a fixture whose agents are all PointPillars."""
-    args, post = fixture.config["model"]["args"], fixture.config["postprocess"]
-    x0, y0, z0, x1, y1, z1 = args["lidar_range"]
-    pyramid = _pyramid(args["fusion_backbone"])
-    names = sorted({name for scene in fixture.config["agents"] for name in scene})
-    voxel_m, stride = args[names[0]]["encoder_args"]["voxel_size"][0], post["anchor_args"]["feature_stride"]
-    grid = BevGrid((x0, y0, z0, x1, y1, z1), voxel_m * stride)
-    base = BaseConfig(
-        grid=grid,
-        in_channels=args[names[0]]["backbone_args"]["num_filters"][-1],
-        pyramid=pyramid,
-        shrink_channels=tuple(args["shrink_header"]["dim"]),
-        shrink_sizes=tuple(args["shrink_header"]["kernal_size"]),
-        shrink_strides=tuple(args["shrink_header"]["stride"]),
-        direction_bins=args["dir_args"]["num_bins"],
-        anchors=AnchorConfig(
-            length_m=post["anchor_args"]["l"],
-            width_m=post["anchor_args"]["w"],
-            height_m=post["anchor_args"]["h"],
-            yaws_deg=tuple(float(yaw) for yaw in post["anchor_args"]["r"]),
-        ),
-        decode=DecodeConfig(
-            score_threshold=post["target_args"]["score_threshold"],
-            nms_iou=post["nms_thresh"],
-            direction_offset_rad=post["dir_args"]["dir_offset"],
-            max_extent_m=6.0,
-            z_limits_m=(-3.0, 1.0),
-        ),
-    )
-    agents = {
-        name: AgentModel(
-            AgentConfig(encoder=_pillars(args[name]["encoder_args"]), backbone=_backbone(args[name]["backbone_args"])), grid
-        )
-        for name in names
-    }
-    return CollabModel(BaseModel(base), agents)
-
-
-def check_whole_model(fixture: Fixture) -> None:
-    model = _model(fixture).eval()
-    fixture.load_weights(model, reference_key)
-    types = tuple(name for scene in fixture.config["agents"] for name in scene)
-    counts = tuple(fixture.input("record_len").tolist())
-    inputs = {name: _voxels(fixture, f"inputs_{name}") for name in dict.fromkeys(types)}
-    batch = CollabBatch(inputs, types, counts, _agent_SE3_ego(fixture, list(counts)))
-    with torch.no_grad():
-        output, features = model(batch), model.encode(batch)
-    for name, found in (("cls", output.head.classification), ("reg", output.head.regression), ("dir", output.head.direction)):
-        assert_close(found, fixture.expected(f"{name}_preds"), 1e-3, 1e-5)
-    for i, logits in enumerate(output.occupancy):
-        assert_close(logits, fixture.expected(f"occ/{i}"), 1e-3, 1e-5)
-    for name in inputs:
-        rows = torch.tensor([kind == name for kind in types])
-        assert_close(features[rows].mean((2, 3)), fixture.expected(f"per_agent_feature/aligner_{name}"), 1e-3, 1e-5)
-    offset = fixture.config["cls_offset_before_postprocess"]
-    head = HeadOutput(output.head.classification[:1] - offset, output.head.regression[:1], output.head.direction[:1])
-    anchors = make_anchors(model.base.config.grid, model.base.config.anchors, fixture.config["postprocess"]["anchor_args"]["vw"])
-    found = decode(head, anchors, model.base.config.decode, fixture.config["postprocess"]["gt_range"])
-    if "post_corners" not in fixture.names("out/"):
-        assert len(found.scores) == 0
-        return
-    np.testing.assert_allclose(found.corners, fixture.expected("post_corners"), atol=1e-2)
-    np.testing.assert_allclose(found.scores, fixture.expected("post_scores"), atol=1e-3)

@@ -4,7 +4,16 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.golden import align_checks, boxes_checks, data_checks, networks_checks, scenes_checks, sensors_checks
+from tests.golden import (
+    align_checks,
+    augment_checks,
+    boxes_checks,
+    data_checks,
+    import_checks,
+    networks_checks,
+    scenes_checks,
+    sensors_checks,
+)
 from tests.golden.fixture import Fixture, golden_units
 
 Check = Callable[[Fixture], None]
@@ -35,6 +44,7 @@ TABLE: dict[str, tuple[Check, ...]] = {
         sensors_checks.check_clouds_of_scenes,
         sensors_checks.check_calibrations_of_scenes,
     ),
+    "augment_lidar*": (augment_checks.check_lidar_augmentation,),
     "voxelize_lidar*": (networks_checks.check_voxelize,),
     "pillar_vfe_scatter*": (networks_checks.check_point_pillars,),
     "aligner_*": (align_checks.check_aligner,),
@@ -42,7 +52,8 @@ TABLE: dict[str, tuple[Check, ...]] = {
     "backbone_resnet_*": (networks_checks.check_backbone,),
     "pyramid_fusion_*": (networks_checks.check_pyramid_fusion,),
     "shrink_header*": (networks_checks.check_shrink,),
-    "model_collab_m1_only*": (networks_checks.check_whole_model,),
+    "model_collab_*": (import_checks.check_collab,),
+    "model_single_*": (import_checks.check_single,),
 }
 
 CASES = [

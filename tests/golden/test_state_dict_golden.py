@@ -10,19 +10,44 @@ import pytest
 from heal.agent_model import AgentConfig, AgentModel
 from heal.base_model import BaseConfig, BaseModel
 from heal.collab import CollabModel
-from tests.golden.fixture import FOLDER, reference_key
+from heal.config import load_config
+from heal.heal_config import Networks
+from heal.heal_format import export_state, make_networks
+from heal.tools.paths import CONFIGS
+from heal.tools.train_config import StageOneConfig
+from tests.golden.fixture import FOLDER
 
-FILES = sorted(FOLDER.glob("state_dict/*HEAL*stage1*m1_pyramid.json"))
+# Configurations of the reference, and the shipped ones of the same networks: a base, and by the reference's name an agent type.
+SAME: dict[str, tuple[str, dict[str, str]]] = {
+    "opv2v*HEAL*stage1*m1_pyramid": ("base.yaml", {"m1": "m1.yaml"}),
+    "opv2v*HEAL*stage2*m2_single_pyramid": ("base.yaml", {"m2": "m2.yaml"}),
+    "opv2v*HEAL*stage2*m3_single_pyramid": ("base.yaml", {"m3": "m3.yaml"}),
+    "opv2v*HEAL*stage2*m4_single_pyramid": ("base.yaml", {"m4": "m4.yaml"}),
+    "opv2v*HEAL*final*": ("base.yaml", {"m1": "m1.yaml", "m2": "m2.yaml", "m3": "m3.yaml", "m4": "m4.yaml"}),
+    "dairv2x*HEAL*stage1*m1_pyramid": ("dair.yaml", {"m1": "m1.yaml"}),
+    "dairv2x*HEAL*stage2*m2_single_pyramid": ("dair.yaml", {"m2": "dair_m2.yaml"}),
+    "dairv2x*HEAL*stage2*m3_single_pyramid": ("dair.yaml", {"m2": "m3.yaml"}),
+    "dairv2x*HEAL*stage2*m4_single_pyramid": ("dair.yaml", {"m2": "dair_m4.yaml"}),
+    "dairv2x*HEAL*final*": ("dair.yaml", {"m1": "m1.yaml", "m2": "dair_m2.yaml"}),
+}
+CASES = [
+    pytest.param(path, *ours, id=path.stem, marks=pytest.mark.golden)
+    for pattern, ours in SAME.items()
+    for path in sorted(FOLDER.glob(f"state_dict/{pattern}.json"))
+]
 
 
 @pytest.mark.golden
-@pytest.mark.skipif(not FILES, reason=f"no state_dict listing in {FOLDER}; set HEAL_GOLDEN to the folder that has it")
-@pytest.mark.parametrize("path", FILES, ids=[path.stem for path in FILES])
-def test_the_default_network_has_the_references_weights(path: Path) -> None:
-    model = CollabModel(BaseModel(BaseConfig()), {"m1": AgentModel(AgentConfig(), BaseConfig().grid)})
-    found = {reference_key(name): list(tensor.shape) for name, tensor in model.state_dict().items()}
+@pytest.mark.skipif(not CASES, reason=f"no state_dict listing in {FOLDER}; set HEAL_GOLDEN to the folder that has it")
+@pytest.mark.parametrize(("path", "base", "agents"), CASES)
+def test_the_papers_networks_are_exported_with_the_references_weights(path: Path, base: str, agents: dict[str, str]) -> None:
+    networks = Networks(
+        base=load_config(StageOneConfig, CONFIGS / base).base,
+        agents={name: load_config(AgentConfig, CONFIGS / "agents" / file) for name, file in agents.items()},
+    )
+    found = {key: list(tensor.shape) for key, tensor in export_state(make_networks(networks)).items()}
     expected = json.loads(path.read_text())["state_dict"]
-    assert found == {name: entry["shape"] for name, entry in expected.items()}
+    assert found == {key: entry["shape"] for key, entry in expected.items()}
 
 
 def test_the_default_network_has_as_many_weights_as_the_reference() -> None:

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from heal.augment import AugmentConfig, augment, mirror, rescale
+from heal.augment import STAGE_TWO, AugmentConfig, augment, augment_frame, mirror, mirror_frame, rescale
+from heal.ground_truth import objects_in_frame
 from heal.se3 import inverse_SE3, pose_to_SE3, transform_points
 from heal.types import AgentFrame, LidarScan, ObjectLabels, Scene, SceneOutline
 
@@ -67,3 +68,42 @@ def test_equal_seeds_give_equal_scenes_and_the_defaults_change_nothing() -> None
         np.testing.assert_array_equal(one.lidar.points, two.lidar.points)
     same = augment(_scene(), AugmentConfig(), np.random.default_rng(0))
     np.testing.assert_allclose(same.frames[1].lidar.points, _scene().frames[1].lidar.points, atol=1e-5)
+
+
+@pytest.mark.parametrize(("negate", "place", "yaw_deg"), [("y", (8.0, -3.0), -30.0), ("x", (-8.0, 3.0), 150.0)])
+def test_a_mirrored_frame_shows_its_car_mirrored(negate: str, place: tuple[float, float], yaw_deg: float) -> None:
+    pose = pose_to_SE3([100, 50, 1.9, 0, 40, 0])
+    car = pose @ pose_to_SE3([8.0, 3.0, -1.0, 0, 30, 0])
+    corners = transform_points(car, SIGNS * np.array([2.2, 0.9, 0.75]))
+    frame = AgentFrame("1", "vehicle", 0, pose, pose, objects=ObjectLabels(np.array([7]), corners[None]))
+    mirrored = mirror_frame(frame, negate)  # type: ignore[arg-type]
+    box = objects_in_frame(mirrored.objects, mirrored.world_SE3_agent, (-100, -100, -9, 100, 100, 9)).boxes[0].numpy()
+    np.testing.assert_allclose(box[:2], place, atol=1e-4)
+    np.testing.assert_allclose(box[3:6], [1.5, 1.8, 4.4], atol=1e-4)
+    np.testing.assert_allclose(np.cos(box[6] - np.radians(yaw_deg)), 1.0, atol=1e-6)
+
+
+def test_an_agent_alone_is_varied_as_the_paper_does() -> None:
+    """Labels and points of one agent agree, and all three variations show."""
+    scales, turns, mirrored = [], [], 0
+    original = _scene().frames[1]
+    before = transform_points(inverse_SE3(original.world_SE3_agent), original.objects.world_corners[0])
+    for seed in range(40):
+        frame = augment_frame(original, STAGE_TWO, np.random.default_rng(seed))
+        own = transform_points(inverse_SE3(frame.world_SE3_agent), frame.objects.world_corners[0])
+        points = frame.lidar.points[:, :3] if frame.lidar else np.empty((0, 3))
+        np.testing.assert_allclose(own[np.lexsort(own.T.round(2))], points[np.lexsort(points.T.round(2))], atol=1e-3)
+        scales.append(np.linalg.norm(own.mean(axis=0)) / np.linalg.norm(before.mean(axis=0)))
+        left = np.cross(own[0, :2] - own[3, :2], own[1, :2] - own[0, :2])
+        assert left > 0  # still a box whose second corner is to the left of its first
+        turns.append(bearing(own) - bearing(before))
+        mirrored += abs(turns[-1]) > 46
+    assert 0.949 < min(scales) < 0.96 and 1.04 < max(scales) < 1.051
+    assert 10 < mirrored < 30
+    assert max(abs(turn) for turn in turns if abs(turn) <= 46) > 40
+
+
+def bearing(corners: np.ndarray) -> float:
+    """Degrees from the agent's x axis to the middle of a box."""
+    x, y, _ = corners.mean(axis=0)
+    return float(np.degrees(np.arctan2(y, x)))

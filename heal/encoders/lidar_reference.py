@@ -1,0 +1,106 @@
+"""LiDAR encoders in HEAL's words: its configuration blocks as our settings, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from heal.config import ConfigError
+from heal.encoders.point_pillars import PointPillarsConfig
+from heal.encoders.second import POINT_CHANNELS, SecondConfig
+from heal.grid import BevGrid
+
+Plain = dict[str, Any]
+
+
+def read_point_pillars(block: Mapping[str, Any], voxels: Mapping[str, Any]) -> PointPillarsConfig:
+    """An `encoder_args` block.
+
+    Args:
+        block: of a point_pillar modality.
+        voxels: `preprocess.args` of its modality setting, the limits of voxels; may be empty.
+
+    Raises:
+        ConfigError: a setting that is not supported.
+    """
+    layers, (size_x, size_y, size_z) = block["pillar_vfe"], block["voxel_size"]
+    height = block["lidar_range"][5] - block["lidar_range"][2]
+    if not layers["use_norm"] or abs(size_z - height) > 1e-6:
+        raise ConfigError(
+            f"encoder_args: expected use_norm true and pillars as high as the range ({height} m), "
+            f"got {layers['use_norm']} and {size_z} m"
+        )
+    return PointPillarsConfig(
+        pillar_m=(size_x, size_y),
+        channels=tuple(layers["num_filters"]),
+        absolute_xyz=layers["use_absolute_xyz"],
+        distance=layers["with_distance"],
+        **_given(voxels, max_points_per_voxel="max_points", max_voxel_train="max_pillars_train", max_voxel_test="max_pillars"),
+    )
+
+
+def write_point_pillars(settings: PointPillarsConfig, grid: BevGrid) -> tuple[Plain, Plain]:
+    """The `encoder_args` block and `preprocess.args` of the modality setting."""
+    size = [*settings.pillar_m, grid.range_m[5] - grid.range_m[2]]
+    layers = {
+        "use_norm": True,
+        "with_distance": settings.distance,
+        "use_absolute_xyz": settings.absolute_xyz,
+        "num_filters": list(settings.channels),
+    }
+    block = {
+        "voxel_size": size,
+        "lidar_range": list(grid.range_m),
+        "pillar_vfe": layers,
+        "point_pillar_scatter": {"num_features": settings.channels[-1]},
+    }
+    voxels = {
+        "voxel_size": size,
+        "max_points_per_voxel": settings.max_points,
+        "max_voxel_train": settings.max_pillars_train,
+        "max_voxel_test": settings.max_pillars,
+    }
+    return block, voxels
+
+
+def read_second(block: Mapping[str, Any], voxels: Mapping[str, Any]) -> SecondConfig:
+    """An `encoder_args` block; `voxels` as for `read_point_pillars`.
+
+    How many channels `spconv.num_features_in` promises is not read: the first kernel tells it.
+
+    Raises:
+        ConfigError: a setting that is not supported.
+    """
+    channels, folded = block["spconv"]["num_features_out"], block["map2bev"]["feature_num"]
+    if folded % channels:
+        raise ConfigError(f"encoder_args.map2bev.feature_num: expected a multiple of {channels}, num_features_out, got {folded}")
+    return SecondConfig(
+        voxel_m=tuple(block["voxel_size"]),
+        map_channels=channels,
+        height_cells=folded // channels,
+        **_given(voxels, max_points_per_voxel="max_points", max_voxel_train="max_voxels_train", max_voxel_test="max_voxels"),
+    )
+
+
+def write_second(settings: SecondConfig, grid: BevGrid) -> tuple[Plain, Plain]:
+    """The `encoder_args` block and `preprocess.args` of the modality setting."""
+    size = list(settings.voxel_m)
+    block = {
+        "voxel_size": size,
+        "lidar_range": list(grid.range_m),
+        "mean_vfe": {"num_point_features": POINT_CHANNELS},
+        "spconv": {"num_features_in": POINT_CHANNELS, "num_features_out": settings.map_channels},
+        "map2bev": {"feature_num": settings.out_channels},
+    }
+    voxels = {
+        "voxel_size": size,
+        "max_points_per_voxel": settings.max_points,
+        "max_voxel_train": settings.max_voxels_train,
+        "max_voxel_test": settings.max_voxels,
+    }
+    return block, voxels
+
+
+def _given(values: Mapping[str, Any], **names: str) -> Plain:
+    """Those of the values that are there, under our names."""
+    return {ours: values[theirs] for theirs, ours in names.items() if theirs in values}
