@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any, Protocol
 
@@ -50,7 +50,7 @@ class AgentKit:
     grid: BevGrid
     source: SceneSource
     keep_points: bool | frozenset[int] = False
-    sensor: SensorChoice = SensorChoice()
+    sensor: SensorChoice = field(default_factory=SensorChoice)
     coverage: tuple[float, float] | None = None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import ray
 import torch
@@ -38,6 +38,33 @@ def run_replicas(work: Callable[[Replica], None], count: int, gpus: bool) -> Non
     finally:
         if started:
             ray.shutdown()
+
+
+def run_alone(works: Sequence[Callable[[Replica], None]], gpus: bool) -> None:
+    """Run functions side by side, each in a process with one GPU, or one thread on the CPU, and nothing between them.
+
+    Args:
+        works: are pickled to their processes; as many run at once as there are GPUs, or cores.
+        gpus: give each a GPU.
+
+    Raises:
+        ReplicaError: one of them failed; the others are stopped.
+    """
+    started = start_ray()
+    remote = ray.remote(num_cpus=1, num_gpus=int(gpus), max_retries=0)(_in_task)
+    try:
+        ray.get([remote.remote(work, gpus) for work in works])
+    except ray.exceptions.RayError as error:
+        raise ReplicaError(_own_words(error)) from error
+    finally:
+        if started:
+            ray.shutdown()
+
+
+def _in_task(work: Callable[[Replica], None], gpus: bool) -> None:
+    if not gpus:
+        torch.set_num_threads(1)
+    work(Replica(device="cuda" if gpus else "cpu"))
 
 
 def _in_replica(given: dict[str, object]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated, Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
@@ -54,6 +55,12 @@ class AgentConfig:
     encoder: EncoderConfig = PointPillarsConfig()
     backbone: BackboneConfig = BackboneConfig()
     aligner: AlignerConfig = IdentityAlignerConfig()
+
+    @property
+    def sensor_in_training(self) -> SensorChoice:
+        """What is read to train it: depth images too if its encoder learns from them, and of labels those that it can see."""
+        taught = isinstance(self.encoder, LiftSplatConfig) and self.encoder.depth_supervision
+        return replace(self.sensor, depth=taught, labels="lidar" if self.sensor.lidar else "camera")
 
     def coverage(self, grid: BevGrid) -> tuple[float, float] | None:
         """The alliance's range over the encoder's own, in x and y; None for an encoder that covers whatever range there is."""

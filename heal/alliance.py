@@ -41,6 +41,7 @@ class TrainingRecord:
         seconds: how long it took.
         seed: of the run.
         initial: hash of the base it started from, empty when it started from nothing.
+        agent_types: the types that a base was trained with.
     """
 
     data: str = ""
@@ -49,6 +50,7 @@ class TrainingRecord:
     seconds: float = 0.0
     seed: int = 0
     initial: str = ""
+    agent_types: tuple[str, ...] = ()
 
 
 @config

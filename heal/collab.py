@@ -60,7 +60,7 @@ class CollabModel(nn.Module):
         frames = [frame for part in ordered for frame in part]
         agent_types = tuple(types[i][frame.agent_id] for i, part in enumerate(ordered) for frame in part)
         inputs = {
-            name: self._agent(name).prepare([frame for frame, kind in zip(frames, agent_types, strict=True) if kind == name], rng)
+            name: self.agent(name).prepare([frame for frame, kind in zip(frames, agent_types, strict=True) if kind == name], rng)
             for name in dict.fromkeys(agent_types)
         }
         poses = [
@@ -70,7 +70,7 @@ class CollabModel(nn.Module):
 
     def encode(self, batch: CollabBatch) -> Tensor:
         """All agents' aligned feature maps (M, C, ny, nx), in the batch's order."""
-        return self._ordered(batch, {name: self._agent(name)(part) for name, part in batch.inputs.items()})
+        return self._ordered(batch, {name: self.agent(name)(part) for name, part in batch.inputs.items()})
 
     def forward(self, batch: CollabBatch) -> BaseOutput:
         """Encode, fuse, detect."""
@@ -78,7 +78,7 @@ class CollabModel(nn.Module):
 
     def forward_with_depth(self, batch: CollabBatch) -> tuple[BaseOutput, dict[str, DepthPrediction]]:
         """Encode, fuse, detect; and for the loss, what each type of camera agents thinks of depth."""
-        encoded = {name: self._agent(name).forward_with_depth(part) for name, part in batch.inputs.items()}
+        encoded = {name: self.agent(name).forward_with_depth(part) for name, part in batch.inputs.items()}
         depths = {name: depth for name, (_, depth) in encoded.items() if depth is not None}
         return self._detect(batch, self._ordered(batch, {name: maps for name, (maps, _) in encoded.items()})), depths
 
@@ -91,12 +91,13 @@ class CollabModel(nn.Module):
         return rows[torch.argsort(torch.tensor(by_type, device=rows.device))]
 
     def _detect(self, batch: CollabBatch, features: Tensor) -> BaseOutput:
-        coverage = [self._agent(name).coverage for name in batch.agent_types]
+        coverage = [self.agent(name).coverage for name in batch.agent_types]
         known = coverage if any(coverage) else None
         output: BaseOutput = self.base(features, batch.agent_SE3_ego, batch.agents_per_scene, known)
         return output
 
-    def _agent(self, name: str) -> AgentModel:
+    def agent(self, name: str) -> AgentModel:
+        """One of its agent types."""
         model = self.agents[name]
         assert isinstance(model, AgentModel)
         return model

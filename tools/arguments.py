@@ -10,7 +10,14 @@ import typer
 AllianceArg = Annotated[Path, typer.Option(help="Alliance folder.")]
 DataArg = Annotated[Path, typer.Option(help="Folder of scenes: OPV2V layout or DAIR-V2X-C.")]
 AgentsArg = Annotated[int | None, typer.Option(min=1, help="Agents that take part, ego included; 1 for the ego alone.")]
-TypeArg = Annotated[str | None, typer.Option(help="Type of all agents; by default the alliance's first.")]
+TypesArg = Annotated[
+    str | None,
+    typer.Option(
+        "--types",
+        help="Agent types: one for all agents, or several joined by commas, of which the ego gets the first, the others the next "
+        "ones in turn; or an assignment file (JSON). By default the type that the base was trained with.",
+    ),
+]
 CommRangeArg = Annotated[float, typer.Option(min=0, help="Agents further than this from the ego take no part.")]
 EgoArg = Annotated[
     bool, typer.Option("--include-ego", help="Count the ego's own vehicle where others label it, as OPV2V's tools do.")

@@ -15,10 +15,12 @@ from rich.progress import track
 from heal.agents.link import LinkSpec
 from heal.agents.records import RunOptions, TickResult
 from heal.agents.runtime import open_runtime
+from heal.agents.types_of import everyone
 from heal.alliance import Alliance, load_alliance
 from heal.datasets.town import TownSource
 from heal.datasets.visibility import SceneVisibility, scene_visibility
 from heal.metrics import matched_ground_truth
+from heal.tools.assigning import base_type
 from heal.tools.draw import draw_comparison, draw_frame, save_animation
 from heal.tools.paths import CONFIGS
 from heal.tools.scoring import HIDDEN_IOU, RunScore, score_table, write_metrics
@@ -61,7 +63,7 @@ def demo(
 def run_agents(alliance: Alliance, source: SceneSource, ticks: range, agents: int | None, runtime: str) -> list[TickResult]:
     """All ticks with so many agents, over links on which everything arrives."""
     options = RunOptions(agents=agents, keep_points=True)
-    agent_type = alliance.agent_names[0]
+    agent_type = base_type(alliance)
     with open_runtime(runtime, alliance, source, everyone(agent_type), LinkSpec().factory(0), options) as opened:
         title = "the ego alone" if agents == 1 else "all agents"
         return list(track(opened.run(ticks), title, total=len(ticks), console=console))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -13,10 +14,12 @@ from rich.progress import track
 
 from heal.agents.local_runtime import LocalRuntime
 from heal.agents.records import RunOptions, TickResult
+from heal.agents.types_of import TypesOf
 from heal.alliance import Alliance, load_alliance
 from heal.datasets.open import open_dataset
 from heal.datasets.visibility import scene_visibility
-from heal.tools.arguments import AgentsArg, AllianceArg, CommRangeArg, DataArg, EgoArg, ThreadsArg, TypeArg
+from heal.tools.arguments import AgentsArg, AllianceArg, CommRangeArg, DataArg, EgoArg, ThreadsArg, TypesArg
+from heal.tools.assigning import parse_types
 from heal.tools.draw import draw_curves, draw_tick
 from heal.tools.scoring import RunScore, score_table, spread, write_metrics
 from heal.types import SceneSource, load_scene
@@ -34,13 +37,20 @@ RangeArg = Annotated[
 PicturesArg = Annotated[int, typer.Option(min=0, help="Number of scenes to draw.")]
 
 
+InOrderArg = Annotated[
+    str | None,
+    typer.Option(help="Types joined by commas: evaluate with one agent, with two and so on, of these types in this order."),
+]
+
+
 def evaluate(
     alliance: AllianceArg,
     data: DataArg,
     out: OutArg,
     split: SplitArg = "test",
     agents: AgentsArg = None,
-    agent_type: TypeArg = None,
+    types: TypesArg = None,
+    in_order: InOrderArg = None,
     frames: FramesArg = None,
     comm_range_m: CommRangeArg = 70.0,
     range_m: RangeArg = None,
@@ -55,6 +65,7 @@ def evaluate(
     \b
     heal evaluate --alliance configs/demo/alliance --data runs/town --split test --out runs/together
     heal evaluate --alliance configs/demo/alliance --data runs/town --split test --out runs/alone --agents 1
+    heal evaluate --alliance configs/demo/alliance --data runs/town --in-order m1,m2,m3,m4 --out runs/in-order
     heal evaluate --alliance runs/dair-base/alliance --data DAIR_ROOT --split val --out runs/dair-evaluation
     """  # noqa: D301 - click's mark for lines that stay lines is the character, not its name
     opened, source = load_alliance(alliance, range_m), open_dataset(data, split)
@@ -62,26 +73,37 @@ def evaluate(
     ticks = spread(range(len(source)), frames or len(source))
     drawn = frozenset(spread(ticks, pictures))
     options = RunOptions(agents, comm_range_m, threads=threads or os.cpu_count() or 1, keep_points=drawn, include_ego=include_ego)
-    score = evaluate_source(opened, source, agent_type, options, ticks, lambda result: _draw(result, drawn, opened, out))
-    write_metrics(out / "metrics.json", score.metrics())
+    types_of = parse_types(in_order or types, opened, source)
+    rows = {}
+    for name, step in steps_of(in_order, options).items():
+        rows[name] = evaluate_source(opened, source, types_of, step, ticks, lambda result: _draw(result, drawn, opened, out))
+    score = list(rows.values())[-1]
+    told = {"steps": [{"agents": part.agents, "ap": part.metrics()["ap"]} for part in rows.values()]} if in_order else {}
+    write_metrics(out / "metrics.json", {**score.metrics(), **told})
     draw_curves(score.results(), out / "precision_recall.png")
-    console.print(score_table({f"{score.agents} agents" if score.agents > 1 else "ego alone": score}, f"{data.name}, {split}"))
+    console.print(score_table(rows, f"{data.name}, {split}"))
     console.print(f"metrics and pictures: {out}")
+
+
+def steps_of(in_order: str | None, options: RunOptions) -> dict[str, RunOptions]:
+    """The runs of an evaluation by name: one, or with agent types in order one for each of them, with one agent more each."""
+    if in_order is None:
+        return {{None: "all agents", 1: "ego alone"}.get(options.agents, f"{options.agents} agents"): options}
+    names = in_order.split(",")
+    return {" + ".join(names[:count]): replace(options, agents=count) for count in range(1, len(names) + 1)}
 
 
 def evaluate_source(
     alliance: Alliance,
     source: SceneSource,
-    agent_type: str | None,
+    types_of: TypesOf,
     options: RunOptions,
     ticks: Sequence[int],
     on_result: Callable[[TickResult], None] = lambda _: None,
 ) -> RunScore:
     """Score scenes with everybody in one process and messages that always arrive."""
-    name = agent_type or alliance.agent_names[0]
-    alliance.agent(name)
     score = RunScore(alliance.grid.range_m)
-    with LocalRuntime(alliance, source, everyone(name), options=options) as runtime:
+    with LocalRuntime(alliance, source, types_of, options=options) as runtime:
         for result in track(runtime.run(ticks), "evaluating", total=len(ticks), console=console):
             score.add(result, scene_visibility(load_scene(source, result.tick), alliance.grid.range_m))
             on_result(result)

@@ -15,10 +15,12 @@ from rich.progress import track
 from heal.agents.link import LinkFactory, LinkSpec
 from heal.agents.records import RunOptions
 from heal.agents.runtime import open_runtime
+from heal.agents.types_of import TypesOf
 from heal.alliance import Alliance, load_alliance
 from heal.datasets.dair_index import data_folder
 from heal.datasets.open import open_dataset
-from heal.tools.arguments import AgentsArg, AllianceArg, CommRangeArg, EgoArg, TypeArg
+from heal.tools.arguments import AgentsArg, AllianceArg, CommRangeArg, EgoArg, TypesArg
+from heal.tools.assigning import parse_types
 from heal.tools.draw import draw_frame, draw_tick, save_animation
 from heal.tools.run_log import ALLOWED_LAG_MS, RunLog, tick_line
 from heal.tools.scoring import RunScore, score_table, spread, write_metrics
@@ -49,7 +51,7 @@ class Plan:
         alliance: the networks.
         source: the scenes.
         ticks: which of them.
-        agent_type: of all agents.
+        types_of: the agents of a scene and their types.
         links: agent id to link.
         options: of the run.
         runtime: where it computes.
@@ -59,7 +61,7 @@ class Plan:
     alliance: Alliance
     source: SceneSource
     ticks: range
-    agent_type: str
+    types_of: TypesOf
     links: LinkFactory
     options: RunOptions
     runtime: str
@@ -77,7 +79,7 @@ def simulate(
     runtime: RuntimeArg = "ray",
     link: LinkArg = "perfect",
     agents: AgentsArg = None,
-    agent_type: TypeArg = None,
+    types: TypesArg = None,
     deadline_ms: DeadlineArg = 100.0,
     comm_range_m: CommRangeArg = 70.0,
     include_ego: EgoArg = False,
@@ -97,7 +99,7 @@ def simulate(
     scenes = open_source(source, preset, split, ticks, seed)
     options = RunOptions(agents, comm_range_m, deadline_ms, include_ego=include_ego, realtime=realtime)
     chosen = range(min(ticks or len(scenes), len(scenes)))
-    plan = Plan(opened, scenes, chosen, agent_type or opened.agent_names[0], links, options, runtime, pictures)
+    plan = Plan(opened, scenes, chosen, parse_types(types, opened, scenes), links, options, runtime, pictures)
     log, rate_hz = run_plan(plan, out)
     told = {"runtime": runtime, "link": link, "seed": seed, "ticks_per_second": round(rate_hz, 2)}
     write_metrics(out / "metrics.json", {**log.metrics(), **told, **_pace(log, realtime)})

@@ -1,4 +1,4 @@
-"""`heal train base`: stage 1, a base and the first agent type, from a folder of scenes."""
+"""`heal train`: a base with its first agent type (stage 1), or new agent types for a base that stays as it is (stage 2)."""
 
 from __future__ import annotations
 
@@ -11,28 +11,27 @@ import torch
 import typer
 from rich.console import Console
 
-from heal.agent_model import AgentModel
 from heal.agents.local_runtime import LocalRuntime
 from heal.agents.records import RunOptions
+from heal.agents.types_of import everyone
 from heal.alliance import Alliance, TrainingRecord, load_alliance, save_agent, save_base
 from heal.collab import CollabModel
 from heal.config import ConfigError, apply_overrides, build_config, load_config, load_yaml, save_config, to_plain
 from heal.datasets.open import open_dataset
 from heal.tools.arguments import DataArg, ThreadsArg
 from heal.tools.draw import draw_tick
-from heal.tools.paths import config_path
-from heal.tools.train_config import StageOneConfig
-from heal.tools.train_data import number_of_steps
-from heal.tools.train_job import TrainingJob, run_job
+from heal.tools.paths import config_path, type_path
+from heal.tools.train_config import TrainConfig
+from heal.tools.training import TrainingJob, run_job, run_jobs
 from heal.types import SceneSource
 
-app = typer.Typer(help="Train a base, or an agent type.", no_args_is_help=True)
+app = typer.Typer(help="Train a base, or agent types.", no_args_is_help=True)
 console = Console()
 
 
 @app.callback()
 def _group() -> None:
-    """Train a base, or an agent type."""
+    """Train a base, or agent types."""
 
 
 OutArg = Annotated[Path, typer.Option(help="Run folder; the result is an alliance at OUT/alliance.")]
@@ -41,7 +40,11 @@ InitArg = Annotated[Path | None, typer.Option(help="Alliance to start from; the 
 SplitArg = Annotated[str, typer.Option(help="Split to train on.")]
 SetArg = Annotated[list[str] | None, typer.Option("--set", help="key=value, such as training.epochs=5; may be repeated.")]
 DeviceArg = Annotated[str, typer.Option(help="cpu, cuda, or auto.")]
-RestartArg = Annotated[bool, typer.Option("--restart", help="Begin anew instead of going on from OUT's checkpoint.")]
+RestartArg = Annotated[bool, typer.Option("--restart", help="Begin anew instead of going on from the last checkpoint.")]
+BaseArg = Annotated[Path, typer.Option("--base", help="Alliance whose base the type is aligned to.")]
+AllianceOutArg = Annotated[Path, typer.Option("--out", help="Alliance to put the type into; it may be BASE itself.")]
+TypeOption = Annotated[str, typer.Option("--type", help="YAML file of the type, or the name of a shipped one.")]
+TypesArg = Annotated[list[str], typer.Argument(help="YAML files of types, or names of shipped ones.")]
 
 
 @app.command()
@@ -68,70 +71,127 @@ def base(
     initial = load_alliance(init) if init else None
     settings = resolve_settings(config_path(config), initial, overrides or [])
     prepare_run(out, settings, restart)
-    if threads:
-        torch.set_num_threads(threads)
+    _use_threads(threads)
     source = open_dataset(data, split)
     console.print(str(source.summary))
-    job = TrainingJob(settings, data.absolute(), split, init.absolute() if init else None, out.absolute())
-    run_job(job, choose_device(device), number_of_steps(len(source), settings.training), console)
+    job = TrainingJob("base", settings, data.absolute(), split, len(source), init and init.absolute(), out.absolute())
+    run_job(job, choose_device(device), console)
     model, seconds = job.trained()
-    record = _record(data, len(source), settings, seconds, initial)
-    alliance = save_alliance(out / "alliance", model, settings, record)
-    draw_predictions(alliance, source, out / "predictions.png")
+    alliance = save_alliance(out / "alliance", model, settings, _record(job, seconds, initial))
+    draw_predictions(alliance, next(iter(settings.agents)), source, out / "predictions.png")
     console.print(f"alliance: {out / 'alliance'}, a picture of what it finds: {out / 'predictions.png'}")
 
 
-def _record(data: Path, scenes: int, settings: StageOneConfig, seconds: float, initial: Alliance | None) -> TrainingRecord:
-    return TrainingRecord(
-        data=data.name,
-        scenes=scenes,
-        epochs=settings.training.epochs,
-        seconds=round(seconds, 1),
-        seed=settings.training.seed,
-        initial=initial.base_hash if initial else "",
-    )
+@app.command()
+def agent(
+    agent_type: TypeOption,
+    base: BaseArg,
+    data: DataArg,
+    out: AllianceOutArg,
+    config: ConfigArg = "agent.yaml",
+    split: SplitArg = "train",
+    overrides: SetArg = None,
+    device: DeviceArg = "auto",
+    threads: ThreadsArg = 0,
+    restart: RestartArg = False,
+) -> None:
+    """Align a new agent type to a base (stage 2): the base stays as it is, to the last bit, and no other type is needed.
+
+    Only scenes of single agents with the new type's sensors are used. Checkpoints and logs lie beside OUT, in OUT-TYPE.
+
+    \b
+    heal train agent --type m2 --base runs/opv2v/alliance --data OPV2V --out runs/opv2v/alliance
+    heal train agent --type my_lidar.yaml --base configs/demo/alliance --data runs/town --config demo/agent.yaml --out runs/mine
+    """  # noqa: D301 - click's mark for lines that stay lines is the character, not its name
+    _use_threads(threads)
+    source = open_dataset(data, split)
+    console.print(str(source.summary))
+    job = agent_job(agent_type, base, data, split, len(source), out, config, overrides or [], restart)
+    run_job(job, choose_device(device), console)
+    _keep_agent(job, base, out, source)
 
 
-def resolve_settings(path: Path, initial: Alliance | None, overrides: list[str]) -> StageOneConfig:
-    """The settings of a run: those of the alliance it starts from, if any, then the file, then the command line."""
+@app.command()
+def agents(
+    agent_types: TypesArg,
+    base: BaseArg,
+    data: DataArg,
+    out: AllianceOutArg,
+    config: ConfigArg = "agent.yaml",
+    split: SplitArg = "train",
+    overrides: SetArg = None,
+    device: DeviceArg = "auto",
+    restart: RestartArg = False,
+) -> None:
+    """Align several new types side by side, each in a process of its own: on a GPU each, or on a core each.
+
+    \b
+    heal train agents m2 m3 m4 --base runs/opv2v/alliance --data OPV2V --out runs/opv2v/alliance
+    """  # noqa: D301 - click's mark for lines that stay lines is the character, not its name
+    source = open_dataset(data, split)
+    console.print(str(source.summary))
+    settings = [*(overrides or []), "training.replicas=1"]
+    jobs = [agent_job(name, base, data, split, len(source), out, config, settings, restart) for name in agent_types]
+    run_jobs(jobs, choose_device(device), console)
+    for job in jobs:
+        _keep_agent(job, base, out, source)
+
+
+def agent_job(
+    agent_type: str, base: Path, data: Path, split: str, scenes: int, out: Path, config: str, overrides: list[str], restart: bool
+) -> TrainingJob:
+    """The training of one type for the base of an alliance, its run folder made."""
+    file = type_path(agent_type)
+    settings = resolve_agent_settings(file, load_alliance(base), config_path(config), overrides)
+    run = out.with_name(f"{out.name}-{file.stem}").absolute()
+    prepare_run(run, settings, restart)
+    return TrainingJob(file.stem, settings, data.absolute(), split, scenes, base.absolute(), run)
+
+
+def resolve_settings(path: Path, initial: Alliance | None, overrides: list[str]) -> TrainConfig:
+    """The settings of a stage 1 run: those of the alliance it starts from, if any, then the file, then the command line."""
     values: dict[str, Any] = {}
     if initial:
-        agent_type = initial.agent_names[0]
-        values = {
-            "base": to_plain(initial.card.config),
-            "agent_type": agent_type,
-            "agent": to_plain(initial.agent_card(agent_type).config),
-        }
-    values = apply_overrides(_merge(values, load_yaml(path)), overrides)
-    return build_config(StageOneConfig, values, str(path))
+        names = initial.card.training.agent_types or initial.agent_names[:1]
+        agents = {name: to_plain(initial.agent_card(name).config) for name in names}
+        values = {"base": to_plain(initial.card.config), "agents": agents}
+    given = load_yaml(path)
+    given["agents"] = {name: _type_content(value) for name, value in given.get("agents", {}).items()}
+    if not given["agents"]:
+        del given["agents"]
+    return build_config(TrainConfig, apply_overrides(_merge(values, given), overrides), str(path))
 
 
-def prepare_run(run: Path, settings: StageOneConfig, restart: bool) -> None:
+def resolve_agent_settings(type_file: Path, alliance: Alliance, path: Path, overrides: list[str]) -> TrainConfig:
+    """The settings of a stage 2 run: the base of the alliance, one type, the file, then the command line."""
+    frozen = {"frozen_base": True, "max_agents": 1, "random_ego": True}
+    values = {"base": to_plain(alliance.card.config), "agents": {type_file.stem: load_yaml(type_file)}, "training": frozen}
+    return build_config(TrainConfig, apply_overrides(_merge(load_yaml(path), values), overrides), f"{type_file}, {path}")
+
+
+def prepare_run(run: Path, settings: TrainConfig, restart: bool) -> None:
     """Make the run folder and write the resolved settings; ConfigError if it holds a run with other settings."""
     if restart and run.exists():
         shutil.rmtree(run)
     run.mkdir(parents=True, exist_ok=True)
     resolved = run / "config.yaml"
-    if resolved.exists() and load_config(StageOneConfig, resolved) != settings:
+    if resolved.exists() and load_config(TrainConfig, resolved) != settings:
         raise ConfigError(f"{resolved} belongs to a run with other settings; choose another --out, or --restart to begin anew")
     save_config(settings, resolved)
 
 
-def save_alliance(path: Path, model: CollabModel, settings: StageOneConfig, record: TrainingRecord) -> Alliance:
-    """Write base and agent type, and open the result, which checks it."""
+def save_alliance(path: Path, model: CollabModel, settings: TrainConfig, record: TrainingRecord) -> Alliance:
+    """Write base and agent types, and open the result, which checks it."""
     half = settings.training.half_weights
     base_hash = save_base(path, model.base, record, half)
-    agent = model.agents[settings.agent_type]
-    assert isinstance(agent, AgentModel)
-    save_agent(path, settings.agent_type, agent, base_hash, record, half)
+    for name in settings.agents:
+        save_agent(path, name, model.agent(name), base_hash, record, half)
     return load_alliance(path)
 
 
-def draw_predictions(alliance: Alliance, source: SceneSource, path: Path) -> None:
-    """A picture of what the trained networks find in the middle scene."""
-    options = RunOptions(keep_points=True)
-    name = alliance.agent_names[0]
-    with LocalRuntime(alliance, source, everyone(name), options=options) as runtime:
+def draw_predictions(alliance: Alliance, agent_type: str, source: SceneSource, path: Path) -> None:
+    """A picture of what the trained networks find in the middle scene, all agents being of one type."""
+    with LocalRuntime(alliance, source, everyone(agent_type), options=RunOptions(keep_points=True)) as runtime:
         draw_tick(next(runtime.run([len(source) // 2])), alliance.grid.range_m, path)
 
 
@@ -140,6 +200,42 @@ def choose_device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return torch.device(name)
+
+
+def _keep_agent(job: TrainingJob, base: Path, out: Path, source: SceneSource) -> None:
+    """Put a trained type into the alliance, which gets a copy of the base first if it has none."""
+    initial = load_alliance(base)
+    if not (out / "base").exists():
+        shutil.copytree(base / "base", out / "base")
+    model, seconds = job.trained()
+    record = _record(job, seconds, initial)
+    save_agent(out, job.name, model.agent(job.name), initial.base_hash, record, job.settings.training.half_weights)
+    alliance = load_alliance(out)
+    draw_predictions(alliance, job.name, source, job.run / "predictions.png")
+    console.print(f"{job.name} is in {out}, a picture of what it finds: {job.run / 'predictions.png'}")
+
+
+def _record(job: TrainingJob, seconds: float, initial: Alliance | None) -> TrainingRecord:
+    training = job.settings.training
+    return TrainingRecord(
+        data=job.data.name,
+        scenes=job.scenes,
+        epochs=training.epochs,
+        seconds=round(seconds, 1),
+        seed=training.seed,
+        initial=initial.base_hash if initial else "",
+        agent_types=tuple(job.settings.agents),
+    )
+
+
+def _use_threads(threads: int) -> None:
+    if threads:
+        torch.set_num_threads(threads)
+
+
+def _type_content(value: Any) -> Any:
+    """An agent type as it stands in a config: its content, or the name of its file."""
+    return load_yaml(type_path(value)) if isinstance(value, str) else value
 
 
 def _merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,9 +1,11 @@
-"""What a stage 1 training is told: the networks, the loss, the augmentation, the schedule."""
+"""What a training is told: the networks, the loss, the augmentation, the schedule."""
 
 from __future__ import annotations
 
 import bisect
 import math
+from collections.abc import Mapping
+from dataclasses import field
 from typing import Literal
 
 from heal.agent_model import AgentConfig
@@ -38,6 +40,7 @@ class TrainingConfig:
         replicas: processes that train together, each on its share of a batch's scenes: one for each GPU, or for each CPU core.
         precision: of the convolutions; float16 needs a GPU, bfloat16 a GPU or a CPU that has it (AMX or AVX-512).
         half_weights: store the result's kernels in float16, in half the bytes.
+        frozen_base: stage 2: only the agent types learn, each from scenes with one agent alone.
         checkpoint_s: seconds between checkpoints.
     """
 
@@ -60,6 +63,7 @@ class TrainingConfig:
     replicas: int = 1
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     half_weights: bool = False
+    frozen_base: bool = False
     checkpoint_s: float = 60.0
 
     def __post_init__(self) -> None:
@@ -71,15 +75,27 @@ class TrainingConfig:
 
 
 @config
-class StageOneConfig:
-    """Everything of a stage 1 run: the base, the first agent type that it is trained with, and how."""
+class TrainConfig:
+    """Everything of a training: the base, the agent types that learn, and how.
+
+    Attributes:
+        base: which all types share; in stage 2 that of an alliance.
+        agents: the types by name; in stage 1 usually one, with several every agent of a scene is given one at random.
+        loss: what is minimised.
+        augment: how scenes are varied.
+        training: the course of it.
+    """
 
     base: BaseConfig = BaseConfig()
-    agent_type: str = "m1"
-    agent: AgentConfig = AgentConfig()
+    agents: Mapping[str, AgentConfig] = field(default_factory=lambda: {"m1": AgentConfig()})
     loss: LossConfig = LossConfig()
     augment: AugmentConfig = AugmentConfig()
     training: TrainingConfig = TrainingConfig()
+
+    def __post_init__(self) -> None:
+        """Raise ValueError without any agent type, or for augmentations that images would not show."""
+        if not self.agents:
+            raise ValueError("agents: expected at least one agent type")
 
 
 def learning_rate(training: TrainingConfig, step: int, steps_per_epoch: int) -> float:

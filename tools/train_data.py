@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,8 +15,8 @@ from heal.collab import CollabBatch, CollabModel
 from heal.detections import GroundTruth
 from heal.ground_truth import agent_ground_truth, ground_truth
 from heal.targets import Targets, assign_targets
-from heal.tools.train_config import StageOneConfig, TrainingConfig
-from heal.types import ObjectLabels, Scene, SceneOutline, SceneSource
+from heal.tools.train_config import TrainConfig, TrainingConfig
+from heal.types import ObjectLabels, Scene, SceneOutline, SceneSource, SensorChoice
 
 
 @dataclass(frozen=True)
@@ -48,10 +49,11 @@ class TrainingSteps(torch.utils.data.Dataset[TrainingBatch]):
     Of several processes that train together each has its own scenes of every batch.
     """
 
-    def __init__(self, source: SceneSource, model: CollabModel, settings: StageOneConfig, replica: Replica = ALONE) -> None:
+    def __init__(self, source: SceneSource, model: CollabModel, settings: TrainConfig, replica: Replica = ALONE) -> None:
         """Draw from `source` for `model`, whose agents prepare their own inputs."""
         self.source, self.model, self.settings, self._replica = source, model, settings, replica
         self.steps_per_epoch = number_of_steps(len(source), settings.training) // settings.training.epochs
+        self._sensors = {name: agent.sensor_in_training for name, agent in settings.agents.items()}
         self._anchors = make_anchors(settings.base.grid, settings.base.anchors)
 
     def __len__(self) -> int:
@@ -66,18 +68,19 @@ class TrainingSteps(torch.utils.data.Dataset[TrainingBatch]):
         batch = range(position * training.batch_scenes, (position + 1) * training.batch_scenes)
         own = batch[self._replica.rank :: self._replica.count]
         agents = draw_agents(training, np.random.default_rng((training.seed, epoch, position)))
-        scenes = [self._scene(int(order[i]), agents, np.random.default_rng((training.seed, epoch, position, i))) for i in own]
-        return self._batch(scenes, np.random.default_rng((training.seed, epoch, position, own[0], 1)))
+        drawn = [self._draw(int(order[i]), agents, np.random.default_rng((training.seed, epoch, position, i))) for i in own]
+        return self._batch(drawn, np.random.default_rng((training.seed, epoch, position, own[0], 1)))
 
-    def _scene(self, index: int, agents: int, rng: np.random.Generator) -> Scene:
-        return augment(draw_scene(self.source, index, agents, self.settings.training, rng), self.settings.augment, rng)
+    def _draw(self, index: int, agents: int, rng: np.random.Generator) -> DrawnScene:
+        drawn = draw_scene(self.source, index, agents, self._sensors, self.settings.training, rng)
+        return replace(drawn, scene=augment(drawn.scene, self.settings.augment, rng))
 
-    def _batch(self, scenes: list[Scene], rng: np.random.Generator) -> TrainingBatch:
+    def _batch(self, drawn: list[DrawnScene], rng: np.random.Generator) -> TrainingBatch:
         """Inputs and targets of some scenes."""
+        scenes, types = [part.scene for part in drawn], [part.agent_types for part in drawn]
         settings, range_m = self.settings, self.settings.base.grid.range_m
         fused = [ground_truth(scene, range_m, include_ego=settings.training.include_ego) for scene in scenes]
         alone = [agent_ground_truth(frame, range_m) for scene in scenes for frame in scene.ego_first]
-        types = [dict.fromkeys(scene.outline.agent_ids, settings.agent_type) for scene in scenes]
         ids = tuple(scene.outline.scene_id for scene in scenes)
         return TrainingBatch(ids, self.model.prepare(scenes, types, rng), self._targets(fused), self._targets(alone))
 
@@ -101,26 +104,43 @@ def draw_agents(training: TrainingConfig, rng: np.random.Generator) -> int:
     return 1 + int(rng.integers(training.max_agents)) if training.random_agents else training.max_agents
 
 
-def draw_scene(source: SceneSource, index: int, agents: int, training: TrainingConfig, rng: np.random.Generator) -> Scene:
+@dataclass(frozen=True)
+class DrawnScene:
+    """A scene for training: some agents of it, and the type that each of them is given."""
+
+    scene: Scene
+    agent_types: Mapping[str, str]
+
+
+def draw_scene(
+    source: SceneSource,
+    index: int,
+    agents: int,
+    sensors: Mapping[str, SensorChoice],
+    training: TrainingConfig,
+    rng: np.random.Generator,
+) -> DrawnScene:
     """A scene with a random ego if asked for, and up to `agents` of those within its range; only their sensors are read.
 
-    What is to be found is what these agents have labelled.
+    What is to be found is what these agents have labelled. Every agent is given one of the types in `sensors`, which says what the
+    type senses.
     """
     outline = source.outline(index)
     ids = [outline.agent_ids[i] for i in rng.permutation(len(outline.agent_ids))]
     ego_id = ids[0] if training.random_ego else outline.ego_id
-    frames = [source.agent_frame(index, ego_id)]
+    names = list(sensors)
+    types = {agent_id: names[int(rng.integers(len(names)))] for agent_id in ids}
+    frames = [source.agent_frame(index, ego_id, sensors[types[ego_id]])]
     for agent_id in ids:
         if len(frames) >= agents:
             break
         if agent_id != ego_id:
-            frame = source.agent_frame(index, agent_id)
+            frame = source.agent_frame(index, agent_id, sensors[types[agent_id]])
             if np.linalg.norm((frame.world_SE3_agent - frames[0].world_SE3_agent)[:2, 3]) <= training.comm_range_m:
                 frames.append(frame)
     chosen = tuple(frame.agent_id for frame in frames)
     objects = source.scene_objects(index) if set(chosen) == set(ids) else None
     if objects is None:
         objects = ObjectLabels.union([frame.objects for frame in frames])
-    return Scene(
-        SceneOutline(outline.scene_id, outline.timestamp_ns, ego_id, chosen, frames[0].world_SE3_agent), tuple(frames), objects
-    )
+    drawn = SceneOutline(outline.scene_id, outline.timestamp_ns, ego_id, chosen, frames[0].world_SE3_agent)
+    return DrawnScene(Scene(drawn, tuple(frames), objects), {agent_id: types[agent_id] for agent_id in chosen})

@@ -13,11 +13,13 @@ from torch.nn.parallel import DistributedDataParallel
 
 from heal.agents.replica import ALONE, Replica
 from heal.anchors import make_anchors
-from heal.collab import CollabModel
+from heal.base_model import BaseOutput
+from heal.collab import CollabBatch, CollabModel
 from heal.config import ConfigError
-from heal.loss import detection_loss, occupancy_loss
+from heal.encoders.lift_splat_depth import DepthPrediction
+from heal.loss import depth_loss, detection_loss, occupancy_loss
 from heal.tools.checkpoint import Progress, load_checkpoint, save_checkpoint
-from heal.tools.train_config import StageOneConfig, TrainingConfig, learning_rate
+from heal.tools.train_config import TrainConfig, TrainingConfig, learning_rate
 from heal.tools.train_data import TrainingBatch, TrainingSteps
 
 AUTOCAST = {"bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -36,6 +38,7 @@ class StepLosses:
     regression: float
     direction: float
     occupancy: float
+    depth: float
 
     def parts(self) -> dict[str, float]:
         """All of them as numbers, by name."""
@@ -45,6 +48,7 @@ class StepLosses:
             "regression": self.regression,
             "direction": self.direction,
             "occupancy": self.occupancy,
+            "depth": self.depth,
         }
 
 
@@ -60,25 +64,73 @@ class StepReport:
     losses: dict[str, float]
 
 
-def stage_one_loss(model: nn.Module, batch: TrainingBatch, settings: StageOneConfig, anchors: Tensor) -> StepLosses:
-    """Detection on the fused map, and foreground on every agent's own (HEAL, section 3.2)."""
-    output = model(batch.inputs)
+class Learner(nn.Module):
+    """A collaborative model whose `forward` also says what the loss needs, which is what torch's data parallelism wraps."""
+
+    def __init__(self, model: CollabModel) -> None:
+        """Wrap a model; its weights are shared."""
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: CollabBatch) -> tuple[BaseOutput, dict[str, DepthPrediction]]:
+        """As `CollabModel.forward_with_depth`."""
+        return self.model.forward_with_depth(batch)
+
+
+def training_loss(learner: nn.Module, batch: TrainingBatch, settings: TrainConfig, anchors: Tensor) -> StepLosses:
+    """Detection on the fused map, foreground on every agent's own, and the depth of camera agents (HEAL, section 3.2)."""
+    output, depths = learner(batch.inputs)
     fused = detection_loss(output.head, batch.targets, settings.loss, anchors)
     alone = occupancy_loss(output.occupancy, batch.agent_targets, settings.loss)
-    total = fused.total + settings.training.single_weight * alone
-    return StepLosses(total, *(float(part.detach()) for part in (fused.classification, fused.regression, fused.direction, alone)))
+    depth = sum(depth_loss(part.logits, part.bins, settings.loss) for part in depths.values() if part.bins is not None)
+    total = fused.total + settings.training.single_weight * alone + depth
+    return StepLosses(
+        total,
+        float(fused.classification.detach()),
+        float(fused.regression.detach()),
+        float(fused.direction.detach()),
+        float(alone.detach()),
+        float(depth),
+    )
+
+
+class BaseGuard:
+    """Holds a copy of a frozen base, to see that nothing has touched it."""
+
+    def __init__(self, base: nn.Module | None) -> None:
+        """Copy the state of `base`; None if it is to learn."""
+        self._base = base
+        self._before = {} if base is None else {name: tensor.clone() for name, tensor in base.state_dict().items()}
+
+    def check(self) -> None:
+        """Raise TrainingStoppedError if any bit of the frozen base has changed."""
+        now = {} if self._base is None else self._base.state_dict()
+        changed = [name for name, tensor in self._before.items() if not torch.equal(tensor, now[name])]
+        if changed:
+            names = ", ".join(changed[:3])
+            raise TrainingStoppedError(f"the frozen base has changed in {names}; types aligned to it would not fit it")
+
+
+def set_learning(model: CollabModel, training: TrainingConfig) -> BaseGuard:
+    """Set everything to learn, or with a frozen base only the agent types: it keeps its statistics too (HEAL, section 3.3)."""
+    model.train()
+    if not training.frozen_base:
+        return BaseGuard(None)
+    model.base.requires_grad_(False).eval()
+    return BaseGuard(model.base)
 
 
 def make_optimizer(model: CollabModel, training: TrainingConfig) -> torch.optim.Optimizer:
     """Adam with L2 for the paper's schedule, AdamW for onecycle."""
     kind = torch.optim.Adam if training.schedule == "multistep" else torch.optim.AdamW
-    return kind(model.parameters(), lr=training.learning_rate, eps=training.adam_epsilon, weight_decay=training.weight_decay)
+    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return kind(learning, lr=training.learning_rate, eps=training.adam_epsilon, weight_decay=training.weight_decay)
 
 
 def train(
     model: CollabModel,
     steps: TrainingSteps,
-    settings: StageOneConfig,
+    settings: TrainConfig,
     run: Path,
     report: Callable[[StepReport], None],
     replica: Replica = ALONE,
@@ -96,22 +148,28 @@ def train(
     if settings.training.precision == "float16" and device.type != "cuda":
         raise ConfigError("training.precision=float16 needs a GPU; take bfloat16 or float32")
     # Channels last: convolutions and their gradients run about half again as fast in it on a CPU.
-    model.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    guard = set_learning(model, settings.training)
     optimizer = make_optimizer(model, settings.training)
     scaler = torch.amp.GradScaler(device.type, enabled=settings.training.precision == "float16" and device.type == "cuda")
     checkpoint = run / "checkpoint.pt"
     progress = load_checkpoint(checkpoint, model, optimizer, scaler)
-    network: nn.Module = DistributedDataParallel(model) if replica.count > 1 else model
+    learner: nn.Module = Learner(model)
+    if replica.count > 1:
+        # With several types a batch may lack one, whose weights then have no gradient.
+        learner = DistributedDataParallel(learner, find_unused_parameters=len(settings.agents) > 1)
     anchors = make_anchors(settings.base.grid, settings.base.anchors).to(device)
     clock = _Clock(progress.seconds)
     try:
         for step, batch in zip(range(progress.step, len(steps)), _batches(steps, progress.step), strict=True):
             rate = learning_rate(settings.training, step, steps.steps_per_epoch)
             torch.manual_seed((settings.training.seed * len(steps) + step) * replica.count + replica.rank)
-            losses = _train_step(network, batch.to(device), settings, anchors, optimizer, scaler, rate)
+            losses = _train_step(learner, batch.to(device), settings, anchors, optimizer, scaler, rate)
             progress = Progress(step + 1, clock.seconds)
             if replica.is_first:
                 report(StepReport(step, len(steps), step // steps.steps_per_epoch, rate, progress.seconds, losses.parts()))
+            if (step + 1) % steps.steps_per_epoch == 0:
+                guard.check()
             if replica.is_first and clock.due(settings.training.checkpoint_s):
                 save_checkpoint(checkpoint, model, optimizer, scaler, progress)
     finally:
@@ -121,9 +179,9 @@ def train(
 
 
 def _train_step(
-    model: nn.Module,
+    learner: nn.Module,
     batch: TrainingBatch,
-    settings: StageOneConfig,
+    settings: TrainConfig,
     anchors: Tensor,
     optimizer: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler,
@@ -133,7 +191,7 @@ def _train_step(
         group["lr"] = rate
     device, precision = anchors.device.type, settings.training.precision
     with torch.autocast(device, AUTOCAST.get(precision), enabled=precision in AUTOCAST):
-        losses = stage_one_loss(model, batch, settings, anchors)
+        losses = training_loss(learner, batch, settings, anchors)
     if not torch.isfinite(losses.total):
         raise TrainingStoppedError(
             f"the loss is {float(losses.total.detach())} in scenes {', '.join(batch.scene_ids)}, its parts {losses.parts()}. "
@@ -143,7 +201,7 @@ def _train_step(
     scaler.scale(losses.total).backward()  # type: ignore[no-untyped-call]
     if settings.training.clip_gradient_norm:
         scaler.unscale_(optimizer)
-        torch.nn.utils.clip_grad_norm_(model.parameters(), settings.training.clip_gradient_norm)
+        torch.nn.utils.clip_grad_norm_(learner.parameters(), settings.training.clip_gradient_norm)
     scaler.step(optimizer)
     scaler.update()
     return losses

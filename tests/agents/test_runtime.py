@@ -14,11 +14,12 @@ from heal.agents.local_runtime import LocalRuntime, perfect_links
 from heal.agents.records import MessageCounts, RunOptions, TickResult
 from heal.agents.runtime import open_runtime
 from heal.agents.tick import DIED
+from heal.agents.types_of import by_id
 from heal.boxes import boxes_around_origin
 from tests.agents.tiny_run import TinyAlliance, TinySource, assert_same_results
 
 ALLIANCE, SOURCE = TinyAlliance(), TinySource()
-TYPES = {"ego": "m1", "b": "m2", "c": "m1", "d": "m2"}
+TYPES = by_id({"ego": "m1", "b": "m2", "c": "m1", "d": "m2"})
 ROUGH = LinkSpec.parse("delay:80,jitter:60,loss:0.3").factory(seed=4)
 
 
@@ -110,7 +111,7 @@ def test_far_agents_are_counted_apart() -> None:
 
 
 def test_unassigned_agents_and_bad_options_are_named() -> None:
-    with LocalRuntime(ALLIANCE, SOURCE, {"ego": "m1"}) as runtime, pytest.raises(ValueError, match=r"'b'.*assigned are"):
+    with LocalRuntime(ALLIANCE, SOURCE, by_id({"ego": "m1"})) as runtime, pytest.raises(ValueError, match=r"'b'.*assigned are"):
         next(runtime.run([0]))
     with pytest.raises(ValueError, match="at least 1"):
         RunOptions(agents=0)

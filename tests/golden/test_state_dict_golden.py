@@ -14,7 +14,7 @@ from heal.config import load_config
 from heal.heal_config import Networks
 from heal.heal_format import export_state, make_networks
 from heal.tools.paths import CONFIGS
-from heal.tools.train_config import StageOneConfig
+from heal.tools.train_config import TrainConfig
 from tests.golden.fixture import FOLDER
 
 # Configurations of the reference, and the shipped ones of the same networks: a base, and by the reference's name an agent type.
@@ -42,7 +42,7 @@ CASES = [
 @pytest.mark.parametrize(("path", "base", "agents"), CASES)
 def test_the_papers_networks_are_exported_with_the_references_weights(path: Path, base: str, agents: dict[str, str]) -> None:
     networks = Networks(
-        base=load_config(StageOneConfig, CONFIGS / base).base,
+        base=load_config(TrainConfig, CONFIGS / base).base,
         agents={name: load_config(AgentConfig, CONFIGS / "agents" / file) for name, file in agents.items()},
     )
     found = {key: list(tensor.shape) for key, tensor in export_state(make_networks(networks)).items()}

@@ -8,14 +8,14 @@ import torch
 from heal.agents.replica import Replica
 from heal.collab import CollabModel
 from heal.loss import LossConfig
-from heal.tools.train_config import StageOneConfig, TrainingConfig
+from heal.tools.train_config import TrainConfig, TrainingConfig
 from heal.tools.train_data import TrainingSteps
 from heal.tools.train_loop import train
 from tests.heal.networks import AGENT, BASE, SceneList, small_model, small_scene
 
-SETTINGS = StageOneConfig(
+SETTINGS = TrainConfig(
     base=BASE,
-    agent=AGENT,
+    agents={"m1": AGENT},
     loss=LossConfig(occupancy_weights=(0.4, 0.2)),
     training=TrainingConfig(epochs=3, batch_scenes=2, learning_rate=1e-2, schedule="onecycle", adam_epsilon=1e-8, workers=0),
 )

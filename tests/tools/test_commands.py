@@ -10,12 +10,12 @@ from heal.config import ConfigError, save_config
 from heal.loss import LossConfig
 from heal.tools.cli import app, main
 from heal.tools.demo import demo
-from heal.tools.train_config import StageOneConfig, TrainingConfig
+from heal.tools.train_config import TrainConfig, TrainingConfig
 from tests.heal.networks import AGENT, BASE
 
-SETTINGS = StageOneConfig(
+SETTINGS = TrainConfig(
     base=BASE,
-    agent=AGENT,
+    agents={"m1": AGENT},
     loss=LossConfig(occupancy_weights=(0.4, 0.2)),
     training=TrainingConfig(epochs=1, batch_scenes=2, workers=0),
 )

@@ -12,13 +12,13 @@ from heal.agents.ray_replicas import run_replicas
 from heal.agents.replica import Replica, ReplicaError
 from heal.anchors import make_anchors
 from heal.tools.checkpoint import load_weights
-from heal.tools.train_config import StageOneConfig, learning_rate
+from heal.tools.train_config import TrainConfig, learning_rate
 from heal.tools.train_data import TrainingSteps
-from heal.tools.train_loop import make_optimizer, stage_one_loss
+from heal.tools.train_loop import Learner, make_optimizer, training_loss
 from tests.tools.small_training import SOURCE, TOGETHER, fail, fresh_model, work
 
 
-def _expected(settings: StageOneConfig) -> dict[str, Tensor]:
+def _expected(settings: TrainConfig) -> dict[str, Tensor]:
     """Both processes' steps, one after the other in this one; batch norms move as the first process sees them."""
     model = fresh_model().train()
     optimizer, anchors = make_optimizer(model, settings.training), make_anchors(settings.base.grid, settings.base.anchors)
@@ -27,7 +27,7 @@ def _expected(settings: StageOneConfig) -> dict[str, Tensor]:
         twins = [model, copy.deepcopy(model)]
         for twin, share in zip(twins, shares, strict=True):
             twin.zero_grad()
-            stage_one_loss(twin, share[step], settings, anchors).total.backward()
+            training_loss(Learner(twin), share[step], settings, anchors).total.backward()
         for mine, others in zip(*(twin.parameters() for twin in twins), strict=True):
             assert mine.grad is not None and others.grad is not None
             mine.grad = (mine.grad + others.grad) / 2

@@ -14,15 +14,17 @@ from heal.collab import CollabModel
 from heal.config import ConfigError, load_config
 from heal.tools.metrics_log import MetricsLog, last_row
 from heal.tools.train import prepare_run, resolve_settings, save_alliance
-from heal.tools.train_config import StageOneConfig, TrainingConfig, learning_rate
+from heal.tools.train_config import TrainConfig, TrainingConfig, learning_rate
 from heal.tools.train_data import TrainingSteps, draw_agents, draw_scene
 from heal.tools.train_loop import StepReport, TrainingStoppedError, train
-from heal.types import ObjectLabels
+from heal.types import ObjectLabels, SensorChoice
 from tests.heal.networks import AGENT, BASE, SceneList, small_model, small_scene
 from tests.tools.small_training import SETTINGS, SOURCE
 
+LIDAR = {"m1": SensorChoice()}
 
-def _run(out: Path, stop_after: int | None = None, settings: StageOneConfig = SETTINGS) -> tuple[CollabModel, list[StepReport]]:
+
+def _run(out: Path, stop_after: int | None = None, settings: TrainConfig = SETTINGS) -> tuple[CollabModel, list[StepReport]]:
     out.mkdir(exist_ok=True)
     torch.manual_seed(0)
     model, reports = small_model(), []
@@ -87,29 +89,34 @@ def test_a_step_is_the_same_batch_whenever_it_is_asked_for() -> None:
 
 
 def test_the_number_of_agents_is_drawn_from_one_upwards() -> None:
-    source, rng = SceneList([small_scene(0, agents=4)]), np.random.default_rng(0)
-    training = TrainingConfig(max_agents=3)
-    drawn = [draw_scene(source, 0, draw_agents(training, rng), training, rng) for _ in range(60)]
+    source, rng, training = SceneList([small_scene(0, agents=4)]), np.random.default_rng(0), TrainingConfig(max_agents=3)
+    drawn = [draw_scene(source, 0, draw_agents(training, rng), LIDAR, training, rng).scene for _ in range(60)]
     assert {len(part.frames) for part in drawn} == {1, 2, 3}
     assert {part.outline.ego_id for part in drawn} == {"0"}
     assert {part.frames[1].agent_id for part in drawn if len(part.frames) > 1} == {"1", "2", "3"}
     any_ego = TrainingConfig(random_ego=True)
-    assert {draw_scene(source, 0, 3, any_ego, rng).outline.ego_id for _ in range(60)} == {"0", "1", "2", "3"}
+    assert {draw_scene(source, 0, 3, LIDAR, any_ego, rng).scene.outline.ego_id for _ in range(60)} == {"0", "1", "2", "3"}
     assert draw_agents(TrainingConfig(max_agents=3, random_agents=False), rng) == 3
 
 
+def test_every_agent_is_given_one_of_the_types_that_learn() -> None:
+    source, rng = SceneList([small_scene(0, agents=4)]), np.random.default_rng(0)
+    drawn = [draw_scene(source, 0, 2, {"m1": SensorChoice(), "m2": SensorChoice()}, TrainingConfig(), rng) for _ in range(40)]
+    assert all(set(part.agent_types) == set(part.scene.outline.agent_ids) for part in drawn)
+    assert {tuple(part.agent_types.values()) for part in drawn} == {("m1", "m1"), ("m1", "m2"), ("m2", "m1"), ("m2", "m2")}
+
+
 def test_agents_out_of_communication_range_take_no_part() -> None:
-    near = TrainingConfig(comm_range_m=0.0)
-    assert len(draw_scene(SceneList([small_scene(0, agents=3)]), 0, 3, near, np.random.default_rng(0)).frames) == 1
+    near, source = TrainingConfig(comm_range_m=0.0), SceneList([small_scene(0, agents=3)])
+    assert len(draw_scene(source, 0, 3, LIDAR, near, np.random.default_rng(0)).scene.frames) == 1
 
 
 def test_a_lone_agent_is_to_find_what_it_has_labelled_itself() -> None:
     scene = small_scene(0, agents=2, cars=3)
     seen = ObjectLabels(scene.objects.ids[:1], scene.objects.world_corners[:1])
-    half_blind = replace(scene, frames=(replace(scene.frames[0], objects=seen), scene.frames[1]))
-    alone = draw_scene(SceneList([half_blind]), 0, 1, TrainingConfig(), np.random.default_rng(0))
-    both = draw_scene(SceneList([half_blind]), 0, 2, TrainingConfig(), np.random.default_rng(0))
-    assert (len(alone.objects), len(both.objects)) == (1, 3)
+    half_blind = SceneList([replace(scene, frames=(replace(scene.frames[0], objects=seen), scene.frames[1]))])
+    counts = [len(draw_scene(half_blind, 0, n, LIDAR, TrainingConfig(), np.random.default_rng(0)).scene.objects) for n in (1, 2)]
+    assert counts == [1, 3]
 
 
 def test_processes_that_train_together_share_a_batch_out_among_them() -> None:
@@ -153,9 +160,9 @@ def test_lines_of_repeated_steps_are_dropped_from_the_log(tmp_path: Path) -> Non
 
 def test_a_run_folder_belongs_to_one_set_of_settings(tmp_path: Path) -> None:
     prepare_run(tmp_path / "run", SETTINGS, restart=False)
-    assert load_config(StageOneConfig, tmp_path / "run" / "config.yaml") == SETTINGS
+    assert load_config(TrainConfig, tmp_path / "run" / "config.yaml") == SETTINGS
     prepare_run(tmp_path / "run", SETTINGS, restart=False)
-    other = replace(SETTINGS, agent_type="m9")
+    other = replace(SETTINGS, agents={"m9": AGENT})
     with pytest.raises(ConfigError, match="other settings"):
         prepare_run(tmp_path / "run", other, restart=False)
     prepare_run(tmp_path / "run", other, restart=True)
@@ -201,7 +208,7 @@ def test_settings_come_from_the_alliance_then_the_file_then_the_command_line(tmp
     file = tmp_path / "more.yaml"
     file.write_text("base: {decode: {score_threshold: 0.3}}\ntraining: {epochs: 7, learning_rate: 1e-4}\n")
     settings = resolve_settings(file, initial, ["training.epochs=9"])
-    assert settings.base.pyramid == BASE.pyramid and settings.agent == AGENT
+    assert settings.base.pyramid == BASE.pyramid and settings.agents == {"m1": AGENT}
     assert settings.base.decode.score_threshold == 0.3
     assert (settings.training.epochs, settings.training.learning_rate) == (9, 1e-4)
 
