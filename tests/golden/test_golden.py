@@ -14,6 +14,7 @@ from tests.golden import (
     networks_checks,
     scenes_checks,
     sensors_checks,
+    sparse_checks,
 )
 from tests.golden.fixture import Fixture, golden_units
 
@@ -43,7 +44,7 @@ TABLE: dict[str, tuple[Check, ...]] = {
         scenes_checks.check_labels_of_single_agents,
         scenes_checks.check_targets_of_scenes,
         sensors_checks.check_clouds_of_scenes,
-        sensors_checks.check_calibrations_of_scenes,
+        sensors_checks.check_cameras_of_scenes,
     ),
     "augment_lidar*": (augment_checks.check_lidar_augmentation,),
     "camera_geometry_utils*": (
@@ -53,6 +54,7 @@ TABLE: dict[str, tuple[Check, ...]] = {
     ),
     "voxelize_lidar*": (networks_checks.check_voxelize,),
     "pillar_vfe_scatter*": (networks_checks.check_point_pillars,),
+    "second_encoder*": (sparse_checks.check_second,),
     "lss_*": (camera_checks.check_lift_splat,),
     "aligner_*": (align_checks.check_aligner,),
     "naive_compressor*": (align_checks.check_compressor,),
