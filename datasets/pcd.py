@@ -88,8 +88,8 @@ def read_lidar(path: Path) -> Float32:
     points = np.empty((len(x), 4), np.float32)
     points[:, 0], points[:, 1], points[:, 2] = x, y, z
     points[:, 3] = red_from_rgb(raw) if packed else unit_intensity(raw)
-    finite = np.isfinite(points).all(axis=1)
-    return points if finite.all() else points[finite]
+    finite = np.isfinite(points)
+    return points if finite.all() else points[finite.all(axis=1)]
 
 
 def write_pcd(path: Path, points: Float32) -> None:
@@ -207,14 +207,14 @@ def _read_binary(data: bytes, header: PcdHeader, columns: list[int]) -> list[npt
     have = len(data) - header.data_begin
     if have < header.points * step:
         raise ValueError(f"truncated: {header.points} points of {step} bytes were promised, {have} bytes are there")
-    rows = np.frombuffer(data, np.uint8, header.points * step, header.data_begin).reshape(header.points, step)
-    return [_bytes_to_column(rows, header, column) for column in columns]
-
-
-def _bytes_to_column(rows: npt.NDArray[np.uint8], header: PcdHeader, column: int) -> npt.NDArray[Any]:
-    begin = sum(header.widths[:column])
-    kind = header.types[column]
-    return np.ascontiguousarray(rows[:, begin : begin + kind.itemsize]).view(kind)[:, 0]
+    if not header.points:
+        return [np.empty(0, header.types[column]) for column in columns]
+    begins = [header.data_begin + sum(header.widths[:column]) for column in columns]
+    # Views into the file's bytes, one point after the other: nothing is copied here.
+    return [
+        np.ndarray((header.points,), header.types[column], data, begin, (step,))
+        for column, begin in zip(columns, begins, strict=True)
+    ]
 
 
 def _read_compressed(data: bytes, header: PcdHeader, columns: list[int]) -> list[npt.NDArray[Any]]:

@@ -44,7 +44,7 @@ class ConvNextBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, ny, nx), same shape."""
-        y = self.norm(self.dwconv(x).permute(0, 2, 3, 1))
+        y: Tensor = self.norm(self.dwconv(x).permute(0, 2, 3, 1))
         y = self.gamma * self.pwconv2(F.gelu(self.pwconv1(y)))
         return x + y.permute(0, 3, 1, 2)
 
@@ -102,11 +102,10 @@ class SdtaBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, ny, nx), same shape."""
-        ny, nx = x.shape[-2:]
         cells = self.convs(x).flatten(2).transpose(1, 2)  # (N, cells, C)
         cells = cells + self.gamma_xca * self.xca(self.norm_xca(cells))
-        y = self.gamma * self.pwconv2(F.gelu(self.pwconv1(self.norm(cells))))
-        return x + y.transpose(1, 2).unflatten(2, (ny, nx))
+        y: Tensor = self.gamma * self.pwconv2(F.gelu(self.pwconv1(self.norm(cells))))
+        return x + y.transpose(1, 2).reshape(x.shape)
 
 
 class SdtaAligner(nn.Module):

@@ -116,7 +116,8 @@ class ChannelWeights(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, ny, nx) to (N, C, 1, 1)."""
         mean, maximum = F.adaptive_avg_pool2d(x, 1), F.adaptive_max_pool2d(x, 1)
-        return (self.fc(mean) + self.fc(maximum)).sigmoid()
+        weights: Tensor = (self.fc(mean) + self.fc(maximum)).sigmoid()
+        return weights
 
 
 class CellWeights(nn.Module):

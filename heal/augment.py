@@ -1,7 +1,7 @@
 """Augmentation of whole scenes: every function maps a scene to a scene that another world could have shown.
 
 Agents stay consistent with each other because what changes is the world or an agent's own frame, and the poses change with it;
-labels are kept in the world frame. Images are left alone: these are augmentations for LiDAR agents.
+labels are kept in the world frame. Images are mirrored with the world; `heal.camera` varies them further, one by one.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Literal
 
 import numpy as np
 
+from heal.camera import mirror_view, rescale_view
 from heal.config import config
 from heal.types import AgentFrame, Float32, Float64, LidarScan, ObjectLabels, Scene, SceneOutline
 
@@ -82,6 +83,7 @@ def mirror_frame(frame: AgentFrame, negate: Literal["x", "y"] = "y") -> AgentFra
         world_SE3_agent=flip @ frame.world_SE3_agent @ flip,
         world_SE3_agent_measured=flip @ frame.world_SE3_agent_measured @ flip,
         lidar=frame.lidar and replace(frame.lidar, points=frame.lidar.points * signs.astype(np.float32)),
+        cameras=tuple(mirror_view(view, negate) for view in frame.cameras),
         objects=_mirrored(frame.objects, signs),
     )
 
@@ -101,6 +103,7 @@ def rescale_frame(frame: AgentFrame, factor: float) -> AgentFrame:
         world_SE3_agent=frame.world_SE3_agent * apart,
         world_SE3_agent_measured=frame.world_SE3_agent_measured * apart,
         lidar=frame.lidar and replace(frame.lidar, points=frame.lidar.points * factors.astype(np.float32)),
+        cameras=tuple(rescale_view(view, factor) for view in frame.cameras),
         objects=_scaled(frame.objects, factor),
     )
 

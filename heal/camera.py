@@ -6,8 +6,8 @@ Pixel coordinates count from the image's upper left corner, x to the right and y
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -207,6 +207,25 @@ def views_of(frame: AgentFrame, cameras: Sequence[str] = ()) -> tuple[CameraView
     if missing:
         raise ValueError(f"agent {frame.agent_id!r} has the cameras {', '.join(by_name)}, but its type needs {', '.join(missing)}")
     return tuple(by_name[name] for name in cameras) or frame.cameras
+
+
+def mirror_view(view: CameraView, negate: Literal["x", "y"] = "y") -> CameraView:
+    """What the camera would have seen in a world, and from an agent, whose y (or x) is negated."""
+    signs = np.array([-1.0, 1.0, 1.0, 1.0]) if negate == "x" else np.array([1.0, -1.0, 1.0, 1.0])
+    intrinsic = view.intrinsic.copy()
+    intrinsic[0, 1:] = -intrinsic[0, 1], view.image.shape[1] - intrinsic[0, 2]
+    # Left and right change places in the camera too, so that its pose stays a rotation.
+    pose = np.diag(signs) @ view.agent_SE3_camera @ np.diag([-1.0, 1.0, 1.0, 1.0])
+    depth_m = None if view.depth_m is None else np.ascontiguousarray(view.depth_m[:, ::-1])
+    return CameraView(view.name, np.ascontiguousarray(view.image[:, ::-1]), intrinsic, pose, depth_m)
+
+
+def rescale_view(view: CameraView, factor: float) -> CameraView:
+    """What the camera would have seen in a world `factor` times as large: the same picture, from farther away."""
+    pose = view.agent_SE3_camera.copy()
+    pose[:3, 3] *= factor
+    depth_m = None if view.depth_m is None else view.depth_m * np.float32(factor)
+    return replace(view, agent_SE3_camera=pose, depth_m=depth_m)
 
 
 def _covering(image_px: tuple[int, int], settings: ImageConfig) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -136,8 +136,16 @@ def _write_backbone(settings: BackboneConfig, in_channels: int) -> Plain:
         "inplanes": in_channels,
     }
     if settings.upsample_channels:
-        block |= {"upsample_strides": list(settings.upsample_strides), "num_upsample_filter": list(settings.upsample_channels)}
+        block |= {
+            "upsample_strides": whole_numbers(settings.upsample_strides),
+            "num_upsample_filter": list(settings.upsample_channels),
+        }
     return block
+
+
+def whole_numbers(strides: Sequence[float]) -> list[float]:
+    """Strides as HEAL takes them for sizes of kernels: those that are whole are no floats."""
+    return [int(stride) if stride == int(stride) else stride for stride in strides]
 
 
 def _write_aligner(settings: AlignerConfig, channels: int) -> Plain:

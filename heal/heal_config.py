@@ -13,7 +13,7 @@ from heal.agent_model import AgentConfig
 from heal.base_model import BaseConfig
 from heal.config import ConfigError, build_config, config, to_plain
 from heal.fusion.pyramid import PyramidConfig
-from heal.heal_agents import ReadAgent, read_agent, write_agent
+from heal.heal_agents import ReadAgent, read_agent, whole_numbers, write_agent
 
 Plain = dict[str, Any]
 
@@ -200,7 +200,7 @@ def _write_base(base: BaseConfig, directions: Plain, names: list[str]) -> Plain:
             "layer_nums": list(pyramid.blocks),
             "layer_strides": list(pyramid.strides),
             "num_filters": list(pyramid.channels),
-            "upsample_strides": list(pyramid.upsample_strides),
+            "upsample_strides": whole_numbers(pyramid.upsample_strides),
             "num_upsample_filter": list(pyramid.upsample_channels),
             "inplanes": base.in_channels,
         },

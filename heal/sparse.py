@@ -41,8 +41,8 @@ class SparseLayer(nn.Sequential):
 
     def forward(self, x: SparseMap) -> SparseMap:
         """(V, in) to (sites of the output, out)."""
-        conv, norm = self
-        assert norm.running_var is not None and norm.running_mean is not None
+        conv, norm = self[0], self[1]
+        assert isinstance(norm, nn.BatchNorm1d) and norm.running_mean is not None and norm.running_var is not None
         # One site has no variance: then, too, the running statistics serve.
         if norm.training and len((convolved := conv(x)).sites) > 1:
             return SparseMap(F.relu(norm(convolved.features)), convolved.sites)

@@ -44,7 +44,7 @@ class TorchEngine:
         """See `SparseEngine`; it computes in the weight's precision, under autocast too."""
         book = rulebook(x.sites, geometry)
         with torch.autocast(weight.device.type, enabled=False):
-            features = _SparseConv.apply(x.features.to(weight.dtype), weight, bias, book)  # type: ignore[no-untyped-call]
+            features = _SparseConv.apply(x.features.to(weight.dtype), weight, bias, book)
         return SparseMap(features, book.sites)
 
 
@@ -57,9 +57,7 @@ class _SparseConv(torch.autograd.Function):
         ctx.save_for_backward(features, weight)
         ctx.book = book
         kernels = weight.flatten(1, 3).permute(1, 2, 0).contiguous()  # (cells, in, out)
-        out = _start(features, kernels, book.centre, len(book.sites))
-        if bias is not None:
-            out += bias
+        out = _start(features, kernels, book.centre, len(book.sites), bias)
         return _add_products(out, features, kernels, book.pairs)
 
     @staticmethod
@@ -80,21 +78,19 @@ class _SparseConv(torch.autograd.Function):
         return grad_features, grad_weight, grad.sum(0) if ctx.needs_input_grad[2] else None, None
 
 
-def _start(features: Tensor, kernels: Tensor, centre: int | None, targets: int) -> Tensor:
-    """What the centre alone gives: every site feeds itself."""
-    return features.new_zeros(targets, kernels.shape[2]) if centre is None else features @ kernels[centre]
+def _start(features: Tensor, kernels: Tensor, centre: int | None, targets: int, bias: Tensor | None = None) -> Tensor:
+    """What bias and centre alone give: every site feeds itself."""
+    if centre is None:
+        zeros = features.new_zeros(targets, kernels.shape[2])
+        return zeros if bias is None else zeros.add_(bias)
+    return features @ kernels[centre] if bias is None else torch.addmm(bias, features, kernels[centre])
 
 
 def _add_products(out: Tensor, features: Tensor, kernels: Tensor, moves: Sequence[Pairs]) -> Tensor:
     """Add to `out` (T, B) the features (S, A) moved along all pairs and multiplied by the kernels (cells, A, B)."""
-    most = max((len(move.source) for move in moves), default=0)
-    # Two buffers for all cells: fresh memory for each of them would take a third of the time.
-    gathered, products = features.new_empty(most, features.shape[1]), features.new_empty(most, out.shape[1])
+    kernel = kernels.unbind(0)
     for move in moves:
-        rows, product = gathered[: len(move.source)], products[: len(move.source)]
-        torch.index_select(features, 0, move.source, out=rows)
-        torch.mm(rows, kernels[move.cell], out=product)
-        out.index_add_(0, move.target, product)
+        out.index_add_(0, move.target, torch.mm(features.index_select(0, move.source), kernel[move.cell]))
     return out
 
 
@@ -104,8 +100,7 @@ def _weight_gradient(features: Tensor, grad: Tensor, weight: Tensor, book: Ruleb
     if book.centre is not None:
         torch.mm(grad.T, features, out=cells[book.centre])
     for move in book.pairs:
-        gathered, moved = grad.index_select(0, move.target), features.index_select(0, move.source)
-        torch.mm(gathered.T, moved, out=cells[move.cell])
+        cells[move.cell].addmm_(grad.index_select(0, move.target).T, features.index_select(0, move.source))
     return cells.transpose(0, 1).reshape(weight.shape)
 
 

@@ -53,7 +53,7 @@ class Sites:
     """The V cells of several grids that have values.
 
     Attributes:
-        coords: (V, 4) int64 cloud, z, y, x; unique. In ascending order as `make_sparse` gives them, which the torch engine needs.
+        coords: (V, 4) int64 cloud, z, y, x; unique. In the order of `linear_index`, which the torch engine needs.
         shape_zyx: cells of a grid.
         batch_size: number of clouds.
         cache: what an engine worked out for these sites, so that layers of one resolution share it.
@@ -108,21 +108,21 @@ def make_sparse(features: Tensor, coords: Tensor, shape_zyx: Triple, batch_size:
 
 
 def linear_index(coords: Tensor, shape_zyx: Triple, margin: Triple = (0, 0, 0)) -> Tensor:
-    """One number (V,) for each of the cells (V, 4), ascending by cloud, z, y, x.
+    """One number (V,) for each of the cells (V, 4), ascending by cloud, y, x, z: the flat grids are stacks of short columns.
 
-    With a margin of empty cells around every grid, steps of up to that many cells never lead into another row, layer or cloud.
+    With a margin of empty cells around every grid, steps of up to that many cells never lead into another column, row or cloud.
     """
     nz, ny, nx = (cells + 2 * rim for cells, rim in zip(shape_zyx, margin, strict=True))
     cloud, z, y, x = coords.unbind(1)
-    return ((cloud * nz + (z + margin[0])) * ny + (y + margin[1])) * nx + (x + margin[2])
+    return ((cloud * ny + (y + margin[1])) * nx + (x + margin[2])) * nz + (z + margin[0])
 
 
 def coords_of(index: Tensor, shape_zyx: Triple) -> Tensor:
     """The cells (V, 4) of linear indices (V,) without a margin."""
-    _, ny, nx = shape_zyx
-    row, x = _divmod(index, nx)
-    layer, y = _divmod(row, ny)
-    cloud, z = _divmod(layer, shape_zyx[0])
+    nz, ny, nx = shape_zyx
+    column, z = _divmod(index, nz)
+    row, x = _divmod(column, nx)
+    cloud, y = _divmod(row, ny)
     return torch.stack([cloud, z, y, x], dim=1)
 
 
@@ -132,6 +132,18 @@ def stable_order(keys: Tensor) -> tuple[Tensor, Tensor]:
     bits = len(keys).bit_length()
     both = _sorted((keys << bits) | torch.arange(len(keys), device=keys.device))
     return both >> bits, both & ((1 << bits) - 1)
+
+
+def indices_of(mask: Tensor) -> Tensor:
+    """Where a mask (V,) is true."""
+    return torch.from_numpy(np.flatnonzero(mask.numpy())) if mask.device.type == "cpu" else mask.nonzero().squeeze(1)
+
+
+def places_of(wanted: Tensor, keys: Tensor) -> Tensor:
+    """How many of the keys (V,), which ascend, are smaller than each of the wanted numbers (W,)."""
+    if keys.device.type == "cpu":
+        return torch.from_numpy(np.searchsorted(keys.numpy(), wanted.numpy()))
+    return torch.searchsorted(keys, wanted)
 
 
 def _sorted(values: Tensor) -> Tensor:

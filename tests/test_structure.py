@@ -1,6 +1,7 @@
 """The shape of the code base: which way imports point, how long files and functions are, where the four folders lie."""
 
 import ast
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -61,16 +62,19 @@ def test_only_agents_names_ray() -> None:
 
 
 def test_the_science_needs_torch_and_numpy_only() -> None:
-    allowed = {"torch", "numpy", "safetensors", "typing_extensions", "pydantic", "pydantic_core", "yaml", "heal"}
     import sys
 
+    allowed = {"torch", "numpy", "safetensors", "typing_extensions", "pydantic", "pydantic_core", "yaml", "heal"}
+    used_late = {"PIL", "timm"}  # by what works on images, inside of functions
     foreign = {
         module.split(".")[0]
         for path in _sources("heal")
         for module in _imported_modules(path)
-        if module.split(".")[0] not in allowed | set(sys.stdlib_module_names)
+        if module.split(".")[0] not in allowed | used_late | set(sys.stdlib_module_names)
     }
     assert foreign == set()
+    probe = f"import sys, heal.collab, heal.augment; assert not {used_late!r} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", probe], check=True, cwd=ROOT)
 
 
 def test_the_four_folders_are_links_without_a_package_file() -> None:

@@ -17,6 +17,8 @@ from heal.tools.assign import assign
 from heal.tools.demo import demo
 from heal.tools.evaluate import evaluate
 from heal.tools.generate import generate
+from heal.tools.heal_export import export
+from heal.tools.heal_import import import_runs
 from heal.tools.info import info
 from heal.tools.simulate import simulate
 from heal.tools.train import app as train
@@ -36,6 +38,8 @@ app.add_typer(train, name="train")
 app.command()(evaluate)
 app.command()(simulate)
 app.command()(demo)
+app.command("import")(import_runs)
+app.command()(export)
 app.command()(info)
 
 

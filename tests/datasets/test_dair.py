@@ -16,7 +16,7 @@ from heal.datasets.dair_calibration import rigid_camera
 from heal.datasets.errors import DatasetError, UnknownAgentError
 from heal.datasets.open import open_dataset
 from heal.se3 import pose_to_SE3
-from heal.types import load_scene
+from heal.types import SensorChoice, load_scene
 from tests.datasets.dair_tree import INNER, label, rigid, world_label, write_json, write_tree
 
 
@@ -59,6 +59,8 @@ def test_complemented_labels_are_read_where_installed(tmp_path: Path) -> None:
     write_json(root / INNER / "vehicle-side/label/lidar/000010.json", [label("car", x, 0.0) for x in (0.0, 10.0, 20.0)])
     around = load_scene(DairSource(root, "train"), 0)
     front = load_scene(DairSource(root, "train", front_labels=True), 0)
+    seen = DairSource(root, "train").agent_frame(0, "vehicle", SensorChoice(labels="camera"))
+    assert len(seen.objects) == 2 and seen.lidar is not None  # what the front camera sees
     assert (len(around.objects), len(around.ego.objects), len(around.frame("roadside").objects)) == (3, 3, 2)
     assert (len(front.objects), len(front.ego.objects), len(front.frame("roadside").objects)) == (1, 2, 2)
 

@@ -101,7 +101,7 @@ def check_camera_grids(fixture: Fixture) -> None:
         assert (grid.nx, grid.ny) == (count[0], count[1])
 
 
-def _image_config(conf: dict[str, Any], flip: bool = False) -> ImageConfig:
+def image_config(conf: dict[str, Any], flip: bool = False) -> ImageConfig:
     reference = {
         "grid_conf": {"xbound": [-8, 8, 1], "ybound": [-8, 8, 1], "zbound": [-1, 1, 2], "ddiscr": [1, 2, 3], "mode": "UD"},
         "data_aug_conf": {**conf, "rand_flip": flip},
@@ -116,9 +116,9 @@ def check_image_transforms(fixture: Fixture) -> None:
     conf = fixture.config["conf"]
     image_px = (conf["H"], conf["W"])
     recorded = {
-        "sample_aug_eval_full": evaluation_transform(image_px, _image_config(conf)),
-        "sample_aug_train_full": _random(image_px, _image_config(conf), fixture.config["np_seed_train"]),
-        "sample_aug_train_flip_full": _random(image_px, _image_config(conf, flip=True), fixture.config["np_seed_flip"]),
+        "sample_aug_eval_full": evaluation_transform(image_px, image_config(conf)),
+        "sample_aug_train_full": _random(image_px, image_config(conf), fixture.config["np_seed_train"]),
+        "sample_aug_train_flip_full": _random(image_px, image_config(conf, flip=True), fixture.config["np_seed_flip"]),
     }
     for name, transform in recorded.items():
         found = [transform.scale, *transform.resized, *transform.crop, float(transform.flip), transform.rotate_deg]

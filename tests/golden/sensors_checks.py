@@ -6,7 +6,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from heal.types import AgentFrame
+from heal.camera import COLOUR_STD, ImageConfig, camera_batch, evaluation_transform, transform_pixels
+from heal.types import AgentFrame, CameraView
+from tests.golden.camera_checks import image_config
 from tests.golden.fixture import Fixture
 from tests.golden.recorded_scenes import Array, RecordedScene, recorded_scenes, scene_of
 
@@ -43,17 +45,29 @@ def check_clouds_of_scenes(fixture: Fixture) -> None:
     assert clouds
 
 
-def check_calibrations_of_scenes(fixture: Fixture) -> None:
+def check_cameras_of_scenes(fixture: Fixture) -> None:
     checked = 0
-    for recorded, place, _, members in recorded_inputs(fixture, cameras=True):
+    for recorded, place, kind, members in recorded_inputs(fixture, cameras=True):
         checked += 1
-        extrinsics = np.array([[camera.agent_SE3_camera for camera in frame.cameras] for frame in members])
-        np.testing.assert_allclose(extrinsics, recorded.array(f"{place}/extrinsics"), atol=1e-4)
-        np.testing.assert_allclose(extrinsics[..., :3, :3], recorded.array(f"{place}/rots"), atol=1e-4)
-        np.testing.assert_allclose(extrinsics[..., :3, 3], recorded.array(f"{place}/trans"), atol=1e-4)
-        intrinsics = [[camera.intrinsic for camera in frame.cameras] for frame in members]
-        np.testing.assert_allclose(intrinsics, recorded.array(f"{place}/intrins"), atol=1e-3)
+        same_calibrations(recorded, place, members)
+        same_images(recorded, place, kind, members)
     assert checked
+
+
+def same_calibrations(recorded: RecordedScene, place: str, members: list[AgentFrame]) -> None:
+    extrinsics = np.array([[camera.agent_SE3_camera for camera in frame.cameras] for frame in members])
+    np.testing.assert_allclose(extrinsics, recorded.array(f"{place}/extrinsics"), atol=1e-4)
+    np.testing.assert_allclose(extrinsics[..., :3, :3], recorded.array(f"{place}/rots"), atol=1e-4)
+    np.testing.assert_allclose(extrinsics[..., :3, 3], recorded.array(f"{place}/trans"), atol=1e-4)
+    intrinsics = [[camera.intrinsic for camera in frame.cameras] for frame in members]
+    np.testing.assert_allclose(intrinsics, recorded.array(f"{place}/intrins"), atol=1e-3)
+
+
+def shown_depth(view: CameraView, settings: ImageConfig) -> Array:
+    """Whole metres (h, w), resized as the reference does it, like a picture."""
+    assert view.depth_m is not None
+    metres = view.depth_m.astype(np.uint8)
+    return transform_pixels(metres, evaluation_transform(metres.shape, settings)).astype(np.float64)
 
 
 def same_cloud(recorded: RecordedScene, place: str, kind: str, members: list[AgentFrame]) -> None:
@@ -85,3 +99,20 @@ def voxels(frame: AgentFrame, range_m: list[float], size_m: list[float]) -> Iter
     for point in points[~own & inside]:
         x, y, z = np.floor((point[:3] - low) / np.array(size_m, np.float32)).astype(int).tolist()
         yield (z, y, x), point
+
+
+def same_images(recorded: RecordedScene, place: str, kind: str, members: list[AgentFrame]) -> None:
+    """Pixels as the network gets them in evaluation, and where each of them came from."""
+    setting = recorded.fixture.config["heter"]["modality_setting"][kind]["data_aug_conf"]
+    made = camera_batch(members, image_config(setting), setting["cams"][: setting["Ncams"]])
+    affine = made.shown_from_image.numpy().reshape(len(members), -1, 2, 3)
+    rotation, shift = recorded.array(f"{place}/post_rots"), recorded.array(f"{place}/post_trans")
+    np.testing.assert_allclose(affine[..., :2], rotation[..., :2, :2], atol=1e-5)
+    np.testing.assert_allclose(affine[..., 2], shift[..., :2], atol=1e-4)
+    images = made.images.numpy().reshape(*affine.shape[:2], 3, *made.images.shape[-2:])
+    some, mean = recorded.array(f"{place}/imgs_u8like"), recorded.array(f"{place}/imgs_mean")
+    one_step = 1.01 / 255 / min(COLOUR_STD)
+    np.testing.assert_allclose(images[..., ::8, ::8], some[..., :3, :, :], atol=one_step)
+    np.testing.assert_allclose(images.mean(axis=(-2, -1)), mean[..., :3], atol=0.1 * one_step)
+    depth = [[shown_depth(view, image_config(setting)) for view in frame.cameras] for frame in members]
+    np.testing.assert_allclose(np.array(depth)[..., ::8, ::8], some[..., 3, :, :], atol=1.0)

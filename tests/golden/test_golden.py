@@ -8,11 +8,13 @@ from tests.golden import (
     align_checks,
     augment_checks,
     boxes_checks,
+    camera_checks,
     data_checks,
     import_checks,
     networks_checks,
     scenes_checks,
     sensors_checks,
+    sparse_checks,
 )
 from tests.golden.fixture import Fixture, golden_units
 
@@ -42,11 +44,18 @@ TABLE: dict[str, tuple[Check, ...]] = {
         scenes_checks.check_labels_of_single_agents,
         scenes_checks.check_targets_of_scenes,
         sensors_checks.check_clouds_of_scenes,
-        sensors_checks.check_calibrations_of_scenes,
+        sensors_checks.check_cameras_of_scenes,
     ),
     "augment_lidar*": (augment_checks.check_lidar_augmentation,),
+    "camera_geometry_utils*": (
+        camera_checks.check_image_transforms,
+        camera_checks.check_camera_grids,
+        camera_checks.check_depth_bins,
+    ),
     "voxelize_lidar*": (networks_checks.check_voxelize,),
     "pillar_vfe_scatter*": (networks_checks.check_point_pillars,),
+    "second_encoder*": (sparse_checks.check_second,),
+    "lss_*": (camera_checks.check_lift_splat,),
     "aligner_*": (align_checks.check_aligner,),
     "naive_compressor*": (align_checks.check_compressor,),
     "backbone_resnet_*": (networks_checks.check_backbone,),

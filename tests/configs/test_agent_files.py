@@ -1,0 +1,34 @@
+"""The shipped agent types: they are the paper's, and they fit the shipped bases."""
+
+import pytest
+
+from heal.agent_model import AgentConfig
+from heal.config import load_config
+from heal.heal_config import Networks
+from heal.heal_format import make_networks
+from heal.tools.paths import CONFIGS
+from heal.tools.train_config import StageOneConfig
+
+# Weights of the encoder, the backbone and the aligner, as the reference's networks have them.
+SIZES = {
+    ("base.yaml", "m1.yaml"): (768, 226_176, 0),
+    ("base.yaml", "m2.yaml"): (14_635_796, 267_136, 109_440),
+    ("base.yaml", "m3.yaml"): (699_456, 267_136, 109_440),
+    ("base.yaml", "m4.yaml"): (1_535_216, 267_136, 109_440),
+    ("dair.yaml", "m1.yaml"): (768, 226_176, 0),
+    ("dair.yaml", "dair_m2.yaml"): (14_661_446, 267_136, 109_440),
+    ("dair.yaml", "m3.yaml"): (699_456, 267_136, 109_440),
+    ("dair.yaml", "dair_m4.yaml"): (1_560_866, 267_136, 109_440),
+}
+
+
+@pytest.mark.parametrize(("base", "agent"), SIZES)
+def test_shipped_types_have_the_papers_sizes(base: str, agent: str) -> None:
+    settings = load_config(AgentConfig, CONFIGS / "agents" / agent)
+    model = make_networks(Networks(base=load_config(StageOneConfig, CONFIGS / base).base, agents={"m1": settings})).agents["m1"]
+    parts = (model.get_submodule(name) for name in ("encoder", "backbone", "aligner"))
+    assert tuple(sum(weight.numel() for weight in part.parameters()) for part in parts) == SIZES[base, agent]
+
+
+def test_no_shipped_type_is_left_out() -> None:
+    assert {agent for _, agent in SIZES} == {path.name for path in (CONFIGS / "agents").glob("*.yaml")}
