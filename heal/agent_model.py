@@ -19,7 +19,7 @@ from heal.encoders.point_pillars import PointPillars, PointPillarsConfig
 from heal.encoders.second import Second, SecondConfig
 from heal.grid import BevGrid
 from heal.own_range import OwnRange, fit_to_grid
-from heal.types import AgentFrame, SensorChoice
+from heal.types import BEAMS, AgentFrame, SensorChoice
 from heal.voxelize import Voxels
 
 # A new encoder joins these four; what it must have is `cell_m`, `prepare` and `forward`, as PointPillars has them.
@@ -49,12 +49,30 @@ class PretrainedEncoder(Protocol):
 
 @config
 class AgentConfig:
-    """An agent type: sensor, encoder, backbone, aligner. The defaults are the paper's m1."""
+    """An agent type: sensor, encoder, backbone, aligner. The defaults are the paper's m1.
 
-    sensor: SensorChoice = SensorChoice()
+    Attributes:
+        lidar_beams: lines of its LiDAR, for an encoder of clouds: 16, 32 or 64.
+        encoder: from what its agents sense to a map; it says which sensors they have.
+        backbone: from there into the shared feature space.
+        aligner: the last step into it.
+    """
+
+    lidar_beams: int = 64
     encoder: EncoderConfig = PointPillarsConfig()
     backbone: BackboneConfig = BackboneConfig()
     aligner: AlignerConfig = IdentityAlignerConfig()
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for a LiDAR that no data set has."""
+        if self.lidar_beams not in BEAMS:
+            raise ValueError(f"lidar_beams: expected one of {BEAMS}, got {self.lidar_beams}")
+
+    @property
+    def sensor(self) -> SensorChoice:
+        """What its agents sense."""
+        cameras = isinstance(self.encoder, LiftSplatConfig)
+        return SensorChoice(lidar=not cameras, cameras=cameras, beams=self.lidar_beams)
 
     @property
     def sensor_in_training(self) -> SensorChoice:

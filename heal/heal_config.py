@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from heal.agent_model import AgentConfig
@@ -64,14 +65,19 @@ def _read(reference: Mapping[str, Any], types: Collection[str] | None = None) ->
         raise ConfigError(f"model.core_method: expected {' or '.join(_MODELS)}, got {kind}; only Pyramid Fusion can be imported")
     if "compressor" in args:
         raise ConfigError("model.args.compressor: networks with a channel compressor cannot be imported")
-    settings = (reference.get("heter") or {}).get("modality_setting") or {}
+    heter = reference.get("heter") or {}
+    settings, lines = heter.get("modality_setting") or {}, heter.get("lidar_channels_dict") or {}
     known = [name for name in args if re.fullmatch(r"m\d+", name)]
     if not known or (types is not None and not set(types) <= set(known)):
         raise ConfigError(f"model.args: expected the agent types {sorted(types or ['m1'])}, got {known}")
     names = [name for name in known if types is None or name in types]
     read = {name: read_agent(name, args[name], (settings.get(name) or {}).get("preprocess") or {}) for name in names}
     base = _read_base(args, read, reference.get("postprocess") or {})
-    return Networks(base=base, agents={name: part.config for name, part in read.items()})
+    return Networks(base=base, agents={name: _with_lines(part.config, lines.get(name)) for name, part in read.items()})
+
+
+def _with_lines(settings: AgentConfig, lines: int | None) -> AgentConfig:
+    return settings if lines is None else replace(settings, lidar_beams=lines)
 
 
 def _read_base(args: Mapping[str, Any], agents: Mapping[str, ReadAgent], post: Mapping[str, Any]) -> BaseConfig:
@@ -172,6 +178,7 @@ def _write(networks: Networks, image_px: tuple[int, int]) -> Plain:
             "assignment_path": None,
             "ego_modality": names[0],
             "mapping_dict": {name: name for name in names},
+            "lidar_channels_dict": {name: agent.lidar_beams for name, agent in networks.agents.items() if agent.sensor.lidar},
             "modality_setting": {name: modality for name, (_, modality) in written.items()},
         },
         "fusion": {"core_method": "intermediateheter", "dataset": "opv2v", "args": {"proj_first": False}},

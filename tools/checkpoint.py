@@ -19,34 +19,40 @@ class Progress:
     seconds: float = 0.0
 
 
-def save_checkpoint(
-    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler, progress: Progress
-) -> None:
-    """Write everything a training goes on from."""
-    state = {
-        "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "scaler": scaler.state_dict(),
-        "step": progress.step,
-        "seconds": progress.seconds,
-    }
-    temporary = path.with_suffix(".writing")
-    with temporary.open("wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+@dataclass(frozen=True)
+class TrainingState:
+    """Everything a training goes on from, and the file that it is kept in."""
 
+    path: Path
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
 
-def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> Progress:
-    """Put model, optimizer and scaler into the state of a checkpoint; a missing one leaves them as they are, at step 0."""
-    if not path.exists():
-        return Progress()
-    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    model.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
-    scaler.load_state_dict(state["scaler"])
-    return Progress(int(state["step"]), float(state["seconds"]))
+    def save(self, progress: Progress) -> None:
+        """Write it."""
+        state = {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "step": progress.step,
+            "seconds": progress.seconds,
+        }
+        temporary = self.path.with_suffix(".writing")
+        with temporary.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(self.path)
+
+    def load(self) -> Progress:
+        """Go back to what was written last; without a file everything stays as it is, at step 0."""
+        if not self.path.exists():
+            return Progress()
+        state: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        return Progress(int(state["step"]), float(state["seconds"]))
 
 
 def load_weights(path: Path, model: nn.Module) -> Progress:

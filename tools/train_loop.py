@@ -18,7 +18,7 @@ from heal.collab import CollabBatch, CollabModel
 from heal.config import ConfigError
 from heal.encoders.lift_splat_depth import DepthPrediction
 from heal.loss import depth_loss, detection_loss, occupancy_loss
-from heal.tools.checkpoint import Progress, load_checkpoint, save_checkpoint
+from heal.tools.checkpoint import Progress, TrainingState
 from heal.tools.train_config import TrainConfig, TrainingConfig, learning_rate
 from heal.tools.train_data import TrainingBatch, TrainingSteps
 
@@ -145,37 +145,60 @@ def train(
         KeyboardInterrupt: passed on, after a checkpoint.
     """
     device = torch.device(replica.device)
-    if settings.training.precision == "float16" and device.type != "cuda":
-        raise ConfigError("training.precision=float16 needs a GPU; take bfloat16 or float32")
     # Channels last: convolutions and their gradients run about half again as fast in it on a CPU.
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     guard = set_learning(model, settings.training)
     optimizer = make_optimizer(model, settings.training)
-    scaler = torch.amp.GradScaler(device.type, enabled=settings.training.precision == "float16" and device.type == "cuda")
-    checkpoint = run / "checkpoint.pt"
-    progress = load_checkpoint(checkpoint, model, optimizer, scaler)
-    learner: nn.Module = Learner(model)
-    if replica.count > 1:
-        # With several types a batch may lack one, whose weights then have no gradient.
-        learner = DistributedDataParallel(learner, find_unused_parameters=len(settings.agents) > 1)
-    anchors = make_anchors(settings.base.grid, settings.base.anchors).to(device)
+    scaler = _scaler(settings.training, device)
+    state = TrainingState(run / "checkpoint.pt", model, optimizer, scaler)
+    progress = state.load()
+    learner = _learner(model, settings, replica)
     clock = _Clock(progress.seconds)
     try:
-        for step, batch in zip(range(progress.step, len(steps)), _batches(steps, progress.step), strict=True):
-            rate = learning_rate(settings.training, step, steps.steps_per_epoch)
-            torch.manual_seed((settings.training.seed * len(steps) + step) * replica.count + replica.rank)
-            losses = _train_step(learner, batch.to(device), settings, anchors, optimizer, scaler, rate)
+        for step, rate, losses in _train_steps(learner, steps, progress.step, optimizer, scaler, replica):
             progress = Progress(step + 1, clock.seconds)
-            if replica.is_first:
-                report(StepReport(step, len(steps), step // steps.steps_per_epoch, rate, progress.seconds, losses.parts()))
             if (step + 1) % steps.steps_per_epoch == 0:
                 guard.check()
+            if replica.is_first:
+                report(StepReport(step, len(steps), step // steps.steps_per_epoch, rate, progress.seconds, losses.parts()))
             if replica.is_first and clock.due(settings.training.checkpoint_s):
-                save_checkpoint(checkpoint, model, optimizer, scaler, progress)
+                state.save(progress)
     finally:
         if replica.is_first:
-            save_checkpoint(checkpoint, model, optimizer, scaler, progress)
+            state.save(progress)
     return progress
+
+
+def _train_steps(
+    learner: nn.Module,
+    steps: TrainingSteps,
+    first: int,
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+    replica: Replica,
+) -> Iterator[tuple[int, float, StepLosses]]:
+    """Train step by step; yields each one's number, learning rate and losses."""
+    settings, device = steps.settings, torch.device(replica.device)
+    anchors = make_anchors(settings.base.grid, settings.base.anchors).to(device)
+    for step, batch in zip(range(first, len(steps)), _batches(steps, first), strict=True):
+        # What is random in the networks depends on the step alone, so that a resumed training goes on as if never stopped.
+        torch.manual_seed((settings.training.seed * len(steps) + step) * replica.count + replica.rank)
+        rate = learning_rate(settings.training, step, steps.steps_per_epoch)
+        yield step, rate, _train_step(learner, batch.to(device), settings, anchors, optimizer, scaler, rate)
+
+
+def _scaler(training: TrainingConfig, device: torch.device) -> torch.amp.GradScaler:
+    half = training.precision == "float16"
+    if half and device.type != "cuda":
+        raise ConfigError("training.precision=float16 needs a GPU; take bfloat16 or float32")
+    return torch.amp.GradScaler(device.type, enabled=half)
+
+
+def _learner(model: CollabModel, settings: TrainConfig, replica: Replica) -> nn.Module:
+    """What is called in a step; with several replicas it averages their gradients."""
+    learner = Learner(model)
+    # With several types a batch may lack one, and a camera trunk can hold weights that nothing reads: they have no gradient then.
+    return DistributedDataParallel(learner, find_unused_parameters=True) if replica.count > 1 else learner
 
 
 def _train_step(

@@ -15,7 +15,7 @@ from heal.config import load_config, load_yaml
 from heal.grid import BevGrid
 from heal.heal_weights import merge_states
 from heal.tools.paths import CONFIGS
-from heal.tools.train_config import StageOneConfig, TrainingConfig, learning_rate
+from heal.tools.train_config import TrainConfig, TrainingConfig, learning_rate
 from tests.golden.fixture import FOLDER
 
 FILE = FOLDER / "tools_and_configs.json"
@@ -75,7 +75,7 @@ def test_grids_and_anchors_are_those_of_the_references_configurations(args: dict
 
 @pytest.mark.parametrize(("name", "shipped"), SHIPPED.items())
 def test_shipped_configurations_have_the_references_range_anchors_and_optimiser(name: str, shipped: str) -> None:
-    args, settings = RECORDED["parsed_anchor_args"][name], load_config(StageOneConfig, CONFIGS / shipped)
+    args, settings = RECORDED["parsed_anchor_args"][name], load_config(TrainConfig, CONFIGS / shipped)
     assert list(settings.base.grid.range_m) == args["cav_lidar_range"]
     anchors = settings.base.anchors
     assert (anchors.length_m, anchors.width_m, anchors.height_m) == (args["l"], args["w"], args["h"])

@@ -52,12 +52,12 @@ def test_payload_is_a_view_of_the_received_bytes() -> None:
 def test_layout_is_the_documented_one() -> None:
     data = make_message().to_bytes()
     assert data[:4] == b"HEAL"
-    assert struct.unpack_from("<HHI", data, 4) == (FORMAT_VERSION, 1, 256)
+    assert struct.unpack_from("<HHI", data, 4) == (FORMAT_VERSION, 1, 320)
     assert struct.unpack_from("<Qq", data, 16) == (2 * 4 * 8 * 4, 1_700_000_000_123_456_789)
     assert struct.unpack_from("<16d", data, 32)[3] == 5.0
-    assert struct.unpack_from("<7d3I3H", data, 160) == (*GRID.range_m, 0.8, 2, 4, 8, 9, 2, 8)
-    assert data[234 : 234 + 19] == b"vehicle-7m10123abcd"
-    assert len(data) == 256 + 256
+    assert struct.unpack_from("<7d2d3I3H", data, 160) == (*GRID.range_m, 0.8, 0, 0, 2, 4, 8, 9, 2, 8)
+    assert data[250 : 250 + 19] == b"vehicle-7m10123abcd"
+    assert len(data) == 320 + 256
 
 
 def test_any_cut_and_any_flipped_bit_is_noticed() -> None:
@@ -91,12 +91,14 @@ def test_version_one_more_is_refused_by_number() -> None:
         (32, struct.pack("<d", 1e200), "rigid"),
         (160, struct.pack("<d", float("-inf")), "finite grid"),
         (208, struct.pack("<d", 0.0), "range_m"),
-        (216, struct.pack("<3I", 4, 4, 4), "grid|shape"),
-        (216, struct.pack("<3I", 0, 4, 8), "shape"),
-        (216, struct.pack("<3I", 2**32 - 1, 2**32 - 1, 2**32 - 1), "shape"),
-        (228, struct.pack("<H", 60000), "strings"),
-        (228, struct.pack("<H", 0), "agent_id"),
-        (234, b"\xff\xfe", "UTF-8"),
+        (216, struct.pack("<2d", float("nan"), 1.0), "coverage"),
+        (216, struct.pack("<2d", 0.0, 1.0), "coverage"),
+        (232, struct.pack("<3I", 4, 4, 4), "grid|shape"),
+        (232, struct.pack("<3I", 0, 4, 8), "shape"),
+        (232, struct.pack("<3I", 2**32 - 1, 2**32 - 1, 2**32 - 1), "shape"),
+        (244, struct.pack("<H", 60000), "strings"),
+        (244, struct.pack("<H", 0), "agent_id"),
+        (250, b"\xff\xfe", "UTF-8"),
     ],
 )
 def test_sealed_nonsense_names_its_reason(offset: int, value: bytes, reason: str) -> None:
