@@ -21,7 +21,7 @@ from heal.agents.records import (
     RunOptions,
     TickResult,
 )
-from heal.agents.types_of import TypesOf, ego_first, type_of
+from heal.agents.types_of import TypesOf, ego_first
 from heal.base_model import BaseModel
 from heal.boxes import boxes_around_origin
 from heal.grid import BevGrid
@@ -102,7 +102,12 @@ class TickBook:
         """Who takes part in a tick; in wall-clock time, waits until it is due."""
         outline = self.source.outline(tick)
         assigned = self.types_of(outline)
-        types = {agent_id: type_of(assigned, agent_id) for agent_id in ego_first(outline)[: self.options.agents]}
+        if outline.ego_id not in assigned:
+            raise ValueError(
+                f"scene {outline.scene_id}: the ego {outline.ego_id!r} has no agent type, and nothing is fused without it"
+            )
+        there = [agent_id for agent_id in ego_first(outline) if agent_id in assigned]
+        types = {agent_id: assigned[agent_id] for agent_id in there[: self.options.agents]}
         return TickPlan(tick, outline, types, self._pacer.wait(outline.timestamp_ns) if self._pacer else 0.0)
 
     def deliver(self, plan: TickPlan, reports: Sequence[AgentReport | None]) -> tuple[MessageRecord, ...]:

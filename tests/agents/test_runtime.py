@@ -14,9 +14,9 @@ from heal.agents.local_runtime import LocalRuntime, perfect_links
 from heal.agents.records import MessageCounts, RunOptions, TickResult
 from heal.agents.runtime import open_runtime
 from heal.agents.tick import DIED
-from heal.agents.types_of import by_id
+from heal.agents.types_of import by_id, joining
 from heal.boxes import boxes_around_origin
-from tests.agents.tiny_run import TinyAlliance, TinySource, assert_same_results
+from tests.agents.tiny_run import TICK_NS, TinyAlliance, TinySource, assert_same_results
 
 ALLIANCE, SOURCE = TinyAlliance(), TinySource()
 TYPES = by_id({"ego": "m1", "b": "m2", "c": "m1", "d": "m2"})
@@ -59,6 +59,22 @@ def test_ground_truth_is_of_all_agents_whoever_takes_part() -> None:
     assert everyone[0].ground_truth.ids.tolist() == [1, sum(b"ego"), sum(b"b"), sum(b"c")]
     two = run_local(options=RunOptions(agents=2))
     assert [record.agent_id for record in two[0].messages] == ["ego", "b"]
+
+
+def test_an_agent_that_joins_counts_from_then_on() -> None:
+    first_ns = SOURCE.outline(0).timestamp_ns
+    middle = joining(TYPES, {"b": first_ns + 2 * TICK_NS})
+    with LocalRuntime(ALLIANCE, SOURCE, middle) as runtime:
+        joined = list(runtime.run(range(4)))
+    never = joining(TYPES, {"b": first_ns + 100 * TICK_NS})
+    with LocalRuntime(ALLIANCE, SOURCE, never) as runtime:
+        assert_same_results(joined[:2], list(runtime.run(range(2))))
+    assert_same_results(joined[2:], run_local()[2:4])
+    with (
+        LocalRuntime(ALLIANCE, SOURCE, joining(TYPES, {"ego": 10**18})) as runtime,
+        pytest.raises(ValueError, match="the ego 'ego'"),
+    ):
+        next(iter(runtime.run([0])))
 
 
 def test_own_vehicle_is_left_out_on_demand() -> None:
