@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from heal.sparse_rulebook import Pairs, Rulebook, rulebook
+from heal.sparse_rulebook import Rulebook, rulebook
 from heal.sparse_sites import ConvGeometry, Sites, SparseMap
 
 
@@ -56,52 +56,50 @@ class _SparseConv(torch.autograd.Function):
         """(V, in) to (sites of the output, out)."""
         ctx.save_for_backward(features, weight)
         ctx.book = book
-        kernels = weight.flatten(1, 3).permute(1, 2, 0).contiguous()  # (cells, in, out)
-        out = _start(features, kernels, book.centre, len(book.sites), bias)
-        return _add_products(out, features, kernels, book.pairs)
+        kernels = weight.flatten(1, 3).permute(1, 2, 0).contiguous().unbind(0)  # of each cell (in, out)
+        out = _start(features, kernels, book, bias)
+        for move in book.pairs:
+            out.index_add_(0, move.target, features.index_select(0, move.source) @ kernels[move.cell])
+        return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
-        """The same walk backward for the features, products of gathered rows for the weights."""
+        """The same walk backward."""
         features, weight = ctx.saved_tensors
-        book: Rulebook = ctx.book
-        grad = grad.contiguous()
-        grad_features = grad_weight = None
         with torch.autocast(weight.device.type, enabled=False):
-            if ctx.needs_input_grad[0]:
-                kernels = weight.flatten(1, 3).transpose(0, 1).contiguous()  # (cells, out, in)
-                start = _start(grad, kernels, book.centre, len(features))
-                grad_features = _add_products(start, grad, kernels, [pairs.reversed() for pairs in book.pairs])
-            if ctx.needs_input_grad[1]:
-                grad_weight = _weight_gradient(features, grad, weight, book)
-        return grad_features, grad_weight, grad.sum(0) if ctx.needs_input_grad[2] else None, None
+            for_features, for_weight = _gradients(features, weight, grad.contiguous(), ctx.book, ctx.needs_input_grad)
+        return for_features, for_weight, grad.sum(0) if ctx.needs_input_grad[2] else None, None
 
 
-def _start(features: Tensor, kernels: Tensor, centre: int | None, targets: int, bias: Tensor | None = None) -> Tensor:
+def _start(features: Tensor, kernels: Sequence[Tensor], book: Rulebook, bias: Tensor | None) -> Tensor:
     """What bias and centre alone give: every site feeds itself."""
-    if centre is None:
-        zeros = features.new_zeros(targets, kernels.shape[2])
+    if book.centre is None:
+        zeros = features.new_zeros(len(book.sites), kernels[0].shape[1])
         return zeros if bias is None else zeros.add_(bias)
-    return features @ kernels[centre] if bias is None else torch.addmm(bias, features, kernels[centre])
+    centre = kernels[book.centre]
+    return features @ centre if bias is None else torch.addmm(bias, features, centre)
 
 
-def _add_products(out: Tensor, features: Tensor, kernels: Tensor, moves: Sequence[Pairs]) -> Tensor:
-    """Add to `out` (T, B) the features (S, A) moved along all pairs and multiplied by the kernels (cells, A, B)."""
-    kernel = kernels.unbind(0)
-    for move in moves:
-        out.index_add_(0, move.target, torch.mm(features.index_select(0, move.source), kernel[move.cell]))
-    return out
-
-
-def _weight_gradient(features: Tensor, grad: Tensor, weight: Tensor, book: Rulebook) -> Tensor:
-    """(out, kz, ky, kx, in): for each cell the sum over its pairs of output gradient times input."""
-    cells = weight.new_zeros(weight[0, ..., 0].numel(), weight.shape[0], weight.shape[4])
+def _gradients(
+    features: Tensor, weight: Tensor, grad: Tensor, book: Rulebook, needed: Sequence[bool]
+) -> tuple[Tensor | None, Tensor | None]:
+    """Of features (V, in) and weight (out, kz, ky, kx, in), as far as they are needed; `grad` is that of the result."""
+    kernels = weight.flatten(1, 3).transpose(0, 1).contiguous()  # (cells, out, in)
+    for_features = torch.zeros_like(features) if needed[0] else None
+    for_kernels = torch.zeros_like(kernels) if needed[1] else None
     if book.centre is not None:
-        torch.mm(grad.T, features, out=cells[book.centre])
+        if for_features is not None:
+            torch.mm(grad, kernels[book.centre], out=for_features)
+        if for_kernels is not None:
+            torch.mm(grad.T, features, out=for_kernels[book.centre])
     for move in book.pairs:
-        cells[move.cell].addmm_(grad.index_select(0, move.target).T, features.index_select(0, move.source))
-    return cells.transpose(0, 1).reshape(weight.shape)
+        pulled = grad.index_select(0, move.target)
+        if for_features is not None:
+            for_features.index_add_(0, move.source, pulled @ kernels[move.cell])
+        if for_kernels is not None:
+            for_kernels[move.cell].addmm_(pulled.T, features.index_select(0, move.source))
+    return for_features, None if for_kernels is None else for_kernels.transpose(0, 1).reshape(weight.shape)
 
 
 class SpconvEngine:

@@ -27,10 +27,6 @@ class Pairs:
     source: Tensor
     target: Tensor
 
-    def reversed(self) -> Pairs:
-        """From the output to the input, as gradients go."""
-        return Pairs(self.cell, self.target, self.source)
-
 
 @dataclass(frozen=True)
 class Rulebook:
@@ -82,7 +78,7 @@ def _neighbours(keys: Tensor, step: int, count: int) -> Iterator[tuple[Tensor, T
     """For each of `count` steps that grow by one: the indices of sites that have a site so far ahead, and those sites' indices."""
     ended = torch.cat([keys, keys.new_full((1,), torch.iinfo(torch.int64).max)])
     wanted = keys + step
-    place = places_of(wanted, keys)
+    place = places_of(wanted, keys) if step > 1 else torch.arange(1, len(ended), device=keys.device)
     for _ in range(count):
         found = ended.index_select(0, place) == wanted
         here = indices_of(found)
@@ -108,29 +104,30 @@ def _strided(sites: Sites, geometry: ConvGeometry) -> Rulebook:
 def _touched(sites: Sites, geometry: ConvGeometry, shape_zyx: Triple) -> Iterator[tuple[int, Tensor, Tensor]]:
     """For each cell of the kernel: the input sites that it connects, and the linear indices of the output cells that they feed."""
     (nz, ny, nx), (_, ky, kx) = shape_zyx, geometry.kernel
-    cloud = sites.coords[:, 0]
-    alongs = [_along(sites, geometry, axis, shape_zyx[axis]) for axis in range(3)]
-    for y, (inside, target) in enumerate(alongs[1]):
+    cloud, *zyx = sites.coords.unbind(1)
+    in_z, in_y, in_x = (_along(zyx[axis], geometry, axis, sites.shape_zyx[axis], shape_zyx[axis]) for axis in range(3))
+    for y, (inside, target) in enumerate(in_y):
         rows = indices_of(inside)
         row = (cloud * ny + target).index_select(0, rows)
-        for x, (inside, target) in enumerate(alongs[2]):
+        for x, (inside, target) in enumerate(in_x):
             kept = indices_of(inside.index_select(0, rows))
             columns = rows.index_select(0, kept)
             column = row.index_select(0, kept) * nx + target.index_select(0, columns)
-            for z, (inside, target) in enumerate(alongs[0]):
+            for z, (inside, target) in enumerate(in_z):
                 kept = indices_of(inside.index_select(0, columns))
                 source = columns.index_select(0, kept)
                 yield (z * ky + y) * kx + x, source, column.index_select(0, kept) * nz + target.index_select(0, source)
 
 
-def _along(sites: Sites, geometry: ConvGeometry, axis: int, cells: int) -> list[tuple[Tensor, Tensor]]:
+def _along(places: Tensor, geometry: ConvGeometry, axis: int, cells_in: int, cells_out: int) -> list[tuple[Tensor, Tensor]]:
     """On one axis, for each place in the kernel: whether it brings a site onto an output cell (V,), and which one that is (V,)."""
     parts = []
+    cells = torch.arange(cells_in, device=places.device)
     for place in range(geometry.kernel[axis]):
-        shifted = sites.coords[:, 1 + axis] + (geometry.padding[axis] - place)
+        shifted = cells + (geometry.padding[axis] - place)
         target = torch.div(shifted, geometry.stride[axis], rounding_mode="floor")
-        inside = (target * geometry.stride[axis] == shifted) & (target >= 0) & (target < cells)
-        parts.append((inside, target))
+        inside = (target * geometry.stride[axis] == shifted) & (target >= 0) & (target < cells_out)
+        parts.append((inside.index_select(0, places), target.index_select(0, places)))
     return parts
 
 
