@@ -28,7 +28,7 @@ SEEDS_PER_RUN = 1_000_000
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
-class SensorChoice(str, Enum):
+class Written(str, Enum):
     """What is written besides the metadata."""
 
     LIDAR = "lidar"
@@ -59,8 +59,8 @@ def generate(
     frames: Annotated[int, typer.Option(min=1, help="Instants in all; each is sensed by all agents.")] = 100,
     seed: Annotated[int, typer.Option(min=0, help="Other seeds give other towns.")] = 0,
     sensors: Annotated[
-        SensorChoice, typer.Option(help="lidar: clouds and metadata; all: images, depth, 16- and 32-line clouds too.")
-    ] = SensorChoice.ALL,
+        Written, typer.Option(help="lidar: clouds and metadata; all: images, depth, 16- and 32-line clouds too.")
+    ] = Written.ALL,
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
 ) -> None:
     """Write scenes of the built-in town in the layout of OPV2V.
@@ -82,7 +82,7 @@ def generate(
     _summarise(reports, time.monotonic() - started, out, console)
 
 
-def plan(out: Path, preset: str, split: str, frames: int, seed: int, sensors: SensorChoice) -> list[Job]:
+def plan(out: Path, preset: str, split: str, frames: int, seed: int, sensors: Written) -> list[Job]:
     """The scenarios that make up `frames` instants, each a town of its own.
 
     Raises:
@@ -94,7 +94,7 @@ def plan(out: Path, preset: str, split: str, frames: int, seed: int, sensors: Se
     chosen = town_preset(preset)
     random_stream(split, seed)
     each = chosen.frames_per_scenario
-    names: frozenset[Sensor] = frozenset({"lidar"}) if sensors is SensorChoice.LIDAR else frozenset({"lidar", "camera", "depth"})
+    names: frozenset[Sensor] = frozenset({"lidar"}) if sensors is Written.LIDAR else frozenset({"lidar", "camera", "depth"})
     return [
         Job(preset, split, seed * SEEDS_PER_RUN + number, min(each, frames - number * each), chosen.stride, names, out)
         for number in range(-(-frames // each))

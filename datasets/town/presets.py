@@ -72,8 +72,8 @@ class TownPreset:
     loss_share: Range = (0.0, 0.08)
     gain: Range = (0.45, 1.5)
     gamma: Range = (0.6, 1.7)
-    image_px: tuple[int, int] = (800, 600)
-    focal_px: float = 335.639852470912
+    image_px: tuple[int, int] = (400, 300)
+    focal_px: float = 167.819926235456
     frames_per_scenario: int = 4
     stride: int = 15
 

@@ -84,9 +84,10 @@ def test_another_range_is_run_with_the_same_weights(folder: Path) -> None:
 
 
 def test_the_demo_compares_the_ego_alone_with_all(folder: Path) -> None:
-    demo(folder / "demo", folder / "run" / "alliance", ticks=2, seed=1, runtime="local")
+    demo(folder / "demo", folder / "run" / "alliance", "m1,m1,m1", ticks=2, seed=1, runtime="local")
     metrics = json.loads((folder / "demo" / "metrics.json").read_text())
-    assert set(metrics) == {"ego", "fused"} and metrics["ego"]["agents"] == 1 and metrics["fused"]["agents"] == 4
+    assert set(metrics) == {"ego", "fused", "join"} and metrics["join"]["messages_used"] == 1
+    assert metrics["ego"]["agents"] == 1 and metrics["fused"]["agents"] == 3
     assert (folder / "demo" / "found_through_others.png").exists() and (folder / "demo" / "drive.gif").exists()
 
 

@@ -6,7 +6,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from heal.tools.generate import SEEDS_PER_RUN, SensorChoice, generate, plan
+from heal.tools.generate import SEEDS_PER_RUN, Written, generate, plan
 
 
 def run(*arguments):
@@ -21,14 +21,14 @@ def digest(root):
 
 
 def test_frames_are_shared_out_among_towns(tmp_path):
-    jobs = plan(tmp_path, "test", "train", 5, 3, SensorChoice.LIDAR)
+    jobs = plan(tmp_path, "test", "train", 5, 3, Written.LIDAR)
     assert [job.frames for job in jobs] == [2, 2, 1]
     assert [job.seed for job in jobs] == [3 * SEEDS_PER_RUN + number for number in range(3)]
-    assert plan(tmp_path, "test", "train", 1, 0, SensorChoice.ALL)[0].sensors == {"lidar", "camera", "depth"}
+    assert plan(tmp_path, "test", "train", 1, 0, Written.ALL)[0].sensors == {"lidar", "camera", "depth"}
     with pytest.raises(ValueError, match="demo, easy"):
-        plan(tmp_path, "nowhere", "train", 1, 0, SensorChoice.LIDAR)
+        plan(tmp_path, "nowhere", "train", 1, 0, Written.LIDAR)
     with pytest.raises(ValueError, match="train, validate, test"):
-        plan(tmp_path, "test", "val", 1, 0, SensorChoice.LIDAR)
+        plan(tmp_path, "test", "val", 1, 0, Written.LIDAR)
 
 
 def test_two_processes_write_what_one_writes_and_a_second_run_keeps_it(tmp_path):
