@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Annotated, Any, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol, Union, runtime_checkable
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from heal.aligner import Aligner, AlignerConfig, IdentityAlignerConfig
 from heal.backbone import Backbone, BackboneConfig
-from heal.camera import CameraBatch
 from heal.config import BY_KIND, config
 from heal.encoders.lift_splat import LiftSplat, LiftSplatConfig
 from heal.encoders.lift_splat_depth import DepthPrediction
@@ -20,13 +20,38 @@ from heal.encoders.second import Second, SecondConfig
 from heal.grid import BevGrid
 from heal.own_range import OwnRange, fit_to_grid
 from heal.types import BEAMS, AgentFrame, SensorChoice
-from heal.voxelize import Voxels
 
-# A new encoder joins these four; what it must have is `cell_m`, `prepare` and `forward`, as PointPillars has them.
-EncoderConfig: TypeAlias = Annotated[PointPillarsConfig | SecondConfig | LiftSplatConfig, BY_KIND]
-Encoder: TypeAlias = PointPillars | Second | LiftSplat
-EncoderInput: TypeAlias = Voxels | CameraBatch
-ENCODERS: dict[str, Any] = {"point_pillars": PointPillars, "second": Second, "lift_splat": LiftSplat}
+# Settings and network of every encoder, the only place that names them. A network has `cell_m`, `prepare` and `forward`.
+ENCODERS: dict[type[Any], type[Any]] = {
+    PointPillarsConfig: PointPillars,
+    SecondConfig: Second,
+    LiftSplatConfig: LiftSplat,
+}
+
+
+class EncoderInput(Protocol):
+    """What an encoder's `prepare` makes of agents' frames."""
+
+    def to(self, device: torch.device) -> EncoderInput:
+        """The same on another device."""
+        ...
+
+
+if TYPE_CHECKING:
+
+    class EncoderConfig(Protocol):
+        """Settings of an encoder; `senses` says which sensor it needs, "lidar" or "camera"."""
+
+        senses: ClassVar[str]
+
+        @property
+        def kind(self) -> str: ...  # noqa: D102
+
+        @property
+        def out_channels(self) -> int: ...  # noqa: D102
+
+else:
+    EncoderConfig = Annotated[Union[tuple(ENCODERS)], BY_KIND]  # noqa: UP007 - the table is only known at run time
 
 
 @runtime_checkable
@@ -71,13 +96,13 @@ class AgentConfig:
     @property
     def sensor(self) -> SensorChoice:
         """What its agents sense."""
-        cameras = isinstance(self.encoder, LiftSplatConfig)
+        cameras = self.encoder.senses == "camera"
         return SensorChoice(lidar=not cameras, cameras=cameras, beams=self.lidar_beams)
 
     @property
     def sensor_in_training(self) -> SensorChoice:
         """What is read to train it: depth images too if its encoder learns from them, and of labels those that it can see."""
-        taught = isinstance(self.encoder, LiftSplatConfig) and self.encoder.depth_supervision
+        taught = getattr(self.encoder, "depth_supervision", False)
         return replace(self.sensor, depth=taught, labels="lidar" if self.sensor.lidar else "camera")
 
     def coverage(self, grid: BevGrid) -> tuple[float, float] | None:
@@ -96,7 +121,7 @@ class AgentModel(nn.Module):
         """
         super().__init__()
         self.config, self.grid = settings, grid
-        self.encoder = ENCODERS[settings.encoder.kind](settings.encoder, grid)
+        self.encoder = ENCODERS[type(settings.encoder)](settings.encoder, grid)
         self.backbone = Backbone(settings.backbone, settings.encoder.out_channels)
         self.aligner = Aligner(settings.aligner, settings.backbone.out_channels)
         self._require_cells_of(grid)

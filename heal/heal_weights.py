@@ -13,6 +13,7 @@ from torch import Tensor
 
 from heal.agent_model import AgentConfig, AgentModel
 from heal.collab import CollabModel
+from heal.encoders.lift_splat import LiftSplatConfig
 from heal.encoders.lift_splat_names import reference_names
 
 State = dict[str, Tensor]
@@ -32,7 +33,7 @@ def reference_keys(model: CollabModel) -> dict[str, str]:
 
 def _agent_keys(agent: str, settings: AgentConfig, names: Sequence[str]) -> dict[str, str]:
     encoder = [name.removeprefix("encoder.") for name in names if name.startswith("encoder.")]
-    if settings.encoder.kind == "lift_splat":
+    if isinstance(settings.encoder, LiftSplatConfig):
         theirs = reference_names(encoder, settings.encoder.trunk)
     else:
         theirs = {name: name for name in encoder}

@@ -6,7 +6,7 @@ Philion and Fidler, ECCV 2020. Depth is also learned from depth images, where th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -45,6 +45,7 @@ class LiftSplatConfig:
         cell_m: edge of a cell of the map.
     """
 
+    senses: ClassVar[str] = "camera"
     kind: Literal["lift_splat"] = "lift_splat"
     cameras: tuple[str, ...] = ()
     image: ImageConfig = ImageConfig()

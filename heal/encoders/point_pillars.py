@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -33,6 +33,7 @@ class PointPillarsConfig:
         distance: feed the distance to the sensor too.
     """
 
+    senses: ClassVar[str] = "lidar"
     kind: Literal["point_pillars"] = "point_pillars"
     pillar_m: tuple[float, float] = (0.4, 0.4)
     max_points: int = 32

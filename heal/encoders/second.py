@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -38,6 +38,7 @@ class SecondConfig:
             give as many: 4 m in voxels of 0.1 m and three stages leave 2, as do voxels of 0.2 m and two stages.
     """
 
+    senses: ClassVar[str] = "lidar"
     kind: Literal["second"] = "second"
     voxel_m: tuple[float, float, float] = (0.1, 0.1, 0.1)
     max_points: int = 5

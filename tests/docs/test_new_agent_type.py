@@ -1,0 +1,58 @@
+"""The page on new agent types: its files are written, its edits made and its commands run, as they stand there."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from heal.alliance import load_alliance
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def _blocks(page: str) -> Iterator[tuple[str, str, str]]:
+    """Language, file name and content of every block of code."""
+    for match in re.finditer(r"^```(\w+) ?(\S*)\n(.*?)^```$", page, re.MULTILINE | re.DOTALL):
+        yield match[1], match[2], match[3]
+
+
+def _add_lines(file: Path, edit: str) -> None:
+    """Put every line that is marked + behind the line before it."""
+    text, before = file.read_text(), ""
+    for line in edit.splitlines():
+        if line.startswith("+"):
+            assert text.count(before + "\n") == 1, before
+            text = text.replace(before + "\n", f"{before}\n{line[1:]}\n")
+        before = line[1:]
+    file.write_text(text)
+
+
+def _run(command: str, folder: Path) -> None:
+    words = shlex.split(command)
+    if words[0] == "heal":
+        words = [sys.executable, "-m", "heal.tools.cli", *words[1:]]
+    environment = {**os.environ, "PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+
+
+def test_the_page_works_as_written(tmp_path: Path) -> None:
+    for name in ("heal", "agents", "datasets", "configs", "tools"):
+        shutil.copytree(ROOT / name, tmp_path / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "runs").mkdir()
+    for language, name, content in _blocks((ROOT / "docs" / "new_agent_type.md").read_text()):
+        if language == "yaml":
+            (tmp_path / "runs" / name).write_text(content)
+        elif language == "python":
+            (tmp_path / name).write_text(content)
+        elif language == "diff":
+            _add_lines(tmp_path / name, content)
+        else:
+            for command in content.strip().splitlines():
+                _run(command, tmp_path)
+    assert load_alliance(tmp_path / "runs" / "alliance").agent_names[-1] == "slim"
+    assert (tmp_path / "runs" / "mine" / "heights" / "agent.safetensors").exists()
