@@ -17,11 +17,16 @@ check: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# The shipped weights of configs/demo/alliance, made from nothing: training scenes of two kinds of town, then stage 1.
+# The shipped weights of configs/demo/alliance, made from nothing: a base with m1 on two kinds of town, then the other types, one by one.
 weights: $(VENV)/installed
 	$(BIN)/heal generate runs/town --preset demo --split train --frames 800 --seed 1 --sensors lidar
 	$(BIN)/heal generate runs/town --preset crossing --split train --frames 200 --seed 1 --sensors lidar
+	$(BIN)/heal generate runs/town-all --preset demo --split train --frames 160 --seed 1 --sensors all
 	$(BIN)/heal train base --data runs/town --config demo/base.yaml --out runs/town-base
+	for type in m2 m3 m4 m5; do \
+	    $(BIN)/heal train agent --type demo/agents/$$type --base runs/town-base/alliance --data runs/town-all \
+	        --config demo/agent.yaml --out runs/town-base/alliance || exit; \
+	done
 	rm -rf configs/demo/alliance && cp -r runs/town-base/alliance configs/demo/alliance
 
 $(BIN)/python:
