@@ -145,8 +145,7 @@ def train(
         KeyboardInterrupt: passed on, after a checkpoint.
     """
     device = torch.device(replica.device)
-    # Channels last: convolutions and their gradients run about half again as fast in it on a CPU.
-    model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    _place(model, device)
     guard = set_learning(model, settings.training)
     optimizer = make_optimizer(model, settings.training)
     scaler = _scaler(settings.training, device)
@@ -167,6 +166,14 @@ def train(
         if replica.is_first:
             state.save(progress)
     return progress
+
+
+def _place(model: nn.Module, device: torch.device) -> None:
+    """Move a model, its kernels with channels last: convolutions and their gradients run about half again as fast on a CPU."""
+    model.to(device)
+    for part in model.modules():
+        if isinstance(part, (nn.Conv2d, nn.ConvTranspose2d)):
+            part.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def _train_steps(

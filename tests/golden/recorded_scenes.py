@@ -108,7 +108,9 @@ def scene_of(recorded: RecordedScene, cameras: bool = False) -> tuple[Scene, dic
         # The set of single agents decides once, by the ego's type, whether labels are what cameras see.
         kind = recorded.ego_types[0] if "late" in recorded.change else types[agent_id]
         labels: Literal["lidar", "camera"] = "camera" if recorded.sees_by_camera(kind) else "lidar"
-        choice = SensorChoice(not cameras, beams.get(types[agent_id], 64), cameras, cameras, labels)
+        choice = SensorChoice(
+            lidar=not cameras, beams=beams.get(types[agent_id], 64), cameras=cameras, depth=cameras, labels=labels
+        )
         frames[agent_id] = source.agent_frame(recorded.index, agent_id, choice)
     comm_range_m = IN_ORDER_RANGE_M if "infer" in recorded.change else config["comm_range"]
     near = within_range(agents, [frames[agent_id].world_SE3_agent_measured for agent_id in agents], comm_range_m)

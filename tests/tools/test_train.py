@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 import torch
 
+from heal.agent_model import AgentConfig, AgentModel
 from heal.agents.replica import Replica
 from heal.alliance import AllianceError, TrainingRecord, load_alliance
+from heal.backbone import BackboneConfig
 from heal.collab import CollabModel
 from heal.config import ConfigError, load_config
+from heal.encoders.second import SecondConfig
 from heal.tools.metrics_log import MetricsLog, last_row
 from heal.tools.train import prepare_run, resolve_settings, save_alliance
 from heal.tools.train_config import TrainConfig, TrainingConfig, learning_rate
@@ -43,6 +46,21 @@ def test_the_loss_falls(tmp_path: Path) -> None:
     _, reports = _run(tmp_path / "run", settings=longer)
     totals = [report.losses["total"] for report in reports]
     assert np.mean(totals[-4:]) < 0.5 * np.mean(totals[:4])
+
+
+def test_types_of_different_encoders_learn_together(tmp_path: Path) -> None:
+    sparse = AgentConfig(
+        encoder=SecondConfig(voxel_m=(0.4, 0.4, 0.4), channels=(4, 4, 8), map_channels=4),
+        backbone=BackboneConfig(blocks=(1,), strides=(1,), channels=AGENT.backbone.channels),
+    )
+    settings = replace(SETTINGS, agents={"m1": AGENT, "m3": sparse})
+    torch.manual_seed(0)
+    model = CollabModel(small_model().base, {name: AgentModel(agent, BASE.grid) for name, agent in settings.agents.items()})
+    before = {name: tensor.clone() for name, tensor in model.named_parameters()}
+    reports: list[StepReport] = []
+    train(model, TrainingSteps(SOURCE, model, settings), settings, tmp_path, reports.append)
+    still = [name for name, tensor in model.named_parameters() if torch.equal(tensor, before[name])]
+    assert still == [] and all(np.isfinite(report.losses["total"]) for report in reports)
 
 
 @pytest.mark.parametrize("stop_after", [0, 3])
