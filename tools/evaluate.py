@@ -21,6 +21,7 @@ from heal.datasets.visibility import scene_visibility
 from heal.tools.arguments import AgentsArg, AllianceArg, CommRangeArg, DataArg, EgoArg, ThreadsArg, TypesArg
 from heal.tools.assigning import parse_types
 from heal.tools.draw import draw_curves, draw_tick
+from heal.tools.evaluations import record
 from heal.tools.scoring import RunScore, score_table, spread, write_metrics
 from heal.types import SceneSource, load_scene
 
@@ -37,6 +38,7 @@ RangeArg = Annotated[
 PicturesArg = Annotated[int, typer.Option(min=0, help="Number of scenes to draw.")]
 
 
+KeepArg = Annotated[bool, typer.Option("--record", help="Keep the AP in the alliance, where `heal info` shows it.")]
 InOrderArg = Annotated[
     str | None,
     typer.Option(help="Types joined by commas: evaluate with one agent, with two and so on, of these types in this order."),
@@ -57,6 +59,7 @@ def evaluate(
     include_ego: EgoArg = False,
     pictures: PicturesArg = 4,
     threads: ThreadsArg = 0,
+    keep: KeepArg = False,
 ) -> None:
     """Evaluate detection: AP at IoU 0.3, 0.5 and 0.7, and the recall of vehicles hidden from the ego.
 
@@ -81,6 +84,8 @@ def evaluate(
     told = {"steps": [{"agents": part.agents, "ap": part.metrics()["ap"]} for part in rows.values()]} if in_order else {}
     write_metrics(out / "metrics.json", {**score.metrics(), **told})
     draw_curves(score.results(), out / "precision_recall.png")
+    if keep:
+        record(alliance, f"{data.name}, {split}", rows)
     console.print(score_table(rows, f"{data.name}, {split}"))
     console.print(f"metrics and pictures: {out}")
 

@@ -16,6 +16,7 @@ from rich.table import Table
 
 import heal
 from heal.alliance import Alliance, TrainingRecord, load_alliance
+from heal.tools.evaluations import evaluations_table
 
 console = Console()
 
@@ -30,6 +31,9 @@ def info(
     heal info configs/demo/alliance
     """  # noqa: D301 - click's mark for lines that stay lines is the character, not its name
     console.print(describe_alliance(load_alliance(alliance)) if alliance else describe_installation())
+    evaluated = evaluations_table(alliance) if alliance else None
+    if evaluated:
+        console.print(evaluated)
 
 
 def describe_installation() -> Table:
@@ -39,7 +43,7 @@ def describe_installation() -> Table:
     table.add_row("cpu", f"{os.cpu_count()} cores, torch uses {torch.get_num_threads()} threads")
     devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     table.add_row("gpu", ", ".join(devices) or "none found")
-    for package in ("torch", "ray", "open3d", "spconv"):
+    for package in ("torch", "ray", "open3d", "timm", "spconv", "spconv_triton"):
         table.add_row(package, _version(package))
     return table
 

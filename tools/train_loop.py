@@ -173,7 +173,7 @@ def _place(model: nn.Module, device: torch.device) -> None:
     model.to(device)
     for part in model.modules():
         if isinstance(part, (nn.Conv2d, nn.ConvTranspose2d)):
-            part.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            part.to(memory_format=torch.channels_last)
 
 
 def _train_steps(

@@ -58,11 +58,14 @@ def test_a_type_joins_an_alliance_and_the_base_stays_as_it_is(folder: Path) -> N
     assert opened.agent_card("narrow").base_hash == opened.base_hash == opened.agent_card("narrow").training.initial
     assert (folder / "run" / "alliance-narrow" / "predictions.png").exists()
     out = folder / "in-order"
-    _run("evaluate", "--alliance", alliance, "--data", folder / "town", "--in-order", "m1,narrow,m1", "--out", out, "--pictures", 0)
+    where = ("--alliance", alliance, "--data", folder / "town", "--out", out)
+    _run("evaluate", *where, "--in-order", "m1,narrow,m1", "--pictures", 0, "--record")
     metrics = json.loads((out / "metrics.json").read_text())
     assert [step["agents"] for step in metrics["steps"]] == [1, 2, 3] and metrics["steps"][-1]["ap"] == metrics["ap"]
+    described = _run("info", alliance)
+    assert "m1 + narrow + m1" in described and f"{metrics['ap']['0.5']:.3f}" in described
     with pytest.raises(AllianceError, match="no agent type 'm7'"):
-        _run("evaluate", "--alliance", alliance, "--data", folder / "town", "--types", "m1,m7", "--out", out)
+        _run("evaluate", *where, "--types", "m1,m7")
 
 
 def test_types_trained_side_by_side_are_those_trained_alone(folder: Path, tmp_path: Path) -> None:
