@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -66,8 +67,7 @@ def evaluate(
     Ground truth is what all agents of a scene have labelled, however few take part.
 
     \b
-    heal evaluate --alliance configs/demo/alliance --data runs/town --split test --out runs/together
-    heal evaluate --alliance configs/demo/alliance --data runs/town --split test --out runs/alone --agents 1
+    heal evaluate --alliance configs/demo/alliance --data runs/town --out runs/alone --agents 1
     heal evaluate --alliance configs/demo/alliance --data runs/town --in-order m1,m2,m3,m4 --out runs/in-order
     heal evaluate --alliance runs/dair-base/alliance --data DAIR_ROOT --split val --out runs/dair-evaluation
     """  # noqa: D301 - click's mark for lines that stay lines is the character, not its name
@@ -77,17 +77,23 @@ def evaluate(
     drawn = frozenset(spread(ticks, pictures))
     options = RunOptions(agents, comm_range_m, threads=threads or os.cpu_count() or 1, keep_points=drawn, include_ego=include_ego)
     types_of = parse_types(in_order or types, opened, source)
-    rows = {}
-    for name, step in steps_of(in_order, options).items():
-        rows[name] = evaluate_source(opened, source, types_of, step, ticks, lambda result: _draw(result, drawn, opened, out))
-    score = list(rows.values())[-1]
-    told = {"steps": [{"agents": part.agents, "ap": part.metrics()["ap"]} for part in rows.values()]} if in_order else {}
-    write_metrics(out / "metrics.json", {**score.metrics(), **told})
-    draw_curves(score.results(), out / "precision_recall.png")
+    draw = partial(_draw, drawn=drawn, alliance=opened, out=out)
+    rows = {
+        name: evaluate_source(opened, source, types_of, step, ticks, draw) for name, step in steps_of(in_order, options).items()
+    }
+    write_rows(rows, bool(in_order), out)
     if keep:
         record(alliance, f"{data.name}, {split}", rows)
     console.print(score_table(rows, f"{data.name}, {split}"))
     console.print(f"metrics and pictures: {out}")
+
+
+def write_rows(rows: Mapping[str, RunScore], steps: bool, out: Path) -> None:
+    """Write the last run's metrics and curves, and with `steps` the AP of all of them."""
+    score = list(rows.values())[-1]
+    told = {"steps": [{"agents": part.agents, "ap": part.metrics()["ap"]} for part in rows.values()]} if steps else {}
+    write_metrics(out / "metrics.json", {**score.metrics(), **told})
+    draw_curves(score.results(), out / "precision_recall.png")
 
 
 def steps_of(in_order: str | None, options: RunOptions) -> dict[str, RunOptions]:

@@ -17,7 +17,7 @@ from heal.metrics import ApAccumulator
 from heal.types import load_scene
 
 ALLIANCE = Path(__file__).resolve().parents[2] / "configs" / "demo" / "alliance"
-SEEDS = (101, 102, 103, 104)
+SEEDS = range(101, 113)
 INSTANTS = (0, 20, 40)
 
 
