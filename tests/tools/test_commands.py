@@ -4,14 +4,14 @@ import json
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
 from heal.config import ConfigError, save_config
 from heal.loss import LossConfig
-from heal.tools.cli import app, main
+from heal.tools.cli import main
 from heal.tools.demo import demo
 from heal.tools.train_config import TrainConfig, TrainingConfig
 from tests.heal.networks import AGENT, BASE
+from tests.tools.command import generate_town, run_command
 
 SETTINGS = TrainConfig(
     base=BASE,
@@ -21,20 +21,13 @@ SETTINGS = TrainConfig(
 )
 
 
-def _run(*words: object) -> str:
-    result = CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    return result.output
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a town's scenes in `town` and a run trained on them in `run`."""
     path = tmp_path_factory.mktemp("commands")
-    for split in ("train", "test"):
-        _run("generate", path / "town", "--preset", "test", "--split", split, "--frames", 4, "--sensors", "lidar", "--workers", 1)
+    generate_town(path / "town")
     save_config(SETTINGS, path / "settings.yaml")
-    _run("train", "base", "--data", path / "town", "--config", path / "settings.yaml", "--out", path / "run", "--threads", 1)
+    run_command("train", "base", "--data", path / "town", "--config", path / "settings.yaml", "--out", path / "run", "--threads", 1)
     return path
 
 
@@ -42,13 +35,13 @@ def test_a_run_folder_holds_settings_metrics_a_picture_and_the_alliance(folder: 
     names = {path.name for path in (folder / "run").iterdir()}
     assert {"config.yaml", "metrics.jsonl", "tensorboard", "checkpoint.pt", "predictions.png", "alliance"} <= names
     assert len((folder / "run" / "metrics.jsonl").read_text().splitlines()) == 2
-    described = _run("info", folder / "run" / "alliance")
+    described = run_command("info", folder / "run" / "alliance")
     assert "base" in described and "m1" in described and "25.6 x 12.8 m" in described
 
 
 def test_evaluation_writes_the_keys_that_scripts_rely_on(folder: Path) -> None:
     out = folder / "evaluation"
-    _run("evaluate", "--alliance", folder / "run" / "alliance", "--data", folder / "town", "--out", out, "--pictures", 1)
+    run_command("evaluate", "--alliance", folder / "run" / "alliance", "--data", folder / "town", "--out", out, "--pictures", 1)
     metrics = json.loads((out / "metrics.json").read_text())
     assert set(metrics["ap"]) == {"0.3", "0.5", "0.7"}
     assert (metrics["frames"], metrics["agents"], metrics["range_m"]) == (4, 3, list(BASE.grid.range_m))
@@ -58,16 +51,18 @@ def test_evaluation_writes_the_keys_that_scripts_rely_on(folder: Path) -> None:
 
 def test_the_ego_alone_has_the_same_ground_truth(folder: Path) -> None:
     common = ("--alliance", folder / "run" / "alliance", "--data", folder / "town", "--pictures", 0)
-    _run("evaluate", *common, "--out", folder / "all")
-    _run("evaluate", *common, "--out", folder / "alone", "--agents", 1)
+    run_command("evaluate", *common, "--out", folder / "all")
+    run_command("evaluate", *common, "--out", folder / "alone", "--agents", 1)
     together, alone = (json.loads((folder / name / "metrics.json").read_text()) for name in ("all", "alone"))
     assert alone["agents"] == 1 and alone["ground_truths"] == together["ground_truths"] > 0
 
 
 def test_simulation_and_evaluation_agree(folder: Path) -> None:
     alliance = folder / "run" / "alliance"
-    _run("evaluate", "--alliance", alliance, "--data", folder / "town", "--out", folder / "one", "--pictures", 0, "--threads", 1)
-    _run("simulate", "--alliance", alliance, "--source", folder / "town", "--runtime", "local", "--out", folder / "two")
+    run_command(
+        "evaluate", "--alliance", alliance, "--data", folder / "town", "--out", folder / "one", "--pictures", 0, "--threads", 1
+    )
+    run_command("simulate", "--alliance", alliance, "--source", folder / "town", "--runtime", "local", "--out", folder / "two")
     one, two = (json.loads((folder / name / "metrics.json").read_text()) for name in ("one", "two"))
     for key in ("ap", "rule", "range_m", "frames", "agents", "bytes_per_message"):
         assert one[key] == two[key]
@@ -75,7 +70,7 @@ def test_simulation_and_evaluation_agree(folder: Path) -> None:
 
 def test_another_range_is_run_with_the_same_weights(folder: Path) -> None:
     larger = (-25.6, -12.8, -3.0, 25.6, 12.8, 1.0)
-    _run(
+    run_command(
         *("evaluate", "--alliance", folder / "run" / "alliance", "--data", folder / "town", "--out", folder / "larger"),
         *("--frames", 1, "--pictures", 0, "--range-m", *larger),
     )
@@ -94,7 +89,7 @@ def test_the_demo_compares_the_ego_alone_with_all(folder: Path) -> None:
 def test_a_training_is_not_begun_on_another_ones_folder(folder: Path) -> None:
     words = ["--data", folder / "town", "--config", folder / "settings.yaml", "--out", folder / "run", "--set", "training.seed=5"]
     with pytest.raises(ConfigError, match="other settings"):
-        _run("train", "base", *words)
+        run_command("train", "base", *words)
 
 
 def test_what_the_user_can_mend_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,36 +6,28 @@ from pathlib import Path
 
 import pytest
 import torch
-from typer.testing import CliRunner
 
 from heal.alliance import AllianceError, load_alliance
 from heal.config import ConfigError, save_config
-from heal.tools.cli import app
 from heal.tools.train_config import TrainConfig, TrainingConfig
 from heal.tools.train_data import TrainingSteps
 from heal.tools.train_loop import BaseGuard, TrainingStoppedError, make_optimizer, set_learning, train
 from tests.heal.networks import AGENT, BASE, small_model
+from tests.tools.command import generate_town, run_command
 from tests.tools.small_training import SETTINGS, SOURCE
 
 NARROW = replace(AGENT, encoder=replace(AGENT.encoder, channels=(4,)))
 STAGE_TWO = "loss: {occupancy_weights: [0.4, 0.2]}\ntraining: {epochs: 1, batch_scenes: 2, workers: 0}\n"
 
 
-def _run(*words: object) -> str:
-    result = CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    return result.output
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a town's scenes, a base, and two types that are narrower than the base's own."""
     path = tmp_path_factory.mktemp("stage-two")
-    for split in ("train", "test"):
-        _run("generate", path / "town", "--preset", "test", "--split", split, "--frames", 4, "--sensors", "lidar", "--workers", 1)
+    generate_town(path / "town")
     training = TrainingConfig(epochs=1, batch_scenes=2, workers=0)
     save_config(TrainConfig(base=BASE, agents={"m1": AGENT}, loss=SETTINGS.loss, training=training), path / "base.yaml")
-    _run("train", "base", "--data", path / "town", "--config", path / "base.yaml", "--out", path / "run", "--threads", 1)
+    run_command("train", "base", "--data", path / "town", "--config", path / "base.yaml", "--out", path / "run", "--threads", 1)
     (path / "agent.yaml").write_text(STAGE_TWO)
     for name in ("narrow", "other"):
         save_config(NARROW, path / f"{name}.yaml")
@@ -45,7 +37,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _train(folder: Path, *types: str, out: Path) -> None:
     command = ("agent", "--type", *types) if len(types) == 1 else ("agents", *types)
     where = ("--base", folder / "run" / "alliance", "--data", folder / "town", "--out", out, "--config", folder / "agent.yaml")
-    _run("train", *command, *where)
+    run_command("train", *command, *where)
 
 
 def test_a_type_joins_an_alliance_and_the_base_stays_as_it_is(folder: Path) -> None:
@@ -59,13 +51,13 @@ def test_a_type_joins_an_alliance_and_the_base_stays_as_it_is(folder: Path) -> N
     assert (folder / "run" / "alliance-narrow" / "predictions.png").exists()
     out = folder / "in-order"
     where = ("--alliance", alliance, "--data", folder / "town", "--out", out)
-    _run("evaluate", *where, "--in-order", "m1,narrow,m1", "--pictures", 0, "--record")
+    run_command("evaluate", *where, "--in-order", "m1,narrow,m1", "--pictures", 0, "--record")
     metrics = json.loads((out / "metrics.json").read_text())
     assert [step["agents"] for step in metrics["steps"]] == [1, 2, 3] and metrics["steps"][-1]["ap"] == metrics["ap"]
-    described = _run("info", alliance)
+    described = run_command("info", alliance)
     assert "m1 + narrow + m1" in described and f"{metrics['ap']['0.5']:.3f}" in described
     with pytest.raises(AllianceError, match="no agent type 'm7'"):
-        _run("evaluate", *where, "--types", "m1,m7")
+        run_command("evaluate", *where, "--types", "m1,m7")
 
 
 def test_types_trained_side_by_side_are_those_trained_alone(folder: Path, tmp_path: Path) -> None:

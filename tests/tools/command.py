@@ -1,0 +1,20 @@
+"""Running commands in tests."""
+
+from pathlib import Path
+
+from typer.testing import CliRunner
+
+from heal.tools.cli import app
+
+
+def run_command(*words: object) -> str:
+    """Run `heal ...`; its output."""
+    result = CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def generate_town(path: Path) -> None:
+    """A tiny town's scenes for training and for testing, clouds only."""
+    for split in ("train", "test"):
+        run_command("generate", path, "--preset", "test", "--split", split, "--frames", 4, "--sensors", "lidar", "--workers", 1)
