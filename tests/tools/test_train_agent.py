@@ -56,6 +56,9 @@ def test_a_type_joins_an_alliance_and_the_base_stays_as_it_is(folder: Path) -> N
     assert [step["agents"] for step in metrics["steps"]] == [1, 2, 3] and metrics["steps"][-1]["ap"] == metrics["ap"]
     described = run_command("info", alliance)
     assert "m1 + narrow + m1" in described and f"{metrics['ap']['0.5']:.3f}" in described
+    run_command("assign", folder / "town", "--types", "m1,narrow", "--in-order", "--out", folder / "types.json")
+    run_command("evaluate", *where, "--types", folder / "types.json", "--pictures", 0)
+    assert json.loads((out / "metrics.json").read_text())["ap"] == metrics["ap"]
     with pytest.raises(AllianceError, match="no agent type 'm7'"):
         run_command("evaluate", *where, "--types", "m1,m7")
 
