@@ -23,9 +23,9 @@ weights: $(VENV)/installed
 	$(BIN)/heal generate runs/town --preset crossing --split train --frames 200 --seed 1 --sensors lidar
 	$(BIN)/heal generate runs/town-all --preset demo --split train --frames 160 --seed 1 --sensors all
 	$(BIN)/heal train base --data runs/town --config demo/base.yaml --out runs/town-base
-	for type in m2 m3 m4 m5; do \
-	    $(BIN)/heal train agent --type demo/agents/$$type --base runs/town-base/alliance --data runs/town-all \
-	        --config demo/agent.yaml --out runs/town-base/alliance || exit; \
+	for type in m2:10 m3:8 m4:20 m5:4; do \
+	    $(BIN)/heal train agent --type demo/agents/$${type%:*} --base runs/town-base/alliance --data runs/town-all \
+	        --config demo/agent.yaml --set training.epochs=$${type#*:} --out runs/town-base/alliance || exit; \
 	done
 	rm -rf configs/demo/alliance && cp -r runs/town-base/alliance configs/demo/alliance
 
