@@ -63,7 +63,14 @@ setup(
     package_dir=PACKAGES,
     package_data={
         "heal": ["py.typed"],
-        "heal.configs": ["*.yaml", "*/*.yaml", "demo/alliance/*/*.yaml", "demo/alliance/*/*.safetensors"],
+        "heal.configs": [
+            "*.yaml",
+            "*/*.yaml",
+            "demo/agents/*.yaml",
+            "demo/alliance/*.json",
+            "demo/alliance/*/*.yaml",
+            "demo/alliance/*/*.safetensors",
+        ],
     },
     install_requires=REQUIREMENTS,
     extras_require={"dev": DEVELOPMENT},
