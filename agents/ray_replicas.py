@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import ray
 import torch
 
-from heal.agents.ray_runtime import start_ray
+from heal.agents.ray_runtime import ACTOR_CPUS, start_ray
 from heal.agents.replica import Replica, ReplicaError
 
 
@@ -27,7 +27,7 @@ def run_replicas(work: Callable[[Replica], None], count: int, gpus: bool) -> Non
     from ray.train.torch import TorchTrainer
 
     started = start_ray()
-    scaling = ScalingConfig(num_workers=count, use_gpu=gpus, resources_per_worker=None if gpus else {"CPU": 1})
+    scaling = ScalingConfig(num_workers=count, use_gpu=gpus, resources_per_worker=None if gpus else {"CPU": ACTOR_CPUS})
     try:
         with tempfile.TemporaryDirectory() as records:
             # Our own checkpoints lie in the run folder; what Ray Train writes about itself is of no use afterwards.
