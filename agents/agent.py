@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, Protocol
 
@@ -19,6 +19,16 @@ from heal.types import AgentFrame, Float32, SceneSource, SensorChoice
 
 class Encoder(Protocol):
     """What an agent needs of its network; `heal.agent_model.AgentModel` is one."""
+
+    @property
+    def sensor(self) -> SensorChoice:
+        """What its agents sense."""
+        ...
+
+    @property
+    def coverage(self) -> tuple[float, float] | None:
+        """The shared range over that of its maps, in x and y; None if they cover all of it."""
+        ...
 
     def prepare(self, frames: Sequence[AgentFrame]) -> Any:
         """Frames to what the network takes."""
@@ -40,8 +50,6 @@ class AgentKit:
         grid: of its feature maps.
         source: where its sensor data comes from.
         keep_points: report LiDAR points, for pictures; of all ticks, or of these.
-        sensor: what its agents sense.
-        coverage: the shared range over that of its maps, in x and y; None if they cover all of it.
     """
 
     agent_type: str
@@ -50,8 +58,6 @@ class AgentKit:
     grid: BevGrid
     source: SceneSource
     keep_points: bool | frozenset[int] = False
-    sensor: SensorChoice = field(default_factory=SensorChoice)
-    coverage: tuple[float, float] | None = None
 
 
 class Agent:
@@ -68,7 +74,7 @@ class Agent:
             The message's bytes, and the report that travels beside it.
         """
         started = perf_counter()
-        frame = self.kit.source.agent_frame(tick, self.agent_id, self.kit.sensor)
+        frame = self.kit.source.agent_frame(tick, self.agent_id, self.kit.encoder.sensor)
         sensed = perf_counter()
         features = self._encode(frame)
         encoded = perf_counter()
@@ -87,7 +93,9 @@ class Agent:
     def _pack(self, frame: AgentFrame, features: Float32) -> bytes:
         kit = self.kit
         pose, time = frame.world_SE3_agent_measured, frame.timestamp_ns
-        return Message(self.agent_id, kit.agent_type, kit.base_hash, time, pose, kit.grid, features, kit.coverage).to_bytes()
+        return Message(
+            self.agent_id, kit.agent_type, kit.base_hash, time, pose, kit.grid, features, kit.encoder.coverage
+        ).to_bytes()
 
     def _points(self, tick: int, frame: AgentFrame) -> Float32 | None:
         kept = self.kit.keep_points

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from time import perf_counter
-from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -18,8 +17,6 @@ from heal.head import HeadOutput
 from heal.message import Message, MessageError
 from heal.se3 import relative_SE3
 from heal.types import Float64
-
-Coverage: TypeAlias = "list[tuple[float, float] | None] | None"
 
 OUT_OF_RANGE = "out of range"
 
@@ -47,7 +44,7 @@ class FusionNode:
         messages, rejected = self._admit(request, arrivals)
         features = _stack(messages) if messages else None
         unpacked = perf_counter()
-        head = None if features is None else self._fuse(features, _agent_SE3_ego(request, messages), _coverage(messages))
+        head = None if features is None else self._fuse(features, request, messages)
         fused = perf_counter()
         detections = Detections.empty() if head is None else self._decode(head)
         decoded = perf_counter()
@@ -103,9 +100,10 @@ class FusionNode:
             message.agent_id, OUT_OF_RANGE, f"{distance_m:.0f} m from the ego, allowed are {self._options.comm_range_m:g}"
         )
 
-    def _fuse(self, features: Tensor, agent_SE3_ego: Float64, coverage: Coverage) -> HeadOutput:
+    def _fuse(self, features: Tensor, request: FusionRequest, messages: Sequence[Message]) -> HeadOutput:
+        poses, coverage = torch.from_numpy(_agent_SE3_ego(request, messages)), [message.coverage for message in messages]
         with torch.no_grad():
-            output: BaseOutput = self._base(features, torch.from_numpy(agent_SE3_ego), [len(features)], coverage)
+            output: BaseOutput = self._base(features, poses, [len(features)], coverage)
         return output.head
 
     def _decode(self, head: HeadOutput) -> Detections:
@@ -125,9 +123,3 @@ def _agent_SE3_ego(request: FusionRequest, messages: Sequence[Message]) -> Float
     """(M, 4, 4) ego coordinates into each sender's frame, from the poses that they measured."""
     world_SE3_ego = messages[0].world_SE3_agent if messages[0].agent_id == request.ego_id else request.world_SE3_ego
     return np.stack([relative_SE3(message.world_SE3_agent, world_SE3_ego) for message in messages])
-
-
-def _coverage(messages: Sequence[Message]) -> Coverage:
-    """The senders' coverages; None if all of them cover everything."""
-    coverage = [message.coverage for message in messages]
-    return coverage if any(coverage) else None

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import ray
 import torch
@@ -26,18 +27,14 @@ def run_replicas(work: Callable[[Replica], None], count: int, gpus: bool) -> Non
     from ray.train import RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
-    started = start_ray()
     scaling = ScalingConfig(num_workers=count, use_gpu=gpus, resources_per_worker=None if gpus else {"CPU": ACTOR_CPUS})
     try:
-        with tempfile.TemporaryDirectory() as records:
+        with _running_ray(), tempfile.TemporaryDirectory() as records:
             # Our own checkpoints lie in the run folder; what Ray Train writes about itself is of no use afterwards.
             run = RunConfig(name="replicas", storage_path=records)
             TorchTrainer(_in_replica, train_loop_config={"work": work, "gpus": gpus}, scaling_config=scaling, run_config=run).fit()
     except ray.train.TrainingFailedError as error:
         raise ReplicaError(_own_words(error)) from error
-    finally:
-        if started:
-            ray.shutdown()
 
 
 def run_alone(works: Sequence[Callable[[Replica], None]], gpus: bool) -> None:
@@ -50,12 +47,20 @@ def run_alone(works: Sequence[Callable[[Replica], None]], gpus: bool) -> None:
     Raises:
         ReplicaError: one of them failed; the others are stopped.
     """
-    started = start_ray()
     remote = ray.remote(num_cpus=1, num_gpus=int(gpus), max_retries=0)(_in_task)
     try:
-        ray.get([remote.remote(work, gpus) for work in works])
+        with _running_ray():
+            ray.get([remote.remote(work, gpus) for work in works])
     except ray.exceptions.RayError as error:
         raise ReplicaError(_own_words(error)) from error
+
+
+@contextmanager
+def _running_ray() -> Iterator[None]:
+    """A Ray that is there already, or one of our own for as long as it is needed."""
+    started = start_ray()
+    try:
+        yield
     finally:
         if started:
             ray.shutdown()

@@ -95,8 +95,7 @@ class TickBook:
         """The equipment of agents of one type."""
         alliance, source = self.alliance, self.source
         model = alliance.agent(agent_type)
-        kept = self.options.keep_points
-        return AgentKit(agent_type, model, alliance.base_hash, alliance.grid, source, kept, model.sensor, model.coverage)
+        return AgentKit(agent_type, model, alliance.base_hash, alliance.grid, source, self.options.keep_points)
 
     def plan(self, tick: int) -> TickPlan:
         """Who takes part in a tick; in wall-clock time, waits until it is due."""

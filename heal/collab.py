@@ -92,8 +92,7 @@ class CollabModel(nn.Module):
 
     def _detect(self, batch: CollabBatch, features: Tensor) -> BaseOutput:
         coverage = [self.agent(name).coverage for name in batch.agent_types]
-        known = coverage if any(coverage) else None
-        output: BaseOutput = self.base(features, batch.agent_SE3_ego, batch.agents_per_scene, known)
+        output: BaseOutput = self.base(features, batch.agent_SE3_ego, batch.agents_per_scene, coverage)
         return output
 
     def agent(self, name: str) -> AgentModel:

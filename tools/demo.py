@@ -92,8 +92,9 @@ class Join:
 def plan_join(alliance: Alliance, source: TownSource, names: list[str], instants: range) -> Join:
     """The agents have the types in their order; the last one joins in the middle of the run."""
     last, tick = source.outline(0).agent_ids[-1], instants[len(instants) // 2]
-    when = joining(in_turn(names, alliance), {last: source.outline(tick).timestamp_ns})
-    return Join(when, last, in_turn(names, alliance)(source.outline(0))[last], tick)
+    types_of = in_turn(names, alliance)
+    when = joining(types_of, {last: source.outline(tick).timestamp_ns})
+    return Join(when, last, types_of(source.outline(0))[last], tick)
 
 
 def run_agents(

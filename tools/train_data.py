@@ -52,7 +52,7 @@ class TrainingSteps(torch.utils.data.Dataset[TrainingBatch]):
     def __init__(self, source: SceneSource, model: CollabModel, settings: TrainConfig, replica: Replica = ALONE) -> None:
         """Draw from `source` for `model`, whose agents prepare their own inputs."""
         self.source, self.model, self.settings, self._replica = source, model, settings, replica
-        self.steps_per_epoch = number_of_steps(len(source), settings.training) // settings.training.epochs
+        self.steps_per_epoch = steps_per_epoch(len(source), settings.training)
         self._sensors = {name: agent.sensor_in_training for name, agent in settings.agents.items()}
         self._anchors = make_anchors(settings.base.grid, settings.base.anchors)
 
@@ -88,15 +88,15 @@ class TrainingSteps(torch.utils.data.Dataset[TrainingBatch]):
         return Targets.stack([assign_targets(self._anchors, truth.boxes, self.settings.base.targets) for truth in truths])
 
 
-def number_of_steps(scenes: int, training: TrainingConfig) -> int:
-    """Steps of a whole training; the scenes that do not fill an epoch's last batch are left out of it.
+def steps_per_epoch(scenes: int, training: TrainingConfig) -> int:
+    """Steps of an epoch; the scenes that do not fill its last batch are left out of it.
 
     Raises:
         ValueError: there is no full batch.
     """
     if scenes < training.batch_scenes:
         raise ValueError(f"{scenes} scenes do not fill one batch of {training.batch_scenes}; set training.batch_scenes lower")
-    return training.epochs * (scenes // training.batch_scenes)
+    return scenes // training.batch_scenes
 
 
 def draw_agents(training: TrainingConfig, rng: np.random.Generator) -> int:

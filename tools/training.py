@@ -23,7 +23,7 @@ from heal.tools.checkpoint import load_weights
 from heal.tools.metrics_log import MetricsLog, last_row
 from heal.tools.process import keep_freed_memory
 from heal.tools.train_config import TrainConfig
-from heal.tools.train_data import TrainingSteps, number_of_steps
+from heal.tools.train_data import TrainingSteps, steps_per_epoch
 from heal.tools.train_loop import StepReport, train
 
 POLL_S = 0.5
@@ -54,7 +54,7 @@ class TrainingJob:
     @property
     def steps(self) -> int:
         """Steps of the whole training."""
-        return number_of_steps(self.scenes, self.settings.training)
+        return self.settings.training.epochs * steps_per_epoch(self.scenes, self.settings.training)
 
     def work(self, replica: Replica) -> None:
         """Train to the end as one of the processes."""

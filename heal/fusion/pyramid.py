@@ -101,7 +101,7 @@ class PyramidFusion(nn.Module):
         for maps, logits in zip(levels.maps, levels.occupancy, strict=True):
             # In single precision also where the networks run in half: the floor would be lost beside a score of 1.
             scores = logits.float().sigmoid() + _SCORE_FLOOR
-            if coverage is not None and not self.training:
+            if coverage is not None and any(coverage) and not self.training:
                 scores = scores * _coverage(coverage, scores)
             fused.append(self._fuse(maps, scores, agent_SE3_ego, agents_per_scene))
         return tuple(fused)

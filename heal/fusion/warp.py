@@ -51,7 +51,7 @@ def coverage_mask(ratio_xy: tuple[float, float], ny: int, nx: int) -> Tensor:
     """(ny, nx) ones where a camera agent's own, smaller grid has said something, zeros elsewhere.
 
     Args:
-        ratio_xy: the shared range over the agent's own, in x and y; 1 or less covers everything.
+        ratio_xy: the shared range over the agent's own, in x and y; at 1 all but two cells at each border are covered.
         ny: rows of the level.
         nx: columns of the level.
     """

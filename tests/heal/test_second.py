@@ -81,7 +81,10 @@ def test_agents_do_not_see_each_other_s_points() -> None:
 
 def test_no_point_at_all_can_be_trained_on() -> None:
     encoder = small_encoder().train()
-    encoder(encoder.prepare([frame(np.zeros((0, 4)))])).sum().backward()
+    maps = encoder(encoder.prepare([frame(np.zeros((0, 4)))]))
+    maps.sum().backward()
+    assert not maps.any()
+    assert all(weight.grad is None or not weight.grad.any() for weight in encoder.parameters())
 
 
 def test_points_moved_by_a_cell_move_the_map_by_a_cell() -> None:
