@@ -35,6 +35,8 @@ REQUIREMENTS = [
     "matplotlib>=3.8",
     "pillow>=10.0",
     "timm>=1.0.9",
+    "psutil>=5.9",
+    "zstandard>=0.22",
     "tensorboard>=2.16",
 ]
 
@@ -47,6 +49,7 @@ DEVELOPMENT = [
     "ruff>=0.6",
     "mypy>=1.11",
     "types-PyYAML",
+    "types-psutil",
     "build>=1.2",
     "setuptools>=77",
 ]

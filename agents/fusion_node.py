@@ -1,16 +1,19 @@
-"""The fusion node: takes what arrived in a tick, turns down what it cannot use, fuses the rest in the ego's frame, finds boxes."""
+"""The fusion node: takes what has arrived, turns down what it cannot use, fuses the rest in one frame, finds boxes."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import math
+from collections.abc import Sequence
 from time import perf_counter
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from heal.agents.records import Arrival, FusionOutcome, FusionRequest, NodeLatency, Rejection, RunOptions
-from heal.base_model import BaseModel, BaseOutput
+from heal.agents.map_memory import KnownMap, MapMemory, age_ms
+from heal.agents.map_reader import MapReader
+from heal.agents.records import Arrival, FusionOutcome, FusionRequest, HeldMap, NodeLatency, Rejection, RunOptions
+from heal.base_model import BaseModel
+from heal.boxes import transform_corners
 from heal.decode import decode
 from heal.detections import Detections
 from heal.head import HeadOutput
@@ -19,107 +22,156 @@ from heal.se3 import relative_SE3
 from heal.types import Float64
 
 OUT_OF_RANGE = "out of range"
+# Two nodes see a vehicle on the border of their regions centimetres apart: each may find it on the other's side. So both hand in
+# what lies this far beyond, and of two boxes of one vehicle the better one is kept where regions are joined.
+BORDER_M = 1.0
+_EVERYWHERE = (-math.inf,) * 3 + (math.inf,) * 3
 
 
 class FusionNode:
-    """Fuses whatever it is given; no message, however bad, stops it."""
+    """Fuses whatever it is given, around the ego or in a region; no message, however bad, stops it."""
 
-    def __init__(self, base: BaseModel, base_hash: str, options: RunOptions) -> None:
+    def __init__(
+        self,
+        base: BaseModel,
+        base_hash: str,
+        options: RunOptions,
+        device: torch.device | str = "cpu",
+        reader: MapReader | None = None,
+    ) -> None:
         """Set up for one base.
 
         Args:
             base: in eval mode.
             base_hash: messages made for another base are rejected.
-            options: comm_range_m and max_age_ms are used here.
+            options: what it needs to know of the run.
+            device: where it computes.
+            reader: of received bytes, where several nodes share one; None for one of its own.
         """
-        self._base, self._base_hash, self._options = base, base_hash, options
+        self._device = torch.device(device)
+        self._base, self._base_hash, self._options = base.to(self._device), base_hash, options
         self._anchors = base.anchors()
+        self._memory = MapMemory(options)
+        self._reader = reader or MapReader(self._base, self._device)
 
     def step(self, request: FusionRequest, arrivals: Sequence[Arrival]) -> FusionOutcome:
         """Fuse one tick.
 
-        Where the ego's own message is missing the others are fused in its frame all the same; without any message nothing is found.
+        Where the ego's own message is missing the others are fused in its frame all the same; without any map nothing is found.
         """
         started = perf_counter()
-        messages, rejected = self._admit(request, arrivals)
-        features = _stack(messages) if messages else None
+        self._memory.begin(request)
+        rejected = self._take_in(request, arrivals)
+        world_SE3_frame, chosen = self._choose(request)
         unpacked = perf_counter()
-        head = None if features is None else self._fuse(features, request, messages)
+        head = self._fuse(request, world_SE3_frame, chosen) if chosen else None
         fused = perf_counter()
-        detections = Detections.empty() if head is None else self._decode(head)
+        detections = Detections.empty() if head is None else self._decode(head, request)
         decoded = perf_counter()
-        latency = NodeLatency((unpacked - started) * 1e3, (fused - unpacked) * 1e3, (decoded - fused) * 1e3)
-        return FusionOutcome(request.tick, detections, tuple(message.agent_id for message in messages), tuple(rejected), latency)
-
-    def _admit(self, request: FusionRequest, arrivals: Sequence[Arrival]) -> tuple[list[Message], list[Rejection]]:
-        """The messages fit for use, the ego's first, and why the others are not."""
-        admitted: dict[str, Message] = {}
-        rejected = []
-        for arrival in sorted(arrivals, key=lambda arrival: arrival.agent_id != request.ego_id):
-            try:
-                message = Message.from_bytes(arrival.buffer)
-            except MessageError as error:
-                rejected.append(Rejection(arrival.agent_id, "malformed", str(error)))
-                continue
-            ego = admitted.get(request.ego_id)
-            world_SE3_ego = request.world_SE3_ego if ego is None else ego.world_SE3_agent
-            objection = self._objection(request, arrival, message, admitted) or self._too_far(world_SE3_ego, request, message)
-            if objection is None:
-                admitted[message.agent_id] = message
-            else:
-                rejected.append(objection)
-        return list(admitted.values()), rejected
-
-    def _objection(self, request: FusionRequest, arrival: Arrival, message: Message, admitted: Collection[str]) -> Rejection | None:
-        """What is wrong with a message in itself; the cheap tests come first."""
-        sender, base = arrival.agent_id, self._base.config
-        if message.agent_id != sender:
-            return Rejection(sender, "wrong sender", f"claims to be from {message.agent_id!r}")
-        if message.agent_id in admitted:
-            return Rejection(sender, "duplicate", "a second message for one tick")
-        if message.base_hash != self._base_hash:
-            return Rejection(sender, "other base", f"made for base {message.base_hash[:12]}, this is {self._base_hash[:12]}")
-        if message.grid != base.grid or len(message.features) != base.in_channels:
-            found = f"{len(message.features)} channels on {message.grid}"
-            return Rejection(sender, "other grid", f"{found}, expected {base.in_channels} on {base.grid}")
-        age_ms = (request.timestamp_ns - message.timestamp_ns) / 1e6
-        if abs(age_ms) > self._options.max_age_ms:
-            return Rejection(
-                sender, "stale", f"its time is {age_ms:.0f} ms before the tick's, allowed are {self._options.max_age_ms:g}"
-            )
-        if not np.isfinite(message.features).all():
-            return Rejection(sender, "not finite", "the feature map holds infinities or NaN")
-        return None
-
-    def _too_far(self, world_SE3_ego: Float64, request: FusionRequest, message: Message) -> Rejection | None:
-        offset_m = message.world_SE3_agent[:2, 3] - world_SE3_ego[:2, 3]
-        distance_m = float(np.hypot(*offset_m))
-        if message.agent_id == request.ego_id or distance_m <= self._options.comm_range_m:
-            return None
-        return Rejection(
-            message.agent_id, OUT_OF_RANGE, f"{distance_m:.0f} m from the ego, allowed are {self._options.comm_range_m:g}"
+        return FusionOutcome(
+            tick=request.tick,
+            detections=detections,
+            used=tuple(known.agent_id for known in chosen if known.tick == request.tick),
+            held=tuple(self._held(known, request) for known in chosen if known.tick != request.tick),
+            rejected=(*rejected, *self._out_of_range(request, world_SE3_frame)),
+            latency=NodeLatency((unpacked - started) * 1e3, (fused - unpacked) * 1e3, (decoded - fused) * 1e3),
         )
 
-    def _fuse(self, features: Tensor, request: FusionRequest, messages: Sequence[Message]) -> HeadOutput:
-        poses, coverage = torch.from_numpy(_agent_SE3_ego(request, messages)), [message.coverage for message in messages]
+    def _take_in(self, request: FusionRequest, arrivals: Sequence[Arrival]) -> list[Rejection]:
+        """Remember the maps that are fit for use; why the others are not."""
+        rejected = []
+        for arrival in arrivals:
+            try:
+                message = self._reader.message(arrival)
+            except MessageError as error:
+                rejected.append(Rejection(arrival.agent_id, arrival.tick, "malformed", str(error)))
+                continue
+            objection = self._objection(request, arrival, message)
+            if objection is None:
+                self._memory.keep(self._reader.known(arrival, message))
+            else:
+                rejected.append(Rejection(arrival.agent_id, arrival.tick, *objection))
+        return rejected
+
+    def _objection(self, request: FusionRequest, arrival: Arrival, message: Message) -> tuple[str, str] | None:
+        """What is wrong with a message, in two words and in detail; the cheap tests come first."""
+        if message.agent_id != arrival.agent_id:
+            return "wrong sender", f"claims to be from {message.agent_id!r}"
+        if message.base_hash != self._base_hash:
+            return "other base", f"made for base {message.base_hash[:12]}, this is {self._base_hash[:12]}"
+        misfit = self._misfit(message)
+        if misfit is not None:
+            return misfit
+        age = (request.timestamp_ns - message.timestamp_ns) / 1e6
+        if abs(age) > self._options.max_age_ms:
+            return "stale", f"its time is {age:.0f} ms before the tick's, allowed are {self._options.max_age_ms:g}"
+        newest = self._memory.newest(message.agent_id)
+        if newest is not None and newest.tick == arrival.tick:
+            return "duplicate", "a second message for one tick"
+        if newest is not None and newest.timestamp_ns >= message.timestamp_ns:
+            return "superseded", "a newer message has come before it"
+        if not all(math.isfinite(part.min()) and math.isfinite(part.max()) for part in message.maps):
+            return "not finite", "the feature map holds infinities or NaN"
+        return None
+
+    def _misfit(self, message: Message) -> tuple[str, str] | None:
+        base, split = self._base.config, self._options.split
+        if message.split != split:
+            return "other split", f"split {message.split}, this run has {split}"
+        shapes = [part.shape for part in message.maps]
+        expected = (
+            self._base.pyramid_backbone.level_shapes() if split == "pyramid" else [(base.in_channels, base.grid.ny, base.grid.nx)]
+        )
+        if message.grid != base.grid or shapes != expected:
+            return "other grid", f"maps {shapes} on {message.grid}, expected {expected} on {base.grid}"
+        return None
+
+    def _choose(self, request: FusionRequest) -> tuple[Float64, list[KnownMap]]:
+        """The frame, that of the ego as it was measured where it has said so in this tick, and the maps within reach."""
+        known = self._memory.choose(request)
+        own = [one for one in known if one.agent_id == request.ego_id and one.tick == request.tick]
+        world_SE3_frame = own[0].world_SE3_agent if own else request.world_SE3_frame
+        near = [
+            one
+            for one in known
+            if one.agent_id == request.ego_id or self._distance_m(one, request, world_SE3_frame) <= self._options.comm_range_m
+        ]
+        return world_SE3_frame, near
+
+    def _out_of_range(self, request: FusionRequest, world_SE3_frame: Float64) -> list[Rejection]:
+        allowed_m, far = self._options.comm_range_m, []
+        middle = "the ego" if request.region is None else f"region {request.region}"
+        for known in self._memory.choose(request):
+            distance_m = self._distance_m(known, request, world_SE3_frame)
+            if known.tick == request.tick and known.agent_id != request.ego_id and distance_m > allowed_m:
+                detail = f"{distance_m:.0f} m from {middle}, allowed are {allowed_m:g}"
+                far.append(Rejection(known.agent_id, known.tick, OUT_OF_RANGE, detail))
+        return far
+
+    def _distance_m(self, known: KnownMap, request: FusionRequest, world_SE3_frame: Float64) -> float:
+        if request.region is not None:
+            return request.region.distance_m(known.world_SE3_agent)
+        return float(np.hypot(*(known.world_SE3_agent[:2, 3] - world_SE3_frame[:2, 3])))
+
+    def _held(self, known: KnownMap, request: FusionRequest) -> HeldMap:
+        return HeldMap(known.agent_id, age_ms(known, request), self._memory.weight(known, request))
+
+    def _fuse(self, request: FusionRequest, world_SE3_frame: Float64, chosen: Sequence[KnownMap]) -> HeadOutput:
+        poses = torch.from_numpy(np.stack([relative_SE3(known.world_SE3_agent, world_SE3_frame) for known in chosen]))
+        maps = list(zip(*(known.maps for known in chosen), strict=True))
+        scores = list(zip(*(known.scores for known in chosen), strict=True))
+        weights = [self._memory.weight(known, request) for known in chosen]
+        trust = None if all(weight == 1 for weight in weights) else torch.tensor(weights)
         with torch.no_grad():
-            output: BaseOutput = self._base(features, poses, [len(features)], coverage)
-        return output.head
+            return self._base.heads(self._base.fuse_scored(maps, scores, poses, [len(chosen)], trust))
 
-    def _decode(self, head: HeadOutput) -> Detections:
+    def _decode(self, head: HeadOutput, request: FusionRequest) -> Detections:
+        """Boxes wholly on the grid; for a region those whose centre is in it or close by."""
+        base = self._base.config
         with torch.no_grad():
-            return decode(head, self._anchors, self._base.config.decode, self._base.config.grid.range_m)
-
-
-def _stack(messages: Sequence[Message]) -> Tensor:
-    """The feature maps (M, C, ny, nx), copied once, from where they were received to where the network reads them."""
-    features = torch.empty(len(messages), *messages[0].features.shape)
-    for row, message in zip(features.numpy(), messages, strict=True):
-        row[:] = message.features
-    return features
-
-
-def _agent_SE3_ego(request: FusionRequest, messages: Sequence[Message]) -> Float64:
-    """(M, 4, 4) ego coordinates into each sender's frame, from the poses that they measured."""
-    world_SE3_ego = messages[0].world_SE3_agent if messages[0].agent_id == request.ego_id else request.world_SE3_ego
-    return np.stack([relative_SE3(message.world_SE3_agent, world_SE3_ego) for message in messages])
+            if request.region is None:
+                return decode(head, self._anchors, base.decode, base.grid.range_m).to("cpu")
+            found = decode(head, self._anchors, base.decode, _EVERYWHERE).to("cpu")
+            centres = transform_corners(torch.from_numpy(request.world_SE3_frame), found.boxes[:, :3].double())
+            off_m = (centres[:, :2] - centres.new_tensor(request.region.centre_m)).abs()
+            return found.select((off_m <= request.region.edge_m / 2 + BORDER_M).all(dim=1))

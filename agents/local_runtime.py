@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from time import monotonic
 from types import TracebackType
 
 import torch
 
 from heal.agents.agent import AgentHost
-from heal.agents.fusion_node import FusionNode
-from heal.agents.link import LinkFactory, PerfectLink
-from heal.agents.records import Arrival, RunOptions, TickResult
-from heal.agents.tick import AllianceLike, TickBook
+from heal.agents.network import Network, PerfectNetwork
+from heal.agents.node_host import NodeHost
+from heal.agents.records import RunOptions, TickResult
+from heal.agents.tick import AllianceLike, Missing, Stepped, TickBook, TickPlan, arrivals_of
 from heal.agents.types_of import TypesOf
 from heal.types import SceneSource
-
-
-def perfect_links(agent_id: str) -> PerfectLink:
-    """Links on which everything arrives at once."""
-    return PerfectLink()
 
 
 class LocalRuntime:
@@ -29,33 +25,32 @@ class LocalRuntime:
         alliance: AllianceLike,
         source: SceneSource,
         types_of: TypesOf,
-        links: LinkFactory = perfect_links,
+        network: Network | None = None,
         options: RunOptions | None = None,
     ) -> None:
         """Take the networks of an alliance to the scenes of a source; arguments as in `heal.agents.runtime.open_runtime`."""
-        options = options or RunOptions()
-        self._book = TickBook(alliance, source, types_of, links, options)
-        self._node = FusionNode(alliance.base, alliance.base_hash, options)
+        self._options = options or RunOptions()
+        self._book: TickBook[bytes] = TickBook(alliance, source, types_of, network or PerfectNetwork(), self._options)
+        self._nodes = NodeHost(alliance.base, alliance.base_hash, self._options)
         self._hosts: dict[str, AgentHost] = {}
         self._threads_before = torch.get_num_threads()
-        torch.set_num_threads(options.threads)
+        torch.set_num_threads(self._options.threads)
 
     def run(self, ticks: Iterable[int]) -> Iterator[TickResult]:
         """The results of the ticks, one by one."""
         for tick in ticks:
-            yield self._tick(tick)
+            plan = self._book.plan(tick)
+            delivery = self._book.deliver(plan, self._steps(plan))
+            outcomes = self._nodes.step([(task.request, arrivals_of(task.arrived)) for task in delivery.tasks])
+            yield self._book.settle(plan, delivery, outcomes)
 
-    def _tick(self, tick: int) -> TickResult:
-        plan = self._book.plan(tick)
-        stepped = [self._host(agent_type).step(agent_id, tick) for agent_id, agent_type in plan.agent_types.items()]
-        reports = [report for _, report in stepped]
-        records = self._book.deliver(plan, reports)
-        arrivals = [
-            Arrival(record.agent_id, message, record.arrival_ns)
-            for record, (message, _) in zip(records, stepped, strict=True)
-            if record.status == "used" and record.arrival_ns is not None
-        ]
-        return self._book.settle(plan, reports, records, self._node.step(plan.request, arrivals))
+    def _steps(self, plan: TickPlan) -> list[Stepped[bytes] | Missing]:
+        """What the agents do, one after the other; by the wall clock, those later in the row are done later."""
+        began, steps = monotonic(), []
+        for agent_id, agent_type in plan.agent_types.items():
+            [(message, report)] = self._host(agent_type).step(plan.tick, [plan.errand(agent_id)])
+            steps.append(Stepped(report, message, (monotonic() - began) * 1e3 if self._options.realtime else 0.0))
+        return list(steps)
 
     def _host(self, agent_type: str) -> AgentHost:
         if agent_type not in self._hosts:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import ray
 import torch
 
-from heal.agents.ray_runtime import ACTOR_CPUS, start_ray
+from heal.agents.ray_cluster import ACTOR_CPUS, start_ray
 from heal.agents.replica import Replica, ReplicaError
 
 

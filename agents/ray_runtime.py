@@ -5,81 +5,36 @@ Messages go from actor to actor through Ray's object store; the driver learns th
 
 from __future__ import annotations
 
-import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from time import monotonic
 from types import TracebackType
 from typing import Any
 
-import numpy as np
 import ray
 import torch
 
-from heal.agents.agent import AgentHost, AgentKit
-from heal.agents.fusion_node import FusionNode
-from heal.agents.link import LinkFactory
-from heal.agents.records import AgentReport, Arrival, FusionOutcome, FusionRequest, MessageRecord, RunOptions, TickResult
-from heal.agents.tick import AllianceLike, TickBook, TickPlan
+from heal.agents.actor_pool import UNFINISHED, ActorPool, Job
+from heal.agents.deployment import Deployment
+from heal.agents.metrics import RunMetrics
+from heal.agents.network import Network, PerfectNetwork
+from heal.agents.node_seat import AskedAll, NodeSeats
+from heal.agents.ray_cluster import start_ray
+from heal.agents.records import Fault, RunOptions, TickResult
+from heal.agents.tick import AllianceLike, Delivery, Missing, Stepped, TickBook, TickPlan
 from heal.agents.types_of import TypesOf
-from heal.base_model import BaseModel
-from heal.message import Buffer
-from heal.types import SceneSource, UInt8
-
-OBJECT_STORE_BYTES = 512 * 2**20
-# So little that any number of actors fits on one machine: they take turns on the cores, as threads of one program would.
-ACTOR_CPUS = 0.01
-# Ticks in flight: in simulated time the agents are one ahead of the fusion node, and the node is one ahead of the driver.
-ENCODE_AHEAD, FUSE_AHEAD = 1, 1
-DIED_ERRORS = (
-    ray.exceptions.RayActorError,
-    ray.exceptions.WorkerCrashedError,
-    ray.exceptions.OutOfMemoryError,
-    ray.exceptions.ObjectLostError,
-)
-
-
-class AgentActor:
-    """Hosts agents of one type in a process of its own."""
-
-    def __init__(self, kit: AgentKit, threads: int) -> None:
-        """Take the equipment, which Ray has fetched from the object store."""
-        torch.set_num_threads(threads)
-        self._host = AgentHost(kit)
-
-    def ready(self) -> None:
-        """Answers once the actor has been made."""
-
-    def step(self, agent_id: str, tick: int) -> tuple[UInt8, AgentReport]:
-        """One agent's tick; the message as an array, which Ray hands on without copying, unlike `bytes`."""
-        message, report = self._host.step(agent_id, tick)
-        return np.frombuffer(message, np.uint8), report
-
-
-class NodeActor:
-    """Hosts the fusion node."""
-
-    def __init__(self, base: BaseModel, base_hash: str, options: RunOptions) -> None:
-        """Take the base, which Ray has fetched from the object store."""
-        torch.set_num_threads(options.threads)
-        self._node = FusionNode(base, base_hash, options)
-
-    def ready(self) -> None:
-        """Answers once the actor has been made."""
-
-    def step(self, request: FusionRequest, records: Sequence[MessageRecord], *messages: Buffer) -> FusionOutcome:
-        """One tick; `records` say whose the messages are and when they came."""
-        pairs = zip(records, messages, strict=True)
-        return self._node.step(request, [Arrival(r.agent_id, message, r.arrival_ns or 0) for r, message in pairs])
+from heal.types import SceneSource
 
 
 @dataclass
 class _Encoding:
-    """A tick that the agents are at: for each of them the references to its message and its report."""
+    """A tick that the agents are at, those who take no part in it, and who came back for it."""
 
     plan: TickPlan
-    messages: list[Any]
-    reports: list[Any]
+    jobs: list[Job]
+    missing: dict[str, Missing]
+    faults: list[Fault]
 
 
 @dataclass
@@ -87,66 +42,9 @@ class _Fusing:
     """A tick that the fusion node is at."""
 
     plan: TickPlan
-    reports: list[AgentReport | None]
-    records: tuple[MessageRecord, ...]
-    outcome: Any
-
-
-class ActorPool:
-    """Which actor serves which agent.
-
-    An agent keeps its actor for as long as it is in the scenes. One that is no longer there leaves its actor to the next newcomer
-    of its type, so a change of scenario makes no new processes. An agent whose actor has died stays dead for the rest of the run.
-    """
-
-    def __init__(self, book: TickBook) -> None:
-        """Start with no actor."""
-        self._book = book
-        self._kits: dict[str, Any] = {}
-        self._serving: dict[str, tuple[str, Any]] = {}
-        self._idle: dict[str, list[Any]] = {}
-        self.dead: set[str] = set()
-
-    def actors_for(self, plan: TickPlan) -> list[Any]:
-        """The actors of a tick's agents, in the plan's order; new ones have been found healthy."""
-        for agent_id in self._serving.keys() - plan.agent_types.keys() - self.dead:
-            agent_type, actor = self._serving.pop(agent_id)
-            self._idle.setdefault(agent_type, []).append(actor)
-        created = []
-        for agent_id, agent_type in plan.agent_types.items():
-            if agent_id not in self._serving:
-                actor = self._reuse(agent_type) or self._create(agent_type)
-                self._serving[agent_id] = (agent_type, actor)
-                created.append(actor.ready.remote())
-        ray.get(created)
-        return [self._serving[agent_id][1] for agent_id in plan.agent_types]
-
-    def kill(self, agent_id: str) -> None:
-        """End the process that serves an agent, as a crash would."""
-        ray.kill(self._serving[agent_id][1])
-
-    def close(self) -> None:
-        """End all actors."""
-        for actor in [actor for _, actor in self._serving.values()] + [actor for idle in self._idle.values() for actor in idle]:
-            ray.kill(actor)
-
-    def _reuse(self, agent_type: str) -> Any | None:
-        """An idle actor of a type that has not died meanwhile."""
-        idle = self._idle.get(agent_type, [])
-        while idle:
-            actor = idle.pop()
-            try:
-                ray.get(actor.ready.remote())
-            except DIED_ERRORS:
-                continue
-            return actor
-        return None
-
-    def _create(self, agent_type: str) -> Any:
-        if agent_type not in self._kits:
-            self._kits[agent_type] = ray.put(self._book.kit(agent_type))
-        remote = ray.remote(num_cpus=ACTOR_CPUS)(AgentActor)
-        return remote.remote(self._kits[agent_type], self._book.options.threads)
+    delivery: Delivery[Any]
+    asked: AskedAll
+    faults: list[Fault]
 
 
 class RayRuntime:
@@ -157,70 +55,122 @@ class RayRuntime:
         alliance: AllianceLike,
         source: SceneSource,
         types_of: TypesOf,
-        links: LinkFactory,
+        network: Network | None = None,
         options: RunOptions | None = None,
+        deployment: Deployment | None = None,
     ) -> None:
         """Start Ray and the fusion node; arguments as in `heal.agents.runtime.open_runtime`."""
-        options = options or RunOptions()
-        self._owns_ray = start_ray()
-        self._book = TickBook(alliance, source, types_of, links, options)
-        self._pool = ActorPool(self._book)
-        node = ray.remote(num_cpus=ACTOR_CPUS)(NodeActor)
-        self._node = node.remote(ray.put(alliance.base), alliance.base_hash, options)
-        self._encode_ahead = 0 if options.realtime else ENCODE_AHEAD
+        self._options, self._deployment = options or RunOptions(), deployment or Deployment()
+        self._owns_ray = start_ray(self._deployment.address)
+        self._book: TickBook[Any] = TickBook(alliance, source, types_of, network or PerfectNetwork(), self._options)
+        self._pool = ActorPool(self._book, self._deployment)
+        self._nodes = NodeSeats(alliance, self._options, self._deployment)
+        self._metrics = RunMetrics()
+        realtime, pipeline = self._options.realtime, self._deployment.pipeline
+        self._encode_ahead = 0 if realtime else pipeline
+        # The fusion node may be one tick ahead of the driver, unless everything is to happen in turn.
+        self._fuse_ahead = 1 if realtime or pipeline else 0
+        self._unfinished: list[Job] = []
         self._threads_before = torch.get_num_threads()
-        torch.set_num_threads(options.threads)
+        torch.set_num_threads(self._options.threads)
 
     def run(self, ticks: Iterable[int]) -> Iterator[TickResult]:
-        """The results of the ticks, in order; agents encode the next tick while the node fuses this one."""
-        ray.get(self._node.ready.remote())
+        """The results of the ticks, in order; agents encode the next ones while the node fuses this one."""
+        self._nodes.wait_until_ready()
         encoding: deque[_Encoding] = deque()
         fusing: deque[_Fusing] = deque()
         for tick in ticks:
             encoding.append(self._encode(tick))
             if len(encoding) > self._encode_ahead:
                 fusing.append(self._fuse(encoding.popleft()))
-            if len(fusing) > FUSE_AHEAD:
+            if len(fusing) > self._fuse_ahead:
                 yield self._finish(fusing.popleft())
         while encoding or fusing:
             if encoding:
                 fusing.append(self._fuse(encoding.popleft()))
-            yield self._finish(fusing.popleft())
+            if len(fusing) > self._fuse_ahead or not encoding:
+                yield self._finish(fusing.popleft())
 
     def kill_agent(self, agent_id: str) -> None:
-        """Let an agent's process crash, to see that the run goes on without it."""
-        self._pool.kill(agent_id)
+        """Let the process that serves an agent crash."""
+        ray.kill(self._pool.crew_of(agent_id).actor)
+
+    def kill_node(self, number: int = 0) -> None:
+        """Let a fusion node's process crash."""
+        ray.kill(self._nodes[number].actor)
 
     def _encode(self, tick: int) -> _Encoding:
         plan = self._book.plan(tick)
-        actors = self._pool.actors_for(plan)
-        steps = [
-            actor.step.options(num_returns=2).remote(agent_id, tick)
-            for actor, agent_id in zip(actors, plan.agent_types, strict=True)
-        ]
-        return _Encoding(plan, [message for message, _ in steps], [report for _, report in steps])
+        self._break(tick)
+        self._post_unfinished()
+        jobs, missing = self._pool.begin(plan)
+        return _Encoding(plan, jobs, missing, self._pool.take_faults())
+
+    def _break(self, tick: int) -> None:
+        """Break what is planned to."""
+        for fault in self._deployment.faults_at(tick):
+            actor = self._pool.crew_of(fault.who).actor if fault.node is None else self._nodes[fault.node].actor
+            if fault.kind == "crash":
+                ray.kill(actor)
+            else:
+                actor.hang.remote()
+
+    def _post_unfinished(self) -> None:
+        """Send what agents have finished since the deadline that they missed; give up on those that have hung."""
+        still = []
+        for job in self._unfinished:
+            waited_s = monotonic() - job.began_s
+            if len(ray.wait(job.reports, num_returns=len(job.reports), timeout=0)[0]) == len(job.reports):
+                job.crew.unfinished = None
+                for step in self._pool.results(job, waited_s * 1e3):
+                    if isinstance(step, Stepped):
+                        self._book.post_late(job.plan, step)
+            elif waited_s > self._deployment.hang_s:
+                self._pool.broken(job, hung=True)
+            else:
+                still.append(job)
+        self._unfinished = still
 
     def _fuse(self, encoding: _Encoding) -> _Fusing:
-        plan = encoding.plan
-        reports = [self._report(agent_id, ref) for agent_id, ref in zip(plan.agent_types, encoding.reports, strict=True)]
-        records = self._book.deliver(plan, reports)
-        in_time = [pair for pair in zip(records, encoding.messages, strict=True) if pair[0].status == "used"]
-        outcome = self._node.step.remote(plan.request, [record for record, _ in in_time], *[message for _, message in in_time])
-        return _Fusing(plan, reports, records, outcome)
+        plan, steps = encoding.plan, dict[str, Stepped[Any] | Missing](encoding.missing)
+        elapsed_ms = self._wait_for(encoding.jobs)
+        for job, elapsed in zip(encoding.jobs, elapsed_ms, strict=True):
+            steps.update(zip(job.agent_ids, self._steps(job, elapsed), strict=True))
+        delivery = self._book.deliver(plan, [steps[agent_id] for agent_id in plan.agent_types])
+        faults = [*encoding.faults, *self._pool.take_faults()]
+        return _Fusing(plan, delivery, self._nodes.ask(delivery.tasks), faults)
 
-    def _report(self, agent_id: str, ref: Any) -> AgentReport | None:
-        """What an agent reports; None if its actor has died. Its errors, such as a damaged file, are raised here."""
-        try:
-            report: AgentReport = ray.get(ref)
-        except DIED_ERRORS:
-            self._pool.dead.add(agent_id)
-            return None
-        except ray.exceptions.RayTaskError as error:
-            raise error.cause from error
-        return report
+    def _wait_for(self, jobs: list[Job]) -> list[float | None]:
+        """Wait for jobs, by the wall clock until the deadline.
+
+        Returns:
+            For each job how long after its tick's beginning it was done, in ms, 0 in simulated time; None if it is not.
+        """
+        realtime = self._options.realtime
+        limit_s = self._options.deadline_ms / 1e3 if realtime else self._deployment.hang_s
+        elapsed: list[float | None] = [None] * len(jobs)
+        for i, job in enumerate(jobs):
+            left_s = max(0.0, job.began_s + limit_s - monotonic()) if realtime else limit_s
+            done, _ = ray.wait(job.reports, num_returns=len(job.reports), timeout=left_s)
+            if len(done) == len(job.reports):
+                elapsed[i] = (monotonic() - job.began_s) * 1e3 if realtime else 0.0
+        return elapsed
+
+    def _steps(self, job: Job, elapsed_ms: float | None) -> list[Stepped[Any] | Missing]:
+        """What became of a job; one that is not done by the wall clock's deadline goes on, in simulated time it has hung."""
+        if elapsed_ms is not None:
+            return self._pool.results(job, elapsed_ms)
+        if not self._options.realtime:
+            return [self._pool.broken(job, hung=True)] * len(job.agent_ids)
+        job.crew.unfinished = job
+        self._unfinished.append(job)
+        return [Missing(UNFINISHED, late=True)] * len(job.agent_ids)
 
     def _finish(self, fusing: _Fusing) -> TickResult:
-        return self._book.settle(fusing.plan, fusing.reports, fusing.records, ray.get(fusing.outcome))
+        outcomes = self._nodes.answers(fusing.asked)
+        result = self._book.settle(fusing.plan, fusing.delivery, outcomes, [*fusing.faults, *self._nodes.take_faults()])
+        self._metrics.add(result)
+        return result
 
     def close(self) -> None:
         """End all actors, and Ray if it was started here."""
@@ -228,7 +178,7 @@ class RayRuntime:
         if not ray.is_initialized():
             return
         self._pool.close()
-        ray.kill(self._node)
+        self._nodes.close()
         if self._owns_ray:
             ray.shutdown()
 
@@ -239,19 +189,3 @@ class RayRuntime:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """Close it."""
         self.close()
-
-
-def start_ray() -> bool:
-    """Start a local Ray, quietly; False if one is running already."""
-    if ray.is_initialized():
-        return False
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    ray.init(
-        address="local",
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level="ERROR",
-        object_store_memory=OBJECT_STORE_BYTES,
-    )
-    return True

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import astuple, dataclass
-from typing import Literal
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple, dataclass, replace
+from typing import ClassVar, Literal
 
+from heal.agents.tile import Tile
+from heal.codec import FLOAT32, Codec, Split
 from heal.detections import Detections, GroundTruth
 from heal.message import Buffer
 from heal.types import Float32, Float64, ObjectLabels
 
 MessageStatus = Literal["used", "rejected", "out of range", "late", "lost"]
+LatePolicy = Literal["drop", "hold", "weigh"]
+LATE_POLICIES: tuple[LatePolicy, ...] = ("drop", "hold", "weigh")
+SPLITS: tuple[Split, ...] = ("feature", "pyramid")
+FaultKind = Literal[
+    "agent crashed", "agent hung", "agent rejoined", "fusion node crashed", "fusion node hung", "fusion node restarted"
+]
 
 
 @dataclass(frozen=True)
@@ -33,8 +41,9 @@ class AgentReport:
         size_bytes: length of the message.
         world_SE3_agent: (4, 4) float64, its true pose; for pictures only.
         objects: the labels around it; for evaluation only, they cross no link.
-        points: (N, 4) float32 its LiDAR points in its own frame where pictures want them, else None.
         latency: of its stages.
+        points: (N, 4) float32 its LiDAR points in its own frame where pictures want them, else None.
+        heat: (ny, nx) float32 in [0, 1], how much foreground it sees where on the grid, where pictures want it, else None.
     """
 
     agent_id: str
@@ -42,8 +51,13 @@ class AgentReport:
     size_bytes: int
     world_SE3_agent: Float64
     objects: ObjectLabels
-    points: Float32 | None
     latency: AgentLatency
+    points: Float32 | None = None
+    heat: Float32 | None = None
+
+    def after(self, sense_ms: float, encode_ms: float) -> AgentReport:
+        """The report with the times of the stages before packing."""
+        return replace(self, latency=AgentLatency(sense_ms, encode_ms, self.latency.pack_ms))
 
 
 @dataclass(frozen=True)
@@ -53,38 +67,60 @@ class Arrival:
     Attributes:
         agent_id: whose link it is.
         buffer: what came, as yet unchecked.
-        arrival_ns: when.
+        tick: in which it was sent.
     """
 
     agent_id: str
     buffer: Buffer
-    arrival_ns: int
+    tick: int
 
 
 @dataclass(frozen=True)
 class FusionRequest:
-    """Asks the fusion node for one tick.
+    """Asks a fusion node for one tick, around the ego or in a region.
 
     Attributes:
         tick: index of the scene in its source.
         timestamp_ns: the instant that the result is for.
-        ego_id: the agent in whose frame the result is.
-        world_SE3_ego: (4, 4) float64, used where the ego's own message is missing.
+        sequence: the recording that the tick belongs to; what is held of one is of no use in another.
+        ego_id: the agent in whose frame the result is; "" for a region.
+        world_SE3_frame: (4, 4) float64, the frame of the result: a region's own, or the ego's, where its own message is missing.
+        region: of which only the boxes in it, and a little beyond its border, are wanted; None for all on the grid around the ego.
     """
 
     tick: int
     timestamp_ns: int
+    sequence: str
     ego_id: str
-    world_SE3_ego: Float64
+    world_SE3_frame: Float64
+    region: Tile | None = None
 
 
 @dataclass(frozen=True)
 class Rejection:
-    """A message that the fusion node did not use: whose, why in two words (for counting), and in detail."""
+    """A message that the fusion node did not use: whose, sent in which tick, why in two words (for counting), and in detail."""
 
     agent_id: str
+    tick: int
     reason: str
     detail: str
+
+
+@dataclass(frozen=True)
+class HeldMap:
+    """An older map that stood in for one that was late or lost: whose, how old it was, and how much its age left of its weight."""
+
+    agent_id: str
+    age_ms: float
+    weight: float
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something that broke or came back: what, and whose it was ("" for the fusion node)."""
+
+    kind: FaultKind
+    agent_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -98,13 +134,27 @@ class NodeLatency:
 
 @dataclass(frozen=True)
 class FusionOutcome:
-    """A tick's result from the fusion node: boxes in the ego's frame, whose messages made them, whose were turned down."""
+    """A tick's result from a fusion node, or the joint one of several.
+
+    Attributes:
+        tick: which.
+        detections: in the frame of the request.
+        used: the agents whose messages of this tick were fused, the ego first.
+        held: older maps that were fused too.
+        rejected: messages that were turned down.
+        latency: of the node's stages; of several nodes each stage's slowest.
+    """
 
     tick: int
     detections: Detections
     used: tuple[str, ...]
+    held: tuple[HeldMap, ...]
     rejected: tuple[Rejection, ...]
     latency: NodeLatency
+
+    def and_rejected(self, more: Sequence[Rejection]) -> FusionOutcome:
+        """The outcome with further messages that were not used."""
+        return replace(self, rejected=(*self.rejected, *more))
 
 
 @dataclass(frozen=True)
@@ -112,17 +162,19 @@ class MessageRecord:
     """What became of one agent's message in one tick.
 
     Attributes:
+        tick: in which it was sent.
         agent_id: the sender.
         agent_type: its type.
         own: it is the ego's, which the fusion node reads on board: it crosses no link and is in no count.
         size_bytes: as sent; 0 if the agent died before it could send.
         sent_ns: simulated time at which it entered the link.
         arrival_ns: simulated time at which it came out; None if lost.
-        status: used, rejected, out of range, late or lost.
+        status: used, rejected, out of range, late or lost: what became of it in its own tick.
         reason: why, where it was not used.
         latency: of the agent's stages; None if the agent died.
     """
 
+    tick: int
     agent_id: str
     agent_type: str
     own: bool
@@ -174,12 +226,20 @@ class MessageCounts:
 
 
 @dataclass(frozen=True)
-class AgentCloud:
-    """An agent for a picture: its true pose and its LiDAR points (N, 4) float32 in its own frame."""
+class AgentView:
+    """An agent for a picture.
+
+    Attributes:
+        agent_id: which.
+        world_SE3_agent: (4, 4) float64, its true pose.
+        points: (N, 4) float32 its LiDAR points in its own frame; none for an agent with cameras alone.
+        heat: (ny, nx) float32 in [0, 1], how much foreground it sees where on the grid around it.
+    """
 
     agent_id: str
     world_SE3_agent: Float64
     points: Float32
+    heat: Float32
 
 
 @dataclass(frozen=True)
@@ -195,9 +255,13 @@ class TickResult:
         detections: what was found.
         ground_truth: what all agents' labels say is there, cut to the grid's range.
         messages: what became of each agent's message, ego first.
-        latency: of the fusion node's stages.
+        latency: of the fusion node's stages; None where it did not answer.
         lag_ms: in wall-clock time, how late the tick began; 0 in simulated time.
-        clouds: agents with their points where pictures want them, else empty.
+        views: agents with what they see, where pictures want it, else empty.
+        held: older maps that stood in for late or lost ones.
+        late_rejections: why messages of earlier ticks that have come since were turned down.
+        faults: what broke or came back.
+        handed_over: agents that have driven into another region since they were last heard of.
     """
 
     tick: int
@@ -208,9 +272,13 @@ class TickResult:
     detections: Detections
     ground_truth: GroundTruth
     messages: tuple[MessageRecord, ...]
-    latency: NodeLatency
+    latency: NodeLatency | None
     lag_ms: float = 0.0
-    clouds: tuple[AgentCloud, ...] = ()
+    views: tuple[AgentView, ...] = ()
+    held: tuple[HeldMap, ...] = ()
+    late_rejections: tuple[Rejection, ...] = ()
+    faults: tuple[Fault, ...] = ()
+    handed_over: tuple[str, ...] = ()
 
     @property
     def counts(self) -> MessageCounts:
@@ -220,27 +288,44 @@ class TickResult:
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How to run.
+    """How to run: what takes part, what is sent, what the fusion node does with it. Where it computes is `Deployment`'s matter.
 
     Attributes:
         agents: let only the ego and the first agents - 1 others take part; None for all. Ground truth is of all agents' labels.
-        comm_range_m: agents farther than this from the ego, in the plane, are not used.
-        deadline_ms: a message that arrives later than this after its tick is late and dropped.
-        max_age_ms: a message whose timestamp is farther than this from its tick's is stale and rejected.
-        threads: torch threads of each actor; 1 is fastest where several actors share few cores.
-        keep_points: hand LiDAR points through to the results, for pictures; of all ticks, or of these.
+        comm_range_m: agents farther than this from the ego, in the plane, are not used; with regions, from a region's near side.
+        region_m: edge of the regions, squares along the world's axes, each of which has a fusion node of its own that hears all
+            agents around, the ego like any other; None for one node, on board of the ego. See `heal.agents.regions`.
+        split: where the base's trunk computes: "feature" at the fusion node, "pyramid" at every agent.
+        codec: how feature maps become bytes.
+        adapt: let every sender fit its messages to the rate that its link has given it so far.
+        deadline_ms: the fusion node fuses what has arrived this long after its tick.
+        late: what becomes of a map that misses its own tick: "drop" it; "hold" it until a newer one comes and fuse it where it was
+            taken; or "weigh" it too, which is to hold it and to trust it less the older it is.
+        max_age_ms: a map older than this is not used; a message whose timestamp is further from its tick's is stale and rejected.
+        half_life_ms: under "weigh", the age at which a held map counts half.
+        threads: torch threads of each process; 1 is fastest where several actors share few cores.
+        keep_views: hand points and heat maps through to the results, for pictures; of all ticks, or of these.
         include_ego: the ego's own vehicle is to be found where another agent has labelled it, as in OPV2V's evaluation; otherwise
             it is neither ground truth nor a detection.
         use_z: ground truth must lie in the range in height too; the rule for DAIR-V2X tests x and y alone.
-        realtime: begin each tick at its own wall-clock time instead of as soon as possible.
+        realtime: run by the wall clock: begin each tick at its own time, and fuse at the deadline what has been computed and has
+            arrived by then.
     """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     agents: int | None = None
     comm_range_m: float = 70.0
+    region_m: float | None = None
+    split: Split = "feature"
+    codec: Codec = FLOAT32
+    adapt: bool = False
     deadline_ms: float = 100.0
-    max_age_ms: float = 200.0
+    late: LatePolicy = "weigh"
+    max_age_ms: float = 500.0
+    half_life_ms: float = 200.0
     threads: int = 1
-    keep_points: bool | frozenset[int] = False
+    keep_views: bool | frozenset[int] = False
     include_ego: bool = False
     use_z: bool = True
     realtime: bool = False
@@ -251,3 +336,11 @@ class RunOptions:
             raise ValueError(f"agents: expected at least 1 (the ego), got {self.agents}")
         if min(self.comm_range_m, self.deadline_ms, self.max_age_ms) < 0 or self.threads < 1:
             raise ValueError(f"ranges and times must not be negative and threads at least 1, got {self}")
+        if self.late not in LATE_POLICIES or self.split not in SPLITS:
+            raise ValueError(
+                f"expected late to be one of {LATE_POLICIES} and split one of {SPLITS}, got {self.late!r} and {self.split!r}"
+            )
+        if not self.half_life_ms > 0:
+            raise ValueError(f"half_life_ms: expected more than 0, got {self.half_life_ms}")
+        if self.region_m is not None and not self.region_m > 0:
+            raise ValueError(f"region_m: expected more than 0, or None for one fusion node around the ego, got {self.region_m}")

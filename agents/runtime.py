@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Protocol
 
-from heal.agents.link import LinkFactory
+from heal.agents.deployment import Deployment
+from heal.agents.network import Network
 from heal.agents.records import RunOptions, TickResult
 from heal.agents.tick import AllianceLike
 from heal.agents.types_of import TypesOf
@@ -38,8 +39,9 @@ def open_runtime(
     alliance: AllianceLike,
     source: SceneSource,
     types_of: TypesOf,
-    links: LinkFactory,
+    network: Network,
     options: RunOptions,
+    deployment: Deployment | None = None,
 ) -> Runtime:
     """A runtime by name.
 
@@ -48,15 +50,16 @@ def open_runtime(
         alliance: the networks.
         source: the scenes.
         types_of: the agents of a scene and their types; see `heal.agents.types_of`.
-        links: agent id to link; see `heal.agents.link.LinkSpec.factory`.
-        options: everything else.
+        network: what the messages cross; see `heal.agents.network.LinkSpec`.
+        options: what takes part, what is sent, what is made of it.
+        deployment: where "ray" computes.
     """
     if name == "local":
         from heal.agents.local_runtime import LocalRuntime
 
-        return LocalRuntime(alliance, source, types_of, links, options)
+        return LocalRuntime(alliance, source, types_of, network, options)
     if name == "ray":
         from heal.agents.ray_runtime import RayRuntime
 
-        return RayRuntime(alliance, source, types_of, links, options)
+        return RayRuntime(alliance, source, types_of, network, options, deployment)
     raise ValueError(f"unknown runtime {name!r}; there are local, ray")

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from heal.agent_model import AgentConfig, AgentModel
 from heal.base_model import BaseConfig, BaseModel
 from heal.config import ConfigError, build_config, config, load_config, save_config, to_plain
+from heal.fusion.pyramid import PyramidFusion
 from heal.grid import BevGrid, Range
 
 
@@ -84,6 +85,11 @@ class Alliance:
     def base_hash(self) -> str:
         """Content hash of the base."""
         return self.card.hash
+
+    @property
+    def trunk(self) -> PyramidFusion:
+        """The part of the base that agents compute too, for messages and for telling foreground."""
+        return self.base.pyramid_backbone
 
     @property
     def grid(self) -> BevGrid:

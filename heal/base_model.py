@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from heal.anchors import AnchorConfig, make_anchors
 from heal.config import config
 from heal.decode import DecodeConfig
-from heal.fusion.pyramid import RARE_LOGIT, PyramidConfig, PyramidFusion, PyramidLevels
+from heal.fusion.pyramid import RARE_LOGIT, Agents, PyramidConfig, PyramidFusion, PyramidLevels
 from heal.grid import BevGrid
 from heal.head import HeadOutput, Shrink
 from heal.targets import TargetConfig
@@ -83,6 +83,17 @@ class BaseModel(nn.Module):
         """One joined map per scene (B, C, ny, nx) in the ego's frame; arguments as in `PyramidFusion.fuse_levels`."""
         fused = self.pyramid_backbone.fuse_levels(levels, agent_SE3_ego, agents_per_scene, coverage)
         return self.pyramid_backbone.join(fused)
+
+    def fuse_scored(
+        self,
+        maps: Sequence[Agents],
+        scores: Sequence[Agents],
+        agent_SE3_ego: Tensor,
+        agents_per_scene: Sequence[int],
+        trust: Tensor | None = None,
+    ) -> Tensor:
+        """As `fuse`, from maps and foreground scores; arguments as in `PyramidFusion.fuse_scored`."""
+        return self.pyramid_backbone.join(self.pyramid_backbone.fuse_scored(maps, scores, agent_SE3_ego, agents_per_scene, trust))
 
     def heads(self, joined: Tensor) -> HeadOutput:
         """The head's output for joined maps (B, C, ny, nx)."""

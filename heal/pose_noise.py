@@ -1,16 +1,17 @@
-"""Localisation error: poses as agents believe them, drawn reproducibly around the true ones (paper section 5.2)."""
+"""Errors of localisation and of clocks: poses and times as agents believe them, drawn around the true ones (paper section 5.2)."""
 
 from __future__ import annotations
 
 import dataclasses
 import zlib
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 
 from heal.config import config
 from heal.se3 import SE3_to_pose, pose_to_SE3
 from heal.types import AgentFrame, Float64, ObjectLabels, SceneOutline, SceneSource, SensorChoice
+from heal.words import Words
 
 
 @config
@@ -44,16 +45,25 @@ class PoseNoise:
         return error
 
 
-class NoisyPoses:
-    """A source whose agents, the ego included, are wrong about where they are. Nothing but the measured poses changes.
+@config
+class ClockNoise:
+    """Distribution of how far the agents' clocks are off; drift is left out, as over a recording it stays far below a millisecond.
 
-    The error depends on the seed, the scene and the agent alone: not on the order of reading, nor on the process that reads.
+    Attributes:
+        offset_std_ms: spread of an agent's offset, Gaussian; it stays the same all the time.
+        jitter_std_ms: spread of what is added to it anew in every frame, likewise.
     """
 
-    def __init__(self, source: SceneSource, noise: PoseNoise, seed: int) -> None:
-        """Add `noise` to the measured poses of `source`."""
+    offset_std_ms: float = 0.0
+    jitter_std_ms: float = 0.0
+
+
+class _FrameNoise:
+    """A source that passes everything on and leaves it to its children to change the frames."""
+
+    def __init__(self, source: SceneSource, seed: int) -> None:
+        """Stand before `source`."""
         self.source = source
-        self.noise = noise
         self.seed = seed
 
     def __len__(self) -> int:
@@ -61,17 +71,94 @@ class NoisyPoses:
         return len(self.source)
 
     def outline(self, index: int) -> SceneOutline:
-        """Who takes part; the ego's pose in it is the true one."""
+        """Who takes part, and when; the ego's pose in it is the true one."""
         return self.source.outline(index)
-
-    def agent_frame(self, index: int, agent_id: str, choice: SensorChoice | None = None) -> AgentFrame:
-        """The agent's frame, with an error in its measured pose."""
-        frame = self.source.agent_frame(index, agent_id, choice)
-        key = np.random.SeedSequence([self.seed, index, zlib.crc32(agent_id.encode())])
-        error = self.noise.draw(np.random.default_rng(key))
-        measured = pose_to_SE3(SE3_to_pose(frame.world_SE3_agent_measured) + error)
-        return dataclasses.replace(frame, world_SE3_agent_measured=measured)
 
     def scene_objects(self, index: int) -> ObjectLabels | None:
         """The labels of the scene, unchanged."""
         return self.source.scene_objects(index)
+
+    def _draw(self, *key: int | str) -> np.random.Generator:
+        """A source of random numbers that depends on the seed and the key alone, not on the order of reading or the process."""
+        numbers = [zlib.crc32(part.encode()) if isinstance(part, str) else part for part in key]
+        return np.random.default_rng(np.random.SeedSequence([self.seed, *numbers]))
+
+
+class NoisyPoses(_FrameNoise):
+    """A source whose agents, the ego included, are wrong about where they are. Nothing but the measured poses changes.
+
+    The error depends on the seed, the scene and the agent alone: not on the order of reading, nor on the process that reads.
+    """
+
+    def __init__(self, source: SceneSource, noise: PoseNoise, seed: int) -> None:
+        """Add `noise` to the measured poses of `source`."""
+        super().__init__(source, seed)
+        self.noise = noise
+
+    def agent_frame(self, index: int, agent_id: str, choice: SensorChoice | None = None) -> AgentFrame:
+        """The agent's frame, with an error in its measured pose."""
+        frame = self.source.agent_frame(index, agent_id, choice)
+        error = self.noise.draw(self._draw(index, agent_id))
+        measured = pose_to_SE3(SE3_to_pose(frame.world_SE3_agent_measured) + error)
+        return dataclasses.replace(frame, world_SE3_agent_measured=measured)
+
+
+class NoisyClocks(_FrameNoise):
+    """A source whose agents are wrong about what time it is. Nothing but the frames' times changes, which go into the messages.
+
+    The ego's clock is the reference: the fusion node is on board, and only what others are off against it matters. In the scenes in
+    which it is the ego, an agent therefore has no error.
+    """
+
+    def __init__(self, source: SceneSource, noise: ClockNoise, seed: int) -> None:
+        """Add `noise` to the times of `source`."""
+        super().__init__(source, seed)
+        self.noise = noise
+
+    def agent_frame(self, index: int, agent_id: str, choice: SensorChoice | None = None) -> AgentFrame:
+        """The agent's frame, with its own idea of the time."""
+        frame = self.source.agent_frame(index, agent_id, choice)
+        if agent_id == self.source.outline(index).ego_id:
+            return frame
+        offset_ms = self._draw("clock", agent_id).normal(0.0, self.noise.offset_std_ms)
+        jitter_ms = self._draw("clock jitter", index, agent_id).normal(0.0, self.noise.jitter_std_ms)
+        return dataclasses.replace(frame, timestamp_ns=frame.timestamp_ns + round((offset_ms + jitter_ms) * 1e6))
+
+
+@config
+class SensorNoise:
+    """What is wrong with the agents' poses and clocks.
+
+    Attributes:
+        pose: error of localisation.
+        clock: error of time.
+    """
+
+    pose: PoseNoise = PoseNoise()
+    clock: ClockNoise = ClockNoise()
+
+    @staticmethod
+    def parse(text: str) -> SensorNoise:
+        """Read `none`, or words such as `position:0.2,rotation:0.2,kind:laplace,clock:20`; docs/links.md lists them.
+
+        Raises:
+            ValueError: with what is possible instead.
+        """
+        words = Words.read("noise", text, ("position", "rotation", "kind", "clock", "clock_jitter"), ("none",))
+        if "none" in words and len(words.pairs) > 1:
+            raise ValueError(f"noise {text!r}: none stands alone; what is not named has no error anyway")
+        spreads = [words.number(name, 0.0) for name in ("position", "rotation", "clock", "clock_jitter")]
+        if min(spreads) < 0:
+            raise ValueError(f"noise {text!r}: expected spreads >= 0: metres, degrees, milliseconds, milliseconds")
+        position_m, rotation_deg, clock_ms, jitter_ms = spreads
+        kind = cast(Literal["gaussian", "laplace"], words.choice("kind", ("gaussian", "laplace"), "gaussian"))
+        return SensorNoise(
+            pose=PoseNoise(kind=kind, position_std_m=position_m, rotation_std_deg=rotation_deg),
+            clock=ClockNoise(offset_std_ms=clock_ms, jitter_std_ms=jitter_ms),
+        )
+
+    def around(self, source: SceneSource, seed: int) -> SceneSource:
+        """The source with these errors; the source itself where there are none."""
+        if self.pose != PoseNoise(kind=self.pose.kind):
+            source = NoisyPoses(source, self.pose, seed)
+        return source if self.clock == ClockNoise() else NoisyClocks(source, self.clock, seed)

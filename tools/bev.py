@@ -53,7 +53,7 @@ class BevPicture:
         ground_truth: G labelled vehicles.
         found: (G,) bool, found at IoU 0.5.
         hidden: (G,) bool, the ego has fewer than 5 points on it and another agent that takes part more than 20.
-        node: time that the fusion node took.
+        node: time that the fusion node took; None if it was away.
         caption: in the scene's corner; tells pictures side by side apart.
     """
 
@@ -65,7 +65,7 @@ class BevPicture:
     ground_truth: GroundTruth
     found: BoolMask
     hidden: BoolMask
-    node: NodeLatency
+    node: NodeLatency | None
     caption: str = ""
 
     @property
@@ -75,11 +75,11 @@ class BevPicture:
 
 
 def picture_of(result: TickResult, range_m: Sequence[float]) -> BevPicture:
-    """The picture of a tick; run with `keep_points`, else there are only boxes in it."""
+    """The picture of a tick; run with `keep_views`, else there are only boxes in it."""
     messages = {record.agent_id: record for record in result.messages}
     agents = tuple(
-        BevAgent(cloud.agent_id, relative_SE3(result.world_SE3_ego, cloud.world_SE3_agent), cloud.points, messages[cloud.agent_id])
-        for cloud in result.clouds
+        BevAgent(view.agent_id, relative_SE3(result.world_SE3_ego, view.world_SE3_agent), view.points, messages[view.agent_id])
+        for view in result.views
     )
     found = matched_ground_truth(result.detections, result.ground_truth, FOUND_IOU).numpy()
     subtitle = f"tick {result.tick}, {_clock(result.timestamp_ns)}, ego: {result.ego_id}"
@@ -279,7 +279,8 @@ def _panel_boxes(axes: Any, picture: BevPicture, y: float) -> float:
 def _panel_times(axes: Any, picture: BevPicture, y: float) -> None:
     """The agents' stages of the slowest agent, as they compute side by side."""
     agents = [agent.message.latency for agent in picture.agents if agent.message.latency is not None]
-    rows = [(name, getattr(picture.node, f"{name}_ms")) for name in ("unpack", "fuse", "decode")]
+    node = picture.node
+    rows = [] if node is None else [("unpack", node.unpack_ms), ("fuse", node.fuse_ms), ("decode", node.decode_ms)]
     if agents:
         rows = [(name, max(getattr(times, f"{name}_ms") for times in agents)) for name in ("sense", "encode", "pack")] + rows
     _panel_heading(axes, y, "COMPUTING TIME, SLOWEST AGENT")

@@ -7,7 +7,7 @@ import sys
 import typer
 from rich.console import Console
 
-from heal.tools.process import sleep_while_waiting
+from heal.agents.process import sleep_while_waiting
 
 sleep_while_waiting()
 

@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.progress import track
 
-from heal.agents.link import LinkSpec
+from heal.agents.network import PerfectNetwork
 from heal.agents.records import RunOptions, TickResult
 from heal.agents.runtime import open_runtime
 from heal.agents.types_of import TypesOf, joining
@@ -101,8 +101,8 @@ def run_agents(
     alliance: Alliance, source: SceneSource, ticks: range, plan: Join, agents: int | None, runtime: str
 ) -> list[TickResult]:
     """All ticks with so many agents, over links on which everything arrives."""
-    options = RunOptions(agents=agents, keep_points=True)
-    with open_runtime(runtime, alliance, source, plan.types_of, LinkSpec().factory(0), options) as opened:
+    options = RunOptions(agents=agents, keep_views=True)
+    with open_runtime(runtime, alliance, source, plan.types_of, PerfectNetwork(), options) as opened:
         title = "the ego alone" if agents == 1 else "all agents"
         return list(track(opened.run(ticks), title, total=len(ticks), console=console))
 

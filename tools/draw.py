@@ -17,7 +17,7 @@ MAX_ANIMATION_BYTES = 4_900_000
 
 
 def draw_tick(result: TickResult, range_m: Sequence[float], path: Path, width_px: int = 1600) -> None:
-    """Write one tick, seen from above, as PNG; run with `keep_points` to have clouds in it."""
+    """Write one tick, seen from above, as PNG; run with `keep_views` to have clouds in it."""
     save_image(render([picture_of(result, range_m)], width_px), path)
 
 

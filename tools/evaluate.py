@@ -75,7 +75,7 @@ def evaluate(
     console.print(str(source.summary))
     ticks = spread(range(len(source)), frames or len(source))
     drawn = frozenset(spread(ticks, pictures))
-    options = RunOptions(agents, comm_range_m, threads=threads or os.cpu_count() or 1, keep_points=drawn, include_ego=include_ego)
+    options = RunOptions(agents, comm_range_m, threads=threads or os.cpu_count() or 1, keep_views=drawn, include_ego=include_ego)
     types_of = parse_types(in_order or types, opened, source)
     draw = partial(_draw, drawn=drawn, alliance=opened, out=out)
     rows = {

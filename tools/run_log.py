@@ -28,6 +28,9 @@ class RunLog:
         counts: their messages over links.
         reasons: how often messages were not used, and why.
         ego_missing: ticks in which the ego's own feature map was not used.
+        held: older maps that stood in for late or lost ones.
+        faults: what broke and came back, by kind.
+        node_away: ticks in which the fusion node did not answer.
         times_ms: per stage, all measured times; simulated ones of the links.
         lag_ms: largest delay of a tick's beginning by the wall clock.
     """
@@ -36,6 +39,9 @@ class RunLog:
     counts: MessageCounts = field(default_factory=MessageCounts)
     reasons: Counter[str] = field(default_factory=Counter)
     ego_missing: int = 0
+    held: int = 0
+    faults: Counter[str] = field(default_factory=Counter)
+    node_away: int = 0
     times_ms: dict[str, list[float]] = field(default_factory=lambda: {stage: [] for stage in STAGES})
     lag_ms: float = 0.0
 
@@ -46,7 +52,13 @@ class RunLog:
         self.lag_ms = max(self.lag_ms, result.lag_ms)
         for record in result.messages:
             self.add_message(record)
-        self._add_times(NODE_STAGES, result.latency)
+        self.held += len(result.held)
+        self.reasons.update(f"rejected late: {rejection.reason}" for rejection in result.late_rejections)
+        self.faults.update(fault.kind for fault in result.faults)
+        if result.latency is None:
+            self.node_away += 1
+        else:
+            self._add_times(NODE_STAGES, result.latency)
 
     def add_message(self, record: MessageRecord) -> None:
         """Add why a message was not used, and its times."""
@@ -78,7 +90,10 @@ class RunLog:
         return {
             **metrics,
             **counts,
+            "held": self.held,
             "reasons": dict(self.reasons),
+            "faults": dict(self.faults),
+            "node_away": self.node_away,
             "ego_missing": self.ego_missing,
             "latency_ms": self.latency_ms(),
         }
@@ -93,8 +108,10 @@ class RunLog:
         table.caption = (
             f"messages: {counts.sent} sent, {counts.arrived} arrived, {counts.late} late, {counts.lost} lost; "
             f"of the arrived {counts.used} used, {counts.out_of_range} out of range, {counts.rejected} rejected; "
-            f"{counts.bytes / 1e6:.1f} MB in all"
+            f"{self.held} older maps stood in; {counts.bytes / 1e6:.1f} MB in all"
         )
+        if self.faults:
+            table.caption += "\nfaults: " + ", ".join(f"{count} {kind}" for kind, count in sorted(self.faults.items()))
         return table
 
 
@@ -112,6 +129,8 @@ def tick_line(result: TickResult) -> dict[str, Any]:
         "timestamp_ns": result.timestamp_ns,
         "ego_id": result.ego_id,
         **asdict(result.counts),
+        "held": [asdict(held) for held in result.held],
+        "faults": [asdict(fault) for fault in result.faults],
         "boxes": result.detections.boxes.tolist(),
         "scores": result.detections.scores.tolist(),
         "messages": [

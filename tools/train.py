@@ -191,7 +191,7 @@ def save_alliance(path: Path, model: CollabModel, settings: TrainConfig, record:
 
 def draw_predictions(alliance: Alliance, agent_type: str, source: SceneSource, path: Path) -> None:
     """A picture of what the trained networks find in the middle scene, all agents being of one type."""
-    with LocalRuntime(alliance, source, everyone(agent_type), options=RunOptions(keep_points=True)) as runtime:
+    with LocalRuntime(alliance, source, everyone(agent_type), options=RunOptions(keep_views=True)) as runtime:
         draw_tick(next(runtime.run([len(source) // 2])), alliance.grid.range_m, path)
 
 

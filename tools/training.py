@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from heal.agent_model import AgentModel
+from heal.agents.process import keep_freed_memory
 from heal.agents.replica import Replica
 from heal.alliance import Alliance, load_alliance
 from heal.base_model import BaseModel
@@ -21,7 +22,6 @@ from heal.datasets.open import open_dataset
 from heal.encoders.lift_splat_trunk import PretrainedWeightsError
 from heal.tools.checkpoint import load_weights
 from heal.tools.metrics_log import MetricsLog, last_row
-from heal.tools.process import keep_freed_memory
 from heal.tools.train_config import TrainConfig
 from heal.tools.train_data import TrainingSteps, steps_per_epoch
 from heal.tools.train_loop import StepReport, train

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from heal.config import config
-from heal.fusion.warp import coverage_mask, warp_to_ego
+from heal.fusion.warp import Window, coverage_mask
 from heal.grid import BevGrid
 from heal.residual import ResidualStages, Upsample
+
+# One (M, C, ny, nx), or M times (1, C, ny, nx).
+Agents: TypeAlias = "Tensor | Sequence[Tensor]"
 
 # Foreground is rare: a fresh network says so everywhere, which spares the focal losses their first hundreds of steps.
 RARE_LOGIT = -4.6
@@ -61,7 +65,7 @@ class PyramidFusion(nn.Module):
     def __init__(self, settings: PyramidConfig, in_channels: int, grid: BevGrid) -> None:
         """For maps with `in_channels` on `grid`."""
         super().__init__()
-        self.grid = grid
+        self.config, self.grid = settings, grid
         self.resnet = ResidualStages(
             in_channels, settings.blocks, settings.strides, settings.channels, settings.groups, settings.base_width
         )
@@ -75,6 +79,14 @@ class PyramidFusion(nn.Module):
         """What each agent's map (M, C, ny, nx) becomes on its own; it may run on either side of a link."""
         maps = self.resnet(features)
         return PyramidLevels(maps, tuple(self.get_submodule(f"single_head_{i}")(level) for i, level in enumerate(maps)))
+
+    def level_shapes(self) -> list[tuple[int, int, int]]:
+        """(C, ny, nx) of every scale's maps, the finest first."""
+        shapes, ny, nx = [], self.grid.ny, self.grid.nx
+        for channels, stride in zip(self.config.channels, self.config.strides, strict=True):
+            ny, nx = -(-ny // stride), -(-nx // stride)
+            shapes.append((channels, ny, nx))
+        return shapes
 
     def fuse_levels(
         self,
@@ -94,45 +106,105 @@ class PyramidFusion(nn.Module):
         Returns:
             Per scale (B, C, ny, nx), in the frames of the egos.
         """
-        agents = len(levels.maps[0])
-        if sum(agents_per_scene) != agents or len(agent_SE3_ego) != agents or any(n < 1 for n in agents_per_scene):
-            raise ValueError(f"{agents} maps, {len(agent_SE3_ego)} poses, but {list(agents_per_scene)} agents in the scenes")
-        fused = []
-        for maps, logits in zip(levels.maps, levels.occupancy, strict=True):
+        return self.fuse_scored(levels.maps, self.scores(levels.occupancy, coverage), agent_SE3_ego, agents_per_scene)
+
+    def scores(
+        self, occupancy: Sequence[Tensor], coverage: Sequence[tuple[float, float] | None] | None = None
+    ) -> tuple[Tensor, ...]:
+        """Foreground scores (M, 1, ny, nx) in (0, 1 + 1e-4] of every scale's logits; 0 where an agent's sensors do not reach."""
+        found = []
+        for logits in occupancy:
             # In single precision also where the networks run in half: the floor would be lost beside a score of 1.
             scores = logits.float().sigmoid() + _SCORE_FLOOR
             if coverage is not None and any(coverage) and not self.training:
                 scores = scores * _coverage(coverage, scores)
-            fused.append(self._fuse(maps, scores, agent_SE3_ego, agents_per_scene))
-        return tuple(fused)
+            found.append(scores)
+        return tuple(found)
+
+    def fuse_scored(
+        self,
+        maps: Sequence[Agents],
+        scores: Sequence[Agents],
+        agent_SE3_ego: Tensor,
+        agents_per_scene: Sequence[int],
+        trust: Tensor | None = None,
+    ) -> tuple[Tensor, ...]:
+        """As `fuse_levels`, from maps and scores of every scale.
+
+        Args:
+            maps: per scale of all agents, scene after scene, (M, C, ny, nx) or M times (1, C, ny, nx).
+            scores: foreground scores, likewise with one channel; 0 where an agent says nothing.
+            agent_SE3_ego: as in `fuse_levels`.
+            agents_per_scene: as in `fuse_levels`.
+            trust: (M,) factors on the agents' weights; None trusts all alike.
+        """
+        agents = len(maps[0])
+        if sum(agents_per_scene) != agents or len(agent_SE3_ego) != agents or any(n < 1 for n in agents_per_scene):
+            raise ValueError(f"{agents} maps, {len(agent_SE3_ego)} poses, but {list(agents_per_scene)} agents in the scenes")
+        alone = agents == len(agents_per_scene) and torch.allclose(agent_SE3_ego, torch.eye(4).to(agent_SE3_ego))
+        # A lone agent need not be the ego: where the ego's own map is missing, another's is still to be moved into its frame.
+        poses = None if alone else agent_SE3_ego
+        levels = [(_each(level), _each(score)) for level, score in zip(maps, scores, strict=True)]
+        return tuple(self._fuse(level, score, poses, agents_per_scene, trust) for level, score in levels)
 
     def join(self, fused: Sequence[Tensor]) -> Tensor:
         """Bring fused scales to the finest one's size and join them: (B, sum of upsample channels, ny, nx)."""
         joined: Tensor = self.deblocks(fused)
         return joined
 
-    def _fuse(self, maps: Tensor, scores: Tensor, agent_SE3_ego: Tensor, agents_per_scene: Sequence[int]) -> Tensor:
-        """The mean of each scene's maps, weighted by a softmax of their scores where they are not zero."""
-        # A lone agent need not be the ego: where the ego's own map is missing, another's is still to be moved into its frame.
-        if len(maps) == len(agents_per_scene) and torch.allclose(agent_SE3_ego, torch.eye(4).to(agent_SE3_ego)):
-            return maps * (scores != 0)
-        # Apart, not joined: a joint tensor would cost a copy of all maps into another memory layout.
-        maps, scores = warp_to_ego(maps, agent_SE3_ego, self.grid), warp_to_ego(scores, agent_SE3_ego, self.grid)
+    def _fuse(
+        self,
+        maps: Sequence[Tensor],
+        scores: Sequence[Tensor],
+        agent_SE3_ego: Tensor | None,
+        agents_per_scene: Sequence[int],
+        trust: Tensor | None,
+    ) -> Tensor:
+        """The mean of each scene's maps, weighted by a softmax of their scores where they are not zero; no pose, no move."""
+        if agent_SE3_ego is None:
+            return torch.cat([level * (score != 0) for level, score in zip(maps, scores, strict=True)])
+        # One agent after the other: no copy of all maps, and the same sum on every device.
+        moved = [self._move(*agent) for agent in zip(maps, scores, agent_SE3_ego, strict=True)]
+        factors = [1.0] * len(moved) if trust is None else trust.tolist()
+        fused, first = [], 0
+        for count in agents_per_scene:
+            scene = slice(first, first + count)
+            fused.append(_weighted_mean(maps[first].shape, moved[scene], factors[scene]))
+            first += count
+        return torch.cat(fused)
+
+    def _move(self, level: Tensor, score: Tensor, agent_SE3_ego: Tensor) -> _Moved:
+        ny, nx = level.shape[-2:]
+        window = Window.of(agent_SE3_ego, self.grid, ny, nx, level.device)
+        return _Moved(window.sample(level), window.sample(score), (..., window.rows, window.columns))
+
+
+@dataclass(frozen=True)
+class _Moved:
+    """An agent's map (1, C, rows, columns) and scores (1, 1, rows, columns) in a part of the ego's map, and which part that is."""
+
+    level: Tensor
+    score: Tensor
+    part: tuple[Any, slice, slice]
+
+
+def _each(agents: Agents) -> Sequence[Tensor]:
+    """Every agent's own (1, C, ny, nx)."""
+    return torch.split(agents, 1) if isinstance(agents, Tensor) else agents
+
+
+def _weighted_mean(shape: torch.Size, agents: Sequence[_Moved], factors: Sequence[float]) -> Tensor:
+    """A scene's map of `shape` (1, C, ny, nx) from its agents' and factors on their weights; zero where all weights are."""
+    like = agents[0].score
+    total, mean = like.new_zeros(1, 1, *shape[-2:]), agents[0].level.new_zeros(shape)
+    weights = []
+    for agent, factor in zip(agents, factors, strict=True):
         # Scores are at most 1, so their exponentials need no shift.
-        weights = torch.where(scores == 0, torch.zeros_like(scores), scores.exp())
-        counts = list(agents_per_scene)
-        scenes = zip(torch.split(maps, counts), torch.split(weights, counts), strict=True)
-        return torch.stack([_weighted_mean(of_scene, weight) for of_scene, weight in scenes])
-
-
-def _weighted_mean(maps: Tensor, weights: Tensor) -> Tensor:
-    """(C, ny, nx) from (N, C, ny, nx) and (N, 1, ny, nx); zero where all weights are."""
-    total = weights.sum(0)
-    shares = (weights / torch.where(total == 0, torch.ones_like(total), total)).to(maps.dtype)
-    # One agent after the other: no copy of all maps, and the same sum on every device.
-    mean = maps[0] * shares[0]
-    for i in range(1, len(maps)):
-        mean = torch.addcmul(mean, maps[i], shares[i])
+        weights.append(torch.where(agent.score == 0, torch.zeros_like(agent.score), agent.score.exp() * factor))
+        total[agent.part] += weights[-1]
+    total = torch.where(total == 0, torch.ones_like(total), total)
+    for agent, weight in zip(agents, weights, strict=True):
+        mean[agent.part].addcmul_(agent.level, (weight / total[agent.part]).to(mean.dtype))
     return mean
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -37,14 +41,67 @@ def warp(maps: Tensor, affine: Tensor, align_corners: bool = False) -> Tensor:
     # No float64 on Apple's GPUs; elsewhere the grid is built where it is used.
     device = torch.device("cpu") if maps.device.type == "mps" else maps.device
     grid = F.affine_grid(affine.to(device, torch.float64), list(maps.shape), align_corners=align_corners)
-    grid = grid.to(maps.device, torch.float32)
-    warped = F.grid_sample(maps.float(), grid, mode="bilinear", padding_mode="zeros", align_corners=align_corners)
-    return warped.to(maps.dtype)
+    return _sample(maps, grid.to(maps.device, torch.float32), align_corners)
 
 
 def warp_to_ego(maps: Tensor, agent_SE3_ego: Tensor, grid: BevGrid) -> Tensor:
     """Maps (M, C, ny, nx) over the whole of `grid`, each in its agent's frame, as the ego would have them."""
     return warp(maps, normalized_affine(agent_SE3_ego, grid.length_x_m, grid.length_y_m))
+
+
+@dataclass(frozen=True)
+class Window:
+    """The part of an ego's map that another agent's map of the same size reaches: rows, columns, and where to look for its cells.
+
+    Attributes:
+        rows: of the ego's map.
+        columns: of the ego's map.
+        grid: (1, rows, columns, 2) float32 places in the agent's map, as `torch.nn.functional.grid_sample` takes them.
+    """
+
+    rows: slice
+    columns: slice
+    grid: Tensor
+
+    @staticmethod
+    def of(agent_SE3_ego: Tensor, grid: BevGrid, ny: int, nx: int, device: torch.device) -> Window:
+        """For a pose (4, 4), and maps over the whole of `grid` with so many cells."""
+        affine = normalized_affine(agent_SE3_ego.cpu(), grid.length_x_m, grid.length_y_m)
+        rows, columns = _reach(affine, ny, nx)
+        y, x = _centres(ny)[rows, None], _centres(nx)[None, columns]
+        places = torch.stack([row[0] * x + row[1] * y + row[2] for row in affine], dim=-1)
+        return Window(rows, columns, places[None].to(device, torch.float32))
+
+    def sample(self, maps: Tensor) -> Tensor:
+        """The agent's map (1, C, ny, nx) as the ego would have it, in this window."""
+        return _sample(maps, self.grid)
+
+
+def _reach(affine: Tensor, ny: int, nx: int) -> tuple[slice, slice]:
+    """Rows and columns around the footprint of a map that is moved through `affine` (2, 3); at least one of each."""
+    a, b, x0, c, d, y0 = affine.flatten().tolist()
+    # Bilinearly, a map reaches half a cell beyond its edge.
+    edges = [(x - x0, y - y0) for x in (-1 - 1 / nx, 1 + 1 / nx) for y in (-1 - 1 / ny, 1 + 1 / ny)]
+    corners = [((d * x - b * y) / (a * d - b * c), (a * y - c * x) / (a * d - b * c)) for x, y in edges]
+    columns, rows = (
+        [((place + 1) * n - 1) / 2 for place in axis] for axis, n in zip(zip(*corners, strict=True), (nx, ny), strict=True)
+    )
+    return _span(rows, ny), _span(columns, nx)
+
+
+def _span(places: Sequence[float], cells: int) -> slice:
+    first = min(max(math.ceil(min(places)), 0), cells - 1)
+    return slice(first, max(min(math.floor(max(places)) + 1, cells), first + 1))
+
+
+def _centres(cells: int) -> Tensor:
+    """(cells,) float64 centres of cells, from -1 to 1 across the map."""
+    return (2 * torch.arange(cells, dtype=torch.float64) + 1) / cells - 1
+
+
+def _sample(maps: Tensor, grid: Tensor, align_corners: bool = False) -> Tensor:
+    sampled = F.grid_sample(maps.float(), grid, mode="bilinear", padding_mode="zeros", align_corners=align_corners)
+    return sampled.to(maps.dtype)
 
 
 def coverage_mask(ratio_xy: tuple[float, float], ny: int, nx: int) -> Tensor:

@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 import torch
 
-from heal.agents.link import LinkFactory, LinkSpec, PerfectLink
-from heal.agents.local_runtime import LocalRuntime, perfect_links
+from heal.agents.deployment import Deployment
+from heal.agents.link_spec import LinkSpec
+from heal.agents.local_runtime import LocalRuntime
+from heal.agents.network import Network, PerfectNetwork
 from heal.agents.records import MessageCounts, RunOptions, TickResult
 from heal.agents.runtime import open_runtime
-from heal.agents.tick import DIED
+from heal.agents.transit import Parcel, Transit
 from heal.agents.types_of import by_id, joining
 from heal.boxes import boxes_around_origin
+from heal.codec import Codec
 from tests.agents.tiny_run import TICK_NS, TinyAlliance, TinySource, assert_same_results
 
 ALLIANCE, SOURCE = TinyAlliance(), TinySource()
 TYPES = by_id({"ego": "m1", "b": "m2", "c": "m1", "d": "m2"})
-ROUGH = LinkSpec.parse("delay:80,jitter:60,loss:0.3").factory(seed=4)
+ROUGH = LinkSpec.parse("delay:80,jitter:60,loss:0.3")
+DROP = RunOptions(late="drop")
 
 
-def run_local(links: LinkFactory = perfect_links, options: RunOptions | None = None) -> list[TickResult]:
-    with LocalRuntime(ALLIANCE, SOURCE, TYPES, links, options) as runtime:
+def run_local(network: Network | None = None, options: RunOptions | None = None) -> list[TickResult]:
+    with LocalRuntime(ALLIANCE, SOURCE, TYPES, network, options) as runtime:
         return list(runtime.run(range(len(SOURCE))))
 
 
@@ -33,13 +37,13 @@ def total(results: list[TickResult]) -> MessageCounts:
 
 
 @dataclass(frozen=True)
-class SilentFrom:
-    """A link that a message gets through only before a tick."""
+class Without:
+    """A network that loses some messages, (tick of the run, agent), and delivers the others at once."""
 
-    tick: int
+    gone: frozenset[tuple[int, str]]
 
-    def deliver(self, sent_ns: int, size_bytes: int, tick: int) -> int | None:
-        return sent_ns if tick < self.tick else None
+    def send(self, tick: int, parcels: Sequence[Parcel]) -> list[Transit]:
+        return [Transit(None if (tick, parcel.agent_id) in self.gone else parcel.sent_ns) for parcel in parcels]
 
 
 def test_perfect_links_deliver_all_and_every_tick_is_accounted_for() -> None:
@@ -47,7 +51,7 @@ def test_perfect_links_deliver_all_and_every_tick_is_accounted_for() -> None:
     assert [result.tick for result in results] == list(range(10))
     assert total(results) == MessageCounts(sent=15, arrived=15, used=15, bytes=15 * results[0].messages[0].size_bytes)
     assert all(len(result.detections) for result in results)
-    assert results[0].messages[0].size_bytes == 8 * 32 * 32 * 4 + 320
+    assert results[0].messages[0].size_bytes == 8 * 32 * 32 * 4 + 384
 
 
 def test_ground_truth_is_of_all_agents_whoever_takes_part() -> None:
@@ -89,36 +93,67 @@ def test_own_vehicle_is_left_out_on_demand() -> None:
 
 
 def test_counts_add_up_and_late_or_lost_equals_absent() -> None:
-    results = run_local(ROUGH)
+    results = run_local(ROUGH.network(seed=4), DROP)
     counts = total(results)
     assert counts.sent == 15 == counts.arrived + counts.late + counts.lost
     assert counts.late and counts.lost and counts.used == counts.arrived
     for result in results:
+        assert result.held == ()
         for record in result.messages:
             if record.status == "late":
                 assert record.link_ms is not None and 100 < record.link_ms <= 140
             assert (record.arrival_ns is None) == (record.status == "lost")
-
     gone = {(result.tick, record.agent_id) for result in results for record in result.messages if record.status != "used"}
-
-    @dataclass(frozen=True)
-    class Replay:
-        agent_id: str
-
-        def deliver(self, sent_ns: int, size_bytes: int, tick: int) -> int | None:
-            return None if (tick, self.agent_id) in gone else sent_ns
-
-    for one, other in zip(results, run_local(Replay), strict=True):
+    for one, other in zip(results, run_local(Without(frozenset(gone)), DROP), strict=True):
         assert torch.equal(one.detections.corners, other.detections.corners)
 
 
-def test_all_late_leaves_the_ego_alone() -> None:
-    late = run_local(LinkSpec(delay=101).factory(0))
+def test_all_late_and_dropped_leaves_the_ego_alone() -> None:
+    late = run_local(LinkSpec(delay=101).network(0), DROP)
     assert total(late).late == 15 and total(late).bytes > 0
     alone = run_local(options=RunOptions(agents=1))
     for one, other in zip(late, alone, strict=True):
         assert torch.equal(one.detections.corners, other.detections.corners)
-    assert total(run_local(LinkSpec(delay=100).factory(0))).used == 15
+    assert total(run_local(LinkSpec(delay=100).network(0), DROP)).used == 15
+
+
+def test_a_late_map_is_fused_in_the_tick_in_which_it_has_arrived() -> None:
+    """150 ms on the link: every message misses its own tick and serves the next one, of the same scenario."""
+    results = run_local(LinkSpec(delay=150).network(0), RunOptions(late="hold"))
+    assert total(results).late == 15
+    for result in results:
+        others = [record.agent_id for record in result.messages if not record.own]
+        expected = [] if result.tick in (0, 5) else [(agent_id, 100.0) for agent_id in others]
+        assert [(held.agent_id, held.age_ms) for held in result.held] == expected
+    assert run_local(LinkSpec(delay=150).network(0), RunOptions(late="hold", max_age_ms=99))[3].held == ()
+
+
+def test_a_lost_map_is_stood_in_for_by_the_one_before() -> None:
+    results = run_local(Without(frozenset({(2, "b"), (3, "b")})), RunOptions(late="weigh", half_life_ms=100))
+    assert [[(held.agent_id, held.age_ms, held.weight) for held in result.held] for result in results[1:5]] == [
+        [],
+        [("b", 100.0, 0.5)],
+        [("b", 200.0, 0.25)],
+        [],
+    ]
+
+
+def test_senders_fit_their_messages_to_a_shared_medium() -> None:
+    """Two senders of 33 kB on 1 Mbit/s, 12.5 kB a tick: unlimited, hardly anything is in time; adapting, nearly all is."""
+    source = replace(SOURCE, ticks_each=40)
+
+    def run(adapt: bool) -> list[TickResult]:
+        options = RunOptions(late="drop", adapt=adapt)
+        with LocalRuntime(ALLIANCE, source, TYPES, LinkSpec.parse("shared:1").network(0), options) as runtime:
+            return list(runtime.run(range(40)))
+
+    def in_time(results: list[TickResult]) -> int:
+        return total(results[20:]).used
+
+    assert in_time(run(adapt=False)) < 10
+    adapted = run(adapt=True)
+    assert in_time(adapted) >= 36
+    assert {record.size_bytes for record in adapted[-1].messages if record.own} == {8 * 32 * 32 * 4 + 384}
 
 
 def test_far_agents_are_counted_apart() -> None:
@@ -132,7 +167,7 @@ def test_unassigned_agents_and_bad_options_are_named() -> None:
     with pytest.raises(ValueError, match="at least 1"):
         RunOptions(agents=0)
     with pytest.raises(ValueError, match="local, ray"):
-        open_runtime("cloud", ALLIANCE, SOURCE, TYPES, perfect_links, RunOptions())  # type: ignore[arg-type]
+        open_runtime("cloud", ALLIANCE, SOURCE, TYPES, PerfectNetwork(), RunOptions())  # type: ignore[arg-type]
 
 
 def test_realtime_begins_no_tick_early() -> None:
@@ -151,7 +186,7 @@ def local_ray() -> Iterator[None]:
     """One Ray for all tests of this file; the runtimes use it and leave it alone."""
     import ray
 
-    from heal.agents.ray_runtime import start_ray
+    from heal.agents.ray_cluster import start_ray
 
     assert start_ray()
     yield
@@ -160,47 +195,51 @@ def local_ray() -> Iterator[None]:
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("local_ray")
-def test_ray_equals_local_to_the_last_bit_over_a_change_of_scenario() -> None:
-    options = RunOptions(keep_points=frozenset({0, 9}))
-    with open_runtime("ray", ALLIANCE, SOURCE, TYPES, ROUGH, options) as runtime:
+@pytest.mark.parametrize(
+    ("options", "deployment"),
+    [
+        (RunOptions(keep_views=frozenset({0, 9})), Deployment()),
+        (
+            RunOptions(split="pyramid", codec=Codec.parse("int8,score:0.3,zstd"), adapt=True),
+            Deployment(agents_per_actor=3, pipeline=2),
+        ),
+        (RunOptions(late="drop", codec=Codec.parse("float16")), Deployment(pipeline=0, placement="spread")),
+    ],
+)
+def test_ray_equals_local_to_the_last_bit_over_a_change_of_scenario(options: RunOptions, deployment: Deployment) -> None:
+    with open_runtime("ray", ALLIANCE, SOURCE, TYPES, ROUGH.network(seed=4), options, deployment) as runtime:
         results = list(runtime.run(range(len(SOURCE))))
-    expected = run_local(ROUGH, options)
+    expected = run_local(ROUGH.network(seed=4), options)
     assert_same_results(results, expected)
-    assert [cloud.agent_id for cloud in results[0].clouds] == ["ego", "b", "c"]
-    assert results[1].clouds == ()
-    for cloud, other in zip(results[9].clouds, expected[9].clouds, strict=True):
-        assert np.array_equal(cloud.points, other.points)
+    assert any(result.held for result in results) == (options.late != "drop")
     latency = results[0].messages[0].latency
     assert latency is not None and min(latency.sense_ms, latency.encode_ms, latency.pack_ms) > 0
-    assert run_local()[0].clouds == ()
 
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("local_ray")
-def test_killed_agents_lose_their_messages_and_nothing_else() -> None:
-    """One agent of the first scenario dies, then the ego of the second; the actor that agent b leaves dead is given to nobody."""
-    from heal.agents.ray_runtime import RayRuntime
+def test_views_come_through_where_they_are_wanted() -> None:
+    options = RunOptions(keep_views=frozenset({9}))
+    with open_runtime("ray", ALLIANCE, SOURCE, TYPES, PerfectNetwork(), options) as runtime:
+        results = list(runtime.run(range(8, 10)))
+    assert results[0].views == () and run_local()[0].views == ()
+    assert [view.agent_id for view in results[1].views] == ["d", "ego"]
+    for view, other in zip(results[1].views, run_local(options=options)[9].views, strict=True):
+        assert np.array_equal(view.points, other.points) and np.array_equal(view.heat, other.heat)
+        assert view.heat.shape == (32, 32) and 0 < view.heat.max() <= 1.0001
 
-    victims = {0: "b", 5: "d"}
-    results = []
-    with RayRuntime(ALLIANCE, SOURCE, TYPES, perfect_links) as runtime:
-        for result in runtime.run(range(len(SOURCE))):
-            results.append(result)
-            if result.tick in victims:
-                runtime.kill_agent(victims[result.tick])
-    gone = {(record.agent_id, result.tick) for result in results for record in result.messages if record.reason == DIED}
-    first_b, first_d = (min(tick for agent_id, tick in gone if agent_id == name) for name in "bd")
-    assert 1 <= first_b < 5 and 6 <= first_d < 10
-    assert gone == {("b", tick) for tick in range(first_b, 5)} | {("d", tick) for tick in range(first_d, 10)}
-    assert total(results).lost == 5 - first_b and total(results).used == total(results).sent - total(results).lost
 
-    expected = run_local(lambda agent_id: SilentFrom(first_b) if agent_id == "b" else PerfectLink())
-    for one, other in zip(results[:first_d], expected, strict=False):
-        assert torch.equal(one.detections.corners, other.detections.corners)
-        assert torch.equal(one.detections.scores, other.detections.scores)
-    for one, other in zip(results, expected, strict=True):
-        assert torch.equal(one.ground_truth.ids, other.ground_truth.ids)
-    assert [record.status for record in results[-1].messages] == ["lost", "used"] and len(results[-1].detections)
+@pytest.mark.ray
+@pytest.mark.usefixtures("local_ray")
+def test_by_the_wall_clock_what_is_not_computed_in_time_is_late_and_used_later() -> None:
+    slow = replace(SOURCE, slow="b", ticks_each=8)
+    options = RunOptions(realtime=True, late="hold", max_age_ms=1000)
+    with open_runtime("ray", ALLIANCE, slow, TYPES, PerfectNetwork(), options) as runtime:
+        results = list(runtime.run(range(8)))
+    reasons = [record.reason for result in results for record in result.messages if record.agent_id == "b"]
+    assert set(reasons[1:]) <= {"not computed in time", "agent busy"} and "agent busy" in reasons
+    assert any(held.agent_id == "b" for result in results for held in result.held)
+    assert {record.status for result in results for record in result.messages if record.own} == {"used"}
 
 
 @pytest.mark.ray
@@ -208,7 +247,7 @@ def test_killed_agents_lose_their_messages_and_nothing_else() -> None:
 def test_an_agents_error_is_the_runs_error() -> None:
     broken = replace(SOURCE, broken="ego")
     with (
-        open_runtime("ray", ALLIANCE, broken, TYPES, perfect_links, RunOptions(agents=1)) as runtime,
+        open_runtime("ray", ALLIANCE, broken, TYPES, PerfectNetwork(), RunOptions(agents=1)) as runtime,
         pytest.raises(ValueError, match=r"^cloud of ego is truncated$"),
     ):
         list(runtime.run(range(3)))

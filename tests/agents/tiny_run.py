@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,7 @@ from heal.agents.records import MessageRecord, TickResult
 from heal.backbone import BackboneConfig
 from heal.base_model import BaseConfig, BaseModel
 from heal.encoders.point_pillars import PointPillarsConfig
-from heal.fusion.pyramid import PyramidConfig
+from heal.fusion.pyramid import PyramidConfig, PyramidFusion
 from heal.grid import BevGrid
 from heal.se3 import pose_to_SE3, transform_points
 from heal.types import AgentFrame, LidarScan, ObjectLabels, SceneOutline, SensorChoice
@@ -40,6 +41,10 @@ class TinyAlliance:
             settings = AgentConfig(encoder=PointPillarsConfig(channels=(8,)), backbone=backbone)
             self._agents = {name: AgentModel(settings, GRID).eval() for name in ("m1", "m2")}
 
+    @property
+    def trunk(self) -> PyramidFusion:
+        return self.base.pyramid_backbone
+
     base_hash = "f00d" * 16
     grid = GRID
     agent_names = ("m1", "m2")
@@ -57,23 +62,27 @@ class TinySource:
         ticks_each: length of each.
         spacing_m: distance between neighbouring agents.
         broken: an agent whose data cannot be read.
+        slow: an agent whose data takes a quarter of a second to read.
     """
 
     scenarios: tuple[tuple[str, ...], ...] = (("ego", "b", "c"), ("d", "ego"))
     ticks_each: int = 5
     spacing_m: float = 3.0
     broken: str = ""
+    slow: str = ""
 
     def __len__(self) -> int:  # noqa: D105
         return self.ticks_each * len(self.scenarios)
 
     def outline(self, index: int) -> SceneOutline:
         ids = self.scenarios[index // self.ticks_each]
-        return SceneOutline(f"tiny/{index:03d}", index * TICK_NS, ids[0], ids, self._pose(index, ids[0]))
+        return SceneOutline(f"tiny-{index // self.ticks_each}/{index:03d}", index * TICK_NS, ids[0], ids, self._pose(index, ids[0]))
 
     def agent_frame(self, index: int, agent_id: str, choice: SensorChoice | None = None) -> AgentFrame:
         if agent_id == self.broken:
             raise ValueError(f"cloud of {agent_id} is truncated")
+        if agent_id == self.slow:
+            time.sleep(0.25)
         rng = np.random.default_rng((index, sum(agent_id.encode())))
         points = rng.uniform((-12, -12, -2.5, 0), (12, 12, 0.5, 1), (400, 4)).astype(np.float32)
         pose = self._pose(index, agent_id)
@@ -104,6 +113,7 @@ def assert_same_results(a: list[TickResult], b: list[TickResult]) -> None:
         assert torch.equal(one.ground_truth.corners, other.ground_truth.corners)
         assert torch.equal(one.ground_truth.ids, other.ground_truth.ids)
         assert (one.scene_id, one.ego_id, one.timestamp_ns) == (other.scene_id, other.ego_id, other.timestamp_ns)
+        assert (one.held, one.late_rejections) == (other.held, other.late_rejections)
         assert [without_times(record) for record in one.messages] == [without_times(record) for record in other.messages]
 
 

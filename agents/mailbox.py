@@ -1,0 +1,40 @@
+"""Messages between their sending and the tick in which the fusion node reads them."""
+
+from __future__ import annotations
+
+from typing import Generic, TypeVar
+
+from heal.agents.records import FusionRequest, MessageRecord, RunOptions
+
+Payload = TypeVar("Payload")
+
+
+class Mailbox(Generic[Payload]):
+    """Keeps messages until they have arrived; never more than those of the last `max_age_ms`."""
+
+    def __init__(self, options: RunOptions) -> None:
+        """Empty."""
+        self._options = options
+        self._waiting: list[tuple[MessageRecord, Payload]] = []
+        self._sequence = ""
+
+    def post(self, record: MessageRecord, payload: Payload) -> None:
+        """Put a message on its way; one that is lost goes no further, nor does a late one that nobody would use."""
+        if record.arrival_ns is not None and (record.status == "used" or self._options.late != "drop"):
+            self._waiting.append((record, payload))
+
+    def collect(self, request: FusionRequest) -> list[tuple[MessageRecord, Payload]]:
+        """What has arrived by a tick's deadline, in the order of sending, the tick's own messages as they were posted."""
+        oldest_ns = request.timestamp_ns - self._options.max_age_ms * 1e6
+        deadline_ns = request.timestamp_ns + self._options.deadline_ms * 1e6
+        if request.sequence != self._sequence:
+            self._waiting = [pair for pair in self._waiting if pair[0].tick == request.tick]
+        self._sequence = request.sequence
+        fresh = [pair for pair in self._waiting if pair[0].sent_ns >= oldest_ns or pair[0].tick == request.tick]
+        self._waiting = [pair for pair in fresh if _arrival_ns(pair[0]) > deadline_ns]
+        return [pair for pair in fresh if _arrival_ns(pair[0]) <= deadline_ns]
+
+
+def _arrival_ns(record: MessageRecord) -> int:
+    assert record.arrival_ns is not None, "what never arrives is not posted"
+    return record.arrival_ns

@@ -1,0 +1,129 @@
+"""A run's metrics for Prometheus: counted by Ray's own metrics, served by the agent of the machine on which the driver runs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+from heal.agents.records import MessageRecord, TickResult
+
+# Upper edges of the buckets that times are counted in, milliseconds.
+BUCKETS_MS = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0)
+AGENT_STAGES, NODE_STAGES = ("sense", "encode", "pack"), ("unpack", "fuse", "decode")
+
+
+class Metrics(Protocol):
+    """Where the numbers of a run go while it goes on."""
+
+    def add(self, result: TickResult) -> None:
+        """Count a tick."""
+        ...
+
+
+class NoMetrics:
+    """Without Ray nothing is served."""
+
+    def add(self, result: TickResult) -> None:
+        """Do nothing."""
+
+
+class RunMetrics:
+    """Counts what the driver knows of every tick; Ray puts `ray_` before the names.
+
+    | name | kind | tags |
+    |---|---|---|
+    | heal_ticks_total | counter | |
+    | heal_messages_total | counter | agent_type, status: as in `MessageStatus`; the ego's own messages are not counted |
+    | heal_message_bytes_total | counter | agent_type |
+    | heal_rejections_total | counter | reason |
+    | heal_held_maps_total | counter | agent_type |
+    | heal_faults_total | counter | kind: as in `FaultKind` |
+    | heal_link_latency_ms | histogram | agent_type |
+    | heal_stage_latency_ms | histogram | stage |
+    | heal_detections, heal_labelled, heal_agents, heal_tick_lag_ms | gauge | |
+
+    Of a histogram Ray hands on how many values lie in each bucket: quantiles are exact to a bucket, sums are of their middles.
+    """
+
+    def __init__(self) -> None:
+        """Declare all metrics; Ray must be running."""
+        from ray.util.metrics import Counter, Gauge, Histogram
+
+        def counter(name: str, words: str, *tags: str) -> Any:
+            return Counter(name, words, tag_keys=tags)
+
+        def histogram(name: str, words: str, tag: str) -> Any:
+            return Histogram(name, words, boundaries=list(BUCKETS_MS), tag_keys=(tag,))
+
+        self._ticks = counter("heal_ticks_total", "Ticks that have been fused.")
+        self._messages = counter("heal_messages_total", "What became of messages over links.", "agent_type", "status")
+        self._bytes = counter("heal_message_bytes_total", "Bytes sent over links.", "agent_type")
+        self._rejections = counter("heal_rejections_total", "Messages that the fusion node turned down.", "reason")
+        self._held = counter("heal_held_maps_total", "Older maps that stood in for late or lost ones.", "agent_type")
+        self._faults = counter("heal_faults_total", "What broke and what came back.", "kind")
+        self._link_ms = histogram("heal_link_latency_ms", "Simulated time on the link.", "agent_type")
+        self._stage_ms = histogram("heal_stage_latency_ms", "Computing time of a stage.", "stage")
+        self._detections = Gauge("heal_detections", "Boxes found in the last tick.")
+        self._labelled = Gauge("heal_labelled", "Labelled vehicles in the last tick.")
+        self._agents = Gauge("heal_agents", "Agents that took part in the last tick.")
+        self._lag_ms = Gauge("heal_tick_lag_ms", "How late the last tick began by the wall clock.")
+
+    def add(self, result: TickResult) -> None:
+        """Count a tick."""
+        self._ticks.inc(1)
+        self._detections.set(len(result.detections))
+        self._labelled.set(len(result.ground_truth))
+        self._agents.set(len(result.messages))
+        self._lag_ms.set(result.lag_ms)
+        self._add_stages(NODE_STAGES, result.latency)
+        for record in result.messages:
+            self._add_message(record)
+        types = {record.agent_id: record.agent_type for record in result.messages}
+        for held in result.held:
+            self._held.inc(1, {"agent_type": types.get(held.agent_id, "unknown")})
+        for rejection in result.late_rejections:
+            self._rejections.inc(1, {"reason": rejection.reason})
+        for fault in result.faults:
+            self._faults.inc(1, {"kind": fault.kind})
+
+    def _add_message(self, record: MessageRecord) -> None:
+        self._add_stages(AGENT_STAGES, record.latency)
+        if record.status == "rejected":
+            self._rejections.inc(1, {"reason": record.reason.partition(":")[0]})
+        if record.own:
+            return
+        sender = {"agent_type": record.agent_type}
+        self._messages.inc(1, {**sender, "status": record.status})
+        if record.size_bytes:
+            self._bytes.inc(record.size_bytes, sender)
+        if record.link_ms is not None:
+            self._link_ms.observe(record.link_ms, sender)
+
+    def _add_stages(self, stages: Iterable[str], latency: object | None) -> None:
+        """The times of some stages, fields of a record called after them; nothing of one that did not answer."""
+        for stage in stages if latency is not None else ():
+            self._stage_ms.observe(getattr(latency, f"{stage}_ms"), {"stage": stage})
+
+
+def open_metrics() -> Metrics:
+    """Metrics where Ray is running in this process, else what does nothing."""
+    return RunMetrics() if _ray_is_running() else NoMetrics()
+
+
+def metrics_address() -> str | None:
+    """The page that Prometheus is to scrape, once Ray is running; None without Ray, or where its metrics are switched off."""
+    if not _ray_is_running():
+        return None
+    import ray
+
+    here = ray.get_runtime_context().get_node_id()
+    for node in ray.nodes():
+        if node["NodeID"] == here and node.get("MetricsExportPort"):
+            return f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
+    return None
+
+
+def _ray_is_running() -> bool:
+    """Without importing Ray, which takes a second, where nobody else has."""
+    return "ray" in sys.modules and bool(sys.modules["ray"].is_initialized())

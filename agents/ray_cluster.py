@@ -1,0 +1,69 @@
+"""The Ray that a run uses: one of its own on this machine, or a cluster; and where on it actors go."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from heal.agents.deployment import Deployment
+
+OBJECT_STORE_BYTES = 512 * 2**20
+# So little that any number of actors fits on one machine: they take turns on the cores, as threads of one program would.
+ACTOR_CPUS = 0.01
+DIED_ERRORS = (
+    ray.exceptions.RayActorError,
+    ray.exceptions.WorkerCrashedError,
+    ray.exceptions.OutOfMemoryError,
+    ray.exceptions.NodeDiedError,
+    ray.exceptions.ObjectLostError,
+)
+
+
+def start_ray(address: str | None = None) -> bool:
+    """Join the cluster at `address`, or start a local Ray, quietly; False if one is running in this process already."""
+    if ray.is_initialized():
+        return False
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    if address is not None:
+        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+        return True
+    ray.init(
+        address="local",
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="ERROR",
+        object_store_memory=OBJECT_STORE_BYTES,
+    )
+    return True
+
+
+class Placer:
+    """Decides on which machine of the cluster each actor is made."""
+
+    def __init__(self, deployment: Deployment) -> None:
+        """Nothing is placed yet."""
+        self._deployment = deployment
+        self._placed = 0
+
+    def for_agents(self) -> dict[str, Any]:
+        """Ray's options of the next actor with agents."""
+        kind = self._deployment.placement
+        strategy: Any = {"pack": "DEFAULT", "spread": "SPREAD"}.get(kind) or self._next_machine()
+        return {"num_cpus": ACTOR_CPUS, "num_gpus": self._deployment.gpus_per_actor, "scheduling_strategy": strategy}
+
+    def for_node(self) -> dict[str, Any]:
+        """Ray's options of a fusion node: beside the driver, if that machine has what it needs."""
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+        return {"num_cpus": ACTOR_CPUS, "num_gpus": self._deployment.gpus_per_node, "scheduling_strategy": here}
+
+    def _next_machine(self) -> NodeAffinitySchedulingStrategy:
+        here = ray.get_runtime_context().get_node_id()
+        machines = sorted((node["NodeID"] for node in ray.nodes() if node["Alive"]), key=lambda name: (name != here, name))
+        machine = machines[self._placed % len(machines)]
+        self._placed += 1
+        # Soft, so that an actor whose machine is lost comes back on another one.
+        return NodeAffinitySchedulingStrategy(machine, soft=True)

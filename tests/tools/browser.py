@@ -1,0 +1,61 @@
+"""A browser without a screen, for tests of what is on a page."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import time
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from heal.types import UInt8
+
+SIZE_PX = {"width": 1600, "height": 1000}
+# The page is drawn by the CPU, and the browser finds nothing but what this machine serves.
+FLAGS = (
+    "--no-sandbox",
+    "--use-gl=angle",
+    "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
+    "--ignore-gpu-blocklist",
+    "--disable-background-networking",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
+)
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+PATIENCE_S, BETWEEN_S = 300.0, 2.0
+
+
+def find_browser() -> str:
+    """The path of a Chromium; skips the test where there is none, or nothing to drive it with."""
+    pytest.importorskip("playwright.sync_api", reason="playwright is not installed, which drives the browser")
+    path = next((found for name in BROWSERS if (found := shutil.which(name))), None)
+    if path is None:
+        pytest.skip(f"no browser is installed; looked for {', '.join(BROWSERS)}")
+    return path
+
+
+def screenshot(address: str, ready: Callable[[UInt8], bool], browser: str) -> UInt8:
+    """Open a page and look at it, (H, W, 3) RGB, until it shows what it should; what it shows in the end if it never does."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=browser, args=list(FLAGS))
+        page = opened.new_page(viewport=SIZE_PX, color_scheme="dark")
+        page.goto(address)
+        ends = time.monotonic() + PATIENCE_S
+        while True:
+            shot = page.screenshot(timeout=PATIENCE_S * 1e3)
+            image: UInt8 = np.asarray(Image.open(io.BytesIO(shot)).convert("RGB"))
+            if ready(image) or time.monotonic() > ends:
+                opened.close()
+                return image
+            time.sleep(BETWEEN_S)
+
+
+def pixels_like(image: UInt8, color: str, tolerance: int = 24) -> int:
+    """How many pixels of (H, W, 3) are near a colour such as "#3fb950"."""
+    wanted = np.array([int(color[i : i + 2], 16) for i in (1, 3, 5)])
+    return int((np.abs(image.astype(np.int16) - wanted).max(axis=2) <= tolerance).sum())

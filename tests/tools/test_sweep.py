@@ -1,0 +1,77 @@
+"""`heal sweep`: every point is what a run of its own would give, for any number of processes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from heal.agents.link_spec import LinkSpec
+from heal.agents.local_runtime import LocalRuntime
+from heal.agents.records import MessageCounts, RunOptions
+from heal.agents.types_of import everyone
+from heal.alliance import TrainingRecord, load_alliance, save_agent, save_base
+from heal.datasets.town import TownSource
+from heal.metrics import ApAccumulator
+from heal.tools.sweep import sweep
+from heal.tools.sweep_conditions import KINDS, conditions
+from tests.agents.tiny_run import TinyAlliance
+
+app = typer.Typer()
+app.command()(sweep)
+
+
+@pytest.fixture(scope="module")
+def alliance(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    tiny, path = TinyAlliance(), tmp_path_factory.mktemp("alliance")
+    base_hash = save_base(path, tiny.base, TrainingRecord())
+    save_agent(path, "m1", tiny.agent("m1"), base_hash, TrainingRecord())
+    return path
+
+
+def run(alliance: Path, out: Path, kind: str, *words: str) -> list[dict[str, Any]]:
+    fixed = [kind, "--alliance", str(alliance), "--out", str(out), "--preset", "test", "--seed", "5"]
+    result = CliRunner().invoke(app, [*fixed, *words], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    assert (out / "sweep.png").stat().st_size > 1000
+    rows: list[dict[str, Any]] = json.loads((out / "sweep.json").read_text())["rows"]
+    return rows
+
+
+def test_a_point_is_what_a_run_of_its_own_gives(alliance: Path, tmp_path: Path) -> None:
+    rows = run(alliance, tmp_path, "delay", "--towns", "2", "--ticks", "4", "--processes", "2")
+    assert [row["name"] for row in rows][:3] == ["ego alone", "drop, 0 ms", "drop, 100 ms"]
+    point = next(row for row in rows if row["name"] == "hold, 150 ms")
+    ap, counts, held = ApAccumulator(), MessageCounts(), 0
+    for seed in (5, 6):
+        options = RunOptions(late="hold")
+        source, network = TownSource("test", seed, 4), LinkSpec.parse("delay:150").network(seed)
+        with LocalRuntime(load_alliance(alliance), source, everyone("m1"), network, options) as runtime:
+            for result in runtime.run(range(4)):
+                ap.add(result.detections, result.ground_truth)
+                counts, held = counts + result.counts, held + len(result.held)
+    assert point["ap"] == {f"{threshold:g}": round(value, 4) for threshold, value in ap.results().ap.items()}
+    assert point["frames"] == 8 and point["used"] == 0 and point["held"] == round(held / counts.sent, 4) > 0.5
+    assert point["bytes_per_message"] == round(counts.bytes / counts.sent)
+
+
+def test_the_codecs_shorten_the_messages_and_budgets_are_kept(alliance: Path, tmp_path: Path) -> None:
+    rows = run(alliance, tmp_path, "codec", "--towns", "1", "--ticks", "1", "--processes", "1")
+    size = {row["name"]: row["bytes_per_message"] for row in rows}
+    assert size["feature: float32"] > 1.9 * size["feature: float16"] > 3.5 * size["feature: int8"] > size["feature: int8,zstd"]
+    float32_bytes = 4 * 8 * 32 * 32
+    for split in ("feature", "pyramid"):
+        assert size[f"{split}: int8,zstd,budget:{float32_bytes // 25}"] <= float32_bytes // 25
+
+
+def test_every_kind_has_conditions_and_unknown_ones_are_named() -> None:
+    for kind in KINDS:
+        runs = conditions(kind, RunOptions(), 1000)
+        assert runs[0].options.agents == 1 and len(runs) > 5
+        assert len({run.name for run in runs}) == len(runs)
+    with pytest.raises(ValueError, match="codec, delay, loss, noise"):
+        conditions("speed", RunOptions(), 1000)

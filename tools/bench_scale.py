@@ -1,0 +1,54 @@
+"""Many agents for a long time on one machine: every tick accounted for, and what the processes' memory does meanwhile."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from heal.agents.deployment import Deployment
+from heal.agents.network import PerfectNetwork
+from heal.agents.records import RunOptions
+from heal.agents.runtime import open_runtime
+from heal.agents.types_of import everyone
+from heal.alliance import load_alliance
+from heal.codec import Codec
+from heal.tools.assigning import base_type
+from heal.tools.bench_row import BenchRow
+from heal.tools.bench_runtime import EVERYWHERE_M, town
+
+AGENTS, TICKS, WARM_TICKS = 64, 300, 60
+# A quarter of the demo's range: small maps, as small models would have them.
+RANGE_M = (-25.6, -25.6, -3.0, 25.6, 25.6, 1.0)
+OPTIONS = RunOptions(comm_range_m=EVERYWHERE_M, split="pyramid", codec=Codec.parse("int8,zstd"))
+DEPLOYMENT = Deployment(agents_per_actor=8)
+
+
+def bench_scale(alliance: Path, agents: int = AGENTS, ticks: int = TICKS, warm_ticks: int = WARM_TICKS) -> list[BenchRow]:
+    """The rows of `heal bench scale`."""
+    opened = load_alliance(alliance, RANGE_M)
+    warm: dict[int, int] = {}
+    last: dict[int, int] = {}
+    accounted, began = 0, time.perf_counter()
+    types_of = everyone(base_type(opened))
+    with open_runtime("ray", opened, town(agents, ticks), types_of, PerfectNetwork(), OPTIONS, DEPLOYMENT) as runtime:
+        for result in runtime.run(range(ticks)):
+            accounted += result.tick == accounted and result.counts.used == agents - 1
+            if result.tick == warm_ticks:
+                warm = resident_bytes()
+            last = resident_bytes() if result.tick == ticks - 1 else last
+    growth = {pid: size / warm[pid] - 1 for pid, size in last.items() if pid in warm}
+    return [
+        BenchRow("scale/ticks", accounted, "ticks", f"of {ticks}, with all messages of {agents} agents used"),
+        BenchRow("scale/rate", ticks / (time.perf_counter() - began), "ticks/s", "start included"),
+        BenchRow("scale/processes", len(growth), "processes", f"{sum(last.values()) / 1e9:.1f} GB in all"),
+        BenchRow("scale/growth", max(growth.values()), "", f"largest growth of a process from tick {warm_ticks} to the last"),
+    ]
+
+
+def resident_bytes() -> dict[int, int]:
+    """Resident memory of this process and of all that it has started, by process number."""
+    import psutil
+
+    own = psutil.Process()
+    everybody = [own, *own.children(recursive=True)]
+    return {process.pid: process.memory_info().rss for process in everybody if process.is_running()}

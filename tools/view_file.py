@@ -1,0 +1,53 @@
+"""`heal view`: look at a recorded run again."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from heal.tools.view import DATA_PORT, HOST, PAGE_PORT, data_address, free_port, page_address, require_screen
+
+console = Console()
+
+
+def view(
+    file: Annotated[Path, typer.Argument(help="What `heal simulate --record` has written.")],
+    web: Annotated[
+        bool, typer.Option("--web", help="Serve it as a page on this machine, until Ctrl-C, instead of opening a window.")
+    ] = False,
+) -> None:
+    """Play back a recorded run in 3D.
+
+    \b
+    heal simulate --alliance configs/demo/alliance --record runs/drive.rrd --out runs/drive
+    heal view runs/drive.rrd
+    heal view runs/drive.rrd --web
+    """  # noqa: D301 - click's mark for lines that stay lines is the character, not its name
+    if not file.is_file():
+        raise FileNotFoundError(f"no recording {file}; `heal simulate --record {file}` writes one")
+    if web:
+        page, data = free_port(PAGE_PORT), free_port(DATA_PORT)
+        console.print(f"open {page_address(page, data_address(data))} in a browser; Ctrl-C ends it", soft_wrap=True)
+        play(file, "--serve-web", "--bind", HOST, "--port", str(data), "--web-viewer-port", str(page))
+    else:
+        require_screen()
+        play(file)
+
+
+def play(file: Path, *words: str) -> None:
+    """Let rerun play a file until it is closed."""
+    quiet = {"RUST_LOG": "warn", **os.environ}
+    try:
+        ended = subprocess.run([sys.executable, "-m", "rerun", str(file), *words], env=quiet, check=False).returncode
+    except KeyboardInterrupt:
+        return
+    if ended:
+        raise ValueError(
+            f"{file} could not be played, rerun ended with status {ended}; was it written by a newer version of rerun?"
+        )
