@@ -158,7 +158,7 @@ class Regions:
         if not smallest_m <= region_m <= largest_m:
             raise ValueError(
                 f"region_m: expected {smallest_m:.1f} to {largest_m:.1f} m with this alliance's grid of {grid.length_x_m:g} x "
-                f"{grid.length_y_m:g} m, for a region must lie inside of its fusion node's map however that is turned, got {region_m:g}"
+                f"{grid.length_y_m:g} m, for a region must lie inside of its fusion node's map however turned, got {region_m:g}"
             )
         self._edge_m, self._options, self._grid, self._decode = region_m, options, grid, decode
         self._sightings: list[_Sighting] = []

@@ -50,7 +50,7 @@ def open_runtime(
         alliance: the networks.
         source: the scenes.
         types_of: the agents of a scene and their types; see `heal.agents.types_of`.
-        network: what the messages cross; see `heal.agents.network.LinkSpec`.
+        network: what the messages cross; see `heal.agents.link_spec.LinkSpec`.
         options: what takes part, what is sent, what is made of it.
         deployment: where "ray" computes.
     """

@@ -14,15 +14,18 @@ sleep_while_waiting()
 # ruff: noqa: E402 - torch must not be loaded before
 from heal.agents.replica import ReplicaError
 from heal.tools.assign import assign
+from heal.tools.bench import bench
 from heal.tools.demo import demo
 from heal.tools.evaluate import evaluate
 from heal.tools.generate import generate
 from heal.tools.heal_export import export
 from heal.tools.heal_import import import_runs
 from heal.tools.info import info
-from heal.tools.simulate import simulate
+from heal.tools.simulate import EXAMPLES, simulate
+from heal.tools.sweep import sweep
 from heal.tools.train import app as train
 from heal.tools.train_loop import TrainingStoppedError
+from heal.tools.view_file import view
 
 app = typer.Typer(
     name="heal",
@@ -36,7 +39,10 @@ app.command()(generate)
 app.command()(assign)
 app.add_typer(train, name="train")
 app.command()(evaluate)
-app.command()(simulate)
+app.command(epilog=EXAMPLES)(simulate)
+app.command()(sweep)
+app.command()(bench)
+app.command()(view)
 app.command()(demo)
 app.command("import")(import_runs)
 app.command()(export)

@@ -28,7 +28,7 @@ class Report:
         log: the run's numbers.
         data: its ticks.
         settings: the run's own, by name; may hold further ones by name.
-        picture: of the last tick, an image file; None for none.
+        picture: of the last tick, an image file; left out where there is none.
     """
 
     title: str
@@ -64,7 +64,7 @@ def page(report: Report) -> str:
 
 def picture(path: Path | None) -> Markup:
     """The last tick, as it is drawn from above, within the page."""
-    if path is None:
+    if path is None or not path.is_file():
         return Markup("")
     image = element("img", src=f"data:image/webp;base64,{_webp(path)}", alt="the last tick seen from above")
     return section("The last tick", "Seen from above, in the ego's frame.", image)

@@ -27,7 +27,7 @@ class RunSettings:
     run: RunOptions = RunOptions()
     deployment: Deployment = Deployment()
     link: str = "perfect"
-    noise: str = ""
+    noise: str = "none"
 
 
 def read_settings(path: Path | None, overrides: list[str]) -> RunSettings:

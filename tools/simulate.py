@@ -201,7 +201,7 @@ def run_plan(plan: Plan, listeners: Sequence[Listener], out: Path) -> None:
     options = replace(plan.settings.run, keep_views=True if everything else animated)
     shown, range_m = [], plan.alliance.grid.range_m
     try:
-        with open_run(plan, options) as runtime, (out / "ticks.jsonl").open("w", encoding="utf-8") as lines:
+        with open_run(plan, options) as runtime, (out / "ticks.jsonl").open("w", buffering=1, encoding="utf-8") as lines:
             for result in track(runtime.run(plan.ticks), "simulating", total=len(plan.ticks), console=console):
                 for listener in listeners:
                     listener.add(result)
@@ -219,7 +219,7 @@ def run_plan(plan: Plan, listeners: Sequence[Listener], out: Path) -> None:
 def open_run(plan: Plan, options: RunOptions) -> Runtime:
     """The runtime of a plan, with its network and its noise."""
     settings = plan.settings
-    source = SensorNoise.parse(settings.noise).source(plan.source, plan.seed) if settings.noise else plan.source
+    source = SensorNoise.parse(settings.noise).around(plan.source, plan.seed)
     network = LinkSpec.parse(settings.link).network(plan.seed)
     return open_runtime(plan.runtime, plan.alliance, source, plan.types_of, network, options, settings.deployment)
 

@@ -35,7 +35,7 @@ class Condition:
     name: str
     options: RunOptions
     link: str = "perfect"
-    noise: str = ""
+    noise: str = "none"
 
 
 def conditions(kind: str, options: RunOptions, float32_bytes: int) -> tuple[Condition, ...]:

@@ -81,7 +81,7 @@ def run_chunk(chunk: Chunk, conditions: Sequence[Condition]) -> list[Tally]:
 def _run(
     chunk: Chunk, condition: Condition, alliance: Alliance, networks: RememberingAlliance, source: SceneSource
 ) -> Iterator[TickResult]:
-    noisy = SensorNoise.parse(condition.noise).source(source, chunk.seed) if condition.noise else source
+    noisy = SensorNoise.parse(condition.noise).around(source, chunk.seed)
     network = LinkSpec.parse(condition.link).network(chunk.seed)
     runtime = LocalRuntime(networks, noisy, parse_types(chunk.types, alliance, source), network, condition.options)
     return runtime.run(chunk.ticks)

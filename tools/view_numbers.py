@@ -112,7 +112,7 @@ def mosaic(tiles: Sequence[UInt8]) -> tuple[UInt8, list[list[int]]]:
     columns = int(np.ceil(np.sqrt(len(tiles) * ny / nx)))
     rows = -(-len(tiles) // columns)
     places = [[GAP_PX + (i % columns) * (nx + GAP_PX), GAP_PX + (i // columns) * (ny + GAP_PX)] for i in range(len(tiles))]
-    image: UInt8 = np.empty((GAP_PX + rows * (ny + GAP_PX), GAP_PX + columns * (nx + GAP_PX), 3), np.uint8)
+    image: UInt8 = np.empty((2 * GAP_PX + rows * (ny + GAP_PX), GAP_PX + columns * (nx + GAP_PX), 3), np.uint8)
     image[:] = rgb(BACKGROUND)
     for tile, (x, y) in zip(tiles, places, strict=True):
         image[y : y + ny, x : x + nx] = tile

@@ -141,6 +141,9 @@ def test_an_outage_is_a_function_of_time_of_its_agent() -> None:
     other = OutageLink(3, 1, Dice(5, "b"))
     assert [other.deliver(time_ns, 1, 0) for time_ns in times_ns] != told
     assert {transit.reason for transit in told} == {"", "outage"}
+    # Much later too it is up and down, at other times: outages are drawn a thousand at once.
+    much_later = [first.deliver(4000 * SECOND_NS + time_ns, 1, 0).reason for time_ns in times_ns]
+    assert set(much_later) == {"", "outage"} and much_later != [transit.reason for transit in told]
     assert isinstance(first.is_down(-(10**18)), bool) and isinstance(first.is_down(10**18), bool)
 
 

@@ -102,6 +102,18 @@ def test_the_deadline_says_how_much_fits(deadline_ms: float, use: float) -> None
     assert use <= run.use() <= min(1.0, deadline_ms / PERIOD_MS)
 
 
+def test_a_distant_deadline_is_no_reason_to_keep_a_queue() -> None:
+    network, control = LinkSpec.parse("dsrc,queue:500").network(0), RateControl(500)
+    longest_ms = 0.0
+    for tick in range(80):
+        sent = [Parcel(f"a{i}", tick * PERIOD_MS * MS, control.budget_bytes(tick, f"a{i}") or NATURAL_BYTES) for i in range(10)]
+        for parcel, transit in zip(sent, network.send(tick, sent), strict=True):
+            control.observe(tick, parcel.agent_id, parcel.size_bytes, transit, parcel.sent_ns)
+            if tick >= 40:
+                longest_ms = max(longest_ms, ((transit.arrival_ns or 10**18) - parcel.sent_ns) / MS)
+    assert longest_ms <= PERIOD_MS
+
+
 @pytest.mark.parametrize("queue_ms", [30, 50, 500])
 def test_a_queue_of_any_length_is_learnt(queue_ms: float) -> None:
     run = simulate(f"dsrc,queue:{queue_ms}", 10, ticks=200)
@@ -221,6 +233,29 @@ def test_one_overload_is_answered_once() -> None:
     assert control.budget_bytes(3, "a") == control.budget_bytes(5, "a")
     control.observe(3, "a", 8_000, BUSY, 0)
     assert (control.budget_bytes(6, "a") or 0) < (control.budget_bytes(5, "a") or 0)
+
+
+def test_unequal_senders_become_equal() -> None:
+    network, control = LinkSpec.parse("dsrc").network(0), RateControl(DEADLINE_MS)
+    control.observe(0, "small", 2_000, BUSY, 0)
+    control.observe(0, "great", NATURAL_BYTES, BUSY, 0)
+    sizes = {"small": 2_000, "great": 100_000}
+    ratios = []
+    for tick in range(1, 300):
+        sent = [Parcel(name, tick * PERIOD_MS * MS, control.budget_bytes(tick, name) or size) for name, size in sizes.items()]
+        ratios.append(sent[1].size_bytes / sent[0].size_bytes)
+        for parcel, transit in zip(sent, network.send(tick, sent), strict=True):
+            control.observe(tick, parcel.agent_id, parcel.size_bytes, transit, parcel.sent_ns)
+    assert ratios[10] > 2.5 > 1.6 > ratios[100]
+    assert ratios[-1] == pytest.approx(1, abs=0.05)
+
+
+def test_a_step_is_bounded_in_both_directions() -> None:
+    ages = Transit(10**11, "", Air(10**11, 10**11))
+    control = observed(BUSY, BUSY, BUSY, ages)
+    assert (control.budget_bytes(6, "a") or 0) > (control.budget_bytes(3, "a") or 0) / 4
+    idle = observed(BUSY, BUSY, BUSY, Transit(0, "", Air(0, 0)))
+    assert 1 < (idle.budget_bytes(6, "a") or 0) / (idle.budget_bytes(3, "a") or 1) < 4
 
 
 def test_what_comes_after_a_later_message_is_ignored() -> None:

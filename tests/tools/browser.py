@@ -38,7 +38,11 @@ def find_browser() -> str:
 
 
 def screenshot(address: str, ready: Callable[[UInt8], bool], browser: str) -> UInt8:
-    """Open a page and look at it, (H, W, 3) RGB, until it shows what it should; what it shows in the end if it never does."""
+    """Open a page, and look at it, (H, W, 3) RGB, until it shows what it should and has come to rest.
+
+    Returns:
+        What it shows then, or in the end if it never does.
+    """
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -46,12 +50,15 @@ def screenshot(address: str, ready: Callable[[UInt8], bool], browser: str) -> UI
         page = opened.new_page(viewport=SIZE_PX, color_scheme="dark")
         page.goto(address)
         ends = time.monotonic() + PATIENCE_S
+        before: UInt8 | None = None
         while True:
             shot = page.screenshot(timeout=PATIENCE_S * 1e3)
             image: UInt8 = np.asarray(Image.open(io.BytesIO(shot)).convert("RGB"))
-            if ready(image) or time.monotonic() > ends:
+            rests = before is not None and float((image != before).mean()) < 1e-3
+            if (rests and ready(image)) or time.monotonic() > ends:
                 opened.close()
                 return image
+            before = image
             time.sleep(BETWEEN_S)
 
 

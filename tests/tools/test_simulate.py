@@ -40,7 +40,7 @@ def run(alliance: Path, out: Path, *words: str) -> tuple[dict[str, Any], list[di
 
 
 def test_a_town_with_bad_links_is_fully_accounted_for(alliance: Path, tmp_path: Path) -> None:
-    words = ("--ticks", "4", "--seed", "2", "--link", "delay:90,jitter:40,loss:0.3", "--pictures")
+    words = ("--ticks", "4", "--seed", "2", "--link", "delay:90,jitter:40,loss:0.3", "--late", "drop", "--pictures")
     metrics, lines = run(alliance, tmp_path / "a", *words)
     assert set(metrics["ap"]) == {"0.3", "0.5", "0.7"} and metrics["rule"] == AP_RULE
     assert (metrics["frames"], metrics["agents"], len(metrics["range_m"])) == (4, 3, 6)
@@ -59,6 +59,19 @@ def test_a_town_with_bad_links_is_fully_accounted_for(alliance: Path, tmp_path: 
     assert (tmp_path / "a" / "ticks.jsonl").read_bytes() == (tmp_path / "b" / "ticks.jsonl").read_bytes()
 
 
+def test_everything_that_can_be_said_of_a_run_is_said_beside_its_results(alliance: Path, tmp_path: Path) -> None:
+    words = ("--ticks", "6", "--link", "dsrc,delay:120", "--noise", "position:0.2,rotation:0.2,clock:5", "--codec", "int8,zstd")
+    sets = ("--set", "run.split=pyramid", "--set", "run.adapt=true", "--set", "run.max_age_ms=400")
+    metrics, lines = run(alliance, tmp_path / "a", *words, *sets)
+    assert (metrics["split"], metrics["codec"], metrics["link"]) == ("pyramid", "int8,zstd", "dsrc,delay:120")
+    assert metrics["late"] == 12 and metrics["held"] == sum(len(line["held"]) for line in lines) > 0
+    page = (tmp_path / "a" / "report.html").read_text()
+    assert "dsrc,delay:120" in page and "max_age_ms" in page
+    again, _ = run(alliance, tmp_path / "b", "--ticks", "6", "--config", str(tmp_path / "a" / "run.yaml"))
+    assert (tmp_path / "a" / "ticks.jsonl").read_bytes() == (tmp_path / "b" / "ticks.jsonl").read_bytes()
+    assert again["codec"] == metrics["codec"]
+
+
 def test_the_ego_alone_sends_nothing(alliance: Path, tmp_path: Path) -> None:
     metrics, lines = run(alliance, tmp_path, "--ticks", "1", "--agents", "1", "--realtime")
     assert (metrics["sent"], metrics["bytes"], metrics["agents"]) == (0, 0, 1)
@@ -67,15 +80,26 @@ def test_the_ego_alone_sends_nothing(alliance: Path, tmp_path: Path) -> None:
 
 
 def test_unknown_words_are_refused(alliance: Path, tmp_path: Path) -> None:
-    for words in (("--link", "speed:3"), ("--runtime", "cloud"), ("--source", str(tmp_path))):
-        with pytest.raises(ValueError, match=r"link|runtime|layout"):
+    wrong = {
+        ("--link", "speed:3"): "link",
+        ("--runtime", "cloud"): "local, ray",
+        ("--source", str(tmp_path)): "layout",
+        ("--codec", "int9"): "codec",
+        ("--noise", "sound:3"): "noise",
+        ("--late", "maybe"): "drop.*hold.*weigh",
+        ("--view", "mirror"): "native, web",
+        ("--fault", "stop:1@2"): "crash:AGENT@TICK",
+        ("--set", "run.splt=pyramid"): "did you mean 'split'",
+    }
+    for words, hint in wrong.items():
+        with pytest.raises(ValueError, match=hint):
             run(alliance, tmp_path, *words)
 
 
 def test_reasons_are_counted_by_kind() -> None:
     log = RunLog(RunScore((0.0,)))
-    rejected = [MessageRecord("a", "m1", False, 1, 0, 0, "rejected", f"stale: its time is {age} ms off") for age in (3, 4)]
-    died = MessageRecord("b", "m1", True, 0, 0, None, "lost", "agent died")
+    rejected = [MessageRecord(0, "a", "m1", False, 1, 0, 0, "rejected", f"stale: its time is {age} ms off") for age in (3, 4)]
+    died = MessageRecord(0, "b", "m1", True, 0, 0, None, "lost", "agent died")
     for record in (*rejected, died):
         log.add_message(record)
     assert log.reasons == {"rejected: stale": 2, "lost: agent died": 1} and log.ego_missing == 1
