@@ -160,9 +160,8 @@ class TickBook(Generic[Payload]):
 
     def kit(self, agent_type: str) -> AgentKit:
         """The equipment of agents of one type."""
-        alliance = self.alliance
-        trunk = alliance.base.pyramid_backbone
-        return AgentKit(agent_type, alliance.agent(agent_type), trunk, alliance.base_hash, alliance.grid, self.source, self.options)
+        alliance, encoder = self.alliance, self.alliance.agent(agent_type)
+        return AgentKit(agent_type, encoder, alliance.trunk, alliance.base_hash, alliance.grid, self.source, self.options)
 
     def plan(self, tick: int) -> TickPlan:
         """Who takes part in a tick; in wall-clock time, waits until it is due."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 Split = Literal["feature", "pyramid"]
-Values = Literal["float32", "float16", "int8"]
+Values = Literal["float32", "float16", "int8", "int4"]
 
 _POSSIBLE = (
     f"expected one of {', '.join(get_args(Values))}, and after it, each at most once: score:S (0 to 1), budget:BYTES (at least 1), "
@@ -20,7 +20,7 @@ class Codec:
     """A way to write feature maps.
 
     Attributes:
-        values: how a number is stored; int8 has a range of its own for each channel.
+        values: how a number is stored; int8 in 256 steps for each channel; int4 in 16 that all channels of a scale share.
         min_score: only cells with at least this foreground score are sent; 0 sends all.
         budget_bytes: only the best cells, so many that the message is no longer than this; None for no limit.
         zstd: compress what is left.

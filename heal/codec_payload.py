@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
 from heal.codec import Codec, Split, Values
+from heal.codec_bytes import ALIGNMENT, ByteReader, PayloadError, aligned, compress, decompress
 from heal.codec_cells import CellOrder, Mask, fit
+from heal.codec_numbers import read_features, read_fill, read_scores, write_features, write_fill, write_scores
 from heal.types import Float32
-
-ALIGNMENT = 64
-_SCORE_FLOOR = 1e-4
-_FLOAT16_MAX = 65504.0
-_ZSTD_LEVEL = 9
-
-Array = npt.NDArray[Any]
-
-
-class PayloadError(ValueError):
-    """Bytes that are no payload of their layout."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +32,7 @@ class Layout:
     chosen: bool
     zstd: bool
     shapes: tuple[tuple[int, int, int], ...]
-    content_bytes: int
+    content_bytes: int = 0
 
     @property
     def is_view(self) -> bool:
@@ -53,8 +41,19 @@ class Layout:
 
     @property
     def max_content_bytes(self) -> int:
-        """No payload of these shapes is longer."""
-        return sum(channels * (4 * ny * nx + 16) + 5 * ny * nx + 2 * ALIGNMENT for channels, ny, nx in self.shapes)
+        """No payload of these shapes is longer: features, ranges or fill, scores and bitmap, padding."""
+        return sum(channels * (4 * ny * nx + 8) + 5 * ny * nx + 2 * ALIGNMENT for channels, ny, nx in self.shapes)
+
+
+@dataclass(frozen=True)
+class _Payload:
+    """Bytes as they are sent, and the layout that a receiver needs to read them."""
+
+    layout: Layout
+    data: bytes
+
+    def __len__(self) -> int:
+        return len(self.data)
 
 
 def encode(
@@ -70,185 +69,91 @@ def encode(
         room_bytes: the payload is to be no longer, if possible.
     """
     shapes = tuple((level.shape[0], level.shape[1], level.shape[2]) for level in maps)
-    layout = Layout(split, codec.values, codec.chooses_cells, codec.zstd, shapes, 0)
+    layout = Layout(split, codec.values, codec.chooses_cells, codec.zstd, shapes)
+
+    # What the background mostly looks like: of all cells, for those that are sent are few where it matters.
+    fills = [np.median(level, (1, 2)) for level in maps] if layout.chosen and split == "feature" else []
+
+    def pack(masks: Sequence[Mask]) -> _Payload:
+        return _packed(layout, _write_levels(layout, maps, scores, fills, masks))
+
     if layout.is_view:
-        content = _join_aligned([*maps, *(scores if split == "pyramid" else ())])
-        return _sized(layout, content), content
-    if not layout.chosen:
-        content = _content(layout, maps, scores, [np.ones(shape[1:], np.bool_) for shape in shapes])
-        return _sized(layout, content), _compressed(layout, content)
-    sizes: dict[int, int] = {}
-
-    def attempt(masks: tuple[Mask, ...]) -> bytes:
-        content = _content(layout, maps, scores, masks)
-        payload = _compressed(layout, content)
-        sizes[id(payload)] = len(content)
-        kept.append(payload)
-        return payload
-
-    kept: list[bytes] = []
-    payload = fit(CellOrder.of(scores, codec.min_score), room_bytes, attempt)
-    return Layout(split, codec.values, True, codec.zstd, shapes, sizes[id(payload)]), payload
+        payload = _packed(layout, _write_view([*maps, *(scores if split == "pyramid" else ())]))
+    elif layout.chosen:
+        payload = fit(CellOrder.of(scores, codec.min_score), room_bytes, pack)
+    else:
+        payload = pack([np.ones(shape[1:], np.bool_) for shape in shapes])
+    return payload.layout, payload.data
 
 
-def _sized(layout: Layout, content: bytes) -> Layout:
-    return Layout(layout.split, layout.values, layout.chosen, layout.zstd, layout.shapes, len(content))
+def decode(layout: Layout, payload: memoryview) -> tuple[tuple[Float32, ...], tuple[Float32, ...]]:
+    """Maps and scores.
+
+    Raises:
+        PayloadError: for bytes that are not laid out so.
+    """
+    if layout.content_bytes > layout.max_content_bytes:
+        raise PayloadError(f"{layout.content_bytes} bytes are too many for maps of the shapes {layout.shapes}")
+    content = decompress(payload, layout.content_bytes) if layout.zstd else payload
+    if len(content) != layout.content_bytes:
+        raise PayloadError(f"expected a payload of {layout.content_bytes} bytes, got {len(content)}")
+    reader = ByteReader(content)
+    maps, scores = _read_view(layout, reader) if layout.is_view else _read_levels(layout, reader)
+    reader.finish()
+    return tuple(maps), tuple(scores)
 
 
-def _join_aligned(arrays: Sequence[Float32]) -> bytes:
+def _packed(layout: Layout, content: bytes) -> _Payload:
+    return _Payload(replace(layout, content_bytes=len(content)), compress(content) if layout.zstd else content)
+
+
+def _write_view(arrays: Sequence[Float32]) -> bytes:
     parts = [np.ascontiguousarray(array, "<f4").tobytes() for array in arrays]
     return b"".join(part.ljust(aligned(len(part)), b"\0") for part in parts)
 
 
-def _compressed(layout: Layout, content: bytes) -> bytes:
-    if not layout.zstd:
-        return content
-    import zstandard
+def _read_view(layout: Layout, reader: ByteReader) -> tuple[list[Float32], list[Float32]]:
+    scored = [shape[1:] for shape in layout.shapes if layout.split == "pyramid"]
+    arrays = []
+    for shape in (*layout.shapes, *scored):
+        arrays.append(reader.take("<f4", shape))
+        reader.align()
+    return arrays[: len(layout.shapes)], arrays[len(layout.shapes) :]
 
-    return zstandard.ZstdCompressor(level=_ZSTD_LEVEL).compress(content)
 
-
-def _content(layout: Layout, maps: Sequence[Float32], scores: Sequence[Float32], masks: Sequence[Mask]) -> bytes:
+def _write_levels(
+    layout: Layout, maps: Sequence[Float32], scores: Sequence[Float32], fills: Sequence[Float32], masks: Sequence[Mask]
+) -> bytes:
+    """Scale after scale: which cells, their scores or what stands for the others, their features."""
     parts: list[bytes] = []
     for i, (level, mask) in enumerate(zip(maps, masks, strict=True)):
         if layout.chosen:
-            parts.append(np.packbits(mask.reshape(-1), bitorder="little").tobytes())
+            parts.append(np.packbits(mask, bitorder="little").tobytes())
         if layout.split == "pyramid":
-            parts.append(_write_scores(layout.values, scores[i][mask]))
+            parts.append(write_scores(layout.values, scores[i][mask]))
         elif layout.chosen:
-            parts.append(_fill(level, mask).astype("<f4").tobytes())
-        parts.append(_write_values(layout.values, level[:, mask]))
+            parts.append(write_fill(layout.values, fills[i]))
+        parts.append(write_features(layout.values, level[:, mask]))
     return b"".join(parts)
 
 
-def _fill(level: Float32, mask: Mask) -> Float32:
-    rest = level[:, ~mask]
-    return rest.mean(1, dtype=np.float64).astype(np.float32) if rest.shape[1] else np.zeros(len(level), np.float32)
-
-
-def _write_scores(values: Values, scores: Float32) -> bytes:
-    if values == "float32":
-        return scores.astype("<f4").tobytes()
-    if values == "float16":
-        return np.where(scores > 0, np.maximum(scores, _SCORE_FLOOR), 0).astype("<f2").tobytes()
-    steps = 1 + np.rint(np.clip(scores - _SCORE_FLOOR, 0, 1) * 254)
-    return np.where(scores > 0, steps, 0).astype(np.uint8).tobytes()
-
-
-def _write_values(values: Values, cells: Float32) -> bytes:
-    if values == "float32":
-        return cells.astype("<f4").tobytes()
-    if values == "float16":
-        return np.clip(cells, -_FLOAT16_MAX, _FLOAT16_MAX).astype("<f2").tobytes()
-    if not cells.size:
-        return np.zeros((2, len(cells)), "<f4").tobytes()
-    low, high = cells.min(1), cells.max(1)
-    step = ((high.astype(np.float64) - low) / 255).astype(np.float32)
-    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
-        counted = np.rint((cells.astype(np.float64) - low[:, None]) / np.where(step > 0, step, 1)[:, None])
-        counted = np.clip(np.nan_to_num(counted), 0, 255).astype(np.uint8)
-    return np.stack([low, step]).astype("<f4").tobytes() + counted.tobytes()
-
-
-def decode(layout: Layout, payload: memoryview) -> tuple[tuple[Float32, ...], tuple[Float32, ...]]:
-    """Maps and scores; PayloadError for anything that `encode` does not write."""
-    if layout.content_bytes > layout.max_content_bytes:
-        raise PayloadError(
-            f"{layout.content_bytes} bytes are claimed, but maps of {layout.shapes} take at most {layout.max_content_bytes}"
-        )
-    content = _decompressed(layout, payload)
-    if len(content) != layout.content_bytes:
-        raise PayloadError(f"expected a payload of {layout.content_bytes} bytes, got {len(content)}")
-    reader = _Reader(content)
-    result = _read_view(layout, reader) if layout.is_view else _read_levels(layout, reader)
-    reader.finish()
-    return result
-
-
-def _decompressed(layout: Layout, payload: memoryview) -> memoryview:
-    if not layout.zstd:
-        return payload
-    import zstandard
-
-    try:
-        if zstandard.get_frame_parameters(payload).content_size != layout.content_bytes:
-            raise PayloadError(f"the compressed payload does not hold the {layout.content_bytes} bytes that the header claims")
-        return memoryview(zstandard.ZstdDecompressor().decompress(payload, allow_extra_data=False))
-    except zstandard.ZstdError as error:
-        raise PayloadError(f"the payload cannot be decompressed: {error}") from error
-
-
-class _Reader:
-    def __init__(self, content: memoryview) -> None:
-        self._content, self._at = content, 0
-
-    def take(self, dtype: str, shape: tuple[int, ...]) -> Array:
-        kind = np.dtype(dtype)
-        length = kind.itemsize * math.prod(shape)
-        if self._at + length > len(self._content):
-            raise PayloadError(f"truncated payload: {self._at + length} bytes are needed, there are {len(self._content)}")
-        array = np.frombuffer(self._content[self._at : self._at + length], kind).reshape(shape)
-        self._at += length
-        return array
-
-    def align(self) -> None:
-        self._at = aligned(self._at)
-
-    def finish(self) -> None:
-        if self._at != len(self._content):
-            raise PayloadError(f"payload of {len(self._content)} bytes: expected {self._at}")
-
-
-def _read_view(layout: Layout, reader: _Reader) -> tuple[tuple[Float32, ...], tuple[Float32, ...]]:
-    wanted = [*layout.shapes, *(shape[1:] for shape in layout.shapes if layout.split == "pyramid")]
-    arrays = []
-    for shape in wanted:
-        arrays.append(reader.take("<f4", shape))
-        reader.align()
-    count = len(layout.shapes)
-    return tuple(arrays[:count]), tuple(arrays[count:])
-
-
-def _read_levels(layout: Layout, reader: _Reader) -> tuple[tuple[Float32, ...], tuple[Float32, ...]]:
+def _read_levels(layout: Layout, reader: ByteReader) -> tuple[list[Float32], list[Float32]]:
     maps, scores = [], []
     for channels, ny, nx in layout.shapes:
-        mask = _read_mask(layout, reader, ny, nx)
+        mask = _read_mask(reader, ny, nx) if layout.chosen else np.ones((ny, nx), np.bool_)
         count = int(mask.sum())
         level = np.zeros((channels, ny, nx), np.float32)
         if layout.split == "pyramid":
             found = np.zeros((ny, nx), np.float32)
-            found[mask] = _read_scores(layout.values, reader, count)
+            found[mask] = read_scores(layout.values, reader, count)
             scores.append(found)
         elif layout.chosen:
-            level[:] = reader.take("<f4", (channels,))[:, None, None]
-        level[:, mask] = _read_values(layout.values, reader, channels, count)
+            level[:] = read_fill(layout.values, reader, channels)[:, None, None]
+        level[:, mask] = read_features(layout.values, reader, channels, count)
         maps.append(level)
-    return tuple(maps), tuple(scores)
+    return maps, scores
 
 
-def _read_mask(layout: Layout, reader: _Reader, ny: int, nx: int) -> Mask:
-    if not layout.chosen:
-        return np.ones((ny, nx), np.bool_)
+def _read_mask(reader: ByteReader, ny: int, nx: int) -> Mask:
     bits = np.unpackbits(reader.take("u1", (-(-ny * nx // 8),)), bitorder="little")
     return bits[: ny * nx].reshape(ny, nx).astype(np.bool_)
-
-
-def _read_scores(values: Values, reader: _Reader, count: int) -> Float32:
-    if values == "int8":
-        steps = reader.take("u1", (count,)).astype(np.float32)
-        return np.where(steps > 0, (steps - 1) / np.float32(254) + np.float32(_SCORE_FLOOR), np.float32(0)).astype(np.float32)
-    return reader.take("<f4" if values == "float32" else "<f2", (count,)).astype(np.float32)
-
-
-def _read_values(values: Values, reader: _Reader, channels: int, count: int) -> Float32:
-    if values != "int8":
-        return reader.take("<f4" if values == "float32" else "<f2", (channels, count)).astype(np.float32)
-    low, step = reader.take("<f4", (2, channels))
-    if not (np.isfinite(low).all() and np.isfinite(step).all()):
-        raise PayloadError("a channel's range is not finite")
-    return reader.take("u1", (channels, count)).astype(np.float32) * step[:, None] + low[:, None]
-
-
-def aligned(length: int) -> int:
-    """The next multiple of 64."""
-    return -(-length // ALIGNMENT) * ALIGNMENT

@@ -6,7 +6,7 @@ The header of format version 2, little-endian; docs/message.md describes what fo
     0       4     magic "HEAL"
     4       2     format version
     6       1     split: 1 = feature, 2 = pyramid
-    7       1     values: 1 = float32, 2 = float16, 3 = int8
+    7       1     values: 1 = float32, 2 = float16, 3 = int8, 4 = int4
     8       4     length of the header in bytes, padding included
     12      4     CRC-32 of the bytes 0..12 and 16..end
     16      8     length of the payload in bytes, as sent
@@ -27,14 +27,14 @@ from __future__ import annotations
 import math
 import struct
 import zlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
 
 from heal.codec import FLOAT32, Codec, Split, Values
-from heal.codec_payload import Layout, PayloadError, aligned, decode, encode
+from heal.codec_bytes import PayloadError, aligned
+from heal.codec_payload import Layout, decode, encode
 from heal.grid import BevGrid
 from heal.types import Float32, Float64, require_SE3, require_shape
 
@@ -45,7 +45,7 @@ Buffer: TypeAlias = "bytes | bytearray | memoryview | np.ndarray[tuple[int], np.
 Shape: TypeAlias = tuple[int, int, int]
 
 _SPLITS: tuple[Split, ...] = ("feature", "pyramid")
-_VALUES: tuple[Values, ...] = ("float32", "float16", "int8")
+_VALUES: tuple[Values, ...] = ("float32", "float16", "int8", "int4")
 _PREAMBLE = struct.Struct("<4sHBBII")
 _BODY = struct.Struct("<Qq16d7d2dQBB3H")
 _SHAPE = struct.Struct("<3I")

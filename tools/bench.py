@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -17,7 +17,7 @@ from heal.tools.bench_runtime import bench_runtime
 from heal.tools.bench_scale import bench_scale
 from heal.tools.paths import CONFIGS
 
-BENCHES: Mapping[str, Callable[[Path], list[BenchRow]]] = {"runtime": bench_runtime, "scale": bench_scale}
+BENCHES: dict[str, Callable[[Path], list[BenchRow]]] = {"runtime": bench_runtime, "scale": bench_scale}
 console = Console()
 
 NamesArg = Annotated[list[str], typer.Argument(help=f"What to measure: {', '.join(BENCHES)}.")]

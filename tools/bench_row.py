@@ -14,15 +14,9 @@ class BenchRow:
         value: the median of the repeats.
         unit: of the value.
         compared: in words, what it is to be compared with.
-        seconds: the median time of one unit of work, where the value is not that itself.
-        threads: torch threads of each process.
-        dtype: of the networks.
     """
 
     name: str
     value: float
     unit: str
     compared: str = ""
-    seconds: float | None = None
-    threads: int = 1
-    dtype: str = "float32"

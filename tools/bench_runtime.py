@@ -18,7 +18,7 @@ from heal.agents.deployment import Deployment
 from heal.agents.fusion_node import FusionNode
 from heal.agents.network import PerfectNetwork
 from heal.agents.process import keep_freed_memory
-from heal.agents.records import Arrival, FusionRequest, RunOptions, TickResult
+from heal.agents.records import Arrival, FusionOutcome, FusionRequest, RunOptions, TickResult
 from heal.agents.runtime import open_runtime
 from heal.agents.types_of import everyone
 from heal.alliance import Alliance, load_alliance
@@ -93,14 +93,15 @@ class PlainWork:
         kits = [kit_of(alliance, options, town(agents, ticks)) for _ in range(agents)]
         return PlainWork(tuple(map(AgentHost, kits)), FusionNode(alliance.base, alliance.base_hash, options), town(agents, ticks))
 
-    def do(self, tick: int) -> None:
+    def do(self, tick: int) -> FusionOutcome:
         """One tick."""
         outline = self.source.outline(tick)
         arrivals = [
             Arrival(agent_id, host.step(tick, [Errand(agent_id, FLOAT32)])[0][0], tick)
             for agent_id, host in zip(outline.agent_ids, self.hosts, strict=True)
         ]
-        self.node.step(FusionRequest(tick, outline.timestamp_ns, "", outline.ego_id, outline.world_SE3_ego), arrivals)
+        request = FusionRequest(tick, outline.timestamp_ns, "", outline.ego_id, outline.world_SE3_ego)
+        return self.node.step(request, arrivals)
 
 
 def kit_of(alliance: Alliance, options: RunOptions, source: TownSource) -> AgentKit:

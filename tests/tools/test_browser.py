@@ -24,7 +24,7 @@ from tests.tools.browser import PATIENCE_S, find_browser, pixels_like, screensho
 # Set to a path, a picture of a longer run is kept there: docs/view.png is made so.
 KEEP = "HEAL_KEEP_SCREENSHOT"
 SHORT = ("--ticks", "3", "--types", "m1,m3,m5", "--runtime", "local")
-LONG = ("--ticks", "16", "--types", "m1,m2,m3,m5", "--fault", "crash:1002@6")
+LONG = ("--ticks", "16", "--types", "m1,m2,m3,m5", "--fault", "crash:1002@3", "--set", "deployment.restart_ms=500")
 LINK = "delay:40,jitter:30,loss:0.2"
 
 
