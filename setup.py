@@ -22,7 +22,7 @@ PACKAGES = {
 }
 
 REQUIREMENTS = [
-    "numpy>=1.26",
+    "numpy>=2.0",
     "typing_extensions>=4.6",
     "torch>=2.3",
     "ray[default,train]>=2.43",
@@ -37,6 +37,7 @@ REQUIREMENTS = [
     "timm>=1.0.9",
     "psutil>=5.9",
     "zstandard>=0.22",
+    "rerun-sdk>=0.39",
     "tensorboard>=2.16",
 ]
 
@@ -44,6 +45,7 @@ REQUIREMENTS = [
 DEVELOPMENT = [
     "pytest>=8.0",
     "pytest-timeout>=2.3",
+    "playwright>=1.45",
     "hypothesis>=6.100",
     "shapely>=2.0",
     "ruff>=0.6",

@@ -62,6 +62,7 @@ class Deployment:
         pipeline: ticks by which the agents may be ahead of the fusion node in simulated time.
         hang_s: a process that has not answered for so long has hung, and is ended and started anew.
         restart_ms: simulated time for which an agent that has crashed is away. By the wall clock it takes as long as it takes.
+        metrics_port: on which the metrics of a Ray of its own are served; None for any that is free.
         faults: what is to break, for trials.
     """
 
@@ -76,6 +77,7 @@ class Deployment:
     pipeline: int = 1
     hang_s: float = 60.0
     restart_ms: float = 1000.0
+    metrics_port: int | None = None
     faults: tuple[PlannedFault, ...] = ()
 
     def __post_init__(self) -> None:

@@ -4,28 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
-from typing import Any, Protocol
+from typing import Any
 
 from heal.agents.records import MessageRecord, TickResult
 
 # Upper edges of the buckets that times are counted in, milliseconds.
 BUCKETS_MS = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0)
 AGENT_STAGES, NODE_STAGES = ("sense", "encode", "pack"), ("unpack", "fuse", "decode")
-
-
-class Metrics(Protocol):
-    """Where the numbers of a run go while it goes on."""
-
-    def add(self, result: TickResult) -> None:
-        """Count a tick."""
-        ...
-
-
-class NoMetrics:
-    """Without Ray nothing is served."""
-
-    def add(self, result: TickResult) -> None:
-        """Do nothing."""
 
 
 class RunMetrics:
@@ -106,24 +91,14 @@ class RunMetrics:
             self._stage_ms.observe(getattr(latency, f"{stage}_ms"), {"stage": stage})
 
 
-def open_metrics() -> Metrics:
-    """Metrics where Ray is running in this process, else what does nothing."""
-    return RunMetrics() if _ray_is_running() else NoMetrics()
-
-
 def metrics_address() -> str | None:
     """The page that Prometheus is to scrape, once Ray is running; None without Ray, or where its metrics are switched off."""
-    if not _ray_is_running():
+    # Without importing Ray, which takes a second, where nobody else has.
+    ray = sys.modules.get("ray")
+    if ray is None or not ray.is_initialized():
         return None
-    import ray
-
     here = ray.get_runtime_context().get_node_id()
     for node in ray.nodes():
         if node["NodeID"] == here and node.get("MetricsExportPort"):
             return f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
     return None
-
-
-def _ray_is_running() -> bool:
-    """Without importing Ray, which takes a second, where nobody else has."""
-    return "ray" in sys.modules and bool(sys.modules["ray"].is_initialized())

@@ -22,12 +22,18 @@ DIED_ERRORS = (
 )
 
 
-def start_ray(address: str | None = None) -> bool:
-    """Join the cluster at `address`, or start a local Ray, quietly; False if one is running in this process already."""
+def start_ray(address: str | None = None, metrics_port: int | None = None) -> bool:
+    """Join the cluster at `address`, or start a local Ray, quietly; False if one is running in this process already.
+
+    Args:
+        address: of a running cluster; None starts a Ray for this process.
+        metrics_port: on which that one serves its metrics; None for any that is free.
+    """
     if ray.is_initialized():
         return False
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_metrics_report_interval_ms", "2000")
     if address is not None:
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
         return True
@@ -37,6 +43,7 @@ def start_ray(address: str | None = None) -> bool:
         log_to_driver=False,
         logging_level="ERROR",
         object_store_memory=OBJECT_STORE_BYTES,
+        _metrics_export_port=metrics_port,
     )
     return True
 

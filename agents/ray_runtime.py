@@ -61,7 +61,7 @@ class RayRuntime:
     ) -> None:
         """Start Ray and the fusion node; arguments as in `heal.agents.runtime.open_runtime`."""
         self._options, self._deployment = options or RunOptions(), deployment or Deployment()
-        self._owns_ray = start_ray(self._deployment.address)
+        self._owns_ray = start_ray(self._deployment.address, self._deployment.metrics_port)
         self._book: TickBook[Any] = TickBook(alliance, source, types_of, network or PerfectNetwork(), self._options)
         self._pool = ActorPool(self._book, self._deployment)
         self._nodes = NodeSeats(alliance, self._options, self._deployment)

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import track
 
 from heal.agents.link_spec import LinkSpec
+from heal.agents.metrics import metrics_address
 from heal.agents.records import RunOptions, TickResult
 from heal.agents.runtime import Runtime, open_runtime
 from heal.agents.types_of import TypesOf
@@ -132,7 +133,7 @@ def simulate(
     chosen = range(min(ticks or len(scenes), len(scenes)))
     with open_viewer(view, record, opened.grid.range_m, f"{source}, seed {seed}") as viewer:
         if viewer.address:
-            console.print(f"watch: {viewer.address}")
+            console.print(f"watch: {viewer.address}", soft_wrap=True)
         plan = Plan(opened, scenes, chosen, parse_types(types, opened, scenes), settings, seed, runtime, pictures, viewer)
         run_and_report(plan, f"{source}, {len(chosen)} ticks", out)
         viewer.wait()
@@ -202,6 +203,8 @@ def run_plan(plan: Plan, listeners: Sequence[Listener], out: Path) -> None:
     shown, range_m = [], plan.alliance.grid.range_m
     try:
         with open_run(plan, options) as runtime, (out / "ticks.jsonl").open("w", buffering=1, encoding="utf-8") as lines:
+            if address := metrics_address():
+                console.print(f"metrics: {address}", soft_wrap=True)
             for result in track(runtime.run(plan.ticks), "simulating", total=len(plan.ticks), console=console):
                 for listener in listeners:
                     listener.add(result)

@@ -14,7 +14,7 @@ LOSSES = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9)
 NOISES = (0.0, 0.2, 0.4, 0.6)
 # Of the float32 bytes of a feature map: what byte budgets leave.
 BUDGET_SHARES = (10, 25, 50, 100, 250, 500)
-WHOLE_CODECS = ("float32", "float16", "int8", "int8,zstd")
+WHOLE_CODECS = ("float32", "float16", "int8", "int8,zstd", "int4,zstd")
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def conditions(kind: str, options: RunOptions, float32_bytes: int) -> tuple[Cond
 
 
 def _codecs(options: RunOptions, float32_bytes: int) -> list[Condition]:
-    budgets = [f"int8,zstd,budget:{float32_bytes // share}" for share in BUDGET_SHARES]
+    budgets = [f"int4,zstd,budget:{float32_bytes // share}" for share in BUDGET_SHARES]
     return [
         Condition(split, None, f"{split}: {words}", replace(options, split=split, codec=Codec.parse(words)))
         for split in SPLITS

@@ -1,4 +1,4 @@
-"""Runs with regions: messages are counted once, one actor or several give the same, borders and broken nodes cost what they must."""
+"""Runs with regions: messages are counted once, any number of actors gives the same, nobody is lost at a border."""
 
 from __future__ import annotations
 
@@ -33,10 +33,12 @@ from heal.se3 import pose_to_SE3
 from tests.agents.tiny_run import GRID, TICK_NS, TinyAlliance, TinySource, assert_same_results
 
 ALLIANCE = TinyAlliance()
-# All drive 0.1 m a tick along x, from 100, 103 and 106 m: b comes to the border at 104 m in tick 10.
-SOURCE = TinySource(scenarios=(("ego", "b", "c"),), ticks_each=12)
+# Of the hundreds of boxes that random weights find everywhere, tens are enough to be compared in each of a dozen regions.
+ALLIANCE.base.config = replace(ALLIANCE.base.config, decode=replace(ALLIANCE.base.config.decode, score_threshold=0.55))
+# All drive 0.1 m a tick along x, from 100, 105.75 and 111.5 m: c comes to the border at 112 m in tick 5.
+SOURCE = TinySource(scenarios=(("ego", "b", "c"),), ticks_each=8, spacing_m=5.75)
 TYPES = everyone("m1")
-OPTIONS = RunOptions(region_m=8.0)
+OPTIONS = RunOptions(region_m=16.0)
 DROP = replace(OPTIONS, late="drop")
 ROUGH = LinkSpec.parse("delay:80,jitter:60,loss:0.3")
 DEMO_ALLIANCE = Path(heal.__file__).parent / "configs" / "demo" / "alliance"
@@ -65,28 +67,28 @@ def boxes_of(outcome: FusionOutcome | TickResult) -> tuple[Any, ...]:
 
 @pytest.mark.parametrize("yaw_deg", [0.0, 30.0])
 def test_a_regions_node_finds_what_is_in_its_region_and_close_to_its_border(yaw_deg: float) -> None:
-    tile = Tile(12, 6, 8.0)
+    tile = Tile(6, 3, 16.0)
     node, asked = FusionNode(ALLIANCE.base, ALLIANCE.base_hash, OPTIONS), request(tile, 0, yaw_deg)
     found = node.step(asked, ARRIVALS)
     everything = FusionNode(ALLIANCE.base, ALLIANCE.base_hash, OPTIONS).step(replace(asked, region=None), ARRIVALS).detections
     centres = everything.boxes[:, :3].double().numpy() @ asked.world_SE3_frame[:3, :3].T + asked.world_SE3_frame[:3, 3]
-    inside = np.abs(centres[:, :2] - tile.centre_m).max(axis=1) <= 4 + BORDER_M
+    inside = np.abs(centres[:, :2] - tile.centre_m).max(axis=1) <= 8 + BORDER_M
     assert found.used == ("b", "c", "ego")
     assert 0 < inside.sum() < len(inside)
     assert boxes_of(found)[0] == everything.select(torch.from_numpy(inside)).corners.tolist()
 
 
 def test_who_claims_to_be_far_from_a_region_is_out_of_its_range() -> None:
-    near, far = Tile(12, 6, 8.0), Tile(30, 6, 8.0)
+    near, far = Tile(6, 3, 16.0), Tile(15, 3, 16.0)
     host = NodeHost(ALLIANCE.base, ALLIANCE.base_hash, replace(OPTIONS, comm_range_m=20))
     at_home, elsewhere = host.step([(request(near), ARRIVALS), (request(far), ARRIVALS)])
     assert at_home.rejected == () and elsewhere.used == ()
     assert {(one.agent_id, one.reason) for one in elsewhere.rejected} == {(name, OUT_OF_RANGE) for name in ("ego", "b", "c")}
-    assert "140 m from region (30, 6), allowed are 20" in [one.detail for one in elsewhere.rejected]
+    assert "140 m from region (15, 3), allowed are 20" in [one.detail for one in elsewhere.rejected]
 
 
 def test_regions_of_one_process_read_a_message_once_and_forget_when_they_are_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    tiles, trunk, reads = [Tile(12, 6, 8.0), Tile(13, 6, 8.0)], ALLIANCE.base.trunk, []
+    tiles, trunk, reads = [Tile(6, 3, 16.0), Tile(7, 3, 16.0)], ALLIANCE.base.trunk, []
     alone = [FusionNode(ALLIANCE.base, ALLIANCE.base_hash, OPTIONS).step(request(tile), ARRIVALS) for tile in tiles]
     monkeypatch.setattr(ALLIANCE.base, "trunk", lambda features: reads.append(1) or trunk(features))
     host = NodeHost(ALLIANCE.base, ALLIANCE.base_hash, OPTIONS)
@@ -100,8 +102,8 @@ def test_regions_of_one_process_read_a_message_once_and_forget_when_they_are_not
 def test_every_message_crosses_the_network_once_the_egos_too() -> None:
     results = run_local()
     counts = MessageCounts.of(record for result in results for record in result.messages)
-    assert counts == MessageCounts(sent=36, arrived=36, used=36, bytes=36 * len(ARRIVALS[0].buffer))
-    assert [result.handed_over for result in results] == [()] * 10 + [("b",), ()]
+    assert counts == MessageCounts(sent=24, arrived=24, used=24, bytes=24 * len(ARRIVALS[0].buffer))
+    assert [result.handed_over for result in results] == [()] * 5 + [("c",), (), ()]
     assert all(len(result.detections) for result in results)
     lost = run_local(LinkSpec.parse("loss:1").network(0), DROP)
     assert {record.status for result in lost for record in result.messages} == {"lost"} and not any(map(found_in, lost))
@@ -114,7 +116,7 @@ def found_in(result: TickResult) -> int:
 def test_messages_on_bad_links_are_accounted_for_and_older_maps_stand_in_once() -> None:
     results = run_local(ROUGH.network(seed=4))
     counts = MessageCounts.of(record for result in results for record in result.messages)
-    assert counts.late and counts.lost and counts.sent == 36 == counts.arrived + counts.late + counts.lost
+    assert counts.late and counts.lost and counts.sent == 24 == counts.arrived + counts.late + counts.lost
     assert counts.arrived == counts.used
     assert any(result.held for result in results)
     for result in results:
@@ -153,12 +155,12 @@ def test_any_number_of_actors_gives_the_same_to_the_last_bit(nodes: int) -> None
 @pytest.mark.ray
 @pytest.mark.usefixtures("local_ray")
 def test_a_fusion_node_that_breaks_takes_its_regions_with_it_and_no_others() -> None:
-    deployment = Deployment(agents_per_actor=3, fusion_nodes=2, faults=PlannedFault.parse("crash:node:1@5"))
+    deployment = Deployment(agents_per_actor=3, fusion_nodes=2, faults=PlannedFault.parse("crash:node:1@4"))
     results = run_ray(DROP, deployment, PerfectNetwork())
     assert [fault.kind for result in results for fault in result.faults] == ["fusion node crashed", "fusion node restarted"]
     whole, half = run_local(options=DROP), run_without(node=1)
     away = [result.tick for result, expected in zip(results, whole, strict=True) if boxes_of(result) != boxes_of(expected)]
-    assert away and away == list(range(away[0], away[-1] + 1)) and set(away) <= {3, 4, 5, 6}
+    assert away and away == list(range(away[0], away[-1] + 1)) and set(away) <= {2, 3, 4, 5}
     for tick in away:
         assert boxes_of(results[tick]) == boxes_of(half[tick])
     # All agents are heard by the other node too.

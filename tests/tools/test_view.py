@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rerun as rr
 from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
@@ -25,8 +26,6 @@ from heal.tools.view_log import TickLog, rgb
 from heal.tools.view_numbers import heat_tile, mosaic
 from heal.tools.view_scene import VOXEL_M, Placement, ground_level, hot_cells, link_words, thin
 from tests.agents.made_ticks import PLACE, PLACES_M, RANGE_M, heat_of, made_tick, points_of, pose_of, troubled_tick
-
-rr = pytest.importorskip("rerun", reason="rerun-sdk is not installed")
 
 
 @dataclass
