@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -35,15 +36,27 @@ class TownState:
         tick: of 0.1 s.
         world_SE3_vehicles: (V, 4, 4) poses of all vehicles, parked ones included, in the order of `Town.specs`.
         speed: (V,) m/s.
-        mesh: all triangles, those that stand first.
-        scene: the same, prepared for rays.
+        town: whose state it is.
     """
 
     tick: int
     world_SE3_vehicles: Float64
     speed: Float64
-    mesh: Mesh
-    scene: RayScene
+    town: Town
+
+    @cached_property
+    def mesh(self) -> Mesh:
+        """All triangles, those that stand first; made when something is sensed: who only asks where agents are needs none."""
+        return merge([self.town.standing, self._moving])
+
+    @cached_property
+    def scene(self) -> RayScene:
+        """The same, prepared for rays."""
+        return RayScene(self.town.standing_rays, RayMesh(self._moving), len(self.town.standing.triangles))
+
+    @cached_property
+    def _moving(self) -> Mesh:
+        return merge([mesh.moved(pose) for mesh, pose in zip(self.town.moving, self.world_SE3_vehicles, strict=False)])
 
 
 class Town:
@@ -83,9 +96,9 @@ class Town:
         first_parked = len(self.drives)
         meshes = [vehicle_mesh(spec).owned_by(FIRST_ID + number) for number, spec in enumerate(self.specs)]
         standing += [mesh.moved(pose) for mesh, pose in zip(meshes[first_parked:], self._parked_poses, strict=True)]
-        self._moving_meshes = meshes[:first_parked]
-        self._standing = merge(standing)
-        self._standing_rays = RayMesh(self._standing)
+        self.moving = meshes[:first_parked]
+        self.standing = merge(standing)
+        self.standing_rays = RayMesh(self.standing)
 
     def state(self, tick: int) -> TownState:
         """Where everybody is at `tick`; IndexError beyond the ticks that were driven."""
@@ -95,10 +108,8 @@ class Town:
         poses = [
             on_ground(self.map, drive.path.xy[at], drive.path.yaw[at], 0.0) for drive, at in zip(self.drives, index, strict=True)
         ]
-        moving = merge([mesh.moved(pose) for mesh, pose in zip(self._moving_meshes, poses, strict=True)])
-        scene = RayScene(self._standing_rays, RayMesh(moving), len(self._standing.triangles))
         speed = np.concatenate([self.motion.speed[tick], np.zeros(len(self.parked))])
-        return TownState(tick, np.stack([*poses, *self._parked_poses]), speed, merge([self._standing, moving]), scene)
+        return TownState(tick, np.stack([*poses, *self._parked_poses]), speed, self)
 
     def _parked_footprints(self) -> Float64:
         sizes = np.array([car.spec.size_m for car in self.parked]).reshape(-1, 3)
