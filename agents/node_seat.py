@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,13 +33,19 @@ class AskedAll:
 
 
 class NodeSeats:
-    """The seats of a run, with the regions dealt out among them."""
+    """The seats of a run, with the regions dealt out among them. One is beside the driver, several are placed as agents are."""
 
     def __init__(self, alliance: AllianceLike, options: RunOptions, deployment: Deployment) -> None:
         """Make the first actors; without regions there is work for one only."""
         count = 1 if options.region_m is None else deployment.fusion_nodes
         base, placer = ray.put(alliance.base), Placer(deployment)
-        self._seats = [NodeSeat(base, alliance.base_hash, options, deployment, placer) for _ in range(count)]
+
+        def place() -> dict[str, Any]:
+            if count == 1:
+                return placer.for_node()
+            return {**placer.for_agents(), "num_gpus": deployment.gpus_per_node}
+
+        self._seats = [NodeSeat(base, alliance.base_hash, options, deployment, place) for _ in range(count)]
 
     def __getitem__(self, number: int) -> NodeSeat:
         """One of them; without regions it is always the same."""
@@ -79,10 +85,20 @@ class NodeSeats:
 class NodeSeat:
     """Asks an actor with fusion nodes, whichever of its lives it is in."""
 
-    def __init__(self, base: Any, base_hash: str, options: RunOptions, deployment: Deployment, placer: Placer) -> None:
-        """Make the first actor; `base` is a reference to the network."""
+    def __init__(
+        self, base: Any, base_hash: str, options: RunOptions, deployment: Deployment, place: Callable[[], dict[str, Any]]
+    ) -> None:
+        """Make the first actor.
+
+        Args:
+            base: a reference to the network.
+            base_hash: its content hash.
+            options: of the run.
+            deployment: of the run.
+            place: gives Ray's options of the next actor.
+        """
         self._base, self._base_hash = base, base_hash
-        self._options, self._deployment, self._placer = options, deployment, placer
+        self._options, self._deployment, self._place = options, deployment, place
         self.actor = self._create()
         self._ready = self.actor.ready.remote()
         self._life, self._away = 0, False
@@ -145,5 +161,5 @@ class NodeSeat:
         return True
 
     def _create(self) -> Any:
-        remote = ray.remote(**self._placer.for_node())(NodeActor)
+        remote = ray.remote(**self._place())(NodeActor)
         return remote.remote(self._base, self._base_hash, self._options, self._deployment.hang_s)

@@ -20,9 +20,11 @@ class Codec:
     """A way to write feature maps.
 
     Attributes:
-        values: how a number is stored; int8 in 256 steps for each channel; int4 in 16 that all channels of a scale share.
+        values: how a number is stored. int8 has 256 values over each channel's range; int4 has 16 over the range of a scale's
+            widest channel, in steps that all its channels share.
         min_score: only cells with at least this foreground score are sent; 0 sends all.
-        budget_bytes: only the best cells, so many that the message is no longer than this; None for no limit.
+        budget_bytes: only the best cells, so many that the whole message is no longer than this, or none where not even that fits;
+            None for no limit.
         zstd: compress what is left.
     """
 

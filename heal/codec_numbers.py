@@ -39,9 +39,10 @@ def read_features(values: Values, reader: ByteReader, channels: int, count: int)
     steps = reader.take("<f4", (channels if values == "int8" else 1,))
     if not (np.isfinite(lows).all() and np.isfinite(steps).all() and (steps >= 0).all()):
         raise PayloadError("a channel's range is not finite")
-    counts = _read_counts(values, reader, channels * count).reshape(channels, count)
+    features: Float32 = _read_counts(values, reader, channels * count).reshape(channels, count).astype(np.float32)
     with np.errstate(over="ignore"):
-        features: Float32 = counts.astype(np.float32) * steps[:, None] + lows[:, None]
+        features *= steps[:, None]
+        features += lows[:, None]
     return features
 
 

@@ -72,7 +72,8 @@ def encode(
     layout = Layout(split, codec.values, codec.chooses_cells, codec.zstd, shapes)
 
     # What the background mostly looks like: of all cells, for those that are sent are few where it matters.
-    fills = [np.median(level, (1, 2)) for level in maps] if layout.chosen and split == "feature" else []
+    with np.errstate(invalid="ignore"):
+        fills = [np.median(level, (1, 2)) for level in maps] if layout.chosen and split == "feature" else []
 
     def pack(masks: Sequence[Mask]) -> _Payload:
         return _packed(layout, _write_levels(layout, maps, scores, fills, masks))
@@ -80,7 +81,7 @@ def encode(
     if layout.is_view:
         payload = _packed(layout, _write_view([*maps, *(scores if split == "pyramid" else ())]))
     elif layout.chosen:
-        payload = fit(CellOrder.of(scores, codec.min_score), room_bytes, pack)
+        payload = fit(CellOrder.of(scores, [shape[0] for shape in shapes], split, codec.min_score), room_bytes, pack)
     else:
         payload = pack([np.ones(shape[1:], np.bool_) for shape in shapes])
     return payload.layout, payload.data

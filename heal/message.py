@@ -185,10 +185,10 @@ class Message:
         try:
             world_SE3_agent = np.array(pose, dtype=np.float64).reshape(4, 4)
             grid, coverage = _grid(geometry), (covered[0], covered[1]) if any(covered) else None
-            maps, scores = decode(layout, view[header_bytes:])
             with np.errstate(over="ignore", invalid="ignore"):
+                maps, scores = decode(layout, view[header_bytes:])
                 return Message(agent_id, agent_type, base_hash, timestamp_ns, world_SE3_agent, grid, maps, scores, coverage, split)
-        except (PayloadError, ValueError) as error:
+        except (PayloadError, ValueError, OverflowError) as error:
             raise MessageError(f"message of agent {agent_id!r}: {error}") from error
 
 

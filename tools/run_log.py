@@ -29,6 +29,7 @@ class RunLog:
         reasons: how often messages were not used, and why.
         ego_missing: ticks in which the ego's own feature map was not used.
         held: older maps that stood in for late or lost ones.
+        handed_over: how often an agent drove into another region.
         faults: what broke and came back, by kind.
         node_away: ticks in which the fusion node did not answer.
         times_ms: per stage, all measured times; simulated ones of the links.
@@ -40,6 +41,7 @@ class RunLog:
     reasons: Counter[str] = field(default_factory=Counter)
     ego_missing: int = 0
     held: int = 0
+    handed_over: int = 0
     faults: Counter[str] = field(default_factory=Counter)
     node_away: int = 0
     times_ms: dict[str, list[float]] = field(default_factory=lambda: {stage: [] for stage in STAGES})
@@ -53,6 +55,7 @@ class RunLog:
         for record in result.messages:
             self.add_message(record)
         self.held += len(result.held)
+        self.handed_over += len(result.handed_over)
         self.reasons.update(f"rejected late: {rejection.reason}" for rejection in result.late_rejections)
         self.faults.update(fault.kind for fault in result.faults)
         if result.latency is None:
@@ -91,6 +94,7 @@ class RunLog:
             **metrics,
             **counts,
             "held": self.held,
+            "handed_over": self.handed_over,
             "reasons": dict(self.reasons),
             "faults": dict(self.faults),
             "node_away": self.node_away,
@@ -131,6 +135,7 @@ def tick_line(result: TickResult) -> dict[str, Any]:
         **asdict(result.counts),
         "held": [asdict(held) for held in result.held],
         "faults": [asdict(fault) for fault in result.faults],
+        "handed_over": list(result.handed_over),
         "boxes": result.detections.boxes.tolist(),
         "scores": result.detections.scores.tolist(),
         "messages": [

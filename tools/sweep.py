@@ -27,7 +27,7 @@ from heal.tools.sweep_work import Chunk, Tally, run_chunk
 CHUNK_TICKS = 32
 console = Console()
 
-KindArg = Annotated[str, typer.Argument(help="codec, delay, loss or noise.")]
+KindArg = Annotated[str, typer.Argument(help="codec, delay, loss, noise or regions.")]
 SweepOutArg = Annotated[Path, typer.Option(help="Folder for sweep.json and sweep.png.")]
 TownsArg = Annotated[int, typer.Option(min=1, help="So many towns, with seeds from --seed on.")]
 SweepTicksArg = Annotated[

@@ -12,6 +12,7 @@ ALONE = "ego alone"
 DELAYS_MS = (0, 100, 150, 200, 250, 300, 400, 500)
 LOSSES = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9)
 NOISES = (0.0, 0.2, 0.4, 0.6)
+REGIONS_M = (25.6, 51.2, 72.0)
 # Of the float32 bytes of a feature map: what byte budgets leave.
 BUDGET_SHARES = (10, 25, 50, 100, 250, 500)
 WHOLE_CODECS = ("float32", "float16", "int8", "int8,zstd", "int4,zstd")
@@ -42,7 +43,7 @@ def conditions(kind: str, options: RunOptions, float32_bytes: int) -> tuple[Cond
     """The runs of a sweep, the ego alone first; ValueError for an unknown kind.
 
     Args:
-        kind: codec, delay, loss or noise.
+        kind: codec, delay, loss, noise or regions.
         options: what is not varied.
         float32_bytes: of an uncoded feature map, from which the budgets of codecs follow.
     """
@@ -85,15 +86,23 @@ def _noises(options: RunOptions, float32_bytes: int) -> list[Condition]:
     ]
 
 
+def _regions(options: RunOptions, float32_bytes: int) -> list[Condition]:
+    one = Condition("one node", 0.0, "one node", options)
+    several = [Condition("regions", edge_m, f"regions of {edge_m:g} m", replace(options, region_m=edge_m)) for edge_m in REGIONS_M]
+    return [one, *several]
+
+
 KINDS: Mapping[str, Callable[[RunOptions, int], list[Condition]]] = {
     "codec": _codecs,
     "delay": _delays,
     "loss": _losses,
     "noise": _noises,
+    "regions": _regions,
 }
 AXES = {
     "codec": "bytes of a message",
     "delay": "delay of a message, ms",
     "loss": "share of messages lost",
     "noise": "spread of the pose error, m and deg",
+    "regions": "edge of a region, m",
 }

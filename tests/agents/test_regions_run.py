@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -92,7 +93,11 @@ def test_regions_of_one_process_read_a_message_once_and_forget_when_they_are_not
     alone = [FusionNode(ALLIANCE.base, ALLIANCE.base_hash, OPTIONS).step(request(tile), ARRIVALS) for tile in tiles]
     monkeypatch.setattr(ALLIANCE.base, "trunk", lambda features: reads.append(1) or trunk(features))
     host = NodeHost(ALLIANCE.base, ALLIANCE.base_hash, OPTIONS)
-    together = host.step([(request(tile), ARRIVALS) for tile in tiles])
+    arrivals = [replace(one, buffer=np.frombuffer(one.buffer, np.uint8).copy()) for one in ARRIVALS]
+    buffers = [weakref.ref(one.buffer) for one in arrivals]
+    together = host.step([(request(tile), arrivals) for tile in tiles])
+    del arrivals
+    assert [buffer() for buffer in buffers] == [None] * 3
     assert [boxes_of(outcome) for outcome in together] == [boxes_of(outcome) for outcome in alone] and len(reads) == 3
     assert [len(outcome.held) for outcome in host.step([(request(tile, 1), []) for tile in tiles])] == [3, 3]
     host.step([(request(tiles[1], 2), [])])

@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from heal.agents.agent import Agent, AgentKit
+from heal.agents.agent import AgentHost, AgentKit, Errand
 from heal.agents.fusion_node import FusionNode
 from heal.agents.records import Arrival, FusionRequest, RunOptions
 from heal.alliance import Alliance, load_alliance
+from heal.codec import FLOAT32
 from heal.datasets.town import TownSource
 from heal.ground_truth import ground_truth
 from heal.message import Message
@@ -23,34 +24,36 @@ INSTANTS = (0, 20, 40)
 
 def _noise_like(message: Message, rng: np.random.Generator) -> Message:
     """Random features with every channel's own mean and spread, from a sender two car lengths ahead."""
-    mean = message.features.mean(axis=(1, 2), keepdims=True)
-    spread = message.features.std(axis=(1, 2), keepdims=True)
-    features = (mean + spread * rng.standard_normal(message.features.shape)).astype(np.float32)
+    mean = message.maps[0].mean(axis=(1, 2), keepdims=True)
+    spread = message.maps[0].std(axis=(1, 2), keepdims=True)
+    features = (mean + spread * rng.standard_normal(message.maps[0].shape)).astype(np.float32)
     pose = message.world_SE3_agent.copy()
     pose[:3, 3] += 9.0 * pose[:3, 0]
-    return replace(message, agent_id="noise", features=features, world_SE3_agent=pose)
+    return replace(message, agent_id="noise", maps=(features,), world_SE3_agent=pose)
 
 
 def _aps(alliance: Alliance) -> tuple[dict[float, float], dict[float, float]]:
     alone, noisy = ApAccumulator(), ApAccumulator()
     name, range_m = alliance.agent_names[0], alliance.grid.range_m
-    node, rng = FusionNode(alliance.base, alliance.base_hash, RunOptions()), np.random.default_rng(0)
+    options, rng = RunOptions(), np.random.default_rng(0)
+    node = FusionNode(alliance.base, alliance.base_hash, options)
     for seed in SEEDS:
         source = TownSource("demo", seed=seed, ticks=max(INSTANTS) + 1, split="test")
         for tick in INSTANTS:
             scene = load_scene(source, tick)
             outline = scene.outline
-            kit = AgentKit(name, alliance.agent(name), alliance.base_hash, alliance.grid, source)
-            buffer, _ = Agent(outline.ego_id, kit).step(tick)
+            kit = AgentKit(name, alliance.agent(name), alliance.trunk, alliance.base_hash, alliance.grid, source, options)
+            [(buffer, _)] = AgentHost(kit).step(tick, [Errand(outline.ego_id, FLOAT32)])
             noise = _noise_like(Message.from_bytes(buffer), rng)
-            request = FusionRequest(tick, outline.timestamp_ns, outline.ego_id, outline.world_SE3_ego)
-            own, other = (
-                Arrival(outline.ego_id, buffer, outline.timestamp_ns),
-                Arrival("noise", noise.to_bytes(), outline.timestamp_ns),
+            # A sequence of its own for each time the node is asked: nothing is held from one to the other.
+            apart, joint = (
+                FusionRequest(tick, outline.timestamp_ns, f"{seed}/{tick}/{kind}", outline.ego_id, outline.world_SE3_ego)
+                for kind in ("alone", "noisy")
             )
+            own, other = Arrival(outline.ego_id, buffer, tick), Arrival("noise", noise.to_bytes(), tick)
             truth = ground_truth(scene, range_m, include_ego=False)
-            alone.add(node.step(request, [own]).detections, truth)
-            outcome = node.step(request, [own, other])
+            alone.add(node.step(apart, [own]).detections, truth)
+            outcome = node.step(joint, [own, other])
             assert outcome.used == (outline.ego_id, "noise")
             noisy.add(outcome.detections, truth)
     return alone.results().ap, noisy.results().ap
