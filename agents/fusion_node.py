@@ -16,6 +16,7 @@ from heal.base_model import BaseModel
 from heal.boxes import transform_corners
 from heal.decode import decode
 from heal.detections import Detections
+from heal.fusion.alignment import aligned_poses, find_peaks
 from heal.head import HeadOutput
 from heal.message import Message, MessageError
 from heal.se3 import relative_SE3
@@ -157,13 +158,21 @@ class FusionNode:
         return HeldMap(known.agent_id, age_ms(known, request), self._memory.weight(known, request))
 
     def _fuse(self, request: FusionRequest, world_SE3_frame: Float64, chosen: Sequence[KnownMap]) -> HeadOutput:
-        poses = torch.from_numpy(np.stack([relative_SE3(known.world_SE3_agent, world_SE3_frame) for known in chosen]))
+        poses = torch.from_numpy(np.stack(self._poses(request, world_SE3_frame, chosen)))
         maps = list(zip(*(known.maps for known in chosen), strict=True))
         scores = list(zip(*(known.scores for known in chosen), strict=True))
         weights = [self._memory.weight(known, request) for known in chosen]
         trust = None if all(weight == 1 for weight in weights) else torch.tensor(weights)
         with torch.no_grad():
             return self._base.heads(self._base.fuse_scored(maps, scores, poses, [len(chosen)], trust))
+
+    def _poses(self, request: FusionRequest, world_SE3_frame: Float64, chosen: Sequence[KnownMap]) -> list[Float64]:
+        """Maps the frame into each agent's: as measured or, where the ego's own map of this tick is among them, as corrected."""
+        measured, first = [relative_SE3(known.world_SE3_agent, world_SE3_frame) for known in chosen], chosen[0]
+        alone = len(chosen) == 1 or first.agent_id != request.ego_id or first.tick != request.tick
+        if alone or not self._options.align:
+            return measured
+        return aligned_poses([find_peaks(known.scores[0], self._base.config.grid) for known in chosen], measured)
 
     def _decode(self, head: HeadOutput, request: FusionRequest) -> Detections:
         """Boxes wholly on the grid; for a region those whose centre is in it or close by."""

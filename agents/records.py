@@ -303,6 +303,7 @@ class RunOptions:
             taken; or "weigh" it too, which is to hold it and to trust it less the older it is.
         max_age_ms: a map older than this is not used; a message whose timestamp is further from its tick's is stale and rejected.
         half_life_ms: under "weigh", the age at which a held map counts half.
+        align: correct the agents' measured poses, relative to the ego's, by what they see in common with it and with each other.
         threads: torch threads of each process; 1 is fastest where several actors share few cores.
         keep_views: hand points and heat maps through to the results, for pictures; of all ticks, or of these.
         include_ego: the ego's own vehicle is to be found where another agent has labelled it, as in OPV2V's evaluation; otherwise
@@ -324,6 +325,7 @@ class RunOptions:
     late: LatePolicy = "weigh"
     max_age_ms: float = 500.0
     half_life_ms: float = 200.0
+    align: bool = True
     threads: int = 1
     keep_views: bool | frozenset[int] = False
     include_ego: bool = False

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from heal.grid import BevGrid
@@ -49,7 +50,7 @@ class AlignmentConfig:
     sharp_m: float = 0.15
     vague_m: float = 1.0
     reach_m: float = 5.0
-    scales_m: tuple[float, ...] = (1.6, 1.6, 1.2, 0.9, 0.7)
+    scales_m: tuple[float, ...] = (1.6, 1.6, 1.2, 0.9, 0.7, 0.5, 0.5)
     spread_m: float = 0.8
     spreads_m: tuple[float, ...] = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8, 1.2)
     deg_per_m: float = 1.0
@@ -79,10 +80,12 @@ def find_peaks(scores: Tensor, grid: BevGrid, config: AlignmentConfig = DEFAULT)
     cell_m = np.array([grid.length_x_m / nx, grid.length_y_m / ny])
     half = max(1, round(config.window_m / float(cell_m.max())))
     rows, columns = np.nonzero(heights >= config.min_score)
-    step = np.arange(2 * half + 1)
+    width = 2 * half + 1
+    step = np.arange(width)
     around = np.pad(heights, half)[rows[:, None, None] + step[:, None], columns[:, None, None] + step]
     found = heights[rows, columns]
-    highest = np.flatnonzero(found == around.max(axis=(1, 2)))
+    # Of equals the first one: scores that were sent in few bits often are.
+    highest = np.flatnonzero(around.reshape(-1, width * width).argmax(axis=1) == width * width // 2)
     highest = highest[np.argsort(-found[highest], kind="stable")][: config.max_peaks]
     # The centroid of the squares, which keep neighbours out.
     around = around[highest] ** 2
@@ -134,7 +137,7 @@ def corrections(
     prior = np.diag(np.tile(_units(config) * config.spread_m, len(peaks)) ** -2.0)
     for scale_m in config.scales_m:
         information, vector = scene.equations(errors, scale_m)
-        errors = np.linalg.solve(information + prior, vector).reshape(-1, 3)
+        errors = _solved(information + prior, vector).reshape(-1, 3)
     belief = _Belief.of(information, vector, config)
     log_odds = belief.log_odds()
     if log_odds.max() < config.min_log_odds:
@@ -163,7 +166,7 @@ class _Belief:
     def of(information: Float64, vector: Float64, config: AlignmentConfig) -> _Belief:
         """From normal equations (3 n, 3 n) and (3 n,) for radians and metres."""
         units = np.tile(_units(config), len(vector) // 3)
-        precisions, axes = np.linalg.eigh(units[:, None] * information * units)
+        precisions, axes = (part.numpy() for part in torch.linalg.eigh(torch.from_numpy(units[:, None] * information * units)))
         axes = units[:, None] * axes
         return _Belief(axes, precisions.clip(min=0.0), axes.T @ vector, np.array(config.spreads_m))
 
@@ -229,9 +232,8 @@ class _Scene:
         unknowns = (3 * owners[:, :, None] + np.arange(3)).reshape(-1, 6)
         size = errors.size
         places = unknowns[:, :, None] * size + unknowns[:, None]
-        information = np.bincount(places.ravel(), (weighted @ both).ravel(), size * size).reshape(size, size)
-        vector = np.bincount(unknowns.ravel(), -(weighted @ gaps_m[:, :, None]).ravel(), size)
-        return information, vector + information @ errors.ravel()
+        information = _summed(places, weighted @ both, size * size).reshape(size, size)
+        return information, information @ errors.ravel() - _summed(unknowns, weighted @ gaps_m[:, :, None], size)
 
     def _weights(self, squares: Float64, scale_m: float) -> Float64:
         """(M,) precision of each pair's gap. Where more agents see one vehicle, each of its pairs tells less that is new."""
@@ -254,6 +256,18 @@ def _near(places_m: Float64, reach_m: float) -> tuple[Indices, Indices]:
     seconds = np.arange(1, len(firsts) + 1) + firsts - np.repeat(np.cumsum(counts) - counts, counts)
     close = np.abs(y[firsts] - y[seconds]) < reach_m
     return order[firsts[close]], order[seconds[close]]
+
+
+def _solved(matrix: Float64, vector: Float64) -> Float64:
+    """By torch, which keeps to the threads that it was given; NumPy's solvers take all cores."""
+    solution: Float64 = torch.linalg.solve(torch.from_numpy(matrix), torch.from_numpy(vector)).numpy()
+    return solution
+
+
+def _summed(places: Indices, values: Float64, size: int) -> Float64:
+    """(size,) the sums of what belongs to each place."""
+    sums: Float64 = np.bincount(places.ravel(), values.ravel(), size).astype(np.float64, copy=False)
+    return sums
 
 
 def _units(config: AlignmentConfig) -> Float64:
