@@ -47,7 +47,7 @@ SeedArg = Annotated[int, typer.Option(min=0, help="Of the town, of the links and
 RuntimeArg = Annotated[str, typer.Option(help="ray: agents and fusion node as actors; local: all in this process.")]
 LinkArg = Annotated[str | None, typer.Option(help="perfect, dsrc, delay:MS, loss:SHARE and more, by commas; see docs/links.md.")]
 NoiseArg = Annotated[str | None, typer.Option(help="What poses and clocks are off by: position:M,rotation:DEG,clock:MS.")]
-CodecArg = Annotated[str | None, typer.Option(help="float32, float16 or int8; with score:MIN, budget:BYTES, zstd, by commas.")]
+CodecArg = Annotated[str | None, typer.Option(help="float32, float16, int8, int4; score:MIN, budget:BYTES, zstd, by commas.")]
 LateArg = Annotated[str | None, typer.Option(help="What becomes of late maps: drop, hold or weigh (the default).")]
 DeadlineArg = Annotated[float | None, typer.Option(min=0, help="The fusion node fuses what has come by then; 100 by default.")]
 AgentRangeArg = Annotated[float | None, typer.Option(min=0, help="Agents further than this take no part; 70 by default.")]

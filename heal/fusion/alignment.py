@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,7 @@ from heal.se3 import inverse_SE3, pose_to_SE3
 from heal.types import Float64
 
 Indices = npt.NDArray[np.intp]
+_TINY = 1e-12
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,9 @@ class AlignmentConfig:
         spread_m: of the poses' errors, during the search.
         spreads_m: of the poses' errors, as they may turn out to be.
         deg_per_m: spread of the error in yaw for one metre in x and in y.
-        min_log_odds: poses are corrected where the peaks speak for an error by at least this, as a natural logarithm.
+        min_shared: an agent counts where its peaks speak by at least this, as a natural logarithm, for being those of the others,
+            against being near them by chance; so a sender of noise moves nobody.
+        min_log_odds: poses are corrected where the peaks speak by at least this, likewise, for errors against none.
     """
 
     min_score: float = 0.2
@@ -54,6 +57,7 @@ class AlignmentConfig:
     spread_m: float = 0.8
     spreads_m: tuple[float, ...] = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8, 1.2)
     deg_per_m: float = 1.0
+    min_shared: float = 1.0
     min_log_odds: float = 3.0
 
 
@@ -138,7 +142,8 @@ def corrections(
     for scale_m in config.scales_m:
         information, vector = scene.equations(errors, scale_m)
         errors = _solved(information + prior, vector).reshape(-1, 3)
-    belief = _Belief.of(information, vector, config)
+    scene = scene.among(scene.shared(errors, config) >= config.min_shared)
+    belief = _Belief.of(*scene.equations(errors, config.scales_m[-1]), config)
     log_odds = belief.log_odds()
     if log_odds.max() < config.min_log_odds:
         return None
@@ -206,22 +211,36 @@ class _Scene:
     seconds: Indices
 
     @staticmethod
-    def of(peaks: Sequence[Peaks], world_SE3_agents: Sequence[Float64], config: AlignmentConfig) -> _Scene:
+    def of(peaks: Sequence[Peaks], frame_SE3_agents: Sequence[Float64], config: AlignmentConfig) -> _Scene:
         """Place the peaks and pair them."""
         owners = np.repeat(np.arange(len(peaks)), [len(one.scores) for one in peaks])
-        centres_m = np.stack([pose[:2, 3] for pose in world_SE3_agents])
-        arms_m = np.concatenate([one.places_m @ pose[:2, :2].T for one, pose in zip(peaks, world_SE3_agents, strict=True)])
+        centres_m = np.stack([pose[:2, 3] for pose in frame_SE3_agents])
+        arms_m = np.concatenate([one.places_m @ pose[:2, :2].T for one, pose in zip(peaks, frame_SE3_agents, strict=True)])
         scores = np.concatenate([one.scores for one in peaks])
         firsts, seconds = _near(centres_m[owners] + arms_m, config.reach_m)
-        strangers = owners[firsts] != owners[seconds]
+        apart = owners[firsts] != owners[seconds]
         precisions = (config.sharp_m + config.vague_m * (1 - scores)) ** -2
-        return _Scene(owners, arms_m, centres_m, precisions, scores, firsts[strangers], seconds[strangers])
+        return _Scene(owners, arms_m, centres_m, precisions, scores, firsts[apart], seconds[apart])
+
+    def among(self, wanted: npt.NDArray[np.bool_]) -> _Scene:
+        """The scene with the pairs between some of the agents (n,) alone."""
+        kept = wanted[self.owners[self.firsts]] & wanted[self.owners[self.seconds]]
+        return replace(self, firsts=self.firsts[kept], seconds=self.seconds[kept])
+
+    def shared(self, errors: Float64, config: AlignmentConfig) -> Float64:
+        """(n,) log-likelihood of each agent's peaks where errors (n, 3) are made good, over that of peaks strewn at random."""
+        scale_m = config.scales_m[-1]
+        gaps_m, variances = self._gaps(self._arms(errors), errors), self._variances()
+        squares = (gaps_m**2).sum(axis=1)
+        alike = self._alike(squares, scale_m)
+        at_random = self._alike(np.zeros(1), scale_m) * 2 * np.pi * (variances + scale_m**2) / (2 * config.reach_m) ** 2
+        met, expected, missed = (self._of_agents(each, len(errors)) for each in (alike, at_random, alike * squares / 2 / variances))
+        return met * np.log((met + _TINY) / (expected + _TINY)) - met + expected - missed
 
     def equations(self, errors: Float64, scale_m: float) -> tuple[Float64, Float64]:
         """What the pairs say of all errors: normal equations (3 n, 3 n) and (3 n,), linear around the present errors (n, 3)."""
-        arms_m = _turned(self.arms_m, errors[self.owners, 0])
-        places_m = self.centres_m[self.owners] + errors[self.owners, 1:] + arms_m
-        gaps_m = places_m[self.firsts] - places_m[self.seconds]
+        arms_m = self._arms(errors)
+        gaps_m = self._gaps(arms_m, errors)
         weights = self._weights((gaps_m**2).sum(axis=1), scale_m)
         # How a peak's place changes with its owner's yaw, x and y; a pair's gap changes with those of two owners.
         slopes = np.zeros((len(arms_m), 2, 3))
@@ -235,23 +254,45 @@ class _Scene:
         information = _summed(places, weighted @ both, size * size).reshape(size, size)
         return information, information @ errors.ravel() - _summed(unknowns, weighted @ gaps_m[:, :, None], size)
 
+    def _arms(self, errors: Float64) -> Float64:
+        """(N, 2) from each peak's owner to it, once yaws are made good."""
+        cosines, sines = np.cos(errors[self.owners, 0]), np.sin(errors[self.owners, 0])
+        x, y = self.arms_m.T
+        return np.stack([cosines * x - sines * y, sines * x + cosines * y], axis=1)
+
+    def _gaps(self, arms_m: Float64, errors: Float64) -> Float64:
+        """(M, 2) between the two peaks of every pair."""
+        places_m = self.centres_m[self.owners] + errors[self.owners, 1:] + arms_m
+        gaps_m: Float64 = places_m[self.firsts] - places_m[self.seconds]
+        return gaps_m
+
+    def _variances(self) -> Float64:
+        """(M,) of the gap of a pair that is of one vehicle, square metres."""
+        return 1 / self.precisions[self.firsts] + 1 / self.precisions[self.seconds]
+
+    def _alike(self, squares: Float64, scale_m: float) -> Float64:
+        """(M,) how far each pair is taken to be of one vehicle, by its squared gap."""
+        alike: Float64 = self.scores[self.firsts] * self.scores[self.seconds]
+        return alike * np.exp(-squares / 2 / (scale_m**2 + self._variances()))
+
     def _weights(self, squares: Float64, scale_m: float) -> Float64:
         """(M,) precision of each pair's gap. Where more agents see one vehicle, each of its pairs tells less that is new."""
-        first, second = self.precisions[self.firsts], self.precisions[self.seconds]
-        alike = self.scores[self.firsts] * self.scores[self.seconds]
-        alike = alike * np.exp(-squares / 2 / (scale_m**2 + 1 / first + 1 / second))
-        count = len(self.scores)
-        others = np.bincount(self.firsts, alike * second, count) + np.bincount(self.seconds, alike * first, count)
-        total = self.precisions + others
+        first, second, count = self.precisions[self.firsts], self.precisions[self.seconds], len(self.scores)
+        alike = self._alike(squares, scale_m)
+        total = self.precisions + _summed(self.firsts, alike * second, count) + _summed(self.seconds, alike * first, count)
         weights: Float64 = 2 * alike * first * second / (total[self.firsts] + total[self.seconds])
         return weights
+
+    def _of_agents(self, values: Float64, count: int) -> Float64:
+        """(count,) the sum of what belongs to an agent's pairs (M,)."""
+        return sum((_summed(self.owners[peaks], values, count) for peaks in (self.firsts, self.seconds)), np.zeros(count))
 
 
 def _near(places_m: Float64, reach_m: float) -> tuple[Indices, Indices]:
     """Every two of (N, 2) places that are at most so far apart in x and in y; sorted, so that most are never compared."""
     order = np.argsort(places_m[:, 0], kind="stable")
     x, y = places_m[order].T
-    counts = np.searchsorted(x, x + reach_m) - np.arange(1, len(x) + 1)
+    counts = np.searchsorted(x, x + reach_m, side="right") - np.arange(1, len(x) + 1)
     firsts = np.repeat(np.arange(len(x)), counts)
     seconds = np.arange(1, len(firsts) + 1) + firsts - np.repeat(np.cumsum(counts) - counts, counts)
     close = np.abs(y[firsts] - y[seconds]) < reach_m
@@ -273,13 +314,6 @@ def _summed(places: Indices, values: Float64, size: int) -> Float64:
 def _units(config: AlignmentConfig) -> Float64:
     """(3,) standard deviations of yaw, x and y per metre of spread."""
     return np.array([math.radians(config.deg_per_m), 1.0, 1.0])
-
-
-def _turned(arms_m: Float64, yaws: Float64) -> Float64:
-    """Vectors (N, 2), each turned by its own angle."""
-    cosines, sines = np.cos(yaws), np.sin(yaws)
-    x, y = arms_m.T
-    return np.stack([cosines * x - sines * y, sines * x + cosines * y], axis=1)
 
 
 def _motion(error: Float64, centre_m: Float64) -> Float64:

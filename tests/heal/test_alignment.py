@@ -187,3 +187,24 @@ def test_motions_are_told_in_any_frame() -> None:
     ego, agent = (move @ pose for move, pose in zip(moves, poses, strict=True))
     around = aligned_poses(peaks, [np.eye(4), relative_SE3(poses[1], poses[0])])[1]
     assert np.allclose(relative_SE3(agent, ego), around, atol=1e-6)
+
+
+@pytest.mark.parametrize("clutter", ["strewn", "everywhere"])
+def test_a_sender_of_noise_moves_nobody(clutter: str) -> None:
+    places_m, poses, rng = vehicles(), (WORLD_SE3_EGO, WORLD_SE3_B, WORLD_SE3_C), np.random.default_rng(0)
+    peaks = [look(pose, places_m) for pose in poses]
+    measured = [relative_SE3(pose, WORLD_SE3_EGO) for pose in poses]
+    for _ in range(20):
+        strewn = Peaks(rng.uniform(-38, 38, (40, 2)), rng.uniform(0.9, 1.0, 40))
+        noise = strewn if clutter == "strewn" else find_peaks(torch.from_numpy(rng.random((1, 1, GRID.ny, GRID.nx))), GRID)
+        after = aligned_poses([*peaks, noise], [*measured, measured[1]])
+        assert all(miss_m(a, b, seen_from(WORLD_SE3_EGO, places_m)) < 0.1 for a, b in zip(after[:3], measured, strict=True))
+
+
+def test_poses_out_of_this_world_are_no_harm() -> None:
+    places_m = vehicles()
+    peaks = [look(pose, places_m) for pose in (WORLD_SE3_EGO, WORLD_SE3_B, WORLD_SE3_B, WORLD_SE3_B)]
+    far = [pose_to_SE3([sign * 1e300, 1e300, 0, 0, 0, 0]) for sign in (1, 1)]
+    wrong = relative_SE3(off(WORLD_SE3_B, 1.0, 1.0, 0.0), WORLD_SE3_EGO)
+    corrected = aligned_poses(peaks, [np.eye(4), *far, wrong])
+    assert miss_m(corrected[3], relative_SE3(WORLD_SE3_B, WORLD_SE3_EGO), seen_from(WORLD_SE3_EGO, places_m)) < 0.15

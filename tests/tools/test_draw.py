@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from heal.agents.records import AgentCloud, MessageRecord, NodeLatency, TickResult
+from heal.agents.records import AgentView, MessageRecord, NodeLatency, TickResult
 from heal.boxes import boxes_to_corners
 from heal.detections import Detections, GroundTruth
 from heal.metrics import ApAccumulator
@@ -42,15 +42,16 @@ def make_result() -> TickResult:
     seen_by_other = np.concatenate([points_on(*PLACES[:2], PLACES[4]), points_on(PLACES[2], count=20)])
     in_ego = np.concatenate([seen_by_other[:, :3], np.ones((len(seen_by_other), 1))], axis=1)
     seen_by_other[:, :3] = (in_ego @ np.linalg.inv(EGO_SE3_OTHER).T)[:, :3]
-    clouds = (
-        AgentCloud("ego", WORLD_SE3_EGO, points_on(PLACES[0])),
-        AgentCloud("other", WORLD_SE3_EGO @ EGO_SE3_OTHER, seen_by_other),
+    heat = np.zeros((8, 8), np.float32)
+    views = (
+        AgentView("ego", WORLD_SE3_EGO, points_on(PLACES[0]), heat),
+        AgentView("other", WORLD_SE3_EGO @ EGO_SE3_OTHER, seen_by_other, heat),
     )
     records = (
-        MessageRecord("ego", "m1", True, 1000, 0, 0, "used"),
-        MessageRecord("other", "m1", False, 2_500_000, 0, None, "lost", "on the link"),
+        MessageRecord(7, "ego", "m1", True, 1000, 0, 0, "used"),
+        MessageRecord(7, "other", "m1", False, 2_500_000, 0, None, "lost", "on the link"),
     )
-    return TickResult(7, "town/7", 0, "ego", WORLD_SE3_EGO, found, truth, records, NodeLatency(1, 2, 3), 0.0, clouds)
+    return TickResult(7, "town/7", 0, "ego", WORLD_SE3_EGO, found, truth, records, NodeLatency(1, 2, 3), 0.0, views)
 
 
 def test_hidden_means_unseen_by_the_ego_and_well_seen_by_another() -> None:
@@ -84,10 +85,10 @@ def test_hidden_vehicles_are_ringed_and_others_are_not() -> None:
 
 def test_files_are_written_also_without_any_cloud_or_box(tmp_path: Path) -> None:
     full = make_result()
-    bare = replace(full, clouds=(), detections=Detections.empty(), ground_truth=GroundTruth.empty())
+    bare = replace(full, views=(), detections=Detections.empty(), ground_truth=GroundTruth.empty())
     draw_tick(full, RANGE_M, tmp_path / "sub" / "full.png", width_px=800)
     draw_tick(bare, RANGE_M, tmp_path / "bare.png", width_px=800)
-    alone = replace(full, detections=Detections.empty(), clouds=full.clouds[:1])
+    alone = replace(full, detections=Detections.empty(), views=full.views[:1])
     draw_comparison(alone, full, (-40.0, -20.0, -3.0, 40.0, 20.0, 1.0), tmp_path / "both.png", width_px=1200)
     with pytest.raises(ValueError, match="one tick"):
         draw_comparison(bare, full, RANGE_M, tmp_path / "both.png")
