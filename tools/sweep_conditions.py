@@ -13,8 +13,8 @@ DELAYS_MS = (0, 100, 150, 200, 250, 300, 400, 500)
 LOSSES = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9)
 NOISES = (0.0, 0.2, 0.4, 0.6)
 REGIONS_M = (25.6, 51.2, 72.0)
-# Of the float32 bytes of a feature map: what byte budgets leave.
-BUDGET_SHARES = (10, 25, 50, 100, 250, 500)
+# Byte budgets, in shares of the float32 bytes of a feature map: fine numbers where there is room, coarse ones for more cells if not.
+BUDGETS = (("int8", 10), ("int8", 25), ("int4", 50), ("int4", 100), ("int4", 250), ("int4", 500))
 WHOLE_CODECS = ("float32", "float16", "int8", "int8,zstd", "int4,zstd")
 
 
@@ -54,7 +54,7 @@ def conditions(kind: str, options: RunOptions, float32_bytes: int) -> tuple[Cond
 
 
 def _codecs(options: RunOptions, float32_bytes: int) -> list[Condition]:
-    budgets = [f"int4,zstd,budget:{float32_bytes // share}" for share in BUDGET_SHARES]
+    budgets = [f"{values},zstd,budget:{float32_bytes // share}" for values, share in BUDGETS]
     return [
         Condition(split, None, f"{split}: {words}", replace(options, split=split, codec=Codec.parse(words)))
         for split in SPLITS
