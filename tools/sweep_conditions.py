@@ -13,7 +13,7 @@ DELAYS_MS = (0, 100, 150, 200, 250, 300, 400, 500)
 LOSSES = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9)
 NOISES = (0.0, 0.2, 0.4, 0.6)
 REGIONS_M = (25.6, 51.2, 72.0)
-# Byte budgets, in shares of the float32 bytes of a feature map: fine numbers where there is room, coarse ones for more cells if not.
+# Byte budgets, in shares of a float32 feature map: fine numbers where there is room, coarse ones for more cells where not.
 BUDGETS = (("int8", 10), ("int8", 25), ("int4", 50), ("int4", 100), ("int4", 250), ("int4", 500))
 WHOLE_CODECS = ("float32", "float16", "int8", "int8,zstd", "int4,zstd")
 
