@@ -166,8 +166,9 @@ class ActorPool:
         if not due:
             return False
         try:
-            ray.get(crew.ready)
-        except DIED_ERRORS:
+            ray.get(crew.ready, timeout=self._deployment.hang_s)
+        except (*DIED_ERRORS, ray.exceptions.GetTimeoutError):
+            # Such as one that Ray has placed on a machine of which it does not know yet that it is gone.
             self._renew(crew, "agent crashed", now_ns)
             return False
         crew.back_at_ns = None

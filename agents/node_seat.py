@@ -143,9 +143,12 @@ class NodeSeat:
 
     def _broken(self, asked: Asked, hung: bool) -> None:
         """Note it once for each life, and begin the next one."""
-        if asked.life != self._life:
-            return
-        self._faults.append(Fault("fusion node hung" if hung else "fusion node crashed"))
+        if asked.life == self._life:
+            self._faults.append(Fault("fusion node hung" if hung else "fusion node crashed"))
+            self._renew()
+
+    def _renew(self) -> None:
+        """Begin the next life."""
         ray.kill(self.actor)
         self._life, self._away = self._life + 1, True
         self.actor = self._create()
@@ -155,7 +158,11 @@ class NodeSeat:
         """Whether the new actor answers; in simulated time it is waited for."""
         if self._options.realtime and not ray.wait([self._ready], timeout=0)[0]:
             return False
-        ray.get(self._ready)
+        try:
+            ray.get(self._ready, timeout=self._deployment.hang_s)
+        except (*DIED_ERRORS, ray.exceptions.GetTimeoutError):
+            self._renew()
+            return False
         self._away = False
         self._faults.append(Fault("fusion node restarted"))
         return True
