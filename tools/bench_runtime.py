@@ -43,6 +43,7 @@ def bench_runtime(alliance: Path) -> list[BenchRow]:
     share = median(one / other for one, other in zip(ray, plain, strict=True))
     overhead_ms = median(overheads_ms(opened))
     few_ms, many_ms = (median(fusing_ms(opened, agents)) for agents in (4, 16))
+    plain_few_ms, plain_many_ms = (median(fusing_ms(opened, agents, align=False)) for agents in (4, 16))
     return [
         BenchRow("runtime/processes", median(plain), "ticks/s", f"{_cores()} plain processes, {AGENTS} agents"),
         BenchRow("runtime/ray", median(ray), "ticks/s", f"{share:.3f} of that"),
@@ -50,6 +51,8 @@ def bench_runtime(alliance: Path) -> list[BenchRow]:
         BenchRow("runtime/overhead", overhead_ms, "ms per message", "wall-clock time that is no agent's and no node's"),
         BenchRow("runtime/fuse4", few_ms, "ms", "fusion node, 4 agents, split: pyramid"),
         BenchRow("runtime/fuse16", many_ms, "ms", f"{many_ms / few_ms:.2f} times that, 16 agents"),
+        BenchRow("runtime/fuse4-unaligned", plain_few_ms, "ms", "the same without correcting poses, 4 agents"),
+        BenchRow("runtime/fuse16-unaligned", plain_many_ms, "ms", f"{plain_many_ms / plain_few_ms:.2f} times that, 16 agents"),
     ]
 
 
@@ -148,11 +151,11 @@ def _overhead_ms(result: TickResult, wall_s: float) -> float:
     return wall_s * 1e3 - stages_ms
 
 
-def fusing_ms(alliance: Alliance, agents: int) -> Sequence[float]:
+def fusing_ms(alliance: Alliance, agents: int, align: bool = True) -> Sequence[float]:
     """Times of the fusion node with so many agents whose messages have passed the trunk."""
     torch.set_num_threads(1)
     keep_freed_memory()
-    options = RunOptions(split="pyramid", comm_range_m=EVERYWHERE_M)
+    options = RunOptions(split="pyramid", comm_range_m=EVERYWHERE_M, align=align)
     source, times = town(agents, 2), []
     outline, host = source.outline(0), AgentHost(kit_of(alliance, options, source))
     arrivals = [Arrival(name, host.step(0, [Errand(name, FLOAT32)])[0][0], 0) for name in outline.agent_ids]

@@ -22,6 +22,8 @@ from heal.types import Float64
 
 Indices = npt.NDArray[np.intp]
 _TINY = 1e-12
+# Pairs that weigh no more, in 1 / square metres, cost time and change nothing.
+_LIGHT = 1e-3
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class AlignmentConfig:
     sharp_m: float = 0.15
     vague_m: float = 1.0
     reach_m: float = 5.0
-    scales_m: tuple[float, ...] = (1.6, 1.6, 1.2, 0.9, 0.7, 0.5, 0.5)
+    scales_m: tuple[float, ...] = (1.6, 1.3, 1.0, 0.7, 0.5, 0.5)
     spread_m: float = 0.8
     spreads_m: tuple[float, ...] = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8, 1.2)
     deg_per_m: float = 1.0
@@ -79,23 +81,24 @@ class Peaks:
 
 def find_peaks(scores: Tensor, grid: BevGrid, config: AlignmentConfig = DEFAULT) -> Peaks:
     """The peaks of a foreground map (1, 1, ny, nx) over the whole of `grid`, the highest first."""
-    heights = np.minimum(scores[0, 0].detach().cpu().double().numpy(), 1.0)
+    heights = scores[0, 0].detach().cpu().double().numpy()
     ny, nx = heights.shape
     cell_m = np.array([grid.length_x_m / nx, grid.length_y_m / ny])
     half = max(1, round(config.window_m / float(cell_m.max())))
-    rows, columns = np.nonzero(heights >= config.min_score)
-    width = 2 * half + 1
-    step = np.arange(width)
-    around = np.pad(heights, half)[rows[:, None, None] + step[:, None], columns[:, None, None] + step]
-    found = heights[rows, columns]
+    padded = np.zeros((ny + 2 * half, nx + 2 * half))
+    padded[half:-half, half:-half] = np.minimum(heights, 1.0)
+    cells = np.flatnonzero(padded >= config.min_score)
+    step = np.arange(-half, half + 1)
+    around = padded.ravel()[cells[:, None] + (step[:, None] * padded.shape[1] + step).ravel()]
     # Of equals the first one: scores that were sent in few bits often are.
-    highest = np.flatnonzero(around.reshape(-1, width * width).argmax(axis=1) == width * width // 2)
-    highest = highest[np.argsort(-found[highest], kind="stable")][: config.max_peaks]
+    highest = np.flatnonzero(around.argmax(axis=1) == step.size**2 // 2)
+    highest = highest[np.argsort(-padded.ravel()[cells[highest]], kind="stable")][: config.max_peaks]
+    rows, columns = np.divmod(cells[highest], padded.shape[1])
     # The centroid of the squares, which keep neighbours out.
-    around = around[highest] ** 2
-    off_x, off_y = (around.sum(axis=along) @ (step - half) / around.sum(axis=(1, 2)) for along in (1, 2))
-    cells = np.stack([columns[highest] + off_x, rows[highest] + off_y], axis=1)
-    return Peaks((cells + 0.5 - np.array([nx, ny]) / 2) * cell_m, found[highest])
+    squares = around[highest].reshape(-1, step.size, step.size) ** 2
+    off_x, off_y = (squares.sum(axis=along) @ step / squares.sum(axis=(1, 2)) for along in (1, 2))
+    places = np.stack([columns + off_x, rows + off_y], axis=1) - half + 0.5 - np.array([nx, ny]) / 2
+    return Peaks(places * cell_m, padded[rows, columns])
 
 
 def aligned_poses(peaks: Sequence[Peaks], agent_SE3_ego: Sequence[Float64], config: AlignmentConfig = DEFAULT) -> list[Float64]:
@@ -242,17 +245,24 @@ class _Scene:
         arms_m = self._arms(errors)
         gaps_m = self._gaps(arms_m, errors)
         weights = self._weights((gaps_m**2).sum(axis=1), scale_m)
-        # How a peak's place changes with its owner's yaw, x and y; a pair's gap changes with those of two owners.
+        heavy = weights > _LIGHT
+        firsts, seconds, weights, gaps_m = self.firsts[heavy], self.seconds[heavy], weights[heavy], gaps_m[heavy]
+        # How a peak's place changes with its owner's yaw, x and y. A pair ties two owners to each other, and each to its own prior.
+        count = len(errors)
         slopes = np.zeros((len(arms_m), 2, 3))
         slopes[:, 0, 0], slopes[:, 1, 0], slopes[:, 0, 1], slopes[:, 1, 2] = -arms_m[:, 1], arms_m[:, 0], 1.0, 1.0
-        both = np.concatenate([slopes[self.firsts], -slopes[self.seconds]], axis=2)
-        weighted = both.transpose(0, 2, 1) * weights[:, None, None]
-        owners = np.stack([self.owners[self.firsts], self.owners[self.seconds]], axis=1)
-        unknowns = (3 * owners[:, :, None] + np.arange(3)).reshape(-1, 6)
-        size = errors.size
-        places = unknowns[:, :, None] * size + unknowns[:, None]
-        information = _summed(places, weighted @ both, size * size).reshape(size, size)
-        return information, information @ errors.ravel() - _summed(unknowns, weighted @ gaps_m[:, :, None], size)
+        turned = slopes.transpose(0, 2, 1)
+        stiff = _summed(firsts, weights, len(slopes)) + _summed(seconds, weights, len(slopes))
+        own = _blocks(self.owners, self.owners, stiff[:, None, None] * (turned @ slopes), count)
+        tied = _blocks(
+            self.owners[firsts], self.owners[seconds], weights[:, None, None] * (turned[firsts] @ slopes[seconds]), count
+        )
+        information = own - tied - tied.T
+        pulls = (weights[:, None] * gaps_m)[:, :, None]
+        unknowns = 3 * self.owners[:, None] + np.arange(3)
+        vector = _summed(unknowns[seconds], turned[seconds] @ pulls, errors.size)
+        vector -= _summed(unknowns[firsts], turned[firsts] @ pulls, errors.size)
+        return information, information @ errors.ravel() + vector
 
     def _arms(self, errors: Float64) -> Float64:
         """(N, 2) from each peak's owner to it, once yaws are made good."""
@@ -309,6 +319,12 @@ def _summed(places: Indices, values: Float64, size: int) -> Float64:
     """(size,) the sums of what belongs to each place."""
     sums: Float64 = np.bincount(places.ravel(), values.ravel(), size).astype(np.float64, copy=False)
     return sums
+
+
+def _blocks(rows: Indices, columns: Indices, blocks: Float64, count: int) -> Float64:
+    """(3 n, 3 n) of blocks (K, 3, 3) that belong to agents (K,) and (K,) of n, summed where these are the same."""
+    places = 9 * (rows * count + columns)[:, None] + np.arange(9)
+    return _summed(places, blocks, 9 * count**2).reshape(count, count, 3, 3).transpose(0, 2, 1, 3).reshape(3 * count, 3 * count)
 
 
 def _units(config: AlignmentConfig) -> Float64:
