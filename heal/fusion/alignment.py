@@ -324,7 +324,9 @@ def _summed(places: Indices, values: Float64, size: int) -> Float64:
 def _blocks(rows: Indices, columns: Indices, blocks: Float64, count: int) -> Float64:
     """(3 n, 3 n) of blocks (K, 3, 3) that belong to agents (K,) and (K,) of n, summed where these are the same."""
     places = 9 * (rows * count + columns)[:, None] + np.arange(9)
-    return _summed(places, blocks, 9 * count**2).reshape(count, count, 3, 3).transpose(0, 2, 1, 3).reshape(3 * count, 3 * count)
+    by_agents = _summed(places, blocks, 9 * count**2).reshape(count, count, 3, 3)
+    square: Float64 = by_agents.transpose(0, 2, 1, 3).reshape(3 * count, 3 * count)
+    return square
 
 
 def _units(config: AlignmentConfig) -> Float64:
