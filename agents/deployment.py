@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 Placement = Literal["pack", "spread", "per-node"]
-PLACEMENTS: tuple[Placement, ...] = ("pack", "spread", "per-node")
+PLACEMENTS: tuple[Placement, ...] = get_args(Placement)
 FUSION_NODE = "node"
 MAX_PIPELINE = 2
 

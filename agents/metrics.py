@@ -75,7 +75,7 @@ class RunMetrics:
     def _add_message(self, record: MessageRecord) -> None:
         self._add_stages(AGENT_STAGES, record.latency)
         if record.status == "rejected":
-            self._rejections.inc(1, {"reason": record.reason.partition(":")[0]})
+            self._rejections.inc(1, {"reason": record.why})
         if record.own:
             return
         sender = {"agent_type": record.agent_type}

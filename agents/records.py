@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass, replace
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 from heal.agents.tile import Tile
 from heal.codec import FLOAT32, Codec, Split
@@ -15,8 +15,8 @@ from heal.types import Float32, Float64, ObjectLabels
 
 MessageStatus = Literal["used", "rejected", "out of range", "late", "lost"]
 LatePolicy = Literal["drop", "hold", "weigh"]
-LATE_POLICIES: tuple[LatePolicy, ...] = ("drop", "hold", "weigh")
-SPLITS: tuple[Split, ...] = ("feature", "pyramid")
+LATE_POLICIES: tuple[LatePolicy, ...] = get_args(LatePolicy)
+SPLITS: tuple[Split, ...] = get_args(Split)
 FaultKind = Literal[
     "agent crashed", "agent hung", "agent rejoined", "fusion node crashed", "fusion node hung", "fusion node restarted"
 ]
@@ -184,6 +184,16 @@ class MessageRecord:
     status: MessageStatus
     reason: str = ""
     latency: AgentLatency | None = None
+
+    @property
+    def why(self) -> str:
+        """The reason without the numbers of the single case."""
+        return self.reason.partition(":")[0]
+
+    @property
+    def kind(self) -> str:
+        """What became of it, and of a lost or rejected one why; for counting."""
+        return f"{self.status}: {self.why}" if self.status in ("lost", "rejected") and self.why else self.status
 
     @property
     def link_ms(self) -> float | None:

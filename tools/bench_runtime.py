@@ -62,9 +62,9 @@ def town(agents: int, ticks: int) -> TownSource:
     return TownSource(replace(PRESETS["demo"], vehicles=agents - roadside, roadside=roadside), seed=SEED, ticks=ticks, split="test")
 
 
-def ray_rate_hz(alliance: Alliance, options: RunOptions | None = None) -> float:
+def ray_rate_hz(alliance: Alliance) -> float:
     """Ticks per second of a run on Ray."""
-    results, ends = ray_run(alliance, options or RunOptions(comm_range_m=EVERYWHERE_M), DEPLOYMENT, AGENTS, WARM_TICKS + TICKS)
+    results, ends = ray_run(alliance, RunOptions(comm_range_m=EVERYWHERE_M), DEPLOYMENT, AGENTS, WARM_TICKS + TICKS)
     return (len(results) - WARM_TICKS) / (ends[-1] - ends[WARM_TICKS - 1])
 
 

@@ -137,7 +137,7 @@ class ReportData:
 
 def _agent_row(rows: Sequence[TickRow], agent_id: str) -> AgentRow:
     records = [record for row in rows for record in row.messages if record.agent_id == agent_id]
-    reasons = Counter(reason_of(record) for record in records if record.status in ("lost", "rejected"))
+    reasons = Counter(record.kind for record in records if record.status in ("lost", "rejected"))
     late = [rejection for row in rows for rejection in row.late_rejections if rejection.agent_id == agent_id]
     reasons.update(f"rejected when it came late: {rejection.reason}" for rejection in late)
     return AgentRow(
@@ -148,9 +148,3 @@ def _agent_row(rows: Sequence[TickRow], agent_id: str) -> AgentRow:
         held=sum(held.agent_id == agent_id for row in rows for held in row.held),
         reasons=reasons,
     )
-
-
-def reason_of(record: MessageRecord) -> str:
-    """Why a message was not used, without the numbers of the single case."""
-    kind = record.reason.partition(":")[0]
-    return f"{record.status}: {kind}" if kind else record.status

@@ -66,7 +66,7 @@ class RunLog:
     def add_message(self, record: MessageRecord) -> None:
         """Add why a message was not used, and its times."""
         if record.status != "used":
-            self.reasons[_kind_of(record)] += 1
+            self.reasons[record.kind] += 1
             self.ego_missing += record.own
         if record.latency is not None:
             self._add_times(AGENT_STAGES, record.latency)
@@ -117,12 +117,6 @@ class RunLog:
         if self.faults:
             table.caption += "\nfaults: " + ", ".join(f"{count} {kind}" for kind, count in sorted(self.faults.items()))
         return table
-
-
-def _kind_of(record: MessageRecord) -> str:
-    """The reason without the numbers of the single case."""
-    kind = record.reason.partition(":")[0]
-    return record.status if record.status in ("late", "out of range") else f"{record.status}: {kind}"
 
 
 def tick_line(result: TickResult) -> dict[str, Any]:
