@@ -91,14 +91,6 @@ class RayRuntime:
             if len(fusing) > self._fuse_ahead or not encoding:
                 yield self._finish(fusing.popleft())
 
-    def kill_agent(self, agent_id: str) -> None:
-        """Let the process that serves an agent crash."""
-        ray.kill(self._pool.crew_of(agent_id).actor)
-
-    def kill_node(self, number: int = 0) -> None:
-        """Let a fusion node's process crash."""
-        ray.kill(self._nodes[number].actor)
-
     def _encode(self, tick: int) -> _Encoding:
         plan = self._book.plan(tick)
         self._break(tick)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass, replace
+from functools import cached_property
 from typing import ClassVar, Literal, get_args
 
 from heal.agents.tile import Tile
 from heal.codec import FLOAT32, Codec, Split
 from heal.detections import Detections, GroundTruth
 from heal.message import Buffer
+from heal.metrics import IOU_THRESHOLDS, FrameMatch, match_frame
 from heal.types import Float32, Float64, ObjectLabels
 
 MessageStatus = Literal["used", "rejected", "out of range", "late", "lost"]
@@ -289,6 +291,11 @@ class TickResult:
     late_rejections: tuple[Rejection, ...] = ()
     faults: tuple[Fault, ...] = ()
     handed_over: tuple[str, ...] = ()
+
+    @cached_property
+    def match(self) -> FrameMatch:
+        """Which detections found an object, and which objects were found, at `IOU_THRESHOLDS`; matched once for all who ask."""
+        return match_frame(self.detections, self.ground_truth, IOU_THRESHOLDS)
 
     @property
     def counts(self) -> MessageCounts:

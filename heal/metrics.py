@@ -96,7 +96,11 @@ class ApAccumulator:
 
     def add(self, detections: Detections, ground_truth: GroundTruth) -> None:
         """Add one frame; both in the ego's frame, both may be empty."""
-        self._frames.append(match_frame(detections, ground_truth, self.iou_thresholds))
+        self.add_match(match_frame(detections, ground_truth, self.iou_thresholds))
+
+    def add_match(self, match: FrameMatch) -> None:
+        """Add one frame that has been matched at these thresholds already."""
+        self._frames.append(match)
 
     def merge(self, other: ApAccumulator) -> None:
         """Add all frames of `other` behind the own ones; ValueError if its thresholds differ."""

@@ -14,7 +14,7 @@ from heal.agents.records import MessageRecord, NodeLatency, TickResult
 from heal.boxes import corners_to_boxes
 from heal.datasets.visibility import HIDDEN_BELOW, SEEN_ABOVE, points_in_boxes
 from heal.detections import Detections, GroundTruth
-from heal.metrics import matched_ground_truth
+from heal.metrics import IOU_THRESHOLDS
 from heal.points import BoolMask
 from heal.se3 import inverse_SE3, relative_SE3, transform_points
 from heal.types import Float32, Float64, UInt8
@@ -81,7 +81,7 @@ def picture_of(result: TickResult, range_m: Sequence[float]) -> BevPicture:
         BevAgent(view.agent_id, relative_SE3(result.world_SE3_ego, view.world_SE3_agent), view.points, messages[view.agent_id])
         for view in result.views
     )
-    found = matched_ground_truth(result.detections, result.ground_truth, FOUND_IOU).numpy()
+    found = result.match.found[IOU_THRESHOLDS.index(FOUND_IOU)]
     subtitle = f"tick {result.tick}, {_clock(result.timestamp_ns)}, ego: {result.ego_id}"
     hidden = hidden_from_ego(result.ground_truth, agents)
     return BevPicture(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from heal.agents.records import Fault, HeldMap, MessageCounts, MessageRecord, MessageStatus, NodeLatency, Rejection, TickResult
-from heal.metrics import IOU_THRESHOLDS, FrameMatch, average_precision, match_frame
+from heal.metrics import IOU_THRESHOLDS, FrameMatch, average_precision
 from heal.types import Float64
 
 FOUND_AT = IOU_THRESHOLDS.index(0.5)
@@ -85,7 +85,7 @@ class ReportData:
                 tick=result.tick,
                 timestamp_ns=result.timestamp_ns,
                 scene_id=result.scene_id,
-                match=match_frame(result.detections, result.ground_truth, IOU_THRESHOLDS),
+                match=result.match,
                 messages=result.messages,
                 held=result.held,
                 late_rejections=result.late_rejections,

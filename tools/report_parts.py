@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from heal.agents.records import Fault
-from heal.metrics import IOU_THRESHOLDS
+from heal.metrics import IOU_THRESHOLDS, ApResult
 from heal.tools.bev import format_bytes
 from heal.tools.fault_words import is_recovery, owner_of
 from heal.tools.report_charts import Scale, Series, bar, legend, line_chart, stacked_chart
@@ -54,20 +54,20 @@ def headline(title: str, log: RunLog, data: ReportData) -> Markup:
     words = f"{result.frames} ticks, up to {log.score.agents} agents, {result.detections} detections"
     boxes = [element("div", element("b", value), element("span", name), class_="tile") for value, name in tiles]
     head = element("header", element("h1", title), element("p", words, class_="lead"))
-    return join([head, element("div", *boxes, class_="tiles"), ap_table(log)])
+    return join([head, element("div", *boxes, class_="tiles"), ap_table(result)])
 
 
-def ap_table(log: RunLog) -> Markup:
+def ap_table(result: ApResult) -> Markup:
     """Average precision with what it is made of."""
     rows = [
         (
             f"{curve.iou_threshold:g}",
             f"{curve.ap:.3f}",
-            f"{curve.true_positives / max(log.score.results().ground_truths, 1):.3f}",
+            f"{curve.true_positives / max(result.ground_truths, 1):.3f}",
             str(curve.true_positives),
             str(curve.false_positives),
         )
-        for curve in log.score.results().curves
+        for curve in result.curves
     ]
     head = ("IoU at least", "AP", "recall", "right", "wrong")
     return section("Detection", "Average precision over the whole run.", table(head, rows))

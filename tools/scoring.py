@@ -42,7 +42,7 @@ class RunScore:
 
     def add(self, result: TickResult, visibility: SceneVisibility | None = None) -> None:
         """Add a tick; `visibility` says which of its vehicles are hidden from the ego, where that is known."""
-        self.ap.add(result.detections, result.ground_truth)
+        self.ap.add_match(result.match)
         made = [record for record in result.messages if record.size_bytes]
         self.frames += 1
         self.agents = max(self.agents, len(result.messages))

@@ -54,7 +54,7 @@ class Tally:
 
     def add(self, result: TickResult) -> None:
         """Add a tick."""
-        self.ap.add(result.detections, result.ground_truth)
+        self.ap.add_match(result.match)
         self.counts = self.counts + result.counts
         self.held += len(result.held)
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from heal.agents.records import AgentView, TickResult
-from heal.metrics import FrameMatch, average_precision, match_frame
+from heal.metrics import IOU_THRESHOLDS, FrameMatch, average_precision
 from heal.tools.bev import BACKGROUND, SCORE_COLORS, TRUTH, BevPicture
 from heal.tools.fault_words import fault_words, is_recovery
 from heal.tools.view_log import TickLog, rgb
@@ -40,9 +40,10 @@ class NumbersLog:
         counts = {"detections": len(result.detections), "labelled": len(result.ground_truth), "found": int(picture.found.sum())}
         for name, count in counts.items():
             self._note((*BOXES, name), count)
-        self._matches.append(match_frame(result.detections, result.ground_truth, tuple(AP_IOUS)))
-        for iou, ap in average_precision(self._matches, tuple(AP_IOUS)).ap.items():
-            self._note((*AP, f"{iou:g}"), ap)
+        self._matches.append(result.match)
+        ap = average_precision(self._matches, IOU_THRESHOLDS).ap
+        for iou in AP_IOUS:
+            self._note((*AP, f"{iou:g}"), ap[iou])
         self._add_faults(result)
 
     def _add_messages(self, result: TickResult) -> None:
