@@ -63,7 +63,7 @@ class FusionNode:
         started = perf_counter()
         self._memory.begin(request)
         rejected = self._take_in(request, arrivals)
-        world_SE3_frame, chosen = self._choose(request)
+        world_SE3_frame, chosen, far = self._choose(request)
         unpacked = perf_counter()
         head = self._fuse(request, world_SE3_frame, chosen) if chosen else None
         fused = perf_counter()
@@ -74,7 +74,7 @@ class FusionNode:
             detections=detections,
             used=tuple(known.agent_id for known in chosen if known.tick == request.tick),
             held=tuple(self._held(known, request) for known in chosen if known.tick != request.tick),
-            rejected=(*rejected, *self._out_of_range(request, world_SE3_frame)),
+            rejected=(*rejected, *far),
             latency=NodeLatency((unpacked - started) * 1e3, (fused - unpacked) * 1e3, (decoded - fused) * 1e3),
         )
 
@@ -127,27 +127,24 @@ class FusionNode:
             return "other grid", f"maps {shapes} on {message.grid}, expected {expected} on {base.grid}"
         return None
 
-    def _choose(self, request: FusionRequest) -> tuple[Float64, list[KnownMap]]:
-        """The frame, that of the ego as it was measured where it has said so in this tick, and the maps within reach."""
+    def _choose(self, request: FusionRequest) -> tuple[Float64, list[KnownMap], list[Rejection]]:
+        """The frame, that of the ego as it was measured where it has said so in this tick; the maps within reach; who is not."""
         known = self._memory.choose(request)
         own = [one for one in known if one.agent_id == request.ego_id and one.tick == request.tick]
         world_SE3_frame = own[0].world_SE3_agent if own else request.world_SE3_frame
-        near = [
-            one
-            for one in known
-            if one.agent_id == request.ego_id or self._distance_m(one, request, world_SE3_frame) <= self._options.comm_range_m
-        ]
-        return world_SE3_frame, near
+        near, far = [], []
+        for one in known:
+            distance_m = self._distance_m(one, request, world_SE3_frame)
+            if one.agent_id == request.ego_id or distance_m <= self._options.comm_range_m:
+                near.append(one)
+            elif one.tick == request.tick:
+                far.append(self._out_of_range(one, request, distance_m))
+        return world_SE3_frame, near, far
 
-    def _out_of_range(self, request: FusionRequest, world_SE3_frame: Float64) -> list[Rejection]:
-        allowed_m, far = self._options.comm_range_m, []
+    def _out_of_range(self, known: KnownMap, request: FusionRequest, distance_m: float) -> Rejection:
         middle = "the ego" if request.region is None else f"region {request.region}"
-        for known in self._memory.choose(request):
-            distance_m = self._distance_m(known, request, world_SE3_frame)
-            if known.tick == request.tick and known.agent_id != request.ego_id and distance_m > allowed_m:
-                detail = f"{distance_m:.0f} m from {middle}, allowed are {allowed_m:g}"
-                far.append(Rejection(known.agent_id, known.tick, OUT_OF_RANGE, detail))
-        return far
+        detail = f"{distance_m:.0f} m from {middle}, allowed are {self._options.comm_range_m:g}"
+        return Rejection(known.agent_id, known.tick, OUT_OF_RANGE, detail)
 
     def _distance_m(self, known: KnownMap, request: FusionRequest, world_SE3_frame: Float64) -> float:
         if request.region is not None:

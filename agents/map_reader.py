@@ -34,8 +34,8 @@ class MapReader:
         return KnownMap(message.agent_id, arrival.tick, message.timestamp_ns, message.world_SE3_agent, maps, scores)
 
     def _tensor(self, part: Float32) -> Tensor:
-        """A copy (1, ...), so that nothing holds on to the message's bytes."""
-        return torch.from_numpy(part.copy())[None].to(self._device)
+        """With a batch's axis (1, ...); copied if it is a view of the message's bytes, so that nothing holds on to those."""
+        return torch.from_numpy(part if part.flags.writeable else part.copy())[None].to(self._device)
 
 
 class SharedMapReader(MapReader):

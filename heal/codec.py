@@ -9,6 +9,9 @@ from typing import Literal, get_args
 Split = Literal["feature", "pyramid"]
 Values = Literal["float32", "float16", "int8", "int4"]
 
+# Keeps the foreground score of a cell that an agent sees from zero, which stands for one that it does not see or has not sent.
+SCORE_FLOOR = 1e-4
+
 _POSSIBLE = (
     f"expected one of {', '.join(get_args(Values))}, and after it, each at most once: score:S (0 to 1), budget:BYTES (at least 1), "
     "zstd; such as int8,budget:84000,zstd"

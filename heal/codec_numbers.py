@@ -7,12 +7,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from heal.codec import Values
+from heal.codec import SCORE_FLOOR, Values
 from heal.codec_bytes import ByteReader, PayloadError
 from heal.types import Float32, UInt8
 
-# What `PyramidFusion` adds to every score of a cell that an agent sees.
-SCORE_FLOOR = 1e-4
 _FLOAT_TYPES: dict[Values, str] = {"float32": "<f4", "float16": "<f2"}
 _FLOAT16_MAX = 65504.0
 # The largest whole number that a feature or a score is counted in.

@@ -75,7 +75,7 @@ def encode(
     with np.errstate(invalid="ignore"):
         fills = [np.median(level, (1, 2)) for level in maps] if layout.chosen and split == "feature" else []
 
-    def pack(masks: Sequence[Mask]) -> _Payload:
+    def pack(masks: Sequence[Mask | None]) -> _Payload:
         return _packed(layout, _write_levels(layout, maps, scores, fills, masks))
 
     if layout.is_view:
@@ -83,7 +83,7 @@ def encode(
     elif layout.chosen:
         payload = fit(CellOrder.of(scores, [shape[0] for shape in shapes], split, codec.min_score), room_bytes, pack)
     else:
-        payload = pack([np.ones(shape[1:], np.bool_) for shape in shapes])
+        payload = pack([None] * len(shapes))
     return payload.layout, payload.data
 
 
@@ -123,36 +123,49 @@ def _read_view(layout: Layout, reader: ByteReader) -> tuple[list[Float32], list[
 
 
 def _write_levels(
-    layout: Layout, maps: Sequence[Float32], scores: Sequence[Float32], fills: Sequence[Float32], masks: Sequence[Mask]
+    layout: Layout, maps: Sequence[Float32], scores: Sequence[Float32], fills: Sequence[Float32], masks: Sequence[Mask | None]
 ) -> bytes:
-    """Scale after scale: which cells, their scores or what stands for the others, their features."""
+    """Scale after scale: which cells, their scores or what stands for the others, their features; no mask sends all cells."""
     parts: list[bytes] = []
     for i, (level, mask) in enumerate(zip(maps, masks, strict=True)):
-        if layout.chosen:
+        if mask is not None:
             parts.append(np.packbits(mask, bitorder="little").tobytes())
         if layout.split == "pyramid":
-            parts.append(write_scores(layout.values, scores[i][mask]))
-        elif layout.chosen:
+            parts.append(write_scores(layout.values, _cells(scores[i][None], mask)[0]))
+        elif mask is not None:
             parts.append(write_fill(layout.values, fills[i]))
-        parts.append(write_features(layout.values, level[:, mask]))
+        parts.append(write_features(layout.values, _cells(level, mask)))
     return b"".join(parts)
+
+
+def _cells(level: Float32, mask: Mask | None) -> Float32:
+    """The cells (C, n) of a map (C, ny, nx) that are sent."""
+    return level.reshape(len(level), -1) if mask is None else level[:, mask]
 
 
 def _read_levels(layout: Layout, reader: ByteReader) -> tuple[list[Float32], list[Float32]]:
     maps, scores = [], []
     for channels, ny, nx in layout.shapes:
-        mask = _read_mask(reader, ny, nx) if layout.chosen else np.ones((ny, nx), np.bool_)
-        count = int(mask.sum())
-        level = np.zeros((channels, ny, nx), np.float32)
+        mask = _read_mask(reader, ny, nx) if layout.chosen else None
+        count = ny * nx if mask is None else int(mask.sum())
+        fill = np.zeros(channels, np.float32)
         if layout.split == "pyramid":
-            found = np.zeros((ny, nx), np.float32)
-            found[mask] = read_scores(layout.values, reader, count)
-            scores.append(found)
+            found = read_scores(layout.values, reader, count)
+            scores.append(_spread(found[None], mask, np.zeros(1, np.float32), ny, nx)[0])
         elif layout.chosen:
-            level[:] = read_fill(layout.values, reader, channels)[:, None, None]
-        level[:, mask] = read_features(layout.values, reader, channels, count)
-        maps.append(level)
+            fill = read_fill(layout.values, reader, channels)
+        maps.append(_spread(read_features(layout.values, reader, channels, count), mask, fill, ny, nx))
     return maps, scores
+
+
+def _spread(cells: Float32, mask: Mask | None, fill: Float32, ny: int, nx: int) -> Float32:
+    """A map (C, ny, nx) from the cells (C, n) that were sent, no mask for all of them, and a fill (C) for the others."""
+    if mask is None:
+        return cells.reshape(-1, ny, nx)
+    level: Float32 = np.empty((len(cells), ny, nx), np.float32)
+    level[:] = fill[:, None, None]
+    level[:, mask] = cells
+    return level
 
 
 def _read_mask(reader: ByteReader, ny: int, nx: int) -> Mask:

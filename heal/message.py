@@ -32,7 +32,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from heal.codec import FLOAT32, Codec, Split, Values
+from heal.codec import FLOAT32, SCORE_FLOOR, Codec, Split, Values
 from heal.codec_bytes import PayloadError, aligned
 from heal.codec_payload import Layout, decode, encode
 from heal.grid import BevGrid
@@ -56,8 +56,8 @@ _MAX_STRING_BYTES = 1024
 _MAX_MAPS = 8
 # 64 MiB of float32; the paper's largest pyramid has 3.7 million. What a few bytes make a receiver allocate is bounded by it.
 MAX_NUMBERS = 1 << 24
-# Foreground scores are a sigmoid and a floor of 1e-4.
-_MAX_SCORE = 1 + 1.01e-4
+# Foreground scores are a sigmoid and the floor; and a little, for the sum is rounded.
+_MAX_SCORE = 1 + 1.01 * SCORE_FLOOR
 
 
 class MessageError(ValueError):

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from heal.codec import SCORE_FLOOR
 from heal.config import config
 from heal.fusion.warp import Window, coverage_mask
 from heal.grid import BevGrid
@@ -19,8 +20,6 @@ Agents: TypeAlias = "Tensor | Sequence[Tensor]"
 
 # Foreground is rare: a fresh network says so everywhere, which spares the focal losses their first hundreds of steps.
 RARE_LOGIT = -4.6
-# Keeps the score of a visible cell from zero, which stands for one that the agent does not see.
-_SCORE_FLOOR = 1e-4
 
 
 @config
@@ -115,7 +114,7 @@ class PyramidFusion(nn.Module):
         found = []
         for logits in occupancy:
             # In single precision also where the networks run in half: the floor would be lost beside a score of 1.
-            scores = logits.float().sigmoid() + _SCORE_FLOOR
+            scores = logits.float().sigmoid() + SCORE_FLOOR
             if coverage is not None and any(coverage) and not self.training:
                 scores = scores * _coverage(coverage, scores)
             found.append(scores)
