@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from heal.agents.records import AgentLatency, AgentReport, RunOptions
+from heal.base_model import BaseModel
 from heal.codec import Codec
 from heal.fusion.pyramid import PyramidLevels
 from heal.grid import BevGrid
@@ -64,6 +65,36 @@ class Trunk(Protocol):
         ...
 
 
+class AllianceLike(Protocol):
+    """What a run needs of an alliance; `heal.alliance.Alliance` is one."""
+
+    base: BaseModel
+
+    @property
+    def base_hash(self) -> str:
+        """Content hash of the base."""
+        ...
+
+    @property
+    def trunk(self) -> Trunk:
+        """The part of the base that agents compute too."""
+        ...
+
+    @property
+    def grid(self) -> BevGrid:
+        """Of all feature maps."""
+        ...
+
+    @property
+    def agent_names(self) -> tuple[str, ...]:
+        """The agent types."""
+        ...
+
+    def agent(self, name: str, /) -> Encoder:
+        """The network of one type."""
+        ...
+
+
 @dataclass(frozen=True)
 class AgentKit:
     """All that agents of one type share, wherever they run.
@@ -85,6 +116,12 @@ class AgentKit:
     grid: BevGrid
     source: SceneSource
     options: RunOptions
+
+    @staticmethod
+    def of(alliance: AllianceLike, agent_type: str, source: SceneSource, options: RunOptions) -> AgentKit:
+        """The equipment of one of an alliance's types."""
+        encoder = alliance.agent(agent_type)
+        return AgentKit(agent_type, encoder, alliance.trunk, alliance.base_hash, alliance.grid, source, options)
 
 
 @dataclass(frozen=True)

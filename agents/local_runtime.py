@@ -8,11 +8,11 @@ from types import TracebackType
 
 import torch
 
-from heal.agents.agent import AgentHost
+from heal.agents.agent import AgentHost, AllianceLike
 from heal.agents.network import Network, PerfectNetwork
 from heal.agents.node_host import NodeHost
 from heal.agents.records import RunOptions, TickResult
-from heal.agents.tick import AllianceLike, Missing, Stepped, TickBook, TickPlan, arrivals_of
+from heal.agents.tick import Missing, Stepped, TickBook, TickPlan, arrivals_of
 from heal.agents.types_of import TypesOf
 from heal.types import SceneSource
 

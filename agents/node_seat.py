@@ -8,12 +8,12 @@ from typing import Any
 
 import ray
 
+from heal.agents.agent import AllianceLike
 from heal.agents.deployment import Deployment
 from heal.agents.ray_actors import NodeActor
 from heal.agents.ray_cluster import DIED_ERRORS, Placer
 from heal.agents.records import Fault, FusionOutcome, RunOptions
 from heal.agents.regions import FusionTask, node_of
-from heal.agents.tick import AllianceLike
 
 
 @dataclass(frozen=True)

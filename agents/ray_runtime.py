@@ -16,13 +16,14 @@ import ray
 import torch
 
 from heal.agents.actor_pool import UNFINISHED, ActorPool, Job
+from heal.agents.agent import AllianceLike
 from heal.agents.deployment import Deployment
 from heal.agents.metrics import RunMetrics
 from heal.agents.network import Network, PerfectNetwork
 from heal.agents.node_seat import AskedAll, NodeSeats
 from heal.agents.ray_cluster import start_ray
 from heal.agents.records import Fault, RunOptions, TickResult
-from heal.agents.tick import AllianceLike, Delivery, Missing, Stepped, TickBook, TickPlan
+from heal.agents.tick import Delivery, Missing, Stepped, TickBook, TickPlan
 from heal.agents.types_of import TypesOf
 from heal.types import SceneSource
 

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Protocol
 
+from heal.agents.agent import AllianceLike
 from heal.agents.deployment import Deployment
 from heal.agents.network import Network
 from heal.agents.records import RunOptions, TickResult
-from heal.agents.tick import AllianceLike
 from heal.agents.types_of import TypesOf
 from heal.types import SceneSource
 

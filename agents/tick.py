@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
-from heal.agents.agent import AgentKit, Encoder, Errand, Trunk
+from heal.agents.agent import AgentKit, AllianceLike, Errand
 from heal.agents.fusion_node import OUT_OF_RANGE
 from heal.agents.mailbox import Mailbox
 from heal.agents.network import Network
@@ -28,11 +28,9 @@ from heal.agents.records import (
 from heal.agents.regions import NODE_AWAY, FusionTask, divide
 from heal.agents.transit import Parcel, Transit
 from heal.agents.types_of import TypesOf, ego_first
-from heal.base_model import BaseModel
 from heal.boxes import boxes_around_origin
 from heal.codec import FLOAT32, Codec
 from heal.detections import Detections
-from heal.grid import BevGrid
 from heal.ground_truth import objects_in_frame, without_vehicle_at
 from heal.message import Buffer
 from heal.types import ObjectLabels, SceneOutline, SceneSource
@@ -40,36 +38,6 @@ from heal.types import ObjectLabels, SceneOutline, SceneSource
 Payload = TypeVar("Payload")
 LOST_WITH_MACHINE = "lost with its machine"
 _STATUS_OF_REJECTION: dict[str, MessageStatus] = {OUT_OF_RANGE: "out of range", LOST_WITH_MACHINE: "lost", NODE_AWAY: "lost"}
-
-
-class AllianceLike(Protocol):
-    """What a run needs of an alliance; `heal.alliance.Alliance` is one."""
-
-    base: BaseModel
-
-    @property
-    def base_hash(self) -> str:
-        """Content hash of the base."""
-        ...
-
-    @property
-    def trunk(self) -> Trunk:
-        """The part of the base that agents compute too."""
-        ...
-
-    @property
-    def grid(self) -> BevGrid:
-        """Of all feature maps."""
-        ...
-
-    @property
-    def agent_names(self) -> tuple[str, ...]:
-        """The agent types."""
-        ...
-
-    def agent(self, name: str, /) -> Encoder:
-        """The network of one type."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -160,8 +128,7 @@ class TickBook(Generic[Payload]):
 
     def kit(self, agent_type: str) -> AgentKit:
         """The equipment of agents of one type."""
-        alliance, encoder = self.alliance, self.alliance.agent(agent_type)
-        return AgentKit(agent_type, encoder, alliance.trunk, alliance.base_hash, alliance.grid, self.source, self.options)
+        return AgentKit.of(self.alliance, agent_type, self.source, self.options)
 
     def plan(self, tick: int) -> TickPlan:
         """Who takes part in a tick; in wall-clock time, waits until it is due."""

@@ -93,7 +93,7 @@ class PlainWork:
     def of(alliance: Alliance, agents: int, ticks: int) -> PlainWork:
         """For a town with so many agents."""
         options = RunOptions(comm_range_m=EVERYWHERE_M)
-        kits = [kit_of(alliance, options, town(agents, ticks)) for _ in range(agents)]
+        kits = [AgentKit.of(alliance, base_type(alliance), town(agents, ticks), options) for _ in range(agents)]
         return PlainWork(tuple(map(AgentHost, kits)), FusionNode(alliance.base, alliance.base_hash, options), town(agents, ticks))
 
     def do(self, tick: int) -> FusionOutcome:
@@ -105,12 +105,6 @@ class PlainWork:
         ]
         request = FusionRequest(tick, outline.timestamp_ns, "", outline.ego_id, outline.world_SE3_ego)
         return self.node.step(request, arrivals)
-
-
-def kit_of(alliance: Alliance, options: RunOptions, source: TownSource) -> AgentKit:
-    """The equipment of agents of the type that the base was trained with."""
-    name = base_type(alliance)
-    return AgentKit(name, alliance.agent(name), alliance.trunk, alliance.base_hash, alliance.grid, source, options)
 
 
 def plain_rate_hz(alliance: Path) -> float:
@@ -157,7 +151,7 @@ def fusing_ms(alliance: Alliance, agents: int, align: bool = True) -> Sequence[f
     keep_freed_memory()
     options = RunOptions(split="pyramid", comm_range_m=EVERYWHERE_M, align=align)
     source, times = town(agents, 2), []
-    outline, host = source.outline(0), AgentHost(kit_of(alliance, options, source))
+    outline, host = source.outline(0), AgentHost(AgentKit.of(alliance, base_type(alliance), source, options))
     arrivals = [Arrival(name, host.step(0, [Errand(name, FLOAT32)])[0][0], 0) for name in outline.agent_ids]
     node = FusionNode(alliance.base, alliance.base_hash, options)
     for tick in range(WARM_TICKS + TICKS // 2):

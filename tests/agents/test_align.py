@@ -28,7 +28,7 @@ CARS_M = np.array(
 
 def message_of(agent_id: str) -> Message:
     """An agent's message as it would be if it saw the cars and nothing else."""
-    kit = AgentKit("m1", ALLIANCE.agent("m1"), ALLIANCE.trunk, ALLIANCE.base_hash, GRID, SOURCE, OPTIONS)
+    kit = AgentKit.of(ALLIANCE, "m1", SOURCE, OPTIONS)
     message = Message.from_bytes(AgentHost(kit).step(0, [Errand(agent_id, FLOAT32)])[0][0])
     scores = tuple(foreground(message.world_SE3_agent, *part.shape) for part in message.scores)
     return replace(message, scores=scores)

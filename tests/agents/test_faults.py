@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,35 +12,13 @@ from heal.agents.deployment import Deployment, PlannedFault
 from heal.agents.local_runtime import LocalRuntime
 from heal.agents.network import PerfectNetwork
 from heal.agents.records import Fault, RunOptions, TickResult
-from heal.agents.transit import Parcel, Transit
 from heal.agents.types_of import by_id
-from tests.agents.tiny_run import TinyAlliance, TinySource
+from tests.agents.tiny_run import TinyAlliance, TinySource, Without
 
 ALLIANCE = TinyAlliance()
 SOURCE = TinySource(scenarios=(("ego", "b", "c"),), ticks_each=12)
 TYPES = by_id({"ego": "m1", "b": "m2", "c": "m1"})
 DROP = RunOptions(late="drop")
-
-
-@pytest.fixture(scope="module")
-def local_ray() -> Iterator[None]:
-    import ray
-
-    from heal.agents.ray_cluster import start_ray
-
-    assert start_ray()
-    yield
-    ray.shutdown()
-
-
-@dataclass(frozen=True)
-class Without:
-    """A network that loses some messages, (tick of the run, agent), and delivers the others at once."""
-
-    gone: frozenset[tuple[int, str]]
-
-    def send(self, tick: int, parcels: Sequence[Parcel]) -> list[Transit]:
-        return [Transit(None if (tick, parcel.agent_id) in self.gone else parcel.sent_ns) for parcel in parcels]
 
 
 def run_ray(faults: str, deployment: Deployment | None = None, options: RunOptions = DROP) -> list[TickResult]:

@@ -19,7 +19,7 @@ from heal.grid import BevGrid
 from heal.message import Message
 from heal.se3 import pose_to_SE3
 from heal.types import Float32
-from tests.agents.tiny_run import GRID, TinyAlliance, TinySource
+from tests.agents.tiny_run import TinyAlliance, TinySource
 
 ALLIANCE = TinyAlliance()
 SOURCE = TinySource()
@@ -31,7 +31,7 @@ def new_node(options: RunOptions = OPTIONS) -> FusionNode:
 
 
 def message_of(agent_id: str, tick: int = 0, options: RunOptions = OPTIONS) -> Message:
-    kit = AgentKit("m1", ALLIANCE.agent("m1"), ALLIANCE.base.pyramid_backbone, ALLIANCE.base_hash, GRID, SOURCE, options)
+    kit = AgentKit.of(ALLIANCE, "m1", SOURCE, options)
     return Message.from_bytes(AgentHost(kit).step(tick, [Errand(agent_id, FLOAT32)])[0][0])
 
 

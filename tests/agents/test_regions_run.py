@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from heal.detections import Detections
 from heal.metrics import ApAccumulator
 from heal.rotated_iou import rotated_iou
 from heal.se3 import pose_to_SE3
-from tests.agents.tiny_run import GRID, TICK_NS, TinyAlliance, TinySource, assert_same_results
+from tests.agents.tiny_run import TICK_NS, TinyAlliance, TinySource, assert_same_results
 
 ALLIANCE = TinyAlliance()
 # Of the hundreds of boxes that random weights find everywhere, tens are enough to be compared in each of a dozen regions.
@@ -51,7 +51,7 @@ def run_local(network: Network | None = None, options: RunOptions = OPTIONS, sou
 
 
 def arrival(agent_id: str, tick: int = 0) -> Arrival:
-    kit = AgentKit("m1", ALLIANCE.agent("m1"), ALLIANCE.base.pyramid_backbone, ALLIANCE.base_hash, GRID, SOURCE, OPTIONS)
+    kit = AgentKit.of(ALLIANCE, "m1", SOURCE, OPTIONS)
     return Arrival(agent_id, AgentHost(kit).step(tick, [Errand(agent_id, FLOAT32)])[0][0], tick)
 
 
@@ -127,17 +127,6 @@ def test_messages_on_bad_links_are_accounted_for_and_older_maps_stand_in_once() 
     for result in results:
         names, used = [held.agent_id for held in result.held], [one.agent_id for one in result.messages if one.status == "used"]
         assert len(set(names)) == len(names) and not set(names) & set(used)
-
-
-@pytest.fixture(scope="module")
-def local_ray() -> Iterator[None]:
-    import ray
-
-    from heal.agents.ray_cluster import start_ray
-
-    assert start_ray()
-    yield
-    ray.shutdown()
 
 
 def run_ray(options: RunOptions, deployment: Deployment, network: Network) -> list[TickResult]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,11 +14,10 @@ from heal.agents.local_runtime import LocalRuntime
 from heal.agents.network import Network, PerfectNetwork
 from heal.agents.records import MessageCounts, RunOptions, TickResult
 from heal.agents.runtime import open_runtime
-from heal.agents.transit import Parcel, Transit
 from heal.agents.types_of import by_id, joining
 from heal.boxes import boxes_around_origin
 from heal.codec import Codec
-from tests.agents.tiny_run import TICK_NS, TinyAlliance, TinySource, assert_same_results
+from tests.agents.tiny_run import TICK_NS, TinyAlliance, TinySource, Without, assert_same_results
 
 ALLIANCE, SOURCE = TinyAlliance(), TinySource()
 TYPES = by_id({"ego": "m1", "b": "m2", "c": "m1", "d": "m2"})
@@ -34,16 +32,6 @@ def run_local(network: Network | None = None, options: RunOptions | None = None)
 
 def total(results: list[TickResult]) -> MessageCounts:
     return MessageCounts.of(record for result in results for record in result.messages)
-
-
-@dataclass(frozen=True)
-class Without:
-    """A network that loses some messages, (tick of the run, agent), and delivers the others at once."""
-
-    gone: frozenset[tuple[int, str]]
-
-    def send(self, tick: int, parcels: Sequence[Parcel]) -> list[Transit]:
-        return [Transit(None if (tick, parcel.agent_id) in self.gone else parcel.sent_ns) for parcel in parcels]
 
 
 def test_perfect_links_deliver_all_and_every_tick_is_accounted_for() -> None:
@@ -179,18 +167,6 @@ def test_realtime_begins_no_tick_early() -> None:
     # The first tick warms up; the clock starts with the second.
     assert time.monotonic() - began >= 0.2
     assert all(result.lag_ms >= 0 for result in results)
-
-
-@pytest.fixture(scope="module")
-def local_ray() -> Iterator[None]:
-    """One Ray for all tests of this file; the runtimes use it and leave it alone."""
-    import ray
-
-    from heal.agents.ray_cluster import start_ray
-
-    assert start_ray()
-    yield
-    ray.shutdown()
 
 
 @pytest.mark.ray

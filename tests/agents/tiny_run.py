@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from heal.agent_model import AgentConfig, AgentModel
 from heal.agents.records import MessageRecord, TickResult
+from heal.agents.transit import Parcel, Transit
+from heal.alliance import TrainingRecord, save_agent, save_base
 from heal.backbone import BackboneConfig
 from heal.base_model import BaseConfig, BaseModel
 from heal.encoders.point_pillars import PointPillarsConfig
@@ -102,6 +106,24 @@ class TinySource:
         centres = np.array([[104.0, 52.0, 1.0], [98.0 + own % 7, 45.0, 1.0]])
         corners = centres[:, None] + _UNIT_CORNERS * (2.0, 0.8, 0.75)
         return ObjectLabels(np.array([1, own]), transform_points(np.eye(4), corners))
+
+
+@dataclass(frozen=True)
+class Without:
+    """A network that loses some messages, (tick of the run, agent), and delivers the others at once."""
+
+    gone: frozenset[tuple[int, str]]
+
+    def send(self, tick: int, parcels: Sequence[Parcel]) -> list[Transit]:
+        return [Transit(None if (tick, parcel.agent_id) in self.gone else parcel.sent_ns) for parcel in parcels]
+
+
+def save_tiny_alliance(path: Path) -> Path:
+    """The tiny alliance with its first type, on disk."""
+    tiny = TinyAlliance()
+    base_hash = save_base(path, tiny.base, TrainingRecord())
+    save_agent(path, "m1", tiny.agent("m1"), base_hash, TrainingRecord())
+    return path
 
 
 def assert_same_results(a: list[TickResult], b: list[TickResult]) -> None:

@@ -42,7 +42,7 @@ def _aps(alliance: Alliance) -> tuple[dict[float, float], dict[float, float]]:
         for tick in INSTANTS:
             scene = load_scene(source, tick)
             outline = scene.outline
-            kit = AgentKit(name, alliance.agent(name), alliance.trunk, alliance.base_hash, alliance.grid, source, options)
+            kit = AgentKit.of(alliance, name, source, options)
             [(buffer, _)] = AgentHost(kit).step(tick, [Errand(outline.ego_id, FLOAT32)])
             noise = _noise_like(Message.from_bytes(buffer), rng)
             # A sequence of its own for each time the node is asked: nothing is held from one to the other.

@@ -12,12 +12,11 @@ import typer
 from typer.testing import CliRunner
 
 from heal.agents.records import MessageRecord
-from heal.alliance import TrainingRecord, save_agent, save_base
 from heal.metrics import AP_RULE
 from heal.tools.run_log import RunLog
 from heal.tools.scoring import RunScore, spread
 from heal.tools.simulate import simulate
-from tests.agents.tiny_run import TinyAlliance
+from tests.agents.tiny_run import save_tiny_alliance
 
 app = typer.Typer()
 app.command()(simulate)
@@ -25,10 +24,7 @@ app.command()(simulate)
 
 @pytest.fixture(scope="module")
 def alliance(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    tiny, path = TinyAlliance(), tmp_path_factory.mktemp("alliance")
-    base_hash = save_base(path, tiny.base, TrainingRecord())
-    save_agent(path, "m1", tiny.agent("m1"), base_hash, TrainingRecord())
-    return path
+    return save_tiny_alliance(tmp_path_factory.mktemp("alliance"))
 
 
 def run(alliance: Path, out: Path, *words: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:

@@ -14,12 +14,12 @@ from heal.agents.link_spec import LinkSpec
 from heal.agents.local_runtime import LocalRuntime
 from heal.agents.records import MessageCounts, RunOptions
 from heal.agents.types_of import everyone
-from heal.alliance import TrainingRecord, load_alliance, save_agent, save_base
+from heal.alliance import load_alliance
 from heal.datasets.town import TownSource
 from heal.metrics import ApAccumulator
 from heal.tools.sweep import sweep
 from heal.tools.sweep_conditions import KINDS, conditions
-from tests.agents.tiny_run import TinyAlliance
+from tests.agents.tiny_run import save_tiny_alliance
 
 app = typer.Typer()
 app.command()(sweep)
@@ -27,10 +27,7 @@ app.command()(sweep)
 
 @pytest.fixture(scope="module")
 def alliance(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    tiny, path = TinyAlliance(), tmp_path_factory.mktemp("alliance")
-    base_hash = save_base(path, tiny.base, TrainingRecord())
-    save_agent(path, "m1", tiny.agent("m1"), base_hash, TrainingRecord())
-    return path
+    return save_tiny_alliance(tmp_path_factory.mktemp("alliance"))
 
 
 def run(alliance: Path, out: Path, kind: str, *words: str) -> list[dict[str, Any]]:

@@ -1,0 +1,17 @@
+"""What tests of the run share."""
+
+from collections.abc import Iterator
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def local_ray() -> Iterator[None]:
+    """One Ray for all tests of a file; the runtimes use it and leave it alone."""
+    import ray
+
+    from heal.agents.ray_cluster import start_ray
+
+    assert start_ray()
+    yield
+    ray.shutdown()
