@@ -20,6 +20,8 @@ from heal.se3 import inverse_SE3, relative_SE3, transform_points
 from heal.types import Float32, Float64, UInt8
 
 FOUND_IOU = 0.5
+# Times before this are counted from a run's start, later ones from that of an era.
+ERA_STARTS_S = 1e8
 
 BACKGROUND, PANEL, LINES = "#0d1117", "#151b23", "#30363d"
 TEXT, FAINT_TEXT = "#e6edf3", "#8b949e"
@@ -327,7 +329,7 @@ def palette(steps: int = 16) -> UInt8:
 def _clock(timestamp_ns: int) -> str:
     """Seconds since the start, or the time of day where the start is that of an era."""
     seconds = timestamp_ns / 1e9
-    if seconds < 1e8:
+    if seconds < ERA_STARTS_S:
         return f"t = {seconds:.1f} s"
     return f"{datetime.fromtimestamp(seconds, timezone.utc):%H:%M:%S.%f}"[:-5] + " UTC"
 
@@ -357,9 +359,13 @@ def _outlines(corners: torch.Tensor) -> Float64:
     return outlines
 
 
+def agent_color(place: int) -> str:
+    """The colour of the agent at a place in a row, from 0 on: the first one is the ego's alone."""
+    return AGENT_COLORS[place if place < len(AGENT_COLORS) else 1 + (place - 1) % (len(AGENT_COLORS) - 1)]
+
+
 def _colors(count: int) -> list[str]:
-    others = AGENT_COLORS[1:]
-    return [AGENT_COLORS[0], *(others[i % len(others)] for i in range(count - 1))][:count]
+    return [agent_color(place) for place in range(count)]
 
 
 def _rgb(color: str) -> tuple[float, float, float]:

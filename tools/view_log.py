@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from heal.agents.records import TickResult
-from heal.tools.bev import AGENT_COLORS
+from heal.tools.bev import ERA_STARTS_S, agent_color
 
-ERA_STARTS_S = 1e8
 TICK, TIME = "tick", "time"
 Path = tuple[str, ...]
 
@@ -58,12 +57,7 @@ class TickLog:
 
     def color(self, agent_id: str) -> str:
         """An agent's colour: the next free one when it is first seen, its own from then on."""
-        if agent_id not in self._colors:
-            # The first colour is the first ego's alone, as in the pictures.
-            others = AGENT_COLORS[1:]
-            count = len(self._colors)
-            self._colors[agent_id] = others[(count - 1) % len(others)] if count else AGENT_COLORS[0]
-        return self._colors[agent_id]
+        return self._colors.setdefault(agent_id, agent_color(len(self._colors)))
 
 
 def rgb(color: str) -> tuple[int, int, int]:
