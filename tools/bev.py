@@ -360,8 +360,13 @@ def _outlines(corners: torch.Tensor) -> Float64:
 
 
 def agent_color(place: int) -> str:
-    """The colour of the agent at a place in a row, from 0 on: the first one is the ego's alone."""
-    return AGENT_COLORS[place if place < len(AGENT_COLORS) else 1 + (place - 1) % (len(AGENT_COLORS) - 1)]
+    """The colour of the agent at a place in a row, from 0 on."""
+    return AGENT_COLORS[color_number(place)]
+
+
+def color_number(place: int) -> int:
+    """Which of `AGENT_COLORS` that is: the first one is the ego's alone."""
+    return 1 + (place - 1) % (len(AGENT_COLORS) - 1) if place else 0
 
 
 def _colors(count: int) -> list[str]:

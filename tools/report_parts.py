@@ -8,14 +8,13 @@ import numpy as np
 
 from heal.agents.records import Fault
 from heal.metrics import IOU_THRESHOLDS, ApResult
-from heal.tools.bev import format_bytes
+from heal.tools.bev import color_number, format_bytes
 from heal.tools.fault_words import is_recovery, owner_of
 from heal.tools.report_charts import Scale, Series, bar, legend, line_chart, stacked_chart
 from heal.tools.report_history import AgentRow, ReportData
 from heal.tools.report_html import Markup, element, join, section, table
 from heal.tools.run_log import RunLog
 
-AGENT_COLORS = 6
 STATUS_COLORS: Mapping[str, str] = {
     "used": "var(--used)",
     "late": "var(--late)",
@@ -36,8 +35,8 @@ STAGE_WORDS: Mapping[str, str] = {
 
 
 def agent_color(place: int) -> str:
-    """The colour of the agent seen at this place, as in the pictures: the first one is the ego's alone."""
-    return f"var(--a{place if place < AGENT_COLORS else 1 + (place - 1) % (AGENT_COLORS - 1)})"
+    """The colour of the agent seen at this place, as in the pictures."""
+    return f"var(--a{color_number(place)})"
 
 
 def headline(title: str, log: RunLog, data: ReportData) -> Markup:
