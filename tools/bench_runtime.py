@@ -5,7 +5,8 @@ from __future__ import annotations
 import multiprocessing
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -30,6 +31,7 @@ from heal.tools.bench_row import BenchRow
 AGENTS, WARM_TICKS, TICKS, REPEATS = 4, 8, 60, 3
 SEED = 3
 EVERYWHERE_M = 1e9
+THREADS_VARIABLE = "OMP_NUM_THREADS"
 DEPLOYMENT = Deployment(pipeline=2)
 
 
@@ -112,13 +114,28 @@ def plain_rate_hz(alliance: Path) -> float:
     cores, context = _cores(), multiprocessing.get_context("spawn")
     barrier = context.Barrier(cores + 1)
     processes = [context.Process(target=_work, args=(alliance, core, cores, barrier)) for core in range(cores)]
-    for process in processes:
-        process.start()
+    with one_thread_in_children():
+        for process in processes:
+            process.start()
     barrier.wait()
     began = time.perf_counter()
     for process in processes:
         process.join()
     return TICKS / (time.perf_counter() - began)
+
+
+@contextmanager
+def one_thread_in_children() -> Iterator[None]:
+    """What Ray does for its actors: libraries that bring threads of their own, such as the one that casts rays, keep to one."""
+    before = os.environ.get(THREADS_VARIABLE)
+    os.environ[THREADS_VARIABLE] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[THREADS_VARIABLE]
+        else:
+            os.environ[THREADS_VARIABLE] = before
 
 
 def _work(alliance: Path, core: int, cores: int, barrier: Barrier) -> None:
