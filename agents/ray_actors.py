@@ -20,7 +20,6 @@ from heal.agents.regions import Sender
 from heal.agents.tick import LOST_WITH_MACHINE
 from heal.base_model import BaseModel
 
-
 # Where cores are scarce the fusion node goes first, by so many steps of niceness: agents work ahead of it, and if it had to share
 # evenly with them, they would be done early and leave it alone on one core with the others idle.
 AGENTS_YIELD = 4
