@@ -127,11 +127,13 @@ class ActorPool:
             crew.ready = crew.actor.ready.remote()
 
     def results(self, job: Job, elapsed_ms: float) -> list[Stepped[Any] | Missing]:
-        """What the agents of a finished job have done, or that their actor has died; an error of theirs is raised."""
+        """What the agents of a job have done, or that their actor has died or hung; an error of theirs is raised."""
         try:
-            reports = ray.get(job.reports)
+            reports = ray.get(job.reports, timeout=self._deployment.hang_s)
         except DIED_ERRORS:
             return [self.broken(job, hung=False)] * len(job.agent_ids)
+        except ray.exceptions.GetTimeoutError:
+            return [self.broken(job, hung=True)] * len(job.agent_ids)
         except ray.exceptions.RayTaskError as error:
             raise error.cause from error
         job.crew.crashes = 0

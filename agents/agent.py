@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import Any, Protocol
 
 import numpy as np
@@ -157,7 +157,7 @@ class Agent:
         seen = self._is_seen(tick)
         content = self._content(features, codec.chooses_cells or seen)
         message = self._message(frame, content).to_bytes(codec)
-        latency = AgentLatency(0.0, 0.0, (perf_counter() - started) * 1e3)
+        latency = AgentLatency(0.0, 0.0, (perf_counter() - started) * 1e3, monotonic())
         points, heat = (_points(frame), _square(content.scores[0])) if seen else (None, None)
         report = AgentReport(
             self.agent_id, self.kit.agent_type, len(message), frame.world_SE3_agent, frame.objects, latency, points, heat

@@ -60,9 +60,10 @@ class Deployment:
         gpus_per_node: of each actor with fusion nodes.
         fusion_nodes: so many actors share the regions among them (`RunOptions.region_m`); without regions one has all to do.
         pipeline: ticks by which the agents may be ahead of the fusion node in simulated time.
-        hang_s: a process that has not answered for so long has hung, and is ended and started anew.
+        hang_s: a process that has not answered for so long has hung, and is ended and started anew. A first tick takes long: towns
+            are built in it, and with many agents on few cores each waits for the others.
         restart_ms: simulated time for which an agent that has crashed is away. By the wall clock it takes as long as it takes.
-        metrics_port: on which the metrics of a Ray of its own are served; None for any that is free.
+        metrics_port: on which the metrics of a Ray of its own are served, 0 for any that is free; None collects none.
         faults: what is to break, for trials.
     """
 
@@ -75,7 +76,7 @@ class Deployment:
     gpus_per_node: float = 0.0
     fusion_nodes: int = 1
     pipeline: int = 1
-    hang_s: float = 60.0
+    hang_s: float = 180.0
     restart_ms: float = 1000.0
     metrics_port: int | None = None
     faults: tuple[PlannedFault, ...] = ()
@@ -90,6 +91,11 @@ class Deployment:
             raise ValueError(f"expected at least 1 fusion node, and faults of no others than there are, got {self}")
         if min(self.gpus_per_actor, self.gpus_per_node, self.restart_ms) < 0 or not self.hang_s > 0:
             raise ValueError(f"GPUs and times must not be negative and hang_s more than 0, got {self}")
+
+    @property
+    def collects_metrics(self) -> bool:
+        """Whether the run is counted for Prometheus; a cluster serves metrics or not as it has been set up."""
+        return self.address is not None or self.metrics_port is not None
 
     def faults_at(self, tick: int) -> tuple[PlannedFault, ...]:
         """What is to break before a tick."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from time import perf_counter
+from time import monotonic, perf_counter
 
 import numpy as np
 import torch
@@ -60,7 +60,7 @@ class FusionNode:
 
         Where the ego's own message is missing the others are fused in its frame all the same; without any map nothing is found.
         """
-        started = perf_counter()
+        began_s, started = monotonic(), perf_counter()
         self._memory.begin(request)
         rejected = self._take_in(request, arrivals)
         world_SE3_frame, chosen, far = self._choose(request)
@@ -75,7 +75,7 @@ class FusionNode:
             used=tuple(known.agent_id for known in chosen if known.tick == request.tick),
             held=tuple(self._held(known, request) for known in chosen if known.tick != request.tick),
             rejected=(*rejected, *far),
-            latency=NodeLatency((unpacked - started) * 1e3, (fused - unpacked) * 1e3, (decoded - fused) * 1e3),
+            latency=NodeLatency((unpacked - started) * 1e3, (fused - unpacked) * 1e3, (decoded - fused) * 1e3, began_s),
         )
 
     def _take_in(self, request: FusionRequest, arrivals: Sequence[Arrival]) -> list[Rejection]:

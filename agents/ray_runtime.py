@@ -66,7 +66,7 @@ class RayRuntime:
         self._book: TickBook[Any] = TickBook(alliance, source, types_of, network or PerfectNetwork(), self._options)
         self._pool = ActorPool(self._book, self._deployment)
         self._nodes = NodeSeats(alliance, self._options, self._deployment)
-        self._metrics = RunMetrics()
+        self._metrics = RunMetrics() if self._deployment.collects_metrics else None
         realtime, pipeline = self._options.realtime, self._deployment.pipeline
         self._encode_ahead = 0 if realtime else pipeline
         # The fusion node may be one tick ahead of the driver, unless everything is to happen in turn.
@@ -126,35 +126,31 @@ class RayRuntime:
 
     def _fuse(self, encoding: _Encoding) -> _Fusing:
         plan, steps = encoding.plan, dict[str, Stepped[Any] | Missing](encoding.missing)
-        elapsed_ms = self._wait_for(encoding.jobs)
+        elapsed_ms = self._done_in_time(encoding.jobs)
         for job, elapsed in zip(encoding.jobs, elapsed_ms, strict=True):
             steps.update(zip(job.agent_ids, self._steps(job, elapsed), strict=True))
         delivery = self._book.deliver(plan, [steps[agent_id] for agent_id in plan.agent_types])
         faults = [*encoding.faults, *self._pool.take_faults()]
         return _Fusing(plan, delivery, self._nodes.ask(delivery.tasks), faults)
 
-    def _wait_for(self, jobs: list[Job]) -> list[float | None]:
-        """Wait for jobs, by the wall clock until the deadline.
+    def _done_in_time(self, jobs: list[Job]) -> list[float | None]:
+        """For each job how long after its tick's beginning it was done, in ms, None if that is not by the wall clock's deadline.
 
-        Returns:
-            For each job how long after its tick's beginning it was done, in ms, 0 in simulated time; None if it is not.
+        In simulated time computing takes none; whether a job is done at all shows when its results are asked for.
         """
-        realtime = self._options.realtime
-        limit_s = self._options.deadline_ms / 1e3 if realtime else self._deployment.hang_s
-        elapsed: list[float | None] = [None] * len(jobs)
-        for i, job in enumerate(jobs):
-            left_s = max(0.0, job.began_s + limit_s - monotonic()) if realtime else limit_s
+        if not self._options.realtime:
+            return [0.0] * len(jobs)
+        elapsed: list[float | None] = []
+        for job in jobs:
+            left_s = max(0.0, job.began_s + self._options.deadline_ms / 1e3 - monotonic())
             done, _ = ray.wait(job.reports, num_returns=len(job.reports), timeout=left_s)
-            if len(done) == len(job.reports):
-                elapsed[i] = (monotonic() - job.began_s) * 1e3 if realtime else 0.0
+            elapsed.append((monotonic() - job.began_s) * 1e3 if len(done) == len(job.reports) else None)
         return elapsed
 
     def _steps(self, job: Job, elapsed_ms: float | None) -> list[Stepped[Any] | Missing]:
-        """What became of a job; one that is not done by the wall clock's deadline goes on, in simulated time it has hung."""
+        """What became of a job; one that is not done in time goes on."""
         if elapsed_ms is not None:
             return self._pool.results(job, elapsed_ms)
-        if not self._options.realtime:
-            return [self._pool.broken(job, hung=True)] * len(job.agent_ids)
         job.crew.unfinished = job
         self._unfinished.append(job)
         return [Missing(UNFINISHED, late=True)] * len(job.agent_ids)
@@ -162,7 +158,8 @@ class RayRuntime:
     def _finish(self, fusing: _Fusing) -> TickResult:
         outcomes = self._nodes.answers(fusing.asked)
         result = self._book.settle(fusing.plan, fusing.delivery, outcomes, [*fusing.faults, *self._nodes.take_faults()])
-        self._metrics.add(result)
+        if self._metrics is not None:
+            self._metrics.add(result)
         return result
 
     def close(self) -> None:

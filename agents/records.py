@@ -26,11 +26,15 @@ FaultKind = Literal[
 
 @dataclass(frozen=True)
 class AgentLatency:
-    """Wall-clock time of an agent's stages: read or cast its sensors, run its network, make the message's bytes."""
+    """Wall-clock time of an agent's stages: read or cast its sensors, run its network, make the message's bytes.
+
+    `packed_s` is when the last of them ended, by the machine's monotonic clock.
+    """
 
     sense_ms: float
     encode_ms: float
     pack_ms: float
+    packed_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ class AgentReport:
 
     def after(self, sense_ms: float, encode_ms: float) -> AgentReport:
         """The report with the times of the stages before packing."""
-        return replace(self, latency=AgentLatency(sense_ms, encode_ms, self.latency.pack_ms))
+        return replace(self, latency=replace(self.latency, sense_ms=sense_ms, encode_ms=encode_ms))
 
 
 @dataclass(frozen=True)
@@ -127,11 +131,15 @@ class Fault:
 
 @dataclass(frozen=True)
 class NodeLatency:
-    """Wall-clock time of the fusion node's stages: read and check messages, warp and fuse and run the heads, decode boxes."""
+    """Wall-clock time of the fusion node's stages: read and check messages, warp and fuse and run the heads, decode boxes.
+
+    `began_s` is when the first of them began, by its machine's monotonic clock.
+    """
 
     unpack_ms: float
     fuse_ms: float
     decode_ms: float
+    began_s: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -46,8 +46,20 @@ def bench(names: NamesArg, alliance: AllianceArg = CONFIGS / "demo" / "alliance"
 
 
 def bench_table(rows: Sequence[BenchRow]) -> Table:
-    """One line for each row."""
-    table = Table("", "measured", "", "compared", title="measured on this machine")
-    for row in rows:
-        table.add_row(row.name, f"{row.value:.4g}", row.unit, row.compared)
+    """One line for each row; of the columns those in which something stands."""
+    lines = [(row.name, *_numbers(row), f"{row.threads}, {row.dtype}", row.note) for row in rows]
+    titles = ("", "median", "spread", "GFLOP", "of yardstick", "over naive", "threads", "")
+    used = [i for i in range(len(titles)) if any(line[i] for line in lines)]
+    table = Table(title="measured on this machine")
+    for i in used:
+        table.add_column(titles[i], no_wrap=i < len(titles) - 1)
+    for line in lines:
+        table.add_row(*(line[i] for i in used))
     return table
+
+
+def _numbers(row: BenchRow) -> tuple[str, ...]:
+    measured = f"{row.value:.4g} {row.unit}" if row.seconds is None else f"{row.seconds * 1e3:.4g} ms"
+    formats = ((row.spread, "{:.0%}"), (row.flops and row.flops / 1e9, "{:.3g}"), (row.yardstick_fraction, "{:.0%}"))
+    rest = tuple("" if number is None else text.format(number) for number, text in formats)
+    return measured, *rest, "" if row.speedup_over_naive is None else f"{row.speedup_over_naive:.1f}x"

@@ -27,6 +27,7 @@ from heal.codec import FLOAT32
 from heal.datasets.town import PRESETS, TownSource
 from heal.tools.assigning import base_type
 from heal.tools.bench_row import BenchRow
+from heal.types import AgentFrame, ObjectLabels, SceneOutline, SceneSource, SensorChoice
 
 AGENTS, WARM_TICKS, TICKS, REPEATS = 4, 8, 60, 3
 SEED = 3
@@ -43,38 +44,70 @@ def bench_runtime(alliance: Path) -> list[BenchRow]:
         plain.append(plain_rate_hz(alliance))
         ray.append(ray_rate_hz(opened))
     share = median(one / other for one, other in zip(ray, plain, strict=True))
-    overhead_ms = median(overheads_ms(opened))
+    handovers, overheads = zip(*overheads_s(opened), strict=True)
     few_ms, many_ms = (median(fusing_ms(opened, agents)) for agents in (4, 16))
     plain_few_ms, plain_many_ms = (median(fusing_ms(opened, agents, align=False)) for agents in (4, 16))
     return [
-        BenchRow("runtime/processes", median(plain), "ticks/s", f"{_cores()} plain processes, {AGENTS} agents"),
-        BenchRow("runtime/ray", median(ray), "ticks/s", f"{share:.3f} of that"),
-        BenchRow("runtime/share", share, "", "of what the cores give"),
-        BenchRow("runtime/overhead", overhead_ms, "ms per message", "wall-clock time that is no agent's and no node's"),
-        BenchRow("runtime/fuse4", few_ms, "ms", "fusion node, 4 agents, split: pyramid"),
-        BenchRow("runtime/fuse16", many_ms, "ms", f"{many_ms / few_ms:.2f} times that, 16 agents"),
-        BenchRow("runtime/fuse4-unaligned", plain_few_ms, "ms", "the same without correcting poses, 4 agents"),
-        BenchRow("runtime/fuse16-unaligned", plain_many_ms, "ms", f"{plain_many_ms / plain_few_ms:.2f} times that, 16 agents"),
+        BenchRow("runtime/processes", value=median(plain), unit="ticks/s", note=f"{_cores()} plain processes, {AGENTS} agents"),
+        BenchRow("runtime/ray", value=median(ray), unit="ticks/s", note=f"{share:.3f} of that"),
+        BenchRow("runtime/share", value=share, note="of what the cores give"),
+        BenchRow("runtime/handover", median(handovers), note="from a message's last byte to the fusion node beginning to read it"),
+        BenchRow("runtime/overhead", median(overheads), note="one agent: of a tick all that is no stage's time"),
+        BenchRow("runtime/fuse4", few_ms / 1e3, note="fusion node, 4 agents, split: pyramid"),
+        BenchRow("runtime/fuse16", many_ms / 1e3, note=f"{many_ms / few_ms:.2f} times that, 16 agents"),
+        BenchRow("runtime/fuse4-unaligned", plain_few_ms / 1e3, note="the same without correcting poses, 4 agents"),
+        BenchRow("runtime/fuse16-unaligned", plain_many_ms / 1e3, note=f"{plain_many_ms / plain_few_ms:.2f} times that, 16 agents"),
     ]
 
 
-def town(agents: int, ticks: int) -> TownSource:
+def town(agents: int, ticks: int, lidars: tuple[str, ...] = PRESETS["demo"].lidars) -> TownSource:
     """A demo town with so many agents, one of them at the roadside if there are several."""
     roadside = int(agents > 1)
-    return TownSource(replace(PRESETS["demo"], vehicles=agents - roadside, roadside=roadside), seed=SEED, ticks=ticks, split="test")
+    preset = replace(PRESETS["demo"], vehicles=agents - roadside, roadside=roadside, lidars=lidars)
+    return TownSource(preset, seed=SEED, ticks=ticks, split="test")
+
+
+class KnownTown:
+    """A town whose outlines and labels are there before the run: they are the world's and the evaluation's, not the runtime's."""
+
+    def __init__(self, source: TownSource) -> None:
+        """Ask for all of them."""
+        self._source = source
+        self._outlines = [source.outline(tick) for tick in range(len(source))]
+        self._objects = [self._labels(outline, tick) for tick, outline in enumerate(self._outlines)]
+
+    def __len__(self) -> int:
+        """Number of scenes."""
+        return len(self._source)
+
+    def outline(self, index: int) -> SceneOutline:
+        """Who takes part."""
+        return self._outlines[index]
+
+    def agent_frame(self, index: int, agent_id: str, choice: SensorChoice | None = None) -> AgentFrame:
+        """What an agent senses."""
+        return self._source.agent_frame(index, agent_id, choice)
+
+    def scene_objects(self, index: int) -> ObjectLabels:
+        """What all agents have labelled."""
+        return self._objects[index]
+
+    def _labels(self, outline: SceneOutline, tick: int) -> ObjectLabels:
+        return ObjectLabels.union([self._source.labels(tick, agent_id) for agent_id in outline.agent_ids])
 
 
 def ray_rate_hz(alliance: Alliance) -> float:
     """Ticks per second of a run on Ray."""
-    results, ends = ray_run(alliance, RunOptions(comm_range_m=EVERYWHERE_M), DEPLOYMENT, AGENTS, WARM_TICKS + TICKS)
+    source, options = KnownTown(town(AGENTS, WARM_TICKS + TICKS)), RunOptions(comm_range_m=EVERYWHERE_M)
+    results, ends = ray_run(alliance, source, options, DEPLOYMENT)
     return (len(results) - WARM_TICKS) / (ends[-1] - ends[WARM_TICKS - 1])
 
 
 def ray_run(
-    alliance: Alliance, options: RunOptions, deployment: Deployment, agents: int, ticks: int
+    alliance: Alliance, source: SceneSource, options: RunOptions, deployment: Deployment
 ) -> tuple[list[TickResult], list[float]]:
     """A run on Ray: its results, and when each was there."""
-    source, results, ends = town(agents, ticks), [], []
+    results, ends, ticks = [], [], len(source)
     types_of = everyone(base_type(alliance))
     with open_runtime("ray", alliance, source, types_of, PerfectNetwork(), options, deployment) as runtime:
         for result in runtime.run(range(ticks)):
@@ -89,14 +122,15 @@ class PlainWork:
 
     hosts: tuple[AgentHost, ...]
     node: FusionNode
-    source: TownSource
+    source: KnownTown
 
     @staticmethod
     def of(alliance: Alliance, agents: int, ticks: int) -> PlainWork:
         """For a town with so many agents."""
         options = RunOptions(comm_range_m=EVERYWHERE_M)
         kits = [AgentKit.of(alliance, base_type(alliance), town(agents, ticks), options) for _ in range(agents)]
-        return PlainWork(tuple(map(AgentHost, kits)), FusionNode(alliance.base, alliance.base_hash, options), town(agents, ticks))
+        node = FusionNode(alliance.base, alliance.base_hash, options)
+        return PlainWork(tuple(map(AgentHost, kits)), node, KnownTown(town(agents, ticks)))
 
     def do(self, tick: int) -> FusionOutcome:
         """One tick."""
@@ -149,17 +183,17 @@ def _work(alliance: Path, core: int, cores: int, barrier: Barrier) -> None:
         work.do(tick)
 
 
-def overheads_ms(alliance: Alliance) -> list[float]:
-    """Of every tick of one agent alone, without pipelining: what is left of its time when all stages are taken off."""
-    results, ends = ray_run(alliance, RunOptions(), Deployment(pipeline=0), 1, WARM_TICKS + TICKS)
-    return [_overhead_ms(result, ends[i] - ends[i - 1]) for i, result in enumerate(results) if i >= WARM_TICKS]
+def overheads_s(alliance: Alliance) -> list[tuple[float, float]]:
+    """Of every tick of one agent alone, without pipelining: how long its message was on the way, and what no stage has taken."""
+    results, ends = ray_run(alliance, KnownTown(town(1, WARM_TICKS + TICKS)), RunOptions(), Deployment(pipeline=0))
+    return [_overhead_s(result, ends[i] - ends[i - 1]) for i, result in enumerate(results) if i >= WARM_TICKS]
 
 
-def _overhead_ms(result: TickResult, wall_s: float) -> float:
+def _overhead_s(result: TickResult, wall_s: float) -> tuple[float, float]:
     agent, node = result.messages[0].latency, result.latency
     assert agent is not None and node is not None, "nothing breaks in a bench"
     stages_ms = agent.sense_ms + agent.encode_ms + agent.pack_ms + node.unpack_ms + node.fuse_ms + node.decode_ms
-    return wall_s * 1e3 - stages_ms
+    return node.began_s - agent.packed_s, wall_s - stages_ms / 1e3
 
 
 def fusing_ms(alliance: Alliance, agents: int, align: bool = True) -> Sequence[float]:

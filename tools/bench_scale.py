@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from rich.progress import track
+
 from heal.agents.deployment import Deployment
 from heal.agents.network import PerfectNetwork
 from heal.agents.records import RunOptions
@@ -17,9 +19,10 @@ from heal.tools.bench_row import BenchRow
 from heal.tools.bench_runtime import EVERYWHERE_M, town
 
 AGENTS, TICKS, WARM_TICKS = 64, 300, 60
-# A quarter of the demo's range: small maps, as small models would have them.
+# A quarter of the demo's range and LiDARs of 16 lines: small maps and clouds, as small agents would have them.
 RANGE_M = (-25.6, -25.6, -3.0, 25.6, 25.6, 1.0)
 OPTIONS = RunOptions(comm_range_m=EVERYWHERE_M, split="pyramid", codec=Codec.parse("int8,zstd"))
+LIDARS = ("coarse16",)
 DEPLOYMENT = Deployment(agents_per_actor=8)
 
 
@@ -29,19 +32,19 @@ def bench_scale(alliance: Path, agents: int = AGENTS, ticks: int = TICKS, warm_t
     warm: dict[int, int] = {}
     last: dict[int, int] = {}
     accounted, began = 0, time.perf_counter()
-    types_of = everyone(base_type(opened))
-    with open_runtime("ray", opened, town(agents, ticks), types_of, PerfectNetwork(), OPTIONS, DEPLOYMENT) as runtime:
-        for result in runtime.run(range(ticks)):
-            accounted += result.tick == accounted and result.counts.used == agents - 1
+    source, types_of = town(agents, ticks, LIDARS), everyone(base_type(opened))
+    with open_runtime("ray", opened, source, types_of, PerfectNetwork(), OPTIONS, DEPLOYMENT) as runtime:
+        for tick, result in enumerate(track(runtime.run(range(ticks)), f"{agents} agents", total=ticks, transient=True)):
+            accounted += result.tick == tick and result.counts.used == agents - 1
             if result.tick == warm_ticks:
                 warm = resident_bytes()
             last = resident_bytes() if result.tick == ticks - 1 else last
     growth = {pid: size / warm[pid] - 1 for pid, size in last.items() if pid in warm}
     return [
-        BenchRow("scale/ticks", accounted, "ticks", f"of {ticks}, with all messages of {agents} agents used"),
-        BenchRow("scale/rate", ticks / (time.perf_counter() - began), "ticks/s", "start included"),
-        BenchRow("scale/processes", len(growth), "processes", f"{sum(last.values()) / 1e9:.1f} GB in all"),
-        BenchRow("scale/growth", max(growth.values()), "", f"largest growth of a process from tick {warm_ticks} to the last"),
+        BenchRow("scale/ticks", value=accounted, unit="ticks", note=f"of {ticks}, with all messages of {agents} agents used"),
+        BenchRow("scale/rate", value=ticks / (time.perf_counter() - began), unit="ticks/s", note="start included"),
+        BenchRow("scale/processes", value=len(growth), unit="processes", note=f"{sum(last.values()) / 1e9:.1f} GB in all"),
+        BenchRow("scale/growth", value=max(growth.values()), note=f"most that a process grew from tick {warm_ticks} to the last"),
     ]
 
 

@@ -203,7 +203,7 @@ def run_plan(plan: Plan, listeners: Sequence[Listener], out: Path) -> None:
     shown, range_m = [], plan.alliance.grid.range_m
     try:
         with open_run(plan, options) as runtime, (out / "ticks.jsonl").open("w", buffering=1, encoding="utf-8") as lines:
-            if address := metrics_address():
+            if plan.settings.deployment.collects_metrics and (address := metrics_address()):
                 console.print(f"metrics: {address}", soft_wrap=True)
             for result in track(runtime.run(plan.ticks), "simulating", total=len(plan.ticks), console=console):
                 for listener in listeners:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from heal.codec import SCORE_FLOOR
 from heal.config import config
-from heal.fusion.warp import Window, coverage_mask
+from heal.fusion.warp import Window, affine_rows, coverage_mask
 from heal.grid import BevGrid
 from heal.residual import ResidualStages, Upsample
 
@@ -142,9 +142,9 @@ class PyramidFusion(nn.Module):
             raise ValueError(f"{agents} maps, {len(agent_SE3_ego)} poses, but {list(agents_per_scene)} agents in the scenes")
         alone = agents == len(agents_per_scene) and torch.allclose(agent_SE3_ego, torch.eye(4).to(agent_SE3_ego))
         # A lone agent need not be the ego: where the ego's own map is missing, another's is still to be moved into its frame.
-        poses = None if alone else agent_SE3_ego
+        moves = None if alone else affine_rows(agent_SE3_ego, self.grid)
         levels = [(_each(level), _each(score)) for level, score in zip(maps, scores, strict=True)]
-        return tuple(self._fuse(level, score, poses, agents_per_scene, trust) for level, score in levels)
+        return tuple(self._fuse(level, score, moves, agents_per_scene, trust) for level, score in levels)
 
     def join(self, fused: Sequence[Tensor]) -> Tensor:
         """Bring fused scales to the finest one's size and join them: (B, sum of upsample channels, ny, nx)."""
@@ -155,15 +155,15 @@ class PyramidFusion(nn.Module):
         self,
         maps: Sequence[Tensor],
         scores: Sequence[Tensor],
-        agent_SE3_ego: Tensor | None,
+        moves: Sequence[Sequence[float]] | None,
         agents_per_scene: Sequence[int],
         trust: Tensor | None,
     ) -> Tensor:
-        """The mean of each scene's maps, weighted by a softmax of their scores where they are not zero; no pose, no move."""
-        if agent_SE3_ego is None:
+        """The mean of each scene's maps, weighted by a softmax of their scores where they are not zero."""
+        if moves is None:
             return torch.cat([level * (score != 0) for level, score in zip(maps, scores, strict=True)])
         # One agent after the other: no copy of all maps, and the same sum on every device.
-        moved = [self._move(*agent) for agent in zip(maps, scores, agent_SE3_ego, strict=True)]
+        moved = [_move(*agent) for agent in zip(maps, scores, moves, strict=True)]
         factors = [1.0] * len(moved) if trust is None else trust.tolist()
         fused, first = [], 0
         for count in agents_per_scene:
@@ -171,11 +171,6 @@ class PyramidFusion(nn.Module):
             fused.append(_weighted_mean(maps[first].shape, moved[scene], factors[scene]))
             first += count
         return torch.cat(fused)
-
-    def _move(self, level: Tensor, score: Tensor, agent_SE3_ego: Tensor) -> _Moved:
-        ny, nx = level.shape[-2:]
-        window = Window.of(agent_SE3_ego, self.grid, ny, nx, level.device)
-        return _Moved(window.sample(level), window.sample(score), (..., window.rows, window.columns))
 
 
 @dataclass(frozen=True)
@@ -185,6 +180,11 @@ class _Moved:
     level: Tensor
     score: Tensor
     part: tuple[Any, slice, slice]
+
+
+def _move(level: Tensor, score: Tensor, affine: Sequence[float]) -> _Moved:
+    window = Window.of(affine, level.shape[-2], level.shape[-1], level.device)
+    return _Moved(window.sample(level), window.sample(score), (..., window.rows, window.columns))
 
 
 def _each(agents: Agents) -> Sequence[Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -49,6 +50,12 @@ def warp_to_ego(maps: Tensor, agent_SE3_ego: Tensor, grid: BevGrid) -> Tensor:
     return warp(maps, normalized_affine(agent_SE3_ego, grid.length_x_m, grid.length_y_m))
 
 
+def affine_rows(agent_SE3_ego: Tensor, grid: BevGrid) -> list[list[float]]:
+    """Poses (M, 4, 4) as `normalized_affine` of maps over the whole of `grid`: the six numbers of each, row by row."""
+    rows: list[list[float]] = normalized_affine(agent_SE3_ego.cpu(), grid.length_x_m, grid.length_y_m).flatten(1).tolist()
+    return rows
+
+
 @dataclass(frozen=True)
 class Window:
     """The part of an ego's map that another agent's map of the same size reaches: rows, columns, and where to look for its cells.
@@ -64,22 +71,25 @@ class Window:
     grid: Tensor
 
     @staticmethod
-    def of(agent_SE3_ego: Tensor, grid: BevGrid, ny: int, nx: int, device: torch.device) -> Window:
-        """For a pose (4, 4), and maps over the whole of `grid` with so many cells."""
-        affine = normalized_affine(agent_SE3_ego.cpu(), grid.length_x_m, grid.length_y_m)
+    def of(affine: Sequence[float], ny: int, nx: int, device: torch.device) -> Window:
+        """For one of `affine_rows`, and maps with so many cells."""
+        a, b, x0, c, d, y0 = affine
         rows, columns = _reach(affine, ny, nx)
-        y, x = _centres(ny)[rows, None], _centres(nx)[None, columns]
-        places = torch.stack([row[0] * x + row[1] * y + row[2] for row in affine], dim=-1)
-        return Window(rows, columns, places[None].to(device, torch.float32))
+        y, x = _centres(ny)[rows, None], _centres(nx)[columns]
+        places = torch.empty(1, len(y), len(x), 2)
+        # Added in float64 and rounded once, as in `warp`.
+        torch.add(b * y + x0, a * x, out=places[0, ..., 0])
+        torch.add(d * y + y0, c * x, out=places[0, ..., 1])
+        return Window(rows, columns, places.to(device))
 
     def sample(self, maps: Tensor) -> Tensor:
         """The agent's map (1, C, ny, nx) as the ego would have it, in this window."""
         return _sample(maps, self.grid)
 
 
-def _reach(affine: Tensor, ny: int, nx: int) -> tuple[slice, slice]:
-    """Rows and columns around the footprint of a map that is moved through `affine` (2, 3); at least one of each."""
-    a, b, x0, c, d, y0 = affine.flatten().tolist()
+def _reach(affine: Sequence[float], ny: int, nx: int) -> tuple[slice, slice]:
+    """Rows and columns around the footprint of a map that is moved through `affine`, row by row; at least one of each."""
+    a, b, x0, c, d, y0 = affine
     # Bilinearly, a map reaches half a cell beyond its edge.
     edges = [(x - x0, y - y0) for x in (-1 - 1 / nx, 1 + 1 / nx) for y in (-1 - 1 / ny, 1 + 1 / ny)]
     corners = [((d * x - b * y) / (a * d - b * c), (a * y - c * x) / (a * d - b * c)) for x, y in edges]
@@ -94,6 +104,7 @@ def _span(places: Sequence[float], cells: int) -> slice:
     return slice(first, max(min(math.floor(max(places)) + 1, cells), first + 1))
 
 
+@functools.cache
 def _centres(cells: int) -> Tensor:
     """(cells,) float64 centres of cells, from -1 to 1 across the map."""
     return (2 * torch.arange(cells, dtype=torch.float64) + 1) / cells - 1

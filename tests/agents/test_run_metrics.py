@@ -25,7 +25,7 @@ def local_ray(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     from heal.agents.ray_cluster import start_ray
 
     monkeypatch.setenv("RAY_metrics_report_interval_ms", "500")
-    assert start_ray()
+    assert start_ray(metrics_port=0)
     yield
     ray.shutdown()
 
