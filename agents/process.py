@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 
-_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 
 
 def sleep_while_waiting() -> None:
@@ -14,11 +14,14 @@ def sleep_while_waiting() -> None:
 
 
 def keep_freed_memory() -> None:
-    """Have glibc keep freed blocks: by default every large tensor is new zeroed pages, a tenth of a training step on a CPU."""
+    """Have glibc keep freed blocks: by default every large tensor is new zeroed pages, which takes longer than filling it.
+
+    Not by a threshold: glibc caps that at 32 MiB, a map of 128 channels over 256 x 256 cells.
+    """
     try:
         libc = ctypes.CDLL("libc.so.6")
     except OSError:
         return
-    libc.mallopt(_M_MMAP_THRESHOLD, 32 * 2**20)
+    libc.mallopt(_M_MMAP_MAX, 0)
     libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
     libc.mallopt(_M_TOP_PAD, 256 * 2**20)

@@ -25,6 +25,7 @@ from heal.base_model import BaseConfig, BaseModel
 from heal.config import ConfigError, build_config, config, load_config, save_config, to_plain
 from heal.fusion.pyramid import PyramidFusion
 from heal.grid import BevGrid, Range
+from heal.inference import for_inference
 
 
 class AllianceError(ValueError):
@@ -76,10 +77,14 @@ class AgentCard:
 class Alliance:
     """An opened alliance. Models are on the CPU in eval mode; agent types are loaded when they are first asked for."""
 
-    def __init__(self, path: Path, card: BaseCard, base: BaseModel) -> None:
-        """Hold what `load_alliance` has read and checked."""
-        self.path, self.card, self.base = path, card, base
+    def __init__(self, path: Path, card: BaseCard, base: BaseModel, fast: bool = False) -> None:
+        """Hold what `load_alliance` has read and checked; `fast`: agent types are to be as `for_inference` makes them."""
+        self.path, self.card, self.base, self._fast = path, card, base, fast
         self._agents: dict[str, AgentModel] = {}
+
+    def for_inference(self) -> Alliance:
+        """The alliance as it runs fastest (`heal.inference`); its networks can no longer be trained or saved."""
+        return Alliance(self.path, self.card, for_inference(self.base), fast=True)
 
     @property
     def base_hash(self) -> str:
@@ -120,7 +125,7 @@ class Alliance:
             card = self.agent_card(name)
             model = AgentModel(card.config, self.grid)
             _load_weights(model, card.config, self.path / name / "agent.safetensors", card.hash)
-            self._agents[name] = model
+            self._agents[name] = for_inference(model) if self._fast else model
         return self._agents[name]
 
 

@@ -31,8 +31,8 @@ class BasicBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, ny, nx) to (N, channels, ny / stride, nx / stride)."""
-        y = F.relu(self.bn1(self.conv1(x)))
-        return F.relu(self.bn2(self.conv2(y)) + self.downsample(x))
+        y = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        return F.relu(self.bn2(self.conv2(y)).add_(self.downsample(x)), inplace=True)
 
 
 class GroupedBlock(nn.Module):
@@ -54,9 +54,9 @@ class GroupedBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, ny, nx) to (N, channels, ny / stride, nx / stride)."""
-        y = F.relu(self.bn1(self.conv1(x)))
-        y = F.relu(self.bn2(self.conv2(y)))
-        return F.relu(self.bn3(self.conv3(y)) + self.downsample(x))
+        y = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        y = F.relu(self.bn2(self.conv2(y)), inplace=True)
+        return F.relu(self.bn3(self.conv3(y)).add_(self.downsample(x)), inplace=True)
 
 
 class ResidualStages(nn.Module):
@@ -119,4 +119,4 @@ def _resize(in_channels: int, out_channels: int, stride: float) -> nn.Sequential
     else:
         size = round(1 / stride)
         convolution = nn.Conv2d(in_channels, out_channels, size, size, bias=False)
-    return nn.Sequential(convolution, nn.BatchNorm2d(out_channels, eps=1e-3, momentum=0.01), nn.ReLU())
+    return nn.Sequential(convolution, nn.BatchNorm2d(out_channels, eps=1e-3, momentum=0.01), nn.ReLU(inplace=True))

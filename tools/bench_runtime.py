@@ -38,7 +38,7 @@ DEPLOYMENT = Deployment(pipeline=2)
 
 def bench_runtime(alliance: Path) -> list[BenchRow]:
     """The rows of `heal bench runtime`."""
-    opened = load_alliance(alliance)
+    opened = load_alliance(alliance).for_inference()
     ray, plain = [], []
     for _ in range(REPEATS):
         plain.append(plain_rate_hz(alliance))
@@ -175,7 +175,7 @@ def one_thread_in_children() -> Iterator[None]:
 def _work(alliance: Path, core: int, cores: int, barrier: Barrier) -> None:
     torch.set_num_threads(1)
     keep_freed_memory()
-    work = PlainWork.of(load_alliance(alliance), AGENTS, WARM_TICKS + TICKS)
+    work = PlainWork.of(load_alliance(alliance).for_inference(), AGENTS, WARM_TICKS + TICKS)
     for tick in range(WARM_TICKS // cores):
         work.do(tick)
     barrier.wait()

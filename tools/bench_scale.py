@@ -28,7 +28,7 @@ DEPLOYMENT = Deployment(agents_per_actor=8)
 
 def bench_scale(alliance: Path, agents: int = AGENTS, ticks: int = TICKS, warm_ticks: int = WARM_TICKS) -> list[BenchRow]:
     """The rows of `heal bench scale`."""
-    opened = load_alliance(alliance, RANGE_M)
+    opened = load_alliance(alliance, RANGE_M).for_inference()
     warm: dict[int, int] = {}
     last: dict[int, int] = {}
     accounted, began = 0, time.perf_counter()

@@ -7,9 +7,10 @@ import sys
 import typer
 from rich.console import Console
 
-from heal.agents.process import sleep_while_waiting
+from heal.agents.process import keep_freed_memory, sleep_while_waiting
 
 sleep_while_waiting()
+keep_freed_memory()
 
 # ruff: noqa: E402 - torch must not be loaded before
 from heal.agents.replica import ReplicaError

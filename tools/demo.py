@@ -51,7 +51,7 @@ def demo(
     heal demo --ticks 20 --seed 8 --out runs/another-town
     heal demo --types m1,m1,m1,m3
     """  # noqa: D301 - click's mark for lines that stay lines is the character, not its name
-    opened, names = load_alliance(alliance), types.split(",")
+    opened, names = load_alliance(alliance).for_inference(), types.split(",")
     instants = range(0, ticks * STRIDE_TICKS, STRIDE_TICKS)
     town = replace(PRESETS["demo"], vehicles=max(len(names) - 1, 1))
     source = TownSource(town, seed=seed, ticks=len(instants) * STRIDE_TICKS, split="test")

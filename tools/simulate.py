@@ -126,7 +126,7 @@ def simulate(
     change: SetArg = [],  # noqa: B006 - typer takes a copy
 ) -> None:
     """Let every agent sense, encode and send, and a fusion node detect from what arrives in time."""
-    opened, scenes = load_alliance(alliance), open_source(source, preset, split, ticks, seed)
+    opened, scenes = load_alliance(alliance).for_inference(), open_source(source, preset, split, ticks, seed)
     words = {"link": link, "noise": noise, "codec": codec, "late": late, "address": address, "fault": fault}
     numbers = {"agents": agents, "deadline_ms": deadline_ms, "comm_range_m": comm_range_m}
     settings = with_flags(read_settings(config, change), words, numbers, include_ego, realtime)

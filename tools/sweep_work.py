@@ -67,7 +67,7 @@ class Tally:
 def run_chunk(chunk: Chunk, conditions: Sequence[Condition]) -> list[Tally]:
     """Run a chunk under every condition; its tallies in their order."""
     torch.set_num_threads(1)
-    alliance = load_alliance(chunk.alliance)
+    alliance = load_alliance(chunk.alliance).for_inference()
     source = open_source(chunk.source, chunk.preset, chunk.split, chunk.ticks.stop, chunk.seed)
     remembering = RememberingAlliance(alliance), RememberingSource(source)
     tallies = [Tally() for _ in conditions]

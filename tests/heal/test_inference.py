@@ -1,0 +1,90 @@
+"""Networks for inference: the same numbers, no batch norm over a map left, the original untouched."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from heal.agent_model import AgentConfig, AgentModel
+from heal.alliance import load_alliance
+from heal.base_model import BaseConfig, BaseModel
+from heal.config import load_config
+from heal.encoders.lift_splat import LiftSplat
+from heal.inference import for_inference
+from heal.tools.paths import CONFIGS
+from tests.heal.networks import BASE, small_model, small_scene
+
+TYPES = sorted((CONFIGS / "agents").glob("*.yaml"))
+DEMO = CONFIGS / "demo" / "alliance"
+
+
+def unsettle(network: nn.Module) -> None:
+    """Give batch norms something to do."""
+    generator = torch.Generator().manual_seed(0)
+    for part in network.modules():
+        if isinstance(part, (nn.BatchNorm1d, nn.BatchNorm2d)):
+            for name, tensor in part.state_dict().items():
+                if tensor.is_floating_point():
+                    tensor.uniform_(-0.3 if "bias" in name or "mean" in name else 0.7, 1.3, generator=generator)
+    network.eval()
+
+
+def dense_parts(model: AgentModel, channels: int) -> list[Tensor]:
+    """What the convolutions of a type make of noise: its images' network if it has one, backbone and aligner."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        found = [model.aligner(model.backbone(torch.randn(1, channels, 32, 48, generator=generator)))]
+        if isinstance(model.encoder, LiftSplat):
+            found += model.encoder.camencode(torch.randn(2, 3, 64, 96, generator=generator))
+    return found
+
+
+@pytest.mark.parametrize("path", TYPES, ids=lambda path: path.stem)
+def test_shipped_types_give_the_same(path: Path) -> None:
+    config = load_config(AgentConfig, path)
+    model = AgentModel(config, BaseConfig().grid)
+    unsettle(model)
+    fast = for_inference(model)
+    assert not any(isinstance(part, nn.BatchNorm2d) for part in fast.modules())
+    width = config.encoder.out_channels
+    for one, other in zip(dense_parts(model, width), dense_parts(fast, width), strict=True):
+        torch.testing.assert_close(other, one, atol=2e-5 * float(one.abs().max()), rtol=0)
+
+
+def test_a_base_gives_the_same_and_is_left_as_it_was() -> None:
+    base = BaseModel(BASE)
+    unsettle(base)
+    before = {name: tensor.clone() for name, tensor in base.state_dict().items()}
+    fast, features = for_inference(base), torch.randn(2, 8, BASE.grid.ny, BASE.grid.nx)
+    poses = torch.eye(4, dtype=torch.float64).repeat(2, 1, 1)
+    poses[1, 0, 3] = 3.0
+    with torch.no_grad():
+        one, other = base(features, poses, [2]).head, fast(features, poses, [2]).head
+    torch.testing.assert_close(other.regression, one.regression, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(other.classification, one.classification, atol=1e-5, rtol=1e-4)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in base.state_dict().items())
+    assert not any(parameter.requires_grad for parameter in fast.parameters())
+
+
+def test_a_whole_model_in_training_is_copied_in_eval_mode() -> None:
+    model = small_model()
+    model.train()
+    fast = for_inference(model)
+    assert model.training and not fast.training
+    model.eval()
+    scene = small_scene(seed=3)
+    batch = model.prepare([scene], [{"0": "m1", "1": "m1"}])
+    with torch.no_grad():
+        torch.testing.assert_close(fast(batch).head.regression, model(batch).head.regression, atol=1e-5, rtol=1e-4)
+
+
+def test_an_alliance_for_inference_is_the_same_alliance() -> None:
+    plain = load_alliance(DEMO)
+    fast = plain.for_inference()
+    assert fast.base_hash == plain.base_hash and fast.agent_names == plain.agent_names and fast.grid == plain.grid
+    for network in (fast.base, fast.agent("m1")):
+        assert not any(isinstance(part, nn.BatchNorm2d) for part in network.modules())
+    assert any(isinstance(part, nn.BatchNorm2d) for part in plain.agent("m1").modules())
