@@ -56,6 +56,9 @@ DEVELOPMENT = [
     "setuptools>=77",
 ]
 
+# What `heal export --onnx` needs.
+ONNX = ["onnx>=1.17", "onnxscript>=0.5", "onnxruntime>=1.20"]
+
 setup(
     name="heal-perception",
     version="0.1.0",
@@ -78,6 +81,6 @@ setup(
         ],
     },
     install_requires=REQUIREMENTS,
-    extras_require={"dev": DEVELOPMENT},
+    extras_require={"dev": DEVELOPMENT + ONNX, "onnx": ONNX},
     entry_points={"console_scripts": ["heal = heal.tools.cli:main"]},
 )

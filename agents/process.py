@@ -9,8 +9,12 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 
 
 def sleep_while_waiting() -> None:
-    """Let OpenMP's threads sleep at barriers, not spin: loaders and actors share the cores. To be called before torch loads."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    """Let OpenMP's threads sleep at barriers soon: loaders and actors share the cores. To be called before torch loads.
+
+    Not at once: waking one takes longer than many a small operation, and sparse convolutions, which are thousands of these, would
+    take seven times as long. So many turns of GNU's loop are some tens of microseconds.
+    """
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 
 def keep_freed_memory() -> None:

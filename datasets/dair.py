@@ -13,7 +13,18 @@ from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 
 from heal.datasets.dair_calibration import read_camera, read_chain
-from heal.datasets.dair_index import COOPERATIVE, ROADSIDE_SIDE, VEHICLE_SIDE, Pair, SideFrame, data_folder, read_pairs, read_split
+from heal.datasets.dair_index import (
+    COOPERATIVE,
+    ROADSIDE_SIDE,
+    VEHICLE_SIDE,
+    Pair,
+    SideFrame,
+    data_folder,
+    index_files,
+    read_pairs,
+    read_split,
+)
+from heal.datasets.dataset import Origin
 from heal.datasets.errors import DatasetError, UnknownAgentError
 from heal.datasets.files import LIDAR_ONLY, naming, read_json
 from heal.datasets.labels import dair_objects, dair_world_objects
@@ -103,8 +114,7 @@ class DairSource:
         What cameras see are the labels of the front camera: the original ones, where complemented ones are installed.
         """
         choice = choice or self.choice
-        if agent_id not in self.agent_ids:
-            raise UnknownAgentError(self.folder, f"no agent {agent_id!r}, there are {', '.join(self.agent_ids)}")
+        self._require(agent_id)
         pair = self._pairs[index]
         side, folder = _side(pair, agent_id), self.folder / SIDE_FOLDERS[agent_id]
         pose = self._pose(pair, agent_id)
@@ -117,7 +127,7 @@ class DairSource:
             world_SE3_agent_measured=pose,
             lidar=LidarScan(read_lidar(folder / side.cloud), BEAMS[agent_id]) if choice.lidar else None,
             cameras=(read_camera(*camera),) if choice.cameras else (),
-            objects=self._objects(side, agent_id, pose, self.front_labels or choice.labels == "camera"),
+            objects=self._objects(side, agent_id, pose, self._front(choice)),
         )
 
     def scene_objects(self, index: int) -> ObjectLabels:
@@ -131,9 +141,36 @@ class DairSource:
         """The `system_error_offset` that is part of the roadside unit's pose in a scene: x and y in the world, metres."""
         return self._pairs[index].offset_m
 
-    def _pose(self, pair: Pair, agent_id: str) -> Float64:
+    def frame_origin(self, index: int, agent_id: str, choice: SensorChoice) -> Origin:
+        """What `agent_frame` depends on, images left aside; UnknownAgentError if there is no such agent."""
+        self._require(agent_id)
+        pair, folder = self._pairs[index], self.folder / SIDE_FOLDERS[agent_id]
+        side = _side(pair, agent_id)
+        cloud = (folder / side.cloud,) if choice.lidar else ()
+        label = _label_path(folder, side.label, self._front(choice))
+        files = (*cloud, *self._pose_files(pair, agent_id), label, *index_files(self.folder))
+        return Origin(f"{pair.scene_id} {agent_id}", files)
+
+    def scene_origin(self, index: int) -> Origin:
+        """What `outline` and `scene_objects` depend on."""
+        pair = self._pairs[index]
+        label = _label_path(self.folder / COOPERATIVE, pair.label, self.front_labels)
+        files = (*self._pose_files(pair, self.agent_ids[0]), label, *index_files(self.folder))
+        return Origin(f"{pair.scene_id} {' '.join(self.agent_ids)}", files)
+
+    def _require(self, agent_id: str) -> None:
+        if agent_id not in self.agent_ids:
+            raise UnknownAgentError(self.folder, f"no agent {agent_id!r}, there are {', '.join(self.agent_ids)}")
+
+    def _front(self, choice: SensorChoice) -> bool:
+        return self.front_labels or choice.labels == "camera"
+
+    def _pose_files(self, pair: Pair, agent_id: str) -> list[Path]:
         folder = self.folder / SIDE_FOLDERS[agent_id]
-        pose = read_chain([folder / path for path in _side(pair, agent_id).poses])
+        return [folder / path for path in _side(pair, agent_id).poses]
+
+    def _pose(self, pair: Pair, agent_id: str) -> Float64:
+        pose = read_chain(self._pose_files(pair, agent_id))
         if agent_id == ROADSIDE:
             pose[:2, 3] += pair.offset_m
         return pose

@@ -94,11 +94,17 @@ def read_split(root: Path, split: str) -> list[str]:
     raise DatasetError(root / f"{split}.json", f"no such split list, nor {OFFICIAL_SPLIT}; there are: {', '.join(there) or 'none'}")
 
 
+def index_files(folder: Path) -> tuple[Path, Path, Path]:
+    """The lists of frames: the vehicle's, the roadside unit's, and which of them go together."""
+    name = "data_info.json"
+    return folder / VEHICLE_SIDE / name, folder / ROADSIDE_SIDE / name, folder / COOPERATIVE / name
+
+
 def read_pairs(folder: Path, frame_ids: list[str]) -> tuple[list[Pair], list[tuple[str, str]]]:
     """The pairs of a split in its order, and the frames that are in the list but not in the data."""
-    vehicle = _by_id(folder / VEHICLE_SIDE / "data_info.json", "pointcloud_path")
-    roadside = _by_id(folder / ROADSIDE_SIDE / "data_info.json", "pointcloud_path")
-    path = folder / COOPERATIVE / "data_info.json"
+    vehicle_file, roadside_file, path = index_files(folder)
+    vehicle = _by_id(vehicle_file, "pointcloud_path")
+    roadside = _by_id(roadside_file, "pointcloud_path")
     cooperative = _by_id(path, "vehicle_pointcloud_path")
     pairs: list[Pair] = []
     skipped: list[tuple[str, str]] = []

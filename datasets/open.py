@@ -4,29 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from pathlib import Path
-from typing import Protocol
 
+from heal.datasets.cache import CachedSource
 from heal.datasets.dair import DairSource
 from heal.datasets.dair_index import data_folder
+from heal.datasets.dataset import Dataset
 from heal.datasets.errors import DatasetError
 from heal.datasets.files import LIDAR_ONLY
 from heal.datasets.opv2v import FULL_BEAMS, Opv2vSource
-from heal.datasets.summary import DatasetSummary
-from heal.types import SceneSource, Sensor
+from heal.types import Sensor
 
 OPV2V_SPLITS = ("train", "validate", "test", "test_culvercity")
 OPV2V_NAMES = ("OPV2V", "V2XSet")
-
-
-class Dataset(SceneSource, Protocol):
-    """A source that lies on disk."""
-
-    summary: DatasetSummary
-
-    @property
-    def scenario_agents(self) -> dict[str, tuple[str, ...]]:
-        """All agents of every scenario."""
-        ...
 
 
 def open_dataset(
@@ -38,6 +27,7 @@ def open_dataset(
     max_agents: int | None = None,
     beams: int = FULL_BEAMS,
     hetero_root: Path | None = None,
+    cache: Path | None = None,
 ) -> Dataset:
     """Open a split of OPV2V (or V2XSet, or the built-in town) or of DAIR-V2X-C.
 
@@ -49,14 +39,18 @@ def open_dataset(
         max_agents: at most so many agents, the ego included; by default 5 for OPV2V, 2 for DAIR-V2X-C.
         beams: which OPV2V clouds to read, likewise.
         hetero_root: where OPV2V's depth and thinned clouds lie, see `Opv2vSource`.
+        cache: keep what is read in this folder, see `CachedSource`; it is made where there is none.
 
     Raises:
         DatasetError: naming what is wrong; among others for a folder in neither layout.
     """
+    source: Dataset
     if data_folder(root) is not None:
-        return DairSource(root, split, sensors, ego_id=ego_id, max_agents=max_agents or 2)
-    folder = _opv2v_folder(root)
-    return Opv2vSource(folder, split, sensors, hetero_root=hetero_root, beams=beams, ego_id=ego_id, max_agents=max_agents or 5)
+        source = DairSource(root, split, sensors, ego_id=ego_id, max_agents=max_agents or 2)
+    else:
+        folder, most = _opv2v_folder(root), max_agents or 5
+        source = Opv2vSource(folder, split, sensors, hetero_root=hetero_root, beams=beams, ego_id=ego_id, max_agents=most)
+    return CachedSource(source, cache) if cache else source
 
 
 def _opv2v_folder(root: Path) -> Path:

@@ -13,10 +13,11 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+from heal.datasets.dataset import Origin
 from heal.datasets.errors import DatasetError, UnknownAgentError
 from heal.datasets.files import LIDAR_ONLY, read_depth, read_grey, read_image
 from heal.datasets.opv2v_index import VISIBILITY_SUFFIX, Scenario, read_split, with_ego
-from heal.datasets.opv2v_metadata import CameraCalibration, FrameMetadata, read_metadata
+from heal.datasets.opv2v_metadata import CameraCalibration, FrameMetadata, metadata_path, read_metadata
 from heal.datasets.pcd import read_lidar
 from heal.datasets.summary import DatasetSummary
 from heal.ground_truth import objects_within, visible_objects
@@ -110,17 +111,13 @@ class Opv2vSource:
     def agent_frame(self, index: int, agent_id: str, choice: SensorChoice | None = None) -> AgentFrame:
         """What an agent senses; UnknownAgentError if it takes no part, DatasetError for an unusable file."""
         choice = choice or self.choice
-        scenario, stamp = self._scenes[index]
-        if agent_id not in scenario.agents_at(stamp):
-            there = ", ".join(scenario.agents_at(stamp))
-            raise UnknownAgentError(self.root / self.split / scenario.name, f"no agent {agent_id!r} at {stamp}, there are {there}")
-        place = _Place(scenario, agent_id, stamp)
+        place = self._place(index, agent_id)
         metadata = self._metadata(place)
         kind: AgentKind = "roadside" if agent_id.startswith("-") or metadata.roadside else "vehicle"
         return AgentFrame(
             agent_id=agent_id,
             kind=kind,
-            timestamp_ns=int(stamp) * STAMP_NS,
+            timestamp_ns=int(place.stamp) * STAMP_NS,
             world_SE3_agent=metadata.world_SE3_lidar,
             world_SE3_agent_measured=metadata.world_SE3_lidar,
             lidar=self._lidar(place, choice.beams) if choice.lidar else None,
@@ -130,16 +127,46 @@ class Opv2vSource:
 
     def scene_objects(self, index: int) -> ObjectLabels:
         """The union of what the agents of the scene have labelled, by id; reads their metadata alone."""
+        return ObjectLabels.union([self._metadata(place).objects for place in self._places(index)])
+
+    def frame_origin(self, index: int, agent_id: str, choice: SensorChoice) -> Origin:
+        """What `agent_frame` depends on, images and depth left aside; UnknownAgentError if the agent takes no part."""
+        place = self._place(index, agent_id)
+        files = [metadata_path(self._stem(place))]
+        if choice.lidar:
+            files.append(self._cloud_path(place, choice.beams))
+        if choice.labels == "camera" and self._has_maps:
+            files.append(self._map_path(place))
+        return Origin(agent_id, tuple(files))
+
+    def scene_origin(self, index: int) -> Origin:
+        """What `outline` and `scene_objects` depend on."""
+        places = self._places(index)
+        return Origin(" ".join(place.agent_id for place in places), tuple(metadata_path(self._stem(place)) for place in places))
+
+    def _place(self, index: int, agent_id: str) -> _Place:
         scenario, stamp = self._scenes[index]
-        places = [_Place(scenario, agent_id, stamp) for agent_id in scenario.agents_at(stamp)]
-        return ObjectLabels.union([self._metadata(place).objects for place in places])
+        if agent_id not in scenario.agents_at(stamp):
+            there = ", ".join(scenario.agents_at(stamp))
+            raise UnknownAgentError(self.root / self.split / scenario.name, f"no agent {agent_id!r} at {stamp}, there are {there}")
+        return _Place(scenario, agent_id, stamp)
+
+    def _places(self, index: int) -> list[_Place]:
+        scenario, stamp = self._scenes[index]
+        return [_Place(scenario, agent_id, stamp) for agent_id in scenario.agents_at(stamp)]
+
+    def _stem(self, place: _Place) -> Path:
+        return self._folder(self.root, place) / place.stamp
 
     def _metadata(self, place: _Place) -> FrameMetadata:
-        return read_metadata(self._folder(self.root, place) / place.stamp)
+        return read_metadata(self._stem(place))
 
     def _lidar(self, place: _Place, beams: int) -> LidarScan:
+        return LidarScan(read_lidar(self._cloud_path(place, beams)), beams)
+
+    def _cloud_path(self, place: _Place, beams: int) -> Path:
         root, suffix = (self.root, "") if beams == FULL_BEAMS else (self._hetero_tree(), f"_{beams}")
-        return LidarScan(read_lidar(self._folder(root, place) / f"{place.stamp}{suffix}.pcd"), beams)
+        return self._folder(root, place) / f"{place.stamp}{suffix}.pcd"
 
     def _camera(self, place: _Place, calibration: CameraCalibration, with_depth: bool) -> CameraView:
         depth = None
@@ -153,10 +180,11 @@ class Opv2vSource:
         """The listed objects that the agent's cameras see, by its map; without any map in the data set those nearby."""
         if not self._has_maps:
             return objects_within(metadata.objects, metadata.world_SE3_lidar, SIGHT_RANGE_M)
+        return visible_objects(metadata.objects, read_grey(self._map_path(place)), metadata.world_SE3_lidar)
+
+    def _map_path(self, place: _Place) -> Path:
         path = self._folder(self.root / "additional", place) / f"{place.stamp}{VISIBILITY_SUFFIX}"
-        if not path.exists():
-            path = self._folder(self.root, place) / path.name
-        return visible_objects(metadata.objects, read_grey(path), metadata.world_SE3_lidar)
+        return path if path.exists() else self._folder(self.root, place) / path.name
 
     def _folder(self, root: Path, place: _Place) -> Path:
         return root / self.split / place.scenario.name / place.agent_id

@@ -48,11 +48,15 @@ class FrameMetadata:
     roadside: bool
 
 
+def metadata_path(stem: Path) -> Path:
+    """The file that `read_metadata` reads."""
+    path = stem.with_suffix(".json")
+    return path if path.exists() else stem.with_suffix(".yaml")
+
+
 def read_metadata(stem: Path) -> FrameMetadata:
     """Read `stem`.json, which is faster, or `stem`.yaml; DatasetError naming file and cause for what cannot be used."""
-    path = stem.with_suffix(".json")
-    if not path.exists():
-        path = stem.with_suffix(".yaml")
+    path = metadata_path(stem)
     with naming(path):
         changed = path.stat().st_mtime_ns
     return _read_cached(path, changed)

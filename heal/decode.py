@@ -104,11 +104,21 @@ def decode_candidates(head: HeadOutput, anchors: Tensor, config: DecodeConfig) -
     Raises:
         ValueError: if `head` holds several scenes or does not fit the anchors.
     """
-    scores, codes, directions = _of_anchors(head, anchors)
-    keep = scores > config.score_threshold
-    boxes = decode_boxes(codes[keep], anchors.reshape(-1, 7)[keep].to(codes))
-    boxes[:, YAW] = settle_yaw(boxes[:, YAW], directions[keep], config.direction_offset_rad)
-    return boxes_to_corners(boxes), scores[keep]
+    ny, nx, count, _ = anchors.shape
+    if head.classification.shape != (1, count, ny, nx):
+        raise ValueError(
+            f"decode: expected the head's output for one scene, (1, {count}, {ny}, {nx}) to go with the anchors, "
+            f"got {tuple(head.classification.shape)}"
+        )
+    scores = head.classification[0].permute(1, 2, 0).float().sigmoid()  # (ny, nx, A)
+    # A thousand anchors out of a hundred thousand: only their codes are read.
+    row, column, anchor = (scores > config.score_threshold).nonzero(as_tuple=True)
+    codes, directions = (
+        part[0].reshape(count, -1, ny, nx)[anchor, :, row, column].float() for part in (head.regression, head.direction)
+    )
+    boxes = decode_boxes(codes, anchors[row, column, anchor].to(codes))
+    boxes[:, YAW] = settle_yaw(boxes[:, YAW], directions, config.direction_offset_rad)
+    return boxes_to_corners(boxes), scores[row, column, anchor]
 
 
 def select_detections(corners: Tensor, scores: Tensor, config: DecodeConfig, gt_range_m: Sequence[float]) -> Detections:
@@ -155,17 +165,3 @@ def settle_yaw(yaw: Tensor, direction: Tensor, offset_rad: float) -> Tensor:
     sector = 2 * math.pi / direction.shape[1]
     within = limit_period(yaw - offset_rad, offset=0.0, period=sector)
     return limit_period(within + offset_rad + sector * direction.argmax(dim=1).to(yaw))
-
-
-def _of_anchors(head: HeadOutput, anchors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Scores (K,), codes (K, 7) and direction logits (K, bins) of the K = ny nx A anchors, float32."""
-    ny, nx, count, _ = anchors.shape
-    if head.classification.shape != (1, count, ny, nx):
-        raise ValueError(
-            f"decode: expected the head's output for one scene, (1, {count}, {ny}, {nx}) to go with the anchors, "
-            f"got {tuple(head.classification.shape)}"
-        )
-    scores = head.classification[0].permute(1, 2, 0).reshape(-1).float().sigmoid()
-    codes = head.regression[0].permute(1, 2, 0).reshape(-1, 7).float()
-    directions = head.direction[0].permute(1, 2, 0).reshape(ny * nx * count, -1).float()
-    return scores, codes, directions

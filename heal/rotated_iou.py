@@ -1,4 +1,4 @@
-"""Overlap of boxes seen from above, and the non-maximum suppression built on it. Batched, no Python loop over pairs.
+"""Overlap of boxes seen from above, and the non-maximum suppression built on it. Only boxes that are near are compared.
 
 The footprint of a box is a parallelogram (a rectangle, sheared a little where the box is tilted). In the frame in which one
 footprint is the unit square, the overlap with the other is the area that its outline encloses after every point of it is moved to
@@ -9,13 +9,19 @@ without sorting, without tolerances, and exact for shared edges and equal boxes.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from heal.boxes import bottom_rectangles, planar_hulls
+from heal.points import BoolMask
+from heal.types import Int64
 
-# Pairs worked on at once: the working set (20 points a pair, float64) then stays in the cache.
-_PAIRS_AT_ONCE = 4096
+# Pairs worked on at once on a CPU: the working set (20 points a pair, float64) stays in the cache, and below the size from which
+# torch wakes further threads, whose barriers cost more than they save here. Other devices want much work at once.
+_PAIRS_AT_ONCE, _PAIRS_AT_ONCE_ELSEWHERE = 800, 1 << 18
+# Pairs that the suppression looks at first, then twice as many, and so on; by then most of the others have no say any more.
+_FIRST_PAIRS = 400
 # An overlap this small is rounding: footprints that do not meet must give 0, so that a threshold of 0 means what it says.
 _ROUNDING = 1e-12
 
@@ -38,7 +44,8 @@ def rotated_iou(a: Tensor, b: Tensor) -> Tensor:
 
 def paired_iou(a: Tensor, b: Tensor) -> Tensor:
     """Intersection over union of footprint k of `a` with footprint k of `b`: (K, 4, 2) each to (K,) float64."""
-    parts = zip(torch.split(a, _PAIRS_AT_ONCE), torch.split(b, _PAIRS_AT_ONCE), strict=True)
+    size = _PAIRS_AT_ONCE if a.device.type == "cpu" else _PAIRS_AT_ONCE_ELSEWHERE
+    parts = zip(torch.split(a, size), torch.split(b, size), strict=True)
     return torch.cat([_paired_iou(a_part.double(), b_part.double()) for a_part, b_part in parts])
 
 
@@ -55,21 +62,71 @@ def nms_rotated(corners: Tensor, scores: Tensor, iou_threshold: float, max_candi
         (K,) int64 indices of those that stay, in descending order of score; of equal scores the first comes first.
     """
     order = scores.argsort(descending=True, stable=True)[:max_candidates]
-    footprints = bottom_rectangles(corners[order])
-    hulls = planar_hulls(footprints)
-    better, worse = _touching(hulls, hulls).triu_(diagonal=1).nonzero(as_tuple=True)
-    overlapping = paired_iou(footprints[better], footprints[worse]) > iou_threshold
-    kept = _greedy(better[overlapping].tolist(), worse[overlapping].tolist(), len(order))
-    return order[kept]
+    # On the CPU, wherever the boxes are: it is a walk from box to box.
+    footprints = bottom_rectangles(corners[order]).cpu()
+    gone = _suppressed(footprints, *near_pairs(planar_hulls(footprints)), iou_threshold)
+    return order[torch.from_numpy(~gone).to(order.device)]
 
 
-def _greedy(better: list[int], worse: list[int], count: int) -> list[int]:
-    """Ranks that stay, given pairs of ranks that exclude each other, sorted by the better one's rank."""
-    stays = [True] * count
-    for rank, other in zip(better, worse, strict=True):
-        if stays[rank]:
-            stays[other] = False
-    return [rank for rank in range(count) if stays[rank]]
+def near_pairs(hulls: Tensor) -> tuple[Int64, Int64]:
+    """Every two hulls that meet.
+
+    The plane is cut into strips along x, as high as a hull is in the mean; in each, hulls are sorted by where they begin. So the
+    work grows like n log n for n boxes spread over a plane.
+
+    Args:
+        hulls: (N, 4) x_min, y_min, x_max, y_max on the CPU; one with a number that is not finite meets none.
+
+    Returns:
+        (P,) the lower index of each pair, ascending, and (P,) the higher one.
+    """
+    finite = np.flatnonzero(hulls.isfinite().all(dim=1).numpy())
+    if len(finite) < 2:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    x_min, y_min, x_max, y_max = hulls.numpy()[finite].astype(np.float64).T
+    strip_m = max(float((y_max - y_min).mean()), 1e-6)
+    lowest, highest = (np.floor((y - y_min.min()) / strip_m) for y in (y_min, y_max))
+    hull, step = _ranges((highest - lowest).astype(np.int64) + 1)
+    strip = lowest[hull] + step
+    begin, end = (strip * (x_max.max() - x_min.min() + 1) + (x - x_min.min())[hull] for x in (x_min, x_max))  # strip after strip
+    order = np.argsort(begin)
+    place, further = _ranges(np.searchsorted(begin[order], end[order], side="right") - np.arange(1, len(order) + 1))
+    left, right = order[place], order[place + 1 + further]
+    a, b = hull[left], hull[right]
+    # Two that share several strips are taken in the first of these.
+    meet = (strip[left] == strip[right]) & (strip[left] == np.maximum(lowest[a], lowest[b]))
+    meet &= (y_min[a] <= y_max[b]) & (y_min[b] <= y_max[a])
+    a, b = finite[a[meet]], finite[b[meet]]
+    pairs = np.sort(np.minimum(a, b) * len(hulls) + np.maximum(a, b))  # plain numbers are sorted fastest
+    return np.divmod(pairs, len(hulls))
+
+
+def _ranges(counts: Int64) -> tuple[Int64, Int64]:
+    """For every owner k, counts[k] times k; and beside it 0, 1, 2 and so on. For counts 2, 0, 1: (0, 0, 2) and (0, 1, 0)."""
+    owner = np.repeat(np.arange(len(counts)), counts)
+    return owner, np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
+
+
+def _suppressed(footprints: Tensor, better: Int64, worse: Int64, iou_threshold: float) -> BoolMask:
+    """Which of N footprints (N, 4, 2), best first, go; `better` (P,), ascending, and `worse` (P,) may overlap."""
+    gone, size = np.zeros(len(footprints), np.bool_), _FIRST_PAIRS
+    while len(better):
+        undecided = ~(gone[better] | gone[worse])
+        better, worse = better[undecided], worse[undecided]
+        now, better, worse = (better[:size], worse[:size]), better[size:], worse[size:]
+        one, other = (footprints[torch.from_numpy(part)] for part in now)
+        overlap = (paired_iou(one, other) > iou_threshold).numpy()
+        gone = _walked(gone.tolist(), *(part[overlap].tolist() for part in now))
+        size *= 2
+    return gone
+
+
+def _walked(gone: list[bool], better: list[int], worse: list[int]) -> BoolMask:
+    """Which go after this walk through pairs that exclude each other, in the order of the better one."""
+    for one, other in zip(better, worse, strict=True):
+        if not gone[one]:
+            gone[other] = True
+    return np.array(gone, np.bool_)
 
 
 def _touching(a: Tensor, b: Tensor) -> Tensor:

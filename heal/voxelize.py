@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -58,40 +59,87 @@ class VoxelGrid:
 
 def voxelize(clouds: Sequence[Float32], grid: VoxelGrid) -> Voxels:
     """Voxels of several clouds (N, 4): voxels in the order of their first point, points in the order of the cloud."""
-    parts = [_voxelize_one(cloud, grid, index) for index, cloud in enumerate(clouds)]
-    points, coords, counts = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-    return Voxels(torch.from_numpy(points), torch.from_numpy(coords), torch.from_numpy(counts), len(clouds))
+    parts = [_fill(cloud, grid) for cloud in clouds]
+    ends = np.cumsum([len(part.counts) for part in parts], dtype=np.int64)
+    voxels = int(ends[-1]) if parts else 0
+    # Zeroed by the system when first touched; most slots stay empty.
+    slots = np.zeros((voxels * grid.max_points, 4), np.float32)
+    coords, counts = np.empty((voxels, 4), np.int64), np.empty(voxels, np.int64)
+    for index, (cloud, part, end) in enumerate(zip(clouds, parts, ends.tolist(), strict=True)):
+        here = slice(end - len(part.counts), end)
+        _rows(slots)[part.slot + here.start * grid.max_points] = _rows(cloud)[part.point]
+        coords[here, 0] = index
+        coords[here, 1:] = np.stack(np.unravel_index(part.cell, grid.shape_zyx), axis=1)
+        counts[here] = part.counts
+    points = torch.from_numpy(slots.reshape(voxels, grid.max_points, 4))
+    return Voxels(points, torch.from_numpy(coords), torch.from_numpy(counts), len(clouds))
 
 
-def _voxelize_one(cloud: Float32, grid: VoxelGrid, index: int) -> tuple[Float32, Int64, Int64]:
-    points, cell = _points_inside(cloud, grid)
+@dataclass(frozen=True)
+class _Filling:
+    """Which points of a cloud go where.
+
+    Attributes:
+        point: (K,) index of each kept point in the cloud.
+        slot: (K,) the slot that it fills, counted over all voxels of the cloud.
+        cell: (V,) flat index of each voxel's cell.
+        counts: (V,) points of each voxel.
+    """
+
+    point: Int64
+    slot: Int64
+    cell: Int64
+    counts: Int64
+
+
+def _fill(cloud: Float32, grid: VoxelGrid) -> _Filling:
+    inside, cell = _points_inside(cloud, grid)
     cell, order = _stable_order(cell)
     starts = np.flatnonzero(np.diff(cell, prepend=-1))
-    counts = np.diff(starts, append=len(order))
-    by_first_point = np.argsort(order[starts])[: grid.max_voxels]
-    starts, counts = starts[by_first_point], np.minimum(counts[by_first_point], grid.max_points)
-    voxel = np.repeat(np.arange(len(starts)), counts)
-    slot = np.arange(len(voxel)) - np.repeat(np.cumsum(counts) - counts, counts)
-    voxels = np.zeros((len(starts), grid.max_points, 4), np.float32)
-    voxels[voxel, slot] = points[order[starts[voxel] + slot]]
-    coords = np.stack([np.full(len(starts), index), *np.unravel_index(cell[starts], grid.shape_zyx)], axis=1)
-    return voxels, coords.astype(np.int64), counts.astype(np.int64)
+    counts = np.minimum(np.diff(starts, append=len(order)), grid.max_points)
+    rank = _ranks(order[starts], len(order))
+    if len(rank) > grid.max_voxels:
+        kept = np.flatnonzero(rank < grid.max_voxels)
+        starts, counts, rank = starts[kept], counts[kept], rank[kept]
+    # The kept points in the order of their cells: behind `before` others, in consecutive slots of their voxel.
+    before = np.cumsum(counts) - counts
+    number = np.arange(counts.sum())
+    point = inside[order[number + np.repeat(starts - before, counts)]]
+    slot = number + np.repeat(rank * grid.max_points - before, counts)
+    by_rank = np.empty_like(rank)
+    by_rank[rank] = np.arange(len(rank))
+    return _Filling(point, slot, cell[starts[by_rank]], counts[by_rank])
+
+
+def _ranks(numbers: Int64, limit: int) -> Int64:
+    """How many of some distinct numbers below `limit` are smaller than each of them: counting is cheaper than sorting."""
+    there = np.zeros(limit, np.int64)
+    there[numbers] = 1
+    ranks: Int64 = np.cumsum(there)[numbers] - 1
+    return ranks
+
+
+def _rows(points: Float32) -> npt.NDArray[np.complex128]:
+    """(N,) the points (N, 4) as one element of 16 bytes each, which numpy moves several times as fast as rows of four."""
+    return np.ascontiguousarray(points).view(np.complex128)[:, 0]
 
 
 def _stable_order(cell: Int64) -> tuple[Int64, Int64]:
     """The cells in ascending order, and the points' indices in that order; the points of a cell stay in the cloud's order."""
     # Cell and index in one number: numpy sorts plain numbers ten times as fast as it sorts indices.
-    points = max(len(cell), 1)
-    both = np.sort(cell * points + np.arange(len(cell)))
-    return both // points, both % points
+    bits = len(cell).bit_length()
+    both = np.sort((cell << bits) | np.arange(len(cell)))
+    return both >> bits, both & ((1 << bits) - 1)
 
 
-def _points_inside(cloud: Float32, grid: VoxelGrid) -> tuple[Float32, Int64]:
-    """The points in range (N, 4), and the flat index of each one's cell (N,)."""
+def _points_inside(cloud: Float32, grid: VoxelGrid) -> tuple[Int64, Int64]:
+    """The indices of the points in range (N,), and the flat index of each one's cell (N,)."""
     # In float32, as the sensors' points: which of two cells a point on their border falls into depends on it.
     lower, size = np.asarray(grid.range_m[:3], np.float32), np.asarray(grid.voxel_m, np.float32)
     nz, ny, nx = grid.shape_zyx
-    x, y, z = (np.floor((cloud[:, i] - lower[i]) / size[i]) for i in range(3))
-    inside = np.flatnonzero((x >= 0) & (x < nx) & (y >= 0) & (y < ny) & (z >= 0) & (z < nz))
-    x, y, z = (axis[inside].astype(np.int64) for axis in (x, y, z))
-    return cloud[inside], (z * ny + y) * nx + x
+    # Axis after axis in memory: every step below then runs over neighbours.
+    xyz = np.ascontiguousarray(cloud[:, :3].T)
+    xyz = np.floor((xyz - lower[:, None]) / size[:, None])
+    inside = np.flatnonzero(((xyz >= 0) & (xyz < np.array([[nx], [ny], [nz]], np.float32))).all(axis=0))
+    x, y, z = xyz.take(inside, axis=1).astype(np.int64)
+    return inside, (z * ny + y) * nx + x

@@ -22,4 +22,8 @@ CommRangeArg = Annotated[float, typer.Option(min=0, help="Agents further than th
 EgoArg = Annotated[
     bool, typer.Option("--include-ego", help="Count the ego's own vehicle where others label it, as OPV2V's tools do.")
 ]
+CacheArg = Annotated[
+    Path | None,
+    typer.Option(help="Folder to keep sweeps, poses and labels in, decoded; made and filled as they are read, by default nowhere."),
+]
 ThreadsArg = Annotated[int, typer.Option(min=0, help="CPU threads; 0 for all cores.")]

@@ -3,46 +3,103 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
+import torch
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from heal.tools.bench_frame import bench_frame
+from heal.tools.bench_machine import bench_machine
+from heal.tools.bench_post import bench_ap, bench_post
+from heal.tools.bench_read import bench_read
 from heal.tools.bench_row import BenchRow
 from heal.tools.bench_runtime import bench_runtime
 from heal.tools.bench_scale import bench_scale
+from heal.tools.bench_setup import BenchSetup
+from heal.tools.bench_stages import bench_encode, bench_fuse, bench_voxelize
+from heal.tools.bench_train import bench_train
 from heal.tools.paths import CONFIGS
 
-BENCHES: dict[str, Callable[[Path], list[BenchRow]]] = {"runtime": bench_runtime, "scale": bench_scale}
+BENCHES: dict[str, Callable[[BenchSetup], list[BenchRow]]] = {
+    "read": bench_read,
+    "voxelize": bench_voxelize,
+    "encode": bench_encode,
+    "fuse": bench_fuse,
+    "post": bench_post,
+    "ap": bench_ap,
+    "frame": bench_frame,
+    "train": lambda setup: bench_train(setup.alliance),
+    "runtime": lambda setup: bench_runtime(setup.alliance),
+    "scale": lambda setup: bench_scale(setup.alliance),
+}
 console = Console()
 
 NamesArg = Annotated[list[str], typer.Argument(help=f"What to measure: {', '.join(BENCHES)}.")]
-AllianceArg = Annotated[Path, typer.Option(help="Alliance folder.")]
+AllianceArg = Annotated[Path, typer.Option(help="Alliance folder, for runtime and scale.")]
+DataArg = Annotated[Path | None, typer.Option(help="Folder of DAIR-V2X-C, for read.")]
+DeviceArg = Annotated[str, typer.Option(help="cpu or cuda, for encode, fuse, frame and train.")]
+ThreadsArg = Annotated[int, typer.Option(min=0, help="Threads of torch; 0: one for each core.")]
+RepeatsArg = Annotated[int, typer.Option(min=1, help="Rounds that count.")]
+NoNaiveArg = Annotated[bool, typer.Option("--no-naive", help="Leave the straightforward implementations out.")]
 JsonArg = Annotated[Path | None, typer.Option("--json", help="Write the rows to this file too.")]
+ProfileArg = Annotated[Path | None, typer.Option(help="Write a trace of one round to this file, for chrome://tracing or Perfetto.")]
 
 
-def bench(names: NamesArg, alliance: AllianceArg = CONFIGS / "demo" / "alliance", json_path: JsonArg = None) -> None:
+def bench(
+    names: NamesArg,
+    alliance: AllianceArg = CONFIGS / "demo" / "alliance",
+    data: DataArg = None,
+    device: DeviceArg = "cpu",
+    threads: ThreadsArg = 0,
+    repeats: RepeatsArg = 7,
+    no_naive: NoNaiveArg = False,
+    json_path: JsonArg = None,
+    profile: ProfileArg = None,
+) -> None:
     """Measure on this machine, which should be idle; times hold for it alone, ratios travel.
 
-    runtime: the run on Ray against the same work in plain processes, its own time per message, the fusion node's time against the
-    number of agents. scale: 64 agents for 300 ticks, and what memory they take.
+    Networks are those of the paper's size with random weights, scenes the built-in town's. Beside each time stands which share of
+    the yardstick it reaches, a dense convolution measured in the same run, and how much faster it is than a straightforward
+    implementation of the same, which lies in tests/naive and is left out where the project was installed without it.
 
     \b
-    heal bench runtime
-    heal bench runtime scale --json runs/bench.json
+    heal bench frame
+    heal bench read voxelize encode fuse post ap train frame --data DAIR_ROOT --json runs/bench.json
+    heal bench frame train --device cuda
+    heal bench runtime scale
     """  # noqa: D301 - click's mark for lines that stay lines is the character, not its name
     unknown = [name for name in names if name not in BENCHES]
     if unknown:
         raise ValueError(f"unknown bench {unknown[0]!r}; there are {', '.join(BENCHES)}")
-    rows = [row for name in names for row in BENCHES[name](alliance)]
+    torch.set_num_threads(threads or os.cpu_count() or 1)
+    setup = BenchSetup(alliance, data, torch.device(device), repeats, not no_naive)
+    with _traced(profile):
+        rows = [row for name in names for row in BENCHES[name](setup)]
+    if set(names) - {"runtime", "scale"}:
+        rows = [*bench_machine(setup.device), *rows]
     console.print(bench_table(rows))
     if json_path is not None:
         json_path.parent.mkdir(parents=True, exist_ok=True)
         json_path.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def _traced(path: Path | None) -> Iterator[None]:
+    """Record what torch does, and write it to a file."""
+    if path is None:
+        yield
+        return
+    with torch.profiler.profile() as recorded:
+        yield
+    path.parent.mkdir(parents=True, exist_ok=True)
+    recorded.export_chrome_trace(str(path))
 
 
 def bench_table(rows: Sequence[BenchRow]) -> Table:

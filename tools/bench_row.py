@@ -5,8 +5,30 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+import torch
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Repeats of one thing.
+
+    Attributes:
+        seconds: their median.
+        spread: half the range between their quartiles, over the median.
+    """
+
+    seconds: float
+    spread: float
+
+    @staticmethod
+    def of(times_s: list[float]) -> Timing:
+        """Of the repeats' seconds."""
+        middle = statistics.median(times_s)
+        low, _, high = statistics.quantiles(times_s, n=4) if len(times_s) > 1 else (middle,) * 3
+        return Timing(middle, (high - low) / 2 / middle if middle else 0.0)
 
 
 @dataclass(frozen=True)
@@ -39,25 +61,18 @@ class BenchRow:
     unit: str = ""
     note: str = ""
 
-
-@dataclass(frozen=True)
-class Timing:
-    """Repeats of one thing.
-
-    Attributes:
-        seconds: their median.
-        spread: half the range between their quartiles, over the median.
-    """
-
-    seconds: float
-    spread: float
-
     @staticmethod
-    def of(times_s: list[float]) -> Timing:
-        """Of the repeats' seconds."""
-        middle = statistics.median(times_s)
-        low, _, high = statistics.quantiles(times_s, n=4) if len(times_s) > 1 else (middle,) * 3
-        return Timing(middle, (high - low) / 2 / middle if middle else 0.0)
+    def of(name: str, timing: Timing, note: str = "", plain: Timing | None = None) -> BenchRow:
+        """A time with torch's present threads, and that of the straightforward implementation if there is one."""
+        speedup = None if plain is None else plain.seconds / timing.seconds
+        return BenchRow(
+            name, timing.seconds, speedup_over_naive=speedup, threads=torch.get_num_threads(), spread=timing.spread, note=note
+        )
+
+    def of_flops(self, flops: float, per_second: float, dtype: str) -> BenchRow:
+        """The row with what its dense layers did, against a yardstick's operations per second."""
+        assert self.seconds is not None, "of a time"
+        return replace(self, flops=flops, yardstick_fraction=flops / self.seconds / per_second, dtype=dtype)
 
 
 def timed(*calls: Callable[[], Any], repeats: int = 7, warm_up: int = 1) -> tuple[Timing, ...]:

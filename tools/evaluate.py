@@ -19,7 +19,7 @@ from heal.agents.types_of import TypesOf
 from heal.alliance import Alliance, load_alliance
 from heal.datasets.open import open_dataset
 from heal.datasets.visibility import scene_visibility
-from heal.tools.arguments import AgentsArg, AllianceArg, CommRangeArg, DataArg, EgoArg, ThreadsArg, TypesArg
+from heal.tools.arguments import AgentsArg, AllianceArg, CacheArg, CommRangeArg, DataArg, EgoArg, ThreadsArg, TypesArg
 from heal.tools.assigning import parse_types
 from heal.tools.draw import draw_curves, draw_tick
 from heal.tools.evaluations import record
@@ -63,6 +63,7 @@ def evaluate(
     include_ego: EgoArg = False,
     pictures: PicturesArg = 4,
     threads: ThreadsArg = 0,
+    cache: CacheArg = None,
     keep: KeepArg = False,
 ) -> None:
     """Evaluate detection: AP at IoU 0.3, 0.5 and 0.7, and the recall of vehicles hidden from the ego.
@@ -74,13 +75,12 @@ def evaluate(
     heal evaluate --alliance configs/demo/alliance --data runs/town --in-order m1,m2,m3,m4 --out runs/in-order
     heal evaluate --alliance runs/dair-base/alliance --data DAIR_ROOT --split val --out runs/dair-evaluation
     """  # noqa: D301 - click's mark for lines that stay lines is the character, not its name
-    opened, source = load_alliance(alliance, range_m), open_dataset(data, split)
+    opened, source = load_alliance(alliance, range_m).for_inference(), open_dataset(data, split, cache=cache)
     console.print(str(source.summary))
     ticks = spread(range(len(source)), frames or len(source))
     drawn = frozenset(spread(ticks, pictures))
     options = RunOptions(agents, comm_range_m, align=ALIGN, threads=threads or CORES, keep_views=drawn, include_ego=include_ego)
-    types_of = parse_types(in_order or types, opened, source)
-    draw = partial(_draw, drawn=drawn, alliance=opened, out=out)
+    types_of, draw = parse_types(in_order or types, opened, source), partial(_draw, drawn=drawn, alliance=opened, out=out)
     rows = {
         name: evaluate_source(opened, source, types_of, step, ticks, draw) for name, step in steps_of(in_order, options).items()
     }

@@ -18,7 +18,7 @@ from heal.alliance import Alliance, TrainingRecord, load_alliance, save_agent, s
 from heal.collab import CollabModel
 from heal.config import ConfigError, apply_overrides, build_config, load_config, load_yaml, save_config, to_plain
 from heal.datasets.open import open_dataset
-from heal.tools.arguments import DataArg, ThreadsArg
+from heal.tools.arguments import CacheArg, DataArg, ThreadsArg
 from heal.tools.draw import draw_tick
 from heal.tools.paths import config_path, type_path
 from heal.tools.train_config import TrainConfig
@@ -57,6 +57,7 @@ def base(
     overrides: SetArg = None,
     device: DeviceArg = "auto",
     threads: ThreadsArg = 0,
+    cache: CacheArg = None,
     restart: RestartArg = False,
 ) -> None:
     """Train a base together with its first agent type (stage 1).
@@ -72,9 +73,10 @@ def base(
     settings = resolve_settings(config_path(config), initial, overrides or [])
     prepare_run(out, settings, restart)
     _use_threads(threads)
-    source = open_dataset(data, split)
+    source = open_dataset(data, split, cache=cache)
     console.print(str(source.summary))
-    job = TrainingJob("base", settings, data.absolute(), split, len(source), init and init.absolute(), out.absolute())
+    initial_path, cache = init and init.absolute(), cache and cache.absolute()
+    job = TrainingJob("base", settings, data.absolute(), split, len(source), initial_path, out.absolute(), cache)
     run_job(job, choose_device(device), console)
     model, seconds = job.trained()
     alliance = save_alliance(out / "alliance", model, settings, _record(job, seconds, initial))
@@ -93,6 +95,7 @@ def agent(
     overrides: SetArg = None,
     device: DeviceArg = "auto",
     threads: ThreadsArg = 0,
+    cache: CacheArg = None,
     restart: RestartArg = False,
 ) -> None:
     """Align a new agent type to a base (stage 2): the base stays as it is, to the last bit, and no other type is needed.
@@ -104,9 +107,9 @@ def agent(
     heal train agent --type my_lidar.yaml --base configs/demo/alliance --data runs/town --config demo/agent.yaml --out runs/mine
     """  # noqa: D301 - click's mark for lines that stay lines is the character, not its name
     _use_threads(threads)
-    source = open_dataset(data, split)
+    source = open_dataset(data, split, cache=cache)
     console.print(str(source.summary))
-    job = agent_job(agent_type, base, data, split, len(source), out, config, overrides or [], restart)
+    job = agent_job(agent_type, base, data, split, len(source), out, config, overrides or [], restart, cache)
     run_job(job, choose_device(device), console)
     _keep_agent(job, base, out, source)
 
@@ -121,6 +124,7 @@ def agents(
     split: SplitArg = "train",
     overrides: SetArg = None,
     device: DeviceArg = "auto",
+    cache: CacheArg = None,
     restart: RestartArg = False,
 ) -> None:
     """Align several new types side by side, each in a process of its own: on a GPU each, or on a core each.
@@ -128,24 +132,33 @@ def agents(
     \b
     heal train agents m2 m3 m4 --base runs/opv2v/alliance --data OPV2V --out runs/opv2v/alliance
     """  # noqa: D301 - click's mark for lines that stay lines is the character, not its name
-    source = open_dataset(data, split)
+    source = open_dataset(data, split, cache=cache)
     console.print(str(source.summary))
     settings = [*(overrides or []), "training.replicas=1"]
-    jobs = [agent_job(name, base, data, split, len(source), out, config, settings, restart) for name in agent_types]
+    jobs = [agent_job(name, base, data, split, len(source), out, config, settings, restart, cache) for name in agent_types]
     run_jobs(jobs, choose_device(device), console)
     for job in jobs:
         _keep_agent(job, base, out, source)
 
 
 def agent_job(
-    agent_type: str, base: Path, data: Path, split: str, scenes: int, out: Path, config: str, overrides: list[str], restart: bool
+    agent_type: str,
+    base: Path,
+    data: Path,
+    split: str,
+    scenes: int,
+    out: Path,
+    config: str,
+    overrides: list[str],
+    restart: bool,
+    cache: Path | None = None,
 ) -> TrainingJob:
     """The training of one type for the base of an alliance, its run folder made."""
     file = type_path(agent_type)
     settings = resolve_agent_settings(file, load_alliance(base), config_path(config), overrides)
     run = out.with_name(f"{out.name}-{file.stem}").absolute()
     prepare_run(run, settings, restart)
-    return TrainingJob(file.stem, settings, data.absolute(), split, scenes, base.absolute(), run)
+    return TrainingJob(file.stem, settings, data.absolute(), split, scenes, base.absolute(), run, cache and cache.absolute())
 
 
 def resolve_settings(path: Path, initial: Alliance | None, overrides: list[str]) -> TrainConfig:

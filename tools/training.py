@@ -41,6 +41,7 @@ class TrainingJob:
         scenes: number of scenes in it.
         init: alliance to start from; with a frozen base, the one that the base belongs to.
         run: folder for checkpoints and logs.
+        cache: folder to keep decoded data in.
     """
 
     name: str
@@ -50,6 +51,7 @@ class TrainingJob:
     scenes: int
     init: Path | None
     run: Path
+    cache: Path | None = None
 
     @property
     def steps(self) -> int:
@@ -60,7 +62,7 @@ class TrainingJob:
         """Train to the end as one of the processes."""
         keep_freed_memory()
         model = make_model(self.settings, load_alliance(self.init) if self.init else None)
-        steps = TrainingSteps(open_dataset(self.data, self.split), model, self.settings, replica)
+        steps = TrainingSteps(open_dataset(self.data, self.split, cache=self.cache), model, self.settings, replica)
         log: MetricsLog | None = None
 
         def report(step: StepReport) -> None:

@@ -29,6 +29,8 @@ def _cloud(frame: AgentFrame, rng: np.random.Generator | None) -> Float32:
             f"agent {frame.agent_id!r} has no LiDAR scan, and its type needs one; read the data with sensors={{'lidar'}}"
         )
     points = frame.lidar.points
-    if rng is not None:
-        points = points[rng.permutation(len(points))]
-    return points[~points_on_own_vehicle(points)]
+    away = ~points_on_own_vehicle(points)
+    if rng is None:
+        return points.compress(away, axis=0)
+    order = rng.permutation(len(points))
+    return points.take(order[away[order]], axis=0)

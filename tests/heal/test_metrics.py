@@ -76,10 +76,27 @@ def test_a_second_box_on_one_object_is_a_false_alarm() -> None:
 
 def test_the_best_of_the_objects_left_is_taken() -> None:
     iou = np.array([[0.6, 0.8], [0.55, 0.9], [0.7, 0.9]], np.float32)
-    true_positive, matched = match_overlaps(iou, 0.5)
-    assert true_positive.tolist() == [True, True, False]
-    assert matched.tolist() == [True, True]
-    assert match_overlaps(iou, 0.6)[0].tolist() == [True, False, True]
+    true_positive, matched = match_overlaps(iou, (0.5, 0.6))
+    assert true_positive.tolist() == [[True, True, False], [True, False, True]]
+    assert matched.tolist() == [[True, True], [True, True]]
+
+
+def match_in_turn(iou: np.ndarray, threshold: float) -> tuple[list[bool], list[bool]]:
+    hit, found = [False] * iou.shape[0], [False] * iou.shape[1]
+    for row in range(iou.shape[0]):
+        best = max((c for c in range(iou.shape[1]) if not found[c]), key=lambda c: (iou[row, c], -c), default=None)
+        if best is not None and iou[row, best] >= np.float32(threshold):
+            hit[row] = found[best] = True
+    return hit, found
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_matching_at_once_is_matching_in_turn(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    iou = rng.random((rng.integers(0, 25), rng.integers(0, 12))).round(1).astype(np.float32)  # rounded, so that many are equal
+    true_positive, found = match_overlaps(iou, (0.3, 0.5, 0.7))
+    for i, threshold in enumerate((0.3, 0.5, 0.7)):
+        assert (true_positive[i].tolist(), found[i].tolist()) == match_in_turn(iou, threshold)
 
 
 def test_scores_are_sorted_over_all_frames() -> None:

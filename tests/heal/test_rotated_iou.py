@@ -9,8 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from heal.boxes import bottom_rectangles, boxes_to_corners
-from heal.rotated_iou import nms_rotated, paired_iou, rotated_iou
+from heal.boxes import bottom_rectangles, boxes_to_corners, planar_hulls
+from heal.rotated_iou import near_pairs, nms_rotated, paired_iou, rotated_iou
 
 
 def random_boxes(count: int, seed: int, spread_m: float = 8.0) -> torch.Tensor:
@@ -109,3 +109,35 @@ def test_only_the_best_candidates_take_part() -> None:
     boxes = torch.tensor([[20.0 * i, 0, 0, 1.5, 2, 4, 0] for i in range(5)])
     scores = torch.tensor([0.1, 0.5, 0.3, 0.4, 0.2])
     assert nms_rotated(boxes_to_corners(boxes), scores, 0.15, max_candidates=3).tolist() == [1, 3, 2]
+
+
+def all_near_pairs(hulls: torch.Tensor) -> list[tuple[int, int]]:
+    def meet(a: list[float], b: list[float]) -> bool:
+        return a[0] <= b[2] and b[0] <= a[2] and a[1] <= b[3] and b[1] <= a[3]
+
+    rows = hulls.tolist()
+    return [(i, j) for i in range(len(rows)) for j in range(i + 1, len(rows)) if meet(rows[i], rows[j])]
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10**6), st.sampled_from([0.0, 5.0, 30.0, 200.0]))
+def test_near_pairs_are_those_whose_hulls_meet(seed: int, spread_m: float) -> None:
+    boxes = random_boxes(60, seed, spread_m)
+    boxes[::7, 3:6] *= 20  # some are as long as a street
+    hulls = planar_hulls(footprints(boxes))
+    hulls[5] = hulls[6]
+    assert list(zip(*(part.tolist() for part in near_pairs(hulls)), strict=True)) == all_near_pairs(hulls)
+
+
+def test_near_pairs_bear_the_absurd() -> None:
+    hulls = torch.tensor([[0, 0, 1, 1], [-3e38, -3e38, 3e38, 3e38], [0, 0, 0, 0], [math.nan, 0, 1, 1], [0, 0, math.inf, 1]])
+    assert list(zip(*(part.tolist() for part in near_pairs(hulls)), strict=True)) == [(0, 1), (0, 2), (1, 2)]
+
+
+@pytest.mark.parametrize("threshold", [0.05, 0.15])
+def test_suppression_of_crowds_follows_its_definition(threshold: float) -> None:
+    # more pairs than are looked at first
+    boxes = random_boxes(400, seed=8, spread_m=15.0)
+    scores, footprint = torch.rand(400, generator=torch.Generator().manual_seed(8)), footprints(boxes)
+    kept = nms_rotated(boxes_to_corners(boxes), scores, threshold, max_candidates=400)
+    assert kept.tolist() == naive_nms(rotated_iou(footprint, footprint), scores, threshold)

@@ -1,0 +1,297 @@
+"""The cache of decoded data: what comes out of it is what the data set gives, to the last bit, whatever happens to its files."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import pickle
+from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from dair_tree import INNER, write_json
+from dair_tree import write_tree as write_dair
+from opv2v_tree import write_tree as write_opv2v
+
+from heal.agent_model import AgentConfig, AgentModel
+from heal.base_model import BaseConfig, BaseModel
+from heal.collab import CollabModel
+from heal.datasets import cache_file
+from heal.datasets.cache import CachedSource
+from heal.datasets.cache_file import Entry, read_entry, write_entry
+from heal.datasets.dataset import Dataset
+from heal.datasets.errors import DatasetError, UnknownAgentError
+from heal.datasets.open import open_dataset
+from heal.datasets.pcd import write_pcd
+from heal.grid import BevGrid
+from heal.tools.train_config import TrainConfig, TrainingConfig
+from heal.tools.train_data import TrainingSteps
+from heal.types import Scene, SensorChoice, load_scene
+
+VEHICLE_CLOUD = Path(INNER) / "vehicle-side" / "velodyne" / "000011.pcd"
+
+
+def write_both(root: Path) -> list[tuple[Path, str]]:
+    """A tree of either layout, and a split of it."""
+    return [(write_dair(root / "dair"), "val"), (write_opv2v(root / "opv2v"), "test")]
+
+
+@pytest.fixture
+def dair(tmp_path: Path) -> Path:
+    return write_dair(tmp_path / "dair")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "cache"
+
+
+def bits(scene: Scene) -> list[object]:
+    """All of a scene, its arrays as bytes with type and shape."""
+    arrays = [scene.outline.world_SE3_ego, scene.objects.ids, scene.objects.world_corners]
+    plain: list[object] = [scene.outline.scene_id, scene.outline.timestamp_ns, scene.outline.ego_id, scene.outline.agent_ids]
+    for frame in scene.frames:
+        assert frame.lidar is not None
+        plain += [frame.agent_id, frame.kind, frame.timestamp_ns, frame.lidar.beams, frame.cameras]
+        arrays += [frame.world_SE3_agent, frame.world_SE3_agent_measured, frame.objects.ids, frame.objects.world_corners]
+        arrays.append(frame.lidar.points)
+    return plain + [(array.dtype.str, array.shape, array.tobytes()) for array in arrays]
+
+
+def scenes(source: Dataset) -> list[list[object]]:
+    return [bits(load_scene(source, index)) for index in range(len(source))]
+
+
+def forbid_reading(monkeypatch: pytest.MonkeyPatch, source: Dataset) -> None:
+    """Nothing may be read from the data set itself any more."""
+
+    def fail(*_: object) -> None:
+        raise AssertionError("read from the data set although it is in the cache")
+
+    assert isinstance(source, CachedSource)
+    for name in ("outline", "agent_frame", "scene_objects"):
+        monkeypatch.setattr(source.source, name, fail)
+
+
+def entries(folder: Path, kind: str = "*") -> list[Path]:
+    return sorted(folder.glob(f"*/*.{kind}"))
+
+
+def vehicle_points(source: Dataset) -> list[float]:
+    frame = source.agent_frame(0, "vehicle")
+    assert frame.lidar is not None
+    return frame.lidar.points[:, 0].tolist()
+
+
+def test_hit_and_miss_are_what_the_data_set_gives_to_the_last_bit(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for root, split in write_both(tmp_path):
+        cached = open_dataset(root, split, cache=folder)
+        expected = scenes(open_dataset(root, split))
+        assert scenes(cached) == expected
+        forbid_reading(monkeypatch, cached)
+        assert scenes(cached) == expected
+        assert cached.summary.layout == open_dataset(root, split).summary.layout
+
+
+def test_a_source_with_a_cache_can_be_sent_to_another_process(dair: Path, folder: Path) -> None:
+    cached = open_dataset(dair, "val", cache=folder)
+    assert scenes(pickle.loads(pickle.dumps(cached))) == scenes(cached)
+
+
+def test_kept_points_are_numbers_that_may_be_changed(dair: Path, folder: Path) -> None:
+    for _ in range(2):
+        frame = open_dataset(dair, "val", cache=folder).agent_frame(0, "vehicle")
+        assert frame.lidar is not None
+        assert frame.lidar.points.flags.writeable and frame.lidar.points.flags.aligned
+        frame.lidar.points[:] = 0
+
+
+def test_other_agents_as_ego_and_fewer_agents_have_entries_of_their_own(dair: Path, folder: Path) -> None:
+    for ego_id in ("vehicle", "roadside"):
+        for most in (1, 2):
+            cached = open_dataset(dair, "val", ego_id=ego_id, max_agents=most, cache=folder)
+            assert scenes(cached) == scenes(open_dataset(dair, "val", ego_id=ego_id, max_agents=most))
+
+
+def test_choices_have_entries_of_their_own(dair: Path, folder: Path) -> None:
+    write_json(dair / INNER / "vehicle-side/label/lidar_backup/000011.json", [])
+    cached = open_dataset(dair, "val", cache=folder)
+    for _ in range(2):
+        assert len(cached.agent_frame(0, "vehicle").objects) == 2
+        assert len(cached.agent_frame(0, "vehicle", SensorChoice(labels="camera")).objects) == 0
+        assert cached.agent_frame(0, "vehicle", SensorChoice(lidar=False)).lidar is None
+
+
+def test_frames_with_cameras_are_read_anew(dair: Path, folder: Path) -> None:
+    cached = open_dataset(dair, "val", cache=folder)
+    assert len(cached.agent_frame(0, "vehicle", SensorChoice(cameras=True)).cameras) == 1
+    assert not entries(folder)
+
+
+def change_cloud(root: Path) -> None:
+    write_pcd(root / VEHICLE_CLOUD, np.array([[7, 2, 3, 0.2], [8, 2, 3, 0.2]], np.float32))
+
+
+def change_cloud_keeping_its_size(root: Path) -> None:
+    before = (root / VEHICLE_CLOUD).stat()
+    write_pcd(root / VEHICLE_CLOUD, np.array([[7, 2, 3, 0.2]], np.float32))
+    os.utime(root / VEHICLE_CLOUD, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
+
+
+def change_pose(root: Path) -> None:
+    path = root / INNER / "vehicle-side/calib/novatel_to_world/000011.json"
+    pose = json.loads(path.read_text())
+    pose["translation"] = [[1234.5], [2000.0], [1.0]]
+    write_json(path, pose)
+
+
+def change_offset(root: Path) -> None:
+    path = root / INNER / "cooperative" / "data_info.json"
+    values = json.loads(path.read_text())
+    for entry in values:
+        entry["system_error_offset"] = {"delta_x": 10.5, "delta_y": 1.0}
+    write_json(path, values)
+
+
+def change_labels(root: Path) -> None:
+    write_json(root / INNER / "vehicle-side/label/lidar/000011.json", [])
+    write_json(root / INNER / "cooperative/label_world/000011.json", [])
+
+
+@pytest.mark.parametrize("change", [change_cloud, change_cloud_keeping_its_size, change_pose, change_offset, change_labels])
+def test_a_changed_file_is_read_again_and_the_cache_does_not_grow(dair: Path, folder: Path, change: Callable[[Path], None]) -> None:
+    before = scenes(open_dataset(dair, "val", cache=folder))
+    kept = entries(folder)
+    change(dair)
+    after = scenes(open_dataset(dair, "val"))
+    assert after != before
+    assert scenes(open_dataset(dair, "val", cache=folder)) == after
+    assert scenes(open_dataset(dair, "val", cache=folder)) == after
+    assert entries(folder) == kept
+
+
+def cut(data: bytes) -> bytes:
+    return data[: len(data) // 2]
+
+
+def flip_last_point(data: bytes) -> bytes:
+    return data[:-64] + bytes([data[-64] ^ 1]) + data[-63:]
+
+
+def flip_header(data: bytes) -> bytes:
+    return data[:40] + bytes([data[40] ^ 1]) + data[41:]
+
+
+def lengthen(data: bytes) -> bytes:
+    return data + bytes(64)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [cut, flip_last_point, flip_header, lengthen, lambda _: b"", lambda _: b"something else"],
+    ids=lambda value: value.__name__,
+)
+def test_damaged_entries_are_made_anew_without_a_word(dair: Path, folder: Path, damage: Callable[[bytes], bytes]) -> None:
+    cached = open_dataset(dair, "val", cache=folder)
+    expected = scenes(cached)
+    whole = {path: path.read_bytes() for path in entries(folder)}
+    for path, data in whole.items():
+        path.write_bytes(damage(data))
+    assert scenes(cached) == expected
+    assert {path: path.read_bytes() for path in entries(folder)} == whole
+
+
+def test_entries_of_another_version_are_made_anew(dair: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache_file, "VERSION", cache_file.VERSION + 1)
+    later = scenes(open_dataset(dair, "val", cache=folder))
+    others = [path.read_bytes() for path in entries(folder)]
+    monkeypatch.undo()
+    assert scenes(open_dataset(dair, "val", cache=folder)) == later
+    ours = [path.read_bytes() for path in entries(folder)]
+    assert len(ours) == len(others) and not set(ours) & set(others)
+
+
+def test_missing_files_and_agents_are_told_as_without_a_cache(dair: Path, folder: Path) -> None:
+    cached = open_dataset(dair, "val", cache=folder)
+    with pytest.raises(UnknownAgentError, match="vehicle, roadside"):
+        cached.agent_frame(0, "641")
+    cached.agent_frame(0, "vehicle")
+    (dair / VEHICLE_CLOUD).unlink()
+    with pytest.raises(DatasetError, match=r"000011\.pcd: no such file"):
+        cached.agent_frame(0, "vehicle")
+
+
+def test_a_folder_that_cannot_be_written_is_told_and_does_not_stop(dair: Path, folder: Path) -> None:
+    folder.write_text("a file where the folder should be")
+    with pytest.warns(UserWarning, match="nothing can be kept here"):
+        assert vehicle_points(open_dataset(dair, "val", cache=folder)) == [1.0]
+
+
+def fill(root: Path, folder: Path, times: int) -> None:
+    source = open_dataset(root, "val", cache=folder)
+    for _ in range(times):
+        for path in entries(folder):
+            path.unlink(missing_ok=True)
+        scenes(source)
+
+
+def test_two_processes_may_fill_a_cache_at_once(dair: Path, folder: Path) -> None:
+    write_pcd(dair / VEHICLE_CLOUD, np.random.default_rng(0).random((20_000, 4)).astype(np.float32))
+    expected = scenes(open_dataset(dair, "val"))
+    start = multiprocessing.get_context("fork")
+    workers = [start.Process(target=fill, args=(dair, folder, 20)) for _ in range(2)]
+    for worker in workers:
+        worker.start()
+    cached = open_dataset(dair, "val", cache=folder)
+    while any(worker.is_alive() for worker in workers):
+        assert scenes(cached) == expected
+    for worker in workers:
+        worker.join()
+    assert [worker.exitcode for worker in workers] == [0, 0]
+    assert not list(folder.glob("*/.*")), "an unfinished file was left"
+
+
+def test_an_entry_keeps_types_shapes_and_empty_arrays(tmp_path: Path) -> None:
+    arrays = (np.zeros((0, 8, 3)), np.arange(3), np.arange(12, dtype=">f4").reshape(3, 4), np.asfortranarray(np.eye(3)))
+    write_entry(tmp_path / "a" / "entry", [(1, 2)], Entry({"n": 2**62, "text": "ä", "nothing": None}, arrays))
+    found = read_entry(tmp_path / "a" / "entry", [(1, 2)])
+    assert found is not None and found.values == {"n": 2**62, "text": "ä", "nothing": None}
+    assert [array.dtype for array in found.arrays] == [np.dtype(kind) for kind in ("<f8", "<i8", "<f4", "<f8")]
+    assert all(np.array_equal(mine, theirs) for mine, theirs in zip(found.arrays, arrays, strict=True))
+    assert read_entry(tmp_path / "a" / "entry", [(1, 3)]) is None
+    assert read_entry(tmp_path / "a", [(1, 2)]) is None
+
+
+def plain(value: object) -> object:
+    """A batch as nested plain values, its tensors as bytes."""
+    if isinstance(value, torch.Tensor):
+        return value.dtype, tuple(value.shape), value.numpy().tobytes()
+    if isinstance(value, Mapping):
+        return {key: plain(part) for key, part in value.items()}
+    if is_dataclass(value):
+        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+    return value
+
+
+def training_batches(source: Dataset) -> list[object]:
+    grid = BevGrid((-51.2, -51.2, -3.0, 51.2, 51.2, 1.0), 0.8)
+    settings = TrainConfig(base=BaseConfig(grid=grid), training=TrainingConfig(epochs=2, batch_scenes=1, workers=0))
+    model = CollabModel(BaseModel(settings.base), {"m1": AgentModel(AgentConfig(), grid)})
+    steps = TrainingSteps(source, model, settings)
+    return [plain(steps[step]) for step in range(len(steps))]
+
+
+def test_training_batches_are_the_same_with_and_without_a_cache(tmp_path: Path, folder: Path) -> None:
+    rng = np.random.default_rng(0)
+    for root, split in write_both(tmp_path):
+        for path in root.rglob("*.pcd"):
+            write_pcd(path, rng.uniform((-40, -40, -3, 0), (40, 40, 1, 1), (2000, 4)).astype(np.float32))
+        expected = training_batches(open_dataset(root, split))
+        for _ in range(2):
+            assert training_batches(open_dataset(root, split, cache=folder)) == expected
