@@ -13,7 +13,7 @@ from heal.alliance import load_alliance
 from heal.base_model import BaseConfig, BaseModel
 from heal.config import load_config
 from heal.encoders.lift_splat import LiftSplat
-from heal.inference import for_inference
+from heal.inference import WideConv2d, for_inference
 from heal.tools.paths import CONFIGS
 from tests.heal.networks import BASE, small_model, small_scene
 
@@ -88,3 +88,17 @@ def test_an_alliance_for_inference_is_the_same_alliance() -> None:
     for network in (fast.base, fast.agent("m1")):
         assert not any(isinstance(part, nn.BatchNorm2d) for part in network.modules())
     assert any(isinstance(part, nn.BatchNorm2d) for part in plain.agent("m1").modules())
+
+
+def test_wide_convolutions_are_replaced_with_the_relu_behind_them() -> None:
+    torch.manual_seed(0)
+    plain = nn.Sequential(nn.Conv2d(256, 256, 3, padding=1), nn.BatchNorm2d(256), nn.ReLU(), nn.Conv2d(256, 8, 3, padding=1)).eval()
+    fast, maps = for_inference(plain), torch.randn(1, 256, 9, 13)
+    assert isinstance(fast[0], WideConv2d) and fast[0].relu and isinstance(fast[2], nn.Identity) and type(fast[3]) is nn.Conv2d
+    with torch.no_grad():
+        torch.testing.assert_close(fast(maps), plain(maps), atol=2e-5, rtol=1e-4)
+        with torch.autocast("cpu", torch.bfloat16):
+            torch.testing.assert_close(fast(maps).float(), plain(maps).float(), atol=0.05, rtol=0.05)
+    with_gradient = maps.clone().requires_grad_()
+    fast(with_gradient).sum().backward()
+    assert with_gradient.grad is not None and with_gradient.grad.abs().max() > 0
