@@ -63,6 +63,7 @@ class FusionNode:
         began_s, started = monotonic(), perf_counter()
         self._memory.begin(request)
         rejected = self._take_in(request, arrivals)
+        self._memory.settle(request)
         world_SE3_frame, chosen, far = self._choose(request)
         unpacked = perf_counter()
         head = self._fuse(request, world_SE3_frame, chosen) if chosen else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -21,6 +21,7 @@ class KnownMap:
         world_SE3_agent: (4, 4) float64, the pose at which it was taken, as the sender measured it.
         maps: per scale (1, C, ny, nx).
         scores: per scale (1, 1, ny, nx) foreground scores, 0 where it says nothing.
+        borrowed: the scales are views of the message's bytes.
     """
 
     agent_id: str
@@ -29,6 +30,14 @@ class KnownMap:
     world_SE3_agent: Float64
     maps: tuple[Tensor, ...]
     scores: tuple[Tensor, ...]
+    borrowed: bool = False
+
+    def owned(self) -> KnownMap:
+        """The map with memory of its own, so that nothing holds on to the message."""
+        if not self.borrowed:
+            return self
+        maps, scores = (tuple(level.clone() for level in levels) for levels in (self.maps, self.scores))
+        return replace(self, maps=maps, scores=scores, borrowed=False)
 
 
 class MapMemory:
@@ -55,6 +64,10 @@ class MapMemory:
     def keep(self, known: KnownMap) -> None:
         """Take in an agent's newest map."""
         self._maps[known.agent_id] = known
+
+    def settle(self, request: FusionRequest) -> None:
+        """All messages of a tick are in: what is held from ticks before it, no newer one having come, gets memory of its own."""
+        self._maps = {name: known if known.tick == request.tick else known.owned() for name, known in self._maps.items()}
 
     def choose(self, request: FusionRequest) -> list[KnownMap]:
         """The maps to fuse in a tick: the ego's first, then the others' by name, so that no sum depends on who came when."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 from torch import Tensor
 
@@ -27,15 +29,20 @@ class MapReader:
         """The message's scales. The trunk takes one map at a time: in a batch its last bits would depend on who else is there."""
         maps = tuple(self._tensor(part) for part in message.maps)
         scores = tuple(self._tensor(part[None]) for part in message.scores)
+        borrowed = self._device.type == "cpu" and not all(part.flags.writeable for part in message.maps)
         if message.split == "feature":
             with torch.no_grad():
                 levels = self._base.trunk(maps[0])
                 maps, scores = levels.maps, self._base.pyramid_backbone.scores(levels.occupancy, [message.coverage])
-        return KnownMap(message.agent_id, arrival.tick, message.timestamp_ns, message.world_SE3_agent, maps, scores)
+            borrowed = False
+        return KnownMap(message.agent_id, arrival.tick, message.timestamp_ns, message.world_SE3_agent, maps, scores, borrowed)
 
     def _tensor(self, part: Float32) -> Tensor:
-        """With a batch's axis (1, ...); copied if it is a view of the message's bytes, so that nothing holds on to those."""
-        return torch.from_numpy(part if part.flags.writeable else part.copy())[None].to(self._device)
+        """With a batch's axis (1, ...)."""
+        with warnings.catch_warnings():
+            # That a view of a message's bytes must not be written to; nobody does.
+            warnings.simplefilter("ignore", UserWarning)
+            return torch.from_numpy(part)[None].to(self._device)
 
 
 class SharedMapReader(MapReader):
