@@ -44,6 +44,7 @@ console = Console()
 NamesArg = Annotated[list[str], typer.Argument(help=f"What to measure: {', '.join(BENCHES)}.")]
 AllianceArg = Annotated[Path, typer.Option(help="Alliance folder, for runtime and scale.")]
 DataArg = Annotated[Path | None, typer.Option(help="Folder of DAIR-V2X-C, for read.")]
+ScenesArg = Annotated[Path | None, typer.Option(help="Folder of scenes in OPV2V's layout, instead of the built-in town.")]
 DeviceArg = Annotated[str, typer.Option(help="cpu or cuda, for encode, fuse, frame and train.")]
 ThreadsArg = Annotated[int, typer.Option(min=0, help="Threads of torch; 0: one for each core.")]
 RepeatsArg = Annotated[int, typer.Option(min=1, help="Rounds that count.")]
@@ -56,6 +57,7 @@ def bench(
     names: NamesArg,
     alliance: AllianceArg = CONFIGS / "demo" / "alliance",
     data: DataArg = None,
+    scenes: ScenesArg = None,
     device: DeviceArg = "cpu",
     threads: ThreadsArg = 0,
     repeats: RepeatsArg = 7,
@@ -79,7 +81,7 @@ def bench(
     if unknown:
         raise ValueError(f"unknown bench {unknown[0]!r}; there are {', '.join(BENCHES)}")
     torch.set_num_threads(threads or os.cpu_count() or 1)
-    setup = BenchSetup(alliance, data, torch.device(device), repeats, not no_naive)
+    setup = BenchSetup(alliance, data, scenes, torch.device(device), repeats, not no_naive)
     with _traced(profile):
         rows = [row for name in names for row in BENCHES[name](setup)]
     if set(names) - {"runtime", "scale"}:

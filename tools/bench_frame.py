@@ -22,7 +22,18 @@ from heal.head import HeadOutput
 from heal.inference import for_inference
 from heal.tools.bench_machine import Precision, finished, use, yardstick_flops_per_s
 from heal.tools.bench_row import BenchRow, timed
-from heal.tools.bench_setup import CPU, SQUARE, WIDE, BenchSetup, PaperScene, bench_town, counted_flops, paper_scene, poses_of
+from heal.tools.bench_setup import (
+    CPU,
+    SQUARE,
+    WIDE,
+    BenchSetup,
+    PaperScene,
+    bench_town,
+    counted_flops,
+    frames_of,
+    paper_scene,
+    poses_of,
+)
 from heal.tools.naive import naive
 from heal.types import AgentFrame, SceneSource, Sensor
 
@@ -81,7 +92,7 @@ class Perceiver:
 
 def bench_frame(setup: BenchSetup) -> list[BenchRow]:
     """The rows of `heal bench frame`."""
-    return [row for name, (types, grid) in CASES.items() for row in _case(setup, name, paper_scene(types, grid))]
+    return [row for name, (types, grid) in CASES.items() for row in _case(setup, name, paper_scene(setup, types, grid))]
 
 
 def _case(setup: BenchSetup, name: str, scene: PaperScene) -> list[BenchRow]:
@@ -89,11 +100,11 @@ def _case(setup: BenchSetup, name: str, scene: PaperScene) -> list[BenchRow]:
     plain = Perceiver(scene.types, scene.base, scene.agents, CPU)
     flops = counted_flops(lambda: plain.boxes(scene.frames))
     with tempfile.TemporaryDirectory() as folder, torch.no_grad():
-        source = written(bench_town(len(scene.types)), Path(folder), _sensors(scene))
+        source = _on_disk(setup, scene, Path(folder))
         rows = [row for precision in setup.precisions for row in _rows(setup, name, scene, source, precision, flops)]
         if not setup.plain or naive("encoders") is None or setup.device != CPU:
             return rows
-        [slow] = timed(lambda: plain_boxes(scene, read(source, scene)), repeats=PLAIN_REPEATS)
+        [slow] = timed(lambda: plain_boxes(scene, frames_of(source, scene.types, scene.agents)), repeats=PLAIN_REPEATS)
     first, *others = rows
     assert first.seconds is not None, "a time"
     return [replace(first, speedup_over_naive=slow.seconds / first.seconds), *others]
@@ -107,7 +118,7 @@ def _rows(
     use(precision)
     with setup.autocast(precision):
         whole, dense = timed(
-            finished(setup.device, lambda: ours.boxes(read(source, scene))),
+            finished(setup.device, lambda: ours.boxes(frames_of(source, scene.types, scene.agents))),
             finished(setup.device, lambda: ours.head(inputs, scene.agent_SE3_ego)),
             repeats=setup.repeats,
         )
@@ -120,16 +131,23 @@ def _rows(
 
 def plain_boxes(scene: PaperScene, frames: Sequence[AgentFrame]) -> Detections:
     """What is found by the plain form of every stage, with the same weights."""
-    encoders, fusion, detections = naive("encoders"), naive("fusion"), naive("detections")
-    assert encoders is not None and fusion is not None and detections is not None, "asked for before"
-    models = [scene.agents[name] for name in scene.types]
-    features = torch.cat([encoders.encode(model, _plain_inputs(model, frame)) for model, frame in zip(models, frames, strict=True)])
-    levels = scene.base.trunk(features)
-    scores = scene.base.pyramid_backbone.scores(levels.occupancy, scene.coverage)
-    head = fusion.fuse(scene.base, levels.maps, scores, poses_of(frames))
-    base = scene.base.config
+    detections, base = naive("detections"), scene.base.config
+    assert detections is not None, "asked for before"
+    head = plain_head(scene, frames)
     found: Detections = detections.decode(head, scene.base.anchors(), base.decode, base.grid.range_m)
     return found
+
+
+def plain_head(scene: PaperScene, frames: Sequence[AgentFrame]) -> HeadOutput:
+    """The head's output by the plain forms."""
+    encoders, fusion = naive("encoders"), naive("fusion")
+    assert encoders is not None and fusion is not None, "asked for before"
+    models = [scene.agents[name] for name in scene.types]
+    encoded = [encoders.encode(model, _plain_inputs(model, frame)) for model, frame in zip(models, frames, strict=True)]
+    levels = scene.base.trunk(torch.cat(encoded))
+    scores = scene.base.pyramid_backbone.scores(levels.occupancy, scene.coverage)
+    head: HeadOutput = fusion.fuse(scene.base, levels.maps, scores, poses_of(frames))
+    return head
 
 
 def _plain_inputs(model: AgentModel, frame: AgentFrame) -> EncoderInput:
@@ -143,18 +161,14 @@ def _plain_inputs(model: AgentModel, frame: AgentFrame) -> EncoderInput:
     return inputs
 
 
-def _sensors(scene: PaperScene) -> frozenset[Sensor]:
+def _on_disk(setup: BenchSetup, scene: PaperScene, folder: Path) -> SceneSource:
+    if setup.scenes is not None:
+        return open_dataset(setup.scenes, "test")
     cameras = any(model.sensor.cameras for model in scene.agents.values())
-    return frozenset({"lidar", "camera"}) if cameras else frozenset({"lidar"})
+    return written(bench_town(len(scene.types)), folder, frozenset({"lidar", "camera"}) if cameras else frozenset({"lidar"}))
 
 
 def written(town: TownSource, root: Path, sensors: frozenset[Sensor]) -> SceneSource:
     """The town as files in the layout of OPV2V, and opened again."""
     write_opv2v(TownSource(town.preset, town.seed, 1, town.split, sensors), root)
     return open_dataset(root, town.split)
-
-
-def read(source: SceneSource, scene: PaperScene) -> list[AgentFrame]:
-    """The agents' frames, from disk, each with the sensors of its type."""
-    ids = source.outline(0).agent_ids
-    return [source.agent_frame(0, agent_id, scene.agents[name].sensor) for agent_id, name in zip(ids, scene.types, strict=False)]

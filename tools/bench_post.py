@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from heal.base_model import BaseModel
+from heal.base_model import BaseConfig, BaseModel
 from heal.boxes import boxes_to_corners
 from heal.decode import decode
 from heal.detections import Detections, GroundTruth
@@ -16,7 +16,7 @@ from heal.head import HeadOutput
 from heal.metrics import IOU_THRESHOLDS, ApAccumulator
 from heal.targets import encode_boxes
 from heal.tools.bench_row import BenchRow, timed
-from heal.tools.bench_setup import SEED, WIDE, BenchSetup, paper_scene
+from heal.tools.bench_setup import SEED, WIDE, BenchSetup
 from heal.tools.naive import naive
 
 # Around every vehicle the two anchors of so many rows and columns of cells claim it.
@@ -29,7 +29,7 @@ PLAIN_REPEATS = 2
 
 def bench_post(setup: BenchSetup) -> list[BenchRow]:
     """The rows of `heal bench post`: the head's output to detections."""
-    return [_post(setup, paper_scene(("m1",), WIDE).base, count) for count in CANDIDATES]
+    return [_post(setup, BaseModel(BaseConfig(grid=WIDE)), count) for count in CANDIDATES]
 
 
 def _post(setup: BenchSetup, base: BaseModel, count: int) -> BenchRow:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import cache
@@ -16,12 +16,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from heal.agent_model import AgentConfig, AgentModel
 from heal.base_model import BaseConfig, BaseModel
 from heal.config import load_config
+from heal.datasets.open import open_dataset
 from heal.datasets.town import PRESETS, TownSource
 from heal.grid import BevGrid
 from heal.se3 import relative_SE3
 from heal.tools.bench_machine import BFLOAT16, Precision, precisions_of
 from heal.tools.paths import type_path
-from heal.types import AgentFrame
+from heal.types import AgentFrame, SceneSource
 
 WIDE = BevGrid((-102.4, -51.2, -3.0, 102.4, 51.2, 1.0), 0.8)
 SQUARE = BevGrid((-102.4, -102.4, -3.0, 102.4, 102.4, 1.0), 0.8)
@@ -37,6 +38,7 @@ class BenchSetup:
     Attributes:
         alliance: folder of trained networks, for benches of runs.
         data: folder of DAIR-V2X-C to read from; None leaves its rows out.
+        scenes: folder in the layout of OPV2V whose first test scene is perceived; None for a scene of the built-in town.
         device: where the networks compute.
         repeats: rounds that count.
         plain: measure the plain forms beside them.
@@ -44,6 +46,7 @@ class BenchSetup:
 
     alliance: Path
     data: Path | None = None
+    scenes: Path | None = None
     device: torch.device = CPU
     repeats: int = 7
     plain: bool = True
@@ -82,15 +85,20 @@ class PaperScene:
         return [self.agents[name].coverage for name in self.types]
 
 
-def paper_scene(types: Sequence[str], grid: BevGrid) -> PaperScene:
-    """So many agents in a town, at the paper's size."""
+def paper_scene(setup: BenchSetup, types: Sequence[str], grid: BevGrid) -> PaperScene:
+    """So many agents in one scene, at the paper's size."""
     torch.manual_seed(SEED)
-    agents = {name: AgentModel(load_config(AgentConfig, type_path(name)), grid).eval().requires_grad_(False) for name in set(types)}
+    agents = {name: AgentModel(load_config(AgentConfig, type_path(name)), grid).eval().requires_grad_(False) for name in types}
     base = BaseModel(BaseConfig(grid=grid)).eval().requires_grad_(False)
-    source = bench_town(len(types))
-    ids = source.outline(0).agent_ids
-    frames = tuple(source.agent_frame(0, agent_id, agents[name].sensor) for agent_id, name in zip(ids, types, strict=True))
+    source = bench_town(len(types)) if setup.scenes is None else open_dataset(setup.scenes, "test")
+    frames = frames_of(source, types, agents)
     return PaperScene(tuple(types), frames, poses_of(frames), base, agents)
+
+
+def frames_of(source: SceneSource, types: Sequence[str], agents: Mapping[str, AgentModel]) -> tuple[AgentFrame, ...]:
+    """What the first agents of a source's first scene sense; where it has fewer than wanted they stand in for each other."""
+    ids = source.outline(0).agent_ids
+    return tuple(source.agent_frame(0, ids[i % len(ids)], agents[name].sensor) for i, name in enumerate(types))
 
 
 @cache

@@ -34,7 +34,7 @@ def bench_voxelize(setup: BenchSetup) -> list[BenchRow]:
 
 
 def _voxelize(setup: BenchSetup, name: str) -> BenchRow:
-    scene, plain = paper_scene((name,), WIDE), naive("voxels") if setup.plain else None
+    scene, plain = paper_scene(setup, (name,), WIDE), naive("voxels") if setup.plain else None
     clouds, grid = lidar_clouds(scene.frames), scene.agents[name].encoder.voxel_grid
     assert isinstance(grid, VoxelGrid), "of a LiDAR encoder"
     [timing] = timed(lambda: voxelize(clouds, grid), repeats=3 * setup.repeats)
@@ -49,7 +49,7 @@ def bench_encode(setup: BenchSetup) -> list[BenchRow]:
 
 
 def _encode(setup: BenchSetup, name: str) -> BenchRow:
-    scene, plain = paper_scene((name,), WIDE), naive("encoders")
+    scene, plain = paper_scene(setup, (name,), WIDE), naive("encoders")
     model, fast = scene.agents[name], for_inference(scene.agents[name]).to(setup.device)
     inputs, flops = model.prepare(scene.frames), counted_flops(lambda: model(model.prepare(scene.frames)))
     moved = inputs.to(setup.device)
@@ -62,7 +62,7 @@ def _encode(setup: BenchSetup, name: str) -> BenchRow:
 
 
 def _encode_many(setup: BenchSetup) -> list[BenchRow]:
-    scene = paper_scene(("m1",), WIDE)
+    scene = paper_scene(setup, ("m1",), WIDE)
     model = for_inference(scene.agents["m1"]).to(setup.device)
     inputs = model.prepare(scene.frames).to(setup.device)
 
@@ -76,7 +76,7 @@ def _encode_many(setup: BenchSetup) -> list[BenchRow]:
 
 def bench_fuse(setup: BenchSetup) -> list[BenchRow]:
     """The rows of `heal bench fuse`: one agent's trunk; fusing and detecting under `split: pyramid` with more and more agents."""
-    scene = paper_scene(("m1",) * max(FUSED), WIDE)
+    scene = paper_scene(setup, ("m1",) * max(FUSED), WIDE)
     base = for_inference(scene.base).to(setup.device)
     features = torch.randn(1, base.config.in_channels, WIDE.ny, WIDE.nx, device=setup.device)
     use(FLOAT32)
