@@ -21,7 +21,7 @@ from heal.camera import CameraBatch
 from heal.codec import SCORE_FLOOR
 from heal.encoders.lift_splat import LiftSplat
 from heal.encoders.lift_splat_depth import bin_depths
-from heal.encoders.lift_splat_pool import _cells, frustum, frustum_in_agent
+from heal.encoders.lift_splat_pool import cells_of, frustum, frustum_in_agent
 from heal.encoders.point_pillars import PointLayer, PointPillars
 from heal.export_examples import features_example, heads_example, images_example, levels_example, maps_example, pillars_example
 from heal.fusion.warp import normalized_affine
@@ -212,7 +212,7 @@ def camera_cells(encoder: LiftSplat, cameras: CameraBatch) -> Tensor:
     """(M, D, h, w) int64: the cell of the encoder's own grid that each pixel falls into at each depth; ny * nx for outside."""
     settings, grid = encoder.settings, encoder.own_grid
     points = frustum_in_agent(frustum(settings.image.size, settings.downsample, bin_depths(settings.depth)), cameras)
-    cell, inside = _cells(points, grid)
+    cell, inside = cells_of(points, grid)
     return torch.where(inside, cell[..., 1] * grid.nx + cell[..., 0], grid.ny * grid.nx)
 
 

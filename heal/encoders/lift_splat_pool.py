@@ -54,7 +54,7 @@ def splat(features: Tensor, weights: Tensor, points: Tensor, cameras: CameraBatc
         (agents, C, ny, nx) float32.
     """
     images, depths, rows, columns = weights.shape
-    cell, inside = _cells(points, grid)
+    cell, inside = cells_of(points, grid)
     cells = cell[..., 1] * grid.nx + cell[..., 0] + cameras.agent[:, None, None, None] * (grid.ny * grid.nx)
     entry = inside.flatten().nonzero()[:, 0]
     in_cell, order = cells.flatten()[entry].sort(stable=True)
@@ -74,7 +74,7 @@ def splat(features: Tensor, weights: Tensor, points: Tensor, cameras: CameraBatc
     return bags.view(cameras.agents, grid.ny, grid.nx, -1).permute(0, 3, 1, 2)
 
 
-def _cells(points: Tensor, grid: BevGrid) -> tuple[Tensor, Tensor]:
+def cells_of(points: Tensor, grid: BevGrid) -> tuple[Tensor, Tensor]:
     """Column, row and layer of every point, int64, and which of them are in the grid.
 
     Truncated, not rounded down: what lies up to one cell outside of the lower bounds counts as in the first cell. The networks that
