@@ -37,6 +37,7 @@ REQUIREMENTS = [
     "timm>=1.0.9",
     "psutil>=5.9",
     "zstandard>=0.22",
+    "isal>=1.7; platform_machine in 'x86_64 AMD64 aarch64 arm64'",
     "rerun-sdk>=0.39",
     "tensorboard>=2.16",
 ]

@@ -64,7 +64,7 @@ def test_only_agents_names_ray() -> None:
 def test_the_science_needs_torch_and_numpy_only() -> None:
     import sys
 
-    allowed = {"torch", "numpy", "safetensors", "typing_extensions", "pydantic", "pydantic_core", "yaml", "heal"}
+    allowed = {"torch", "numpy", "safetensors", "typing_extensions", "pydantic", "pydantic_core", "yaml", "isal", "heal"}
     used_late = {"PIL", "timm", "zstandard"}  # by what works on images or compresses messages, inside of functions
     foreign = {
         module.split(".")[0]
