@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from heal.anchors import AnchorConfig, make_anchors
@@ -98,7 +100,10 @@ class BaseModel(nn.Module):
     def heads(self, joined: Tensor) -> HeadOutput:
         """The head's output for joined maps (B, C, ny, nx)."""
         shrunk = self.shrink_conv(joined)
-        return HeadOutput(self.cls_head(shrunk), self.reg_head(shrunk), self.dir_head(shrunk))
+        # As one convolution: each reads all of the widest map.
+        heads = (self.cls_head, self.reg_head, self.dir_head)
+        weight, bias = (torch.cat([getattr(head, name) for head in heads]) for name in ("weight", "bias"))
+        return HeadOutput(*torch.split(F.conv2d(shrunk, weight, bias), [head.out_channels for head in heads], dim=1))
 
     def forward(
         self,

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from heal.recompute import norm_relu_conv
 
 
 def _conv(in_channels: int, out_channels: int, size: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
@@ -19,7 +22,25 @@ def _shortcut(in_channels: int, out_channels: int, stride: int) -> nn.Module:
     return nn.Sequential(_conv(in_channels, out_channels, 1, stride), nn.BatchNorm2d(out_channels))
 
 
-class BasicBlock(nn.Module):
+class ResidualBlock(nn.Module):
+    """What both kinds of blocks have in common.
+
+    Attributes:
+        recomputes: in training in single precision, compute what ReLUs give again for the gradient instead of keeping it.
+    """
+
+    recomputes = False
+
+    def _convolved(self, x: Tensor, norm: nn.Module, conv: nn.Conv2d) -> Tensor:
+        """`conv(relu(norm(x)))`."""
+        learning = self.recomputes and self.training and torch.is_grad_enabled() and not torch.is_autocast_enabled(x.device.type)
+        if learning and isinstance(norm, nn.BatchNorm2d):
+            return norm_relu_conv(x, norm, conv)
+        y: Tensor = conv(F.relu(norm(x), inplace=True))
+        return y
+
+
+class BasicBlock(ResidualBlock):
     """Two 3x3 convolutions around a shortcut."""
 
     def __init__(self, in_channels: int, channels: int, stride: int) -> None:
@@ -31,11 +52,11 @@ class BasicBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, ny, nx) to (N, channels, ny / stride, nx / stride)."""
-        y = F.relu(self.bn1(self.conv1(x)), inplace=True)
-        return F.relu(self.bn2(self.conv2(y)).add_(self.downsample(x)), inplace=True)
+        y = self._convolved(self.conv1(x), self.bn1, self.conv2)
+        return F.relu(self.bn2(y).add_(self.downsample(x)), inplace=True)
 
 
-class GroupedBlock(nn.Module):
+class GroupedBlock(ResidualBlock):
     """A 3x3 convolution in groups between two 1x1 ones, around a shortcut; the inner width grows with `base_width`."""
 
     def __init__(self, in_channels: int, channels: int, stride: int, groups: int, base_width: int) -> None:
@@ -54,9 +75,9 @@ class GroupedBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, ny, nx) to (N, channels, ny / stride, nx / stride)."""
-        y = F.relu(self.bn1(self.conv1(x)), inplace=True)
-        y = F.relu(self.bn2(self.conv2(y)), inplace=True)
-        return F.relu(self.bn3(self.conv3(y)).add_(self.downsample(x)), inplace=True)
+        y = self._convolved(self.conv1(x), self.bn1, self.conv2)
+        y = self._convolved(y, self.bn2, self.conv3)
+        return F.relu(self.bn3(y).add_(self.downsample(x)), inplace=True)
 
 
 class ResidualStages(nn.Module):
@@ -108,8 +129,14 @@ class Upsample(nn.ModuleList):
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """(N, sum of channels, ny, nx)."""
-        joined = torch.cat([self[i](level) for i, level in enumerate(maps)], dim=1)
+        # The last of each is a ReLU, which is done on all of them at once: so the joined map alone is kept for the gradient.
+        joined = F.relu(torch.cat([self._before_relu(i, level) for i, level in enumerate(maps)], dim=1), inplace=True)
         return self[len(maps)](joined) if len(self) > len(maps) else joined
+
+    def _before_relu(self, i: int, level: Tensor) -> Tensor:
+        convolution, norm, _ = cast(nn.Sequential, self[i])
+        enlarged: Tensor = norm(convolution(level))
+        return enlarged
 
 
 def _resize(in_channels: int, out_channels: int, stride: float) -> nn.Sequential:

@@ -50,6 +50,7 @@ ThreadsArg = Annotated[int, typer.Option(min=0, help="Threads of torch; 0: one f
 RepeatsArg = Annotated[int, typer.Option(min=1, help="Rounds that count.")]
 NoNaiveArg = Annotated[bool, typer.Option("--no-naive", help="Leave the straightforward implementations out.")]
 JsonArg = Annotated[Path | None, typer.Option("--json", help="Write the rows to this file too.")]
+MarkdownArg = Annotated[Path | None, typer.Option(help="Write the table to this file too.")]
 ProfileArg = Annotated[Path | None, typer.Option(help="Write a trace of one round to this file, for chrome://tracing or Perfetto.")]
 
 
@@ -63,6 +64,7 @@ def bench(
     repeats: RepeatsArg = 7,
     no_naive: NoNaiveArg = False,
     json_path: JsonArg = None,
+    markdown: MarkdownArg = None,
     profile: ProfileArg = None,
 ) -> None:
     """Measure on this machine, which should be idle; times hold for it alone, ratios travel.
@@ -88,8 +90,14 @@ def bench(
         rows = [*bench_machine(setup.device), *rows]
     console.print(bench_table(rows))
     if json_path is not None:
-        json_path.parent.mkdir(parents=True, exist_ok=True)
-        json_path.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n", encoding="utf-8")
+        _write(json_path, json.dumps([asdict(row) for row in rows], indent=2) + "\n")
+    if markdown is not None:
+        _write(markdown, markdown_table(rows))
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
 
 
 @contextmanager
@@ -106,15 +114,26 @@ def _traced(path: Path | None) -> Iterator[None]:
 
 def bench_table(rows: Sequence[BenchRow]) -> Table:
     """One line for each row; of the columns those in which something stands."""
-    lines = [(row.name, *_numbers(row), f"{row.threads}, {row.dtype}", row.note) for row in rows]
-    titles = ("", "median", "spread", "GFLOP", "of yardstick", "over naive", "threads", "")
-    used = [i for i in range(len(titles)) if any(line[i] for line in lines)]
+    titles, lines = _lines(rows)
     table = Table(title="measured on this machine")
-    for i in used:
-        table.add_column(titles[i], no_wrap=i < len(titles) - 1)
+    for title in titles:
+        table.add_column(title, no_wrap=title is not titles[-1])
     for line in lines:
-        table.add_row(*(line[i] for i in used))
+        table.add_row(*line)
     return table
+
+
+def markdown_table(rows: Sequence[BenchRow]) -> str:
+    """The same for a page."""
+    titles, lines = _lines(rows)
+    return "".join(f"| {' | '.join(line)} |\n" for line in (titles, ["---"] * len(titles), *lines))
+
+
+def _lines(rows: Sequence[BenchRow]) -> tuple[list[str], list[list[str]]]:
+    titles = ("", "median", "spread", "GFLOP", "of yardstick", "over naive", "threads", "note")
+    lines = [(row.name, *_numbers(row), f"{row.threads}, {row.dtype}", row.note) for row in rows]
+    used = [i for i in range(len(titles)) if any(line[i] for line in lines)]
+    return [titles[i] for i in used], [[line[i] for i in used] for line in lines]
 
 
 def _numbers(row: BenchRow) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ from heal.tools.naive import naive
 from heal.tools.paths import type_path
 from heal.tools.train_config import TrainConfig, TrainingConfig
 from heal.tools.train_data import TrainingBatch, TrainingSteps
-from heal.tools.train_loop import StepTaker, make_optimizer, set_learning
+from heal.tools.train_loop import Learner, StepTaker, make_optimizer, set_learning, training_loss
 from heal.tools.training import make_model
 from heal.types import SceneSource
 
@@ -122,10 +122,10 @@ def naive_step(case: Case, model: CollabModel, batch: TrainingBatch) -> Step | N
 
 
 def counted_flops(case: Case, model: CollabModel, batch: TrainingBatch) -> float:
-    """Floating-point operations of the dense layers, forwards and backwards."""
-    taker = StepTaker.of(model, case.settings)
+    """Floating-point operations of the dense layers, forwards and backwards, as direct convolutions would do them."""
+    anchors = make_anchors(case.settings.base.grid, case.settings.base.anchors)
     with FlopCounterMode(display=False) as counter:
-        taker.losses(batch).total.backward()  # type: ignore[no-untyped-call]
+        training_loss(Learner(model), batch, case.settings, anchors).total.backward()  # type: ignore[no-untyped-call]
     return float(counter.get_total_flops())
 
 
@@ -170,7 +170,7 @@ def _begin(case: Case, kind: StepKind, threads: int) -> bool:
     if kind is our_step:
         keep_freed_memory()
     model, batch = case.prepared()
-    _prepared.update(case=case, model=model, batch=batch, step=kind(case, model, batch))
+    _prepared.update(case=case, step=kind(case, model, batch))
     return _prepared["step"] is not None
 
 
@@ -179,7 +179,8 @@ def _step() -> float:
 
 
 def _flops() -> float:
-    return counted_flops(_prepared["case"], _prepared["model"], _prepared["batch"])
+    case: Case = _prepared["case"]
+    return counted_flops(case, *case.prepared())
 
 
 def _step_bytes() -> int:

@@ -17,10 +17,13 @@ from heal.base_model import BaseOutput
 from heal.collab import CollabBatch, CollabModel
 from heal.config import ConfigError
 from heal.encoders.lift_splat_depth import DepthPrediction
+from heal.inference import for_inference
 from heal.loss import depth_loss, detection_loss, occupancy_loss
+from heal.residual import ResidualBlock
 from heal.tools.checkpoint import Progress, TrainingState
 from heal.tools.train_config import TrainConfig, TrainingConfig, learning_rate
 from heal.tools.train_data import TrainingBatch, TrainingSteps
+from heal.winograd import replace_wide
 
 AUTOCAST = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -82,7 +85,8 @@ def training_loss(learner: nn.Module, batch: TrainingBatch, settings: TrainConfi
     output, depths = learner(batch.inputs)
     fused = detection_loss(output.head, batch.targets, settings.loss, anchors)
     alone = occupancy_loss(output.occupancy, batch.agent_targets, settings.loss)
-    depth = sum(depth_loss(part.logits, part.bins, settings.loss) for part in depths.values() if part.bins is not None)
+    nothing = alone.new_zeros(())
+    depth = sum((depth_loss(part.logits, part.bins, settings.loss) for part in depths.values() if part.bins is not None), nothing)
     total = fused.total + settings.training.single_weight * alone + depth
     return StepLosses(
         total,
@@ -90,7 +94,7 @@ def training_loss(learner: nn.Module, batch: TrainingBatch, settings: TrainConfi
         float(fused.regression.detach()),
         float(fused.direction.detach()),
         float(alone.detach()),
-        float(depth),
+        float(depth.detach()),
     )
 
 
@@ -124,7 +128,8 @@ def make_optimizer(model: CollabModel, training: TrainingConfig) -> torch.optim.
     """Adam with L2 for the paper's schedule, AdamW for onecycle."""
     kind = torch.optim.Adam if training.schedule == "multistep" else torch.optim.AdamW
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    return kind(learning, lr=training.learning_rate, eps=training.adam_epsilon, weight_decay=training.weight_decay)
+    rate, epsilon, decay = training.learning_rate, training.adam_epsilon, training.weight_decay
+    return kind(learning, lr=rate, eps=epsilon, weight_decay=decay, fused=True)
 
 
 def train(
@@ -145,16 +150,15 @@ def train(
         KeyboardInterrupt: passed on, after a checkpoint.
     """
     device = torch.device(replica.device)
-    _place(model, device)
+    place(model, device)
     guard = set_learning(model, settings.training)
-    optimizer = make_optimizer(model, settings.training)
-    scaler = _scaler(settings.training, device)
+    optimizer, scaler = make_optimizer(model, settings.training), _scaler(settings.training, device)
     state = TrainingState(run / "checkpoint.pt", model, optimizer, scaler)
     progress = state.load()
-    learner = _learner(model, settings, replica)
+    taker = StepTaker(make_learner(model, settings.training, replica), settings, device, optimizer, scaler)
     clock = _Clock(progress.seconds)
     try:
-        for step, rate, losses in _train_steps(learner, steps, progress.step, optimizer, scaler, replica):
+        for step, rate, losses in _train_steps(taker, steps, progress.step, replica):
             progress = Progress(step + 1, clock.seconds)
             if (step + 1) % steps.steps_per_epoch == 0:
                 guard.check()
@@ -168,30 +172,29 @@ def train(
     return progress
 
 
-def _place(model: nn.Module, device: torch.device) -> None:
-    """Move a model, its kernels with channels last: convolutions and their gradients run about half again as fast on a CPU."""
+def place(model: nn.Module, device: torch.device) -> None:
+    """Move a model, its kernels with channels last: convolutions and their gradients run about half again as fast on a CPU.
+
+    There a step's memory is the machine's, so that its maps are kept sparingly, and wide convolutions have a faster algorithm.
+    """
     model.to(device)
+    if device.type == "cpu":
+        replace_wide(model)
     for part in model.modules():
         if isinstance(part, (nn.Conv2d, nn.ConvTranspose2d)):
             part.to(memory_format=torch.channels_last)
+        if isinstance(part, ResidualBlock):
+            part.recomputes = device.type == "cpu"
 
 
-def _train_steps(
-    learner: nn.Module,
-    steps: TrainingSteps,
-    first: int,
-    optimizer: torch.optim.Optimizer,
-    scaler: torch.amp.GradScaler,
-    replica: Replica,
-) -> Iterator[tuple[int, float, StepLosses]]:
+def _train_steps(taker: StepTaker, steps: TrainingSteps, first: int, replica: Replica) -> Iterator[tuple[int, float, StepLosses]]:
     """Train step by step; yields each one's number, learning rate and losses."""
-    settings, device = steps.settings, torch.device(replica.device)
-    anchors = make_anchors(settings.base.grid, settings.base.anchors).to(device)
+    training = steps.settings.training
     for step, batch in zip(range(first, len(steps)), _batches(steps, first), strict=True):
         # What is random in the networks depends on the step alone, so that a resumed training goes on as if never stopped.
-        torch.manual_seed((settings.training.seed * len(steps) + step) * replica.count + replica.rank)
-        rate = learning_rate(settings.training, step, steps.steps_per_epoch)
-        yield step, rate, _train_step(learner, batch.to(device), settings, anchors, optimizer, scaler, rate)
+        torch.manual_seed((training.seed * len(steps) + step) * replica.count + replica.rank)
+        rate = learning_rate(training, step, steps.steps_per_epoch)
+        yield step, rate, taker.take(batch.to(taker.device), rate)
 
 
 def _scaler(training: TrainingConfig, device: torch.device) -> torch.amp.GradScaler:
@@ -201,40 +204,70 @@ def _scaler(training: TrainingConfig, device: torch.device) -> torch.amp.GradSca
     return torch.amp.GradScaler(device.type, enabled=half)
 
 
-def _learner(model: CollabModel, settings: TrainConfig, replica: Replica) -> nn.Module:
-    """What is called in a step; with several replicas it averages their gradients."""
-    learner = Learner(model)
+def make_learner(model: CollabModel, training: TrainingConfig, replica: Replica) -> nn.Module:
+    """What is called in a step; with several replicas it averages their gradients.
+
+    A frozen base takes part as a copy with its norms folded, which has the same gradients in less time and memory; what is saved
+    remains the base itself.
+    """
+    agents = {name: model.agent(name) for name in model.agents}
+    learner = Learner(CollabModel(for_inference(model.base), agents) if training.frozen_base else model)
     # With several types a batch may lack one, and a camera trunk can hold weights that nothing reads: they have no gradient then.
     return DistributedDataParallel(learner, find_unused_parameters=True) if replica.count > 1 else learner
 
 
-def _train_step(
-    learner: nn.Module,
-    batch: TrainingBatch,
-    settings: TrainConfig,
-    anchors: Tensor,
-    optimizer: torch.optim.Optimizer,
-    scaler: torch.amp.GradScaler,
-    rate: float,
-) -> StepLosses:
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-    device, precision = anchors.device.type, settings.training.precision
-    with torch.autocast(device, AUTOCAST.get(precision), enabled=precision in AUTOCAST):
-        losses = training_loss(learner, batch, settings, anchors)
-    if not torch.isfinite(losses.total):
-        raise TrainingStoppedError(
-            f"the loss is {float(losses.total.detach())} in scenes {', '.join(batch.scene_ids)}, its parts {losses.parts()}. "
-            "The last checkpoint is good: try a lower training.learning_rate, or training.clip_gradient_norm=10."
-        )
-    optimizer.zero_grad(set_to_none=True)
-    scaler.scale(losses.total).backward()  # type: ignore[no-untyped-call]
-    if settings.training.clip_gradient_norm:
-        scaler.unscale_(optimizer)
-        torch.nn.utils.clip_grad_norm_(learner.parameters(), settings.training.clip_gradient_norm)
-    scaler.step(optimizer)
-    scaler.update()
-    return losses
+class StepTaker:
+    """Takes training steps."""
+
+    def __init__(
+        self,
+        learner: nn.Module,
+        settings: TrainConfig,
+        device: torch.device,
+        optimizer: torch.optim.Optimizer,
+        scaler: torch.amp.GradScaler,
+    ) -> None:
+        """On a device that the learner is on too."""
+        self.learner, self.settings, self.device, self._optimizer, self._scaler = learner, settings, device, optimizer, scaler
+        self.anchors = make_anchors(settings.base.grid, settings.base.anchors).to(device)
+
+    @staticmethod
+    def of(model: CollabModel, settings: TrainConfig, replica: Replica = ALONE) -> StepTaker:
+        """For a model that has been set to learn."""
+        device = torch.device(replica.device)
+        place(model, device)
+        optimizer, scaler = make_optimizer(model, settings.training), _scaler(settings.training, device)
+        return StepTaker(make_learner(model, settings.training, replica), settings, device, optimizer, scaler)
+
+    def losses(self, batch: TrainingBatch) -> StepLosses:
+        """Of a batch; nothing is learned yet.
+
+        Raises:
+            TrainingStoppedError: the loss is infinite or NaN.
+        """
+        precision = self.settings.training.precision
+        with torch.autocast(self.device.type, AUTOCAST.get(precision), enabled=precision in AUTOCAST):
+            losses = training_loss(self.learner, batch, self.settings, self.anchors)
+        if not torch.isfinite(losses.total):
+            raise TrainingStoppedError(
+                f"the loss is {float(losses.total.detach())} in scenes {', '.join(batch.scene_ids)}, its parts {losses.parts()}. "
+                "The last checkpoint is good: try a lower training.learning_rate, or training.clip_gradient_norm=10."
+            )
+        return losses
+
+    def take(self, batch: TrainingBatch, rate: float) -> StepLosses:
+        """Learn from a batch at a learning rate; errors as in `losses`."""
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        losses = self.losses(batch)
+        self._optimizer.zero_grad(set_to_none=True)
+        self._scaler.scale(losses.total).backward()  # type: ignore[no-untyped-call]
+        if self.settings.training.clip_gradient_norm:
+            self._scaler.unscale_(self._optimizer)
+            torch.nn.utils.clip_grad_norm_(self.learner.parameters(), self.settings.training.clip_gradient_norm)
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+        return losses
 
 
 def _batches(steps: TrainingSteps, first: int) -> Iterator[TrainingBatch]:

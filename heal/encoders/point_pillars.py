@@ -118,7 +118,7 @@ class PointLayer(nn.Module):
             scale = self.norm.weight * torch.rsqrt(variance + self.norm.eps)
             # The norm follows the linear map without a bend between them, so both are one linear map.
             features = F.linear(rows.features, self.linear.weight * scale[:, None], self.norm.bias - mean * scale)
-        return replace(rows, features=F.relu(features))
+        return replace(rows, features=F.relu(features, inplace=True))
 
     def _statistics(self, rows: PillarRows) -> tuple[Tensor, Tensor]:
         """Mean and variance (C,) after the linear map: in training those of all slots, which also move the running ones."""

@@ -18,6 +18,9 @@ from heal.residual import ResidualStages, Upsample
 # One (M, C, ny, nx), or M times (1, C, ny, nx).
 Agents: TypeAlias = "Tensor | Sequence[Tensor]"
 
+# A pose as `affine_rows` has it that moves nothing, to a billionth of the map.
+_IDENTITY, _STILL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0), 1e-9
+
 # Foreground is rare: a fresh network says so everywhere, which spares the focal losses their first hundreds of steps.
 RARE_LOGIT = -4.6
 
@@ -143,6 +146,8 @@ class PyramidFusion(nn.Module):
         alone = agents == len(agents_per_scene) and torch.allclose(agent_SE3_ego, torch.eye(4).to(agent_SE3_ego))
         # A lone agent need not be the ego: where the ego's own map is missing, another's is still to be moved into its frame.
         moves = None if alone else affine_rows(agent_SE3_ego, self.grid)
+        if moves is None:
+            return tuple(_said(_together(level), _together(score)) for level, score in zip(maps, scores, strict=True))
         levels = [(_each(level), _each(score)) for level, score in zip(maps, scores, strict=True)]
         return tuple(self._fuse(level, score, moves, agents_per_scene, trust) for level, score in levels)
 
@@ -155,13 +160,11 @@ class PyramidFusion(nn.Module):
         self,
         maps: Sequence[Tensor],
         scores: Sequence[Tensor],
-        moves: Sequence[Sequence[float]] | None,
+        moves: Sequence[Sequence[float]],
         agents_per_scene: Sequence[int],
         trust: Tensor | None,
     ) -> Tensor:
         """The mean of each scene's maps, weighted by a softmax of their scores where they are not zero."""
-        if moves is None:
-            return torch.cat([level * (score != 0) for level, score in zip(maps, scores, strict=True)])
         # One agent after the other: no copy of all maps, and the same sum on every device.
         moved = [_move(*agent) for agent in zip(maps, scores, moves, strict=True)]
         factors = [1.0] * len(moved) if trust is None else trust.tolist()
@@ -170,7 +173,7 @@ class PyramidFusion(nn.Module):
             scene = slice(first, first + count)
             fused.append(_weighted_mean(maps[first].shape, moved[scene], factors[scene]))
             first += count
-        return torch.cat(fused)
+        return _together(fused)
 
 
 @dataclass(frozen=True)
@@ -179,10 +182,19 @@ class _Moved:
 
     level: Tensor
     score: Tensor
-    part: tuple[Any, slice, slice]
+    part: tuple[Any, ...]
+
+
+def _said(level: Tensor, score: Tensor) -> Tensor:
+    """Lone agents' maps where they say something."""
+    # In training they mostly speak everywhere: then no copy is made that the gradient would have to pass.
+    return level if level.requires_grad and bool((score != 0).all()) else level * (score != 0)
 
 
 def _move(level: Tensor, score: Tensor, affine: Sequence[float]) -> _Moved:
+    if level.requires_grad and all(abs(a - b) < _STILL for a, b in zip(affine, _IDENTITY, strict=True)):
+        # The ego's own: sampling it would give the same, at some cost in time and memory.
+        return _Moved(level, score, (...,))
     window = Window.of(affine, level.shape[-2], level.shape[-1], level.device)
     return _Moved(window.sample(level), window.sample(score), (..., window.rows, window.columns))
 
@@ -190,6 +202,13 @@ def _move(level: Tensor, score: Tensor, affine: Sequence[float]) -> _Moved:
 def _each(agents: Agents) -> Sequence[Tensor]:
     """Every agent's own (1, C, ny, nx)."""
     return torch.split(agents, 1) if isinstance(agents, Tensor) else agents
+
+
+def _together(agents: Agents) -> Tensor:
+    """(M, C, ny, nx); no copy of what lies together already."""
+    if isinstance(agents, Tensor):
+        return agents
+    return agents[0] if len(agents) == 1 else torch.cat(tuple(agents))
 
 
 def _weighted_mean(shape: torch.Size, agents: Sequence[_Moved], factors: Sequence[float]) -> Tensor:

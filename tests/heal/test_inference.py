@@ -13,8 +13,9 @@ from heal.alliance import load_alliance
 from heal.base_model import BaseConfig, BaseModel
 from heal.config import load_config
 from heal.encoders.lift_splat import LiftSplat
-from heal.inference import WideConv2d, for_inference
+from heal.inference import for_inference
 from heal.tools.paths import CONFIGS
+from heal.winograd import WinogradConv2d
 from tests.heal.networks import BASE, small_model, small_scene
 
 TYPES = sorted((CONFIGS / "agents").glob("*.yaml"))
@@ -94,7 +95,7 @@ def test_wide_convolutions_are_replaced_with_the_relu_behind_them() -> None:
     torch.manual_seed(0)
     plain = nn.Sequential(nn.Conv2d(256, 256, 3, padding=1), nn.BatchNorm2d(256), nn.ReLU(), nn.Conv2d(256, 8, 3, padding=1)).eval()
     fast, maps = for_inference(plain), torch.randn(1, 256, 9, 13)
-    assert isinstance(fast[0], WideConv2d) and fast[0].relu and isinstance(fast[2], nn.Identity) and type(fast[3]) is nn.Conv2d
+    assert isinstance(fast[0], WinogradConv2d) and fast[0].relu and isinstance(fast[2], nn.Identity) and type(fast[3]) is nn.Conv2d
     with torch.no_grad():
         torch.testing.assert_close(fast(maps), plain(maps), atol=2e-5, rtol=1e-4)
         with torch.autocast("cpu", torch.bfloat16):

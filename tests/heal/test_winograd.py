@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from heal.winograd import WinogradConv2d, _matrices
+from heal.winograd import WinogradConv2d, _matrices, replace_wide
 
 
 def _conv(channels: int = 24, out_channels: int = 16, bias: bool = True) -> nn.Conv2d:
     torch.manual_seed(0)
-    return nn.Conv2d(channels, out_channels, 3, padding=1, bias=bias)
+    return nn.Conv2d(channels, out_channels, 3, padding=1, bias=bias).requires_grad_(False)
 
 
 def _reference(conv: nn.Conv2d, x: Tensor) -> Tensor:
@@ -102,9 +102,31 @@ def test_refuses_other_input(x: Tensor) -> None:
         WinogradConv2d(_conv())(x)
 
 
-def test_refuses_to_train() -> None:
-    x = torch.randn(1, 24, 8, 8, requires_grad=True)
-    with pytest.raises(ValueError, match="no gradient"):
-        WinogradConv2d(_conv())(x)
+@pytest.mark.parametrize("size", [(16, 16), (10, 11), (3, 530), (61, 67)])
+@pytest.mark.parametrize("learns", [True, False])
+def test_gradients_are_those_of_the_direct_convolution(size: tuple[int, int], learns: bool) -> None:
+    conv, x, pull = _conv(), torch.randn(2, 24, *size), torch.randn(2, 16, *size)
+    conv.requires_grad_(learns)
+    layer, own, other = WinogradConv2d(conv, relu=True), x.clone().requires_grad_(), x.double().requires_grad_()
+    (layer(own) * pull).sum().backward()
+    found = [own.grad, layer.weight.grad, None if layer.bias is None else layer.bias.grad]
+    exact = _conv().double().requires_grad_(learns)
+    (exact(other).relu() * pull).sum().backward()
+    for ours, theirs in zip(found, [other.grad, exact.weight.grad, None if exact.bias is None else exact.bias.grad], strict=True):
+        assert (ours is None) == (theirs is None)
+        if ours is not None and theirs is not None:
+            assert _deviation(ours, theirs) < 1e-5
+
+
+def test_weights_keep_their_names_and_learn_in_place() -> None:
+    network = nn.Sequential(nn.Conv2d(256, 256, 3, padding=1), nn.ReLU(), nn.Conv2d(256, 4, 1))
+    before, names = [id(one) for one in network.parameters()], list(network.state_dict())
+    x = torch.randn(1, 256, 5, 6)
+    expected = network(x)
+    replace_wide(network)
+    assert isinstance(network[0], WinogradConv2d) and isinstance(network[1], nn.Identity) and type(network[2]) is nn.Conv2d
+    assert [id(one) for one in network.parameters()] == before and list(network.state_dict()) == names
+    torch.testing.assert_close(network(x), expected, atol=2e-5, rtol=1e-4)
     with torch.no_grad():
-        assert not WinogradConv2d(_conv())(x).requires_grad
+        network[0].weight.zero_()
+        torch.testing.assert_close(network[0](x)[0, :, 2, 3], network[0].bias.relu())
