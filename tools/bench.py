@@ -35,7 +35,7 @@ BENCHES: dict[str, Callable[[BenchSetup], list[BenchRow]]] = {
     "post": bench_post,
     "ap": bench_ap,
     "frame": bench_frame,
-    "train": lambda setup: bench_train(setup.alliance),
+    "train": bench_train,
     "runtime": lambda setup: bench_runtime(setup.alliance),
     "scale": lambda setup: bench_scale(setup.alliance),
 }

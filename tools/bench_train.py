@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from heal.agent_model import AgentConfig
 from heal.agents.process import keep_freed_memory
+from heal.agents.replica import Replica
 from heal.anchors import make_anchors
 from heal.collab import CollabModel
 from heal.config import load_config
 from heal.datasets.town import TownSource
 from heal.tools.bench_row import BenchRow, timed
+from heal.tools.bench_setup import BenchSetup
 from heal.tools.naive import naive
 from heal.tools.paths import type_path
 from heal.tools.train_config import TrainConfig, TrainingConfig
@@ -42,11 +45,13 @@ class Case:
         name: of its row.
         settings: of the training.
         source: of the scenes.
+        device: where it learns.
     """
 
     name: str
     settings: TrainConfig
     source: SceneSource
+    device: str = "cpu"
 
     def prepared(self) -> tuple[CollabModel, TrainingBatch]:
         """Fresh networks, and the batch of the first step."""
@@ -68,13 +73,19 @@ def paper_cases() -> tuple[Case, ...]:
     return Case("train/stage1", settings, SOURCE), Case("train/stage2", replace(settings, training=alone), SOURCE)
 
 
-def bench_train(alliance: Path) -> list[BenchRow]:
-    """The rows of `heal bench train`.
-
-    Args:
-        alliance: as other benches take it; nothing of it is read, for these are networks of the paper's size with fresh weights.
-    """
-    return [row for case in paper_cases() for row in bench_case(case)]
+def bench_train(setup: BenchSetup) -> list[BenchRow]:
+    """The rows of `heal bench train`; on a GPU in bfloat16 too, and without the plain form."""
+    if setup.device.type == "cpu":
+        return [row for case in paper_cases() for row in bench_case(case)]
+    rows = []
+    precisions: tuple[Literal["float32", "bfloat16"], ...] = ("float32", "bfloat16")
+    for case, precision in itertools.product(paper_cases(), precisions):
+        training = replace(case.settings.training, precision=precision)
+        there = replace(case, settings=replace(case.settings, training=training), device=str(setup.device))
+        [timing] = timed(our_step(there, *there.prepared()), repeats=setup.repeats, warm_up=3)
+        words = f"{1 / timing.seconds:.1f} steps/s"
+        rows.append(replace(BenchRow.of(case.name, timing, words), dtype=precision))
+    return rows
 
 
 def bench_case(case: Case, repeats: int = REPEATS) -> list[BenchRow]:
@@ -97,9 +108,10 @@ def _memory_rows(name: str, ours: int | None, plain: int | None) -> list[BenchRo
 
 
 def our_step(case: Case, model: CollabModel, batch: TrainingBatch) -> Step:
-    """A step as `heal train` takes it; it returns the loss."""
-    taker = StepTaker.of(model, case.settings)
-    return lambda: float(taker.take(batch, case.settings.training.learning_rate).total.detach())
+    """A step as `heal train` takes it; it returns the loss, and so waits for it."""
+    taker = StepTaker.of(model, case.settings, Replica(device=case.device))
+    there = batch.to(taker.device)
+    return lambda: float(taker.take(there, case.settings.training.learning_rate).total.detach())
 
 
 def naive_step(case: Case, model: CollabModel, batch: TrainingBatch) -> Step | None:
