@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from rich.progress import track
 
@@ -17,13 +19,46 @@ from heal.codec import Codec
 from heal.tools.assigning import base_type
 from heal.tools.bench_row import BenchRow
 from heal.tools.bench_runtime import EVERYWHERE_M, town
+from heal.types import AgentFrame, SceneOutline, SensorChoice
 
 AGENTS, TICKS, WARM_TICKS = 64, 300, 60
 # A quarter of the demo's range and LiDARs of 16 lines: small maps and clouds, as small agents would have them.
 RANGE_M = (-25.6, -25.6, -3.0, 25.6, 25.6, 1.0)
 OPTIONS = RunOptions(comm_range_m=EVERYWHERE_M, split="pyramid", codec=Codec.parse("int8,zstd"))
 LIDARS = ("coarse16",)
+LOOP, TICK_NS = 4, 100_000_000
 DEPLOYMENT = Deployment(agents_per_actor=8)
+
+
+class LoopedTown:
+    """A town's first scenes over and over, sensed once by every process: what is watched is the run, not the casting of rays."""
+
+    def __init__(self, agents: int, ticks: int) -> None:
+        """So many agents and ticks."""
+        self._town, self._ticks = town(agents, LOOP, LIDARS), ticks
+        self._frames: dict[tuple[int, str, SensorChoice | None], AgentFrame] = {}
+
+    def __len__(self) -> int:
+        """Number of scenes."""
+        return self._ticks
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what has been sensed."""
+        return {**self.__dict__, "_frames": {}}
+
+    def outline(self, index: int) -> SceneOutline:
+        """Who takes part; time goes on."""
+        return replace(self._town.outline(index % LOOP), timestamp_ns=index * TICK_NS)
+
+    def agent_frame(self, index: int, agent_id: str, choice: SensorChoice | None = None) -> AgentFrame:
+        """What an agent senses."""
+        key = index % LOOP, agent_id, choice
+        if key not in self._frames:
+            self._frames[key] = self._town.agent_frame(*key)
+        return replace(self._frames[key], timestamp_ns=index * TICK_NS)
+
+    def scene_objects(self, index: int) -> None:
+        """None: they are the union of what the agents list."""
 
 
 def bench_scale(alliance: Path, agents: int = AGENTS, ticks: int = TICKS, warm_ticks: int = WARM_TICKS) -> list[BenchRow]:
@@ -32,7 +67,7 @@ def bench_scale(alliance: Path, agents: int = AGENTS, ticks: int = TICKS, warm_t
     warm: dict[int, int] = {}
     last: dict[int, int] = {}
     accounted, began = 0, time.perf_counter()
-    source, types_of = town(agents, ticks, LIDARS), everyone(base_type(opened))
+    source, types_of = LoopedTown(agents, ticks), everyone(base_type(opened))
     with open_runtime("ray", opened, source, types_of, PerfectNetwork(), OPTIONS, DEPLOYMENT) as runtime:
         for tick, result in enumerate(track(runtime.run(range(ticks)), f"{agents} agents", total=ticks, transient=True)):
             accounted += result.tick == tick and result.counts.used == agents - 1
