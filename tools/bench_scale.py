@@ -72,8 +72,8 @@ def bench_scale(alliance: Path, agents: int = AGENTS, ticks: int = TICKS, warm_t
         for tick, result in enumerate(track(runtime.run(range(ticks)), f"{agents} agents", total=ticks, transient=True)):
             accounted += result.tick == tick and result.counts.used == agents - 1
             if result.tick == warm_ticks:
-                warm = resident_bytes()
-            last = resident_bytes() if result.tick == ticks - 1 else last
+                warm = own_bytes()
+            last = own_bytes() if result.tick == ticks - 1 else last
     growth = {pid: size / warm[pid] - 1 for pid, size in last.items() if pid in warm}
     return [
         BenchRow("scale/ticks", value=accounted, unit="ticks", note=f"of {ticks}, with all messages of {agents} agents used"),
@@ -83,10 +83,13 @@ def bench_scale(alliance: Path, agents: int = AGENTS, ticks: int = TICKS, warm_t
     ]
 
 
-def resident_bytes() -> dict[int, int]:
-    """Resident memory of this process and of all that it has started, by process number."""
+def own_bytes() -> dict[int, int]:
+    """Memory that this process, and all that it has started, each have to themselves, by process number.
+
+    Not what they share, which is the object store: it counts in each of them by as much of it as they have touched so far.
+    """
     import psutil
 
     own = psutil.Process()
     everybody = [own, *own.children(recursive=True)]
-    return {process.pid: process.memory_info().rss for process in everybody if process.is_running()}
+    return {process.pid: process.memory_full_info().uss for process in everybody if process.is_running()}
