@@ -185,7 +185,7 @@ class Agent:
             timestamp_ns=frame.timestamp_ns,
             world_SE3_agent=frame.world_SE3_agent_measured,
             grid=kit.grid,
-            maps=tuple(level[0].cpu().numpy() for level in content.maps),
+            maps=tuple(level[0].float().cpu().numpy() for level in content.maps),
             scores=tuple(_square(level) for level in content.scores),
             coverage=kit.encoder.coverage,
             split=kit.options.split,
@@ -221,7 +221,7 @@ class AgentHost:
         started = perf_counter()
         frames = [agent.sense(tick) for agent in agents]
         sensed = perf_counter()
-        with torch.no_grad():
+        with torch.no_grad(), self.kit.options.autocast(self._device.type):
             features = self._encode(frames)
             encoded = perf_counter()
             stepped = [
@@ -235,7 +235,7 @@ class AgentHost:
         inputs = self.kit.encoder.prepare(frames)
         features = self.kit.encoder(inputs if self._device.type == "cpu" else inputs.to(self._device))
         # In the order in which a receiver has them: in another, the trunk's last bits would differ on the two sides of the link.
-        return features.contiguous()
+        return features.float().contiguous()
 
 
 def _points(frame: AgentFrame) -> Float32:

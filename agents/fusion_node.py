@@ -53,7 +53,7 @@ class FusionNode:
         self._base, self._base_hash, self._options = base.to(self._device), base_hash, options
         self._anchors = base.anchors()
         self._memory = MapMemory(options)
-        self._reader = reader or MapReader(self._base, self._device)
+        self._reader = reader or MapReader(self._base, self._device, options)
 
     def step(self, request: FusionRequest, arrivals: Sequence[Arrival]) -> FusionOutcome:
         """Fuse one tick.
@@ -161,7 +161,7 @@ class FusionNode:
         scores = list(zip(*(known.scores for known in chosen), strict=True))
         weights = [self._memory.weight(known, request) for known in chosen]
         trust = None if all(weight == 1 for weight in weights) else torch.tensor(weights)
-        with torch.no_grad():
+        with torch.no_grad(), self._options.autocast(self._device.type):
             return self._base.heads(self._base.fuse_scored(maps, scores, poses, [len(chosen)], trust))
 
     def _poses(self, request: FusionRequest, world_SE3_frame: Float64, chosen: Sequence[KnownMap]) -> list[Float64]:

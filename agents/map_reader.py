@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from heal.agents.map_memory import KnownMap
-from heal.agents.records import Arrival
+from heal.agents.records import Arrival, RunOptions
 from heal.base_model import BaseModel
 from heal.message import Buffer, Message
 from heal.types import Float32
@@ -17,9 +17,9 @@ from heal.types import Float32
 class MapReader:
     """Reads what has arrived at a fusion node."""
 
-    def __init__(self, base: BaseModel, device: torch.device) -> None:
+    def __init__(self, base: BaseModel, device: torch.device, options: RunOptions) -> None:
         """With the trunk of a base, which is on the device already."""
-        self._base, self._device = base, device
+        self._base, self._device, self._options = base, device, options
 
     def message(self, arrival: Arrival) -> Message:
         """The message; MessageError if it is none."""
@@ -31,9 +31,10 @@ class MapReader:
         scores = tuple(self._tensor(part[None]) for part in message.scores)
         borrowed = self._device.type == "cpu" and not all(part.flags.writeable for part in message.maps)
         if message.split == "feature":
-            with torch.no_grad():
+            with torch.no_grad(), self._options.autocast(self._device.type):
                 levels = self._base.trunk(maps[0])
-                maps, scores = levels.maps, self._base.pyramid_backbone.scores(levels.occupancy, [message.coverage])
+                maps = tuple(level.float() for level in levels.maps)
+                scores = self._base.pyramid_backbone.scores(levels.occupancy, [message.coverage])
             borrowed = False
         return KnownMap(message.agent_id, arrival.tick, message.timestamp_ns, message.world_SE3_agent, maps, scores, borrowed)
 
@@ -48,9 +49,9 @@ class MapReader:
 class SharedMapReader(MapReader):
     """Reads the same bytes once, until it is told to forget them."""
 
-    def __init__(self, base: BaseModel, device: torch.device) -> None:
+    def __init__(self, base: BaseModel, device: torch.device, options: RunOptions) -> None:
         """Nothing is read yet."""
-        super().__init__(base, device)
+        super().__init__(base, device, options)
         # The bytes are kept beside what was read of them, so that no others can come to lie at their address.
         self._messages: dict[int, tuple[Buffer, Message]] = {}
         self._known: dict[tuple[int, int], KnownMap] = {}

@@ -19,7 +19,7 @@ class NodeHost:
     def __init__(self, base: BaseModel, base_hash: str, options: RunOptions, device: torch.device | str = "cpu") -> None:
         """Arguments as for the fusion node."""
         self._base, self._base_hash, self._options, self._device = base, base_hash, options, torch.device(device)
-        self._reader = SharedMapReader(base.to(self._device), self._device)
+        self._reader = SharedMapReader(base.to(self._device), self._device, options)
         self._nodes: dict[Tile | None, FusionNode] = {}
 
     def step(self, tasks: Sequence[tuple[FusionRequest, Sequence[Arrival]]]) -> list[FusionOutcome]:

@@ -8,6 +8,8 @@ from dataclasses import astuple, dataclass, replace
 from functools import cached_property
 from typing import ClassVar, Literal, get_args
 
+import torch
+
 from heal.agents.tile import Tile
 from heal.codec import FLOAT32, Codec, Split
 from heal.detections import Detections, GroundTruth
@@ -16,6 +18,7 @@ from heal.metrics import IOU_THRESHOLDS, FrameMatch, match_frame
 from heal.types import Float32, Float64, ObjectLabels
 
 MessageStatus = Literal["used", "rejected", "out of range", "late", "lost"]
+Precision = Literal["float32", "bfloat16"]
 LatePolicy = Literal["drop", "hold", "weigh"]
 LATE_POLICIES: tuple[LatePolicy, ...] = get_args(LatePolicy)
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -329,6 +332,7 @@ class RunOptions:
         max_age_ms: a map older than this is not used; a message whose timestamp is further from its tick's is stale and rejected.
         half_life_ms: under "weigh", the age at which a held map counts half.
         align: correct the agents' measured poses, relative to the ego's, by what they see in common with it and with each other.
+        precision: of the networks' dense layers; "bfloat16" pays on GPUs and on CPUs with AMX. Messages hold what the codec says.
         threads: torch threads of each process; 1 is fastest where several actors share few cores.
         keep_views: hand points and heat maps through to the results, for pictures; of all ticks, or of these.
         include_ego: the ego's own vehicle is to be found where another agent has labelled it, as in OPV2V's evaluation; otherwise
@@ -351,14 +355,21 @@ class RunOptions:
     max_age_ms: float = 500.0
     half_life_ms: float = 200.0
     align: bool = True
+    precision: Precision = "float32"
     threads: int = 1
     keep_views: bool | frozenset[int] = False
     include_ego: bool = False
     use_z: bool = True
     realtime: bool = False
 
+    def autocast(self, device_type: str) -> torch.autocast:
+        """In which networks compute on a kind of device."""
+        return torch.autocast(device_type, torch.bfloat16, enabled=self.precision == "bfloat16")
+
     def __post_init__(self) -> None:
-        """Check that every number can be meant."""
+        """Check that everything can be meant."""
+        if self.precision not in get_args(Precision):
+            raise ValueError(f"precision: expected one of {', '.join(get_args(Precision))}, got {self.precision!r}")
         if self.agents is not None and self.agents < 1:
             raise ValueError(f"agents: expected at least 1 (the ego), got {self.agents}")
         if min(self.comm_range_m, self.deadline_ms, self.max_age_ms) < 0 or self.threads < 1:

@@ -22,6 +22,7 @@ CommRangeArg = Annotated[float, typer.Option(min=0, help="Agents further than th
 EgoArg = Annotated[
     bool, typer.Option("--include-ego", help="Count the ego's own vehicle where others label it, as OPV2V's tools do.")
 ]
+PrecisionArg = Annotated[str, typer.Option(help="float32 or bfloat16, which pays on GPUs and on CPUs with AMX.")]
 CacheArg = Annotated[
     Path | None,
     typer.Option(help="Folder to keep sweeps, poses and labels in, decoded; made and filled as they are read, by default nowhere."),

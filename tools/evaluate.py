@@ -19,7 +19,7 @@ from heal.agents.types_of import TypesOf
 from heal.alliance import Alliance, load_alliance
 from heal.datasets.open import open_dataset
 from heal.datasets.visibility import scene_visibility
-from heal.tools.arguments import AgentsArg, AllianceArg, CacheArg, CommRangeArg, DataArg, EgoArg, ThreadsArg, TypesArg
+from heal.tools.arguments import AgentsArg, AllianceArg, CacheArg, CommRangeArg, DataArg, EgoArg, PrecisionArg, ThreadsArg, TypesArg
 from heal.tools.assigning import parse_types
 from heal.tools.draw import draw_curves, draw_tick
 from heal.tools.evaluations import record
@@ -63,6 +63,7 @@ def evaluate(
     include_ego: EgoArg = False,
     pictures: PicturesArg = 4,
     threads: ThreadsArg = 0,
+    precision: PrecisionArg = "float32",
     cache: CacheArg = None,
     keep: KeepArg = False,
 ) -> None:
@@ -79,7 +80,7 @@ def evaluate(
     console.print(str(source.summary))
     ticks = spread(range(len(source)), frames or len(source))
     drawn = frozenset(spread(ticks, pictures))
-    options = RunOptions(agents, comm_range_m, align=ALIGN, threads=threads or CORES, keep_views=drawn, include_ego=include_ego)
+    options = _options(agents, comm_range_m, precision, threads, drawn, include_ego)
     types_of, draw = parse_types(in_order or types, opened, source), partial(_draw, drawn=drawn, alliance=opened, out=out)
     rows = {
         name: evaluate_source(opened, source, types_of, step, ticks, draw) for name, step in steps_of(in_order, options).items()
@@ -87,8 +88,15 @@ def evaluate(
     write_rows(rows, bool(in_order), out)
     if keep:
         record(alliance, f"{data.name}, {split}", rows)
-    console.print(score_table(rows, f"{data.name}, {split}"))
-    console.print(f"metrics and pictures: {out}")
+    console.print(score_table(rows, f"{data.name}, {split}"), f"metrics and pictures: {out}", sep="\n")
+
+
+def _options(
+    agents: int | None, comm_range_m: float, precision: str, threads: int, drawn: frozenset[int], include_ego: bool
+) -> RunOptions:
+    """As the command line has them; ValueError for a precision that there is not."""
+    options = RunOptions(agents, comm_range_m, align=ALIGN, keep_views=drawn, include_ego=include_ego)
+    return replace(options, precision=precision, threads=threads or CORES)  # type: ignore[arg-type]
 
 
 def write_rows(rows: Mapping[str, RunScore], steps: bool, out: Path) -> None:

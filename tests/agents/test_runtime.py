@@ -12,17 +12,18 @@ from heal.agents.deployment import Deployment
 from heal.agents.link_spec import LinkSpec
 from heal.agents.local_runtime import LocalRuntime
 from heal.agents.network import Network, PerfectNetwork
-from heal.agents.records import MessageCounts, RunOptions, TickResult
+from heal.agents.records import MessageCounts, Precision, RunOptions, TickResult
 from heal.agents.runtime import open_runtime
 from heal.agents.types_of import by_id, joining
 from heal.boxes import boxes_around_origin
-from heal.codec import Codec
+from heal.codec import Codec, Split
 from tests.agents.tiny_run import TICK_NS, TinyAlliance, TinySource, Without, assert_same_results
 
 ALLIANCE, SOURCE = TinyAlliance(), TinySource()
 TYPES = by_id({"ego": "m1", "b": "m2", "c": "m1", "d": "m2"})
 ROUGH = LinkSpec.parse("delay:80,jitter:60,loss:0.3")
 DROP = RunOptions(late="drop")
+PRECISIONS: tuple[Precision, ...] = ("bfloat16", "float32")
 
 
 def run_local(network: Network | None = None, options: RunOptions | None = None) -> list[TickResult]:
@@ -40,6 +41,18 @@ def test_perfect_links_deliver_all_and_every_tick_is_accounted_for() -> None:
     assert total(results) == MessageCounts(sent=15, arrived=15, used=15, bytes=15 * results[0].messages[0].size_bytes)
     assert all(len(result.detections) for result in results)
     assert results[0].messages[0].size_bytes == 8 * 32 * 32 * 4 + 384
+
+
+@pytest.mark.parametrize("split", ["feature", "pyramid"])
+def test_in_half_precision_messages_and_boxes_are_nearly_the_same(split: Split) -> None:
+    half, single = (run_local(options=RunOptions(split=split, precision=name)) for name in PRECISIONS)
+    for one, other in zip(half, single, strict=True):
+        assert [record.size_bytes for record in one.messages] == [record.size_bytes for record in other.messages]
+        found, expected = one.detections.scores[:20], other.detections.scores[:20]
+        torch.testing.assert_close(found, expected, atol=0.05, rtol=0)
+        assert len(expected) and not torch.equal(found, expected)
+    with pytest.raises(ValueError, match="float32, bfloat16"):
+        RunOptions(precision="float8")  # type: ignore[arg-type]
 
 
 def test_ground_truth_is_of_all_agents_whoever_takes_part() -> None:
