@@ -45,7 +45,8 @@ def start_ray(address: str | None = None, metrics_port: int | None = None) -> bo
         logging_level="ERROR",
         object_store_memory=OBJECT_STORE_BYTES,
         _metrics_export_port=metrics_port or None,
-        _system_config={"enable_metrics_collection": metrics_port is not None},
+        # Nor does Ray's control process need to remember every call: it would grow with the run.
+        _system_config={"enable_metrics_collection": metrics_port is not None, "task_events_report_interval_ms": 0},
     )
     return True
 
