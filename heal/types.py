@@ -33,13 +33,20 @@ def require_shape(name: str, array: npt.NDArray[Any], shape: tuple[int | None, .
         raise ValueError(f"{name}: expected an array of shape ({wanted}), got {array.shape}")
 
 
+_IDENTITY, _LAST_ROW = np.eye(3), np.array([0.0, 0.0, 0.0, 1.0])
+
+
+def _close(found: Float64, expected: Float64, absolute: float) -> bool:
+    """As `numpy.allclose` of finite numbers, which takes longer than all else that is checked of every message's pose."""
+    return bool((np.abs(found - expected) <= absolute + 1e-5 * np.abs(expected)).all())
+
+
 def require_SE3(name: str, matrix: Float64) -> None:
     """Raise ValueError unless `matrix` is a finite 4x4 rigid transform."""
     require_shape(name, matrix, (4, 4))
     rotation = matrix[:3, :3]
-    # Written out: numpy's allclose takes longer than the rest, and every message is checked. What is not finite compares false.
-    rigid = np.abs(rotation @ rotation.T - np.eye(3)).max() < 1e-3 and np.abs(matrix[3] - (0.0, 0.0, 0.0, 1.0)).max() < 1e-5
-    if not rigid or not np.isfinite(matrix).all():
+    finite = np.isfinite(matrix).all()
+    if not (finite and _close(rotation @ rotation.T, _IDENTITY, 1e-3) and _close(matrix[3], _LAST_ROW, 1e-8)):
         raise ValueError(f"{name}: expected a rigid 4x4 transform (rotation, translation, last row 0 0 0 1), got\n{matrix}")
 
 
