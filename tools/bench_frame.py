@@ -17,6 +17,7 @@ from heal.datasets.opv2v_writer import write_opv2v
 from heal.datasets.town import TownSource
 from heal.decode import decode
 from heal.detections import Detections
+from heal.encoders.lidar import lidar_clouds
 from heal.grid import BevGrid
 from heal.head import HeadOutput
 from heal.inference import for_inference
@@ -24,12 +25,13 @@ from heal.tools.bench_machine import Precision, finished, use, yardstick_flops_p
 from heal.tools.bench_row import BenchRow, timed
 from heal.tools.bench_setup import (
     CPU,
+    PLAIN_REPEATS,
     SQUARE,
     WIDE,
     BenchSetup,
     PaperScene,
     bench_town,
-    counted_flops,
+    flops_of,
     frames_of,
     paper_scene,
     poses_of,
@@ -44,8 +46,6 @@ CASES: dict[str, tuple[tuple[str, ...], BevGrid]] = {
 }
 # What a GPU must do ten times a second.
 GPU_CASES = {**CASES, "m1m2m3m4m1": (("m1", "m2", "m3", "m4", "m1"), SQUARE)}
-# Plain forms take seconds: a few rounds tell enough.
-PLAIN_REPEATS = 2
 
 
 @dataclass(frozen=True)
@@ -101,11 +101,11 @@ def bench_frame(setup: BenchSetup) -> list[BenchRow]:
 def _case(setup: BenchSetup, name: str, scene: PaperScene) -> list[BenchRow]:
     """From disk to boxes, and from inputs to the head's output, in every precision."""
     plain = Perceiver(scene.types, scene.base, scene.agents, CPU)
-    flops = counted_flops(lambda: plain.boxes(scene.frames))
+    flops = flops_of(lambda: plain.boxes(scene.frames))
     with tempfile.TemporaryDirectory() as folder, torch.no_grad():
         source = _on_disk(setup, scene, Path(folder))
         rows = [row for precision in setup.precisions for row in _rows(setup, name, scene, source, precision, flops)]
-        if not setup.plain or naive("encoders") is None or setup.device != CPU:
+        if setup.naive("encoders") is None:
             return rows
         [slow] = timed(lambda: plain_boxes(scene, frames_of(source, scene.types, scene.agents)), repeats=PLAIN_REPEATS)
     first, *others = rows
@@ -154,8 +154,6 @@ def plain_head(scene: PaperScene, frames: Sequence[AgentFrame]) -> HeadOutput:
 
 
 def _plain_inputs(model: AgentModel, frame: AgentFrame) -> EncoderInput:
-    from heal.encoders.lidar import lidar_clouds
-
     voxels = naive("voxels")
     grid = getattr(model.encoder, "voxel_grid", None)
     if grid is None or voxels is None:

@@ -16,15 +16,13 @@ from heal.head import HeadOutput
 from heal.metrics import IOU_THRESHOLDS, ApAccumulator
 from heal.targets import encode_boxes
 from heal.tools.bench_row import BenchRow, timed
-from heal.tools.bench_setup import SEED, WIDE, BenchSetup
-from heal.tools.naive import naive
+from heal.tools.bench_setup import PLAIN_REPEATS, SEED, WIDE, BenchSetup
 
 # Around every vehicle the two anchors of so many rows and columns of cells claim it.
 BLOCK = (2, 4)
 CANDIDATES_EACH = 2 * BLOCK[0] * BLOCK[1]
 CANDIDATES = (250, 1000, 4000)
 FRAMES, PLAIN_FRAMES, BOXES = 10_000, 50, 50
-PLAIN_REPEATS = 2
 
 
 def bench_post(setup: BenchSetup) -> list[BenchRow]:
@@ -34,7 +32,7 @@ def bench_post(setup: BenchSetup) -> list[BenchRow]:
 
 def _post(setup: BenchSetup, base: BaseModel, count: int) -> BenchRow:
     anchors, settings = base.anchors(), base.config.decode
-    head, plain = claimed(anchors, count), naive("detections") if setup.plain and count <= settings.max_candidates else None
+    head, plain = claimed(anchors, count), setup.naive("detections") if count <= settings.max_candidates else None
     there = int((head.classification.sigmoid() > settings.score_threshold).sum())
     [timing] = timed(lambda: decode(head, anchors, settings, WIDE.range_m), repeats=3 * setup.repeats)
     slow = None if plain is None else timed(lambda: plain.decode(head, anchors, settings, WIDE.range_m), repeats=PLAIN_REPEATS)[0]
@@ -60,7 +58,7 @@ def claimed(anchors: Tensor, count: int) -> HeadOutput:
 def bench_ap(setup: BenchSetup) -> list[BenchRow]:
     """The row of `heal bench ap`: frames with as many detections as objects, most of them found."""
     frames = list(made_frames(FRAMES))
-    plain, few = naive("detections") if setup.plain else None, frames[:PLAIN_FRAMES]
+    plain, few = setup.naive("detections"), frames[:PLAIN_FRAMES]
     [timing] = timed(lambda: _average_precision(frames), repeats=min(setup.repeats, 3), warm_up=0)
     words = f"{FRAMES} frames, {BOXES} boxes each"
     if plain is None:

@@ -7,8 +7,6 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
-
 from heal.agent_model import AgentConfig
 from heal.config import load_config
 from heal.datasets.open import open_dataset
@@ -16,33 +14,25 @@ from heal.encoders.lidar import lidar_clouds
 from heal.encoders.point_pillars import PointPillarsConfig, pillar_grid
 from heal.tools.bench_frame import written
 from heal.tools.bench_row import BenchRow, Timing, timed
-from heal.tools.bench_setup import WIDE, BenchSetup, bench_town
-from heal.tools.naive import naive
+from heal.tools.bench_setup import PLAIN_REPEATS, WIDE, BenchSetup, bench_town, one_thread
 from heal.tools.paths import type_path
 from heal.types import SceneSource
 from heal.voxelize import VoxelGrid, voxelize
 
-PLAIN_REPEATS = 2
-
 
 def bench_read(setup: BenchSetup) -> list[BenchRow]:
     """The rows of `heal bench read`: two clouds of DAIR-V2X-C where its folder is given, two of the town as OPV2V has them."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            return [*_dair(setup, Path(folder)), *_opv2v(setup, Path(folder))]
-    finally:
-        torch.set_num_threads(before)
+    with one_thread(), tempfile.TemporaryDirectory() as folder:
+        return [*_dair(setup, Path(folder)), *_opv2v(setup, Path(folder))]
 
 
 def _dair(setup: BenchSetup, folder: Path) -> list[BenchRow]:
     root = setup.data
     if root is None:
         return []
-    plain, voxels = naive("readers"), naive("voxels")
+    plain, voxels = setup.naive("readers"), setup.naive("voxels")
     slow = None
-    if setup.plain and plain is not None and voxels is not None:
+    if plain is not None and voxels is not None:
         [slow] = timed(lambda: voxels.voxelize(plain.read_dair_clouds(root, "val", 0), _pillars()), repeats=PLAIN_REPEATS)
     return _pair(setup, "dair", functools.partial(open_dataset, root, "val"), folder / "dair-cache", slow)
 

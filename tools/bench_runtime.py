@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from statistics import median
@@ -67,6 +68,12 @@ def town(agents: int, ticks: int, lidars: tuple[str, ...] = PRESETS["demo"].lida
     return TownSource(preset, seed=SEED, ticks=ticks, split="test")
 
 
+@cache
+def known_town(agents: int, ticks: int) -> KnownTown:
+    """A demo town whose rays have been cast for the labels; that takes longer than a run, so once for all runs."""
+    return KnownTown(town(agents, ticks))
+
+
 class KnownTown:
     """A town whose outlines and labels are there before the run: they are the world's and the evaluation's, not the runtime's."""
 
@@ -98,7 +105,7 @@ class KnownTown:
 
 def ray_rate_hz(alliance: Alliance) -> float:
     """Ticks per second of a run on Ray."""
-    source, options = KnownTown(town(AGENTS, WARM_TICKS + TICKS)), RunOptions(comm_range_m=EVERYWHERE_M)
+    source, options = known_town(AGENTS, WARM_TICKS + TICKS), RunOptions(comm_range_m=EVERYWHERE_M)
     results, ends = ray_run(alliance, source, options, DEPLOYMENT)
     return (len(results) - WARM_TICKS) / (ends[-1] - ends[WARM_TICKS - 1])
 
@@ -122,19 +129,19 @@ class PlainWork:
 
     hosts: tuple[AgentHost, ...]
     node: FusionNode
-    source: KnownTown
+    outlines: tuple[SceneOutline, ...]
 
     @staticmethod
     def of(alliance: Alliance, agents: int, ticks: int) -> PlainWork:
         """For a town with so many agents."""
         options = RunOptions(comm_range_m=EVERYWHERE_M)
         kits = [AgentKit.of(alliance, base_type(alliance), town(agents, ticks), options) for _ in range(agents)]
-        node = FusionNode(alliance.base, alliance.base_hash, options)
-        return PlainWork(tuple(map(AgentHost, kits)), node, KnownTown(town(agents, ticks)))
+        node, source = FusionNode(alliance.base, alliance.base_hash, options), town(agents, ticks)
+        return PlainWork(tuple(map(AgentHost, kits)), node, tuple(source.outline(tick) for tick in range(ticks)))
 
     def do(self, tick: int) -> FusionOutcome:
         """One tick."""
-        outline = self.source.outline(tick)
+        outline = self.outlines[tick]
         arrivals = [
             Arrival(agent_id, host.step(tick, [Errand(agent_id, FLOAT32)])[0][0], tick)
             for agent_id, host in zip(outline.agent_ids, self.hosts, strict=True)
@@ -185,7 +192,7 @@ def _work(alliance: Path, core: int, cores: int, barrier: Barrier) -> None:
 
 def overheads_s(alliance: Alliance) -> list[tuple[float, float]]:
     """Of every tick of one agent alone, without pipelining: how long its message was on the way, and what no stage has taken."""
-    results, ends = ray_run(alliance, KnownTown(town(1, WARM_TICKS + TICKS)), RunOptions(), Deployment(pipeline=0))
+    results, ends = ray_run(alliance, known_town(1, WARM_TICKS + TICKS), RunOptions(), Deployment(pipeline=0))
     return [_overhead_s(result, ends[i] - ends[i - 1]) for i, result in enumerate(results) if i >= WARM_TICKS]
 
 

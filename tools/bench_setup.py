@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from heal.datasets.town import PRESETS, TownSource
 from heal.grid import BevGrid
 from heal.se3 import relative_SE3
 from heal.tools.bench_machine import BFLOAT16, Precision, precisions_of
+from heal.tools.naive import naive
 from heal.tools.paths import type_path
 from heal.types import AgentFrame, SceneSource
 
@@ -29,6 +31,8 @@ SQUARE = BevGrid((-102.4, -102.4, -3.0, 102.4, 102.4, 1.0), 0.8)
 PAPER_TYPES = ("m1", "m2", "m3", "m4")
 SEED = 3
 CPU = torch.device("cpu")
+# Plain forms take seconds: a few rounds tell enough.
+PLAIN_REPEATS = 2
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,10 @@ class BenchSetup:
     def precisions(self) -> tuple[Precision, ...]:
         """Those worth measuring on the device."""
         return precisions_of(self.device)
+
+    def naive(self, name: str) -> ModuleType | None:
+        """The plain form of a stage, a module of `tests/naive`; None where it is not to be measured, or not there."""
+        return naive(name) if self.plain and self.device == CPU else None
 
     def autocast(self, precision: Precision) -> AbstractContextManager[object]:
         """Dense layers in half precision where that is wanted."""
@@ -113,8 +121,19 @@ def poses_of(frames: Sequence[AgentFrame]) -> Tensor:
     return torch.from_numpy(np.stack([relative_SE3(frame.world_SE3_agent_measured, first) for frame in frames]))
 
 
-def counted_flops(call: Callable[[], object]) -> float:
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch with one thread, as where agents share the cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def flops_of(call: Callable[[], object]) -> float:
     """Floating-point operations of the dense layers in a call, a multiplication and an addition counted as two."""
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
+    with FlopCounterMode(display=False) as counter:
         call()
     return float(counter.get_total_flops())

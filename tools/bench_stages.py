@@ -13,28 +13,32 @@ from heal.fusion.pyramid import PyramidLevels
 from heal.inference import for_inference
 from heal.tools.bench_machine import FLOAT32, finished, use, yardstick_flops_per_s
 from heal.tools.bench_row import BenchRow, Timing, timed
-from heal.tools.bench_setup import CPU, PAPER_TYPES, WIDE, BenchSetup, PaperScene, counted_flops, paper_scene
-from heal.tools.naive import naive
+from heal.tools.bench_setup import (
+    CPU,
+    PAPER_TYPES,
+    PLAIN_REPEATS,
+    WIDE,
+    BenchSetup,
+    PaperScene,
+    flops_of,
+    one_thread,
+    paper_scene,
+)
 from heal.voxelize import VoxelGrid, voxelize
 
 LIDAR_TYPES = ("m1", "m3")
 AGENTS = (1, 2, 4, 8)
 FUSED = (2, 4, 8, 16)
-PLAIN_REPEATS = 2
 
 
 def bench_voxelize(setup: BenchSetup) -> list[BenchRow]:
     """The rows of `heal bench voxelize`: one cloud to pillars and to voxels, with one thread."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         return [_voxelize(setup, name) for name in LIDAR_TYPES]
-    finally:
-        torch.set_num_threads(before)
 
 
 def _voxelize(setup: BenchSetup, name: str) -> BenchRow:
-    scene, plain = paper_scene(setup, (name,), WIDE), naive("voxels") if setup.plain else None
+    scene, plain = paper_scene(setup, (name,), WIDE), setup.naive("voxels")
     clouds, grid = lidar_clouds(scene.frames), scene.agents[name].encoder.voxel_grid
     assert isinstance(grid, VoxelGrid), "of a LiDAR encoder"
     [timing] = timed(lambda: voxelize(clouds, grid), repeats=3 * setup.repeats)
@@ -49,14 +53,13 @@ def bench_encode(setup: BenchSetup) -> list[BenchRow]:
 
 
 def _encode(setup: BenchSetup, name: str) -> BenchRow:
-    scene, plain = paper_scene(setup, (name,), WIDE), naive("encoders")
+    scene, plain = paper_scene(setup, (name,), WIDE), setup.naive("encoders")
     model, fast = scene.agents[name], for_inference(scene.agents[name]).to(setup.device)
-    inputs, flops = model.prepare(scene.frames), counted_flops(lambda: model(model.prepare(scene.frames)))
+    inputs, flops = model.prepare(scene.frames), flops_of(lambda: model(model.prepare(scene.frames)))
     moved = inputs.to(setup.device)
     use(FLOAT32)
     [timing] = timed(finished(setup.device, lambda: fast(moved)), repeats=setup.repeats)
-    measured = plain is not None and setup.plain and setup.device == CPU
-    slow = timed(lambda: plain.encode(model, inputs), repeats=PLAIN_REPEATS)[0] if plain is not None and measured else None
+    slow = None if plain is None else timed(lambda: plain.encode(model, inputs), repeats=PLAIN_REPEATS)[0]
     row = BenchRow.of(f"encode/{name}", timing, "prepared sensors to the shared feature space", slow)
     return row.of_flops(flops, yardstick_flops_per_s(setup.device, FLOAT32), FLOAT32.name)
 
@@ -81,7 +84,7 @@ def bench_fuse(setup: BenchSetup) -> list[BenchRow]:
     features = torch.randn(1, base.config.in_channels, WIDE.ny, WIDE.nx, device=setup.device)
     use(FLOAT32)
     with torch.no_grad():
-        flops = counted_flops(lambda: scene.base.trunk(features.to(CPU)))
+        flops = flops_of(lambda: scene.base.trunk(features.to(CPU)))
         [trunk] = timed(finished(setup.device, lambda: base.trunk(features)), repeats=setup.repeats)
         row = BenchRow.of("fuse/trunk", trunk, "one agent's trunk, which it runs itself under split: pyramid")
         levels = base.trunk(features)
@@ -106,7 +109,7 @@ def _fuse(base: BaseModel, levels: PyramidLevels, scores: Sequence[Tensor], scen
 
 
 def _plain_fuse(setup: BenchSetup, scene: PaperScene, levels: PyramidLevels, scores: Sequence[Tensor]) -> Timing | None:
-    plain = naive("fusion") if setup.plain and setup.device == CPU else None
+    plain = setup.naive("fusion")
     if plain is None:
         return None
     maps = [level.expand(FUSED[0], -1, -1, -1) for level in levels.maps]

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from heal.agent_model import AgentConfig
 from heal.agents.process import keep_freed_memory
@@ -21,7 +20,7 @@ from heal.collab import CollabModel
 from heal.config import load_config
 from heal.datasets.town import TownSource
 from heal.tools.bench_row import BenchRow, timed
-from heal.tools.bench_setup import BenchSetup
+from heal.tools.bench_setup import BenchSetup, flops_of
 from heal.tools.naive import naive
 from heal.tools.paths import type_path
 from heal.tools.train_config import TrainConfig, TrainingConfig
@@ -136,9 +135,7 @@ def naive_step(case: Case, model: CollabModel, batch: TrainingBatch) -> Step | N
 def counted_flops(case: Case, model: CollabModel, batch: TrainingBatch) -> float:
     """Floating-point operations of the dense layers, forwards and backwards, as direct convolutions would do them."""
     anchors = make_anchors(case.settings.base.grid, case.settings.base.anchors)
-    with FlopCounterMode(display=False) as counter:
-        training_loss(Learner(model), batch, case.settings, anchors).total.backward()  # type: ignore[no-untyped-call]
-    return float(counter.get_total_flops())
+    return flops_of(lambda: training_loss(Learner(model), batch, case.settings, anchors).total.backward())  # type: ignore[no-untyped-call]
 
 
 class _Worker:

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import sys
 from pathlib import Path
 from types import ModuleType
 
 FOLDER = Path(__file__).resolve().parents[1] / "tests" / "naive"
+PACKAGE = "heal_naive"
 
 
 def naive(name: str) -> ModuleType | None:
     """The module `tests/naive/NAME.py`; None where the project was installed without it."""
-    file = FOLDER / f"{name}.py"
-    known = f"heal_naive_{name}"
-    spec = importlib.util.spec_from_file_location(known, file) if file.exists() else None
-    if spec is None or spec.loader is None:
+    if not (FOLDER / f"{name}.py").exists():
         return None
-    module = importlib.util.module_from_spec(spec)
-    # Dataclasses look their module up by name.
-    sys.modules[known] = module
-    spec.loader.exec_module(module)
-    return module
+    # A package of its own name, so that no other `tests` comes in between.
+    package = sys.modules.setdefault(PACKAGE, ModuleType(PACKAGE))
+    package.__path__ = [str(FOLDER)]
+    return importlib.import_module(f"{PACKAGE}.{name}")

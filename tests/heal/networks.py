@@ -5,7 +5,10 @@ import numpy as np
 from heal.agent_model import AgentConfig, AgentModel
 from heal.backbone import BackboneConfig
 from heal.base_model import BaseConfig, BaseModel
+from heal.camera import ImageConfig
 from heal.collab import CollabModel
+from heal.encoders.lift_splat import LiftSplatConfig
+from heal.encoders.lift_splat_depth import DepthBinsConfig
 from heal.encoders.point_pillars import PointPillarsConfig
 from heal.fusion.pyramid import PyramidConfig
 from heal.grid import BevGrid
@@ -22,6 +25,17 @@ BASE = BaseConfig(
     shrink_channels=(16,),
 )
 AGENT = AgentConfig(encoder=PointPillarsConfig(channels=(8,), max_points=8), backbone=BackboneConfig(blocks=(1,), channels=(8,)))
+LIFT_SPLAT = LiftSplatConfig(
+    image=ImageConfig(size=(32, 48)),
+    trunk="test_efficientnet",
+    trunk_stride=16,
+    drop_path=0.0,
+    neck_channels=8,
+    channels=6,
+    depth=DepthBinsConfig(start_m=1.0, end_m=9.0, count=8, spacing="uniform"),
+    range_m=(-8.0, -4.0, -10.0, 8.0, 4.0, 10.0),
+    cell_m=1.0,
+)
 SIGNS = np.array([(1, -1, -1), (1, 1, -1), (-1, 1, -1), (-1, -1, -1), (1, -1, 1), (1, 1, 1), (-1, 1, 1), (-1, -1, 1)])
 
 

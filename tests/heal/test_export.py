@@ -16,7 +16,7 @@ from heal.encoders.point_pillars import PointPillarsConfig
 from heal.export import Graph, _covered, agent_graph, base_graphs, camera_cells
 from heal.fusion.warp import coverage_mask
 from tests.heal.networks import AGENT, BASE, GRID
-from tests.heal.test_lift_splat import SETTINGS as CAMERA
+from tests.heal.networks import LIFT_SPLAT as CAMERA
 from tests.heal.test_lift_splat import cameras_of
 from tests.heal.test_second import SMALL as SECOND
 

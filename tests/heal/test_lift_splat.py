@@ -15,24 +15,14 @@ from heal.encoders.lift_splat_pool import frustum, frustum_in_agent, splat
 from heal.encoders.lift_splat_reference import read_lift_splat, write_lift_splat
 from heal.encoders.lift_splat_trunk import PretrainedWeightsError, Trunk
 from heal.grid import BevGrid
+from tests.heal.networks import LIFT_SPLAT
 from tests.heal.views import camera_frame, camera_view
 
 GRID = BevGrid((-8.0, -4.0, -3.0, 8.0, 4.0, 1.0), 1.0)
 OWN = BevGrid((-8.0, -4.0, -10.0, 8.0, 4.0, 10.0), 1.0)
-SETTINGS = LiftSplatConfig(
-    image=ImageConfig(size=(32, 48)),
-    trunk="test_efficientnet",
-    trunk_stride=16,
-    drop_path=0.0,
-    neck_channels=8,
-    channels=6,
-    depth=DepthBinsConfig(start_m=1.0, end_m=9.0, count=8, spacing="uniform"),
-    range_m=OWN.range_m,
-    cell_m=1.0,
-)
 
 
-def cameras_of(*counts: int, settings: LiftSplatConfig = SETTINGS, rng: np.random.Generator | None = None) -> CameraBatch:
+def cameras_of(*counts: int, settings: LiftSplatConfig = LIFT_SPLAT, rng: np.random.Generator | None = None) -> CameraBatch:
     """Agents with so many cameras that look all around."""
     frames = [
         camera_frame(*(camera_view(f"camera{i}", yaw_deg=360 * i / count, depth_m=5.0) for i in range(count))) for count in counts
@@ -140,7 +130,7 @@ class _Certain(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         shape = (len(images), 1, images.shape[2] // 8, images.shape[3] // 8)
-        features, logits = torch.zeros(shape), torch.zeros(shape).repeat(1, SETTINGS.depth.count, 1, 1)
+        features, logits = torch.zeros(shape), torch.zeros(shape).repeat(1, LIFT_SPLAT.depth.count, 1, 1)
         features[:, 0, self.at[0], self.at[1]] = 1.0
         logits[:, self.depth_bin] = 50.0
         return features, logits
@@ -155,7 +145,7 @@ def test_a_feature_lands_at_its_depth_in_the_direction_of_its_camera(
 ) -> None:
     # Shrunk to 0.6: focal length 24, axis through column 24. The fourth of six features stands at pixel 47 * 3 / 5 = 28.2, so
     # at a depth of 5 m it is 0.9 m to the right of the axis: at (5.5, -0.9) or (-5.5, 0.9); at 3 m it is 0.5 m: at (0.5, 3.5).
-    model = LiftSplat(SETTINGS, GRID)
+    model = LiftSplat(LIFT_SPLAT, GRID)
     model.camencode = _Certain(2, 3, depth_bin)  # type: ignore[assignment]
     maps = model(model.prepare([camera_frame(camera_view(yaw_deg=yaw_deg, position_m=position_m))]))
     assert maps[0, 0].gt(0.5).nonzero().tolist() == [list(cell)]
@@ -163,7 +153,7 @@ def test_a_feature_lands_at_its_depth_in_the_direction_of_its_camera(
 
 
 def test_gradients_reach_every_weight() -> None:
-    model = LiftSplat(SETTINGS, GRID).train()
+    model = LiftSplat(LIFT_SPLAT, GRID).train()
     maps, depth = model.forward_with_depth(cameras_of(2, 1))
     assert maps.shape == (2, 6, OWN.ny, OWN.nx)
     (maps * torch.randn_like(maps)).sum().backward()
@@ -173,7 +163,7 @@ def test_gradients_reach_every_weight() -> None:
 
 
 def test_depth_is_taught_at_the_middle_of_every_feature() -> None:
-    model = LiftSplat(SETTINGS, GRID).eval()
+    model = LiftSplat(LIFT_SPLAT, GRID).eval()
     cameras = cameras_of(1)
     assert cameras.depth_m is not None
     cameras.depth_m[:] = 0.0
@@ -181,12 +171,12 @@ def test_depth_is_taught_at_the_middle_of_every_feature() -> None:
     _, depth = model.forward_with_depth(cameras)
     assert depth.bins is not None and depth.bins.shape == depth.logits[:, 0].shape
     assert depth.bins[0, 0, :3].tolist() == [7, 4, 7]  # what was not measured counts as far
-    untaught = LiftSplat(replace(SETTINGS, depth_supervision=False), GRID)
+    untaught = LiftSplat(replace(LIFT_SPLAT, depth_supervision=False), GRID)
     assert untaught.forward_with_depth(cameras)[1].bins is None
 
 
 def test_mixed_precision_leaves_the_geometry_alone() -> None:
-    model = LiftSplat(SETTINGS, GRID).eval()
+    model = LiftSplat(LIFT_SPLAT, GRID).eval()
     cameras = cameras_of(2)
     plain = model(cameras)
     with torch.autocast("cpu", torch.bfloat16):
@@ -196,12 +186,12 @@ def test_mixed_precision_leaves_the_geometry_alone() -> None:
 
 
 def test_images_of_another_size_are_refused() -> None:
-    model = LiftSplat(SETTINGS, GRID)
-    wrong = cameras_of(1, settings=replace(SETTINGS, image=ImageConfig(size=(40, 48))))
+    model = LiftSplat(LIFT_SPLAT, GRID)
+    wrong = cameras_of(1, settings=replace(LIFT_SPLAT, image=ImageConfig(size=(40, 48))))
     with pytest.raises(ValueError, match=r"expected images of shape \(any, 3, 32, 48\), got \(1, 3, 40, 48\)"):
         model(wrong)
     with pytest.raises(ValueError, match=r"multiples of downsample \(8\), got \(30, 48\); take \(32, 48\)"):
-        replace(SETTINGS, image=ImageConfig(size=(30, 48)))
+        replace(LIFT_SPLAT, image=ImageConfig(size=(30, 48)))
 
 
 def test_a_trunk_must_exist_and_have_the_scales() -> None:
@@ -227,11 +217,11 @@ def test_missing_weights_are_told_and_are_no_disaster(monkeypatch: pytest.Monkey
     def offline(name: str, pretrained: bool = False) -> nn.Module:
         raise OSError("no route to host")
 
-    model = LiftSplat(SETTINGS, GRID)
+    model = LiftSplat(LIFT_SPLAT, GRID)
     monkeypatch.setattr(timm, "create_model", offline)
     with pytest.raises(PretrainedWeightsError, match=r"test_efficientnet cannot be loaded \(OSError: no route to host\)"):
         model.load_pretrained()
-    model.settings = replace(SETTINGS, pretrained=False)
+    model.settings = replace(LIFT_SPLAT, pretrained=False)
     model.load_pretrained()
 
 
@@ -239,7 +229,7 @@ def test_published_weights_are_loaded_where_there_are_some(monkeypatch: pytest.M
     import timm
 
     published = timm.create_model("test_efficientnet")
-    model = LiftSplat(SETTINGS, GRID)
+    model = LiftSplat(LIFT_SPLAT, GRID)
     monkeypatch.setattr(timm, "create_model", lambda name, pretrained: published)
     assert not torch.equal(model.camencode.trunk.net.conv_stem.weight, published.conv_stem.weight)
     model.load_pretrained()
@@ -251,7 +241,7 @@ def test_settings_survive_a_file_and_the_references_words() -> None:
     assert build_config(LiftSplatConfig, to_plain(settings)) == settings
     assert read_lift_splat(write_lift_splat(settings, (600, 800))) == settings
     with pytest.raises(ConfigError, match="HEAL has only"):
-        write_lift_splat(SETTINGS, (600, 800))
+        write_lift_splat(LIFT_SPLAT, (600, 800))
 
 
 def test_the_references_names_number_all_blocks_in_a_row() -> None:
@@ -271,13 +261,13 @@ def test_the_references_names_number_all_blocks_in_a_row() -> None:
         assert names[trunk + ours] == "camencode.trunk." + theirs
     assert names["camencode.up2.conv.3.weight"] == "camencode.up2.conv.3.weight"
     with pytest.raises(ConfigError, match="HEAL has only tf_efficientnet_b0 and resnet101"):
-        LiftSplat(SETTINGS, GRID).reference_names()
+        LiftSplat(LIFT_SPLAT, GRID).reference_names()
 
 
 def test_bins_begin_where_the_formulas_say() -> None:
     linear = bin_depths(DepthBinsConfig())
     # (50 - 2) / (48 * 49) = 1 / 49 m, times 0, 2, 6, 12.
     torch.testing.assert_close(linear[:4], 2 + torch.tensor([0.0, 2.0, 6.0, 12.0]) / 49)
-    assert bin_depths(SETTINGS.depth).tolist() == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert bin_depths(LIFT_SPLAT.depth).tolist() == [1, 2, 3, 4, 5, 6, 7, 8]
     logarithmic = bin_depths(DepthBinsConfig(start_m=1.0, end_m=31.0, count=4, spacing="log"))
     assert logarithmic.tolist() == [1, 3, 7, 15]

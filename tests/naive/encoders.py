@@ -37,15 +37,13 @@ def encode(model: AgentModel, inputs: Any) -> Tensor:
 
 
 def point_pillars(encoder: PointPillars, voxels: Voxels) -> Tensor:
-    """(clouds, C, ny, nx): every slot of every pillar through the point layers, whether a point is in it or not."""
+    """(clouds, C, ny, nx): every slot of every pillar through the layers; the empty ones, all zeros, are in the statistics."""
     x = _slots(encoder, voxels)
     for i, layer in enumerate(encoder.pillar_vfe.pfn_layers):
         assert isinstance(layer, PointLayer)
         if i:
             x = torch.cat([x, x.amax(dim=1, keepdim=True).expand_as(x)], dim=2)
-        x = layer.linear(x)
-        x = layer.norm(x.permute(0, 2, 1)).permute(0, 2, 1)
-        x = F.relu(x)
+        x = F.relu(layer.norm(layer.linear(x).permute(0, 2, 1)).permute(0, 2, 1))
     pillars = x.amax(dim=1)
     _, ny, nx = encoder.voxel_grid.shape_zyx
     canvases = []

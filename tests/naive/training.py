@@ -17,14 +17,15 @@ from heal.agent_model import AgentModel, DepthEncoder
 from heal.base_model import BaseModel
 from heal.collab import CollabBatch, CollabModel
 from heal.encoders.lift_splat_depth import DepthPrediction
-from heal.encoders.point_pillars import PointLayer, PointPillars
+from heal.encoders.point_pillars import PointPillars
 from heal.fusion.warp import coverage_mask
-from heal.grid import BevGrid
 from heal.head import HeadOutput
 from heal.loss import LossConfig
 from heal.own_range import fit_to_grid
 from heal.targets import Targets
-from heal.voxelize import Voxels
+
+from .encoders import point_pillars
+from .fusion import warp
 
 Coverage = tuple[float, float] | None
 
@@ -69,45 +70,13 @@ def _encode(agent: AgentModel, inputs: Any) -> tuple[Tensor, DepthPrediction | N
     """The aligned maps (agents, C, ny, nx) of one type, and what it thinks of depth."""
     depth: DepthPrediction | None = None
     if isinstance(agent.encoder, PointPillars):
-        maps = _point_pillars(agent.encoder, inputs)
+        maps = point_pillars(agent.encoder, inputs)
     elif isinstance(agent.encoder, DepthEncoder):
         maps, depth = agent.encoder.forward_with_depth(inputs)
     else:
         maps = agent.encoder(inputs)
     aligned: Tensor = agent.aligner(agent.backbone(maps.contiguous()))
     return (aligned if agent.coverage is None else fit_to_grid(aligned, agent.grid)), depth
-
-
-def _point_pillars(encoder: PointPillars, voxels: Voxels) -> Tensor:
-    """(clouds, C, ny, nx): every slot of every pillar through the layers; the empty ones, all zeros, are part of the statistics."""
-    x = _slots(encoder, voxels)
-    for i, layer in enumerate(encoder.pillar_vfe.pfn_layers):
-        assert isinstance(layer, PointLayer)
-        if i:
-            x = torch.cat([x, x.amax(dim=1, keepdim=True).expand_as(x)], dim=2)
-        x = F.relu(layer.norm(layer.linear(x).permute(0, 2, 1)).permute(0, 2, 1))
-    pillars = x.amax(dim=1)
-    _, ny, nx = encoder.voxel_grid.shape_zyx
-    canvases = []
-    for cloud in range(voxels.batch_size):
-        own = voxels.coords[:, 0] == cloud
-        canvas = pillars.new_zeros(pillars.shape[1], ny * nx)
-        canvas[:, voxels.coords[own, 2] * nx + voxels.coords[own, 3]] = pillars[own].t()
-        canvases.append(canvas.view(-1, ny, nx))
-    return torch.stack(canvases)
-
-
-def _slots(encoder: PointPillars, voxels: Voxels) -> Tensor:
-    """(V, P, 10) of every slot: the point, its offsets from the pillar's mean and from its centre; zeros where there is none."""
-    grid, xyz = encoder.voxel_grid, voxels.points[:, :, :3]
-    mean = xyz.sum(dim=1, keepdim=True) / voxels.num_points.view(-1, 1, 1)
-    size, lower = xyz.new_tensor(grid.voxel_m), xyz.new_tensor(grid.range_m[:3])
-    centre = voxels.coords[:, [3, 2, 1]] * size + size / 2 + lower
-    parts = [voxels.points if encoder.settings.absolute_xyz else voxels.points[:, :, 3:], xyz - mean, xyz - centre[:, None]]
-    if encoder.settings.distance:
-        parts.append(xyz.norm(dim=2, keepdim=True))
-    slots = torch.arange(voxels.points.shape[1], device=xyz.device)
-    return torch.cat(parts, dim=2) * (slots < voxels.num_points[:, None])[:, :, None]
 
 
 def _detect(
@@ -144,17 +113,6 @@ def _weighted(maps: Tensor, scores: Tensor) -> Tensor:
     # The lowest number rather than minus infinity: where nobody speaks that one has no gradient.
     weights = scores.masked_fill(~speaks, torch.finfo(scores.dtype).min).softmax(dim=0) * speaks
     return (weights * maps).sum(dim=0, keepdim=True)
-
-
-def warp(maps: Tensor, agent_SE3_ego: Tensor, grid: BevGrid) -> Tensor:
-    """Maps (M, C, ny, nx) over the whole of `grid`, each in its agent's frame, as the ego would have them."""
-    theta = agent_SE3_ego[:, :2][:, :, [0, 1, 3]].clone()
-    theta[:, 0, 1] *= grid.length_y_m / grid.length_x_m
-    theta[:, 1, 0] *= grid.length_x_m / grid.length_y_m
-    theta[:, 0, 2] *= 2 / grid.length_x_m
-    theta[:, 1, 2] *= 2 / grid.length_y_m
-    places = F.affine_grid(theta.to(maps.device), list(maps.shape), align_corners=False).to(maps.dtype)
-    return F.grid_sample(maps, places, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 
 def detection_loss(head: HeadOutput, targets: Targets, loss: LossConfig, anchors: Tensor) -> Tensor:

@@ -33,7 +33,7 @@ def test_the_plain_work_is_that_of_a_tick() -> None:
     work = PlainWork.of(load_alliance(ALLIANCE), agents=2, ticks=1)
     assert len(work.hosts) == 2 and len({id(host.kit.source) for host in work.hosts}) == 2
     outcome = work.do(0)
-    assert outcome.used == work.source.outline(0).agent_ids and len(outcome.detections)
+    assert outcome.used == work.outlines[0].agent_ids and len(outcome.detections)
 
 
 def test_the_fusion_node_is_given_all_messages_every_time() -> None:
