@@ -1,6 +1,8 @@
 """Small networks and scenes for tests."""
 
 import numpy as np
+import torch
+from torch import nn
 
 from heal.agent_model import AgentConfig, AgentModel
 from heal.backbone import BackboneConfig
@@ -42,6 +44,18 @@ SIGNS = np.array([(1, -1, -1), (1, 1, -1), (-1, 1, -1), (-1, -1, -1), (1, -1, 1)
 def small_model() -> CollabModel:
     """A base and one type, with whatever weights torch's seed gives."""
     return CollabModel(BaseModel(BASE), {"m1": AgentModel(AGENT, GRID)})
+
+
+def shaken(model: nn.Module) -> nn.Module:
+    """With norms that do something, as after a training."""
+    generator = torch.Generator().manual_seed(0)
+    for part in model.modules():
+        if isinstance(part, (nn.BatchNorm1d, nn.BatchNorm2d)):
+            part.weight.data = torch.rand(part.weight.shape, generator=generator) + 0.5
+            part.bias.data = torch.randn(part.bias.shape, generator=generator) * 0.3
+            part.running_mean = torch.randn(part.bias.shape, generator=generator) * 0.3
+            part.running_var = torch.rand(part.bias.shape, generator=generator) + 0.5
+    return model
 
 
 def small_scene(seed: int, agents: int = 2, cars: int = 3) -> Scene:

@@ -16,21 +16,10 @@ from heal.encoders.lift_splat import LiftSplat
 from heal.inference import for_inference
 from heal.tools.paths import CONFIGS
 from heal.winograd import WinogradConv2d
-from tests.heal.networks import BASE, small_model, small_scene
+from tests.heal.networks import BASE, shaken, small_model, small_scene
 
 TYPES = sorted((CONFIGS / "agents").glob("*.yaml"))
 DEMO = CONFIGS / "demo" / "alliance"
-
-
-def unsettle(network: nn.Module) -> None:
-    """Give batch norms something to do."""
-    generator = torch.Generator().manual_seed(0)
-    for part in network.modules():
-        if isinstance(part, (nn.BatchNorm1d, nn.BatchNorm2d)):
-            for name, tensor in part.state_dict().items():
-                if tensor.is_floating_point():
-                    tensor.uniform_(-0.3 if "bias" in name or "mean" in name else 0.7, 1.3, generator=generator)
-    network.eval()
 
 
 def dense_parts(model: AgentModel, channels: int) -> list[Tensor]:
@@ -47,7 +36,7 @@ def dense_parts(model: AgentModel, channels: int) -> list[Tensor]:
 def test_shipped_types_give_the_same(path: Path) -> None:
     config = load_config(AgentConfig, path)
     model = AgentModel(config, BaseConfig().grid)
-    unsettle(model)
+    shaken(model).eval()
     fast = for_inference(model)
     assert not any(isinstance(part, nn.BatchNorm2d) for part in fast.modules())
     width = config.encoder.out_channels
@@ -57,7 +46,7 @@ def test_shipped_types_give_the_same(path: Path) -> None:
 
 def test_a_base_gives_the_same_and_is_left_as_it_was() -> None:
     base = BaseModel(BASE)
-    unsettle(base)
+    shaken(base).eval()
     before = {name: tensor.clone() for name, tensor in base.state_dict().items()}
     fast, features = for_inference(base), torch.randn(2, 8, BASE.grid.ny, BASE.grid.nx)
     poses = torch.eye(4, dtype=torch.float64).repeat(2, 1, 1)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from heal.agent_model import AgentConfig, AgentModel
 from heal.anchors import make_anchors
@@ -35,7 +35,7 @@ from heal.tools.train_data import TrainingBatch
 from heal.tools.train_loop import Learner, training_loss
 from heal.types import AgentFrame, LidarScan, Scene, load_scene
 from heal.voxelize import VoxelGrid, voxelize
-from tests.heal.networks import AGENT, BASE, GRID, LIFT_SPLAT, small_scene
+from tests.heal.networks import AGENT, BASE, GRID, LIFT_SPLAT, shaken, small_scene
 from tests.heal.views import camera_frame, camera_view
 from tests.naive import detections, encoders, fusion, readers, training, voxels
 from tests.real_data import real_data
@@ -55,18 +55,6 @@ CAMERA = AgentConfig(
     ),
     backbone=BackboneConfig(blocks=(1,), channels=(8,)),
 )
-
-
-def shaken(model: nn.Module) -> nn.Module:
-    """With norms that do something, as after a training."""
-    generator = torch.Generator().manual_seed(0)
-    for part in model.modules():
-        if isinstance(part, (nn.BatchNorm1d, nn.BatchNorm2d)):
-            part.weight.data = torch.rand(part.weight.shape, generator=generator) + 0.5
-            part.bias.data = torch.randn(part.bias.shape, generator=generator) * 0.3
-            part.running_mean = torch.randn(part.bias.shape, generator=generator) * 0.3
-            part.running_var = torch.rand(part.bias.shape, generator=generator) + 0.5
-    return model
 
 
 def agent_model(settings: AgentConfig) -> AgentModel:
