@@ -177,8 +177,8 @@ class FusionNode:
         base = self._base.config
         with torch.no_grad():
             if request.region is None:
-                return decode(head, self._anchors, base.decode, base.grid.range_m).to("cpu")
-            found = decode(head, self._anchors, base.decode, _EVERYWHERE).to("cpu")
+                return decode(head, self._anchors, base.decode, base.grid.range_m)
+            found = decode(head, self._anchors, base.decode, _EVERYWHERE)
             centres = transform_corners(torch.from_numpy(request.world_SE3_frame), found.boxes[:, :3].double())
             off_m = (centres[:, :2] - centres.new_tensor(request.region.centre_m)).abs()
             return found.select((off_m <= request.region.edge_m / 2 + BORDER_M).all(dim=1))

@@ -98,8 +98,8 @@ def decode_candidates(head: HeadOutput, anchors: Tensor, config: DecodeConfig) -
     """All boxes of one scene that score enough, duplicates included.
 
     Returns:
-        corners: (K, 8, 3) float32 in the frame of the anchors, metres.
-        scores: (K,) float32.
+        corners: (K, 8, 3) float32 in the frame of the anchors, metres; on their device.
+        scores: (K,) float32, there too.
 
     Raises:
         ValueError: if `head` holds several scenes or does not fit the anchors.
@@ -111,14 +111,14 @@ def decode_candidates(head: HeadOutput, anchors: Tensor, config: DecodeConfig) -
             f"got {tuple(head.classification.shape)}"
         )
     scores = head.classification[0].permute(1, 2, 0).float().sigmoid()  # (ny, nx, A)
-    # A thousand anchors out of a hundred thousand: only their codes are read.
+    # A thousand anchors out of a hundred thousand: only their codes are read, and brought to where the anchors are.
     row, column, anchor = (scores > config.score_threshold).nonzero(as_tuple=True)
-    codes, directions = (
-        part[0].reshape(count, -1, ny, nx)[anchor, :, row, column].float() for part in (head.regression, head.direction)
-    )
+    of_head = [part[0].reshape(count, -1, ny, nx)[anchor, :, row, column].float() for part in (head.regression, head.direction)]
+    codes, directions, found = (part.to(anchors.device) for part in (*of_head, scores[row, column, anchor]))
+    row, column, anchor = (part.to(anchors.device) for part in (row, column, anchor))
     boxes = decode_boxes(codes, anchors[row, column, anchor].to(codes))
     boxes[:, YAW] = settle_yaw(boxes[:, YAW], directions, config.direction_offset_rad)
-    return boxes_to_corners(boxes), scores[row, column, anchor]
+    return boxes_to_corners(boxes), found
 
 
 def select_detections(corners: Tensor, scores: Tensor, config: DecodeConfig, gt_range_m: Sequence[float]) -> Detections:

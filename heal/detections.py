@@ -53,10 +53,6 @@ class Detections:
         """Those marked in a mask (N,) bool, or listed in ascending order of index."""
         return Detections(self.corners[keep], self.scores[keep])
 
-    def to(self, device: torch.device | str) -> Detections:
-        """The same on another device."""
-        return Detections(self.corners.to(device), self.scores.to(device))
-
 
 @dataclass(frozen=True)
 class GroundTruth:
@@ -92,10 +88,6 @@ class GroundTruth:
     def select(self, keep: Tensor) -> GroundTruth:
         """Those marked in a mask (N,) bool, or listed by index."""
         return GroundTruth(self.corners[keep], self.ids[keep])
-
-    def to(self, device: torch.device | str) -> GroundTruth:
-        """The same on another device."""
-        return GroundTruth(self.corners.to(device), self.ids.to(device))
 
 
 def _require_corners(owner: str, corners: Tensor) -> None:

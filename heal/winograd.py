@@ -258,15 +258,18 @@ def is_plain_3x3(conv: nn.Conv2d) -> bool:
 
 
 def replace_wide(network: nn.Module) -> None:
-    """Replace the wide 3x3 convolutions in a network, with the ReLU that follows where the parent runs its parts in a row.
+    """Replace the wide 3x3 convolutions of a network that is on the CPU.
 
-    Weights, and what a checkpoint calls them, remain.
+    The ReLU that follows is done with them where the parent runs its parts in a row. Weights, and what a checkpoint calls them,
+    remain.
     """
     for parent in list(network.modules()):
         children = [child for child in parent.named_children() if type(child[1]) is not nn.Identity]
         for i, (name, conv) in enumerate(children):
             # Not a kind of its own, such as timm's that pads by itself.
             if type(conv) is not nn.Conv2d or not is_plain_3x3(conv) or min(conv.in_channels, conv.out_channels) < WIDE:
+                continue
+            if conv.weight.device.type != "cpu":
                 continue
             next_name, following = children[i + 1] if i + 1 < len(children) else ("", None)
             relu = isinstance(parent, nn.Sequential) and isinstance(following, nn.ReLU)

@@ -1,0 +1,136 @@
+"""All that is to run on a GPU, on a device that only behaves like one; `test_apart.py` runs this in a process of its own."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+import torch
+
+from heal.agent_model import AgentConfig, AgentModel
+from heal.agents.agent import AgentHost, AgentKit, Errand
+from heal.agents.node_host import NodeHost
+from heal.agents.records import Arrival, FusionOutcome, FusionRequest, RunOptions
+from heal.agents.replica import Replica
+from heal.aligner import ALIGNERS
+from heal.augment import AugmentConfig
+from heal.backbone import BackboneConfig
+from heal.base_model import BaseModel
+from heal.codec import FLOAT32
+from heal.collab import CollabModel
+from heal.config import build_config, to_plain
+from heal.detections import Detections
+from heal.encoders.second import SecondConfig
+from heal.inference import for_inference
+from heal.tools.train_config import TrainConfig
+from heal.tools.train_data import TrainingSteps
+from heal.tools.train_loop import StepTaker, set_learning
+from heal.types import Scene
+from tests.agents.tiny_run import TinyAlliance, TinySource
+from tests.apart import apart, register
+from tests.heal.networks import AGENT, BASE, GRID, LIFT_SPLAT, SceneList, shaken, small_scene
+from tests.heal.views import camera_view
+from tests.tools.small_training import SETTINGS
+
+register()
+SECOND = SecondConfig(voxel_m=(0.2, 0.2, 0.2), channels=(4, 4, 6, 8), map_channels=8)
+STILL = BackboneConfig(blocks=(1,), strides=(1,), channels=(8,))
+TYPES = {
+    "pillars": AGENT,
+    "second": AgentConfig(encoder=SECOND, backbone=STILL),
+    "cameras": AgentConfig(
+        encoder=replace(LIFT_SPLAT, cell_m=0.8, range_m=(-8.0, -4.8, -10.0, 8.0, 4.8, 10.0), depth_supervision=True), backbone=STILL
+    ),
+}
+# As wide as for the paper's, where the CPU has an algorithm of its own.
+WIDE_BASE = replace(BASE, pyramid=replace(BASE.pyramid, upsample_channels=(128, 128)), shrink_channels=(256,))
+
+
+@pytest.fixture
+def device() -> Iterator[torch.device]:
+    with apart() as there:
+        yield there
+
+
+def scene_with_cameras(seed: int) -> Scene:
+    """One with an agent for each type."""
+    scene = small_scene(seed, agents=3)
+    views = tuple(camera_view(f"camera{i}", yaw_deg=90 * i, depth_m=5.0) for i in range(2))
+    return replace(scene, frames=tuple(replace(frame, cameras=views) for frame in scene.frames))
+
+
+SOURCE = SceneList([scene_with_cameras(seed) for seed in range(2)])
+
+
+def test_sides_do_not_mix(device: torch.device) -> None:
+    with pytest.raises(RuntimeError, match="expected all tensors on one device"):
+        torch.ones(3) + torch.ones(3, device=device)
+    with pytest.raises(RuntimeError, match="expected all tensors on one device"):
+        torch.ones(3)[torch.ones(1, dtype=torch.long, device=device)]
+    assert (torch.ones(3, device=device) + torch.tensor(1.0)).cpu().tolist() == [2, 2, 2]
+
+
+@pytest.mark.parametrize("name", TYPES)
+def test_types_give_the_same_maps(name: str, device: torch.device) -> None:
+    torch.manual_seed(0)
+    model = shaken(AgentModel(TYPES[name], GRID)).eval()
+    inputs = model.prepare(SOURCE.scenes[0].frames)
+    with torch.no_grad():
+        expected = model(inputs)
+        for there in (for_inference(model).to(device), for_inference(model.to(device))):
+            maps = there(inputs.to(device))
+            assert maps.device == device
+            torch.testing.assert_close(maps.cpu(), expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ALIGNERS)
+def test_aligners_run_and_learn(kind: str, device: torch.device) -> None:
+    wide = replace(AGENT, backbone=replace(AGENT.backbone, channels=(32,)))
+    aligned = build_config(AgentConfig, {**to_plain(wide), "aligner": {"kind": kind}})
+    model = AgentModel(aligned, GRID).to(device).train()
+    maps = model(model.prepare(SOURCE.scenes[0].frames).to(device))
+    maps.square().sum().backward()
+    assert all(weight.grad is None or weight.grad.device == device for weight in model.parameters())
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("frozen", [False, True], ids=["stage 1", "stage 2"])
+def test_training_steps(frozen: bool, precision: str, device: torch.device) -> None:
+    training = replace(SETTINGS.training, max_agents=3, random_agents=False, frozen_base=frozen, precision=precision)
+    settings = TrainConfig(base=WIDE_BASE, agents=TYPES, loss=SETTINGS.loss, augment=AugmentConfig(), training=training)
+
+    def losses(where: str) -> list[float]:
+        torch.manual_seed(0)
+        model = CollabModel(BaseModel(WIDE_BASE), {name: AgentModel(config, GRID) for name, config in TYPES.items()})
+        set_learning(model, training)
+        steps = TrainingSteps(SOURCE, model, settings)
+        taker = StepTaker.of(model, settings, Replica(device=where))
+        return [float(taker.take(steps[i].to(taker.device), 1e-3).total.detach()) for i in range(2)]
+
+    assert losses(str(device)) == pytest.approx(losses("cpu"), rel=1e-3 if precision == "float32" else 0.05)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("split", ["feature", "pyramid"])
+def test_agents_and_fusion_node(split: str, precision: str, device: torch.device) -> None:
+    options = RunOptions(split=split, precision=precision)
+
+    def outcome(where: torch.device) -> FusionOutcome:
+        alliance, source = TinyAlliance(), TinySource()
+        host = AgentHost(AgentKit.of(alliance, "m1", source, options), where)
+        ids, outline = ("ego", "b", "c"), source.outline(0)
+        sent = host.step(0, [Errand(agent_id, FLOAT32) for agent_id in ids])
+        request = FusionRequest(0, outline.timestamp_ns, "tiny", "ego", outline.world_SE3_ego)
+        arrivals = [Arrival(agent_id, message, 0) for agent_id, (message, _) in zip(ids, sent, strict=True)]
+        return NodeHost(alliance.base, alliance.base_hash, options, where).step([(request, arrivals)])[0]
+
+    there, here = outcome(device), outcome(torch.device("cpu"))
+    assert there.used == here.used == ("ego", "b", "c") and not there.rejected
+    assert there.detections.corners.device.type == "cpu"
+    if precision == "float32":
+        assert_close(there.detections, here.detections)
+
+
+def assert_close(found: Detections, expected: Detections) -> None:
+    assert len(found) and len(found) == len(expected)
+    torch.testing.assert_close(found.scores, expected.scores, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(found.corners, expected.corners, atol=1e-3, rtol=1e-4)
