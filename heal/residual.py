@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from heal.layout import gradient_as_itself
 from heal.recompute import norm_relu_conv
 
 
@@ -135,8 +136,7 @@ class Upsample(nn.ModuleList):
 
     def _before_relu(self, i: int, level: Tensor) -> Tensor:
         convolution, norm, _ = cast(nn.Sequential, self[i])
-        enlarged: Tensor = norm(convolution(level))
-        return enlarged
+        return gradient_as_itself(norm(convolution(level)))
 
 
 def _resize(in_channels: int, out_channels: int, stride: float) -> nn.Sequential:

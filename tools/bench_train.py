@@ -6,6 +6,7 @@ import itertools
 import multiprocessing
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -75,7 +76,7 @@ def paper_cases() -> tuple[Case, ...]:
 def bench_train(setup: BenchSetup) -> list[BenchRow]:
     """The rows of `heal bench train`; on a GPU in bfloat16 too, and without the plain form."""
     if setup.device.type == "cpu":
-        return [row for case in paper_cases() for row in bench_case(case)]
+        return [row for case in paper_cases() for row in bench_case(case, setup.plain)]
     rows = []
     precisions: tuple[Literal["float32", "bfloat16"], ...] = ("float32", "bfloat16")
     for case, precision in itertools.product(paper_cases(), precisions):
@@ -87,19 +88,20 @@ def bench_train(setup: BenchSetup) -> list[BenchRow]:
     return rows
 
 
-def bench_case(case: Case, repeats: int = REPEATS) -> list[BenchRow]:
+def bench_case(case: Case, plain: bool = True, repeats: int = REPEATS) -> list[BenchRow]:
     """Time, and where the machine tells it memory, of one training's step; without the plain form no ratios."""
-    with _Worker(case, our_step) as ours, _Worker(case, naive_step) as plain:
-        memory = ours.first_step_bytes(), plain.first_step_bytes()
-        steps = [worker.step for worker in (ours, plain) if worker.works]
-        own, *others = timed(*steps, repeats=repeats)
-        flops = ours.flops()
+    kinds = (our_step, naive_step) if plain else (our_step,)
+    with ExitStack() as started:
+        workers = [started.enter_context(_Worker(case, kind)) for kind in kinds]
+        memory = [worker.first_step_bytes() for worker in workers]
+        own, *others = timed(*(worker.step for worker in workers if worker.works), repeats=repeats)
+        flops = workers[0].flops()
     speedup = others[0].seconds / own.seconds if others else None
     row = BenchRow(case.name, own.seconds, flops, None, speedup, torch.get_num_threads(), spread=own.spread)
     return [row, *_memory_rows(case.name, *memory)]
 
 
-def _memory_rows(name: str, ours: int | None, plain: int | None) -> list[BenchRow]:
+def _memory_rows(name: str, ours: int | None, plain: int | None = None) -> list[BenchRow]:
     if ours is None or plain is None:
         return []
     note = f"{ours / 1e9:.2f} GB of the plain step's {plain / 1e9:.2f} GB"

@@ -13,6 +13,7 @@ from heal.codec import SCORE_FLOOR
 from heal.config import config
 from heal.fusion.warp import Window, affine_rows, coverage_mask
 from heal.grid import BevGrid
+from heal.layout import split_rows, zeros_as
 from heal.residual import ResidualStages, Upsample
 
 # One (M, C, ny, nx), or M times (1, C, ny, nx).
@@ -201,7 +202,7 @@ def _move(level: Tensor, score: Tensor, affine: Sequence[float]) -> _Moved:
 
 def _each(agents: Agents) -> Sequence[Tensor]:
     """Every agent's own (1, C, ny, nx)."""
-    return torch.split(agents, 1) if isinstance(agents, Tensor) else agents
+    return split_rows(agents) if isinstance(agents, Tensor) else agents
 
 
 def _together(agents: Agents) -> Tensor:
@@ -214,7 +215,7 @@ def _together(agents: Agents) -> Tensor:
 def _weighted_mean(shape: torch.Size, agents: Sequence[_Moved], factors: Sequence[float]) -> Tensor:
     """A scene's map of `shape` (1, C, ny, nx) from its agents' and factors on their weights; zero where all weights are."""
     like = agents[0].score
-    total, mean = like.new_zeros(1, 1, *shape[-2:]), agents[0].level.new_zeros(shape)
+    total, mean = like.new_zeros(1, 1, *shape[-2:]), zeros_as(agents[0].level, shape)
     weights = []
     for agent, factor in zip(agents, factors, strict=True):
         # Scores are at most 1, so their exponentials need no shift.
