@@ -28,7 +28,7 @@ class RunScore:
         hidden: found at IoU 0.5 of the vehicles on which the ego has fewer than 5 points, and another agent more than 20.
         frames: number of ticks.
         agents: most agents that took part in a tick.
-        messages: number of messages made, the ego's own included.
+        messages: number of messages sent; the ego's own, which stays on board, is none.
         message_bytes: their bytes in all.
     """
 
@@ -43,11 +43,11 @@ class RunScore:
     def add(self, result: TickResult, visibility: SceneVisibility | None = None) -> None:
         """Add a tick; `visibility` says which of its vehicles are hidden from the ego, where that is known."""
         self.ap.add_match(result.match)
-        made = [record for record in result.messages if record.size_bytes]
+        sent = [record for record in result.messages if record.size_bytes and not record.own]
         self.frames += 1
         self.agents = max(self.agents, len(result.messages))
-        self.messages += len(made)
-        self.message_bytes += sum(record.size_bytes for record in made)
+        self.messages += len(sent)
+        self.message_bytes += sum(record.size_bytes for record in sent)
         if visibility is not None:
             hidden_ids = torch.from_numpy(visibility.ids[visibility.hidden])
             mask = torch.isin(result.ground_truth.ids, hidden_ids)
@@ -84,7 +84,8 @@ def score_table(scores: dict[str, RunScore], title: str) -> Table:
     for name, score in scores.items():
         ap = [f"{value:.3f}" for value in score.results().ap.values()]
         hidden = f"{score.hidden.value:.2f} of {score.hidden.objects}" if score.hidden.objects else "-"
-        table.add_row(name, *ap, hidden, str(score.frames), f"{score.message_bytes / max(score.messages, 1) / 1e3:.0f}")
+        size = f"{score.message_bytes / score.messages / 1e3:.0f}" if score.messages else "-"
+        table.add_row(name, *ap, hidden, str(score.frames), size)
     table.caption = f"{AP_RULE}; range {', '.join(f'{value:g}' for value in next(iter(scores.values())).range_m)} m"
     return table
 

@@ -55,6 +55,7 @@ def test_the_ego_alone_has_the_same_ground_truth(folder: Path) -> None:
     run_command("evaluate", *common, "--out", folder / "alone", "--agents", 1)
     together, alone = (json.loads((folder / name / "metrics.json").read_text()) for name in ("all", "alone"))
     assert alone["agents"] == 1 and alone["ground_truths"] == together["ground_truths"] > 0
+    assert alone["bytes_per_message"] == 0 < together["bytes_per_message"]
 
 
 def test_simulation_and_evaluation_agree(folder: Path) -> None:
