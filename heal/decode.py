@@ -114,11 +114,11 @@ def decode_candidates(head: HeadOutput, anchors: Tensor, config: DecodeConfig) -
     # A thousand anchors out of a hundred thousand: only their codes are read, and brought to where the anchors are.
     row, column, anchor = (scores > config.score_threshold).nonzero(as_tuple=True)
     of_head = [part[0].reshape(count, -1, ny, nx)[anchor, :, row, column].float() for part in (head.regression, head.direction)]
-    codes, directions, found = (part.to(anchors.device) for part in (*of_head, scores[row, column, anchor]))
-    row, column, anchor = (part.to(anchors.device) for part in (row, column, anchor))
+    found = (*of_head, scores[row, column, anchor], row, column, anchor)
+    codes, directions, scores, row, column, anchor = (part.to(anchors.device) for part in found)
     boxes = decode_boxes(codes, anchors[row, column, anchor].to(codes))
     boxes[:, YAW] = settle_yaw(boxes[:, YAW], directions, config.direction_offset_rad)
-    return boxes_to_corners(boxes), found
+    return boxes_to_corners(boxes), scores
 
 
 def select_detections(corners: Tensor, scores: Tensor, config: DecodeConfig, gt_range_m: Sequence[float]) -> Detections:

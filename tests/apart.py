@@ -20,8 +20,7 @@ from torch.utils.backend_registration import _DummyBackendModule, _setup_private
 
 NAME = "apart"
 _ATEN = torch.ops.aten
-# These may take tensors of both sides; of the indexing ones, the index may be on the CPU.
-_CROSSING = (_ATEN._to_copy.default, _ATEN.copy_.default)
+# Of these, the index may be on the CPU.
 _INDEXING = (_ATEN.index.Tensor, _ATEN.index_put_.default, _ATEN._index_put_impl_.default)
 # What autocast does in half precision on a GPU, as far as networks here use it.
 _IN_HALF = ("conv2d", "conv_transpose2d.input", "linear", "mm", "bmm", "addmm", "matmul")
@@ -65,8 +64,6 @@ class _Apart(TorchDispatchMode):
                 function(*args, **kwargs)  # the shape of the outer one
         device = kwargs.get("device")
         goes_there = bool(there) if device is None else torch.device(device).type == NAME
-        if function is _ATEN._to_copy.default and device is None:
-            goes_there = isinstance(args[0], ApartTensor)
         if device is not None:
             kwargs["device"] = torch.device("cpu")
         result = function(*tree_map(_inner, args), **tree_map(_inner, kwargs))
@@ -79,7 +76,7 @@ class _Apart(TorchDispatchMode):
 def _require_one_side(function: Any, args: Any, given: list[Tensor]) -> None:
     """Raise RuntimeError for tensors of both sides, unless those of the CPU are mere numbers."""
     sides = {isinstance(tensor, ApartTensor) for tensor in given if tensor.dim() or isinstance(tensor, ApartTensor)}
-    allowed = function in _CROSSING or (function in _INDEXING and isinstance(args[0], ApartTensor))
+    allowed = function is _ATEN.copy_.default or (function in _INDEXING and isinstance(args[0], ApartTensor))
     if len(sides) == 2 and not allowed:
         shapes = ", ".join(f"{tuple(tensor.shape)} on {tensor.device}" for tensor in given)
         raise RuntimeError(f"{function}: expected all tensors on one device, got {shapes}")

@@ -178,8 +178,7 @@ def place(model: nn.Module, device: torch.device) -> None:
     There a step's memory is the machine's, so that its maps are kept sparingly, and wide convolutions have a faster algorithm.
     """
     model.to(device)
-    if device.type == "cpu":
-        replace_wide(model)
+    replace_wide(model)
     for part in model.modules():
         if isinstance(part, (nn.Conv2d, nn.ConvTranspose2d)):
             part.to(memory_format=torch.channels_last)

@@ -13,13 +13,11 @@ from heal.agents.records import Arrival, FusionOutcome, FusionRequest, RunOption
 from heal.agents.replica import Replica
 from heal.aligner import ALIGNERS
 from heal.augment import AugmentConfig
-from heal.backbone import BackboneConfig
 from heal.base_model import BaseModel
 from heal.codec import FLOAT32
 from heal.collab import CollabModel
 from heal.config import build_config, to_plain
 from heal.detections import Detections
-from heal.encoders.second import SecondConfig
 from heal.inference import for_inference
 from heal.tools.train_config import TrainConfig
 from heal.tools.train_data import TrainingSteps
@@ -27,18 +25,16 @@ from heal.tools.train_loop import StepTaker, set_learning
 from heal.types import Scene
 from tests.agents.tiny_run import TinyAlliance, TinySource
 from tests.apart import apart, register
-from tests.heal.networks import AGENT, BASE, GRID, LIFT_SPLAT, SceneList, shaken, small_scene
+from tests.heal.networks import AGENT, BASE, GRID, LIFT_SPLAT, SECOND, SceneList, shaken, small_scene
 from tests.heal.views import camera_view
 from tests.tools.small_training import SETTINGS
 
 register()
-SECOND = SecondConfig(voxel_m=(0.2, 0.2, 0.2), channels=(4, 4, 6, 8), map_channels=8)
-STILL = BackboneConfig(blocks=(1,), strides=(1,), channels=(8,))
 TYPES = {
     "pillars": AGENT,
-    "second": AgentConfig(encoder=SECOND, backbone=STILL),
-    "cameras": AgentConfig(
-        encoder=replace(LIFT_SPLAT, cell_m=0.8, range_m=(-8.0, -4.8, -10.0, 8.0, 4.8, 10.0), depth_supervision=True), backbone=STILL
+    "second": SECOND,
+    "cameras": replace(
+        SECOND, encoder=replace(LIFT_SPLAT, cell_m=0.8, range_m=(-8.0, -4.8, -10.0, 8.0, 4.8, 10.0), depth_supervision=True)
     ),
 }
 # As wide as for the paper's, where the CPU has an algorithm of its own.

@@ -12,6 +12,7 @@ from heal.collab import CollabModel
 from heal.encoders.lift_splat import LiftSplatConfig
 from heal.encoders.lift_splat_depth import DepthBinsConfig
 from heal.encoders.point_pillars import PointPillarsConfig
+from heal.encoders.second import SecondConfig
 from heal.fusion.pyramid import PyramidConfig
 from heal.grid import BevGrid
 from heal.se3 import inverse_SE3, pose_to_SE3, transform_points
@@ -27,6 +28,10 @@ BASE = BaseConfig(
     shrink_channels=(16,),
 )
 AGENT = AgentConfig(encoder=PointPillarsConfig(channels=(8,), max_points=8), backbone=BackboneConfig(blocks=(1,), channels=(8,)))
+SECOND = AgentConfig(
+    encoder=SecondConfig(voxel_m=(0.2, 0.2, 0.2), channels=(4, 4, 6, 8), map_channels=8),
+    backbone=BackboneConfig(blocks=(1,), strides=(1,), channels=(8,)),
+)
 LIFT_SPLAT = LiftSplatConfig(
     image=ImageConfig(size=(32, 48)),
     trunk="test_efficientnet",

@@ -7,27 +7,24 @@ import pytest
 import torch
 from torch import nn
 
-from heal.agent_model import AgentConfig, AgentModel
+from heal.agent_model import AgentModel
 from heal.aligner_convnext import ConvNextAlignerConfig
-from heal.backbone import BackboneConfig
 from heal.base_model import BaseModel
 from heal.encoders.lift_splat import LiftSplat
 from heal.encoders.point_pillars import PointPillarsConfig
 from heal.export import Graph, _covered, agent_graph, base_graphs, camera_cells
 from heal.fusion.warp import coverage_mask
-from tests.heal.networks import AGENT, BASE, GRID
+from tests.heal.networks import AGENT, BASE, GRID, SECOND
 from tests.heal.networks import LIFT_SPLAT as CAMERA
 from tests.heal.test_lift_splat import cameras_of
-from tests.heal.test_second import SMALL as SECOND
 
-BACKBONE = BackboneConfig(blocks=(1,), strides=(1,), channels=(8,))
 POINTS = replace(AGENT, encoder=PointPillarsConfig(channels=(8, 8), max_points=4, absolute_xyz=False, distance=True))
 AGENTS = {
     "pillars": AGENT,
     "two-layers": POINTS,
     "aligned": replace(AGENT, aligner=ConvNextAlignerConfig()),
-    "images": AgentConfig(encoder=replace(CAMERA, cell_m=0.8, range_m=(-9.6, -8.0, -10.0, 9.6, 8.0, 10.0)), backbone=BACKBONE),
-    "sparse": AgentConfig(encoder=SECOND, backbone=BACKBONE),
+    "images": replace(SECOND, encoder=replace(CAMERA, cell_m=0.8, range_m=(-9.6, -8.0, -10.0, 9.6, 8.0, 10.0))),
+    "sparse": SECOND,
 }
 
 

@@ -21,7 +21,6 @@ from heal.decode import DecodeConfig, decode
 from heal.detections import Detections, GroundTruth
 from heal.encoders.lift_splat_depth import DepthBinsConfig
 from heal.encoders.point_pillars import PointPillarsConfig
-from heal.encoders.second import SecondConfig
 from heal.ground_truth import agent_ground_truth, ground_truth
 from heal.head import HeadOutput
 from heal.loss import LossConfig, depth_loss
@@ -35,17 +34,13 @@ from heal.tools.train_data import TrainingBatch
 from heal.tools.train_loop import Learner, training_loss
 from heal.types import AgentFrame, LidarScan, Scene, load_scene
 from heal.voxelize import VoxelGrid, voxelize
-from tests.heal.networks import AGENT, BASE, GRID, LIFT_SPLAT, shaken, small_scene
+from tests.heal.networks import AGENT, BASE, GRID, LIFT_SPLAT, SECOND, shaken, small_scene
 from tests.heal.views import camera_frame, camera_view
 from tests.naive import detections, encoders, fusion, readers, training, voxels
 from tests.real_data import real_data
 
 NAIVE = Path(__file__).resolve().parents[1] / "naive"
 PILLARS = replace(AGENT, encoder=PointPillarsConfig(channels=(8, 6), max_points=5, distance=True))
-SPARSE = AgentConfig(
-    encoder=SecondConfig(voxel_m=(0.2, 0.2, 0.2), channels=(4, 4, 6, 8), map_channels=8),
-    backbone=BackboneConfig(blocks=(1,), strides=(1,), channels=(8,)),
-)
 CAMERA = AgentConfig(
     encoder=replace(
         LIFT_SPLAT,
@@ -94,7 +89,7 @@ def test_voxels(max_points: int, max_voxels: int) -> None:
     torch.testing.assert_close(vars(voxelize(clouds[1:2], grid)), vars(nothing), atol=0, rtol=0)
 
 
-@pytest.mark.parametrize("settings", [PILLARS, SPARSE, CAMERA], ids=["pillars", "sparse", "camera"])
+@pytest.mark.parametrize("settings", [PILLARS, SECOND, CAMERA], ids=["pillars", "sparse", "camera"])
 def test_encoders(settings: AgentConfig) -> None:
     model = agent_model(settings)
     inputs = model.prepare(frames_of(settings))

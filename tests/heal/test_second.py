@@ -5,14 +5,11 @@ import pytest
 import torch
 
 from heal.agent_model import AgentConfig, AgentModel
-from heal.backbone import BackboneConfig
 from heal.config import ConfigError, build_config, to_plain
 from heal.encoders.second import Second, SecondConfig
-from heal.grid import BevGrid
 from heal.types import AgentFrame, LidarScan
+from tests.heal.networks import GRID, SECOND
 
-GRID = BevGrid((-12.8, -6.4, -3.0, 12.8, 6.4, 1.0), 0.8)
-SMALL = SecondConfig(voxel_m=(0.2, 0.2, 0.2), channels=(4, 4, 6, 8), map_channels=8)
 POSE = np.eye(4)
 
 
@@ -27,7 +24,7 @@ def cloud(seed: int, points: int = 400) -> np.ndarray:
 
 def small_encoder() -> Second:
     torch.manual_seed(0)
-    return Second(SMALL, GRID).eval()
+    return Second(SECOND.encoder, GRID).eval()
 
 
 def test_the_paper_s_encoder() -> None:
@@ -39,9 +36,8 @@ def test_the_paper_s_encoder() -> None:
 
 
 def test_a_small_variant_is_an_agent_type() -> None:
-    settings = AgentConfig(encoder=SMALL, backbone=BackboneConfig(blocks=(1,), strides=(1,), channels=(8,)))
-    assert build_config(AgentConfig, to_plain(settings)) == settings
-    model = AgentModel(settings, GRID)
+    assert build_config(AgentConfig, to_plain(SECOND)) == SECOND
+    model = AgentModel(SECOND, GRID)
     maps = model(model.prepare([frame(cloud(0)), frame(cloud(1))]))
     assert maps.shape == (2, 8, 16, 32)
     maps.square().sum().backward()
