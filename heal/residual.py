@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from heal.layout import gradient_as_itself
 from heal.recompute import norm_relu_conv
+from heal.strided import StridedConv1x1
 
 
 def _conv(in_channels: int, out_channels: int, size: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
@@ -20,7 +21,7 @@ def _conv(in_channels: int, out_channels: int, size: int, stride: int = 1, group
 def _shortcut(in_channels: int, out_channels: int, stride: int) -> nn.Module:
     if stride == 1 and in_channels == out_channels:
         return nn.Identity()
-    return nn.Sequential(_conv(in_channels, out_channels, 1, stride), nn.BatchNorm2d(out_channels))
+    return nn.Sequential(StridedConv1x1(in_channels, out_channels, stride), nn.BatchNorm2d(out_channels))
 
 
 class ResidualBlock(nn.Module):

@@ -1,5 +1,6 @@
 """Running commands in tests."""
 
+import signal
 from pathlib import Path
 
 from typer.testing import CliRunner
@@ -18,3 +19,8 @@ def generate_town(path: Path) -> None:
     """A tiny town's scenes for training and for testing, clouds only."""
     for split in ("train", "test"):
         run_command("generate", path, "--preset", "test", "--split", split, "--frames", 4, "--sensors", "lidar", "--workers", 1)
+
+
+def restore_interrupts() -> None:
+    """Let a child process take Ctrl-C, for `preexec_fn`: a background job ignores SIGINT, and its children inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

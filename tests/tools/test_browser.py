@@ -20,6 +20,7 @@ from heal.tools.bev import AGENT_COLORS, SCORE_COLORS, TRUTH
 from heal.tools.paths import CONFIGS
 from heal.types import UInt8
 from tests.tools.browser import PATIENCE_S, find_browser, pixels_like, screenshot
+from tests.tools.command import restore_interrupts
 
 # Set to a path, a picture of a longer run is kept there: docs/view.png is made so.
 KEEP = "HEAL_KEEP_SCREENSHOT"
@@ -60,7 +61,8 @@ def simulation(browser: str, tmp_path: Path) -> Iterator[Simulation]:
     shown = ["--view", "web", "--record", tmp_path / "run.rrd", "--out", tmp_path]
     command = [sys.executable, "-m", "heal.tools.cli", "simulate", *map(str, [*words, *shown])]
     with (tmp_path / "said.txt").open("wb") as said:
-        process = subprocess.Popen(command, stdout=said, stderr=said, env={**os.environ, "COLUMNS": "400"})
+        env = {**os.environ, "COLUMNS": "400"}
+        process = subprocess.Popen(command, stdout=said, stderr=said, env=env, preexec_fn=restore_interrupts)
         yield Simulation(process, tmp_path)
         process.kill()
         process.wait()

@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from heal.tools.paths import CONFIGS
+from tests.tools.command import restore_interrupts
 
 PATIENCE_S = 120.0
 
@@ -23,7 +24,13 @@ def test_an_interrupted_run_keeps_its_ticks_and_ends_all_processes(tmp_path: Pat
     command = [sys.executable, "-m", "heal.tools.cli", "simulate", "--alliance", str(CONFIGS / "demo" / "alliance")]
     words = ["--preset", "test", "--ticks", "2000", "--runtime", "ray", "--out", str(tmp_path)]
     # A session of its own, so that the signal goes to all of its processes, as a terminal's Ctrl-C does.
-    with subprocess.Popen([*command, *words], start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as run:
+    with subprocess.Popen(
+        [*command, *words],
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        preexec_fn=restore_interrupts,
+    ) as run:
         try:
             wait_for_ticks(tmp_path / "ticks.jsonl", run, 3)
             started = psutil.Process(run.pid).children(recursive=True)
