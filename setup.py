@@ -10,16 +10,31 @@ from setuptools import setup
 
 ROOT = Path(__file__).parent
 
-PACKAGES = {
-    "heal": "heal",
-    "heal.encoders": "heal/encoders",
-    "heal.fusion": "heal/fusion",
-    "heal.agents": "agents",
-    "heal.datasets": "datasets",
-    "heal.datasets.town": "datasets/town",
-    "heal.configs": "configs",
-    "heal.tools": "tools",
+# The four folders that are links, and the rooms in each.
+LINKED = {
+    "agents": ("fusion", "network", "on_ray"),
+    "datasets": ("dair", "opv2v", "town", "town/geometry", "town/sensors", "town/world"),
+    "configs": (),
+    "tools": ("benches", "benches/plain", "pictures", "report", "shared", "sweeps", "training", "viewer"),
 }
+ROOMS = (
+    "aligners",
+    "detection",
+    "encoders",
+    "fusion",
+    "graphs",
+    "layers",
+    "message",
+    "opencood",
+    "sparse",
+    "training",
+)
+FOLDERS = [
+    "heal",
+    *(f"heal/{room}" for room in ROOMS),
+    *(path for folder, rooms in LINKED.items() for path in (folder, *(f"{folder}/{room}" for room in rooms))),
+]
+PACKAGES = {(folder if folder.startswith("heal") else f"heal/{folder}").replace("/", "."): folder for folder in FOLDERS}
 
 REQUIREMENTS = [
     "numpy>=2.0",
@@ -36,6 +51,7 @@ REQUIREMENTS = [
     "pillow>=10.0",
     "timm>=1.0.9",
     "psutil>=5.9",
+    "shapely>=2.0",
     "zstandard>=0.22",
     "isal>=1.7; platform_machine in 'x86_64 AMD64 aarch64 arm64'",
     "rerun-sdk>=0.39",
@@ -48,7 +64,6 @@ DEVELOPMENT = [
     "pytest-timeout>=2.3",
     "playwright>=1.45",
     "hypothesis>=6.100",
-    "shapely>=2.0",
     "ruff>=0.6",
     "mypy>=1.11",
     "types-PyYAML",

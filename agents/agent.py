@@ -5,94 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from time import monotonic, perf_counter
-from typing import Any, Protocol
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from heal.agents.records import AgentLatency, AgentReport, RunOptions
-from heal.base_model import BaseModel
-from heal.codec import Codec
-from heal.fusion.pyramid import PyramidLevels
+from heal.agents.interfaces import AllianceLike, Encoder, Trunk
+from heal.agents.options import RunOptions
+from heal.agents.records import AgentLatency, AgentReport
 from heal.grid import BevGrid
-from heal.message import Message
-from heal.types import AgentFrame, Float32, SceneSource, SensorChoice
-
-
-class Encoder(Protocol):
-    """What an agent needs of its network; `heal.agent_model.AgentModel` is one."""
-
-    @property
-    def sensor(self) -> SensorChoice:
-        """What its agents sense."""
-        ...
-
-    @property
-    def coverage(self) -> tuple[float, float] | None:
-        """The shared range over that of its maps, in x and y; None if they cover all of it."""
-        ...
-
-    def prepare(self, frames: Sequence[AgentFrame]) -> Any:
-        """Frames to what the network takes."""
-        ...
-
-    def __call__(self, inputs: Any, /) -> Tensor:
-        """(agents, C, ny, nx) float32 feature maps."""
-        ...
-
-    def to(self, device: torch.device, /) -> Any:
-        """Move it."""
-        ...
-
-
-class Trunk(Protocol):
-    """What agents need of the base; `heal.fusion.pyramid.PyramidFusion` is one."""
-
-    def trunk(self, features: Tensor) -> PyramidLevels:
-        """The scales of feature maps (agents, C, ny, nx)."""
-        ...
-
-    def scores(
-        self, occupancy: Sequence[Tensor], coverage: Sequence[tuple[float, float] | None] | None = None
-    ) -> tuple[Tensor, ...]:
-        """Their foreground scores."""
-        ...
-
-    def to(self, device: torch.device, /) -> Any:
-        """Move it."""
-        ...
-
-
-class AllianceLike(Protocol):
-    """What a run needs of an alliance; `heal.alliance.Alliance` is one."""
-
-    base: BaseModel
-
-    @property
-    def base_hash(self) -> str:
-        """Content hash of the base."""
-        ...
-
-    @property
-    def trunk(self) -> Trunk:
-        """The part of the base that agents compute too."""
-        ...
-
-    @property
-    def grid(self) -> BevGrid:
-        """Of all feature maps."""
-        ...
-
-    @property
-    def agent_names(self) -> tuple[str, ...]:
-        """The agent types."""
-        ...
-
-    def agent(self, name: str, /) -> Encoder:
-        """The network of one type."""
-        ...
+from heal.message.codec import Codec
+from heal.message.message import Message
+from heal.types import AgentFrame, Float32, SceneSource
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,14 @@ from types import TracebackType
 
 import torch
 
-from heal.agents.agent import AgentHost, AllianceLike
-from heal.agents.network import Network, PerfectNetwork
-from heal.agents.node_host import NodeHost
-from heal.agents.records import RunOptions, TickResult
+from heal.agent_types import TypesOf
+from heal.agents.agent import AgentHost
+from heal.agents.fusion.host import NodeHost
+from heal.agents.interfaces import AllianceLike
+from heal.agents.network.network import Network, PerfectNetwork
+from heal.agents.options import RunOptions
+from heal.agents.records import TickResult
 from heal.agents.tick import Missing, Stepped, TickBook, TickPlan, arrivals_of
-from heal.agents.types_of import TypesOf
 from heal.types import SceneSource
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Generic, TypeVar
 
-from heal.agents.records import FusionRequest, MessageRecord, RunOptions
+from heal.agents.options import RunOptions
+from heal.agents.records import FusionRequest, MessageRecord
 
 Payload = TypeVar("Payload")
 

@@ -6,11 +6,12 @@ from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Protocol
 
-from heal.agents.agent import AllianceLike
+from heal.agent_types import TypesOf
 from heal.agents.deployment import Deployment
-from heal.agents.network import Network
-from heal.agents.records import RunOptions, TickResult
-from heal.agents.types_of import TypesOf
+from heal.agents.interfaces import AllianceLike
+from heal.agents.network.network import Network
+from heal.agents.options import RunOptions
+from heal.agents.records import TickResult
 from heal.types import SceneSource
 
 
@@ -49,8 +50,8 @@ def open_runtime(
         name: "local", all in this process, or "ray", every agent and the fusion node an actor of its own.
         alliance: the networks.
         source: the scenes.
-        types_of: the agents of a scene and their types; see `heal.agents.types_of`.
-        network: what the messages cross; see `heal.agents.link_spec.LinkSpec`.
+        types_of: the agents of a scene and their types; see `heal.agent_types`.
+        network: what the messages cross; see `heal.agents.network.spec.LinkSpec`.
         options: what takes part, what is sent, what is made of it.
         deployment: where "ray" computes.
     """
@@ -59,7 +60,7 @@ def open_runtime(
 
         return LocalRuntime(alliance, source, types_of, network, options)
     if name == "ray":
-        from heal.agents.ray_runtime import RayRuntime
+        from heal.agents.on_ray.runtime import RayRuntime
 
         return RayRuntime(alliance, source, types_of, network, options, deployment)
     raise ValueError(f"unknown runtime {name!r}; there are local, ray")

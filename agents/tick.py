@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
-from heal.agents.agent import AgentKit, AllianceLike, Errand
-from heal.agents.fusion_node import OUT_OF_RANGE
+from heal.agent_types import TypesOf
+from heal.agents.agent import AgentKit, Errand
+from heal.agents.fusion.division import FusionTask, divide
+from heal.agents.interfaces import AllianceLike
 from heal.agents.mailbox import Mailbox
-from heal.agents.network import Network
-from heal.agents.rate import RateControl
+from heal.agents.network.network import Network
+from heal.agents.network.rate_control import RateControl
+from heal.agents.network.transit import Parcel, Transit
+from heal.agents.options import RunOptions
+from heal.agents.pacer import Pacer
 from heal.agents.records import (
+    LOST_WITH_MACHINE,
+    NODE_AWAY,
+    OUT_OF_RANGE,
     AgentReport,
     AgentView,
     Arrival,
@@ -22,21 +29,16 @@ from heal.agents.records import (
     MessageRecord,
     MessageStatus,
     Rejection,
-    RunOptions,
     TickResult,
 )
-from heal.agents.regions import NODE_AWAY, FusionTask, divide
-from heal.agents.transit import Parcel, Transit
-from heal.agents.types_of import TypesOf, ego_first
-from heal.boxes import boxes_around_origin
-from heal.codec import FLOAT32, Codec
-from heal.detections import Detections
-from heal.ground_truth import objects_in_frame, without_vehicle_at
-from heal.message import Buffer
+from heal.detection.boxes import boxes_around_origin
+from heal.detection.detections import Detections
+from heal.detection.ground_truth import objects_in_frame, without_vehicle_at
+from heal.message.codec import FLOAT32, Codec
+from heal.message.message import Buffer
 from heal.types import ObjectLabels, SceneOutline, SceneSource
 
 Payload = TypeVar("Payload")
-LOST_WITH_MACHINE = "lost with its machine"
 _STATUS_OF_REJECTION: dict[str, MessageStatus] = {OUT_OF_RANGE: "out of range", LOST_WITH_MACHINE: "lost", NODE_AWAY: "lost"}
 
 
@@ -138,7 +140,7 @@ class TickBook(Generic[Payload]):
             raise ValueError(
                 f"scene {outline.scene_id}: the ego {outline.ego_id!r} has no agent type, and nothing is fused without it"
             )
-        there = [agent_id for agent_id in ego_first(outline) if agent_id in assigned]
+        there = [agent_id for agent_id in outline.ego_first if agent_id in assigned]
         types = {agent_id: assigned[agent_id] for agent_id in there[: self.options.agents]}
         number, self._planned = self._planned, self._planned + 1
         own = {agent_id for agent_id in types if self._division.is_own(agent_id, outline.ego_id)}
@@ -244,35 +246,6 @@ class TickBook(Generic[Payload]):
         known = {report.agent_id: report.objects for report in reports}
         ids = plan.outline.agent_ids
         return ObjectLabels.union([known[i] if i in known else self.source.agent_frame(plan.tick, i).objects for i in ids])
-
-
-class Pacer:
-    """Lets ticks begin at their own times by the wall clock."""
-
-    MAX_STEP_S = 1.0
-    NOMINAL_STEP_S = 0.1
-
-    def __init__(self) -> None:
-        """Nothing has begun yet."""
-        self._last_ns: int | None = None
-        self._due_s: float | None = None
-
-    def wait(self, timestamp_ns: int) -> float:
-        """Sleep until a tick is due; returns how late it is, in milliseconds.
-
-        The clock starts with the second tick, as during the first one networks are loaded and towns are built. Where recordings
-        follow each other their times jump; such a step counts as a tenth of a second.
-        """
-        step_s = 0.0 if self._last_ns is None else (timestamp_ns - self._last_ns) / 1e9
-        first, self._last_ns = self._last_ns is None, timestamp_ns
-        if first:
-            return 0.0
-        if self._due_s is None:
-            self._due_s = time.monotonic()
-            return 0.0
-        self._due_s += step_s if 0 <= step_s <= self.MAX_STEP_S else self.NOMINAL_STEP_S
-        time.sleep(max(0.0, self._due_s - time.monotonic()))
-        return (time.monotonic() - self._due_s) * 1e3
 
 
 def arrivals_of(arrived: Sequence[tuple[MessageRecord, Buffer]]) -> list[Arrival]:

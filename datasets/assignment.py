@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import zlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
-from heal.datasets.errors import DatasetError
+from heal.agent_types import select_agents
+from heal.datasets.dataset import DatasetError
 from heal.datasets.files import read_json
-from heal.selection import select_agents
+from heal.seeding import keyed_generator
 from heal.types import AgentFrame, ObjectLabels, SceneOutline, SceneSource, SensorChoice
 
 
@@ -64,7 +62,7 @@ class Assignment:
 
 
 def _drawn(agents: Sequence[str], types: Sequence[str], seed: int, scenario: str) -> dict[str, str]:
-    rng = np.random.default_rng((seed, zlib.crc32(scenario.encode())))
+    rng = keyed_generator(seed, "agent types", scenario)
     return {agent: types[int(i)] for agent, i in zip(agents, rng.integers(len(types), size=len(agents)), strict=True)}
 
 
@@ -119,8 +117,7 @@ class AssignedSource:
         """Who takes part; the ego comes first."""
         outline = self.source.outline(index)
         types = self.types_of(outline)
-        ego_first = [outline.ego_id, *(agent_id for agent_id in outline.agent_ids if agent_id != outline.ego_id)]
-        chosen = select_agents(ego_first, types, self.ego_types, self.max_agents or len(types))
+        chosen = select_agents(outline.ego_first, types, self.ego_types, self.max_agents or len(types))
         if chosen[0] == outline.ego_id:
             return replace(outline, agent_ids=chosen)
         ego = self.source.agent_frame(index, chosen[0], SensorChoice(lidar=False))

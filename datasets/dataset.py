@@ -6,8 +6,60 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from heal.datasets.summary import DatasetSummary
 from heal.types import ObjectLabels, SceneSource, SensorChoice
+
+
+@dataclass(frozen=True)
+class DatasetSummary:
+    """What was found and what was skipped.
+
+    Attributes:
+        layout: "OPV2V" or "DAIR-V2X-C".
+        root: the folder.
+        split: its name on disk, such as "validate".
+        scenarios: number of recordings.
+        frames: number of scenes.
+        agents: number of agents, each counted once per recording.
+        skipped: pairs of what was left out and why.
+    """
+
+    layout: str
+    root: Path
+    split: str
+    scenarios: int
+    frames: int
+    agents: int
+    skipped: tuple[tuple[str, str], ...] = ()
+
+    def __str__(self) -> str:
+        """One line, and one more for everything that was skipped."""
+        lines = [
+            f"{self.layout} {self.root} ({self.split}): {self.frames} frames in {self.scenarios} scenarios, {self.agents} agents"
+        ]
+        return "\n".join(lines + [f"  skipped {what}: {why}" for what, why in self.skipped])
+
+
+class DatasetError(ValueError):
+    """Data on disk that cannot be used; the message names the file and the cause."""
+
+    def __init__(self, path: Path, cause: str) -> None:
+        """Say which file and why.
+
+        Args:
+            path: the offending file or folder.
+            cause: what was expected and what came.
+        """
+        super().__init__(path, cause)
+        self.path = path
+        self.cause = cause
+
+    def __str__(self) -> str:
+        """The file, then the cause."""
+        return f"{self.path}: {self.cause}"
+
+
+class UnknownAgentError(DatasetError, KeyError):
+    """An agent that takes no part in a scene; the message names those that do."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from heal.datasets.errors import DatasetError
+from heal.datasets.dataset import DatasetError
 from heal.types import Float32, Float64, Sensor, UInt8, require_SE3, require_shape
 
 LIDAR_ONLY: frozenset[Sensor] = frozenset({"lidar"})

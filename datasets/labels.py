@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from heal.boxes import boxes_to_corners
 from heal.datasets.files import as_matrix, as_vector
+from heal.detection.boxes import boxes_to_corners
 from heal.se3 import pose_to_SE3, transform_points
 from heal.types import Float64, ObjectLabels
 
@@ -63,7 +63,7 @@ def dair_world_objects(entries: Sequence[Mapping[str, Any]]) -> ObjectLabels:
     """The vehicles among DAIR's cooperative labels.
 
     Args:
-        entries: {type, world_8_points}: corners in world coordinates, in the order of `heal.boxes`; ids count all entries.
+        entries: {type, world_8_points}: corners in world coordinates, in the order of `heal.detection.boxes`; ids count all entries.
     """
     keep = [index for index, entry in enumerate(entries) if _is_vehicle(entry)]
     corners = [as_matrix(f"object {index}: world_8_points", entries[index]["world_8_points"], (8, 3)) for index in keep]

@@ -6,12 +6,11 @@ from collections.abc import Collection
 from pathlib import Path
 
 from heal.datasets.cache import CachedSource
-from heal.datasets.dair import DairSource
-from heal.datasets.dair_index import data_folder
-from heal.datasets.dataset import Dataset
-from heal.datasets.errors import DatasetError
+from heal.datasets.dair.index import data_folder
+from heal.datasets.dair.source import DairSource
+from heal.datasets.dataset import Dataset, DatasetError
 from heal.datasets.files import LIDAR_ONLY
-from heal.datasets.opv2v import FULL_BEAMS, Opv2vSource
+from heal.datasets.opv2v.source import FULL_BEAMS, Opv2vSource
 from heal.types import Sensor
 
 OPV2V_SPLITS = ("train", "validate", "test", "test_culvercity")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from heal.ground_truth import ground_truth
+from heal.detection.ground_truth import ground_truth
 from heal.se3 import relative_SE3, transform_points
 from heal.types import Float64, Int64, Scene, SceneSource, load_scene
 
@@ -41,7 +41,7 @@ def points_in_boxes(points: Float64, corners: Float64, margin_m: float = 0.1) ->
 
     Args:
         points: (N, 3) metres.
-        corners: (M, 8, 3) metres in the same frame, in the corner order of `heal.boxes`; boxes may be tilted.
+        corners: (M, 8, 3) metres in the same frame, in the corner order of `heal.detection.boxes`; boxes may be tilted.
         margin_m: how far outside of a face a point still counts, as sensor noise puts half of a surface's points there.
 
     Returns:

@@ -10,15 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from heal.aligner import Aligner, AlignerConfig, IdentityAlignerConfig
-from heal.backbone import Backbone, BackboneConfig
+from heal.aligners.aligner import Aligner, AlignerConfig, IdentityAlignerConfig
 from heal.config import BY_KIND, config
+from heal.encoders.coverage import OwnRange, fit_to_grid
 from heal.encoders.lift_splat import LiftSplat, LiftSplatConfig
 from heal.encoders.lift_splat_depth import DepthPrediction
 from heal.encoders.point_pillars import PointPillars, PointPillarsConfig
 from heal.encoders.second import Second, SecondConfig
 from heal.grid import BevGrid
-from heal.own_range import OwnRange, fit_to_grid
+from heal.layers.backbone import Backbone, BackboneConfig
 from heal.types import BEAMS, AgentFrame, SensorChoice
 
 # Settings and network of every encoder, the only place that names them. A network has `cell_m`, `prepare` and `forward`.

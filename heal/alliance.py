@@ -25,7 +25,7 @@ from heal.base_model import BaseConfig, BaseModel
 from heal.config import ConfigError, build_config, config, load_config, save_config, to_plain
 from heal.fusion.pyramid import PyramidFusion
 from heal.grid import BevGrid, Range
-from heal.inference import for_inference
+from heal.layers.inference import for_inference
 
 
 class AllianceError(ValueError):
@@ -83,7 +83,7 @@ class Alliance:
         self._agents: dict[str, AgentModel] = {}
 
     def for_inference(self) -> Alliance:
-        """The alliance as it runs fastest (`heal.inference`); its networks can no longer be trained or saved."""
+        """The alliance as it runs fastest (`heal.layers.inference`); its networks can no longer be trained or saved."""
         return Alliance(self.path, self.card, for_inference(self.base), fast=True)
 
     @property

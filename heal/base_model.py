@@ -9,13 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from heal.anchors import AnchorConfig, make_anchors
 from heal.config import config
-from heal.decode import DecodeConfig
+from heal.detection.anchors import AnchorConfig, make_anchors
+from heal.detection.decode import DecodeConfig
+from heal.detection.head import HeadOutput, Shrink
+from heal.detection.targets import TargetConfig
 from heal.fusion.pyramid import RARE_LOGIT, Agents, PyramidConfig, PyramidFusion, PyramidLevels
 from heal.grid import BevGrid
-from heal.head import HeadOutput, Shrink
-from heal.targets import TargetConfig
 
 
 @config

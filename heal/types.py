@@ -15,6 +15,16 @@ import numpy.typing as npt
 
 from heal.config import config
 
+Split = Literal["feature", "pyramid"]
+
+
+# Keeps the foreground score of a cell that an agent sees from zero, which stands for one that it does not see or has not sent.
+SCORE_FLOOR = 1e-4
+
+
+BoolMask = npt.NDArray[np.bool_]
+
+
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
@@ -102,7 +112,7 @@ class ObjectLabels:
 
     Attributes:
         ids: (N,) int64, unique within a scene.
-        world_corners: (N, 8, 3) float64, metres in the world frame, in the corner order of `heal.boxes`.
+        world_corners: (N, 8, 3) float64, metres in the world frame, in the corner order of `heal.detection.boxes`.
     """
 
     ids: Int64
@@ -190,6 +200,11 @@ class SceneOutline:
         if len(set(self.agent_ids)) != len(self.agent_ids):
             raise ValueError(f"scene {self.scene_id}: an agent is named twice in {list(self.agent_ids)}")
 
+    @property
+    def ego_first(self) -> tuple[str, ...]:
+        """The ids of all agents, the ego's before the others'."""
+        return self.ego_id, *(agent_id for agent_id in self.agent_ids if agent_id != self.ego_id)
+
 
 @dataclass(frozen=True)
 class Scene:
@@ -213,7 +228,7 @@ class Scene:
     @property
     def ego_first(self) -> tuple[AgentFrame, ...]:
         """All frames, the ego's before the others'."""
-        return self.ego, *(frame for frame in self.frames if frame.agent_id != self.outline.ego_id)
+        return tuple(self.frame(agent_id) for agent_id in self.outline.ego_first)
 
     def frame(self, agent_id: str) -> AgentFrame:
         """The frame of one agent; KeyError if it takes no part."""

@@ -26,7 +26,7 @@ def test_the_wheel_holds_every_folder_and_the_shipped_weights(wheel: Path) -> No
     for expected in (
         "heal/py.typed",
         "heal/agents/agent.py",
-        "heal/datasets/opv2v.py",
+        "heal/datasets/opv2v/source.py",
         "heal/datasets/town/source.py",
         "heal/tools/cli.py",
     ):

@@ -1,25 +1,37 @@
-"""The shape of the code base: which way imports point, how long files and functions are, where the four folders lie."""
+"""The shape of the code base: which way imports point, what a room may import, how large rooms, files and functions are."""
+
+from __future__ import annotations
 
 import ast
 import subprocess
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-FOLDERS = ("heal", "agents", "datasets", "configs", "tools")
+LINKED = ("agents", "datasets", "configs", "tools")
 ALLOWED = {
     "heal": {"heal"},
     "agents": {"heal", "agents"},
     "datasets": {"heal", "datasets"},
     "tools": {"heal", "agents", "datasets", "tools"},
 }
+# The floors of heal/: a module may import its own floor and those below. Rooms on one floor may import each other, without a circle.
+FLOORS = (
+    {"agent_types", "types", "grid", "se3", "config", "seeding", "option_text"},
+    {"aligners", "detection", "encoders", "fusion", "layers", "message", "sparse"},
+    {"agent_model", "base_model", "collab_model", "alliance"},
+    {"graphs", "opencood", "training"},
+)
+MOST_MODULES, MOST_LINES, MOST_FUNCTION_LINES = 20, 400, 40
 
 
 def _sources(folder: str) -> list[Path]:
     """All Python files of a top-level folder, without those that lie behind the links in heal/."""
-    linked = {ROOT / "heal" / name for name in FOLDERS}
+    linked = {ROOT / "heal" / name for name in LINKED}
     return sorted(path for path in (ROOT / folder).rglob("*.py") if not linked & set(path.parents))
 
 
@@ -35,11 +47,33 @@ def _imported_modules(path: Path) -> Iterator[str]:
 def _layer(module: str) -> str | None:
     """The top-level folder that a module of ours belongs to, None for a foreign module."""
     parts = module.split(".")
-    if parts[0] in ("agents", "datasets", "tools", "configs"):
+    if parts[0] in LINKED:
         return f"top-level {parts[0]}"
     if parts[0] != "heal":
         return None
     return parts[1] if len(parts) > 1 and parts[1] in ALLOWED else "heal"
+
+
+def _module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts if parts[0] == "heal" else ("heal", *parts)).removesuffix(".__init__")
+
+
+def _room(path: Path) -> str:
+    """The room of a module: its folder; where the folder holds further rooms, the module by itself."""
+    folder = path.relative_to(ROOT).parent
+    holds_rooms = len(folder.parts) == 1 or any(entry.is_dir() and any(entry.glob("*.py")) for entry in path.parent.iterdir())
+    return str(path.relative_to(ROOT).with_suffix("")) if holds_rooms else str(folder)
+
+
+def _arrows() -> Mapping[str, set[str]]:
+    """For every room the other rooms that it imports."""
+    rooms = {_module_name(path): _room(path) for folder in ALLOWED for path in _sources(folder)}
+    arrows: dict[str, set[str]] = {room: set() for room in rooms.values()}
+    for folder in ALLOWED:
+        for path in _sources(folder):
+            arrows[_room(path)] |= {rooms[module] for module in _imported_modules(path) if module in rooms}
+    return {room: imported - {room} for room, imported in arrows.items()}
 
 
 @pytest.mark.parametrize("folder", sorted(ALLOWED))
@@ -54,16 +88,45 @@ def test_imports_point_down_only(folder: str) -> None:
     assert wrong == []
 
 
-def test_only_agents_names_ray() -> None:
+def test_rooms_import_each_other_without_a_circle() -> None:
+    try:
+        TopologicalSorter(_arrows()).prepare()
+    except CycleError as error:
+        pytest.fail(f"rooms import each other in a circle: {' <- '.join(error.args[1])}")
+
+
+def test_the_floors_of_heal_stand_on_those_below() -> None:
+    floor_of = {name: floor for floor, names in enumerate(FLOORS) for name in names}
+    arrows = {room: to for room, to in _arrows().items() if room.startswith("heal/") and room != "heal/__init__"}
+    assert {room.split("/")[1] for room in arrows} == set(floor_of), "every part of heal/ stands on a floor"
+    wrong = [
+        f"{room} imports {other}"
+        for room, imported in arrows.items()
+        for other in imported
+        if other != "heal/__init__" and floor_of[other.split("/")[1]] > floor_of[room.split("/")[1]]
+    ]
+    assert wrong == []
+
+
+def test_only_one_room_names_ray() -> None:
     named = {
-        path.relative_to(ROOT).parts[0] for folder in ALLOWED for path in _sources(folder) if "ray" in set(_imported_modules(path))
+        str(path.parent.relative_to(ROOT)) for folder in ALLOWED for path in _sources(folder) if "ray" in _imported_modules(path)
     }
-    assert named <= {"agents"}
+    assert named == {"agents/on_ray"}
+
+
+def test_the_product_imports_nothing_from_the_tests() -> None:
+    wrong = [
+        f"{path.relative_to(ROOT)} imports {module}"
+        for folder in ALLOWED
+        for path in _sources(folder)
+        for module in _imported_modules(path)
+        if module.split(".")[0] in ("tests", "conftest")
+    ]
+    assert wrong == []
 
 
 def test_the_science_needs_torch_and_numpy_only() -> None:
-    import sys
-
     allowed = {"torch", "numpy", "safetensors", "typing_extensions", "pydantic", "pydantic_core", "yaml", "isal", "heal"}
     used_late = {"PIL", "timm", "zstandard"}  # by what works on images or compresses messages, inside of functions
     foreign = {
@@ -73,27 +136,34 @@ def test_the_science_needs_torch_and_numpy_only() -> None:
         if module.split(".")[0] not in allowed | used_late | set(sys.stdlib_module_names)
     }
     assert foreign == set()
-    probe = f"import sys, heal.collab, heal.augment; assert not {used_late!r} & set(sys.modules)"
+    probe = f"import sys, heal.collab_model, heal.training.step; assert not {used_late!r} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", probe], check=True, cwd=ROOT)
 
 
 def test_the_four_folders_are_links_without_a_package_file() -> None:
-    for name in ("agents", "datasets", "configs", "tools"):
+    for name in LINKED:
         link = ROOT / "heal" / name
         assert link.is_symlink() and link.resolve() == ROOT / name
         assert not (ROOT / name / "__init__.py").exists()
 
 
-def test_files_and_functions_stay_short() -> None:
-    long = []
+def test_rooms_files_and_functions_stay_small() -> None:
+    large = []
     for folder in (*ALLOWED, "tests"):
-        for path in _sources(folder):
-            text = path.read_text(encoding="utf-8")
-            if text.count("\n") > 400:
-                long.append(f"{path.relative_to(ROOT)}: {text.count(chr(10))} lines")
-            for node in ast.walk(ast.parse(text)):
-                if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.end_lineno is not None:
-                    lines = node.end_lineno - node.lineno + 1
-                    if lines > 40:
-                        long.append(f"{path.relative_to(ROOT)}: {node.name} has {lines} lines")
-    assert long == []
+        paths = _sources(folder)
+        for room in sorted({path.parent for path in paths}):
+            if (modules := len([path for path in room.glob("*.py") if path.name != "__init__.py"])) > MOST_MODULES:
+                large.append(f"{room.relative_to(ROOT)}: {modules} modules")
+        for path in paths:
+            large += _large_parts(path)
+    assert large == []
+
+
+def _large_parts(path: Path) -> Iterator[str]:
+    text = path.read_text(encoding="utf-8")
+    if (lines := text.count("\n")) > MOST_LINES:
+        yield f"{path.relative_to(ROOT)}: {lines} lines"
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.end_lineno is not None:
+            if (lines := node.end_lineno - node.lineno + 1) > MOST_FUNCTION_LINES:
+                yield f"{path.relative_to(ROOT)}: {node.name} has {lines} lines"

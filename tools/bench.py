@@ -15,17 +15,17 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from heal.tools.bench_frame import bench_frame
-from heal.tools.bench_machine import bench_machine
-from heal.tools.bench_post import bench_ap, bench_post
-from heal.tools.bench_read import bench_read
-from heal.tools.bench_row import BenchRow
-from heal.tools.bench_runtime import bench_runtime
-from heal.tools.bench_scale import bench_scale
-from heal.tools.bench_setup import BenchSetup
-from heal.tools.bench_stages import bench_encode, bench_fuse, bench_voxelize
-from heal.tools.bench_train import bench_train
-from heal.tools.paths import CONFIGS
+from heal.tools.benches.frame import bench_frame
+from heal.tools.benches.machine import bench_machine
+from heal.tools.benches.measure import BenchRow
+from heal.tools.benches.post import bench_ap, bench_post
+from heal.tools.benches.read import bench_read
+from heal.tools.benches.runtime import bench_runtime
+from heal.tools.benches.scale import bench_scale
+from heal.tools.benches.setup import BenchSetup
+from heal.tools.benches.stages import bench_encode, bench_fuse, bench_voxelize
+from heal.tools.benches.train import bench_train
+from heal.tools.shared.paths import CONFIGS
 
 BENCHES: dict[str, Callable[[BenchSetup], list[BenchRow]]] = {
     "read": bench_read,

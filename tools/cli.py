@@ -13,20 +13,20 @@ sleep_while_waiting()
 keep_freed_memory()
 
 # ruff: noqa: E402 - torch must not be loaded before
-from heal.agents.replica import ReplicaError
 from heal.tools.assign import assign
 from heal.tools.bench import bench
 from heal.tools.demo import demo
 from heal.tools.evaluate import evaluate
+from heal.tools.export import export
 from heal.tools.generate import generate
-from heal.tools.heal_export import export
-from heal.tools.heal_import import import_runs
+from heal.tools.import_runs import import_runs
 from heal.tools.info import info
 from heal.tools.simulate import EXAMPLES, simulate
 from heal.tools.sweep import sweep
 from heal.tools.train import app as train
-from heal.tools.train_loop import TrainingStoppedError
-from heal.tools.view_file import view
+from heal.tools.view import view
+from heal.training.replica import ReplicaError
+from heal.training.step import TrainingStoppedError
 
 app = typer.Typer(
     name="heal",

@@ -12,18 +12,19 @@ import typer
 from rich.console import Console
 from rich.progress import track
 
-from heal.agents.network import PerfectNetwork
-from heal.agents.records import RunOptions, TickResult
+from heal.agent_types import TypesOf, joining
+from heal.agents.network.network import PerfectNetwork
+from heal.agents.options import RunOptions
+from heal.agents.records import TickResult
 from heal.agents.runtime import open_runtime
-from heal.agents.types_of import TypesOf, joining
 from heal.alliance import Alliance, load_alliance
 from heal.datasets.town import PRESETS, TownSource
 from heal.datasets.visibility import SceneVisibility, scene_visibility
-from heal.metrics import matched_ground_truth
-from heal.tools.assigning import in_turn
-from heal.tools.draw import draw_comparison, draw_frame, save_animation
-from heal.tools.paths import CONFIGS
-from heal.tools.scoring import HIDDEN_IOU, RunScore, score_table, write_metrics
+from heal.detection.metrics import matched_ground_truth
+from heal.tools.pictures.draw import draw_comparison, draw_frame, save_animation
+from heal.tools.shared.paths import CONFIGS
+from heal.tools.shared.scoring import HIDDEN_IOU, RunScore, score_table, write_metrics
+from heal.tools.shared.type_argument import in_turn
 from heal.types import SceneSource, load_scene
 
 # Half a second between two scored instants: neighbouring ones at 10 Hz say nearly the same.

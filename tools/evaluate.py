@@ -13,17 +13,27 @@ import typer
 from rich.console import Console
 from rich.progress import track
 
+from heal.agent_types import TypesOf
 from heal.agents.local_runtime import LocalRuntime
-from heal.agents.records import RunOptions, TickResult
-from heal.agents.types_of import TypesOf
+from heal.agents.options import RunOptions
+from heal.agents.records import TickResult
 from heal.alliance import Alliance, load_alliance
 from heal.datasets.open import open_dataset
 from heal.datasets.visibility import scene_visibility
-from heal.tools.arguments import AgentsArg, AllianceArg, CacheArg, CommRangeArg, DataArg, EgoArg, PrecisionArg, ThreadsArg, TypesArg
-from heal.tools.assigning import parse_types
-from heal.tools.draw import draw_curves, draw_tick
-from heal.tools.evaluations import record
-from heal.tools.scoring import RunScore, score_table, spread, write_metrics
+from heal.tools.pictures.draw import draw_curves, draw_tick
+from heal.tools.shared.arguments import (
+    AgentsArg,
+    AllianceArg,
+    CacheArg,
+    CommRangeArg,
+    DataArg,
+    EgoArg,
+    PrecisionArg,
+    ThreadsArg,
+    TypesArg,
+)
+from heal.tools.shared.scoring import RunScore, record, score_table, spread, write_metrics
+from heal.tools.shared.type_argument import parse_types
 from heal.types import SceneSource, load_scene
 
 # As published numbers are made: with poses as they are given.

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from multiprocessing.context import SpawnContext
     from multiprocessing.synchronize import Event
 
-    from heal.datasets.opv2v_writer import ScenarioReport
+    from heal.datasets.town.opv2v_writer import ScenarioReport
     from heal.types import Sensor
 
 SEEDS_PER_RUN = 1_000_000
@@ -153,8 +153,8 @@ def _prepare_worker(stop: Event) -> None:
 
 def write_job(job: Job) -> ScenarioReport:
     """Write one scenario."""
-    from heal.datasets.opv2v_writer import write_opv2v
     from heal.datasets.town import TownSource
+    from heal.datasets.town.opv2v_writer import write_opv2v
 
     def keep_going() -> None:
         if _stop is not None and _stop.is_set():

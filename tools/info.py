@@ -16,7 +16,7 @@ from rich.table import Table
 
 import heal
 from heal.alliance import Alliance, TrainingRecord, load_alliance
-from heal.tools.evaluations import evaluations_table
+from heal.tools.shared.scoring import evaluations_table
 
 console = Console()
 

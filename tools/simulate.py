@@ -13,25 +13,26 @@ import typer
 from rich.console import Console
 from rich.progress import track
 
-from heal.agents.link_spec import LinkSpec
-from heal.agents.metrics import metrics_address
-from heal.agents.records import RunOptions, TickResult
+from heal.agent_types import TypesOf
+from heal.agents.network.spec import LinkSpec
+from heal.agents.on_ray.prometheus import metrics_address
+from heal.agents.options import RunOptions
+from heal.agents.records import TickResult
 from heal.agents.runtime import Runtime, open_runtime
-from heal.agents.types_of import TypesOf
 from heal.alliance import Alliance, load_alliance
 from heal.config import save_config, to_plain
-from heal.datasets.dair_index import data_folder
+from heal.datasets.dair.index import data_folder
+from heal.datasets.noise import SensorNoise
 from heal.datasets.open import open_dataset
-from heal.pose_noise import SensorNoise
-from heal.tools.arguments import AgentsArg, AllianceArg, EgoArg, TypesArg
-from heal.tools.assigning import parse_types
-from heal.tools.draw import draw_frame, draw_tick, save_animation
-from heal.tools.report import Report, write_report
-from heal.tools.report_history import ReportData
-from heal.tools.run_log import ALLOWED_LAG_MS, RunLog, tick_line
-from heal.tools.run_settings import RunSettings, read_settings, with_flags
-from heal.tools.scoring import RunScore, score_table, spread, write_metrics
-from heal.tools.view import RunViewer, open_viewer
+from heal.tools.pictures.draw import draw_frame, draw_tick, save_animation
+from heal.tools.report.history import ReportData
+from heal.tools.report.page import Report, write_report
+from heal.tools.shared.arguments import AgentsArg, AllianceArg, EgoArg, TypesArg
+from heal.tools.shared.run_log import ALLOWED_LAG_MS, RunLog, tick_line
+from heal.tools.shared.run_settings import RunSettings, read_settings, with_flags
+from heal.tools.shared.scoring import RunScore, score_table, spread, write_metrics
+from heal.tools.shared.type_argument import parse_types
+from heal.tools.viewer.viewer import RunViewer, open_viewer
 from heal.types import SceneSource
 
 ANIMATION_FRAMES = 24

@@ -17,12 +17,12 @@ from rich.progress import track
 from rich.table import Table
 
 from heal.alliance import load_alliance
-from heal.tools.arguments import AllianceArg, CommRangeArg, TypesArg
-from heal.tools.run_settings import read_settings
-from heal.tools.scoring import write_metrics
+from heal.tools.shared.arguments import AllianceArg, CommRangeArg, TypesArg
+from heal.tools.shared.run_settings import read_settings
+from heal.tools.shared.scoring import write_metrics
 from heal.tools.simulate import ConfigArg, PresetArg, SetArg, SourceArg, SplitArg, open_source
-from heal.tools.sweep_conditions import ALONE, AXES, Condition, conditions
-from heal.tools.sweep_work import Chunk, Tally, run_chunk
+from heal.tools.sweeps.chunk import Chunk, Tally, run_chunk
+from heal.tools.sweeps.conditions import ALONE, AXES, Condition, conditions
 
 CHUNK_TICKS = 32
 console = Console()

@@ -11,18 +11,18 @@ import torch
 import typer
 from rich.console import Console
 
+from heal.agent_types import everyone
 from heal.agents.local_runtime import LocalRuntime
-from heal.agents.records import RunOptions
-from heal.agents.types_of import everyone
+from heal.agents.options import RunOptions
 from heal.alliance import Alliance, TrainingRecord, load_alliance, save_agent, save_base
-from heal.collab import CollabModel
+from heal.collab_model import CollabModel
 from heal.config import ConfigError, apply_overrides, build_config, load_config, load_yaml, save_config, to_plain
 from heal.datasets.open import open_dataset
-from heal.tools.arguments import CacheArg, DataArg, ThreadsArg
-from heal.tools.draw import draw_tick
-from heal.tools.paths import config_path, type_path
-from heal.tools.train_config import TrainConfig
-from heal.tools.training import TrainingJob, run_job, run_jobs
+from heal.tools.pictures.draw import draw_tick
+from heal.tools.shared.arguments import CacheArg, DataArg, ThreadsArg
+from heal.tools.shared.paths import config_path, type_path
+from heal.tools.training.job import TrainingJob, run_job, run_jobs
+from heal.training.config import TrainConfig
 from heal.types import SceneSource
 
 app = typer.Typer(help="Train a base, or agent types.", no_args_is_help=True)

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from heal.datasets.town.lidar import LidarUnit, draw_lidar
-from heal.datasets.town.materials import Material
-from heal.datasets.town.mesh import Mesh, cylinder, merge, up
+from heal.datasets.town.geometry.materials import Material
+from heal.datasets.town.geometry.mesh import Mesh, cylinder, merge, up
 from heal.datasets.town.presets import TownPreset
-from heal.datasets.town.streets import KERB_M, TownMap
-from heal.datasets.town.vehicles import VehicleSpec
+from heal.datasets.town.sensors.lidar import LidarUnit, draw_lidar
+from heal.datasets.town.world.streets import KERB_M, TownMap
+from heal.datasets.town.world.vehicles import VehicleSpec
 from heal.se3 import pose_to_SE3
 from heal.types import AgentKind, Float64
 

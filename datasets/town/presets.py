@@ -33,7 +33,7 @@ class TownPreset:
         roadside: number of roadside units.
         agent_speed: m/s that agents like to drive.
         agent_distance_m: distance of the agents from the crossing at the start.
-        lidars: vehicle LiDARs to draw from, names in `heal.datasets.town.lidar`.
+        lidars: vehicle LiDARs to draw from, names in `heal.datasets.town.sensors.lidar`.
         roadside_lidars: the same for roadside units.
         lidar_height_m: vehicle LiDAR above the ground.
         mount_deg: largest error of the vehicle LiDAR's mounting in roll and pitch.

@@ -6,6 +6,8 @@ from enum import IntEnum
 
 import numpy as np
 
+from heal.seeding import keyed_generator
+
 SPLITS = ("train", "validate", "test")
 
 
@@ -33,4 +35,4 @@ def random_stream(split: str, seed: int, *keys: int) -> np.random.Generator:
         raise ValueError(f"unknown split {split!r}; the town has {', '.join(SPLITS)}")
     if seed < 0:
         raise ValueError(f"the town's seed must be 0 or more, got {seed}")
-    return np.random.default_rng([SPLITS.index(split), seed, *keys])
+    return keyed_generator(SPLITS.index(split), seed, *keys)

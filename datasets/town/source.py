@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 
 from heal.datasets.town.agents import TownAgent
-from heal.datasets.town.camera import Picture, Stage, render
-from heal.datasets.town.driving import TICK_S
-from heal.datasets.town.lidar import Sweep, sweep
 from heal.datasets.town.presets import TownPreset, town_preset
 from heal.datasets.town.seeds import Stream, random_stream
-from heal.datasets.town.world import FIRST_ID, Town, TownState
-from heal.ground_truth import visible_objects
+from heal.datasets.town.sensors.camera import Picture, Stage, render
+from heal.datasets.town.sensors.lidar import Sweep, sweep
+from heal.datasets.town.town import FIRST_ID, Town, TownState
+from heal.datasets.town.world.driving import TICK_S
+from heal.detection.ground_truth import visible_objects
 from heal.se3 import inverse_SE3, relative_SE3, transform_points
 from heal.types import BEAMS, AgentFrame, CameraView, Float64, LidarScan, ObjectLabels, SceneOutline, Sensor, SensorChoice, UInt8
 

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from heal.points import points_on_own_vehicle
-from heal.types import AgentFrame, Float32
+from heal.types import AgentFrame, BoolMask, Float32, Float64
 
 
 def lidar_clouds(frames: Sequence[AgentFrame], rng: np.random.Generator | None = None) -> list[Float32]:
@@ -34,3 +33,45 @@ def _cloud(frame: AgentFrame, rng: np.random.Generator | None) -> Float32:
         return points.compress(away, axis=0)
     order = rng.permutation(len(points))
     return points.take(order[away[order]], axis=0)
+
+
+# The box around an agent's own LiDAR that holds its own body: x_min, x_max, half width, metres, at any height.
+OWN_VEHICLE_M = (-1.95, 2.95, 1.1)
+
+
+def points_within_range(points: Float32, range_m: Sequence[float]) -> BoolMask:
+    """Which points lie strictly inside a range.
+
+    Args:
+        points: (N, 3 or more) x, y, z, ... in metres.
+        range_m: x_min, y_min, z_min, x_max, y_max, z_max; the bounds are outside.
+
+    Returns:
+        (N,) bool.
+    """
+    low, high = np.asarray(range_m[:3], points.dtype), np.asarray(range_m[3:], points.dtype)
+    inside: BoolMask = np.all((points[:, :3] > low) & (points[:, :3] < high), axis=1)
+    return inside
+
+
+def points_on_own_vehicle(points: Float32) -> BoolMask:
+    """Which points, (N, 3 or more) in the agent's own frame, hit the vehicle that carries the LiDAR; (N,) bool, bounds included."""
+    x_min, x_max, half_width = (points.dtype.type(value) for value in OWN_VEHICLE_M)
+    x, y = points[:, 0], points[:, 1]
+    on_vehicle: BoolMask = (x >= x_min) & (x <= x_max) & (np.abs(y) <= half_width)
+    return on_vehicle
+
+
+def transform_scan(a_SE3_b: Float64, b_points: Float32) -> Float32:
+    """Map a scan from frame b into frame a.
+
+    Args:
+        a_SE3_b: (4, 4) float64.
+        b_points: (N, 3 or more) float32; what follows x, y, z (intensity) is kept.
+
+    Returns:
+        The points in frame a, float32, computed in float64.
+    """
+    a_points: Float32 = b_points.copy()
+    a_points[:, :3] = b_points[:, :3].astype(np.float64) @ a_SE3_b[:3, :3].T + a_SE3_b[:3, 3]
+    return a_points

@@ -12,12 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from heal.camera import CameraBatch, ImageConfig, camera_batch
 from heal.config import config
+from heal.encoders.images import CameraBatch, ImageConfig, camera_batch
 from heal.encoders.lift_splat_depth import DepthBinsConfig, DepthPrediction, bin_depths, depth_to_bins, sample_at_features
-from heal.encoders.lift_splat_names import reference_names
 from heal.encoders.lift_splat_pool import frustum, frustum_in_agent, splat
-from heal.encoders.lift_splat_trunk import ImageNetwork, Trunk
+from heal.encoders.lift_splat_trunk import ImageNetwork, ImageTrunk
 from heal.grid import BevGrid, Range
 from heal.types import AgentFrame
 
@@ -91,17 +90,13 @@ class LiftSplat(nn.Module):
         self.settings = settings
         self.own_grid = BevGrid(settings.range_m, settings.cell_m)
         strides = (settings.downsample, settings.trunk_stride)
-        trunk = Trunk(settings.trunk, strides, settings.drop_path, settings.norm_momentum, settings.classifier)
+        trunk = ImageTrunk(settings.trunk, strides, settings.drop_path, settings.norm_momentum, settings.classifier)
         self.camencode = ImageNetwork(trunk, settings.neck_channels, settings.channels, settings.depth.count)
 
     @property
     def cell_m(self) -> tuple[float, float]:
         """Edges of a cell of the map, in x and y."""
         return self.settings.cell_m, self.settings.cell_m
-
-    def reference_names(self) -> dict[str, str]:
-        """HEAL's name of every weight, by ours; ConfigError for a trunk that HEAL has not."""
-        return reference_names(self.state_dict(), self.settings.trunk)
 
     def load_pretrained(self) -> None:
         """Load the trunk's published weights if the settings want them; PretrainedWeightsError if they cannot be had."""

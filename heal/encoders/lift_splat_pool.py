@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from heal.camera import CameraBatch
+from heal.encoders.images import CameraBatch
 from heal.grid import BevGrid
 
 

@@ -27,7 +27,7 @@ class _TimmModel(Protocol):
     ) -> list[Tensor]: ...
 
 
-class Trunk(nn.Module):
+class ImageTrunk(nn.Module):
     """A timm network, cut off behind the coarsest scale that is used."""
 
     def __init__(self, name: str, strides: tuple[int, int], drop_path: float, norm_momentum: float, classifier: bool) -> None:
@@ -94,7 +94,7 @@ class _Merge(nn.Module):
 class ImageNetwork(nn.Module):
     """From images to a feature for every patch of pixels and how likely it is at every depth."""
 
-    def __init__(self, trunk: Trunk, neck_channels: int, channels: int, depth_bins: int) -> None:
+    def __init__(self, trunk: ImageTrunk, neck_channels: int, channels: int, depth_bins: int) -> None:
         """The neck's modules are up1, up2, ..., from the coarsest scale on; with a single scale there is none."""
         super().__init__()
         self.trunk = trunk

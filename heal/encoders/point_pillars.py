@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from heal.config import config
 from heal.encoders.lidar import lidar_clouds
+from heal.encoders.voxelize import VoxelGrid, Voxels, voxelize
 from heal.grid import BevGrid
 from heal.types import AgentFrame
-from heal.voxelize import VoxelGrid, Voxels, voxelize
 
 
 @config

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from heal.config import config
 from heal.encoders.lidar import lidar_clouds
+from heal.encoders.voxelize import VoxelGrid, Voxels, voxelize
 from heal.grid import BevGrid
-from heal.sparse import SparseLayer
-from heal.sparse_sites import ConvGeometry, SparseMap, Triple, make_sparse
+from heal.sparse.layers import SparseLayer
+from heal.sparse.sites import ConvGeometry, SparseMap, Triple, make_sparse
 from heal.types import AgentFrame
-from heal.voxelize import VoxelGrid, Voxels, voxelize
 
 POINT_CHANNELS = 4
 SAME = ConvGeometry((3, 3, 3), submanifold=True)

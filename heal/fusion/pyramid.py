@@ -9,12 +9,12 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from heal.codec import SCORE_FLOOR
 from heal.config import config
 from heal.fusion.warp import Window, affine_rows, coverage_mask
 from heal.grid import BevGrid
-from heal.layout import split_rows, zeros_as
-from heal.residual import ResidualStages, Upsample
+from heal.layers.memory_layout import split_rows, zeros_as
+from heal.layers.residual import ResidualStages, Upsample
+from heal.types import SCORE_FLOOR
 
 # One (M, C, ny, nx), or M times (1, C, ny, nx).
 Agents: TypeAlias = "Tensor | Sequence[Tensor]"

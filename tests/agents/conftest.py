@@ -10,7 +10,7 @@ def local_ray() -> Iterator[None]:
     """One Ray for all tests of a file; the runtimes use it and leave it alone."""
     import ray
 
-    from heal.agents.ray_cluster import start_ray
+    from heal.agents.on_ray.cluster import start_ray
 
     assert start_ray()
     yield

@@ -18,8 +18,8 @@ from heal.agents.records import (
     Rejection,
     TickResult,
 )
-from heal.boxes import boxes_to_corners
-from heal.detections import Detections, GroundTruth
+from heal.detection.boxes import boxes_to_corners
+from heal.detection.detections import Detections, GroundTruth
 from heal.se3 import pose_to_SE3
 from heal.types import Float32, Float64
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,14 +11,15 @@ import numpy as np
 import torch
 
 from heal.agent_model import AgentConfig, AgentModel
+from heal.agent_types import TypesOf
+from heal.agents.network.transit import Parcel, Transit
 from heal.agents.records import MessageRecord, TickResult
-from heal.agents.transit import Parcel, Transit
 from heal.alliance import TrainingRecord, save_agent, save_base
-from heal.backbone import BackboneConfig
 from heal.base_model import BaseConfig, BaseModel
 from heal.encoders.point_pillars import PointPillarsConfig
 from heal.fusion.pyramid import PyramidConfig, PyramidFusion
 from heal.grid import BevGrid
+from heal.layers.backbone import BackboneConfig
 from heal.se3 import pose_to_SE3, transform_points
 from heal.types import AgentFrame, LidarScan, ObjectLabels, SceneOutline, SensorChoice
 
@@ -141,3 +142,15 @@ def assert_same_results(a: list[TickResult], b: list[TickResult]) -> None:
 
 def without_times(record: MessageRecord) -> tuple[object, ...]:
     return record.agent_id, record.agent_type, record.own, record.size_bytes, record.arrival_ns, record.status, record.reason
+
+
+def by_id(agent_types: Mapping[str, str]) -> TypesOf:
+    """Agents have their types in all scenes; in a scene with an agent that is not named, ValueError."""
+
+    def types_of(outline: SceneOutline) -> Mapping[str, str]:
+        unknown = [agent_id for agent_id in outline.agent_ids if agent_id not in agent_types]
+        if unknown:
+            raise ValueError(f"no agent type is assigned to agent {unknown[0]!r}; assigned are {sorted(agent_types)}")
+        return {agent_id: agent_types[agent_id] for agent_id in outline.agent_ids}
+
+    return types_of

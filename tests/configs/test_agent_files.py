@@ -4,10 +4,10 @@ import pytest
 
 from heal.agent_model import AgentConfig
 from heal.config import load_config
-from heal.heal_config import Networks
-from heal.heal_format import make_networks
-from heal.tools.paths import CONFIGS
-from heal.tools.train_config import TrainConfig
+from heal.opencood.config import Networks
+from heal.opencood.run import make_networks
+from heal.tools.shared.paths import CONFIGS
+from heal.training.config import TrainConfig
 
 # Weights of the encoder, the backbone and the aligner, as the reference's networks have them.
 SIZES = {

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from heal.datasets.assignment import AssignedSource, Assignment, read_assignment, write_assignment
-from heal.datasets.errors import DatasetError
-from heal.datasets.opv2v import Opv2vSource
-from heal.datasets.opv2v_index import agent_order
+from heal.datasets.dataset import DatasetError
+from heal.datasets.opv2v.index import agent_order
+from heal.datasets.opv2v.source import Opv2vSource
 from heal.types import SensorChoice, load_scene
-from tests.datasets.opv2v_tree import write_tree
-from tests.datasets.test_opv2v import write_hetero
+from tests.datasets.opv2v.opv2v_tree import write_tree
+from tests.datasets.opv2v.test_opv2v import write_hetero
 from tests.real_data import real_data
 
 AGENTS = {"b": ("1045", "641", "650", "659", "7", "-1"), "a": ("641", "650")}

@@ -13,24 +13,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from dair_tree import INNER, write_json
-from dair_tree import write_tree as write_dair
 from opv2v_tree import write_tree as write_opv2v
 
 from heal.agent_model import AgentConfig, AgentModel
 from heal.base_model import BaseConfig, BaseModel
-from heal.collab import CollabModel
+from heal.collab_model import CollabModel
 from heal.datasets import cache_file
 from heal.datasets.cache import CachedSource
 from heal.datasets.cache_file import Entry, read_entry, write_entry
-from heal.datasets.dataset import Dataset
-from heal.datasets.errors import DatasetError, UnknownAgentError
+from heal.datasets.dataset import Dataset, DatasetError, UnknownAgentError
 from heal.datasets.open import open_dataset
 from heal.datasets.pcd import write_pcd
 from heal.grid import BevGrid
-from heal.tools.train_config import TrainConfig, TrainingConfig
-from heal.tools.train_data import TrainingSteps
+from heal.training.batches import TrainingSteps
+from heal.training.config import TrainConfig, TrainingConfig
 from heal.types import Scene, SensorChoice, load_scene
+from tests.datasets.dair.dair_tree import INNER, write_json
+from tests.datasets.dair.dair_tree import write_tree as write_dair
 
 VEHICLE_CLOUD = Path(INNER) / "vehicle-side" / "velodyne" / "000011.pcd"
 

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from heal.datasets.errors import DatasetError
-from heal.datasets.lzf import lzf_decompress
-from heal.datasets.pcd import read_lidar, read_pcd, red_from_rgb, unit_intensity, write_pcd
+from heal.datasets.dataset import DatasetError
+from heal.datasets.pcd import lzf_decompress, read_lidar, read_pcd, red_from_rgb, unit_intensity, write_pcd
 
 HEADER = (
     "VERSION 0.7\nFIELDS {fields}\nSIZE {sizes}\nTYPE {types}\nCOUNT {counts}\nWIDTH {n}\nHEIGHT 1\nPOINTS {n}\nDATA {encoding}\n"

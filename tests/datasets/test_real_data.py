@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from heal.boxes import corners_to_boxes
-from heal.datasets.dair import DairSource
-from heal.datasets.dair_index import read_split
+from heal.datasets.dair.index import read_split
+from heal.datasets.dair.source import DairSource
 from heal.datasets.files import read_image, read_yaml
-from heal.datasets.opv2v import Opv2vSource
-from heal.datasets.opv2v_metadata import UNREAL_SE3_OPENCV
+from heal.datasets.opv2v.metadata import UNREAL_SE3_OPENCV
+from heal.datasets.opv2v.source import Opv2vSource
 from heal.datasets.pcd import read_lidar
-from heal.ground_truth import ground_truth, without_vehicle_at
+from heal.detection.boxes import corners_to_boxes
+from heal.detection.ground_truth import ground_truth, without_vehicle_at
 from heal.se3 import SE3_to_pose, inverse_SE3, relative_SE3, transform_points
 from heal.types import Float64, ObjectLabels, load_scene
 from tests.real_data import real_data

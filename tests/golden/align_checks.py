@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from heal.aligner import Aligner
-from heal.compressor import Compressor
-from heal.heal_agents import read_aligner
+from heal.aligners.aligner import Aligner
+from heal.layers.compressor import Compressor
+from heal.opencood.agents import read_aligner
 from tests.golden.fixture import Fixture, assert_close
 
 

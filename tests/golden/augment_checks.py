@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from heal.augment import mirror_frame, move_frame, rescale_frame
-from heal.boxes import boxes_to_corners
-from heal.ground_truth import objects_in_frame
+from heal.detection.boxes import boxes_to_corners
+from heal.detection.ground_truth import objects_in_frame
 from heal.se3 import pose_to_SE3, transform_points
+from heal.training.augment import mirror_frame, move_frame, rescale_frame
 from heal.types import AgentFrame, LidarScan, ObjectLabels
 from tests.golden.data_checks import EVERYWHERE, same_boxes
 from tests.golden.fixture import Fixture

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from heal.anchors import AnchorConfig, spread_anchors
-from heal.boxes import (
+from heal.detection.anchors import AnchorConfig, spread_anchors
+from heal.detection.boxes import (
     bottom_rectangles,
     boxes_to_corners,
     corners_to_boxes,
@@ -19,14 +19,14 @@ from heal.boxes import (
     planar_hulls,
     transform_corners,
 )
-from heal.decode import DecodeConfig, decode, decode_boxes, decode_late
-from heal.detections import Detections, GroundTruth
-from heal.head import HeadOutput
-from heal.loss import DetectionLoss, LossConfig, depth_loss, detection_loss, occupancy_loss
-from heal.metrics import ApAccumulator, match_frame
-from heal.points import points_on_own_vehicle, points_within_range, transform_scan
-from heal.rotated_iou import nms_rotated, rotated_iou
-from heal.targets import TargetConfig, Targets, assign_targets, hull_iou
+from heal.detection.decode import DecodeConfig, decode, decode_boxes, decode_late
+from heal.detection.detections import Detections, GroundTruth
+from heal.detection.head import HeadOutput
+from heal.detection.loss import DetectionLoss, LossConfig, depth_loss, detection_loss, occupancy_loss
+from heal.detection.metrics import ApAccumulator, match_frame
+from heal.detection.rotated_iou import nms_rotated, rotated_iou
+from heal.detection.targets import TargetConfig, Targets, assign_targets, hull_iou
+from heal.encoders.lidar import points_on_own_vehicle, points_within_range, transform_scan
 from tests.golden.fixture import Fixture
 
 # The reference's limits on predicted boxes, which its fixtures were made with.

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from heal.camera import (
+from heal.encoders.images import (
     CameraBatch,
     ImageConfig,
     ImageTransform,
@@ -20,8 +20,9 @@ from heal.camera import (
 from heal.encoders.lift_splat import LiftSplat, LiftSplatConfig
 from heal.encoders.lift_splat_depth import DepthBinsConfig, bin_depths, depth_to_bins, sample_at_features
 from heal.encoders.lift_splat_pool import frustum, frustum_in_agent
-from heal.encoders.lift_splat_reference import SPACINGS, read_lift_splat
 from heal.grid import BevGrid
+from heal.opencood.lift_splat import SPACINGS, read_lift_splat
+from heal.opencood.lift_splat_weights import reference_names
 from tests.golden.fixture import Fixture, assert_close
 
 
@@ -45,7 +46,7 @@ def check_lift_splat(fixture: Fixture) -> None:
     settings = read_lift_splat(fixture.config)
     grid = BevGrid((*settings.range_m[:2], -3.0, *settings.range_m[3:5], 1.0), settings.cell_m)
     model = LiftSplat(settings, grid).eval()
-    names = model.reference_names()
+    names = reference_names(model.state_dict(), model.settings.trunk)
     fixture.load_weights(model, lambda name: names[name])
     cameras = recorded_cameras(fixture)
     points = frustum(settings.image.size, settings.downsample, bin_depths(settings.depth))

@@ -8,14 +8,14 @@ import numpy as np
 import torch
 
 from heal.agent_model import AgentModel, EncoderInput
-from heal.anchors import make_anchors
 from heal.base_model import BaseModel
-from heal.collab import CollabBatch, CollabModel
-from heal.decode import decode
-from heal.head import HeadOutput
-from heal.heal_format import export_state, import_state
-from heal.loss import depth_loss, detection_loss, occupancy_loss
-from heal.voxelize import Voxels
+from heal.collab_model import CollabBatch, CollabModel
+from heal.detection.anchors import make_anchors
+from heal.detection.decode import decode
+from heal.detection.head import HeadOutput
+from heal.detection.loss import depth_loss, detection_loss, occupancy_loss
+from heal.encoders.voxelize import Voxels
+from heal.opencood.run import export_state, import_state
 from tests.golden.boxes_checks import recorded_loss_config, recorded_targets
 from tests.golden.camera_checks import recorded_cameras
 from tests.golden.fixture import Fixture, assert_close

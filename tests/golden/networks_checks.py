@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from heal.backbone import Backbone, BackboneConfig
+from heal.detection.head import Shrink
 from heal.encoders.point_pillars import PointPillars, PointPillarsConfig
+from heal.encoders.voxelize import VoxelGrid, Voxels, voxelize
 from heal.fusion.pyramid import PyramidConfig, PyramidFusion
 from heal.fusion.warp import normalized_affine, warp
 from heal.grid import BevGrid
-from heal.head import Shrink
-from heal.voxelize import VoxelGrid, Voxels, voxelize
+from heal.layers.backbone import Backbone, BackboneConfig
 from tests.golden.fixture import Fixture, assert_close
 
 

@@ -11,9 +11,9 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from heal.agent_types import select_agents, within_range
 from heal.datasets.assignment import Assignment, read_assignment
 from heal.datasets.open import open_dataset
-from heal.selection import select_agents, within_range
 from heal.types import ObjectLabels, Scene, SensorChoice
 from tests.golden.fixture import Fixture
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from heal.boxes import boxes_to_corners, planar_hulls
-from heal.datasets.opv2v import Opv2vSource
-from heal.detections import GroundTruth
-from heal.ground_truth import ground_truth, objects_in_frame
+from heal.datasets.opv2v.source import Opv2vSource
+from heal.detection.boxes import boxes_to_corners, planar_hulls
+from heal.detection.detections import GroundTruth
+from heal.detection.ground_truth import ground_truth, objects_in_frame
+from heal.detection.targets import TargetConfig, assign_targets, hull_iou
 from heal.se3 import SE3_to_pose, relative_SE3
-from heal.targets import TargetConfig, assign_targets, hull_iou
 from tests.golden.boxes_checks import recorded_anchors, target_config
 from tests.golden.data_checks import pairwise, same_boxes
 from tests.golden.fixture import Fixture

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from heal.camera import COLOUR_STD, ImageConfig, camera_batch, evaluation_transform, transform_pixels
+from heal.encoders.images import COLOUR_STD, ImageConfig, camera_batch, evaluation_transform, transform_pixels
 from heal.types import AgentFrame, CameraView
 from tests.golden.camera_checks import image_config
 from tests.golden.fixture import Fixture

@@ -9,7 +9,7 @@ import torch
 
 from heal.encoders.second import Second, SecondConfig, SparseStages
 from heal.grid import BevGrid
-from heal.sparse_sites import SparseMap
+from heal.sparse.sites import SparseMap
 from tests.golden.fixture import Fixture, assert_close
 from tests.golden.networks_checks import recorded_voxels
 

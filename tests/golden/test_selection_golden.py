@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from heal.agent_types import select_agents
 from heal.datasets.assignment import Assignment
-from heal.datasets.opv2v import Opv2vSource
+from heal.datasets.opv2v.source import Opv2vSource
 from heal.datasets.pcd import write_pcd
-from heal.selection import select_agents
 from heal.types import SensorChoice
-from tests.datasets.opv2v_tree import write_tree
+from tests.datasets.opv2v.opv2v_tree import write_tree
 from tests.golden.fixture import FOLDER
 
 pytestmark = pytest.mark.golden

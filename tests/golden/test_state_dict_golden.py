@@ -9,12 +9,12 @@ import pytest
 
 from heal.agent_model import AgentConfig, AgentModel
 from heal.base_model import BaseConfig, BaseModel
-from heal.collab import CollabModel
+from heal.collab_model import CollabModel
 from heal.config import load_config
-from heal.heal_config import Networks
-from heal.heal_format import export_state, make_networks
-from heal.tools.paths import CONFIGS
-from heal.tools.train_config import TrainConfig
+from heal.opencood.config import Networks
+from heal.opencood.run import export_state, make_networks
+from heal.tools.shared.paths import CONFIGS
+from heal.training.config import TrainConfig
 from tests.golden.fixture import FOLDER
 
 # Configurations of the reference, and the shipped ones of the same networks: a base, and by the reference's name an agent type.

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from heal.anchors import AnchorConfig, make_anchors
 from heal.config import load_config, load_yaml
+from heal.detection.anchors import AnchorConfig, make_anchors
 from heal.grid import BevGrid
-from heal.heal_weights import merge_states
-from heal.tools.paths import CONFIGS
-from heal.tools.train_config import TrainConfig, TrainingConfig, learning_rate
+from heal.opencood.weights import merge_states
+from heal.tools.shared.paths import CONFIGS
+from heal.training.config import TrainConfig, TrainingConfig, learning_rate
 from tests.golden.fixture import FOLDER
 
 FILE = FOLDER / "tools_and_configs.json"

@@ -8,26 +8,27 @@ import torch
 
 from heal.agent_model import AgentConfig, AgentModel
 from heal.agents.agent import AgentHost, AgentKit, Errand
-from heal.agents.node_host import NodeHost
-from heal.agents.records import Arrival, FusionOutcome, FusionRequest, RunOptions
-from heal.agents.replica import Replica
-from heal.aligner import ALIGNERS
-from heal.augment import AugmentConfig
+from heal.agents.fusion.host import NodeHost
+from heal.agents.options import RunOptions
+from heal.agents.records import Arrival, FusionOutcome, FusionRequest
+from heal.aligners.aligner import ALIGNERS
 from heal.base_model import BaseModel
-from heal.codec import FLOAT32
-from heal.collab import CollabModel
+from heal.collab_model import CollabModel
 from heal.config import build_config, to_plain
-from heal.detections import Detections
-from heal.inference import for_inference
-from heal.tools.train_config import TrainConfig
-from heal.tools.train_data import TrainingSteps
-from heal.tools.train_loop import StepTaker, set_learning
+from heal.detection.detections import Detections
+from heal.layers.inference import for_inference
+from heal.message.codec import FLOAT32
+from heal.training.augment import AugmentConfig
+from heal.training.batches import TrainingSteps
+from heal.training.config import TrainConfig
+from heal.training.replica import Replica
+from heal.training.step import StepTaker, set_learning
 from heal.types import Scene
 from tests.agents.tiny_run import TinyAlliance, TinySource
 from tests.apart import apart, register
 from tests.heal.networks import AGENT, BASE, GRID, LIFT_SPLAT, SECOND, SceneList, shaken, small_scene
 from tests.heal.views import camera_view
-from tests.tools.small_training import SETTINGS
+from tests.tools.training.small_training import SETTINGS
 
 register()
 TYPES = {

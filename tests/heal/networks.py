@@ -5,16 +5,16 @@ import torch
 from torch import nn
 
 from heal.agent_model import AgentConfig, AgentModel
-from heal.backbone import BackboneConfig
 from heal.base_model import BaseConfig, BaseModel
-from heal.camera import ImageConfig
-from heal.collab import CollabModel
+from heal.collab_model import CollabModel
+from heal.encoders.images import ImageConfig
 from heal.encoders.lift_splat import LiftSplatConfig
 from heal.encoders.lift_splat_depth import DepthBinsConfig
 from heal.encoders.point_pillars import PointPillarsConfig
 from heal.encoders.second import SecondConfig
 from heal.fusion.pyramid import PyramidConfig
 from heal.grid import BevGrid
+from heal.layers.backbone import BackboneConfig
 from heal.se3 import inverse_SE3, pose_to_SE3, transform_points
 from heal.types import AgentFrame, LidarScan, ObjectLabels, Scene, SceneOutline, SensorChoice
 

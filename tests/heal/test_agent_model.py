@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from heal.agent_model import AgentConfig, AgentModel
-from heal.backbone import BackboneConfig
 from heal.encoders.point_pillars import PointPillarsConfig
+from heal.layers.backbone import BackboneConfig
 from heal.types import AgentFrame, LidarScan
 from tests.heal.networks import AGENT, GRID, small_scene
 

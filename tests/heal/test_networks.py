@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from heal.base_model import BaseModel
+from heal.encoders.voxelize import VoxelGrid, voxelize
 from heal.fusion.warp import coverage_mask, warp_to_ego
 from heal.grid import BevGrid
 from heal.se3 import pose_to_SE3, relative_SE3
-from heal.voxelize import VoxelGrid, voxelize
 from tests.heal.networks import BASE, GRID, small_model, small_scene
 
 VOXELS = VoxelGrid((0.0, 0.0, 0.0, 4.0, 2.0, 1.0), (1.0, 1.0, 1.0), max_points=2, max_voxels=3)

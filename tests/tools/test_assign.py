@@ -9,8 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from heal.tools.cli import app
-from tests.datasets import dair_tree
-from tests.datasets.opv2v_tree import write_tree
+from tests.datasets.dair import dair_tree
+from tests.datasets.opv2v.opv2v_tree import write_tree
 
 
 def run(*words: object) -> str:

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from heal.config import ConfigError, save_config
-from heal.loss import LossConfig
+from heal.detection.loss import LossConfig
 from heal.tools.cli import main
 from heal.tools.demo import demo
-from heal.tools.train_config import TrainConfig, TrainingConfig
+from heal.training.config import TrainConfig, TrainingConfig
 from tests.heal.networks import AGENT, BASE
 from tests.tools.command import generate_town, run_command
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from heal.tools.paths import CONFIGS
+from heal.tools.shared.paths import CONFIGS
 from tests.tools.command import restore_interrupts
 
 PATIENCE_S = 120.0

@@ -7,14 +7,15 @@ import numpy as np
 import torch
 
 from heal.agents.agent import AgentHost, AgentKit, Errand
-from heal.agents.fusion_node import FusionNode
-from heal.agents.records import Arrival, FusionRequest, RunOptions
+from heal.agents.fusion.node import FusionNode
+from heal.agents.options import RunOptions
+from heal.agents.records import Arrival, FusionRequest
 from heal.alliance import Alliance, load_alliance
-from heal.codec import FLOAT32
 from heal.datasets.town import TownSource
-from heal.ground_truth import ground_truth
-from heal.message import Message
-from heal.metrics import ApAccumulator
+from heal.detection.ground_truth import ground_truth
+from heal.detection.metrics import ApAccumulator
+from heal.message.codec import FLOAT32
+from heal.message.message import Message
 from heal.types import load_scene
 
 ALLIANCE = Path(__file__).resolve().parents[2] / "configs" / "demo" / "alliance"

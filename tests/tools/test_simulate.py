@@ -12,9 +12,9 @@ import typer
 from typer.testing import CliRunner
 
 from heal.agents.records import MessageRecord
-from heal.metrics import AP_RULE
-from heal.tools.run_log import RunLog
-from heal.tools.scoring import RunScore, spread
+from heal.detection.metrics import AP_RULE
+from heal.tools.shared.run_log import RunLog
+from heal.tools.shared.scoring import RunScore, spread
 from heal.tools.simulate import simulate
 from tests.agents.tiny_run import save_tiny_alliance
 

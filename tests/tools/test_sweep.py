@@ -10,15 +10,16 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from heal.agents.link_spec import LinkSpec
+from heal.agent_types import everyone
 from heal.agents.local_runtime import LocalRuntime
-from heal.agents.records import MessageCounts, RunOptions
-from heal.agents.types_of import everyone
+from heal.agents.network.spec import LinkSpec
+from heal.agents.options import RunOptions
+from heal.agents.records import MessageCounts
 from heal.alliance import load_alliance
 from heal.datasets.town import TownSource
-from heal.metrics import ApAccumulator
+from heal.detection.metrics import ApAccumulator
 from heal.tools.sweep import sweep
-from heal.tools.sweep_conditions import KINDS, conditions
+from heal.tools.sweeps.conditions import KINDS, conditions
 from tests.agents.tiny_run import save_tiny_alliance
 
 app = typer.Typer()

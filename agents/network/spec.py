@@ -1,0 +1,183 @@
+"""A network in words, such as `dsrc,delay:40,loss:0.1`, as a command line gives it; docs/links.md lists the words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast, get_args
+
+from heal.agents.network.link import DelayedLink, LossyLink, OutageLink, PacketLossLink, PerfectLink, Spread, TracedLink
+from heal.agents.network.medium import ConstantRate, Medium, Rate
+from heal.agents.network.network import Link, LinkFactory, LinkNetwork, Network, PerfectNetwork
+from heal.agents.network.trace import MIN_MBIT_S, Trace
+from heal.option_text import Words, number_text
+from heal.seeding import AgentDraws
+
+DSRC_MBIT_S = 27.0
+QUEUE_MS = 100.0
+NUMBERS = ("delay", "jitter", "loss", "packet_loss", "rate", "shared", "queue")
+SPREADS: tuple[Spread, ...] = get_args(Spread)
+
+
+@dataclass(frozen=True)
+class Outages:
+    """Mean times, in seconds, for which a link is up and down."""
+
+    up_s: float
+    down_s: float
+
+    def __post_init__(self) -> None:
+        """Check that both can be."""
+        if not (0 < self.up_s < math.inf and 0 < self.down_s < math.inf):
+            raise ValueError(f"link: outage is the mean seconds up and down, both more than 0, as in outage:20/2; got {self}")
+
+    def __str__(self) -> str:
+        """As a word's value."""
+        return f"{number_text(self.up_s)}/{number_text(self.down_s)}"
+
+
+@dataclass(frozen=True)
+class LinkSpec:
+    """A network in words; what is not named is perfect.
+
+    Attributes:
+        delay: mean delay of a link in ms.
+        jitter: how much it varies, in ms: half the width of the uniform spread, the standard deviation of every other.
+        loss: probability that a message is lost.
+        spread: distribution of the delay.
+        packet_loss: probability that a packet of 1,398 bytes is lost, and its message with it.
+        rate: Mbit/s that every agent has for itself; None for no limit.
+        outages: how often and how long a link is down; None for never.
+        trace: a recorded link, which every agent has: delay, loss and rate over time.
+        shared: Mbit/s that all agents share; None for no limit.
+        queue: a message that would have to wait longer than this, in ms, is dropped; for rate, trace and shared.
+    """
+
+    delay: float = 0.0
+    jitter: float = 0.0
+    loss: float = 0.0
+    spread: Spread = "uniform"
+    packet_loss: float = 0.0
+    rate: float | None = None
+    outages: Outages | None = None
+    trace: Path | None = None
+    shared: float | None = None
+    queue: float = QUEUE_MS
+
+    def __post_init__(self) -> None:
+        """Check ranges, and that the words fit together; the negated forms also refuse NaN."""
+        if not (0 <= self.delay < math.inf and 0 <= self.jitter < math.inf and 0 <= self.queue < math.inf):
+            raise ValueError(f"link: delay, jitter and queue are milliseconds >= 0; got {self}")
+        if not (0 <= self.loss <= 1 and 0 <= self.packet_loss <= 1):
+            raise ValueError(f"link: loss and packet_loss are probabilities in [0, 1]; got {self}")
+        if not all(rate is None or MIN_MBIT_S <= rate < math.inf for rate in (self.rate, self.shared)):
+            raise ValueError(f"link: rate and shared are Mbit/s >= {MIN_MBIT_S}; got {self}")
+        if self.jitter and not self.delay and self.spread not in ("uniform", "normal"):
+            raise ValueError(f"link: spread {self.spread} varies around a delay of more than 0; got {self}")
+        if self.rate is not None and self.trace is not None:
+            raise ValueError(f"link: a trace brings its own rate, so name rate or trace, not both; got {self}")
+        if self.queue != QUEUE_MS and self.rate is None and self.trace is None and self.shared is None:
+            raise ValueError(f"link: nothing queues without a rate; name rate, trace, shared or dsrc beside queue; got {self}")
+
+    @staticmethod
+    def parse(text: str) -> LinkSpec:
+        """Read `perfect`, or words separated by commas.
+
+        Where `spread` is named and `jitter` is not, the jitter is half the delay.
+
+        Raises:
+            ValueError: with what is possible instead.
+        """
+        words = Words.read("link", text, (*NUMBERS, "spread", "outage", "trace"), ("perfect", "dsrc"))
+        if "perfect" in words and len(words.pairs) > 1:
+            raise ValueError(f"link {text!r}: perfect stands alone; what is not named is perfect anyway")
+        if "dsrc" in words and "shared" in words:
+            raise ValueError(f"link {text!r}: dsrc is shared:{DSRC_MBIT_S:g}, so name only one of the two")
+        delay, trace = words.number("delay", 0.0), words.text_of("trace")
+        if "spread" in words and "delay" not in words and "jitter" not in words:
+            raise ValueError(f"link {text!r}: spread says how a delay varies; name delay or jitter too")
+        return LinkSpec(
+            delay=delay,
+            jitter=words.number("jitter", delay / 2 if "spread" in words else 0.0),
+            loss=words.number("loss", 0.0),
+            spread=cast(Spread, words.choice("spread", SPREADS, "uniform")),
+            packet_loss=words.number("packet_loss", 0.0),
+            rate=words.number("rate", 0.0) if "rate" in words else None,
+            outages=_outages(words),
+            trace=None if trace is None else Path(trace),
+            shared=words.number("shared", DSRC_MBIT_S) if "shared" in words or "dsrc" in words else None,
+            queue=words.number("queue", QUEUE_MS),
+        )
+
+    def __str__(self) -> str:
+        """The words, as `parse` reads them."""
+        return ",".join(self._words()) or "perfect"
+
+    def network(self, seed: int) -> Network:
+        """The network of one run.
+
+        Args:
+            seed: of all that is drawn.
+
+        Raises:
+            ValueError: if the trace cannot be read.
+        """
+        if self == LinkSpec():
+            return PerfectNetwork()
+        trace = None if self.trace is None else Trace.read(self.trace)
+        shared = None if self.shared is None else Medium(ConstantRate(self.shared), self.queue, seed)
+        return LinkNetwork(self._links(seed, trace), self._own(seed, trace), shared)
+
+    def factory(self, seed: int) -> LinkFactory:
+        """Makes every agent's link, without the media before it."""
+        return self._links(seed, None if self.trace is None else Trace.read(self.trace))
+
+    def _links(self, seed: int, trace: Trace | None) -> LinkFactory:
+        def make(agent_id: str) -> Link:
+            draws, link = AgentDraws(seed, agent_id), cast(Link, PerfectLink())
+            if self.delay or self.jitter:
+                link = DelayedLink(self.delay, self.jitter, draws, self.spread)
+            if trace is not None:
+                link = TracedLink(trace, draws, link)
+            if self.packet_loss:
+                link = PacketLossLink(self.packet_loss, draws, link)
+            if self.loss:
+                link = LossyLink(self.loss, draws, link)
+            return OutageLink(self.outages.up_s, self.outages.down_s, draws, link) if self.outages else link
+
+        return make
+
+    def _own(self, seed: int, trace: Trace | None) -> Callable[[], Medium] | None:
+        rate: Rate | None = trace if trace is not None and trace.has_rate else None
+        if self.rate is not None:
+            rate = ConstantRate(self.rate)
+        return None if rate is None else lambda: Medium(rate, self.queue, seed)
+
+    def _words(self) -> Iterator[str]:
+        if self.delay or self.spread != "uniform":
+            yield f"delay:{number_text(self.delay)}"
+        if self.jitter or self.spread != "uniform":
+            yield f"jitter:{number_text(self.jitter)}"
+        if self.spread != "uniform":
+            yield f"spread:{self.spread}"
+        for name, value in (("loss", self.loss), ("packet_loss", self.packet_loss)):
+            if value:
+                yield f"{name}:{number_text(value)}"
+        for name, text in (("outage", self.outages), ("trace", self.trace)):
+            if text is not None:
+                yield f"{name}:{text}"
+        for name, rate in (("rate", self.rate), ("shared", self.shared)):
+            if rate is not None:
+                yield f"{name}:{number_text(rate)}"
+        if self.queue != QUEUE_MS:
+            yield f"queue:{number_text(self.queue)}"
+
+
+def _outages(words: Words) -> Outages | None:
+    value = words.text_of("outage")
+    if value is None:
+        return None
+    up, _, down = value.partition("/")
+    return Outages(words.to_number("outage", up), words.to_number("outage", down))

@@ -1,0 +1,1 @@
+"""DAIR-V2X-C as scenes."""

@@ -1,0 +1,1 @@
+"""OPV2V, and whatever is written in its layout, as scenes."""

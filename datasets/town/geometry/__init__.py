@@ -1,0 +1,1 @@
+"""Triangles, their materials, and rays into them."""

@@ -1,0 +1,250 @@
+"""Cameras of the town: primary rays, colours by material, sun with shadows, sky, haze; and depth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from heal.datasets.town.geometry.materials import MIRROR_SHARE, Material
+from heal.datasets.town.geometry.mesh import Mesh
+from heal.datasets.town.geometry.raycast import Hits, RayScene
+from heal.datasets.town.sensors.facades import wall_look
+from heal.datasets.town.sensors.textures import block_colour, leaf_colour, road_colour
+from heal.datasets.town.sensors.weather import Weather, rgb
+from heal.datasets.town.world.blocks import Block
+from heal.datasets.town.world.streets import TownMap
+from heal.types import Float32, Float64, Int64, UInt8
+
+NO_DEPTH_M = 1000.0
+_EDGE_CONTRAST = 0.06
+_SUBPIXELS = ((-0.3, -0.15), (0.15, -0.3), (0.15, 0.4))
+
+
+@dataclass(frozen=True)
+class Stage:
+    """All that a picture is made from: map, blocks, light, triangles and the rays' search trees."""
+
+    map: TownMap
+    blocks: tuple[Block, ...]
+    weather: Weather
+    mesh: Mesh
+    scene: RayScene
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One rendered image.
+
+    Attributes:
+        image: (H, W, 3) uint8 RGB.
+        depth_m: (H, W) float32 along the optical axis; NO_DEPTH_M in the sky.
+        owner: (H, W) int64 id of the vehicle at each pixel, -1 elsewhere.
+    """
+
+    image: UInt8
+    depth_m: Float32
+    owner: Int64
+
+
+@dataclass(frozen=True)
+class Surface:
+    """Where N rays met something.
+
+    Attributes:
+        position: (N, 3) world metres.
+        normal: (N, 3) unit, towards the camera.
+        view: (N, 3) unit direction of the ray.
+        triangle: (N,) in the mesh.
+        texcoord: (N, 2).
+        blur_m: (N,) size of a pixel at the surface.
+    """
+
+    position: Float32
+    normal: Float32
+    view: Float32
+    triangle: Int64
+    texcoord: Float32
+    blur_m: Float32
+
+
+def render(stage: Stage, world_SE3_camera: Float64, image_px: tuple[int, int], focal_px: float) -> Picture:
+    """Take a picture.
+
+    Args:
+        stage: the town at an instant.
+        world_SE3_camera: (4, 4) the camera, x forward, y right, z up.
+        image_px: width and height.
+        focal_px: focal length; the axis goes through the middle of the image.
+    """
+    width, height = image_px
+    directions = _pixel_rays(width, height, focal_px)
+    colour, hits = _look(stage, world_SE3_camera, directions, focal_px)
+    finite = np.isfinite(hits.distance)
+    depth = np.where(finite, hits.distance, np.float32(NO_DEPTH_M)).reshape(height, width)
+    owner = np.where(finite, stage.mesh.owner[hits.triangle], -1).reshape(height, width).astype(np.int64)
+    shown = _developed(colour, stage.weather).reshape(height, width, 3)
+    edges = _edges(shown)
+    if len(edges):
+        offsets = [rgb(0.0, right / focal_px, -down / focal_px) for right, down in _SUBPIXELS]
+        shifted = np.concatenate([directions[edges] + offset for offset in offsets])
+        finer, _ = _look(stage, world_SE3_camera, shifted, focal_px)
+        total = colour[edges] + finer.reshape(len(offsets), -1, 3).sum(axis=0)
+        shown.reshape(-1, 3)[edges] = _developed(total / (1 + len(offsets)), stage.weather)
+    return Picture((shown * 255.0 + 0.5).astype(np.uint8), depth.astype(np.float32), owner)
+
+
+@lru_cache(maxsize=4)
+def _pixel_rays(width: int, height: int, focal_px: float) -> Float32:
+    """(H * W, 3) directions with x = 1, so that a ray's length is the depth; row by row from the upper left pixel's middle."""
+    right, down = np.meshgrid(np.arange(width) + 0.5 - width / 2, np.arange(height) + 0.5 - height / 2)
+    rays = np.stack([np.ones(right.shape), right / focal_px, -down / focal_px], axis=-1)
+    return rays.reshape(-1, 3).astype(np.float32)
+
+
+def _edges(shown: Float32) -> Int64:
+    """Flat indices of the pixels that differ from a neighbour: only they need more than one ray."""
+    grey = shown @ rgb(0.3, 0.5, 0.2)
+    contrast = np.zeros(grey.shape, np.float32)
+    for axis in (0, 1):
+        step = np.abs(np.diff(grey, axis=axis))
+        low, high = (slice(None, -1), slice(None)), (slice(1, None), slice(None))
+        first, second = (low, high) if axis == 0 else (low[::-1], high[::-1])
+        np.maximum(contrast[first], step, out=contrast[first])
+        np.maximum(contrast[second], step, out=contrast[second])
+    return np.flatnonzero(contrast > _EDGE_CONTRAST)
+
+
+def _look(stage: Stage, world_SE3_camera: Float64, directions: Float32, focal_px: float) -> tuple[Float32, Hits]:
+    """Linear RGB (N, 3) along rays given in the camera's frame, and what they hit."""
+    rays = np.empty((len(directions), 6), np.float32)
+    rays[:, :3] = world_SE3_camera[:3, 3]
+    rays[:, 3:] = directions @ world_SE3_camera[:3, :3].T.astype(np.float32)
+    hits = stage.scene.cast(rays)
+    length = np.sqrt(np.einsum("nd,nd->n", directions, directions))[:, None]
+    view = rays[:, 3:] / length
+    colour = np.empty((len(rays), 3), np.float32)
+    hit = np.isfinite(hits.distance)
+    sky, solid = np.flatnonzero(~hit), np.flatnonzero(hit)
+    colour[sky] = stage.weather.sky(view[sky])
+    surface = _surface(stage.mesh, rays[solid], hits, solid, view[solid], focal_px)
+    shaded = _shade(stage, surface)
+    away = (hits.distance[solid] * length[solid, 0])[:, None]
+    clear = np.exp(-away / stage.weather.sight_m)
+    colour[solid] = shaded * clear + stage.weather.horizon * (1 - clear)
+    return colour, hits
+
+
+def _surface(mesh: Mesh, rays: Float32, hits: Hits, index: Int64, view: Float32, focal_px: float) -> Surface:
+    distance, triangle, second = hits.distance[index], hits.triangle[index], hits.barycentric[index]
+    corners = mesh.triangles[triangle]
+    weights = np.stack([1 - second[:, 0] - second[:, 1], second[:, 0], second[:, 1]])[:, :, None]
+    normal = _interpolated(mesh.normals, corners, weights)
+    normal /= np.sqrt(np.einsum("nd,nd->n", normal, normal))[:, None] + np.float32(1e-9)
+    facing = np.einsum("nd,nd->n", normal, view)
+    normal[facing > 0] *= -1
+    blur = distance / focal_px / np.sqrt(np.maximum(np.abs(facing), 0.04))
+    return Surface(
+        position=rays[:, :3] + rays[:, 3:] * distance[:, None],
+        normal=normal,
+        view=view,
+        triangle=triangle,
+        texcoord=_interpolated(mesh.texcoord, corners, weights),
+        blur_m=np.maximum(blur, np.float32(0.002)),
+    )
+
+
+def _interpolated(values: Float32, corners: npt.NDArray[np.uint32], weights: Float32) -> Float32:
+    """Values at the corners (V, k) mixed by weights (3, N, 1) to (N, k)."""
+    mixed: Float32 = values[corners[:, 0]] * weights[0]
+    mixed += values[corners[:, 1]] * weights[1]
+    mixed += values[corners[:, 2]] * weights[2]
+    return mixed
+
+
+def _shade(stage: Stage, surface: Surface) -> Float32:
+    """Linear RGB (N, 3) that surfaces send to the camera, before the haze."""
+    weather, material = stage.weather, stage.mesh.material[surface.triangle]
+    albedo, mirror = _albedo(stage, surface, material)
+    cosine = surface.normal @ weather.sun
+    is_leaf = material == Material.LEAF
+    cosine = np.where(is_leaf, 0.35 + 0.5 * np.abs(cosine), np.maximum(cosine, 0.0))
+    sunlit = cosine * _sunlit(stage, surface, cosine)
+    overhead = 0.5 + 0.5 * surface.normal[:, 2:]
+    ambient = 0.75 * (overhead * (0.55 * weather.zenith + 0.55 * weather.horizon) + (1 - overhead) * 0.16)
+    ambient = ambient * _openness(stage, surface, material)[:, None]
+    light = sunlit[:, None] * weather.sun_colour + ambient
+    colour = albedo * light
+    return _with_reflection(stage, surface, colour, mirror, sunlit)
+
+
+def _sunlit(stage: Stage, surface: Surface, cosine: Float32) -> Float32:
+    """(N,) 1 where the sun is seen from the surface, else 0; in thin cloud a little less."""
+    lit = np.zeros(len(cosine), np.float32)
+    turned = np.flatnonzero(cosine > 0)
+    rays = np.empty((len(turned), 6), np.float32)
+    rays[:, :3] = surface.position[turned] + 0.03 * surface.normal[turned]
+    rays[:, 3:] = stage.weather.sun
+    lit[turned] = ~stage.scene.blocked(rays)
+    return lit
+
+
+def _openness(stage: Stage, surface: Surface, material: UInt8) -> Float32:
+    """(N,) how much of the sky's light reaches the ground: little under a vehicle."""
+    openness = np.ones(len(material), np.float32)
+    ground = np.flatnonzero(((material == Material.ROAD) | (material == Material.BLOCK)) & (surface.blur_m < 0.35))
+    rays = np.empty((len(ground), 6), np.float32)
+    rays[:, :3] = surface.position[ground] + rgb(0, 0, 0.02)
+    rays[:, 3:] = (0.0, 0.0, 1.0)
+    above = stage.scene.cast(rays).distance
+    openness[ground] = np.where(above < 1.2, 0.25 + 0.4 * np.minimum(above, 1.2) / 1.2, 1.0)
+    return openness
+
+
+def _with_reflection(stage: Stage, surface: Surface, colour: Float32, mirror: Float32, sunlit: Float32) -> Float32:
+    """Add what shiny surfaces reflect: the sky or a street's grey, and the sun's highlight."""
+    shiny = np.flatnonzero(mirror > 0)
+    normal, view = surface.normal[shiny], surface.view[shiny]
+    facing = -np.einsum("nd,nd->n", normal, view)
+    reflected = view + 2 * facing[:, None] * normal
+    fresnel = (mirror[shiny] * (0.25 + 0.75 * (1 - np.clip(facing, 0, 1)) ** 4))[:, None]
+    upward = np.clip(reflected[:, 2:] * 6.0 - 0.3, 0.0, 1.0)
+    street = rgb(0.20, 0.20, 0.20) * (0.6 + 0.6 * np.clip(reflected[:, 2:] + 0.5, 0, 1))
+    seen = stage.weather.sky(reflected.astype(np.float32)).clip(0, 3.0) * upward + street * (1 - upward)
+    highlight = (np.clip(reflected @ stage.weather.sun, 0, 1) ** 90 * (sunlit[shiny] > 0))[:, None]
+    result: Float32 = colour.copy()
+    result[shiny] = colour[shiny] * (1 - fresnel) + fresnel * seen + mirror[shiny, None] * highlight * stage.weather.sun_colour
+    return result
+
+
+def _albedo(stage: Stage, surface: Surface, material: UInt8) -> tuple[Float32, Float32]:
+    """(N, 3) colour under white light, (N,) mirror-like share."""
+    mesh, triangle = stage.mesh, surface.triangle
+    colour = mesh.tint[triangle].astype(np.float32)
+    mirror = MIRROR_SHARE[material].astype(np.float32)
+
+    def of(*kinds: Material) -> Int64:
+        return np.flatnonzero(np.isin(material, kinds))
+
+    road, block, wall, leaf = of(Material.ROAD), of(Material.BLOCK), of(Material.FACADE), of(Material.LEAF)
+    colour[road] = road_colour(stage.map, surface.texcoord[road], surface.blur_m[road])
+    colour[block] = block_colour(stage.blocks, mesh.style[triangle[block]], surface.texcoord[block], surface.blur_m[block])
+    look = wall_look(
+        mesh.tint[triangle[wall]], mesh.style[triangle[wall]].astype(np.int64), surface.texcoord[wall], surface.blur_m[wall]
+    )
+    colour[wall], mirror[wall] = look.colour, look.mirror
+    colour[leaf] = leaf_colour(mesh.tint[triangle[leaf]], surface.position[leaf])
+    tiles = of(Material.ROOF)
+    rows = np.mod(surface.texcoord[tiles, 1], 0.35) < np.maximum(0.06, 0.4 * surface.blur_m[tiles])
+    colour[tiles] *= np.where(rows & (mesh.style[triangle[tiles]] == 1), 0.7, 1.0)[:, None]
+    return colour, mirror
+
+
+def _developed(colour: Float32, weather: Weather) -> Float32:
+    """Linear light to what a screen shows, in [0, 1]: exposure, a soft shoulder, gamma."""
+    exposed = np.maximum(colour * (0.95 * weather.exposure), 0.0)
+    curve = exposed * (2.51 * exposed + 0.03) / (exposed * (2.43 * exposed + 0.59) + 0.14)
+    shown: Float32 = np.clip(curve, 0.0, 1.0).astype(np.float32) ** np.float32(1 / 2.2)
+    return shown

@@ -1,0 +1,106 @@
+"""Colours of walls: bricks, plaster, concrete or glass, with windows floor by floor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from heal.datasets.town.sensors.weather import noise, rgb, speckle
+from heal.datasets.town.world.buildings import FACADES, HOUSE_NUMBERS, Facade
+from heal.types import Float32, Int64
+
+STOREY_M = 3.2
+
+
+@dataclass(frozen=True)
+class WallLook:
+    """What N pixels on walls look like: (N, 3) linear RGB, and (N,) how much of a mirror of the sky each is."""
+
+    colour: Float32
+    mirror: Float32
+
+
+def wall_look(tint: Float32, style: Int64, st: Float32, blur_m: Float32) -> WallLook:
+    """Texture of facades.
+
+    Args:
+        tint: (N, 3) the wall's own colour.
+        style: (N,) pattern and number of the building, see `Facade`.
+        st: (N, 2) metres along the wall and above its base.
+        blur_m: (N,) size of a pixel on the wall.
+    """
+    pattern, number = style % FACADES, style // FACADES
+    s, t = st[:, 0], st[:, 1]
+    colour = _masonry(tint, pattern, number, s, t, blur_m)
+    stain = 0.86 + 0.2 * noise(s / 25.0 + 0.13 * number, t / 40.0)
+    colour = colour * stain[:, None] * (1 - 0.25 * np.clip(1 - t / 0.6, 0, 1))[:, None]
+    mirror = np.zeros(len(s), np.float32)
+    windowed = np.flatnonzero((pattern != Facade.BLANK) & (t > 0))
+    glass, frame, pane = _windows(pattern[windowed], number[windowed], s[windowed], t[windowed], blur_m[windowed])
+    under = colour[windowed]
+    framed = under * (1 - frame[:, None]) + frame[:, None] * rgb(0.62, 0.61, 0.58)
+    colour[windowed] = framed * (1 - glass[:, None]) + glass[:, None] * pane
+    mirror[windowed] = 0.6 * glass
+    return WallLook(colour, mirror)
+
+
+def _masonry(tint: Float32, pattern: Int64, number: Int64, s: Float32, t: Float32, blur_m: Float32) -> Float32:
+    """The wall itself: bricks with joints, or a surface that is only a little uneven, with lines between concrete slabs."""
+    sharp = np.clip(0.05 / blur_m, 0.0, 1.0)
+    row = np.floor(t / 0.085)
+    brick = np.floor(s / 0.25 + 0.5 * np.mod(row, 2))
+    each = speckle(brick, row, 7) - 0.5
+    joint = (np.mod(t, 0.085) < 0.014) | (np.mod(s + 0.125 * np.mod(row, 2), 0.25) < 0.014)
+    is_brick = (pattern == Facade.BRICK) | ((pattern == Facade.BLANK) & (number == 1))
+    rough = 1 + is_brick * sharp * (0.5 * each) + (~is_brick) * 0.08 * (noise(s / 3.0, t / 3.0) - 0.5)
+    colour = tint * rough[:, None]
+    mortar = (is_brick & joint) * sharp
+    colour = colour * (1 - 0.5 * mortar[:, None]) + 0.5 * mortar[:, None] * rgb(0.42, 0.40, 0.37)
+    slab = (pattern == Facade.CONCRETE) & (
+        np.minimum(np.mod(t, STOREY_M), np.mod(s, 2 * STOREY_M)) < np.maximum(0.04, 0.5 * blur_m)
+    )
+    colour[slab] *= 0.72
+    result: Float32 = colour.astype(np.float32)
+    return result
+
+
+def _windows(pattern: Int64, number: Int64, s: Float32, t: Float32, blur_m: Float32) -> tuple[Float32, Float32, Float32]:
+    """(N,) share of glass, (N,) share of frame and (N, 3) colour behind the glass."""
+    chance = speckle(number, number * 0 + 3)
+    pitch = np.where(pattern == Facade.GLASS, 1.5, 2.1 + 1.9 * chance)
+    width = np.where(pattern == Facade.GLASS, 1.38, np.minimum(1.0 + 0.9 * speckle(number, number * 0 + 5), 0.7 * pitch))
+    floor = np.floor(t / STOREY_M)
+    shop = (floor == 0) & (speckle(number, number * 0 + 9) < 0.55) & (pattern != Facade.GLASS) & (number < HOUSE_NUMBERS)
+    pitch, width = np.where(shop, 4.2, pitch), np.where(shop, 3.5, width)
+    low = np.where(pattern == Facade.GLASS, 0.25, np.where(shop, 0.5, 0.95))
+    high = np.where(pattern == Facade.GLASS, 3.1, np.where(shop, 2.75, 2.5))
+    column = np.floor(s / pitch)
+    across = np.abs(np.mod(s, pitch) - pitch / 2)
+    rise = np.mod(t, STOREY_M)
+    inside = np.minimum.reduce([width / 2 - across, rise - low, high - rise])
+    outer = np.clip((inside + 0.09) / np.maximum(blur_m, 0.02) + 0.5, 0, 1)
+    bar = np.where(across < 0.03, 0.0, 1.0) * np.where(np.abs(rise - low - 0.7 * (high - low)) < 0.025, 0.0, 1.0)
+    bar = np.where((blur_m < 0.08) & (pattern != Facade.GLASS), bar, 1.0)
+    glass = np.clip(inside / np.maximum(blur_m, 0.02) + 0.5, 0, 1) * bar
+    pane = _behind_glass(column, floor, number, rise, low, high, shop)
+    return glass.astype(np.float32), outer.astype(np.float32), pane
+
+
+def _behind_glass(
+    column: Float32, floor: Float32, number: Int64, rise: Float32, low: Float32, high: Float32, shop: Float32
+) -> Float32:
+    """Dark rooms, some with curtains or a lamp on, shop windows with wares; the upper edge lies in the shade of the wall."""
+    draw = speckle(column + 31 * number, floor, 11)
+    room = np.full((len(column), 3), 0.022, np.float32) + 0.03 * speckle(column + 17 * number, floor, 13)[:, None]
+    curtain = (draw < 0.3) & (rise > low + (high - low) * (0.2 + 1.6 * draw)) & ~np.asarray(shop, bool)
+    room[curtain] = rgb(0.36, 0.34, 0.30)
+    lit = (draw > 0.93) & ~np.asarray(shop, bool)
+    room[lit] = rgb(0.55, 0.42, 0.22)
+    wares = np.asarray(shop, bool)
+    hue = speckle(column + number, floor, 19)
+    goods = 0.03 + 0.10 * np.stack([hue, 0.5 * (1 - hue) + 0.25, 0.6 * np.abs(hue - 0.5) + 0.25], axis=1)[wares]
+    room[wares] = goods * (0.35 + 1.1 * np.clip(1.6 - rise[wares], 0, 1)[:, None])
+    shade = np.clip((high - rise) / 0.18, 0.25, 1.0)
+    behind: Float32 = room * shade[:, None]
+    return behind

@@ -1,0 +1,196 @@
+"""LiDARs of the town: their rays, and what comes back from a surface."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from heal.datasets.town.geometry.materials import LOST_SHARE, REFLECTIVITY, Material
+from heal.datasets.town.geometry.mesh import NO_OWNER, Mesh
+from heal.datasets.town.geometry.raycast import RayScene
+from heal.datasets.town.presets import TownPreset
+from heal.types import Float32, Float64, Int64
+
+
+@dataclass(frozen=True)
+class LidarUnit:
+    """One LiDAR, as it is mounted on one agent.
+
+    Attributes:
+        elevation_deg: (B,) of each laser line, upwards, the topmost first.
+        azimuth_deg: (A,) of each column, growing from x to y.
+        skew_deg: (B,) added to a line's azimuths.
+        range_m: greatest distance.
+        noise_m: standard deviation of the distance.
+        loss_share: share of the returns that get lost for no reason.
+        gain: factor on the intensity.
+        gamma: exponent on the intensity.
+    """
+
+    elevation_deg: Float64
+    azimuth_deg: Float64
+    skew_deg: Float64
+    range_m: float
+    noise_m: float
+    loss_share: float
+    gain: float
+    gamma: float
+
+    @property
+    def beams(self) -> int:
+        """Number of laser lines."""
+        return len(self.elevation_deg)
+
+    @cached_property
+    def directions(self) -> Float32:
+        """(B * A, 3) unit vectors in the sensor's frame, line by line."""
+        azimuth = np.radians(self.azimuth_deg[None] + self.skew_deg[:, None])
+        elevation = np.radians(np.broadcast_to(self.elevation_deg[:, None], azimuth.shape))
+        flat = np.cos(elevation)
+        rays = np.stack([flat * np.cos(azimuth), flat * np.sin(azimuth), np.sin(elevation)], axis=-1)
+        return rays.reshape(-1, 3).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What a LiDAR measured.
+
+    Attributes:
+        points: (N, 4) float32 x, y, z in metres in the sensor's frame, intensity in [0, 1].
+        line: (N,) int64, the laser line.
+        owner: (N,) int64, id of the vehicle that was hit, else NO_OWNER.
+    """
+
+    points: Float32
+    line: Int64
+    owner: Int64
+
+    def thinned(self, beams: int, lines: int) -> Float32:
+        """The points of `lines` evenly chosen laser lines out of `beams`; all points if there are no more than that."""
+        if lines >= beams:
+            return self.points
+        chosen = np.unique(np.round(np.linspace(0, beams - 1, lines)).astype(np.int64))
+        return self.points[np.isin(self.line, chosen)]
+
+    def hits(self) -> dict[int, int]:
+        """Number of points on each vehicle that was hit."""
+        ids, counts = np.unique(self.owner[self.owner != NO_OWNER], return_counts=True)
+        return dict(zip(ids.tolist(), counts.tolist(), strict=True))
+
+
+def _uniform64(rng: np.random.Generator) -> tuple[Float64, Float64]:
+    """64 even lines from about +3 to -25 degrees, all around."""
+    return np.linspace(rng.uniform(2.0, 5.0), -25.0, 64), _around(int(rng.choice([1200, 1500, 1800])), rng)
+
+
+def _dense_middle40(rng: np.random.Generator) -> tuple[Float64, Float64]:
+    """40 lines, close together about the horizon, all around."""
+    top, bottom = [15.0, 11.0, 8.0, 5.0, 3.0, 2.0], [-19.0, -25.0]
+    lines = np.concatenate([top, 5.0 / 3 - np.arange(24) / 3, -np.arange(7.0, 15.0), bottom])
+    return lines + rng.uniform(-0.3, 0.3), _around(1800, rng)
+
+
+def _sector300(rng: np.random.Generator) -> tuple[Float64, Float64]:
+    """300 lines within 100 to 120 degrees ahead, the most of them a little below the horizon."""
+    parts = np.linspace(9, 1, 45, endpoint=False), np.linspace(1, -8, 150, endpoint=False), np.linspace(-8, -22, 105)
+    half = rng.uniform(50.0, 60.0)
+    return np.concatenate(parts), np.arange(-half, half, 0.44)
+
+
+def _coarse16(rng: np.random.Generator) -> tuple[Float64, Float64]:
+    """16 lines and few columns, for quick trials."""
+    return np.linspace(2.0, -16.0, 16), _around(360, rng)
+
+
+def _around(columns: int, rng: np.random.Generator) -> Float64:
+    return np.linspace(-180.0, 180.0, columns, endpoint=False) + 360.0 / columns * rng.uniform()
+
+
+LIDARS: dict[str, Callable[[np.random.Generator], tuple[Float64, Float64]]] = {
+    "uniform64": _uniform64,
+    "dense_middle40": _dense_middle40,
+    "sector300": _sector300,
+    "coarse16": _coarse16,
+}
+
+
+def draw_lidar(name: str, preset: TownPreset, rng: np.random.Generator) -> LidarUnit:
+    """Draw one LiDAR of the kind `name`, with its own noise and its own scale of intensities."""
+    if name not in LIDARS:
+        raise ValueError(f"unknown LiDAR {name!r}; there are {', '.join(LIDARS)}")
+    elevation, azimuth = LIDARS[name](rng)
+    columns_apart = float(azimuth[1] - azimuth[0])
+    return LidarUnit(
+        elevation_deg=elevation,
+        azimuth_deg=azimuth,
+        skew_deg=rng.uniform(0, columns_apart, len(elevation)),
+        range_m=200.0 if name == "sector300" else 120.0,
+        noise_m=float(rng.uniform(*preset.range_noise_m)),
+        loss_share=float(rng.uniform(*preset.loss_share)),
+        gain=float(np.exp(rng.uniform(*np.log(preset.gain)))),
+        gamma=float(rng.uniform(*preset.gamma)),
+    )
+
+
+def sweep(unit: LidarUnit, scene: RayScene, mesh: Mesh, world_SE3_sensor: Float64, rng: np.random.Generator) -> Sweep:
+    """Cast all rays of `unit` into the scene and measure.
+
+    Args:
+        unit: the LiDAR.
+        scene: what the rays may hit.
+        mesh: the triangles of `scene`, both what stands and what moves.
+        world_SE3_sensor: (4, 4) pose of the LiDAR.
+        rng: noise; every ray takes the same share of it, whatever it hits.
+    """
+    rays = np.empty((len(unit.directions), 6), np.float32)
+    rays[:, :3] = world_SE3_sensor[:3, 3]
+    rays[:, 3:] = unit.directions @ world_SE3_sensor[:3, :3].T.astype(np.float32)
+    found = scene.cast(rays)
+    chance = rng.random(len(rays), np.float32)
+    spread = rng.standard_normal(len(rays), np.float32)
+    ray = np.flatnonzero(found.distance < unit.range_m)
+    triangle, distance = found.triangle[ray], found.distance[ray]
+    material = mesh.material[triangle]
+    facing = _facing(mesh, triangle, rays[ray, 3:])
+    kept = chance[ray] > _lost(unit, material, facing, distance)
+    ray, triangle, distance, material, facing = ray[kept], triangle[kept], distance[kept], material[kept], facing[kept]
+    measured = distance + unit.noise_m * spread[ray]
+    intensity = _intensity(unit, mesh, triangle, material, facing, distance) * (1 + 0.1 * (chance[ray] - 0.5))
+    points = np.concatenate([unit.directions[ray] * measured[:, None], np.clip(intensity, 0, 1)[:, None]], axis=1)
+    return Sweep(points.astype(np.float32), ray // len(unit.azimuth_deg), mesh.owner[triangle].astype(np.int64))
+
+
+def _facing(mesh: Mesh, triangle: Int64, direction: Float32) -> Float32:
+    """(N,) cosine between ray and surface normal, 1 for a ray that meets the surface squarely."""
+    normal = mesh.normals[mesh.triangles[triangle, 0]]
+    facing: Float32 = np.abs(np.einsum("nd,nd->n", normal, direction))
+    return facing
+
+
+def _lost(unit: LidarUnit, material: np.ndarray[tuple[int], np.dtype[np.uint8]], facing: Float32, distance: Float32) -> Float32:
+    """(N,) chance that no return is detected: glass, grazing, dark and far surfaces lose most."""
+    far = np.clip(distance / 120.0, 0.0, 1.5)
+    weak = np.clip(1.0 - REFLECTIVITY[material] * (0.3 + facing) * 4.0, 0.0, 1.0) * far * far
+    grazing = 0.5 * np.clip(1.0 - facing / 0.04, 0.0, 1.0)
+    lost: Float32 = np.minimum(LOST_SHARE[material] + unit.loss_share + 0.6 * weak + grazing, 0.97).astype(np.float32)
+    return lost
+
+
+def _intensity(
+    unit: LidarUnit,
+    mesh: Mesh,
+    triangle: Int64,
+    material: np.ndarray[tuple[int], np.dtype[np.uint8]],
+    facing: Float32,
+    distance: Float32,
+) -> Float32:
+    """(N,) what the receiver calls intensity, before it is cut off at 1."""
+    reflectivity = REFLECTIVITY[material].copy()
+    painted = np.flatnonzero(material == Material.PAINT)
+    reflectivity[painted] *= 0.3 + 0.9 * mesh.tint[triangle[painted]].mean(axis=1)
+    returned = reflectivity * (0.35 + 0.65 * facing) * np.exp(-distance / 160.0)
+    intensity: Float32 = (unit.gain * returned**unit.gamma).astype(np.float32)
+    return intensity

@@ -1,0 +1,170 @@
+"""Colours of the ground: asphalt with lane markings, sidewalks, lawns, car parks."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from heal.datasets.town.sensors.weather import noise, rgb, speckle
+from heal.datasets.town.world.blocks import Block, BlockUse
+from heal.datasets.town.world.paths import STOP_LINE_M
+from heal.datasets.town.world.streets import SIDEWALK_M, Street, TownMap
+from heal.types import Float32
+
+_WHITE = rgb(0.72, 0.72, 0.68)
+_ZEBRA_M = (0.9, 3.7)
+
+
+def road_colour(town: TownMap, uv: Float32, blur_m: Float32) -> Float32:
+    """Asphalt and what is painted on it.
+
+    Args:
+        town: its streets.
+        uv: (N, 2) map positions.
+        blur_m: (N,) size of a pixel on the ground, over which edges are blurred.
+
+    Returns:
+        (N, 3) linear RGB.
+    """
+    u, v = uv[:, 0], uv[:, 1]
+    coarse = noise(u / 60.0, v / 60.0)
+    fine = noise(u / 4.0, v / 4.0) - 0.5
+    grain = noise(u / 0.45, v / 0.45) + noise(u / 0.9, v / 0.9 + 0.4) - 1.0
+    near = np.clip(0.012 / blur_m, 0.0, 1.0)
+    grey = 0.070 + 0.035 * coarse + 0.022 * fine * np.clip(6 * near, 0, 1) + 0.016 * grain * near
+    grey = grey - 0.03 * _cracks(u, v) * np.clip(0.05 / blur_m, 0, 1)
+    colour: Float32 = grey[:, None] * rgb(1.0, 1.0, 1.03)
+    worn = np.clip(0.55 + 0.6 * noise(u / 7.0 + 0.5, v / 7.0), 0.35, 1.0)
+    paint = np.clip(_markings(town, uv, blur_m), 0.0, 1.0) * worn
+    painted: Float32 = colour * (1 - paint[:, None]) + _WHITE * paint[:, None]
+    return painted
+
+
+def _cracks(u: Float32, v: Float32) -> Float32:
+    """Thin dark veins where a slow noise crosses its middle."""
+    vein = np.abs(noise(u / 35.0 + 0.21, v / 35.0 + 0.73) - 0.5)
+    cracks: Float32 = np.clip(1.0 - vein / 0.006, 0.0, 1.0).astype(np.float64)
+    return cracks
+
+
+def _markings(town: TownMap, uv: Float32, blur_m: Float32) -> Float32:
+    """(N,) share of paint."""
+    inside_u = _inside(town.along_u, uv[:, 1])
+    inside_v = _inside(town.along_v, uv[:, 0])
+    paint = np.zeros(len(uv), np.float32)
+    for streets, axis, crossed in ((town.along_u, 0, inside_v), (town.along_v, 1, inside_u)):
+        crossings = town.along_v if axis == 0 else town.along_u
+        for street in streets:
+            lateral = uv[:, 1 - axis] - street.offset_m
+            here = np.flatnonzero((np.abs(lateral) < street.half_m) & ~crossed)
+            if len(here):
+                paint[here] = _street_paint(street, crossings, uv[here, axis], lateral[here], blur_m[here], town.drive_side)
+    return paint
+
+
+def _inside(streets: tuple[Street, ...], across: Float32) -> npt.NDArray[np.bool_]:
+    inside = np.zeros(across.shape, np.bool_)
+    for street in streets:
+        inside |= np.abs(across - street.offset_m) < street.half_m
+    return inside
+
+
+def _street_paint(
+    street: Street, crossings: tuple[Street, ...], along: Float32, lateral: Float32, blur_m: Float32, side: int
+) -> Float32:
+    """Share of paint on a street between its crossings."""
+    each = np.stack([np.abs(along - other.offset_m) - other.half_m for other in crossings])
+    distance = each.min(axis=0)
+    after = np.array([other.offset_m for other in crossings], np.float32)[each.argmin(axis=0)]
+    behind_stop = _step(distance - STOP_LINE_M + 0.15, blur_m)
+    dash = _below(np.abs(_modulo(along, 7.5) - 3.0), 1.5, blur_m)
+    solid_near = np.maximum(dash, _below(distance, 18.0, blur_m))
+    paint = _line(lateral, 0.0, 0.14, blur_m) * dash if street.lanes == 1 else _double_line(lateral, blur_m)
+    for lane in range(1, street.lanes):
+        paint = np.maximum(paint, _line(np.abs(lateral), lane * street.lane_m, 0.12, blur_m) * solid_near)
+    edge = street.drive_m if street.parking_m > 0 else street.half_m - 0.3
+    paint = np.maximum(paint, _line(np.abs(lateral), edge, 0.12, blur_m)) * behind_stop
+    low, high = _ZEBRA_M
+    in_zebra = _step(distance - low, blur_m) * _below(distance, high, blur_m)
+    stripes = _below(np.abs(_modulo(lateral, 1.1) - 0.55), 0.28, blur_m) * _below(np.abs(lateral), street.half_m - 0.4, blur_m)
+    # Who comes to the crossing drives on the side where lateral and direction agree with the side of traffic.
+    near_side = lateral * (side if street.axis == 0 else -side)
+    coming = _step(np.where(after > along, near_side, -near_side), blur_m) * _below(np.abs(lateral), street.drive_m, blur_m)
+    stop = _line(distance, STOP_LINE_M - 0.3, 0.35, blur_m) * coming
+    painted: Float32 = np.maximum.reduce([paint, in_zebra * stripes, stop])
+    return painted
+
+
+def _double_line(lateral: Float32, blur_m: Float32) -> Float32:
+    return np.maximum(_line(lateral, -0.14, 0.12, blur_m), _line(lateral, 0.14, 0.12, blur_m))
+
+
+def _modulo(value: Float32, period: float) -> Float32:
+    rest: Float32 = value - period * np.floor(value / period)
+    return rest
+
+
+def _step(value_m: Float32, blur_m: Float32) -> Float32:
+    """0 below 0 and 1 above, blurred over a pixel."""
+    step: Float32 = np.clip(value_m / np.maximum(blur_m, 0.01) + 0.5, 0.0, 1.0)
+    return step
+
+
+def _below(value_m: Float32, limit_m: float, blur_m: Float32) -> Float32:
+    """1 where a value is below its limit, else 0, blurred over a pixel."""
+    return _step(-(value_m - limit_m), blur_m)
+
+
+def _line(position: Float32, middle: float, width: float, blur_m: Float32) -> Float32:
+    """Share of a line `width` wide within a pixel."""
+    share: Float32 = _step(width / 2 - np.abs(position - middle), blur_m) * np.minimum(1.0, width / np.maximum(blur_m, 0.01))
+    return share
+
+
+def block_colour(
+    blocks: tuple[Block, ...], number: np.ndarray[tuple[int], np.dtype[np.uint16]], uv: Float32, blur_m: Float32
+) -> Float32:
+    """Sidewalks along the kerbs, and what lies behind them; arguments as for `road_colour`, with the (N,) block of each."""
+    low = np.array([block.low_uv for block in blocks], np.float32)[number]
+    high = np.array([block.high_uv for block in blocks], np.float32)[number]
+    use = np.array([block.use for block in blocks])[number]
+    from_kerb = np.minimum(uv - low, high - uv).min(axis=1)
+    colour = _paving(uv, blur_m)
+    behind = from_kerb > SIDEWALK_M
+    lawn = behind & ((use == BlockUse.PARK) | (use == BlockUse.HOUSES))
+    colour[lawn] = _lawn(uv[lawn], blur_m[lawn])
+    cars = behind & (use == BlockUse.CAR_PARK)
+    grey = 0.10 + 0.04 * noise(uv[cars, 0] / 40.0, uv[cars, 1] / 40.0)
+    colour[cars] = grey[:, None]
+    edge = np.abs(from_kerb - 0.15) < 0.15
+    colour[edge] = colour[edge] * 0.3 + 0.7 * rgb(0.38, 0.38, 0.37)
+    return colour
+
+
+def _paving(uv: Float32, blur_m: Float32) -> Float32:
+    """Slabs with joints, each a little different."""
+    slab = 0.75
+    i, j = np.floor(uv[:, 0] / slab), np.floor(uv[:, 1] / slab)
+    shade = 0.27 + 0.05 * (speckle(i, j) - 0.5) + 0.06 * (noise(uv[:, 0] / 18.0, uv[:, 1] / 18.0) - 0.5)
+    seam = np.abs(np.mod(uv / slab + 0.5, 1.0) - 0.5).min(axis=1) * slab
+    joint = np.clip(1.0 - seam / np.maximum(0.02, 0.7 * blur_m), 0, 1) * np.clip(0.03 / blur_m, 0, 1)
+    colour: Float32 = (shade * (1 - 0.35 * joint))[:, None] * rgb(1.03, 1.0, 0.95)
+    return colour
+
+
+def _lawn(uv: Float32, blur_m: Float32) -> Float32:
+    patches = noise(uv[:, 0] / 50.0, uv[:, 1] / 50.0)
+    tufts = (noise(uv[:, 0] / 3.0, uv[:, 1] / 3.0) - 0.5) * np.clip(0.1 / blur_m, 0, 1)
+    green = rgb(0.10, 0.17, 0.045) * (0.8 + 0.4 * patches + 0.35 * tufts)[:, None]
+    dry = np.clip(patches - 0.62, 0, 1)[:, None]
+    lawn: Float32 = green * (1 - dry) + dry * rgb(0.26, 0.23, 0.11)
+    return lawn
+
+
+def leaf_colour(tint: Float32, position: Float32) -> Float32:
+    """Foliage: the tint, broken up by light and dark spots in space; (N, 3) and (N, 3) world metres to (N, 3)."""
+    x, y, z = position.T
+    clumps = noise(0.9 * x + 0.31 * z, 0.9 * y - 0.43 * z)
+    leaves = noise(1.9 * x + 0.83 * z, 1.9 * y - 1.13 * z)
+    colour: Float32 = tint * (0.2 + 0.8 * clumps + 0.9 * leaves)[:, None]
+    return colour

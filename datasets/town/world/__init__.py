@@ -1,0 +1,1 @@
+"""What there is in a town: streets, blocks, buildings, vehicles and their traffic."""

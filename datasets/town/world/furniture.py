@@ -1,0 +1,247 @@
+"""Everything that stands about in a town and is neither building nor vehicle: trees, lamps, signals, hedges, walls, people."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+
+from heal.datasets.town.geometry.materials import Material
+from heal.datasets.town.geometry.mesh import Colour, Mesh, blob, box, cylinder, loft, merge, quads, up
+from heal.datasets.town.presets import TownPreset
+from heal.datasets.town.world.blocks import Block, BlockUse
+from heal.datasets.town.world.streets import KERB_M, SIDEWALK_M, TownMap
+from heal.se3 import pose_to_SE3
+from heal.types import Float64
+
+_LEAVES: tuple[Colour, ...] = ((0.06, 0.13, 0.025), (0.09, 0.17, 0.03), (0.05, 0.11, 0.03), (0.14, 0.18, 0.04))
+_CROWD, _GROVE = 16, 14
+_GREY: Colour = (0.30, 0.31, 0.32)
+_CLOTHES: tuple[Colour, ...] = ((0.08, 0.10, 0.25), (0.35, 0.05, 0.05), (0.5, 0.5, 0.48), (0.05, 0.05, 0.05), (0.45, 0.35, 0.08))
+
+
+def make_furniture(town: TownMap, blocks: tuple[Block, ...], preset: TownPreset, rng: np.random.Generator) -> list[Mesh]:
+    """All clutter of the town; none of it is ever labelled."""
+    density = float(rng.uniform(*preset.clutter))
+    meshes: list[Mesh] = []
+    for block in blocks:
+        near = np.abs(np.stack([block.low_uv, block.high_uv])).min(axis=0).max() < 110.0
+        meshes += _street_side(town, block, density if near else 0.3 * density, rng)
+        if block.use is BlockUse.PARK:
+            meshes += _park(town, block, density, rng)
+        elif block.use is not BlockUse.BUILT:
+            meshes += _border(town, block, rng)
+    return [*meshes, *_signals(town)]
+
+
+def _street_side(town: TownMap, block: Block, density: float, rng: np.random.Generator) -> list[Mesh]:
+    """Trees, lamps, signs and people along the four sidewalks of a block."""
+    meshes: list[Mesh] = []
+    has_trees = rng.uniform() < 0.6
+    for uv, inward in _edge_places(block, 11.0, rng):
+        if has_trees and rng.uniform() < 0.6 * density:
+            meshes.append(tree(town.world(uv + 0.9 * inward, KERB_M), rng.uniform(0.6, 1.0), rng))
+        if rng.uniform() < 0.22:
+            meshes.append(_lamp(town, uv + 0.6 * inward + rng.uniform(-1, 1, 2) * 0.1, -inward))
+        if rng.uniform() < 0.35 * density:
+            meshes.append(_small_thing(town, uv + rng.uniform(0.5, SIDEWALK_M - 0.4) * inward, rng))
+        if rng.uniform() < 0.45 * density:
+            meshes.append(_person(town.world(uv + rng.uniform(0.8, SIDEWALK_M) * inward, KERB_M), rng))
+    return meshes
+
+
+def _edge_places(block: Block, step_m: float, rng: np.random.Generator) -> list[tuple[Float64, Float64]]:
+    """Places at the kerb all around a block, away from its corners, each with the direction into the block."""
+    places = []
+    for axis in (0, 1):
+        other = 1 - axis
+        for edge, sign in ((block.low_uv, 1.0), (block.high_uv, -1.0)):
+            inward = np.zeros(2)
+            inward[other] = sign
+            for along in np.arange(block.low_uv[axis] + 6.0, block.high_uv[axis] - 6.0, step_m):
+                uv = np.zeros(2)
+                uv[axis], uv[other] = along + rng.uniform(-2.0, 2.0), edge[other]
+                places.append((uv, inward))
+    return places
+
+
+def tree(foot: Float64, size: float, rng: np.random.Generator) -> Mesh:
+    """A tree of about 7 m times `size` at the world position `foot`."""
+    grown = _grove()[int(rng.integers(_GROVE))].scaled(size)
+    return grown.moved(pose_to_SE3([*foot, 0.0, rng.uniform(0, 360.0), 0.0]))
+
+
+@lru_cache(maxsize=1)
+def _grove() -> list[Mesh]:
+    """Trees as they are drawn once; each is planted many times, in other sizes and directions."""
+    return [_grown_tree(np.random.default_rng(number)) for number in range(_GROVE)]
+
+
+def _grown_tree(rng: np.random.Generator) -> Mesh:
+    """A tree of about 7 m at the origin."""
+    leaf = _LEAVES[int(rng.integers(len(_LEAVES)))]
+    top = up(2.6 * rng.uniform(0.8, 1.1) + 1.2)
+    parts = [cylinder(-up(0.2), top, 0.19, Material.TRUNK, (0.10, 0.07, 0.05), 7)]
+    for _ in range(int(rng.integers(3, 6))):
+        centre = top + rng.normal(0, 1, 3) * np.array([0.9, 0.9, 0.6]) + up(0.9)
+        parts.append(blob(centre, rng.uniform(1.1, 1.9, 3), Material.LEAF, leaf, rng))
+    parts.append(_loose_leaves(top + up(0.9), 2.2, leaf, rng))
+    return merge(parts)
+
+
+def _loose_leaves(centre: Float64, radius: float, tint: Colour, rng: np.random.Generator) -> Mesh:
+    """Small cards around a crown, so that neither its outline nor its returns are smooth."""
+    count = 130
+    direction = rng.normal(0, 1, (count, 3))
+    direction /= np.linalg.norm(direction, axis=1, keepdims=True)
+    middle = centre + direction * radius * rng.uniform(0.62, 1.0, (count, 1)) * [1, 1, 0.75]
+    first = rng.normal(0, 1, (count, 3)) * 0.17
+    second = np.cross(first, direction) * 0.9
+    corners = np.stack([middle - first, middle - second, middle + first, middle + second], axis=1)
+    normals = np.repeat(direction[:, None], 4, axis=1)
+    return quads(corners, Material.LEAF, tint, normals=normals)
+
+
+def bush(foot: Float64, rng: np.random.Generator) -> Mesh:
+    """A bush of about a metre."""
+    radii = rng.uniform(0.4, 1.0, 3)
+    return blob(foot + up(0.5 * radii[2]), radii, Material.LEAF, _LEAVES[int(rng.integers(len(_LEAVES)))], rng)
+
+
+def _lamp(town: TownMap, uv: Float64, towards: Float64) -> Mesh:
+    foot, tip = town.world(uv, KERB_M), town.world(uv + 1.8 * towards, KERB_M)
+    top = foot + up(6.8)
+    arm = tip + up(7.1)
+    return merge(
+        [
+            cylinder(foot, top, 0.08, Material.METAL, _GREY, 8),
+            cylinder(top, arm, 0.05, Material.METAL, _GREY, 6),
+            box(arm - up(0.06), (0.6, 0.6, 0.12), Material.METAL, (0.5, 0.5, 0.5)),
+        ]
+    )
+
+
+def _small_thing(town: TownMap, uv: Float64, rng: np.random.Generator) -> Mesh:
+    """A traffic sign, a bin, a box of the electricity works, traffic cones, or bollards."""
+    foot, yaw = town.world(uv, KERB_M), float(rng.uniform(0, np.pi))
+    choice = int(rng.integers(5))
+    if choice == 0:
+        plate: Colour = ((0.6, 0.03, 0.03), (0.03, 0.1, 0.5), (0.8, 0.8, 0.8))[int(rng.integers(3))]
+        pole = cylinder(foot, foot + up(2.6), 0.035, Material.METAL, _GREY, 6)
+        return merge([pole, box(foot + up(2.3), (0.04, 0.6, 0.6), Material.SIGN, plate, yaw)])
+    if choice == 1:
+        return cylinder(foot, foot + up(0.95), 0.28, Material.METAL, (0.06, 0.12, 0.08), 10)
+    if choice == 2:
+        return box(foot + up(0.55), (0.5, 1.1, 1.1), Material.METAL, (0.30, 0.33, 0.28), town.warp.turn)
+    if choice == 3:
+        return merge([_cone(foot + np.append(rng.uniform(-1.5, 1.5, 2), 0.0)) for _ in range(3)])
+    posts = foot, foot + np.array([1.2, 0.0, 0.0])
+    return merge([cylinder(post, post + up(0.8), 0.07, Material.METAL, _GREY, 6) for post in posts])
+
+
+def _person(foot: Float64, rng: np.random.Generator) -> Mesh:
+    """Somebody of a small crowd, at the world position `foot`."""
+    return _crowd()[int(rng.integers(_CROWD))].moved(pose_to_SE3([*foot, 0.0, rng.uniform(0, 360.0), 0.0]))
+
+
+def _cone(foot: Float64) -> Mesh:
+    angles = np.linspace(0, 2 * np.pi, 8, endpoint=False)
+    ring = np.stack([np.cos(angles), np.sin(angles), 0 * angles], axis=1)
+    return loft(np.stack([foot + 0.19 * ring, foot + 0.03 * ring + up(0.7)]), Material.SIGN, (0.75, 0.16, 0.03))
+
+
+@lru_cache(maxsize=1)
+def _crowd() -> list[Mesh]:
+    """People as they are drawn once, for they all look much alike to a LiDAR."""
+    walkers = [_walker(np.random.default_rng(number)) for number in range(_CROWD - 4)]
+    return walkers + [_cyclist(np.random.default_rng(number)) for number in range(4)]
+
+
+def _walker(rng: np.random.Generator) -> Mesh:
+    """Somebody standing or walking at the origin."""
+    foot = np.zeros(3)
+    height, yaw = rng.uniform(1.55, 1.9), rng.uniform(0, 2 * np.pi)
+    step = np.array([np.cos(yaw), np.sin(yaw), 0]) * rng.uniform(0.0, 0.28)
+    side = np.array([-np.sin(yaw), np.cos(yaw), 0]) * 0.1
+    coat, legs = (_CLOTHES[int(rng.integers(len(_CLOTHES)))] for _ in range(2))
+    hip, neck = foot + up(0.5 * height), foot + up(0.85 * height)
+    parts = [
+        cylinder(foot + side + step, hip + side, 0.085, Material.CLOTH, legs, 6),
+        cylinder(foot - side - step, hip - side, 0.085, Material.CLOTH, legs, 6),
+        cylinder(hip - up(0.05), neck, 0.2, Material.CLOTH, coat, 8),
+        blob(neck + up(0.12), (0.1, 0.1, 0.13), Material.CLOTH, (0.5, 0.33, 0.24), rng),
+    ]
+    parts += [
+        cylinder(neck + sign * 2.2 * side, hip + sign * 2.4 * side - sign * step, 0.05, Material.CLOTH, coat, 5) for sign in (-1, 1)
+    ]
+    return merge(parts)
+
+
+def _cyclist(rng: np.random.Generator) -> Mesh:
+    """Somebody on a bicycle or a light motorcycle at the origin, along x."""
+    coat, legs = (_CLOTHES[int(rng.integers(len(_CLOTHES)))] for _ in range(2))
+    thick = float(rng.choice([0.03, 0.11]))
+    saddle, handle, neck = np.array([-0.2, 0, 0.95]), np.array([0.42, 0, 1.0]), np.array([0.08, 0, 1.5])
+    parts = [cylinder((x, -thick, 0.34), (x, thick, 0.34), 0.34, Material.TYRE, (0.03, 0.03, 0.03), 12) for x in (-0.52, 0.55)]
+    parts += [
+        cylinder((-0.52, 0, 0.34), saddle - up(0.1), 0.02 + thick / 2, Material.METAL, _GREY, 6),
+        cylinder((0.55, 0, 0.34), handle, 0.02 + thick / 3, Material.METAL, _GREY, 6),
+        cylinder(saddle - up(0.15), handle - up(0.25), 0.02 + thick / 2, Material.METAL, _GREY, 6),
+        cylinder(saddle, neck, 0.18, Material.CLOTH, coat, 8),
+        blob(neck + up(0.15), (0.11, 0.1, 0.14), Material.CLOTH, (0.5, 0.33, 0.24), rng),
+    ]
+    for side in (-0.12, 0.12):
+        beside = np.array([0, side, 0])
+        parts.append(cylinder(saddle + beside, beside + np.array([0.1, 0, 0.35]), 0.08, Material.CLOTH, legs, 6))
+        parts.append(cylinder(neck + 1.4 * beside - up(0.1), handle + 1.8 * beside, 0.05, Material.CLOTH, coat, 5))
+    return merge(parts)
+
+
+def _park(town: TownMap, block: Block, density: float, rng: np.random.Generator) -> list[Mesh]:
+    low, high = block.inner(SIDEWALK_M + 1.5)
+    count = int(np.prod(high - low) / 110.0 * min(density, 1.0))
+    places = [town.world(rng.uniform(low, high), KERB_M) for _ in range(2 * count)]
+    return [tree(place, rng.uniform(0.7, 1.3), rng) for place in places[:count]] + [bush(place, rng) for place in places[count:]]
+
+
+def _border(town: TownMap, block: Block, rng: np.random.Generator) -> list[Mesh]:
+    """Hedges, walls and fences behind the sidewalk, with gaps; in a car park only low ones."""
+    low, high = block.inner(SIDEWALK_M + 0.3)
+    corners = [np.array([low[0], low[1]]), np.array([high[0], low[1]]), np.array([high[0], high[1]]), np.array([low[0], high[1]])]
+    meshes: list[Mesh] = []
+    for start, end in zip(corners, corners[1:] + corners[:1], strict=True):
+        pieces = max(2, int(np.linalg.norm(end - start) / 9.0))
+        kind = int(rng.integers(4))
+        for piece in range(pieces):
+            if rng.uniform() < 0.62 and kind < 3:
+                a, b = start + (end - start) * (piece + 0.03) / pieces, start + (end - start) * (piece + 0.97) / pieces
+                meshes += _fence(town, a, b, kind, 0.9 if block.use is BlockUse.CAR_PARK else float(rng.uniform(1.0, 2.0)))
+    return meshes
+
+
+def _fence(town: TownMap, start: Float64, end: Float64, kind: int, height: float) -> list[Mesh]:
+    a, b = town.world(start, KERB_M), town.world(end, KERB_M)
+    length, yaw = float(np.linalg.norm((b - a)[:2])), float(np.arctan2(*(b - a)[1::-1]))
+    middle = (a + b) / 2 + up(height / 2 - 0.15)
+    if kind == 0:
+        return [box(middle, (length, 0.9, height + 0.3), Material.LEAF, (0.05, 0.11, 0.03), yaw)]
+    if kind == 1:
+        return [box(middle, (length, 0.22, height + 0.3), Material.WALL, (0.50, 0.47, 0.42), yaw)]
+    posts = [a + (b - a) * share for share in np.linspace(0, 1, max(2, int(length / 1.5)))]
+    rails = [cylinder(a + up(z), b + up(z), 0.03, Material.WALL, (0.25, 0.16, 0.09), 4) for z in (0.45, 0.95)]
+    return rails + [cylinder(post - up(0.2), post + up(1.1), 0.05, Material.WALL, (0.25, 0.16, 0.09), 4) for post in posts]
+
+
+def _signals(town: TownMap) -> list[Mesh]:
+    """A signal pole at each corner of every crossing."""
+    meshes = []
+    for across in town.along_v:
+        for street in town.along_u:
+            for du, dv in ((1, 1), (1, -1), (-1, 1), (-1, -1)):
+                uv = np.array([across.offset_m + du * (across.half_m + 1.6), street.offset_m + dv * (street.half_m + 1.6)])
+                foot = town.world(uv, KERB_M)
+                pole = cylinder(foot, foot + up(3.6), 0.07, Material.METAL, _GREY, 8)
+                meshes.append(
+                    merge([pole, box(foot + up(3.1), (0.32, 0.32, 0.95), Material.TRIM, (0.05, 0.05, 0.05), town.warp.turn)])
+                )
+    return meshes

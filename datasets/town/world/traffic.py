@@ -1,0 +1,142 @@
+"""Who parks where, and who sets out from where."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from heal.datasets.town.presets import TownPreset
+from heal.datasets.town.world.blocks import Block, BlockUse
+from heal.datasets.town.world.footprints import footprint, overlaps
+from heal.datasets.town.world.paths import Path, Start, make_path
+from heal.datasets.town.world.streets import KERB_M, SIDEWALK_M, Street, TownMap
+from heal.datasets.town.world.vehicles import VehicleSpec, draw_vehicle
+from heal.types import Float64
+
+PARKED_WITHIN_M = 125.0
+PathStream = Callable[[int, int], np.random.Generator]
+
+
+@dataclass(frozen=True)
+class Parked:
+    """A vehicle that stands: (2,) world position of its middle, heading in radians, height above the ground."""
+
+    spec: VehicleSpec
+    xy: Float64
+    yaw: float
+    above_m: float
+
+
+@dataclass(frozen=True)
+class Drive:
+    """A vehicle that moves: its path, from the beginning, and the speed in m/s it likes."""
+
+    spec: VehicleSpec
+    path: Path
+    speed: float
+
+
+def park_vehicles(town: TownMap, blocks: tuple[Block, ...], preset: TownPreset, rng: np.random.Generator) -> list[Parked]:
+    """Vehicles at the kerbs and in the car parks."""
+    parked: list[Parked] = []
+    for street in (*town.along_u, *town.along_v):
+        if street.parking_m > 0:
+            crossings = [other.offset_m for other in (town.along_v if street.axis == 0 else town.along_u)]
+            margins = [other.half_m + 7.0 for other in (town.along_v if street.axis == 0 else town.along_u)]
+            for side in (-1, 1):
+                share = float(np.clip(rng.normal(rng.uniform(*preset.parked_share), 0.12), 0, 1))
+                parked += _park_along(town, street, side, share, list(zip(crossings, margins, strict=True)), rng)
+    for block in blocks:
+        if block.use is BlockUse.CAR_PARK:
+            parked += _park_in_rows(town, block, float(rng.uniform(0.15, 0.6)), rng)
+    return [car for car in parked if np.linalg.norm(car.xy) < PARKED_WITHIN_M]
+
+
+def _park_along(
+    town: TownMap, street: Street, side: int, share: float, crossings: list[tuple[float, float]], rng: np.random.Generator
+) -> list[Parked]:
+    """One side of a street, bumper to bumper where all places are taken."""
+    parked = []
+    along = -town.reach_m + 5.0
+    forward = 1.0 if side == town.drive_side * (1 if street.axis == 0 else -1) else -1.0
+    while along < town.reach_m - 8.0:
+        spec = draw_vehicle(rng, small=True)
+        middle = along + spec.length_m / 2
+        along += spec.length_m + rng.uniform(0.7, 1.8)
+        blocked = any(abs(middle - place) < margin + spec.length_m / 2 for place, margin in crossings)
+        if rng.uniform() > share or blocked:
+            continue
+        lateral = side * (street.half_m - street.parking_m / 2 + rng.uniform(-0.12, 0.12))
+        uv = street.uv(middle, lateral)
+        direction = np.array([forward, 0.0] if street.axis == 0 else [0.0, forward])
+        turned = np.pi * (rng.uniform() < 0.08)
+        yaw = float(town.warp.heading(uv, direction) + turned + np.radians(rng.normal(0, 1.0)))
+        parked.append(Parked(spec, town.warp.world_xy(uv), yaw, 0.0))
+    return parked
+
+
+def _park_in_rows(town: TownMap, block: Block, share: float, rng: np.random.Generator) -> list[Parked]:
+    """Rows across the shorter side of a car park, nose to the aisles."""
+    low, high = block.inner(SIDEWALK_M + 2.5)
+    axis = int((high - low)[1] > (high - low)[0])
+    parked = []
+    for row_number, across in enumerate(np.arange(low[1 - axis] + 2.7, high[1 - axis] - 2.6, 8.2)):
+        for along in np.arange(low[axis] + 1.4, high[axis] - 1.3, 2.75):
+            spec = draw_vehicle(rng, small=True)
+            uv = np.zeros(2)
+            uv[axis], uv[1 - axis] = along + rng.uniform(-0.15, 0.15), across + rng.uniform(-0.3, 0.3)
+            direction = np.zeros(2)
+            direction[1 - axis] = 1.0 if (row_number % 2) == (rng.uniform() < 0.8) else -1.0
+            yaw = float(town.warp.heading(uv, direction) + np.radians(rng.normal(0, 1.5)))
+            if rng.uniform() < share:
+                parked.append(Parked(spec, town.warp.world_xy(uv), yaw, KERB_M))
+    return parked
+
+
+def start_agents(town: TownMap, preset: TownPreset, length_m: float, rng: np.random.Generator, path_rng: PathStream) -> list[Drive]:
+    """The vehicles that are agents: each comes to the middle crossing by a street of its own, as far as there are streets."""
+    column, row = town.centre
+    drives: list[Drive] = []
+    first = int(rng.integers(4))
+    order = [(first + turn) % 4 for turn in (0, *rng.permutation([1, 3, 2]))]
+    for number in range(preset.vehicles):
+        spec = draw_vehicle(rng, agent=True)
+        direction = order[number % 4]
+        across = (town.along_v[column] if direction % 2 == 0 else town.along_u[row]).half_m
+        drawn = float(rng.uniform(*preset.agent_distance_m))
+        back = max(across + 8.5, drawn) + 7.0 * (number // 4)
+        path = make_path(town, Start(column, row, direction, back), length_m, path_rng(number, 0))
+        drives.append(Drive(spec, path, float(rng.uniform(*preset.agent_speed))))
+    return drives
+
+
+def start_traffic(
+    town: TownMap, drives: list[Drive], preset: TownPreset, length_m: float, rng: np.random.Generator, path_rng: PathStream
+) -> list[Drive]:
+    """`drives` and further moving vehicles, more of them towards the middle of the town; none touches another."""
+    started = list(drives)
+    nodes = [(column, row) for column in range(len(town.along_v)) for row in range(len(town.along_u))]
+    weights = np.array([np.exp(-np.linalg.norm(town.crossing_uv(*node)) / 70.0) for node in nodes])
+    for number in range(int(rng.integers(preset.moving[0], preset.moving[1] + 1))):
+        spec, speed = draw_vehicle(rng), float(rng.uniform(6.0, 13.0))
+        for attempt in range(10):
+            column, row = nodes[int(rng.choice(len(nodes), p=weights / weights.sum()))]
+            direction = int(rng.integers(4))
+            across = (town.along_v[column] if direction % 2 == 0 else town.along_u[row]).half_m
+            back = across + 6.0 + spec.length_m / 2 + float(rng.uniform(0.0, preset.block_m[0] - 26.0))
+            path = make_path(town, Start(column, row, direction, back), length_m, path_rng(100 + number, attempt))
+            if not _touches(spec, path, started):
+                started.append(Drive(spec, path, speed))
+                break
+    return started
+
+
+def _touches(spec: VehicleSpec, path: Path, others: list[Drive]) -> bool:
+    """Whether a vehicle at the start of `path` would come within a metre of another."""
+    if not others:
+        return False
+    one = footprint(path.xy[0], path.yaw[0], np.float64(spec.length_m + 2.0), np.float64(spec.width_m + 0.5))
+    taken = [footprint(o.path.xy[0], o.path.yaw[0], np.float64(o.spec.length_m), np.float64(o.spec.width_m)) for o in others]
+    return overlaps(one, np.stack(taken))

@@ -1,0 +1,1 @@
+"""3D boxes: anchors, heads, targets, losses, decoding, average precision."""

@@ -1,0 +1,100 @@
+"""What a fusion node finds, and what is truly there: boxes in the ego's frame with scores or with ids."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from heal.detection.boxes import corners_to_boxes
+
+
+@dataclass(frozen=True)
+class Detections:
+    """Boxes found in one scene, best first.
+
+    Attributes:
+        corners: (N, 8, 3) float32, metres in the ego's frame, in the corner order of `heal.detection.boxes`.
+        scores: (N,) float32 in [0, 1], descending.
+    """
+
+    corners: Tensor
+    scores: Tensor
+
+    def __post_init__(self) -> None:
+        """Check shapes, types and the order of the scores."""
+        _require_corners("Detections", self.corners)
+        _require_vector("Detections.scores", self.scores, len(self.corners), torch.float32)
+        if bool((self.scores[1:] > self.scores[:-1]).any()) or bool(self.scores.isnan().any()):
+            raise ValueError("Detections.scores: expected numbers in descending order; use Detections.sorted to sort")
+
+    @staticmethod
+    def empty(device: torch.device | str = "cpu") -> Detections:
+        """Nothing found."""
+        return Detections(torch.zeros(0, 8, 3, device=device), torch.zeros(0, device=device))
+
+    @staticmethod
+    def sorted(corners: Tensor, scores: Tensor) -> Detections:
+        """Detections from corners (N, 8, 3) and scores (N,) in any order; equal scores keep theirs."""
+        order = scores.argsort(descending=True, stable=True)
+        return Detections(corners[order].float(), scores[order].float())
+
+    def __len__(self) -> int:
+        """Number of boxes."""
+        return len(self.scores)
+
+    @property
+    def boxes(self) -> Tensor:
+        """(N, 7) x, y, z, h, w, l, yaw."""
+        return corners_to_boxes(self.corners)
+
+    def select(self, keep: Tensor) -> Detections:
+        """Those marked in a mask (N,) bool, or listed in ascending order of index."""
+        return Detections(self.corners[keep], self.scores[keep])
+
+
+@dataclass(frozen=True)
+class GroundTruth:
+    """The labelled objects of one scene.
+
+    Attributes:
+        corners: (N, 8, 3) float32, metres in the ego's frame, in the corner order of `heal.detection.boxes`.
+        ids: (N,) int64.
+    """
+
+    corners: Tensor
+    ids: Tensor
+
+    def __post_init__(self) -> None:
+        """Check shapes and types."""
+        _require_corners("GroundTruth", self.corners)
+        _require_vector("GroundTruth.ids", self.ids, len(self.corners), torch.int64)
+
+    @staticmethod
+    def empty(device: torch.device | str = "cpu") -> GroundTruth:
+        """Nothing there."""
+        return GroundTruth(torch.zeros(0, 8, 3, device=device), torch.zeros(0, dtype=torch.int64, device=device))
+
+    def __len__(self) -> int:
+        """Number of objects."""
+        return len(self.ids)
+
+    @property
+    def boxes(self) -> Tensor:
+        """(N, 7) x, y, z, h, w, l, yaw."""
+        return corners_to_boxes(self.corners)
+
+    def select(self, keep: Tensor) -> GroundTruth:
+        """Those marked in a mask (N,) bool, or listed by index."""
+        return GroundTruth(self.corners[keep], self.ids[keep])
+
+
+def _require_corners(owner: str, corners: Tensor) -> None:
+    if corners.ndim != 3 or corners.shape[1:] != (8, 3) or corners.dtype != torch.float32:
+        raise ValueError(f"{owner}.corners: expected float32 of shape (N, 8, 3), got {corners.dtype} {tuple(corners.shape)}")
+
+
+def _require_vector(name: str, vector: Tensor, length: int, dtype: torch.dtype) -> None:
+    if vector.shape != (length,) or vector.dtype != dtype:
+        raise ValueError(f"{name}: expected {dtype} of shape ({length},), got {vector.dtype} {tuple(vector.shape)}")

@@ -1,0 +1,240 @@
+"""Average precision of detections, in stages that are pure functions: match a frame, sort all frames, curve, area."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from heal.detection.boxes import bottom_rectangles
+from heal.detection.detections import Detections, GroundTruth
+from heal.detection.rotated_iou import rotated_iou
+from heal.types import BoolMask, Float32, Float64
+
+# Names the rule beside every number that is printed: AP of other rules cannot be compared with it.
+AP_RULE = "bird's-eye-view IoU, detections of all frames sorted by score, all-point interpolation (VOC 2010)"
+IOU_THRESHOLDS = (0.3, 0.5, 0.7)
+
+
+@dataclass(frozen=True)
+class FrameMatch:
+    """What became of one frame's detections and objects at several IoU thresholds.
+
+    Attributes:
+        scores: (D,) float32, descending.
+        true_positive: (T, D) bool, per threshold: the detection found an object.
+        found: (T, G) bool, per threshold: the object was found.
+    """
+
+    scores: Float32
+    true_positive: BoolMask
+    found: BoolMask
+
+
+@dataclass(frozen=True)
+class ApCurve:
+    """Precision over recall at one IoU threshold.
+
+    Attributes:
+        iou_threshold: an overlap of at least this finds an object.
+        ap: area under the curve, in [0, 1]; 0 if there is no object at all.
+        precision: (K + 2,) float64, made monotone from the right, between the sentinels.
+        recall: (K + 2,) float64, ascending from 0 to 1.
+        true_positives: detections that found an object.
+        false_positives: the others.
+    """
+
+    iou_threshold: float
+    ap: float
+    precision: Float64
+    recall: Float64
+    true_positives: int
+    false_positives: int
+
+
+@dataclass(frozen=True)
+class ApResult:
+    """Average precision over all frames, one curve per threshold.
+
+    Attributes:
+        curves: in the order of the thresholds.
+        ground_truths: number of objects.
+        detections: number of detections.
+        frames: number of frames.
+    """
+
+    curves: tuple[ApCurve, ...]
+    ground_truths: int
+    detections: int
+    frames: int
+
+    @property
+    def ap(self) -> dict[float, float]:
+        """Average precision by IoU threshold."""
+        return {curve.iou_threshold: curve.ap for curve in self.curves}
+
+
+class ApAccumulator:
+    """Collects frames, in any number of processes, and gives their average precision. Can be pickled and merged."""
+
+    def __init__(self, iou_thresholds: Sequence[float] = IOU_THRESHOLDS) -> None:
+        """Start empty.
+
+        Args:
+            iou_thresholds: overlaps, in (0, 1], from which on an object counts as found.
+        """
+        if not iou_thresholds or not all(0.0 < threshold <= 1.0 for threshold in iou_thresholds):
+            raise ValueError(f"ApAccumulator: expected IoU thresholds in (0, 1], got {list(iou_thresholds)}")
+        self.iou_thresholds = tuple(iou_thresholds)
+        self._frames: list[FrameMatch] = []
+
+    def add(self, detections: Detections, ground_truth: GroundTruth) -> None:
+        """Add one frame; both in the ego's frame, both may be empty."""
+        self.add_match(match_frame(detections, ground_truth, self.iou_thresholds))
+
+    def add_match(self, match: FrameMatch) -> None:
+        """Add one frame that has been matched at these thresholds already."""
+        self._frames.append(match)
+
+    def merge(self, other: ApAccumulator) -> None:
+        """Add all frames of `other` behind the own ones; ValueError if its thresholds differ."""
+        if other.iou_thresholds != self.iou_thresholds:
+            raise ValueError(f"ApAccumulator: cannot merge thresholds {other.iou_thresholds} into {self.iou_thresholds}")
+        self._frames.extend(other._frames)
+
+    def results(self) -> ApResult:
+        """Average precision of all frames so far."""
+        return average_precision(self._frames, self.iou_thresholds)
+
+
+def match_frame(detections: Detections, ground_truth: GroundTruth, iou_thresholds: Sequence[float]) -> FrameMatch:
+    """Give each detection, best first, the object that it overlaps most among those not yet found.
+
+    It finds that object if the overlap, seen from above, is at least the threshold.
+
+    Args:
+        detections: of one frame, in the ego's frame.
+        ground_truth: the objects of the same frame, in the ego's frame.
+        iou_thresholds: T overlaps.
+
+    Returns:
+        The flags of D detections and G objects at T thresholds.
+    """
+    iou = rotated_iou(bottom_rectangles(detections.corners), bottom_rectangles(ground_truth.corners)).cpu().numpy()
+    return FrameMatch(detections.scores.cpu().numpy(), *match_overlaps(iou, iou_thresholds))
+
+
+def match_overlaps(iou: Float32, iou_thresholds: Sequence[float]) -> tuple[BoolMask, BoolMask]:
+    """Match the rows of an overlap matrix, in turn, to its columns, at all thresholds at once.
+
+    Each row asks for the column that it overlaps most, and a column refuses all rows behind the first one that asks; the refused
+    ask for their next best, until none is refused. That is what taking turns comes to, in a few rounds instead of one per row.
+
+    Args:
+        iou: (D, G) detections, best first, by objects.
+        iou_thresholds: T overlaps, the least that count.
+
+    Returns:
+        (T, D) bool, the detection found an object, and (T, G) bool, the object was found.
+    """
+    rows, columns = iou.shape
+    true_positive = np.zeros((len(iou_thresholds), rows), np.bool_)
+    found = np.zeros((len(iou_thresholds), columns), np.bool_)
+    level, row, column = (iou >= np.asarray(iou_thresholds, iou.dtype)[:, None, None]).nonzero()
+    order = np.lexsort((-iou[row, column], level * rows + row))  # of equal overlaps the first
+    asking, asked = (level * rows + row)[order], (level * columns + column)[order]
+    while True:
+        wish = np.flatnonzero(np.diff(asking, prepend=-1))
+        holder = np.full(found.size, true_positive.size)
+        np.minimum.at(holder, asked[wish], asking[wish])
+        accepted = asking <= holder[asked]
+        if accepted.all():
+            true_positive.flat[asking[wish]] = found.flat[asked[wish]] = True
+            return true_positive, found
+        asking, asked = asking[accepted], asked[accepted]
+
+
+def average_precision(frames: Iterable[FrameMatch], iou_thresholds: Sequence[float]) -> ApResult:
+    """Average precision of matched frames, their detections sorted by score over all frames (a stable sort)."""
+    matched = list(frames)
+    scores = np.concatenate([np.zeros(0, np.float32), *(frame.scores for frame in matched)])
+    flags = np.concatenate([np.zeros((len(iou_thresholds), 0), np.bool_), *(frame.true_positive for frame in matched)], axis=1)
+    objects = sum(frame.found.shape[1] for frame in matched)
+    order = np.argsort(-scores, kind="stable")
+    curves = tuple(_curve(row[order], objects, threshold) for row, threshold in zip(flags, iou_thresholds, strict=True))
+    return ApResult(curves, objects, len(scores), len(matched))
+
+
+def precision_recall(true_positive: BoolMask, objects: int) -> tuple[Float64, Float64]:
+    """The curve of detections sorted by score.
+
+    Args:
+        true_positive: (K,) bool, best first.
+        objects: number of objects.
+
+    Returns:
+        precision: (K + 2,) the best at this recall or any higher one; the sentinels' own is 0.
+        recall: (K + 2,) with the sentinels 0 and 1 at the ends.
+    """
+    hits = np.cumsum(true_positive, dtype=np.float64)
+    precision = np.concatenate([[0.0], hits / np.arange(1, len(hits) + 1), [0.0]])
+    recall = np.concatenate([[0.0], hits / max(objects, 1), [1.0]])
+    return np.maximum.accumulate(precision[::-1])[::-1], recall
+
+
+def area_under(precision: Float64, recall: Float64) -> float:
+    """Area under a precision-recall curve, all its points used (VOC 2010)."""
+    return float(((recall[1:] - recall[:-1]) * precision[1:]).sum())
+
+
+def matched_ground_truth(detections: Detections, ground_truth: GroundTruth, iou_threshold: float) -> Tensor:
+    """Which objects of a frame were found; (G,) bool, in the order and on the device of `ground_truth`."""
+    found = match_frame(detections, ground_truth, (iou_threshold,)).found[0]
+    return torch.from_numpy(found).to(ground_truth.ids.device)
+
+
+@dataclass(frozen=True)
+class Recall:
+    """Share of objects that were found; add those of several frames with `+`.
+
+    Attributes:
+        found: how many were found.
+        objects: of how many.
+    """
+
+    found: int = 0
+    objects: int = 0
+
+    def __add__(self, other: Recall) -> Recall:
+        """Both together."""
+        return Recall(self.found + other.found, self.objects + other.objects)
+
+    @property
+    def value(self) -> float:
+        """The share in [0, 1]; 0 of no objects."""
+        return self.found / self.objects if self.objects else 0.0
+
+
+def recall_of(detections: Detections, ground_truth: GroundTruth, mask: Tensor, iou_threshold: float) -> Recall:
+    """Recall of some objects of a frame, such as those that the ego cannot see.
+
+    All objects take part in the matching, so a detection of another object does not count for one of these.
+
+    Args:
+        detections: of one frame.
+        ground_truth: all G objects of the frame.
+        mask: (G,) bool, the objects of interest.
+        iou_threshold: the least overlap that counts.
+    """
+    found = matched_ground_truth(detections, ground_truth, iou_threshold)
+    return Recall(int((found & mask).sum()), int(mask.sum()))
+
+
+def _curve(true_positive: BoolMask, objects: int, iou_threshold: float) -> ApCurve:
+    precision, recall = precision_recall(true_positive, objects)
+    hits = int(true_positive.sum())
+    ap = area_under(precision, recall) if objects else 0.0
+    return ApCurve(iou_threshold, ap, precision, recall, hits, len(true_positive) - hits)

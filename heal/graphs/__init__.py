@@ -1,0 +1,1 @@
+"""Networks as graphs that other programs can run: ONNX files and exported programs."""

@@ -1,0 +1,150 @@
+"""Residual stages: the plain ones of the agents' backbones and the grouped ones of the pyramid's trunk (He et al.; Xie et al.)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from heal.layers.memory_layout import gradient_as_itself
+from heal.layers.recompute import norm_relu_conv
+from heal.layers.strided import StridedConv1x1
+
+
+def _conv(in_channels: int, out_channels: int, size: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(in_channels, out_channels, size, stride, padding=size // 2, groups=groups, bias=False)
+
+
+def _shortcut(in_channels: int, out_channels: int, stride: int) -> nn.Module:
+    if stride == 1 and in_channels == out_channels:
+        return nn.Identity()
+    return nn.Sequential(StridedConv1x1(in_channels, out_channels, stride), nn.BatchNorm2d(out_channels))
+
+
+class ResidualBlock(nn.Module):
+    """What both kinds of blocks have in common.
+
+    Attributes:
+        recomputes: in training in single precision, compute what ReLUs give again for the gradient instead of keeping it.
+    """
+
+    recomputes = False
+
+    def _convolved(self, x: Tensor, norm: nn.Module, conv: nn.Conv2d) -> Tensor:
+        """`conv(relu(norm(x)))`."""
+        learning = self.recomputes and self.training and torch.is_grad_enabled() and not torch.is_autocast_enabled(x.device.type)
+        if learning and isinstance(norm, nn.BatchNorm2d):
+            return norm_relu_conv(x, norm, conv)
+        y: Tensor = conv(F.relu(norm(x), inplace=True))
+        return y
+
+
+class BasicBlock(ResidualBlock):
+    """Two 3x3 convolutions around a shortcut."""
+
+    def __init__(self, in_channels: int, channels: int, stride: int) -> None:
+        """The first convolution has the stride."""
+        super().__init__()
+        self.conv1, self.bn1 = _conv(in_channels, channels, 3, stride), nn.BatchNorm2d(channels)
+        self.conv2, self.bn2 = _conv(channels, channels, 3), nn.BatchNorm2d(channels)
+        self.downsample = _shortcut(in_channels, channels, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in_channels, ny, nx) to (N, channels, ny / stride, nx / stride)."""
+        y = self._convolved(self.conv1(x), self.bn1, self.conv2)
+        return F.relu(self.bn2(y).add_(self.downsample(x)), inplace=True)
+
+
+class GroupedBlock(ResidualBlock):
+    """A 3x3 convolution in groups between two 1x1 ones, around a shortcut; the inner width grows with `base_width`."""
+
+    def __init__(self, in_channels: int, channels: int, stride: int, groups: int, base_width: int) -> None:
+        """The grouped convolution has the stride."""
+        super().__init__()
+        width = int(channels * base_width / 64) * groups
+        if not width:
+            raise ValueError(
+                f"{channels} channels with base_width {base_width} leave no inner channel; "
+                f"base_width must be at least {64 / channels:g}"
+            )
+        self.conv1, self.bn1 = _conv(in_channels, width, 1), nn.BatchNorm2d(width)
+        self.conv2, self.bn2 = _conv(width, width, 3, stride, groups), nn.BatchNorm2d(width)
+        self.conv3, self.bn3 = _conv(width, channels, 1), nn.BatchNorm2d(channels)
+        self.downsample = _shortcut(in_channels, channels, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in_channels, ny, nx) to (N, channels, ny / stride, nx / stride)."""
+        y = self._convolved(self.conv1(x), self.bn1, self.conv2)
+        y = self._convolved(y, self.bn2, self.conv3)
+        return F.relu(self.bn3(y).add_(self.downsample(x)), inplace=True)
+
+
+class ResidualStages(nn.Module):
+    """Stages of residual blocks, each at its own stride and width; every stage's map is an output."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        blocks: Sequence[int],
+        strides: Sequence[int],
+        channels: Sequence[int],
+        groups: int = 0,
+        base_width: int = 4,
+    ) -> None:
+        """Stage i has blocks[i] blocks; with groups = 0 they are plain."""
+        super().__init__()
+        self.stages = len(blocks)
+        for i, (count, stride, width) in enumerate(zip(blocks, strides, channels, strict=True)):
+            stage = nn.Sequential()
+            for j in range(count):
+                step = stride if j == 0 else 1
+                block = (
+                    GroupedBlock(in_channels, width, step, groups, base_width) if groups else BasicBlock(in_channels, width, step)
+                )
+                stage.append(block)
+                in_channels = width
+            self.add_module(f"layer{i}", stage)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """The maps of all stages, from the finest on."""
+        maps = []
+        for i in range(self.stages):
+            x = self.get_submodule(f"layer{i}")(x)
+            maps.append(x)
+        return tuple(maps)
+
+
+class Upsample(nn.ModuleList):
+    """Brings the maps of several stages to one size and joins them along the channels."""
+
+    def __init__(self, in_channels: Sequence[int], strides: Sequence[float], channels: Sequence[int]) -> None:
+        """Stage i is enlarged strides[i] times (reduced below 1) to channels[i]; one stride more enlarges the joined map."""
+        super().__init__()
+        for width, stride, out in zip(in_channels, strides, channels, strict=False):
+            self.append(_resize(width, out, stride))
+        if len(strides) > len(in_channels):
+            total = sum(channels)
+            self.append(_resize(total, total, strides[-1]))
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        """(N, sum of channels, ny, nx)."""
+        # The last of each is a ReLU, which is done on all of them at once: so the joined map alone is kept for the gradient.
+        joined = F.relu(torch.cat([self._before_relu(i, level) for i, level in enumerate(maps)], dim=1), inplace=True)
+        return self[len(maps)](joined) if len(self) > len(maps) else joined
+
+    def _before_relu(self, i: int, level: Tensor) -> Tensor:
+        convolution, norm, _ = cast(nn.Sequential, self[i])
+        return gradient_as_itself(norm(convolution(level)))
+
+
+def _resize(in_channels: int, out_channels: int, stride: float) -> nn.Sequential:
+    if stride >= 1:
+        size = int(stride)
+        convolution: nn.Module = nn.ConvTranspose2d(in_channels, out_channels, size, size, bias=False)
+    else:
+        size = round(1 / stride)
+        convolution = nn.Conv2d(in_channels, out_channels, size, size, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(out_channels, eps=1e-3, momentum=0.01), nn.ReLU(inplace=True))

@@ -1,0 +1,1 @@
+"""The message that an agent sends: header, codec and payload, byte by byte."""

@@ -1,0 +1,173 @@
+"""Maps and scores to the bytes after a message's header, and back; docs/message.md describes them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from heal.message.byte_reader import ALIGNMENT, ByteReader, PayloadError, aligned, compress, decompress
+from heal.message.cells import CellOrder, Mask, fit
+from heal.message.codec import Codec, Values
+from heal.message.numbers import read_features, read_fill, read_scores, write_features, write_fill, write_scores
+from heal.types import Float32, Split
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a header says of the payload.
+
+    Attributes:
+        split: where the trunk computes.
+        values: how a number is stored.
+        chosen: only some cells are sent, and bitmaps say which.
+        zstd: the payload is compressed.
+        shapes: (C, ny, nx) of every map.
+        content_bytes: length of the payload before compression.
+    """
+
+    split: Split
+    values: Values
+    chosen: bool
+    zstd: bool
+    shapes: tuple[tuple[int, int, int], ...]
+    content_bytes: int = 0
+
+    @property
+    def is_view(self) -> bool:
+        """Maps and scores lie in the payload as they are."""
+        return self.values == "float32" and not self.chosen and not self.zstd
+
+    @property
+    def max_content_bytes(self) -> int:
+        """No payload of these shapes is longer: features, ranges or fill, scores and bitmap, padding."""
+        return sum(channels * (4 * ny * nx + 8) + 5 * ny * nx + 2 * ALIGNMENT for channels, ny, nx in self.shapes)
+
+
+@dataclass(frozen=True)
+class _Payload:
+    """Bytes as they are sent, and the layout that a receiver needs to read them."""
+
+    layout: Layout
+    data: bytes
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+
+def encode(
+    maps: Sequence[Float32], scores: Sequence[Float32], split: Split, codec: Codec, room_bytes: int | None
+) -> tuple[Layout, bytes]:
+    """Choose cells, store their values, compress.
+
+    Args:
+        maps: per scale (C, ny, nx).
+        scores: per scale (ny, nx); needed for the pyramid, and wherever cells are chosen.
+        split: where the trunk computes.
+        codec: how to write.
+        room_bytes: the payload is to be no longer, if possible.
+    """
+    shapes = tuple((level.shape[0], level.shape[1], level.shape[2]) for level in maps)
+    layout = Layout(split, codec.values, codec.chooses_cells, codec.zstd, shapes)
+
+    # What the background mostly looks like: of all cells, for those that are sent are few where it matters.
+    with np.errstate(invalid="ignore"):
+        fills = [np.median(level, (1, 2)) for level in maps] if layout.chosen and split == "feature" else []
+
+    def pack(masks: Sequence[Mask | None]) -> _Payload:
+        return _packed(layout, _write_levels(layout, maps, scores, fills, masks))
+
+    if layout.is_view:
+        payload = _packed(layout, _write_view([*maps, *(scores if split == "pyramid" else ())]))
+    elif layout.chosen:
+        payload = fit(CellOrder.of(scores, [shape[0] for shape in shapes], split, codec.min_score), room_bytes, pack)
+    else:
+        payload = pack([None] * len(shapes))
+    return payload.layout, payload.data
+
+
+def decode(layout: Layout, payload: memoryview) -> tuple[tuple[Float32, ...], tuple[Float32, ...]]:
+    """Maps and scores.
+
+    Raises:
+        PayloadError: for bytes that are not laid out so.
+    """
+    if layout.content_bytes > layout.max_content_bytes:
+        raise PayloadError(f"{layout.content_bytes} bytes are too many for maps of the shapes {layout.shapes}")
+    content = decompress(payload, layout.content_bytes) if layout.zstd else payload
+    if len(content) != layout.content_bytes:
+        raise PayloadError(f"expected a payload of {layout.content_bytes} bytes, got {len(content)}")
+    reader = ByteReader(content)
+    maps, scores = _read_view(layout, reader) if layout.is_view else _read_levels(layout, reader)
+    reader.finish()
+    return tuple(maps), tuple(scores)
+
+
+def _packed(layout: Layout, content: bytes) -> _Payload:
+    return _Payload(replace(layout, content_bytes=len(content)), compress(content) if layout.zstd else content)
+
+
+def _write_view(arrays: Sequence[Float32]) -> bytes:
+    parts = [np.ascontiguousarray(array, "<f4").tobytes() for array in arrays]
+    return b"".join(part.ljust(aligned(len(part)), b"\0") for part in parts)
+
+
+def _read_view(layout: Layout, reader: ByteReader) -> tuple[list[Float32], list[Float32]]:
+    scored = [shape[1:] for shape in layout.shapes if layout.split == "pyramid"]
+    arrays = []
+    for shape in (*layout.shapes, *scored):
+        arrays.append(reader.take("<f4", shape))
+        reader.align()
+    return arrays[: len(layout.shapes)], arrays[len(layout.shapes) :]
+
+
+def _write_levels(
+    layout: Layout, maps: Sequence[Float32], scores: Sequence[Float32], fills: Sequence[Float32], masks: Sequence[Mask | None]
+) -> bytes:
+    """Scale after scale: which cells, their scores or what stands for the others, their features; no mask sends all cells."""
+    parts: list[bytes] = []
+    for i, (level, mask) in enumerate(zip(maps, masks, strict=True)):
+        if mask is not None:
+            parts.append(np.packbits(mask, bitorder="little").tobytes())
+        if layout.split == "pyramid":
+            parts.append(write_scores(layout.values, _cells(scores[i][None], mask)[0]))
+        elif mask is not None:
+            parts.append(write_fill(layout.values, fills[i]))
+        parts.append(write_features(layout.values, _cells(level, mask)))
+    return b"".join(parts)
+
+
+def _cells(level: Float32, mask: Mask | None) -> Float32:
+    """The cells (C, n) of a map (C, ny, nx) that are sent."""
+    return level.reshape(len(level), -1) if mask is None else level[:, mask]
+
+
+def _read_levels(layout: Layout, reader: ByteReader) -> tuple[list[Float32], list[Float32]]:
+    maps, scores = [], []
+    for channels, ny, nx in layout.shapes:
+        mask = _read_mask(reader, ny, nx) if layout.chosen else None
+        count = ny * nx if mask is None else int(mask.sum())
+        fill = np.zeros(channels, np.float32)
+        if layout.split == "pyramid":
+            found = read_scores(layout.values, reader, count)
+            scores.append(_spread(found[None], mask, np.zeros(1, np.float32), ny, nx)[0])
+        elif layout.chosen:
+            fill = read_fill(layout.values, reader, channels)
+        maps.append(_spread(read_features(layout.values, reader, channels, count), mask, fill, ny, nx))
+    return maps, scores
+
+
+def _spread(cells: Float32, mask: Mask | None, fill: Float32, ny: int, nx: int) -> Float32:
+    """A map (C, ny, nx) from the cells (C, n) that were sent, no mask for all of them, and a fill (C) for the others."""
+    if mask is None:
+        return cells.reshape(-1, ny, nx)
+    level: Float32 = np.empty((len(cells), ny, nx), np.float32)
+    level[:] = fill[:, None, None]
+    level[:, mask] = cells
+    return level
+
+
+def _read_mask(reader: ByteReader, ny: int, nx: int) -> Mask:
+    bits = np.unpackbits(reader.take("u1", (-(-ny * nx // 8),)), bitorder="little")
+    return bits[: ny * nx].reshape(ny, nx).astype(np.bool_)

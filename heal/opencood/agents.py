@@ -1,0 +1,158 @@
+"""The blocks of HEAL's configuration that describe an agent type, as our settings, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from heal.agent_model import AgentConfig
+from heal.aligners.aligner import AlignerConfig
+from heal.config import ConfigError, build_config, config, to_plain
+from heal.grid import BevGrid, Range
+from heal.layers.backbone import BackboneConfig
+from heal.opencood.lidar import read_point_pillars, read_second, write_point_pillars, write_second
+from heal.opencood.lift_splat import read_lift_splat, write_lift_splat
+
+Plain = dict[str, Any]
+
+# The number of channels that a backbone takes in without saying so.
+_INPLANES = 64
+# Our names of an aligner's settings by HEAL's.
+_ALIGNER_SETTINGS = {"num_of_blocks": "blocks", "num_of_layers": "layers"}
+# HEAL's names of encoders, and the sensor they need, by ours.
+_KINDS = {"point_pillars": ("point_pillar", "lidar"), "second": ("second", "lidar"), "lift_splat": ("lift_splat_shoot", "camera")}
+# What a camera modality is told where our settings take whatever cameras an agent has.
+_CAMERAS = ("camera0", "camera1", "camera2", "camera3")
+
+
+@dataclass(frozen=True)
+class ReadAgent:
+    """An agent type, the edge of its map's cells in metres, and the range that it asks of its alliance, if it does."""
+
+    config: AgentConfig
+    cell_m: float
+    range_m: Range | None
+
+
+def read_agent(name: str, block: Mapping[str, Any], preprocess: Mapping[str, Any]) -> ReadAgent:
+    """One modality.
+
+    Args:
+        name: such as m1, for error messages.
+        block: of that name in model.args.
+        preprocess: its block in heter.modality_setting; may be empty.
+
+    Raises:
+        ConfigError: a setting that is not supported.
+    """
+    args = block["encoder_args"]
+    encoder, cell_m = _read_encoder(name, block["core_method"], args, preprocess.get("args") or {})
+    backbone = _read_backbone(name, block["backbone_args"], encoder.out_channels)
+    aligner = read_aligner(block["aligner_args"], backbone.out_channels)
+    settings = AgentConfig(encoder=encoder, backbone=backbone, aligner=aligner)
+    range_m = tuple(args["lidar_range"]) if "lidar_range" in args else None
+    return ReadAgent(settings, round(cell_m * backbone.reduction, 9), range_m)
+
+
+def _read_encoder(name: str, kind: str, args: Mapping[str, Any], voxels: Mapping[str, Any]) -> tuple[Any, float]:
+    """Settings, and the edge of a cell of the encoder's map."""
+    if kind == "point_pillar":
+        return read_point_pillars(args, voxels), args["voxel_size"][0]
+    if kind == "second":
+        settings = read_second(args, voxels)
+        return settings, args["voxel_size"][0] * settings.reduction
+    if kind == "lift_splat_shoot":
+        return read_lift_splat(args), args["grid_conf"]["xbound"][2]
+    known = ", ".join(kind for kind, _ in _KINDS.values())
+    raise ConfigError(f"{name}.core_method: expected one of {known}, got {kind!r}")
+
+
+def _read_backbone(name: str, block: Mapping[str, Any], in_channels: int) -> BackboneConfig:
+    if block.get("inplanes", _INPLANES) != in_channels:
+        raise ConfigError(
+            f"{name}.backbone_args.inplanes: expected {in_channels}, the encoder's channels, got {block.get('inplanes', _INPLANES)}"
+        )
+    return BackboneConfig(
+        blocks=tuple(block["layer_nums"]),
+        strides=tuple(block["layer_strides"]),
+        channels=tuple(block["num_filters"]),
+        upsample_strides=tuple(block.get("upsample_strides", ())),
+        upsample_channels=tuple(block.get("num_upsample_filter", ())),
+    )
+
+
+@config
+class _AlignerHolder:
+    aligner: AlignerConfig
+
+
+def read_aligner(block: Mapping[str, Any], channels: int) -> AlignerConfig:
+    """An `aligner_args` block, for maps of `channels`; ConfigError for what is not supported."""
+    if block.get("spatial_align"):
+        raise ConfigError("aligner_args.spatial_align: expected false, got true; no released network uses it")
+    args = dict(block.get("args") or {})
+    dim = args.pop("dim", channels)
+    if dim != channels:
+        raise ConfigError(f"aligner_args.args.dim: expected {channels}, the backbone's channels, got {dim}")
+    values = {"kind": block["core_method"], **{_ALIGNER_SETTINGS.get(name, name): value for name, value in args.items()}}
+    return build_config(_AlignerHolder, {"aligner": values}, "aligner_args").aligner
+
+
+def write_agent(settings: AgentConfig, grid: BevGrid, image_px: tuple[int, int]) -> tuple[Plain, Plain]:
+    """A modality's blocks in model.args and in heter.modality_setting.
+
+    Args:
+        settings: of the agent type.
+        grid: of its alliance.
+        image_px: height and width of the data set's images.
+    """
+    kind, sensor = _KINDS[settings.encoder.kind]
+    encoder, preparation = _write_encoder(settings.encoder, grid, image_px)
+    block: Plain = {"core_method": kind, "sensor_type": sensor, "encoder_args": encoder}
+    if sensor == "camera":
+        block["camera_mask_args"] = {"cav_lidar_range": list(grid.range_m), "grid_conf": encoder["grid_conf"]}
+    block["backbone_args"] = _write_backbone(settings.backbone, settings.encoder.out_channels)
+    block["aligner_args"] = _write_aligner(settings.aligner, settings.backbone.out_channels)
+    return block, {"sensor_type": sensor, "core_method": kind, **preparation}
+
+
+def _write_encoder(settings: Any, grid: BevGrid, image_px: tuple[int, int]) -> tuple[Plain, Plain]:
+    """The block `encoder_args`, and what the modality setting says beside the names."""
+    if settings.kind == "lift_splat":
+        block = write_lift_splat(settings, image_px)
+        if not settings.cameras:
+            block["data_aug_conf"] |= {"cams": list(_CAMERAS), "Ncams": len(_CAMERAS)}
+        return block, {"grid_conf": block["grid_conf"], "data_aug_conf": block["data_aug_conf"]}
+    block, voxels = write_second(settings, grid) if settings.kind == "second" else write_point_pillars(settings, grid)
+    return block, {"preprocess": {"core_method": "SpVoxelPreprocessor", "args": voxels, "cav_lidar_range": list(grid.range_m)}}
+
+
+def _write_backbone(settings: BackboneConfig, in_channels: int) -> Plain:
+    block: Plain = {
+        "layer_nums": list(settings.blocks),
+        "layer_strides": list(settings.strides),
+        "num_filters": list(settings.channels),
+        "inplanes": in_channels,
+    }
+    if settings.upsample_channels:
+        block |= {
+            "upsample_strides": whole_numbers(settings.upsample_strides),
+            "num_upsample_filter": list(settings.upsample_channels),
+        }
+    return block
+
+
+def whole_numbers(strides: Sequence[float]) -> list[float]:
+    """Strides as HEAL takes them for sizes of kernels: those that are whole are no floats."""
+    return [int(stride) if stride == int(stride) else stride for stride in strides]
+
+
+def _write_aligner(settings: AlignerConfig, channels: int) -> Plain:
+    theirs = {ours: name for name, ours in _ALIGNER_SETTINGS.items()}
+    values = to_plain(settings)
+    kind = values.pop("kind")
+    if kind == "identity":
+        return {"core_method": kind}
+    args = {theirs[name]: value for name, value in values.items() if name in theirs}
+    return {"core_method": kind, "spatial_align": False, "args": {**args, "dim": channels}}

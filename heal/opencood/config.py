@@ -1,0 +1,280 @@
+"""HEAL's config.yaml as our configurations, and back.
+
+What HEAL has no setting for goes under a key of our own, which HEAL does not read, so that nothing is lost there and back.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from heal.agent_model import AgentConfig
+from heal.base_model import BaseConfig
+from heal.config import ConfigError, build_config, config, to_plain
+from heal.fusion.pyramid import PyramidConfig
+from heal.opencood.agents import ReadAgent, read_agent, whole_numbers, write_agent
+
+Plain = dict[str, Any]
+
+# Our own part of an exported file, and what it may hold: settings that change no network.
+_OWN_KEY = "heal_perception"
+_OWN_SETTINGS = re.compile(
+    r"base\.(decode|anchors|targets)\..*|agents\.m\d+\.encoder\.(max_\w+|cameras|image\..*|pretrained|drop_path|norm_momentum|classifier)"
+)
+# Hard-wired in HEAL's post-processing.
+_HULL_M, _HEIGHTS_M = 6.0, (-3.0, 1.0)
+_MODELS = ("heter_pyramid_collab", "heter_pyramid_single")
+# Numbers of channels and blocks that HEAL has without saying so.
+_GROUPS, _INPLANES = 32, 64
+
+
+@config
+class Networks:
+    """A base and the agent types that work with it."""
+
+    base: BaseConfig
+    agents: dict[str, AgentConfig]
+
+
+def read_config(reference: Mapping[str, Any], types: Collection[str] | None = None) -> Networks:
+    """What a HEAL configuration says about the networks: its `model`, `postprocess` and `heter` blocks.
+
+    Args:
+        reference: the configuration.
+        types: only these agent types; all by default.
+
+    Raises:
+        ConfigError: another kind of network, or a setting that is not supported.
+    """
+    try:
+        networks = _read(reference, types)
+    except (KeyError, TypeError) as error:
+        raise ConfigError(
+            f"HEAL configuration: missing or empty key {error}; expected the config.yaml of a HEAL run folder"
+        ) from error
+    own = reference.get(_OWN_KEY) or {}
+    agents = {name: values for name, values in own.get("agents", {}).items() if name in networks.agents}
+    return build_config(Networks, _merged(to_plain(networks), {**own, "agents": agents}), _OWN_KEY)
+
+
+def _read(reference: Mapping[str, Any], types: Collection[str] | None = None) -> Networks:
+    kind, args = reference["model"]["core_method"], reference["model"]["args"]
+    if kind not in _MODELS:
+        raise ConfigError(f"model.core_method: expected {' or '.join(_MODELS)}, got {kind}; only Pyramid Fusion can be imported")
+    if "compressor" in args:
+        raise ConfigError("model.args.compressor: networks with a channel compressor cannot be imported")
+    heter = reference.get("heter") or {}
+    settings, lines = heter.get("modality_setting") or {}, heter.get("lidar_channels_dict") or {}
+    known = [name for name in args if re.fullmatch(r"m\d+", name)]
+    if not known or (types is not None and not set(types) <= set(known)):
+        raise ConfigError(f"model.args: expected the agent types {sorted(types or ['m1'])}, got {known}")
+    names = [name for name in known if types is None or name in types]
+    read = {name: read_agent(name, args[name], (settings.get(name) or {}).get("preprocess") or {}) for name in names}
+    base = _read_base(args, read, reference.get("postprocess") or {})
+    return Networks(base=base, agents={name: _with_lines(part.config, lines.get(name)) for name, part in read.items()})
+
+
+def _with_lines(settings: AgentConfig, lines: int | None) -> AgentConfig:
+    return settings if lines is None else replace(settings, lidar_beams=lines)
+
+
+def _read_base(args: Mapping[str, Any], agents: Mapping[str, ReadAgent], post: Mapping[str, Any]) -> BaseConfig:
+    fusion, shrink, directions = args["fusion_backbone"], args["shrink_header"], args["dir_args"]
+    channels = {part.config.backbone.out_channels for part in agents.values()}
+    if channels != {fusion.get("inplanes", _INPLANES)}:
+        raise ConfigError(
+            f"model.args: agents send {sorted(channels)} channels, the pyramid takes {fusion.get('inplanes', _INPLANES)}"
+        )
+    cells = {part.cell_m for part in agents.values()}
+    ranges = {tuple(args["lidar_range"])} | {part.range_m for part in agents.values() if part.range_m}
+    if len(cells) != 1 or len(ranges) != 1:
+        raise ConfigError(f"model.args: expected one range and one size of cells, got ranges {ranges} and cells of {cells} m")
+    values = {
+        "grid": {"range_m": list(*ranges), "cell_m": cells.pop()},
+        "in_channels": channels.pop(),
+        "pyramid": to_plain(_read_pyramid(fusion)),
+        "shrink_channels": shrink["dim"],
+        "shrink_sizes": shrink["kernal_size"],
+        "shrink_strides": shrink["stride"],
+        "direction_bins": directions["num_bins"],
+        **_read_post(post, directions, args["anchor_number"]),
+    }
+    return build_config(BaseConfig, values, "HEAL configuration")
+
+
+def _read_pyramid(fusion: Mapping[str, Any]) -> PyramidConfig:
+    if fusion.get("align_corners"):
+        raise ConfigError("model.args.fusion_backbone.align_corners: expected false, got true; it is not supported")
+    return PyramidConfig(
+        blocks=tuple(fusion["layer_nums"]),
+        strides=tuple(fusion["layer_strides"]),
+        channels=tuple(fusion["num_filters"]),
+        groups=_GROUPS if fusion.get("resnext") else 0,
+        upsample_strides=tuple(fusion["upsample_strides"]),
+        upsample_channels=tuple(fusion["num_upsample_filter"]),
+    )
+
+
+def _read_post(post: Mapping[str, Any], directions: Mapping[str, Any], anchors: int) -> Plain:
+    """Anchors, targets and decoding; where the block is missing, as in the paper."""
+    decode: Plain = {"direction_offset_rad": directions["dir_offset"], "max_extent_m": _HULL_M, "z_limits_m": _HEIGHTS_M}
+    if not post:
+        return {"decode": decode}
+    sizes, target = post["anchor_args"], post["target_args"]
+    if post.get("order", "hwl") != "hwl" or len(sizes["r"]) != anchors:
+        raise ConfigError(
+            f"postprocess: expected order hwl and {anchors} anchors per cell, got {post.get('order')} and yaws {sizes['r']}"
+        )
+    decode |= {"score_threshold": target["score_threshold"], "nms_iou": post["nms_thresh"]}
+    return {
+        "anchors": {"length_m": sizes["l"], "width_m": sizes["w"], "height_m": sizes["h"], "yaws_deg": sizes["r"]},
+        "targets": {"positive_iou": target["pos_threshold"], "negative_iou": target["neg_threshold"]},
+        "decode": decode,
+    }
+
+
+def write_config(networks: Networks, image_px: tuple[int, int]) -> Plain:
+    """A HEAL configuration for inference with these networks.
+
+    Args:
+        networks: agent types are named m and a number.
+        image_px: height and width of the data set's images, which HEAL has to know.
+
+    Raises:
+        ConfigError: HEAL has no setting for a part of the networks.
+    """
+    wrong = [name for name in networks.agents if not re.fullmatch(r"m\d+", name)]
+    if wrong:
+        raise ConfigError(
+            f"HEAL's agent types are named m1, m2 and so on, got {', '.join(wrong)}; rename with --rename {wrong[0]}=m1"
+        )
+    written = _write(networks, image_px)
+    lost = _difference(to_plain(_read(written)), to_plain(networks))
+    for path, value in _leaves(lost):
+        if not _OWN_SETTINGS.fullmatch(path):
+            raise ConfigError(f"HEAL has no setting for {path} = {value}, so this network cannot be exported")
+    return {**written, _OWN_KEY: lost} if lost else written
+
+
+def _write(networks: Networks, image_px: tuple[int, int]) -> Plain:
+    base, names = networks.base, list(networks.agents)
+    written = {name: write_agent(settings, base.grid, image_px) for name, settings in networks.agents.items()}
+    blocks = {name: block for name, (block, _) in written.items()}
+    directions = {
+        "dir_offset": base.decode.direction_offset_rad,
+        "num_bins": base.direction_bins,
+        "anchor_yaw": list(base.anchors.yaws_deg),
+    }
+    return {
+        "name": "exported",
+        "yaml_parser": "load_general_params",
+        "input_source": ["lidar", "camera", "depth"],
+        "label_type": "lidar",
+        "comm_range": 70,
+        "train_params": {"batch_size": 1, "epoches": 1, "eval_freq": 1, "save_freq": 1, "max_cav": 5},
+        "heter": {
+            "assignment_path": None,
+            "ego_modality": names[0],
+            "mapping_dict": {name: name for name in names},
+            "lidar_channels_dict": {name: agent.lidar_beams for name, agent in networks.agents.items() if agent.sensor.lidar},
+            "modality_setting": {name: modality for name, (_, modality) in written.items()},
+        },
+        "fusion": {"core_method": "intermediateheter", "dataset": "opv2v", "args": {"proj_first": False}},
+        "preprocess": _write_preprocess(base),
+        "postprocess": _write_post(base, directions),
+        "model": {"core_method": "heter_pyramid_collab", "args": {**_write_base(base, directions, names), **blocks}},
+    }
+
+
+def _write_preprocess(base: BaseConfig) -> Plain:
+    """Of this block, HEAL's anchors take the range and the size of voxels."""
+    z_min, z_max = base.grid.range_m[2], base.grid.range_m[5]
+    edge = base.grid.cell_m / 2
+    args = {"voxel_size": [edge, edge, z_max - z_min], "max_points_per_voxel": 1, "max_voxel_train": 1, "max_voxel_test": 1}
+    return {"core_method": "SpVoxelPreprocessor", "args": args, "cav_lidar_range": list(base.grid.range_m)}
+
+
+def _write_base(base: BaseConfig, directions: Plain, names: list[str]) -> Plain:
+    pyramid = base.pyramid
+    return {
+        "ego_modality": "&".join(names),
+        "lidar_range": list(base.grid.range_m),
+        "supervise_single": True,
+        "fusion_backbone": {
+            "resnext": bool(pyramid.groups),
+            "layer_nums": list(pyramid.blocks),
+            "layer_strides": list(pyramid.strides),
+            "num_filters": list(pyramid.channels),
+            "upsample_strides": whole_numbers(pyramid.upsample_strides),
+            "num_upsample_filter": list(pyramid.upsample_channels),
+            "inplanes": base.in_channels,
+        },
+        "shrink_header": {
+            "kernal_size": list(base.shrink_sizes),
+            "stride": list(base.shrink_strides),
+            "padding": [size // 2 for size in base.shrink_sizes],
+            "dim": list(base.shrink_channels),
+            "input_dim": sum(pyramid.upsample_channels),
+        },
+        "in_head": base.shrink_channels[-1],
+        "anchor_number": len(base.anchors.yaws_deg),
+        "dir_args": directions,
+    }
+
+
+def _write_post(base: BaseConfig, directions: Plain) -> Plain:
+    anchors = base.anchors
+    return {
+        "core_method": "VoxelPostprocessor",
+        "gt_range": list(base.grid.range_m),
+        "anchor_args": {
+            "cav_lidar_range": list(base.grid.range_m),
+            "l": anchors.length_m,
+            "w": anchors.width_m,
+            "h": anchors.height_m,
+            "r": list(anchors.yaws_deg),
+            "feature_stride": 2,
+            "num": len(anchors.yaws_deg),
+        },
+        "target_args": {
+            "pos_threshold": base.targets.positive_iou,
+            "neg_threshold": base.targets.negative_iou,
+            "score_threshold": base.decode.score_threshold,
+        },
+        "order": "hwl",
+        "max_num": 100,
+        "nms_thresh": base.decode.nms_iou,
+        "dir_args": directions,
+    }
+
+
+def _merged(under: Plain, over: Mapping[str, Any]) -> Plain:
+    """Nested mappings joined; where both have a plain value, `over` has the last word."""
+    merged = dict(under)
+    for key, value in over.items():
+        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = _merged(merged[key], value) if both else value
+    return merged
+
+
+def _difference(found: Plain, wanted: Plain) -> Plain:
+    """What of `wanted` is otherwise, or missing, in `found`."""
+    difference: Plain = {}
+    for key, value in wanted.items():
+        if isinstance(value, dict) and isinstance(found.get(key), dict):
+            if inner := _difference(found[key], value):
+                difference[key] = inner
+        elif key not in found or found[key] != value:
+            difference[key] = value
+    return difference
+
+
+def _leaves(tree: Plain, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted paths and values."""
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

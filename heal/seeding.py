@@ -1,0 +1,42 @@
+"""Random numbers that depend on a key alone: not on the order of the draws, nor on the process that draws."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+
+
+def keyed_generator(seed: int, *key: int | str) -> np.random.Generator:
+    """Return the random numbers of a seed and a key; equal keys give equal numbers in every process.
+
+    A key names its purpose, and a purpose has keys of one length. That is more than good style: NumPy pads short keys with zeros, so
+    that without a purpose `(epoch,)`, `(epoch, 0)` and `(epoch, 0, 0)` would all draw the same numbers.
+
+    Args:
+        seed: of the run, the training or the town; 0 or more.
+        key: the purpose, such as "jitter", and what the numbers belong to, such as an agent and a tick, each number 0 or more.
+    """
+    return np.random.default_rng([seed, *(zlib.crc32(part.encode()) if isinstance(part, str) else part for part in key)])
+
+
+@dataclass(frozen=True)
+class AgentDraws:
+    """The random numbers of one agent: the same for the same purpose and tick, whenever they are drawn.
+
+    Attributes:
+        seed: of the run.
+        agent_id: the agent.
+    """
+
+    seed: int
+    agent_id: str
+
+    def generator(self, purpose: str, tick: int) -> np.random.Generator:
+        """Return the numbers for a purpose in a tick; different purposes draw independently."""
+        return keyed_generator(self.seed, self.agent_id, purpose, tick)
+
+    def uniform(self, purpose: str, tick: int) -> float:
+        """Return one number in [0, 1) for a purpose in a tick."""
+        return float(self.generator(purpose, tick).random())

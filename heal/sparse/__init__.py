@@ -1,0 +1,1 @@
+"""Sparse 3D convolutions, on whichever engine the device has."""

@@ -1,0 +1,1 @@
+"""Everything that makes a training step: settings, batches, augmentation, losses, optimiser."""

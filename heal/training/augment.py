@@ -1,0 +1,177 @@
+"""Augmentation of whole scenes: every function maps a scene to a scene that another world could have shown.
+
+Agents stay consistent with each other because what changes is the world or an agent's own frame, and the poses change with it;
+labels are kept in the world frame. Images are mirrored with the world; `heal.encoders.images` varies them further, one by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+
+from heal.config import config
+from heal.encoders.images import mirror_view, rescale_view
+from heal.types import AgentFrame, Float32, Float64, LidarScan, ObjectLabels, Scene, SceneOutline
+
+_NEGATE = {"x": np.array([-1.0, 1.0, 1.0, 1.0]), "y": np.array([1.0, -1.0, 1.0, 1.0])}
+# Corners in the order of heal.detection.boxes after a reflection: the left and the right side have changed places.
+_MIRRORED_CORNERS = [1, 0, 3, 2, 5, 4, 7, 6]
+
+
+@config
+class AugmentConfig:
+    """How training scenes are varied; the defaults vary nothing, as the paper's stage 1 does.
+
+    Attributes:
+        flip: mirror the world in y with probability one half.
+        agent_yaw_deg: turn an agent's frame about its z axis, uniform in plus or minus this.
+        turned_share: probability that an agent's frame is turned at all: most vehicles drive along the street that they are in.
+        scale: scale the world, uniform in 1 plus or minus this.
+        height_m: lift or lower every agent's frame, uniform in plus or minus this.
+        tilt_deg: roll and pitch every agent's frame, normal with this deviation.
+        intensity: multiply intensities by a log-uniform factor up to this (1 for none) and bend them by a random exponent.
+        intensity_blind: probability that an agent's intensities are all set to zero.
+        thin_points: with probability one half drop a random share of an agent's points, up to this share.
+        jitter_m: normal noise on every point.
+    """
+
+    flip: bool = False
+    agent_yaw_deg: float = 0.0
+    turned_share: float = 1.0
+    scale: float = 0.0
+    height_m: float = 0.0
+    tilt_deg: float = 0.0
+    intensity: float = 1.0
+    intensity_blind: float = 0.0
+    thin_points: float = 0.0
+    jitter_m: float = 0.0
+
+
+# What the paper's stage 2 does to the LiDAR agents that it trains alone.
+STAGE_TWO = AugmentConfig(flip=True, agent_yaw_deg=45.0, scale=0.05)
+
+
+def augment(scene: Scene, settings: AugmentConfig, rng: np.random.Generator) -> Scene:
+    """A random variation of `scene`; equal generators give equal scenes."""
+    if settings.flip and rng.random() < 0.5:
+        scene = mirror(scene)
+    if settings.scale:
+        scene = rescale(scene, rng.uniform(1 - settings.scale, 1 + settings.scale))
+    return map_frames(scene, lambda frame: _vary_points(_move_frame(frame, settings, rng), settings, rng))
+
+
+def augment_frame(frame: AgentFrame, settings: AugmentConfig, rng: np.random.Generator) -> AgentFrame:
+    """A random variation of what one agent senses alone, points and labels together, as stage 2 trains on it."""
+    outline = SceneOutline("", frame.timestamp_ns, frame.agent_id, (frame.agent_id,), frame.world_SE3_agent)
+    return augment(Scene(outline, (frame,), frame.objects), settings, rng).frames[0]
+
+
+def mirror(scene: Scene) -> Scene:
+    """The scene seen in a mirror: y is negated in the world and in every agent's frame."""
+    return replace(map_frames(scene, mirror_frame), objects=_mirrored(scene.objects, _NEGATE["y"]))
+
+
+def mirror_frame(frame: AgentFrame, negate: Literal["x", "y"] = "y") -> AgentFrame:
+    """What an agent senses in a mirror: y, or x, is negated in the world and in its frame."""
+    signs = _NEGATE[negate]
+    flip = np.diag(signs)
+    return replace(
+        frame,
+        world_SE3_agent=flip @ frame.world_SE3_agent @ flip,
+        world_SE3_agent_measured=flip @ frame.world_SE3_agent_measured @ flip,
+        lidar=frame.lidar and replace(frame.lidar, points=frame.lidar.points * signs.astype(np.float32)),
+        cameras=tuple(mirror_view(view, negate) for view in frame.cameras),
+        objects=_mirrored(frame.objects, signs),
+    )
+
+
+def rescale(scene: Scene, factor: float) -> Scene:
+    """The scene in a world `factor` times as large."""
+    return replace(map_frames(scene, lambda frame: rescale_frame(frame, factor)), objects=_scaled(scene.objects, factor))
+
+
+def rescale_frame(frame: AgentFrame, factor: float) -> AgentFrame:
+    """What an agent senses in a world `factor` times as large."""
+    factors = np.array([factor, factor, factor, 1.0])
+    apart = np.ones((4, 4))
+    apart[:, 3] = factors
+    return replace(
+        frame,
+        world_SE3_agent=frame.world_SE3_agent * apart,
+        world_SE3_agent_measured=frame.world_SE3_agent_measured * apart,
+        lidar=frame.lidar and replace(frame.lidar, points=frame.lidar.points * factors.astype(np.float32)),
+        cameras=tuple(rescale_view(view, factor) for view in frame.cameras),
+        objects=_scaled(frame.objects, factor),
+    )
+
+
+def move_frame(frame: AgentFrame, old_SE3_new: Float64) -> AgentFrame:
+    """The same agent with its frame moved: points and poses change together, nothing in the world does."""
+    new_SE3_old = np.linalg.inv(old_SE3_new)
+    lidar = frame.lidar
+    if lidar is not None:
+        xyz = lidar.points[:, :3] @ new_SE3_old[:3, :3].T.astype(np.float32) + new_SE3_old[:3, 3].astype(np.float32)
+        lidar = replace(lidar, points=np.concatenate([xyz, lidar.points[:, 3:]], axis=1))
+    return replace(
+        frame,
+        world_SE3_agent=frame.world_SE3_agent @ old_SE3_new,
+        world_SE3_agent_measured=frame.world_SE3_agent_measured @ old_SE3_new,
+        lidar=lidar,
+        cameras=tuple(replace(view, agent_SE3_camera=new_SE3_old @ view.agent_SE3_camera) for view in frame.cameras),
+    )
+
+
+def map_frames(scene: Scene, change: Callable[[AgentFrame], AgentFrame]) -> Scene:
+    """The scene with `change` applied to every agent's frame; the outline follows the ego."""
+    frames = tuple(change(frame) for frame in scene.frames)
+    ego = next(frame for frame in frames if frame.agent_id == scene.outline.ego_id)
+    return Scene(replace(scene.outline, world_SE3_ego=ego.world_SE3_agent), frames, scene.objects)
+
+
+def _mirrored(objects: ObjectLabels, signs: Float64) -> ObjectLabels:
+    return ObjectLabels(objects.ids, (objects.world_corners * signs[:3])[:, _MIRRORED_CORNERS])
+
+
+def _scaled(objects: ObjectLabels, factor: float) -> ObjectLabels:
+    return ObjectLabels(objects.ids, objects.world_corners * factor)
+
+
+def _move_frame(frame: AgentFrame, settings: AugmentConfig, rng: np.random.Generator) -> AgentFrame:
+    turned = rng.random() < settings.turned_share
+    yaw = np.radians(rng.uniform(-settings.agent_yaw_deg, settings.agent_yaw_deg)) * turned
+    roll, pitch = np.radians(rng.normal(0.0, settings.tilt_deg, 2))
+    rotation_z = np.array([[np.cos(yaw), -np.sin(yaw), 0], [np.sin(yaw), np.cos(yaw), 0], [0, 0, 1]])
+    rotation_y = np.array([[np.cos(pitch), 0, np.sin(pitch)], [0, 1, 0], [-np.sin(pitch), 0, np.cos(pitch)]])
+    rotation_x = np.array([[1, 0, 0], [0, np.cos(roll), -np.sin(roll)], [0, np.sin(roll), np.cos(roll)]])
+    old_SE3_new = np.eye(4)
+    old_SE3_new[:3, :3] = rotation_z @ rotation_y @ rotation_x
+    old_SE3_new[2, 3] = rng.uniform(-settings.height_m, settings.height_m)
+    return move_frame(frame, old_SE3_new)
+
+
+def _vary_points(frame: AgentFrame, settings: AugmentConfig, rng: np.random.Generator) -> AgentFrame:
+    if frame.lidar is None:
+        return frame
+    points = frame.lidar.points
+    if settings.thin_points and rng.random() < 0.5:
+        points = points[rng.random(len(points)) >= rng.uniform(0.0, settings.thin_points)]
+    xyz, intensity = points[:, :3], points[:, 3:]
+    if settings.jitter_m:
+        xyz = xyz + rng.normal(0.0, settings.jitter_m, xyz.shape).astype(np.float32)
+    intensity = _vary_intensity(intensity, settings, rng)
+    return replace(frame, lidar=LidarScan(np.concatenate([xyz, intensity], axis=1).astype(np.float32), frame.lidar.beams))
+
+
+def _vary_intensity(intensity: Float32, settings: AugmentConfig, rng: np.random.Generator) -> Float32:
+    """Intensity scales differ from sensor to sensor by far more than what they say about a surface."""
+    if rng.random() < settings.intensity_blind:
+        return np.zeros_like(intensity)
+    if settings.intensity <= 1.0:
+        return intensity
+    spread = np.log(settings.intensity)
+    gain, exponent = np.exp(rng.uniform(-spread, spread)), np.exp(rng.uniform(-0.5, 0.5))
+    varied: Float32 = np.clip(gain * intensity**exponent, 0.0, 1.0).astype(np.float32)
+    return varied

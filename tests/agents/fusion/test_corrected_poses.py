@@ -1,0 +1,105 @@
+"""The fusion node corrects poses by what agents see, where it has the ego's own map and is meant to."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from heal.agents.agent import AgentHost, AgentKit, Errand
+from heal.agents.fusion.node import FusionNode
+from heal.agents.options import RunOptions
+from heal.agents.records import Arrival, FusionOutcome, FusionRequest
+from heal.message.codec import FLOAT32
+from heal.message.message import Message
+from heal.se3 import inverse_SE3, pose_to_SE3, relative_SE3, transform_points
+from heal.types import Float32, Float64
+from tests.agents.tiny_run import GRID, TICK_NS, TinyAlliance, TinySource
+
+ALLIANCE, SOURCE = TinyAlliance(), TinySource()
+OPTIONS = RunOptions(split="pyramid")
+# Around the agents of the tiny scene, in the world.
+CARS_M = np.array(
+    [[97.0, 46.0], [98.0, 54.0], [103.0, 49.0], [104.5, 43.5], [105.0, 55.0], [109.0, 48.5], [95.0, 50.0], [101.0, 58.0]]
+)
+
+
+def message_of(agent_id: str) -> Message:
+    """An agent's message as it would be if it saw the cars and nothing else."""
+    kit = AgentKit.of(ALLIANCE, "m1", SOURCE, OPTIONS)
+    message = Message.from_bytes(AgentHost(kit).step(0, [Errand(agent_id, FLOAT32)])[0][0])
+    scores = tuple(foreground(message.world_SE3_agent, *part.shape) for part in message.scores)
+    return replace(message, scores=scores)
+
+
+def foreground(world_SE3_agent: Float64, ny: int, nx: int) -> Float32:
+    places_m = transform_points(inverse_SE3(world_SE3_agent), np.pad(CARS_M, ((0, 0), (0, 1))))
+    x, y = (
+        ((np.arange(cells) + 0.5) / cells - 0.5) * length_m for cells, length_m in ((nx, GRID.length_x_m), (ny, GRID.length_y_m))
+    )
+    squares = (x[None, None] - places_m[:, 0, None, None]) ** 2 + (y[None, :, None] - places_m[:, 1, None, None]) ** 2
+    scores: Float32 = (0.97 * np.exp(-squares / 2)).max(axis=0).astype(np.float32)
+    return scores
+
+
+EGO, B, C = (message_of(agent_id) for agent_id in ("ego", "b", "c"))
+LOST_B = replace(B, world_SE3_agent=pose_to_SE3([1.1, -0.9, 0, 0, 0, 0]) @ B.world_SE3_agent)
+
+
+def fuse(*messages: Message, options: RunOptions = OPTIONS, tick: int = 0, node: FusionNode | None = None) -> FusionOutcome:
+    request = FusionRequest(tick, tick * TICK_NS, "tiny", "ego", SOURCE.outline(0).world_SE3_ego)
+    node = node or FusionNode(ALLIANCE.base, ALLIANCE.base_hash, options)
+    sent = [replace(message, timestamp_ns=tick * TICK_NS) for message in messages]
+    return node.step(request, [Arrival(message.agent_id, message.to_bytes(), tick) for message in sent])
+
+
+@pytest.fixture
+def poses(monkeypatch: pytest.MonkeyPatch) -> list[Float64]:
+    """The poses of the second map whenever something is fused."""
+    seen: list[Float64] = []
+    original = ALLIANCE.base.fuse_scored
+
+    def spy(maps: Any, scores: Any, agent_SE3_ego: torch.Tensor, *rest: Any) -> torch.Tensor:
+        seen.append(agent_SE3_ego[-1].numpy())
+        return original(maps, scores, agent_SE3_ego, *rest)
+
+    monkeypatch.setattr(ALLIANCE.base, "fuse_scored", spy)
+    return seen
+
+
+def off_m(pose: Float64) -> float:
+    """By how much a pose of b misplaces the cars around the ego."""
+    points = transform_points(inverse_SE3(EGO.world_SE3_agent), np.pad(CARS_M, ((0, 0), (0, 1))))
+    truly = relative_SE3(B.world_SE3_agent, EGO.world_SE3_agent)
+    return float(np.linalg.norm((transform_points(pose, points) - transform_points(truly, points))[:, :2], axis=1).max())
+
+
+def test_a_wrong_pose_is_corrected_unless_it_is_not_wanted(poses: list[Float64]) -> None:
+    fuse(EGO, LOST_B)
+    fuse(EGO, LOST_B, options=replace(OPTIONS, align=False))
+    assert off_m(poses[0]) < 0.15
+    assert off_m(poses[1]) > 1.4
+
+
+def test_right_poses_give_what_they_gave_before_to_the_last_bit() -> None:
+    aligned, plain = fuse(EGO, B, C), fuse(EGO, B, C, options=replace(OPTIONS, align=False))
+    assert len(aligned.detections)
+    assert torch.equal(aligned.detections.corners, plain.detections.corners)
+    assert torch.equal(aligned.detections.scores, plain.detections.scores)
+
+
+def test_the_order_of_arrival_does_not_matter() -> None:
+    one, other = fuse(EGO, LOST_B, C), fuse(C, LOST_B, EGO)
+    assert torch.equal(one.detections.corners, other.detections.corners)
+    assert not torch.equal(one.detections.corners, fuse(EGO, LOST_B, C, options=replace(OPTIONS, align=False)).detections.corners)
+
+
+def test_without_the_egos_map_of_this_tick_poses_are_taken_as_they_are(poses: list[Float64]) -> None:
+    """The ego has moved on from where its held map was taken."""
+    node = FusionNode(ALLIANCE.base, ALLIANCE.base_hash, OPTIONS)
+    fuse(EGO, node=node)
+    fuse(LOST_B, node=node, tick=1)
+    assert off_m(poses[-1]) > 1.4

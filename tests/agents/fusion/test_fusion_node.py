@@ -1,0 +1,188 @@
+"""The fusion node: whatever comes in, it answers, counts what it turns down, and never does worse than without it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from heal.agents.agent import AgentHost, AgentKit, Errand
+from heal.agents.fusion.node import FusionNode
+from heal.agents.options import RunOptions
+from heal.agents.records import Arrival, FusionOutcome, FusionRequest
+from heal.grid import BevGrid
+from heal.message.codec import FLOAT32
+from heal.message.message import Message
+from heal.se3 import pose_to_SE3
+from heal.types import Float32
+from tests.agents.tiny_run import TinyAlliance, TinySource
+
+ALLIANCE = TinyAlliance()
+SOURCE = TinySource()
+OPTIONS = RunOptions(max_age_ms=200)
+
+
+def new_node(options: RunOptions = OPTIONS) -> FusionNode:
+    return FusionNode(ALLIANCE.base, ALLIANCE.base_hash, options)
+
+
+def message_of(agent_id: str, tick: int = 0, options: RunOptions = OPTIONS) -> Message:
+    kit = AgentKit.of(ALLIANCE, "m1", SOURCE, options)
+    return Message.from_bytes(AgentHost(kit).step(tick, [Errand(agent_id, FLOAT32)])[0][0])
+
+
+MESSAGES = {agent_id: message_of(agent_id) for agent_id in ("ego", "b", "c")}
+
+
+def fuse(*messages: Message | tuple[str, bytes], ego_id: str = "ego") -> FusionOutcome:
+    arrivals = [Arrival(m.agent_id, m.to_bytes(), 0) if isinstance(m, Message) else Arrival(m[0], m[1], 0) for m in messages]
+    return new_node().step(replace(request_at(0), ego_id=ego_id), arrivals)
+
+
+def request_at(tick: int) -> FusionRequest:
+    outline = SOURCE.outline(tick)
+    return FusionRequest(tick, outline.timestamp_ns, "tiny", "ego", outline.world_SE3_ego)
+
+
+def same(a: FusionOutcome, b: FusionOutcome) -> bool:
+    return torch.equal(a.detections.corners, b.detections.corners) and torch.equal(a.detections.scores, b.detections.scores)
+
+
+def test_the_others_change_the_result_and_their_order_among_the_arrivals_does_not_move_the_ego() -> None:
+    alone, together = fuse(MESSAGES["ego"]), fuse(MESSAGES["ego"], MESSAGES["b"], MESSAGES["c"])
+    assert len(alone.detections) and len(together.detections)
+    assert not same(alone, together)
+    assert together.used == ("ego", "b", "c")
+    assert same(fuse(MESSAGES["b"], MESSAGES["ego"], MESSAGES["c"]), together)
+
+
+def test_without_any_message_nothing_is_found() -> None:
+    assert len(fuse().detections) == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"base_hash": "0" * 64}, "other base"),
+        ({"timestamp_ns": 201_000_000}, "stale"),
+        ({"timestamp_ns": -(2**62)}, "stale"),
+        ({"maps": (np.full_like(MESSAGES["b"].maps[0], np.nan),)}, "not finite"),
+        ({"maps": (np.full_like(MESSAGES["b"].maps[0], np.inf),)}, "not finite"),
+        ({"maps": (np.concatenate([MESSAGES["b"].maps[0]] * 2),)}, "other grid"),
+        ({"grid": BevGrid((-12.8, -12.8, -3.0, 12.8, 12.8, 2.0), 0.8)}, "other grid"),
+        ({"world_SE3_agent": pose_to_SE3([171, 50, 0, 0, 0, 0])}, "out of range"),
+        ({"world_SE3_agent": pose_to_SE3([1e300, 1e300, 0, 0, 0, 0])}, "out of range"),
+    ],
+)
+def test_bad_content_is_turned_down_and_counted(change: dict[str, Any], reason: str) -> None:
+    outcome = fuse(MESSAGES["ego"], replace(MESSAGES["b"], **change), MESSAGES["c"])
+    assert [(rejection.agent_id, rejection.reason) for rejection in outcome.rejected] == [("b", reason)]
+    assert same(outcome, fuse(MESSAGES["ego"], MESSAGES["c"]))
+
+
+def test_a_message_in_anothers_name_and_a_second_one_are_turned_down() -> None:
+    expected = fuse(MESSAGES["ego"], MESSAGES["b"])
+    forged = fuse(MESSAGES["ego"], MESSAGES["b"], ("c", MESSAGES["b"].to_bytes()))
+    twice = fuse(MESSAGES["ego"], MESSAGES["b"], MESSAGES["b"])
+    assert [forged.rejected[0].reason, twice.rejected[0].reason] == ["wrong sender", "duplicate"]
+    assert same(forged, expected) and same(twice, expected)
+
+
+@given(st.binary(max_size=300), st.integers(0, 10_000), st.integers(0, 255))
+@settings(max_examples=25, deadline=None)
+def test_malformed_bytes_never_stop_the_node(noise: bytes, position: int, value: int) -> None:
+    data = bytearray(MESSAGES["b"].to_bytes())
+    data[position % len(data)] ^= value or 1
+    outcome = fuse(("c", noise), MESSAGES["ego"], ("b", bytes(data)))
+    assert {rejection.reason for rejection in outcome.rejected} == {"malformed"} and len(outcome.rejected) == 2
+    assert same(outcome, fuse(MESSAGES["ego"]))
+
+
+def test_range_is_measured_in_the_plane_from_the_egos_own_pose() -> None:
+    near = replace(MESSAGES["b"], world_SE3_agent=pose_to_SE3([169, 50, 500, 0, 0, 0]))
+    assert fuse(MESSAGES["ego"], near).used == ("ego", "b")
+    moved_ego = replace(MESSAGES["ego"], world_SE3_agent=pose_to_SE3([90, 50, 1.9, 0, 0, 0]))
+    assert fuse(moved_ego, near).used == ("ego",)
+
+
+def test_without_the_egos_message_a_lone_map_is_still_moved_into_the_egos_frame() -> None:
+    """A map that is all the node has, from an agent whole cells away, gives the boxes it gives at home, shifted."""
+    world_SE3_b = SOURCE.outline(0).world_SE3_ego @ pose_to_SE3([3.2, -1.6, 0, 0, 0, 0])
+    b = replace(MESSAGES["b"], world_SE3_agent=world_SE3_b, maps=(_only_middle(MESSAGES["b"].maps[0]),))
+    shifted = fuse(b).detections.corners
+    home = new_node().step(FusionRequest(0, 0, "tiny", "b", world_SE3_b), [Arrival("b", b.to_bytes(), 0)]).detections.corners
+    middle = home[home[:, :, :2].mean(dim=1).norm(dim=1) < 3.0]
+    assert len(middle)
+    for corners in middle + torch.tensor([3.2, -1.6, 0.0]):
+        assert (shifted - corners).abs().amax(dim=(1, 2)).min() < 1e-3
+
+
+def test_both_splits_give_the_same_boxes_to_the_last_bit() -> None:
+    whole = replace(OPTIONS, split="pyramid")
+    messages = [message_of(agent_id, 0, whole) for agent_id in ("ego", "b", "c")]
+    outcome = new_node(whole).step(request_at(0), [Arrival(m.agent_id, m.to_bytes(), 0) for m in messages])
+    assert outcome.used == ("ego", "b", "c") and len(outcome.detections)
+    assert same(outcome, fuse(*MESSAGES.values()))
+    mixed = new_node().step(request_at(0), [Arrival(m.agent_id, m.to_bytes(), 0) for m in messages])
+    assert {rejection.reason for rejection in mixed.rejected} == {"other split"} and not mixed.used
+
+
+def at(message: Message, tick: int) -> Arrival:
+    """A message as sent in a tick."""
+    return Arrival(message.agent_id, replace(message, timestamp_ns=tick * 100_000_000).to_bytes(), tick)
+
+
+def detections_of(outcome: FusionOutcome) -> tuple[Any, ...]:
+    return outcome.detections.corners.tolist(), outcome.detections.scores.tolist()
+
+
+def test_a_late_map_stands_in_until_a_newer_one_comes_or_it_is_too_old() -> None:
+    for late, ages in (("drop", []), ("hold", [100.0, 200.0]), ("weigh", [100.0, 200.0])):
+        node, held = new_node(replace(OPTIONS, late=late, half_life_ms=100)), []
+        node.step(request_at(0), [at(MESSAGES["ego"], 0), at(MESSAGES["b"], 0)])
+        for tick in (1, 2, 3):
+            held += node.step(request_at(tick), [at(MESSAGES["ego"], tick)]).held
+        assert [one.age_ms for one in held] == ages and {one.agent_id for one in held} <= {"b"}
+        assert [one.weight for one in held] == ([0.5, 0.25] if late == "weigh" else [1.0] * len(ages))
+
+
+def test_a_newer_map_replaces_a_held_one_and_an_older_one_that_comes_after_it_is_turned_down() -> None:
+    node = new_node()
+    node.step(request_at(0), [at(MESSAGES["ego"], 0), at(MESSAGES["b"], 0)])
+    outcome = node.step(request_at(2), [at(MESSAGES["ego"], 2), at(MESSAGES["b"], 2), at(MESSAGES["b"], 1)])
+    assert outcome.used == ("ego", "b") and outcome.held == ()
+    assert [(rejection.tick, rejection.reason) for rejection in outcome.rejected] == [(1, "superseded")]
+    fresh = new_node().step(request_at(2), [at(MESSAGES["ego"], 2), at(MESSAGES["b"], 2)])
+    assert same(outcome, fresh)
+
+
+def test_a_held_map_is_fused_where_it_was_taken_and_trusted_less() -> None:
+    """What hold gives is what the same map, sent again with its old pose, would have given; weigh lies between that and nothing."""
+    hold, weigh = (new_node(replace(OPTIONS, late=late, half_life_ms=50)) for late in ("hold", "weigh"))
+    for node in (hold, weigh):
+        node.step(request_at(0), [at(MESSAGES["ego"], 0), at(MESSAGES["b"], 0)])
+    ego = at(MESSAGES["ego"], 1)
+    held, weighed = (node.step(request_at(1), [ego]) for node in (hold, weigh))
+    assert same(held, new_node().step(request_at(1), [ego, at(MESSAGES["b"], 1)]))
+    alone = new_node().step(request_at(1), [ego])
+    assert detections_of(weighed) not in (detections_of(held), detections_of(alone))
+
+
+def test_another_recording_forgets_everything() -> None:
+    node = new_node()
+    node.step(request_at(0), [at(MESSAGES["ego"], 0), at(MESSAGES["b"], 0)])
+    assert node.step(replace(request_at(1), sequence="elsewhere"), [at(MESSAGES["ego"], 1)]).held == ()
+
+
+def _only_middle(features: Float32) -> Float32:
+    """Without a border, so that nothing falls off when the map is shifted."""
+    ny, nx = features.shape[1:]
+    middle = (slice(None), slice(ny // 2 - 4, ny // 2 + 4), slice(nx // 2 - 4, nx // 2 + 4))
+    kept = np.zeros_like(features)
+    kept[middle] = 5 * features[middle]
+    return kept

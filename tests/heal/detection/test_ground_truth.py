@@ -1,0 +1,114 @@
+"""Ground truth: frames, range, the ego's own vehicle, merging."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from heal.detection.boxes import boxes_to_corners
+from heal.detection.detections import GroundTruth
+from heal.detection.ground_truth import (
+    agent_ground_truth,
+    ground_truth,
+    merge_by_id,
+    merge_by_iou,
+    visible_objects,
+    without_vehicle_at,
+)
+from heal.se3 import pose_to_SE3
+from heal.types import AgentFrame, ObjectLabels, Scene, SceneOutline
+
+RANGE_M = (-50.0, -25.0, -3.0, 50.0, 25.0, 1.0)
+
+
+def corners_of(*boxes: list[float]) -> torch.Tensor:
+    return boxes_to_corners(torch.tensor(boxes, dtype=torch.float64))
+
+
+def labels(*boxes: list[float]) -> ObjectLabels:
+    return ObjectLabels(np.arange(len(boxes), dtype=np.int64) + 10, corners_of(*boxes).numpy())
+
+
+def scene_at(pose: npt.ArrayLike, objects: ObjectLabels) -> Scene:
+    world_SE3_ego = pose_to_SE3(pose)
+    frame = AgentFrame("1", "vehicle", 0, world_SE3_ego, world_SE3_ego, objects=objects)
+    return Scene(SceneOutline("s/0", 0, "1", ("1",), world_SE3_ego), (frame,), objects)
+
+
+# x, y, z, h, w, l, yaw in the world; the ego at (3400, 2100), 2 m up, looking along +y.
+EGO_POSE = [3400.0, 2100.0, 2.0, 0.0, 90.0, 0.0]
+AHEAD = [3400.0, 2120.0, 0.75, 1.5, 2.0, 4.0, np.pi / 2]
+OWN = [3400.0, 2099.5, 0.75, 1.5, 2.0, 4.0, np.pi / 2]
+FAR = [3400.0, 2149.0, 0.75, 1.5, 2.0, 4.0, np.pi / 2]
+HIGH = [3400.0, 2110.0, 3.0, 1.5, 2.0, 4.0, np.pi / 2]
+
+
+def test_objects_come_into_the_ego_frame_and_range() -> None:
+    found = ground_truth(scene_at(EGO_POSE, labels(AHEAD, OWN, FAR, HIGH)), RANGE_M)
+    assert found.ids.tolist() == [10, 11]  # FAR sticks out by a metre, HIGH by 0.75 m
+    torch.testing.assert_close(found.boxes[0], torch.tensor([20.0, 0.0, -1.25, 1.5, 2.0, 4.0, 0.0]), atol=1e-4, rtol=0)
+
+
+def test_height_can_be_left_out_and_the_own_vehicle_too() -> None:
+    scene = scene_at(EGO_POSE, labels(AHEAD, OWN, FAR, HIGH))
+    assert ground_truth(scene, RANGE_M, use_z=False).ids.tolist() == [10, 11, 13]
+    assert ground_truth(scene, RANGE_M, include_ego=False).ids.tolist() == [10]
+
+
+def test_own_vehicle_is_told_by_its_footprint() -> None:
+    beside = [2.0, 3.0, 0.0, 1.5, 2.0, 8.0, 0.0]
+    across = [0.0, 0.5, 0.0, 1.5, 2.0, 8.0, 1.2]
+    assert without_vehicle_at(labels(beside, across), np.eye(4)).ids.tolist() == [10]
+
+
+def test_another_frame_can_be_named() -> None:
+    found = ground_truth(scene_at(EGO_POSE, labels(AHEAD)), RANGE_M, world_SE3_frame=pose_to_SE3([3400, 2130, 2, 0, 0, 0]))
+    torch.testing.assert_close(found.boxes[0, :2], torch.tensor([0.0, -10.0]), atol=1e-4, rtol=0)
+
+
+def test_tilted_objects_stand_upright_in_the_frame() -> None:
+    found = ground_truth(scene_at([3400, 2100, 2, 3, 90, -2], labels(AHEAD)), RANGE_M)
+    bottom, top = found.corners[0, :4], found.corners[0, 4:]
+    torch.testing.assert_close(bottom[:, 2], bottom[:1, 2].expand(4), atol=1e-5, rtol=0)
+    torch.testing.assert_close(bottom[:, :2], top[:, :2])
+
+
+def test_labels_of_one_agent_are_seen_from_where_it_believes_to_be() -> None:
+    frame = scene_at(EGO_POSE, labels(AHEAD)).ego
+    wrong = dataclasses.replace(frame, world_SE3_agent_measured=pose_to_SE3([3401.0, 2100.0, 2.0, 0, 90, 0]))
+    torch.testing.assert_close(agent_ground_truth(wrong, RANGE_M).boxes[0, :2], torch.tensor([20.0, 1.0]), atol=1e-4, rtol=0)
+
+
+def test_no_object_gives_empty_ground_truth() -> None:
+    assert len(ground_truth(scene_at(EGO_POSE, ObjectLabels.empty()), RANGE_M)) == 0
+
+
+def part(ids: list[int], *boxes: list[float]) -> GroundTruth:
+    return GroundTruth(corners_of(*boxes).float(), torch.tensor(ids))
+
+
+def test_merging_by_id_keeps_the_first() -> None:
+    merged = merge_by_id([part([3, 1], AHEAD, OWN), part([1, 7], FAR, HIGH)])
+    assert merged.ids.tolist() == [3, 1, 7]
+    torch.testing.assert_close(merged.corners[1], corners_of(OWN)[0].float())
+
+
+def test_merging_by_overlap_drops_what_is_there_already() -> None:
+    shifted = [AHEAD[0] + 0.5, *AHEAD[1:]]
+    merged = merge_by_iou([part([0, 1], AHEAD, OWN), part([0, 1], shifted, FAR)])
+    assert merged.ids.tolist() == [0, 1, 2]
+    torch.testing.assert_close(merged.corners, corners_of(AHEAD, OWN, FAR).float())
+    empty = GroundTruth.empty()
+    assert len(merge_by_iou([empty, part([5], AHEAD)])) == len(merge_by_iou([part([5], AHEAD), empty])) == 1
+
+
+def test_visibility_is_read_at_the_pixel_of_the_centre() -> None:
+    seen = np.zeros((256, 256), np.uint8)
+    seen[127 - 25, 127 + 12] = 255  # 25 pixels ahead, 12 to +y
+    ahead = [25.5 * 0.39, 12.5 * 0.39, 0.0, 1.5, 2.0, 4.0, 0.0]
+    behind = [-25.5 * 0.39, 12.5 * 0.39, 0.0, 1.5, 2.0, 4.0, 0.0]
+    off_the_map = [500.0, 0.0, 0.0, 1.5, 2.0, 4.0, 0.0]
+    assert visible_objects(labels(ahead, behind, off_the_map), seen, np.eye(4)).ids.tolist() == [10]

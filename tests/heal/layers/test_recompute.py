@@ -1,0 +1,49 @@
+"""Blocks that compute maps again for the gradient learn as those that keep them."""
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor
+
+from heal.layers.residual import BasicBlock, GroupedBlock, ResidualBlock
+
+
+def _learned(block: ResidualBlock, x: Tensor) -> list[Tensor]:
+    """Output, gradients and statistics after one pass."""
+    leaf = x.clone().requires_grad_()
+    output = block(leaf)
+    (output * output).sum().backward()
+    assert leaf.grad is not None
+    return [
+        output.detach(),
+        leaf.grad,
+        *(weight.grad for weight in block.parameters() if weight.grad is not None),
+        *block.buffers(),
+    ]
+
+
+@pytest.mark.parametrize("block", [GroupedBlock(16, 32, 2, 4, 16), BasicBlock(16, 16, 1)], ids=["grouped", "basic"])
+def test_the_same_is_learned(block: ResidualBlock) -> None:
+    torch.manual_seed(0)
+    other = copy.deepcopy(block)
+    other.recomputes = True
+    x = torch.randn(2, 16, 12, 20).to(memory_format=torch.channels_last)
+    for one, again in zip(_learned(block, x), _learned(other, x), strict=True):
+        torch.testing.assert_close(again, one, rtol=1e-4, atol=1e-5)
+
+
+def test_less_is_kept() -> None:
+    kept: list[int] = []
+    block = GroupedBlock(16, 32, 2, 4, 16)
+    for block.recomputes in (False, True):
+        sizes: dict[int, int] = {}
+
+        def note(tensor: Tensor, sizes: dict[int, int] = sizes) -> Tensor:
+            sizes[tensor.data_ptr()] = tensor.nbytes
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            block(torch.randn(2, 16, 12, 20, requires_grad=True))
+        kept.append(sum(sizes.values()))
+    assert kept[1] < 0.7 * kept[0]

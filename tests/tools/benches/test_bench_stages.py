@@ -1,0 +1,90 @@
+"""Benches of the stages: what they time is the real work, and the straightforward forms beside it give the same."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import typer
+from typer.testing import CliRunner
+
+from heal.base_model import BaseConfig, BaseModel
+from heal.detection.decode import decode
+from heal.layers.inference import for_inference
+from heal.tools.bench import bench
+from heal.tools.benches.frame import Perceiver, plain_boxes, plain_head
+from heal.tools.benches.measure import BenchRow, Timing, timed
+from heal.tools.benches.post import BOXES, claimed, made_frames
+from heal.tools.benches.setup import CPU, WIDE, PaperScene, poses_of
+from tests.heal.networks import small_model, small_scene
+
+
+def small_paper_scene() -> PaperScene:
+    """Two agents with small networks, seeing cars."""
+    torch.manual_seed(5)
+    model, frames = small_model().eval().requires_grad_(False), small_scene(seed=4).ego_first
+    torch.nn.init.constant_(model.base.cls_head.bias, 1.0)  # type: ignore[arg-type]
+    return PaperScene(("m1", "m1"), frames, poses_of(frames), model.base, {"m1": model.agent("m1")})
+
+
+def test_a_frame_gives_the_head_of_its_plain_form() -> None:
+    scene = small_paper_scene()
+    ours = Perceiver.of(scene, CPU)
+    with torch.no_grad():
+        head, plain = ours.head(ours.prepare(scene.frames), scene.agent_SE3_ego), plain_head(scene, scene.frames)
+        assert len(ours.boxes(scene.frames)) and len(plain_boxes(scene, scene.frames))
+    torch.testing.assert_close(head.classification, plain.classification, atol=1e-5, rtol=0)
+    torch.testing.assert_close(head.regression, plain.regression, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("count", [64, 992])
+def test_a_head_for_the_bench_has_as_many_candidates_as_it_says(count: int) -> None:
+    base = BaseModel(BaseConfig(grid=WIDE))
+    anchors, settings = base.anchors(), base.config.decode
+    head = claimed(anchors, count)
+    assert int((head.classification.sigmoid() > settings.score_threshold).sum()) == count
+    found = decode(head, anchors, settings, WIDE.range_m)
+    assert count / 64 < len(found) < count / 2
+
+
+def test_made_frames_are_found_but_not_exactly() -> None:
+    from heal.detection.metrics import match_frame
+
+    [frame] = made_frames(1)
+    shares = match_frame(*frame, (0.3, 0.8)).found.mean(axis=1)
+    assert len(frame[0]) == len(frame[1]) == BOXES and shares[0] > 0.8 and shares[1] < 0.8
+
+
+def test_inference_networks_are_timed_and_plain_ones_are_not() -> None:
+    scene = small_paper_scene()
+    ours = Perceiver.of(scene, CPU)
+    assert ours.base is not scene.base and type(ours.base) is type(for_inference(scene.base))
+    assert any(isinstance(part, torch.nn.BatchNorm2d) for part in scene.base.modules())
+
+
+def test_calls_are_timed_in_turn() -> None:
+    order: list[str] = []
+    first, second = timed(lambda: order.append("a"), lambda: order.append("b"), repeats=3, warm_up=1)
+    assert order == ["a", "b"] * 4 and min(first.seconds, second.seconds) >= 0
+    assert Timing.of([1.0, 2.0, 3.0]).seconds == 2.0
+
+
+def test_a_row_says_what_share_of_the_yardstick_it_is() -> None:
+    row = BenchRow.of("made", Timing(2.0, 0.1), plain=Timing(5.0, 0.0)).of_flops(100.0, 200.0, "float32")
+    assert (row.speedup_over_naive, row.yardstick_fraction, row.flops, row.spread) == (2.5, 0.25, 100.0, 0.1)
+
+
+def test_the_command_writes_rows_that_scripts_can_read(tmp_path: Path) -> None:
+    app = typer.Typer()
+    app.command()(bench)
+    out, trace = tmp_path / "rows.json", tmp_path / "trace.json"
+    words = ["voxelize", "--repeats", "1", "--threads", "1", "--json", str(out), "--profile", str(trace)]
+    assert CliRunner().invoke(app, words, catch_exceptions=False).exit_code == 0
+    rows = {row["name"]: row for row in json.loads(out.read_text())}
+    assert {"machine/conv", "machine/memory", "voxelize/m1", "voxelize/m3"} <= set(rows)
+    wanted = {"name", "seconds", "flops", "yardstick_fraction", "speedup_over_naive", "threads", "dtype"}
+    assert all(wanted <= set(row) for row in rows.values())
+    assert rows["voxelize/m1"]["speedup_over_naive"] > 1 and rows["voxelize/m1"]["threads"] == 1
+    assert trace.stat().st_size > 0

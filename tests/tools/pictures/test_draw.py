@@ -1,0 +1,113 @@
+"""Pictures: what is marked as hidden is hidden, colours stand where their agents' points are, animations keep to their size."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from heal.agents.records import AgentView, MessageRecord, NodeLatency, TickResult
+from heal.detection.boxes import boxes_to_corners
+from heal.detection.detections import Detections, GroundTruth
+from heal.detection.metrics import ApAccumulator
+from heal.se3 import pose_to_SE3
+from heal.tools.pictures.bev import AGENT_COLORS, HIDDEN, BevPicture, palette, picture_of, rasterize, render
+from heal.tools.pictures.draw import draw_comparison, draw_curves, draw_frame, draw_tick, save_animation
+from heal.types import Float32, UInt8
+
+RANGE_M = (-20.0, -20.0, -3.0, 20.0, 20.0, 1.0)
+# Seen by both, by the other alone, by the other with too few points, by nobody, and the ego's own vehicle.
+PLACES = ((8.0, 5.0), (-8.0, 5.0), (8.0, -8.0), (-8.0, -8.0), (-1.0, 0.0))
+WORLD_SE3_EGO = pose_to_SE3([100, 50, 2, 0, 30, 0])
+EGO_SE3_OTHER = pose_to_SE3([0, 12, 0, 0, 180, 0])
+
+
+def boxes_at(*places: tuple[float, float]) -> torch.Tensor:
+    return boxes_to_corners(torch.tensor([[x, y, -1.0, 1.5, 1.8, 4.4, 0.3] for x, y in places]))
+
+
+def points_on(*places: tuple[float, float], count: int = 30) -> Float32:
+    rng = np.random.default_rng(0)
+    rows = [(np.array([x, y, -1.0, 0.5]) + rng.uniform(-0.4, 0.4, 4)).tolist() for x, y in places for _ in range(count)]
+    return np.array(rows, np.float32).reshape(-1, 4)
+
+
+def make_result() -> TickResult:
+    truth = GroundTruth(boxes_at(*PLACES), torch.arange(5))
+    found = Detections(boxes_at(PLACES[1], (0.0, 15.0)), torch.tensor([0.9, 0.3]))
+    seen_by_other = np.concatenate([points_on(*PLACES[:2], PLACES[4]), points_on(PLACES[2], count=20)])
+    in_ego = np.concatenate([seen_by_other[:, :3], np.ones((len(seen_by_other), 1))], axis=1)
+    seen_by_other[:, :3] = (in_ego @ np.linalg.inv(EGO_SE3_OTHER).T)[:, :3]
+    heat = np.zeros((8, 8), np.float32)
+    views = (
+        AgentView("ego", WORLD_SE3_EGO, points_on(PLACES[0]), heat),
+        AgentView("other", WORLD_SE3_EGO @ EGO_SE3_OTHER, seen_by_other, heat),
+    )
+    records = (
+        MessageRecord(7, "ego", "m1", True, 1000, 0, 0, "used"),
+        MessageRecord(7, "other", "m1", False, 2_500_000, 0, None, "lost", "on the link"),
+    )
+    return TickResult(7, "town/7", 0, "ego", WORLD_SE3_EGO, found, truth, records, NodeLatency(1, 2, 3), 0.0, views)
+
+
+def test_hidden_means_unseen_by_the_ego_and_well_seen_by_another() -> None:
+    picture = picture_of(make_result(), RANGE_M)
+    assert picture.hidden.tolist() == [False, True, False, False, False]
+    assert picture.found.tolist() == [False, True, False, False, False]
+
+
+def test_points_are_light_of_their_agents_colour_at_their_place() -> None:
+    picture = picture_of(make_result(), RANGE_M)
+    picture = replace(picture, agents=(replace(picture.agents[0], points=np.array([[10, -5, 0, 0]] * 90, np.float32)),))
+    image = rasterize(picture, 400).astype(float)
+    row, column = np.unravel_index(np.abs(image - image[0, 0]).sum(axis=2).argmax(), (400, 400))
+    assert (row, column) == (150, 300)
+    color = np.array([int(AGENT_COLORS[0][i : i + 2], 16) for i in (1, 3, 5)])
+    assert np.abs(image[150, 300] - color).max() < 60 and image[150, 300].argmax() == color.argmax()
+
+
+def has_color(image: UInt8, color: str) -> bool:
+    wanted = np.array([int(color[i : i + 2], 16) for i in (1, 3, 5)])
+    return bool((np.abs(image.astype(int) - wanted).max(axis=2) < 30).sum() > 20)
+
+
+def test_hidden_vehicles_are_ringed_and_others_are_not() -> None:
+    picture = picture_of(make_result(), RANGE_M)
+    scene = render([picture], 1000)[:, :600]
+    none: BevPicture = replace(picture, hidden=np.zeros(5, np.bool_))
+    assert has_color(scene, HIDDEN)
+    assert not has_color(render([none], 1000)[:, :600], HIDDEN)
+
+
+def test_files_are_written_also_without_any_cloud_or_box(tmp_path: Path) -> None:
+    full = make_result()
+    bare = replace(full, views=(), detections=Detections.empty(), ground_truth=GroundTruth.empty())
+    draw_tick(full, RANGE_M, tmp_path / "sub" / "full.png", width_px=800)
+    draw_tick(bare, RANGE_M, tmp_path / "bare.png", width_px=800)
+    alone = replace(full, detections=Detections.empty(), views=full.views[:1])
+    draw_comparison(alone, full, (-40.0, -20.0, -3.0, 40.0, 20.0, 1.0), tmp_path / "both.png", width_px=1200)
+    with pytest.raises(ValueError, match="one tick"):
+        draw_comparison(bare, full, RANGE_M, tmp_path / "both.png")
+    assert Image.open(tmp_path / "sub" / "full.png").size[0] == 800
+    assert Image.open(tmp_path / "both.png").size[0] == 1200
+    scores = ApAccumulator()
+    scores.add(full.detections, full.ground_truth)
+    draw_curves(scores.results(), tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").stat().st_size > 5000
+
+
+def test_animation_keeps_accents_and_stays_below_its_size(tmp_path: Path) -> None:
+    frame = draw_frame(make_result(), RANGE_M, 500)
+    rng = np.random.default_rng(0)
+    noisy = [frame ^ rng.integers(0, 2, frame.shape, np.uint8) * 255 for _ in range(8)]
+    save_animation([frame] * 2, tmp_path / "still.gif")
+    assert has_color(np.asarray(Image.open(tmp_path / "still.gif").convert("RGB")), HIDDEN)
+    save_animation(noisy, tmp_path / "all.gif")
+    save_animation(noisy, tmp_path / "noise.gif", frame_ms=100, max_bytes=int(0.7 * (tmp_path / "all.gif").stat().st_size))
+    with Image.open(tmp_path / "noise.gif") as noise:
+        assert noise.n_frames == 4 and noise.info["duration"] == 200
+    assert palette().shape == (256, 3)

@@ -1,0 +1,137 @@
+"""Detections and their average precision as one writes them first: all anchors decoded, polygons compared one by one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from shapely.geometry import Polygon
+from torch import Tensor
+
+from heal.detection.decode import DecodeConfig
+from heal.detection.detections import Detections, GroundTruth
+from heal.detection.head import HeadOutput
+
+SIGNS = ((1, -1, -1), (1, 1, -1), (-1, 1, -1), (-1, -1, -1), (1, -1, 1), (1, 1, 1), (-1, 1, 1), (-1, -1, 1))
+
+
+def decode(head: HeadOutput, anchors: Tensor, config: DecodeConfig, range_m: Sequence[float]) -> Detections:
+    """As `heal.detection.decode.decode`: the detections of one scene, best first.
+
+    Args:
+        head: the head's output for one scene.
+        anchors: (ny, nx, A, 7) in the ego's frame.
+        config: thresholds.
+        range_m: x_min, y_min, z_min, x_max, y_max, z_max; boxes that stick out of it are dropped.
+    """
+    anchors = anchors.reshape(-1, 7).to(head.regression)
+    scores = head.classification.permute(0, 2, 3, 1).reshape(-1).sigmoid()
+    codes = head.regression.permute(0, 2, 3, 1).reshape(-1, 7)
+    directions = head.direction.permute(0, 2, 3, 1).reshape(len(anchors), -1)
+    corners = _corners(_boxes(codes, anchors, directions, config.direction_offset_rad))
+    keep = (scores > config.score_threshold) & corners.isfinite().all(dim=2).all(dim=1)
+    low, high = corners.amin(dim=1), corners.amax(dim=1)
+    if config.max_extent_m is not None:
+        keep &= (high[:, 0] - low[:, 0] <= config.max_extent_m) & (high[:, 1] - low[:, 1] <= config.max_extent_m)
+    if config.z_limits_m is not None:
+        keep &= (low[:, 2] >= config.z_limits_m[0]) & (high[:, 2] <= config.z_limits_m[1])
+    corners, scores = corners[keep], scores[keep]
+    best_first = scores.argsort(descending=True, stable=True)[: config.max_candidates]
+    corners, scores = corners[best_first], scores[best_first]
+    kept = torch.tensor(non_maximum_suppression(corners, config.nms_iou), dtype=torch.int64, device=corners.device)
+    corners, scores = corners[kept], scores[kept]
+    inside = (corners >= corners.new_tensor(range_m[:3])) & (corners <= corners.new_tensor(range_m[3:]))
+    wholly = inside.all(dim=2).all(dim=1)
+    return Detections(corners[wholly], scores[wholly])
+
+
+def _boxes(codes: Tensor, anchors: Tensor, directions: Tensor, offset_rad: float) -> Tensor:
+    """(N, 7) x, y, z, h, w, l, yaw of all anchors, turned into the half of the circle that the direction head prefers."""
+    x, y, z, h, w, l, yaw = anchors.unbind(1)  # noqa: E741
+    diagonal = torch.sqrt(l**2 + w**2)
+    sector = 2 * math.pi / directions.shape[1]
+    turned = torch.remainder(codes[:, 6] + yaw - offset_rad, sector) + offset_rad + sector * directions.argmax(dim=1)
+    turned = torch.remainder(turned + math.pi, 2 * math.pi) - math.pi
+    centre = [codes[:, 0] * diagonal + x, codes[:, 1] * diagonal + y, codes[:, 2] * h + z]
+    size = [torch.exp(codes[:, 3]) * h, torch.exp(codes[:, 4]) * w, torch.exp(codes[:, 5]) * l]
+    return torch.stack([*centre, *size, turned], dim=1)
+
+
+def _corners(boxes: Tensor) -> Tensor:
+    """(N, 8, 3) corners of boxes (N, 7), in the order of `heal.detection.boxes`."""
+    cos, sin = torch.cos(boxes[:, 6]), torch.sin(boxes[:, 6])
+    zero, one = torch.zeros_like(cos), torch.ones_like(cos)
+    rotation = torch.stack([cos, -sin, zero, sin, cos, zero, zero, zero, one], dim=1).view(-1, 3, 3)
+    local = boxes.new_tensor(SIGNS) * boxes[:, None, [5, 4, 3]] / 2
+    return local @ rotation.transpose(1, 2) + boxes[:, None, :3]
+
+
+def non_maximum_suppression(corners: Tensor, iou_threshold: float) -> list[int]:
+    """Which of the boxes (N, 8, 3), best first, stay: those that overlap no better one that stays by more than the threshold."""
+    polygons = _polygons(corners[:, :4, :2])
+    kept: list[int] = []
+    for i, polygon in enumerate(polygons):
+        if all(_iou(polygon, polygons[better]) <= iou_threshold for better in kept):
+            kept.append(i)
+    return kept
+
+
+def rotated_iou(a: Tensor, b: Tensor) -> Tensor:
+    """As `heal.detection.rotated_iou.rotated_iou`: footprints (N, 4, 2) and (M, 4, 2) to (N, M), pair by pair."""
+    others = _polygons(b)
+    overlaps = [[_iou(polygon, other) for other in others] for polygon in _polygons(a)]
+    return torch.tensor(overlaps, dtype=a.dtype, device=a.device).view(len(a), len(b))
+
+
+def average_precision(frames: Sequence[tuple[Detections, GroundTruth]], thresholds: Sequence[float]) -> dict[float, float]:
+    """Average precision by IoU threshold over all frames, as `heal.detection.metrics` defines it."""
+    overlaps = [rotated_iou(found.corners[:, :4, :2], truth.corners[:, :4, :2]).tolist() for found, truth in frames]
+    objects = sum(len(truth) for _, truth in frames)
+    result = {}
+    for threshold in thresholds:
+        judged: list[tuple[float, bool]] = []
+        for (found, truth), overlap in zip(frames, overlaps, strict=True):
+            judged += zip(found.scores.tolist(), _true_positives(overlap, len(truth), threshold), strict=True)
+        judged.sort(key=lambda pair: -pair[0])
+        result[threshold] = _area([hit for _, hit in judged], objects)
+    return result
+
+
+def _true_positives(overlaps: Sequence[Sequence[float]], objects: int, threshold: float) -> list[bool]:
+    """For each detection of a frame, best first, whether it finds an object that no better one has found."""
+    free = set(range(objects))
+    hits = []
+    for row in overlaps:
+        best, best_iou = -1, 0.0
+        for index in sorted(free):
+            if row[index] > best_iou:
+                best, best_iou = index, row[index]
+        hit = best >= 0 and best_iou >= threshold
+        if hit:
+            free.remove(best)
+        hits.append(hit)
+    return hits
+
+
+def _area(hits: Sequence[bool], objects: int) -> float:
+    """Area under the precision-recall curve of detections sorted by score, every point of it used."""
+    curve, found = [], 0
+    for count, hit in enumerate(hits, start=1):
+        found += hit
+        curve.append((found / max(objects, 1), found / count))
+    area, best, recall_behind = 0.0, 0.0, 1.0
+    for recall, precision in reversed([(0.0, 0.0), *curve]):
+        area += (recall_behind - recall) * best
+        best, recall_behind = max(best, precision), recall
+    return area
+
+
+def _polygons(footprints: Tensor) -> list[Polygon]:
+    return [Polygon(footprint) for footprint in footprints.double().tolist()]
+
+
+def _iou(a: Polygon, b: Polygon) -> float:
+    common = float(a.intersection(b).area)
+    union = float(a.area) + float(b.area) - common
+    return common / union if union > 0 else 0.0

@@ -1,0 +1,50 @@
+"""Pyramid Fusion as one writes it first: whole maps are moved, stacked, and averaged with a softmax over the agents."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from heal.base_model import BaseModel
+from heal.detection.head import HeadOutput
+from heal.grid import BevGrid
+
+
+def fuse(base: BaseModel, maps: Sequence[Tensor], scores: Sequence[Tensor], agent_SE3_ego: Tensor) -> HeadOutput:
+    """As `base.heads(base.fuse_scored(maps, scores, agent_SE3_ego, [M]))` for one scene of M agents.
+
+    Args:
+        base: whose weights are used.
+        maps: per level (M, C, ny, nx), each agent's in its own frame.
+        scores: per level (M, 1, ny, nx) foreground scores; 0 where an agent says nothing.
+        agent_SE3_ego: (M, 4, 4) float64, maps ego coordinates into the agent's frame.
+    """
+    fused = []
+    for level, score in zip(maps, scores, strict=True):
+        moved = warp(level, agent_SE3_ego, base.config.grid)
+        moved_score = warp(score, agent_SE3_ego, base.config.grid)
+        weights = moved_score.masked_fill(moved_score == 0, -torch.inf).softmax(dim=0).nan_to_num(nan=0.0)
+        fused.append((weights * moved).sum(dim=0, keepdim=True))
+    deblocks = base.pyramid_backbone.deblocks
+    joined = torch.cat([deblocks[i](level) for i, level in enumerate(fused)], dim=1)
+    for further in list(deblocks)[len(fused) :]:
+        joined = further(joined)
+    shrunk = base.shrink_conv(joined)
+    return HeadOutput(base.cls_head(shrunk), base.reg_head(shrunk), base.dir_head(shrunk))
+
+
+def warp(maps: Tensor, agent_SE3_ego: Tensor, grid: BevGrid) -> Tensor:
+    """Maps (M, C, ny, nx) over the whole of `grid`, each in its agent's frame, as the ego would have them."""
+    length_x_m, length_y_m = grid.length_x_m, grid.length_y_m
+    theta = torch.zeros(len(maps), 2, 3, dtype=torch.float64)
+    theta[:, 0, 0] = agent_SE3_ego[:, 0, 0]
+    theta[:, 0, 1] = agent_SE3_ego[:, 0, 1] * length_y_m / length_x_m
+    theta[:, 0, 2] = agent_SE3_ego[:, 0, 3] * 2 / length_x_m
+    theta[:, 1, 0] = agent_SE3_ego[:, 1, 0] * length_x_m / length_y_m
+    theta[:, 1, 1] = agent_SE3_ego[:, 1, 1]
+    theta[:, 1, 2] = agent_SE3_ego[:, 1, 3] * 2 / length_y_m
+    places = F.affine_grid(theta.to(maps.device), list(maps.shape), align_corners=False).to(maps.dtype)
+    return F.grid_sample(maps, places, mode="bilinear", padding_mode="zeros", align_corners=False)

@@ -1,0 +1,1 @@
+"""A tick seen from above, as pictures and animations."""

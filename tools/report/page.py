@@ -1,0 +1,155 @@
+"""A run as one HTML file that loads nothing from elsewhere: accuracy, bytes, times, faults and settings, for the run's folder."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from heal.detection.metrics import AP_RULE
+from heal.tools.report.colors import COLORS
+from heal.tools.report.history import ReportData
+from heal.tools.report.sections import (
+    STATUS_COLORS,
+    ApRow,
+    Faults,
+    Latency,
+    Messages,
+    OverTime,
+    Tile,
+    Traffic,
+    ap_rows,
+    faults,
+    headline_tiles,
+    latency,
+    messages,
+    over_time,
+    traffic,
+)
+from heal.tools.shared.run_log import RunLog
+
+PICTURE_PX = 1400
+
+
+@dataclass(frozen=True)
+class Report:
+    """The input of a report.
+
+    Attributes:
+        title: heading of the page, such as the name of the source.
+        log: counts, times and score of the run.
+        data: the rows of the run's ticks.
+        settings: values of the run by name; a value may be a mapping of further settings.
+        picture: image file of the last tick; a file that does not exist is left out, as is None.
+    """
+
+    title: str
+    log: RunLog
+    data: ReportData
+    settings: Mapping[str, Any]
+    picture: Path | None = None
+
+
+@dataclass(frozen=True)
+class TickSections:
+    """The sections that need at least one tick; `traffic` is None if no message crossed a link."""
+
+    over_time: OverTime
+    messages: Messages
+    traffic: Traffic | None
+    latency: Latency
+    faults: Faults
+
+
+@dataclass(frozen=True)
+class Page:
+    """What the template shows, from top to bottom.
+
+    Attributes:
+        title: heading of the page.
+        summary: number of ticks, agents and detections in one line.
+        tiles: the numbers of the headline.
+        ap: average precision at every IoU threshold.
+        sections: the sections that need at least one tick; None for a run without ticks.
+        picture: the last tick as a `data:` address; None without a picture.
+        settings: (name, value) of every setting.
+        rule: how AP is computed.
+    """
+
+    title: str
+    summary: str
+    tiles: tuple[Tile, ...]
+    ap: tuple[ApRow, ...]
+    sections: TickSections | None
+    picture: str | None
+    settings: tuple[tuple[str, str], ...]
+    rule: str
+
+
+def write_report(path: Path, report: Report) -> None:
+    """Write a report as an HTML file; makes the folder if there is none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(render_page(page_of(report)), encoding="utf-8")
+
+
+def render_page(page: Page) -> str:
+    """Return the HTML of a page; the template escapes every text, so an agent's name never becomes HTML."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("heal.tools.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html.j2").render(page=page, colors=COLORS, status_colors=STATUS_COLORS)
+
+
+def page_of(report: Report) -> Page:
+    """Return what the page of a report shows."""
+    log, data = report.log, report.data
+    result = log.score.results()
+    range_m = ", ".join(f"{value:g}" for value in log.score.range_m)
+    return Page(
+        title=report.title,
+        summary=f"{result.frames} ticks, up to {log.score.agents} agents, {result.detections} detections",
+        tiles=headline_tiles(log, data),
+        ap=ap_rows(log),
+        sections=_tick_sections(log, data) if data.rows else None,
+        picture=_picture_address(report.picture),
+        settings=tuple((name, str(value)) for name, value in flat_settings(report.settings)),
+        rule=f"AP: {AP_RULE}; range {range_m} m in the ego's frame.",
+    )
+
+
+def _tick_sections(log: RunLog, data: ReportData) -> TickSections:
+    return TickSections(over_time(data), messages(data), traffic(data), latency(log), faults(data))
+
+
+def _picture_address(path: Path | None) -> str | None:
+    """Return an image file as a `data:` address in WebP, at most `PICTURE_PX` wide and high; None if there is no file."""
+    if path is None or not path.is_file():
+        return None
+    from PIL import Image
+
+    with Image.open(path) as opened:
+        image = opened.convert("RGB")
+    image.thumbnail((PICTURE_PX, PICTURE_PX))
+    buffer = io.BytesIO()
+    image.save(buffer, "webp", quality=82)
+    return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+
+
+def flat_settings(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """Return nested settings as one list of (name, value), with the names of the levels joined by dots."""
+    rows: list[tuple[str, Any]] = []
+    for name, value in values.items():
+        if isinstance(value, Mapping) and value:
+            rows += flat_settings(value, f"{prefix}{name}.")
+        else:
+            rows.append((f"{prefix}{name}", value))
+    return rows

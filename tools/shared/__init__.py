@@ -1,0 +1,1 @@
+"""What several commands share: arguments, paths, settings of a run, scores, logs."""

@@ -1,0 +1,147 @@
+"""What happened in a run: messages counted, times as percentiles, one line of JSON for each tick."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from heal.agents.records import MessageCounts, MessageRecord, TickResult
+from heal.tools.shared.scoring import RunScore
+
+AGENT_STAGES, NODE_STAGES = ("sense", "encode", "pack"), ("unpack", "fuse", "decode")
+STAGES = (*AGENT_STAGES, "link", *NODE_STAGES)
+PERCENTILES = (50, 95, 99)
+# A run in wall-clock time has kept up if no tick began later than this.
+ALLOWED_LAG_MS = 100.0
+
+
+@dataclass
+class RunLog:
+    """Adds up the ticks of a run.
+
+    Attributes:
+        score: their AP.
+        counts: their messages over links.
+        reasons: how often messages were not used, and why.
+        ego_missing: ticks in which the ego's own feature map was not used.
+        held: older maps that stood in for late or lost ones.
+        handed_over: how often an agent drove into another region.
+        faults: what broke and came back, by kind.
+        node_away: ticks in which the fusion node did not answer.
+        times_ms: per stage, all measured times; simulated ones of the links.
+        lag_ms: largest delay of a tick's beginning by the wall clock.
+    """
+
+    score: RunScore
+    counts: MessageCounts = field(default_factory=MessageCounts)
+    reasons: Counter[str] = field(default_factory=Counter)
+    ego_missing: int = 0
+    held: int = 0
+    handed_over: int = 0
+    faults: Counter[str] = field(default_factory=Counter)
+    node_away: int = 0
+    times_ms: dict[str, list[float]] = field(default_factory=lambda: {stage: [] for stage in STAGES})
+    lag_ms: float = 0.0
+
+    def add(self, result: TickResult) -> None:
+        """Add a tick."""
+        self.score.add(result)
+        self.counts = self.counts + result.counts
+        self.lag_ms = max(self.lag_ms, result.lag_ms)
+        for record in result.messages:
+            self.add_message(record)
+        self.held += len(result.held)
+        self.handed_over += len(result.handed_over)
+        self.reasons.update(f"rejected late: {rejection.reason}" for rejection in result.late_rejections)
+        self.faults.update(fault.kind for fault in result.faults)
+        if result.latency is None:
+            self.node_away += 1
+        else:
+            self._add_times(NODE_STAGES, result.latency)
+
+    def add_message(self, record: MessageRecord) -> None:
+        """Add why a message was not used, and its times."""
+        if record.status != "used":
+            self.reasons[record.kind] += 1
+            self.ego_missing += record.own
+        if record.latency is not None:
+            self._add_times(AGENT_STAGES, record.latency)
+        if record.link_ms is not None and not record.own:
+            self.times_ms["link"].append(record.link_ms)
+
+    def _add_times(self, stages: tuple[str, ...], latency: object) -> None:
+        for stage in stages:
+            self.times_ms[stage].append(getattr(latency, f"{stage}_ms"))
+
+    def latency_ms(self) -> dict[str, dict[str, float]]:
+        """Percentiles of every stage that has taken place."""
+        return {
+            stage: {f"p{p}": round(float(np.percentile(times, p)), 3) for p in PERCENTILES}
+            for stage, times in self.times_ms.items()
+            if times
+        }
+
+    def metrics(self) -> dict[str, Any]:
+        """The content of metrics.json."""
+        metrics = self.score.metrics()
+        del metrics["hidden_from_ego"]  # finding out takes everybody's clouds; `heal evaluate` does
+        counts = asdict(self.counts)
+        return {
+            **metrics,
+            **counts,
+            "held": self.held,
+            "handed_over": self.handed_over,
+            "reasons": dict(self.reasons),
+            "faults": dict(self.faults),
+            "node_away": self.node_away,
+            "ego_missing": self.ego_missing,
+            "latency_ms": self.latency_ms(),
+        }
+
+    def table(self) -> Table:
+        """Times of every stage and what became of the messages."""
+        counts = self.counts
+        table = Table("stage", *(f"p{p}, ms" for p in PERCENTILES), title="time per agent and tick, and of the fusion node")
+        for stage, percentiles in self.latency_ms().items():
+            name = "link (simulated)" if stage == "link" else stage
+            table.add_row(name, *(f"{value:.1f}" for value in percentiles.values()))
+        table.caption = (
+            f"messages: {counts.sent} sent, {counts.arrived} arrived, {counts.late} late, {counts.lost} lost; "
+            f"of the arrived {counts.used} used, {counts.out_of_range} out of range, {counts.rejected} rejected; "
+            f"{self.held} older maps stood in; {counts.bytes / 1e6:.1f} MB in all"
+        )
+        if self.faults:
+            table.caption += "\nfaults: " + ", ".join(f"{count} {kind}" for kind, count in sorted(self.faults.items()))
+        return table
+
+
+def tick_line(result: TickResult) -> dict[str, Any]:
+    """A tick as one line of ticks.jsonl: nothing measured in it, so equal runs give equal lines."""
+    return {
+        "tick": result.tick,
+        "scene_id": result.scene_id,
+        "timestamp_ns": result.timestamp_ns,
+        "ego_id": result.ego_id,
+        **asdict(result.counts),
+        "held": [asdict(held) for held in result.held],
+        "faults": [asdict(fault) for fault in result.faults],
+        "handed_over": list(result.handed_over),
+        "boxes": result.detections.boxes.tolist(),
+        "scores": result.detections.scores.tolist(),
+        "messages": [
+            {
+                "agent_id": record.agent_id,
+                "agent_type": record.agent_type,
+                "own": record.own,
+                "bytes": record.size_bytes,
+                "status": record.status,
+                "reason": record.reason,
+                "link_ms": record.link_ms,
+            }
+            for record in result.messages
+        ],
+    }

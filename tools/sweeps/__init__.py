@@ -1,0 +1,1 @@
+"""What `heal sweep` varies, and the work of one of its processes."""

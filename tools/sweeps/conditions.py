@@ -1,0 +1,108 @@
+"""What a sweep varies: the runs that it makes over the same ticks, each with its place in the figure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from heal.agents.options import LATE_POLICIES, SPLITS, RunOptions
+from heal.message.codec import Codec
+
+ALONE = "ego alone"
+DELAYS_MS = (0, 100, 150, 200, 250, 300, 400, 500)
+LOSSES = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9)
+NOISES = (0.0, 0.2, 0.4, 0.6)
+REGIONS_M = (25.6, 51.2, 72.0)
+# Byte budgets, in shares of a float32 feature map: fine numbers where there is room, coarse ones for more cells where not.
+BUDGETS = (("int8", 10), ("int8", 25), ("int4", 50), ("int4", 100), ("int4", 250), ("int4", 500))
+WHOLE_CODECS = ("float32", "float16", "int8", "int8,zstd", "int4,zstd")
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One run of a sweep.
+
+    Attributes:
+        series: the line of the figure that it belongs to.
+        x: where on it; None where that is measured, as the bytes of a message are.
+        name: in the table.
+        options: of the run.
+        link: in words.
+        noise: in words.
+    """
+
+    series: str
+    x: float | None
+    name: str
+    options: RunOptions
+    link: str = "perfect"
+    noise: str = "none"
+
+
+def conditions(kind: str, options: RunOptions, float32_bytes: int) -> tuple[Condition, ...]:
+    """The runs of a sweep, the ego alone first; ValueError for an unknown kind.
+
+    Args:
+        kind: codec, delay, loss, noise or regions.
+        options: what is not varied.
+        float32_bytes: of an uncoded feature map, from which the budgets of codecs follow.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"unknown sweep {kind!r}; there are {', '.join(KINDS)}")
+    alone = Condition(ALONE, None, ALONE, replace(options, agents=1))
+    return alone, *KINDS[kind](options, float32_bytes)
+
+
+def _codecs(options: RunOptions, float32_bytes: int) -> list[Condition]:
+    budgets = [f"{values},zstd,budget:{float32_bytes // share}" for values, share in BUDGETS]
+    return [
+        Condition(split, None, f"{split}: {words}", replace(options, split=split, codec=Codec.parse(words)))
+        for split in SPLITS
+        for words in (*WHOLE_CODECS, *budgets)
+    ]
+
+
+def _delays(options: RunOptions, float32_bytes: int) -> list[Condition]:
+    return [
+        Condition(late, delay_ms, f"{late}, {delay_ms} ms", replace(options, late=late), link=f"delay:{delay_ms}")
+        for late in LATE_POLICIES
+        for delay_ms in DELAYS_MS
+    ]
+
+
+def _losses(options: RunOptions, float32_bytes: int) -> list[Condition]:
+    return [
+        Condition(late, loss, f"{late}, {loss:.0%} lost", replace(options, late=late), link=f"loss:{loss}")
+        for late in LATE_POLICIES
+        for loss in LOSSES
+    ]
+
+
+def _noises(options: RunOptions, float32_bytes: int) -> list[Condition]:
+    return [
+        Condition(kind, size, f"{kind}, {size} m / deg", options, noise=f"position:{size},rotation:{size},kind:{kind}")
+        for kind in ("gaussian", "laplace")
+        for size in NOISES
+    ]
+
+
+def _regions(options: RunOptions, float32_bytes: int) -> list[Condition]:
+    one = Condition("one node", 0.0, "one node", options)
+    several = [Condition("regions", edge_m, f"regions of {edge_m:g} m", replace(options, region_m=edge_m)) for edge_m in REGIONS_M]
+    return [one, *several]
+
+
+KINDS: Mapping[str, Callable[[RunOptions, int], list[Condition]]] = {
+    "codec": _codecs,
+    "delay": _delays,
+    "loss": _losses,
+    "noise": _noises,
+    "regions": _regions,
+}
+AXES = {
+    "codec": "bytes of a message",
+    "delay": "delay of a message, ms",
+    "loss": "share of messages lost",
+    "noise": "spread of the pose error, m and deg",
+    "regions": "edge of a region, m",
+}

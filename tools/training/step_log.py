@@ -1,0 +1,54 @@
+"""What a training says about itself while it runs: a line a step, in a file and in TensorBoard."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from heal.tools.training.loop import StepReport
+
+LOG_NAME = "metrics.jsonl"
+
+
+class MetricsLog:
+    """One line a step in metrics.jsonl and in TensorBoard; lines of steps that a resumed run repeats are dropped."""
+
+    def __init__(self, run: Path, first_step: int) -> None:
+        """Open the log of `run` at a step."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._path = run / LOG_NAME
+        kept = [line for line in self._lines() if json.loads(line)["step"] < first_step]
+        self._path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+        self._file = self._path.open("a", encoding="utf-8")
+        self._board = SummaryWriter(str(run / "tensorboard"), purge_step=first_step)
+
+    def _lines(self) -> list[str]:
+        return self._path.read_text(encoding="utf-8").splitlines() if self._path.exists() else []
+
+    def write(self, report: StepReport) -> None:
+        """Add a step."""
+        row = {"step": report.step, "epoch": report.epoch, "learning_rate": report.learning_rate, **report.losses}
+        self._file.write(json.dumps(row) + "\n")
+        self._file.flush()
+        for name, value in report.losses.items():
+            self._board.add_scalar(f"loss/{name}", value, report.step)
+        self._board.add_scalar("learning_rate", report.learning_rate, report.step)
+
+    def close(self) -> None:
+        """Flush both."""
+        self._file.close()
+        self._board.close()
+
+
+def last_row(run: Path) -> dict[str, Any] | None:
+    """The newest whole line in the log of `run`, None without one; for those who watch a training in another process."""
+    path = run / LOG_NAME
+    if not path.exists():
+        return None
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - 4096))
+        lines = file.read().rpartition(b"\n")[0].splitlines()
+    row: dict[str, Any] | None = json.loads(lines[-1]) if lines else None
+    return row

@@ -1,0 +1,1 @@
+"""A run in rerun's 3D viewer."""
