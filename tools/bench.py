@@ -1,4 +1,4 @@
-"""`heal bench`: what things cost, as ratios measured side by side in one run."""
+"""`heal bench`: time and memory of every stage, beside a yardstick and a plain form measured in the same run."""
 
 from __future__ import annotations
 
@@ -41,17 +41,17 @@ BENCHES: dict[str, Callable[[BenchSetup], list[BenchRow]]] = {
 }
 console = Console()
 
-NamesArg = Annotated[list[str], typer.Argument(help=f"What to measure: {', '.join(BENCHES)}.")]
+NamesArg = Annotated[list[str], typer.Argument(help=f"Benches to run: {', '.join(BENCHES)}.")]
 AllianceArg = Annotated[Path, typer.Option(help="Alliance folder, for runtime and scale.")]
 DataArg = Annotated[Path | None, typer.Option(help="Folder of DAIR-V2X-C, for read.")]
-ScenesArg = Annotated[Path | None, typer.Option(help="Folder of scenes in OPV2V's layout, instead of the built-in town.")]
-DeviceArg = Annotated[str, typer.Option(help="cpu or cuda, for encode, fuse, frame and train.")]
-ThreadsArg = Annotated[int, typer.Option(min=0, help="Threads of torch; 0: one for each core.")]
-RepeatsArg = Annotated[int, typer.Option(min=1, help="Rounds that count.")]
-NoNaiveArg = Annotated[bool, typer.Option("--no-naive", help="Leave the straightforward implementations out.")]
-JsonArg = Annotated[Path | None, typer.Option("--json", help="Write the rows to this file too.")]
-MarkdownArg = Annotated[Path | None, typer.Option(help="Write the table to this file too.")]
-ProfileArg = Annotated[Path | None, typer.Option(help="Write a trace of one round to this file, for chrome://tracing or Perfetto.")]
+ScenesArg = Annotated[Path | None, typer.Option(help="Data set folder in OPV2V's layout, instead of the built-in town.")]
+DeviceArg = Annotated[str, typer.Option(help="Device for encode, fuse, frame and train: cpu or cuda.")]
+ThreadsArg = Annotated[int, typer.Option(min=0, help="Number of torch threads; 0: one for each core.")]
+RepeatsArg = Annotated[int, typer.Option(min=1, help="Number of measured rounds.")]
+NoPlainArg = Annotated[bool, typer.Option("--no-plain", help="Do not measure the plain forms.")]
+JsonArg = Annotated[Path | None, typer.Option("--json", help="Also write the rows to this file.")]
+MarkdownArg = Annotated[Path | None, typer.Option(help="Also write the table to this file.")]
+ProfileArg = Annotated[Path | None, typer.Option(help="Write a trace of all calls to this file, for chrome://tracing or Perfetto.")]
 
 
 def bench(
@@ -62,16 +62,16 @@ def bench(
     device: DeviceArg = "cpu",
     threads: ThreadsArg = 0,
     repeats: RepeatsArg = 7,
-    no_naive: NoNaiveArg = False,
+    no_plain: NoPlainArg = False,
     json_path: JsonArg = None,
     markdown: MarkdownArg = None,
     profile: ProfileArg = None,
 ) -> None:
-    """Measure on this machine, which should be idle; times hold for it alone, ratios travel.
+    """Measure the stages on this machine, which should be idle.
 
-    Networks are those of the paper's size with random weights, scenes the built-in town's. Beside each time stands which share of
-    the yardstick it reaches, a dense convolution measured in the same run, and how much faster it is than a straightforward
-    implementation of the same, which lies in tests/naive and is left out where the project was installed without it.
+    Times are valid for this machine only; ratios are comparable between machines. The networks have the paper's size and random
+    weights, the scenes are those of the built-in town. Each time is compared with the yardstick, a dense convolution measured in
+    the same run, and with the plain form of the same stage, a straightforward implementation with the same results.
 
     \b
     heal bench frame
@@ -81,9 +81,9 @@ def bench(
     """  # noqa: D301 - click's mark for lines that stay lines is the character, not its name
     unknown = [name for name in names if name not in BENCHES]
     if unknown:
-        raise ValueError(f"unknown bench {unknown[0]!r}; there are {', '.join(BENCHES)}")
+        raise ValueError(f"unknown bench {unknown[0]!r}; expected one of {', '.join(BENCHES)}")
     torch.set_num_threads(threads or os.cpu_count() or 1)
-    setup = BenchSetup(alliance, data, scenes, torch.device(device), repeats, not no_naive)
+    setup = BenchSetup(alliance, data, scenes, torch.device(device), repeats, not no_plain)
     with _traced(profile):
         rows = [row for name in names for row in BENCHES[name](setup)]
     if set(names) - {"runtime", "scale"}:
@@ -96,13 +96,14 @@ def bench(
 
 
 def _write(path: Path, text: str) -> None:
+    """Write a text to a file, in a new folder if there is none."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
 
 
 @contextmanager
 def _traced(path: Path | None) -> Iterator[None]:
-    """Record what torch does, and write it to a file."""
+    """Record torch's operations and write their trace to a file; None records nothing."""
     if path is None:
         yield
         return
@@ -113,7 +114,7 @@ def _traced(path: Path | None) -> Iterator[None]:
 
 
 def bench_table(rows: Sequence[BenchRow]) -> Table:
-    """One line for each row; of the columns those in which something stands."""
+    """Make a table with one line for each row, without the columns that are empty in all rows."""
     titles, lines = _lines(rows)
     table = Table(title="measured on this machine")
     for title in titles:
@@ -124,20 +125,22 @@ def bench_table(rows: Sequence[BenchRow]) -> Table:
 
 
 def markdown_table(rows: Sequence[BenchRow]) -> str:
-    """The same for a page."""
+    """Make the table of `bench_table` in Markdown."""
     titles, lines = _lines(rows)
     return "".join(f"| {' | '.join(line)} |\n" for line in (titles, ["---"] * len(titles), *lines))
 
 
 def _lines(rows: Sequence[BenchRow]) -> tuple[list[str], list[list[str]]]:
-    titles = ("", "median", "spread", "GFLOP", "of yardstick", "over naive", "threads", "note")
+    """Return the titles of the columns that are not empty, and for each row its texts in these columns."""
+    titles = ("", "median", "spread", "GFLOP", "of yardstick", "over plain", "threads", "note")
     lines = [(row.name, *_numbers(row), f"{row.threads}, {row.dtype}", row.note) for row in rows]
     used = [i for i in range(len(titles)) if any(line[i] for line in lines)]
     return [titles[i] for i in used], [[line[i] for i in used] for line in lines]
 
 
 def _numbers(row: BenchRow) -> tuple[str, ...]:
+    """Format the numbers of a row, from the measured time or value to the speed-up; a missing number is ""."""
     measured = f"{row.value:.4g} {row.unit}" if row.seconds is None else f"{row.seconds * 1e3:.4g} ms"
     formats = ((row.spread, "{:.0%}"), (row.flops and row.flops / 1e9, "{:.3g}"), (row.yardstick_fraction, "{:.0%}"))
     rest = tuple("" if number is None else text.format(number) for number, text in formats)
-    return measured, *rest, "" if row.speedup_over_naive is None else f"{row.speedup_over_naive:.1f}x"
+    return measured, *rest, "" if row.speedup_over_plain is None else f"{row.speedup_over_plain:.1f}x"

@@ -23,6 +23,7 @@ from heal.grid import BevGrid
 from heal.layers.inference import for_inference
 from heal.tools.benches.machine import Precision, set_float32_precision, synchronized, yardstick_flops_per_s
 from heal.tools.benches.measure import BenchRow, timed
+from heal.tools.benches.plain import detections as plain_detections
 from heal.tools.benches.plain import encoders as plain_encoders
 from heal.tools.benches.plain import fusion as plain_fusion
 from heal.tools.benches.plain import voxels as plain_voxels
@@ -146,8 +147,6 @@ def _rows(
 
 def plain_boxes(scene: PaperScene, frames: Sequence[AgentFrame]) -> Detections:
     """Detect objects with the plain form of every stage and the scene's weights; boxes are in the ego's frame."""
-    from heal.tools.benches.plain import detections as plain_detections  # shapely is slow to import
-
     base = scene.base.config
     head = plain_head(scene, frames)
     return plain_detections.decode(head, scene.base.anchors(), base.decode, base.grid.range_m)

@@ -16,6 +16,7 @@ from heal.detection.head import HeadOutput
 from heal.detection.metrics import IOU_THRESHOLDS, ApAccumulator
 from heal.detection.targets import encode_boxes
 from heal.tools.benches.measure import BenchRow, timed
+from heal.tools.benches.plain import detections as plain_detections
 from heal.tools.benches.setup import PLAIN_REPEATS, SEED, WIDE, BenchSetup
 
 # Rows and columns of cells whose anchors, two in each cell, detect the same vehicle.
@@ -37,8 +38,6 @@ def _post(setup: BenchSetup, base: BaseModel, count: int) -> BenchRow:
     candidates = int((head.classification.sigmoid() > settings.score_threshold).sum())
     [timing] = timed(lambda: decode(head, anchors, settings, WIDE.range_m), repeats=3 * setup.repeats)
     if setup.measures_plain and count <= settings.max_candidates:
-        from heal.tools.benches.plain import detections as plain_detections  # shapely is slow to import
-
         [plain] = timed(lambda: plain_detections.decode(head, anchors, settings, WIDE.range_m), repeats=PLAIN_REPEATS)
     return BenchRow.of(f"post/{count}", timing, f"{candidates} candidates, {CANDIDATES_PER_VEHICLE} per vehicle", plain)
 
@@ -71,8 +70,6 @@ def bench_ap(setup: BenchSetup) -> list[BenchRow]:
     row = BenchRow.of(f"ap/{FRAMES}", timing, f"{FRAMES} frames, {BOXES} boxes each")
     if not setup.measures_plain:
         return [row]
-    from heal.tools.benches.plain import detections as plain_detections  # shapely is slow to import
-
     few = frames[:PLAIN_FRAMES]
     ours, plain = timed(
         lambda: _average_precision(few),

@@ -1,4 +1,4 @@
-"""What the runtime costs: against the same work in plain processes, per message, and at the fusion node per agent."""
+"""The costs of a run on Ray: throughput against processes without Ray, latency of a message, and the fusion node's time."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from statistics import median
 
 import torch
 
-from heal.agents.agent import AgentHost, AgentKit, Errand
-from heal.agents.agent_types import everyone
+from heal.agent_types import same_type
+from heal.agents.agent import AgentHost, AgentRequest, AgentSetup
 from heal.agents.deployment import Deployment
 from heal.agents.fusion.node import FusionNode
 from heal.agents.network.network import PerfectNetwork
@@ -33,80 +33,89 @@ from heal.types import AgentFrame, ObjectLabels, SceneOutline, SceneSource, Sens
 
 AGENTS, WARM_TICKS, TICKS, REPEATS = 4, 8, 60, 3
 SEED = 3
+# Communication range in which all agents of a town hear each other.
 EVERYWHERE_M = 1e9
 THREADS_VARIABLE = "OMP_NUM_THREADS"
 DEPLOYMENT = Deployment(pipeline=2)
 
 
 def bench_runtime(alliance: Path) -> list[BenchRow]:
-    """The rows of `heal bench runtime`."""
+    """Run `heal bench runtime` with the alliance in a folder."""
     opened = load_alliance(alliance).for_inference()
-    ray, plain = [], []
+    ray, processes = [], []
     for _ in range(REPEATS):
-        plain.append(plain_rate_hz(alliance))
+        processes.append(processes_rate_hz(alliance))
         ray.append(ray_rate_hz(opened))
-    share = median(one / other for one, other in zip(ray, plain, strict=True))
+    share = median(one / other for one, other in zip(ray, processes, strict=True))
     handovers, overheads = zip(*overheads_s(opened), strict=True)
-    few_ms, many_ms = (median(fusing_ms(opened, agents)) for agents in (4, 16))
-    plain_few_ms, plain_many_ms = (median(fusing_ms(opened, agents, align=False)) for agents in (4, 16))
+    few_ms, many_ms = (median(fusion_times_ms(opened, agents)) for agents in (4, 16))
+    unaligned_few_ms, unaligned_many_ms = (median(fusion_times_ms(opened, agents, correct_poses=False)) for agents in (4, 16))
+    growth, unaligned_growth = many_ms / few_ms, unaligned_many_ms / unaligned_few_ms
     return [
-        BenchRow("runtime/processes", value=median(plain), unit="ticks/s", note=f"{_cores()} plain processes, {AGENTS} agents"),
-        BenchRow("runtime/ray", value=median(ray), unit="ticks/s", note=f"{share:.3f} of that"),
-        BenchRow("runtime/share", value=share, note="of what the cores give"),
-        BenchRow("runtime/handover", median(handovers), note="from a message's last byte to the fusion node beginning to read it"),
-        BenchRow("runtime/overhead", median(overheads), note="one agent: of a tick all that is no stage's time"),
+        BenchRow("runtime/processes", value=median(processes), unit="ticks/s", note=f"{_cores()} processes, {AGENTS} agents"),
+        BenchRow("runtime/ray", value=median(ray), unit="ticks/s", note=f"{share:.3f} of the processes' throughput"),
+        BenchRow("runtime/share", value=share, note="throughput of Ray over that of the processes"),
+        BenchRow("runtime/handover", median(handovers), note="from a complete message to its reading at the fusion node"),
+        BenchRow("runtime/overhead", median(overheads), note="one agent: time of a tick minus the times of its stages"),
         BenchRow("runtime/fuse4", few_ms / 1e3, note="fusion node, 4 agents, split: pyramid"),
-        BenchRow("runtime/fuse16", many_ms / 1e3, note=f"{many_ms / few_ms:.2f} times that, 16 agents"),
-        BenchRow("runtime/fuse4-unaligned", plain_few_ms / 1e3, note="the same without correcting poses, 4 agents"),
-        BenchRow("runtime/fuse16-unaligned", plain_many_ms / 1e3, note=f"{plain_many_ms / plain_few_ms:.2f} times that, 16 agents"),
+        BenchRow("runtime/fuse16", many_ms / 1e3, note=f"16 agents, {growth:.2f} times as long"),
+        BenchRow("runtime/fuse4-unaligned", unaligned_few_ms / 1e3, note="4 agents, without pose correction"),
+        BenchRow("runtime/fuse16-unaligned", unaligned_many_ms / 1e3, note=f"16 agents, {unaligned_growth:.2f} times as long"),
     ]
 
 
 def town(agents: int, ticks: int, lidars: tuple[str, ...] = PRESETS["demo"].lidars) -> TownSource:
-    """A demo town with so many agents, one of them at the roadside if there are several."""
+    """Make a town of the demo's preset, in which one of several agents is a roadside unit.
+
+    Args:
+        agents: number of agents.
+        ticks: number of scenes.
+        lidars: LiDAR models that the vehicles' LiDARs are drawn from; see `TownPreset`.
+    """
     roadside = int(agents > 1)
     preset = replace(PRESETS["demo"], vehicles=agents - roadside, roadside=roadside, lidars=lidars)
     return TownSource(preset, seed=SEED, ticks=ticks, split="test")
 
 
 @cache
-def known_town(agents: int, ticks: int) -> KnownTown:
-    """A demo town whose rays have been cast for the labels; that takes longer than a run, so once for all runs."""
-    return KnownTown(town(agents, ticks))
+def labelled_town(agents: int, ticks: int) -> LabelledTown:
+    """Make a town with labels once for all runs, because casting the rays for the labels takes longer than a run."""
+    return LabelledTown(town(agents, ticks))
 
 
-class KnownTown:
-    """A town whose outlines and labels are there before the run: they are the world's and the evaluation's, not the runtime's."""
+class LabelledTown:
+    """A town whose outlines and labels are computed before the run, so that their time does not count as the runtime's."""
 
     def __init__(self, source: TownSource) -> None:
-        """Ask for all of them."""
+        """Compute the outlines and labels of all scenes."""
         self._source = source
         self._outlines = [source.outline(tick) for tick in range(len(source))]
         self._objects = [self._labels(outline, tick) for tick, outline in enumerate(self._outlines)]
 
     def __len__(self) -> int:
-        """Number of scenes."""
+        """Return the number of scenes."""
         return len(self._source)
 
     def outline(self, index: int) -> SceneOutline:
-        """Who takes part."""
+        """Return the agents, poses and time of a scene."""
         return self._outlines[index]
 
     def agent_frame(self, index: int, agent_id: str, choice: SensorChoice | None = None) -> AgentFrame:
-        """What an agent senses."""
+        """Return the sensor data of an agent in a scene, sensed anew in every call."""
         return self._source.agent_frame(index, agent_id, choice)
 
     def scene_objects(self, index: int) -> ObjectLabels:
-        """What all agents have labelled."""
+        """Return the objects of a scene that at least one agent has labelled."""
         return self._objects[index]
 
     def _labels(self, outline: SceneOutline, tick: int) -> ObjectLabels:
+        """Compute the union of all agents' labels in a scene."""
         return ObjectLabels.union([self._source.labels(tick, agent_id) for agent_id in outline.agent_ids])
 
 
 def ray_rate_hz(alliance: Alliance) -> float:
-    """Ticks per second of a run on Ray."""
-    source, options = known_town(AGENTS, WARM_TICKS + TICKS), RunOptions(comm_range_m=EVERYWHERE_M)
+    """Measure the ticks per second of a run on Ray."""
+    source, options = labelled_town(AGENTS, WARM_TICKS + TICKS), RunOptions(comm_range_m=EVERYWHERE_M)
     results, ends = ray_run(alliance, source, options, DEPLOYMENT)
     return (len(results) - WARM_TICKS) / (ends[-1] - ends[WARM_TICKS - 1])
 
@@ -114,9 +123,19 @@ def ray_rate_hz(alliance: Alliance) -> float:
 def ray_run(
     alliance: Alliance, source: SceneSource, options: RunOptions, deployment: Deployment
 ) -> tuple[list[TickResult], list[float]]:
-    """A run on Ray: its results, and when each was there."""
+    """Run all scenes of a source on Ray, over a network without delay or loss.
+
+    Args:
+        alliance: trained networks. All agents are of the base's type.
+        source: scenes of the run.
+        options: options of the run.
+        deployment: distribution of the run over processes.
+
+    Returns:
+        The results, and for each result the time of its arrival in seconds of `time.perf_counter`.
+    """
     results, ends, ticks = [], [], len(source)
-    types_of = everyone(base_type(alliance))
+    types_of = same_type(base_type(alliance))
     with open_runtime("ray", alliance, source, types_of, PerfectNetwork(), options, deployment) as runtime:
         for result in runtime.run(range(ticks)):
             results.append(result)
@@ -125,37 +144,43 @@ def ray_run(
 
 
 @dataclass(frozen=True)
-class PlainWork:
-    """The work of a tick without a runtime: every agent with a copy of the town of its own, as in actors, and a fusion node."""
+class TickWork:
+    """The work of a tick without a runtime, in one process.
+
+    Attributes:
+        hosts: one host for each agent. As in actors, every host has its own copy of the town.
+        node: fusion node.
+        outlines: agents and poses of every tick.
+    """
 
     hosts: tuple[AgentHost, ...]
     node: FusionNode
     outlines: tuple[SceneOutline, ...]
 
     @staticmethod
-    def of(alliance: Alliance, agents: int, ticks: int) -> PlainWork:
-        """For a town with so many agents."""
+    def of(alliance: Alliance, agents: int, ticks: int) -> TickWork:
+        """Prepare the work in a town with a number of agents and ticks."""
         options = RunOptions(comm_range_m=EVERYWHERE_M)
-        kits = [AgentKit.of(alliance, base_type(alliance), town(agents, ticks), options) for _ in range(agents)]
+        setups = [AgentSetup.of(alliance, base_type(alliance), town(agents, ticks), options) for _ in range(agents)]
         node, source = FusionNode(alliance.base, alliance.base_hash, options), town(agents, ticks)
-        return PlainWork(tuple(map(AgentHost, kits)), node, tuple(source.outline(tick) for tick in range(ticks)))
+        return TickWork(tuple(map(AgentHost, setups)), node, tuple(source.outline(tick) for tick in range(ticks)))
 
     def do(self, tick: int) -> FusionOutcome:
-        """One tick."""
+        """Sense, encode and fuse one tick."""
         outline = self.outlines[tick]
         arrivals = [
-            Arrival(agent_id, host.step(tick, [Errand(agent_id, FLOAT32)])[0][0], tick)
+            Arrival(agent_id, host.step(tick, [AgentRequest(agent_id, FLOAT32)])[0][0], tick)
             for agent_id, host in zip(outline.agent_ids, self.hosts, strict=True)
         ]
         request = FusionRequest(tick, outline.timestamp_ns, "", outline.ego_id, outline.world_SE3_ego)
         return self.node.step(request, arrivals)
 
 
-def plain_rate_hz(alliance: Path) -> float:
-    """Ticks per second of plain processes, one on each core, that divide the ticks among themselves and share nothing."""
+def processes_rate_hz(alliance: Path) -> float:
+    """Measure the ticks per second of processes without Ray. Each core runs one process with its own part of the ticks."""
     cores, context = _cores(), multiprocessing.get_context("spawn")
     barrier = context.Barrier(cores + 1)
-    processes = [context.Process(target=_work, args=(alliance, core, cores, barrier)) for core in range(cores)]
+    processes = [context.Process(target=_run_ticks, args=(alliance, core, cores, barrier)) for core in range(cores)]
     with one_thread_in_children():
         for process in processes:
             process.start()
@@ -168,7 +193,10 @@ def plain_rate_hz(alliance: Path) -> float:
 
 @contextmanager
 def one_thread_in_children() -> Iterator[None]:
-    """What Ray does for its actors: libraries that bring threads of their own, such as the one that casts rays, keep to one."""
+    """Set OMP_NUM_THREADS to 1 for the processes that are started in this context, as Ray does for its actors.
+
+    Libraries with threads of their own, such as the ray caster, then use one thread in these processes.
+    """
     before = os.environ.get(THREADS_VARIABLE)
     os.environ[THREADS_VARIABLE] = "1"
     try:
@@ -180,10 +208,11 @@ def one_thread_in_children() -> Iterator[None]:
             os.environ[THREADS_VARIABLE] = before
 
 
-def _work(alliance: Path, core: int, cores: int, barrier: Barrier) -> None:
+def _run_ticks(alliance: Path, core: int, cores: int, barrier: Barrier) -> None:
+    """Warm up, wait at the barrier for the other processes, then compute every `cores`-th tick."""
     torch.set_num_threads(1)
     keep_freed_memory()
-    work = PlainWork.of(load_alliance(alliance).for_inference(), AGENTS, WARM_TICKS + TICKS)
+    work = TickWork.of(load_alliance(alliance).for_inference(), AGENTS, WARM_TICKS + TICKS)
     for tick in range(WARM_TICKS // cores):
         work.do(tick)
     barrier.wait()
@@ -192,29 +221,44 @@ def _work(alliance: Path, core: int, cores: int, barrier: Barrier) -> None:
 
 
 def overheads_s(alliance: Alliance) -> list[tuple[float, float]]:
-    """Of every tick of one agent alone, without pipelining: how long its message was on the way, and what no stage has taken."""
-    results, ends = ray_run(alliance, known_town(1, WARM_TICKS + TICKS), RunOptions(), Deployment(pipeline=0))
+    """Run one agent on Ray without pipelining.
+
+    Returns:
+        Two durations for each tick: from the complete message to the start of its reading at the fusion node, and the time of the
+        tick minus the times of its stages.
+    """
+    results, ends = ray_run(alliance, labelled_town(1, WARM_TICKS + TICKS), RunOptions(), Deployment(pipeline=0))
     return [_overhead_s(result, ends[i] - ends[i - 1]) for i, result in enumerate(results) if i >= WARM_TICKS]
 
 
 def _overhead_s(result: TickResult, wall_s: float) -> tuple[float, float]:
+    """Compute the two durations of `overheads_s` for a tick that took `wall_s`."""
     agent, node = result.messages[0].latency, result.latency
-    assert agent is not None and node is not None, "nothing breaks in a bench"
+    assert agent is not None and node is not None, "no process fails in a bench"
     stages_ms = agent.sense_ms + agent.encode_ms + agent.pack_ms + node.unpack_ms + node.fuse_ms + node.decode_ms
     return node.began_s - agent.packed_s, wall_s - stages_ms / 1e3
 
 
-def fusing_ms(alliance: Alliance, agents: int, align: bool = True) -> Sequence[float]:
-    """Times of the fusion node with so many agents whose messages have passed the trunk."""
+def fusion_times_ms(alliance: Alliance, agents: int, correct_poses: bool = True) -> Sequence[float]:
+    """Time a fusion node under `split: pyramid`, in which the agents compute the trunk, with one torch thread.
+
+    Args:
+        alliance: trained networks.
+        agents: number of agents that send a message.
+        correct_poses: correct the agents' measured poses before the fusion.
+
+    Returns:
+        Duration of each measured step in milliseconds.
+    """
     torch.set_num_threads(1)
     keep_freed_memory()
-    options = RunOptions(split="pyramid", comm_range_m=EVERYWHERE_M, align=align)
+    options = RunOptions(split="pyramid", comm_range_m=EVERYWHERE_M, correct_poses=correct_poses)
     source, times = town(agents, 2), []
-    outline, host = source.outline(0), AgentHost(AgentKit.of(alliance, base_type(alliance), source, options))
-    arrivals = [Arrival(name, host.step(0, [Errand(name, FLOAT32)])[0][0], 0) for name in outline.agent_ids]
+    outline, host = source.outline(0), AgentHost(AgentSetup.of(alliance, base_type(alliance), source, options))
+    arrivals = [Arrival(name, host.step(0, [AgentRequest(name, FLOAT32)])[0][0], 0) for name in outline.agent_ids]
     node = FusionNode(alliance.base, alliance.base_hash, options)
     for tick in range(WARM_TICKS + TICKS // 2):
-        # Another recording every time, so that nothing is held from the time before.
+        # The sequence differs in every request, so that the node drops the maps of the request before.
         request = FusionRequest(0, outline.timestamp_ns, str(tick), outline.ego_id, outline.world_SE3_ego)
         began = time.perf_counter()
         node.step(request, arrivals)
@@ -223,4 +267,5 @@ def fusing_ms(alliance: Alliance, agents: int, align: bool = True) -> Sequence[f
 
 
 def _cores() -> int:
+    """Return the number of CPU cores, or 1 if it is unknown."""
     return os.cpu_count() or 1

@@ -25,7 +25,7 @@ from heal.tools.benches.setup import BenchSetup, count_flops
 from heal.tools.shared.paths import type_path
 from heal.tools.training.job import make_model
 from heal.training.batches import TrainingBatch, TrainingSteps
-from heal.training.config import TrainConfig, TrainingConfig
+from heal.training.config import ScheduleConfig, TrainingConfig
 from heal.training.replica import Replica
 from heal.training.step import Learner, StepTaker, make_optimizer, set_learning, training_loss
 from heal.types import SceneSource
@@ -49,7 +49,7 @@ class Case:
     """
 
     name: str
-    settings: TrainConfig
+    settings: TrainingConfig
     source: SceneSource
     device: str = "cpu"
 
@@ -69,10 +69,10 @@ def paper_cases() -> tuple[Case, ...]:
 
     A step of stage 1 trains all networks on one scene with two agents. A step of stage 2 trains one agent against a frozen base.
     """
-    training = TrainingConfig(batch_scenes=1, max_agents=2, random_agents=False, workers=0)
+    training = ScheduleConfig(batch_scenes=1, max_agents=2, random_agents=False, workers=0)
     frozen = replace(training, max_agents=1, random_ego=True, frozen_base=True)
     m1 = load_config(AgentConfig, type_path("m1"))
-    settings = TrainConfig(agents={"m1": m1}, training=training)
+    settings = TrainingConfig(agents={"m1": m1}, training=training)
     return Case("train/stage1", settings, SOURCE), Case("train/stage2", replace(settings, training=frozen), SOURCE)
 
 
@@ -145,7 +145,7 @@ def plain_step(case: Case, model: CollabModel, batch: TrainingBatch) -> Step:
     return step
 
 
-def counted_flops(case: Case, model: CollabModel, batch: TrainingBatch) -> float:
+def step_flops(case: Case, model: CollabModel, batch: TrainingBatch) -> float:
     """Count the floating-point operations of a step's dense layers, forward and backward, as those of direct convolutions."""
     anchors = make_anchors(case.settings.base.grid, case.settings.base.anchors)
     return count_flops(lambda: training_loss(Learner(model), batch, case.settings, anchors).total.backward())  # type: ignore[no-untyped-call]
@@ -163,11 +163,11 @@ class _Worker:
         self._pool.submit(_prepare, case, maker, torch.get_num_threads()).result()
 
     def __enter__(self) -> _Worker:
-        """Return this worker."""
+        """Return this worker for a `with` statement."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End the process."""
+        """End the worker's process and wait for its end."""
         self._pool.shutdown()
 
     def first_step_bytes(self) -> int | None:
@@ -179,7 +179,7 @@ class _Worker:
         return self._pool.submit(_step).result()
 
     def flops(self) -> float:
-        """Count the floating-point operations of a step; see `counted_flops`."""
+        """Count the floating-point operations of a step; see `step_flops`."""
         return self._pool.submit(_flops).result()
 
 
@@ -204,7 +204,7 @@ def _step() -> float:
 def _flops() -> float:
     """Count the operations of the prepared case with new networks."""
     case: Case = _prepared["case"]
-    return counted_flops(case, *case.prepared())
+    return step_flops(case, *case.prepared())
 
 
 def _step_bytes() -> int:

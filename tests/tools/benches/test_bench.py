@@ -1,4 +1,4 @@
-"""`heal bench`: what it measures is the real run; its numbers are written; memory does not grow over a run."""
+"""`heal bench` measures the real run and writes its rows to files; the memory of a run's processes does not grow."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from heal.alliance import load_alliance
 from heal.tools.bench import BENCHES, bench
 from heal.tools.benches.measure import BenchRow
-from heal.tools.benches.runtime import PlainWork, fusing_ms
+from heal.tools.benches.runtime import TickWork, fusion_times_ms
 from heal.tools.benches.scale import bench_scale
 from heal.tools.shared.paths import CONFIGS
 
@@ -20,28 +20,28 @@ ALLIANCE = CONFIGS / "demo" / "alliance"
 
 
 @pytest.mark.ray
-def test_no_process_grows_and_every_tick_is_accounted_for() -> None:
-    """The bench itself takes 64 agents and 300 ticks."""
+def test_no_process_grows_and_every_tick_uses_all_messages() -> None:
+    """Run the bench with 6 agents and 80 ticks; the bench's own numbers are 64 and 300."""
     rows = {row.name: row.value for row in bench_scale(ALLIANCE, agents=6, ticks=80, warm_ticks=30)}
     assert rows["scale/ticks"] == 80
-    # This process, Ray's own ones, two with agents or more, the fusion node.
+    # This process, Ray's own processes, at least one process with agents, and the fusion node.
     assert rows["scale/processes"] >= 5
     assert rows["scale/growth"] < 0.05
 
 
-def test_the_plain_work_is_that_of_a_tick() -> None:
-    work = PlainWork.of(load_alliance(ALLIANCE), agents=2, ticks=1)
-    assert len(work.hosts) == 2 and len({id(host.kit.source) for host in work.hosts}) == 2
+def test_the_work_without_a_runtime_is_that_of_a_tick() -> None:
+    work = TickWork.of(load_alliance(ALLIANCE), agents=2, ticks=1)
+    assert len(work.hosts) == 2 and len({id(host.setup.source) for host in work.hosts}) == 2
     outcome = work.do(0)
     assert outcome.used == work.outlines[0].agent_ids and len(outcome.detections)
 
 
-def test_the_fusion_node_is_given_all_messages_every_time() -> None:
-    times = fusing_ms(load_alliance(ALLIANCE), agents=2)
+def test_the_fusion_node_is_timed() -> None:
+    times = fusion_times_ms(load_alliance(ALLIANCE), agents=2)
     assert len(times) > 10 and min(times) > 0
 
 
-def test_rows_are_written_and_unknown_names_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_are_written_and_unknown_benches_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     app = typer.Typer()
     app.command()(bench)
     monkeypatch.setitem(BENCHES, "made", lambda setup: [BenchRow("made/one", 2.0, note=str(setup.alliance == ALLIANCE))])

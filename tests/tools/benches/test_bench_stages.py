@@ -1,4 +1,4 @@
-"""Benches of the stages: what they time is the real work, and the straightforward forms beside it give the same."""
+"""The benches of the stages time the real work, and their plain forms give the same results."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from heal.layers.inference import for_inference
 from heal.tools.bench import bench
 from heal.tools.benches.frame import Perceiver, plain_boxes, plain_head
 from heal.tools.benches.measure import BenchRow, Timing, timed
-from heal.tools.benches.post import BOXES, claimed, made_frames
-from heal.tools.benches.setup import CPU, WIDE, PaperScene, poses_of
+from heal.tools.benches.post import BOXES, bench_post, head_with_candidates, random_frames
+from heal.tools.benches.setup import CPU, WIDE, BenchSetup, PaperScene, poses_of
 from tests.heal.networks import small_model, small_scene
 
 
 def small_paper_scene() -> PaperScene:
-    """Two agents with small networks, seeing cars."""
+    """Make a scene with two agents, small networks and visible cars."""
     torch.manual_seed(5)
     model, frames = small_model().eval().requires_grad_(False), small_scene(seed=4).ego_first
     torch.nn.init.constant_(model.base.cls_head.bias, 1.0)  # type: ignore[arg-type]
@@ -40,24 +40,24 @@ def test_a_frame_gives_the_head_of_its_plain_form() -> None:
 
 
 @pytest.mark.parametrize("count", [64, 992])
-def test_a_head_for_the_bench_has_as_many_candidates_as_it_says(count: int) -> None:
+def test_a_made_head_has_the_given_number_of_candidates(count: int) -> None:
     base = BaseModel(BaseConfig(grid=WIDE))
     anchors, settings = base.anchors(), base.config.decode
-    head = claimed(anchors, count)
+    head = head_with_candidates(anchors, count)
     assert int((head.classification.sigmoid() > settings.score_threshold).sum()) == count
     found = decode(head, anchors, settings, WIDE.range_m)
     assert count / 64 < len(found) < count / 2
 
 
-def test_made_frames_are_found_but_not_exactly() -> None:
+def test_objects_of_random_frames_are_found_but_not_exactly() -> None:
     from heal.detection.metrics import match_frame
 
-    [frame] = made_frames(1)
+    [frame] = random_frames(1)
     shares = match_frame(*frame, (0.3, 0.8)).found.mean(axis=1)
     assert len(frame[0]) == len(frame[1]) == BOXES and shares[0] > 0.8 and shares[1] < 0.8
 
 
-def test_inference_networks_are_timed_and_plain_ones_are_not() -> None:
+def test_the_timed_networks_are_optimised_for_inference() -> None:
     scene = small_paper_scene()
     ours = Perceiver.of(scene, CPU)
     assert ours.base is not scene.base and type(ours.base) is type(for_inference(scene.base))
@@ -71,12 +71,26 @@ def test_calls_are_timed_in_turn() -> None:
     assert Timing.of([1.0, 2.0, 3.0]).seconds == 2.0
 
 
-def test_a_row_says_what_share_of_the_yardstick_it_is() -> None:
+def test_a_row_holds_its_speedup_and_its_fraction_of_the_yardstick() -> None:
     row = BenchRow.of("made", Timing(2.0, 0.1), plain=Timing(5.0, 0.0)).of_flops(100.0, 200.0, "float32")
-    assert (row.speedup_over_naive, row.yardstick_fraction, row.flops, row.spread) == (2.5, 0.25, 100.0, 0.1)
+    assert (row.speedup_over_plain, row.yardstick_fraction, row.flops, row.spread) == (2.5, 0.25, 100.0, 0.1)
 
 
-def test_the_command_writes_rows_that_scripts_can_read(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("plain", "device", "measured"),
+    [(True, "cpu", True), (False, "cpu", False), (True, "cuda", False)],
+    ids=["cpu", "no plain", "gpu"],
+)
+def test_plain_forms_are_measured_if_requested_and_on_the_cpu(plain: bool, device: str, measured: bool) -> None:
+    assert BenchSetup(Path(), device=torch.device(device), plain=plain).measures_plain == measured
+
+
+def test_without_the_plain_form_a_stage_has_no_speedup() -> None:
+    rows = bench_post(BenchSetup(Path(), repeats=1, plain=False))
+    assert len(rows) == 3 and all(row.seconds and row.speedup_over_plain is None for row in rows)
+
+
+def test_the_command_writes_rows_as_json_and_a_trace(tmp_path: Path) -> None:
     app = typer.Typer()
     app.command()(bench)
     out, trace = tmp_path / "rows.json", tmp_path / "trace.json"
@@ -84,7 +98,7 @@ def test_the_command_writes_rows_that_scripts_can_read(tmp_path: Path) -> None:
     assert CliRunner().invoke(app, words, catch_exceptions=False).exit_code == 0
     rows = {row["name"]: row for row in json.loads(out.read_text())}
     assert {"machine/conv", "machine/memory", "voxelize/m1", "voxelize/m3"} <= set(rows)
-    wanted = {"name", "seconds", "flops", "yardstick_fraction", "speedup_over_naive", "threads", "dtype"}
+    wanted = {"name", "seconds", "flops", "yardstick_fraction", "speedup_over_plain", "threads", "dtype"}
     assert all(wanted <= set(row) for row in rows.values())
-    assert rows["voxelize/m1"]["speedup_over_naive"] > 1 and rows["voxelize/m1"]["threads"] == 1
+    assert rows["voxelize/m1"]["speedup_over_plain"] > 1 and rows["voxelize/m1"]["threads"] == 1
     assert trace.stat().st_size > 0

@@ -1,5 +1,6 @@
-"""Our fast code against the plain form of every stage in tests/naive: two ways to the same numbers."""
+"""Our fast form of every stage gives the same numbers as its plain form in heal.tools.benches.plain."""
 
+import ast
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -29,17 +30,17 @@ from heal.encoders.point_pillars import PointPillarsConfig
 from heal.encoders.voxelize import VoxelGrid, voxelize
 from heal.layers.backbone import BackboneConfig
 from heal.se3 import pose_to_SE3, relative_SE3
-from heal.tools.naive import naive
+from heal.tools.benches import plain as plain_forms
+from heal.tools.benches.plain import detections, encoders, fusion, readers, training, voxels
 from heal.training.batches import TrainingBatch
-from heal.training.config import TrainConfig
+from heal.training.config import TrainingConfig
 from heal.training.step import Learner, training_loss
 from heal.types import AgentFrame, LidarScan, Scene, load_scene
 from tests.heal.networks import AGENT, BASE, GRID, LIFT_SPLAT, SECOND, shaken, small_scene
 from tests.heal.views import camera_frame, camera_view
-from tests.naive import detections, encoders, fusion, readers, training, voxels
 from tests.real_data import real_data
 
-NAIVE = Path(__file__).resolve().parents[1] / "naive"
+PLAIN_FILES = sorted(Path(plain_forms.__path__[0]).glob("*.py"))
 PILLARS = replace(AGENT, encoder=PointPillarsConfig(channels=(8, 6), max_points=5, distance=True))
 CAMERA = AgentConfig(
     encoder=replace(
@@ -60,7 +61,7 @@ def agent_model(settings: AgentConfig) -> AgentModel:
 
 
 def frames_of(settings: AgentConfig) -> list[AgentFrame]:
-    """Two agents and a blind one; the cameras look around."""
+    """Make the frames of two agents, for a LiDAR also of a third one without points. The cameras look in several directions."""
     if settings.sensor.lidar:
         blind = AgentFrame("9", "vehicle", 0, np.eye(4), np.eye(4), LidarScan(np.zeros((0, 4), np.float32)))
         return [*small_scene(0).frames, blind]
@@ -68,19 +69,24 @@ def frames_of(settings: AgentConfig) -> list[AgentFrame]:
     return [camera_frame(*views), camera_frame(*views[:1])]
 
 
-@pytest.mark.parametrize("path", sorted(NAIVE.glob("*.py")), ids=lambda path: path.stem)
-def test_the_files_need_no_other_tests_and_no_tools(path: Path) -> None:
-    module = naive(path.stem)
-    assert module is not None and module.__file__ == str(path)
-    lines = path.read_text(encoding="utf-8").splitlines()
-    assert not any(line.startswith(("from tests", "import tests", "from heal.tools", "import heal.tools")) for line in lines)
+@pytest.mark.parametrize("path", PLAIN_FILES, ids=lambda path: path.stem)
+def test_plain_forms_import_no_other_tools(path: Path) -> None:
+    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    imported = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    imported += [str(node.module) for node in nodes if isinstance(node, ast.ImportFrom)]
+    others = [name for name in imported if name.startswith(("tests", "heal.tools"))]
+    assert all(name.startswith("heal.tools.benches.plain") for name in others)
+
+
+def test_all_plain_forms_are_found() -> None:
+    assert {path.stem for path in PLAIN_FILES} == {"__init__", "detections", "encoders", "fusion", "readers", "training", "voxels"}
 
 
 @pytest.mark.parametrize(("max_points", "max_voxels"), [(3, 40), (32, 70000)])
 def test_voxels(max_points: int, max_voxels: int) -> None:
     rng = np.random.default_rng(0)
     clouds = [rng.uniform((-4, -2, -3, 0), (4, 2, 1, 1), (size, 4)).astype(np.float32) for size in (500, 0, 80)]
-    clouds[0][:100] = clouds[0][:100].round(1)  # on the cells' borders
+    clouds[0][:100] = clouds[0][:100].round(1)  # points on the borders of cells
     grid = VoxelGrid((-3.2, -1.6, -3.0, 3.2, 1.6, 1.0), (0.4, 0.4, 0.8), max_points, max_voxels)
     ours, plain = voxelize(clouds, grid), voxels.voxelize(clouds, grid)
     assert vars(ours).keys() == vars(plain).keys() and len(ours.coords) > 2
@@ -115,7 +121,7 @@ def _poses(*xy_yaw: tuple[float, float, float]) -> Tensor:
     [
         [(0.0, 0.0, 0.0)],
         [(0.0, 0.0, 0.0), (3.1, -1.7, 25.0), (-4.4, 2.3, 190.0), (500.0, 0.0, 0.0)],
-        [(2.3, 1.1, 40.0), (-3.3, 0.7, 100.0)],  # the ego's own map is missing
+        [(2.3, 1.1, 40.0), (-3.3, 0.7, 100.0)],  # the map of the ego is missing
     ],
     ids=["alone", "four", "without the ego"],
 )
@@ -125,7 +131,7 @@ def test_fusion(poses: list[tuple[float, float, float]]) -> None:
     with torch.no_grad():
         levels = base.trunk(torch.randn(len(poses), 8, GRID.ny, GRID.nx))
         scores = base.pyramid_backbone.scores(levels.occupancy, [None, *[(1.5, 1.2)] * (len(poses) - 1)])
-        scores[0][:, :, :3] = 0.0  # where nobody says anything
+        scores[0][:, :, :3] = 0.0  # cells in which no agent has a score
         ours = base.heads(base.fuse_scored(levels.maps, scores, _poses(*poses), [len(poses)]))
         plain = fusion.fuse(base, levels.maps, scores, _poses(*poses))
     assert ours.classification.std() > 1e-3
@@ -136,7 +142,7 @@ ANCHORS = make_anchors(GRID, BASE.anchors)
 
 
 def random_head(scenes: int, seed: int) -> HeadOutput:
-    """Small codes, any heading, a few high scores."""
+    """Make the head's output with small regression codes, all directions and a few high scores."""
     generator = torch.Generator().manual_seed(seed)
     scores, codes, bins = (torch.randn(scenes, k * 2, GRID.ny, GRID.nx, generator=generator) for k in (1, 7, 2))
     return HeadOutput(scores * 2 - 4, codes * 0.3, bins)
@@ -152,7 +158,7 @@ def test_decoding(config: DecodeConfig) -> None:
         head = random_head(1, seed)
         head.regression[0, 3, 4, 5] = math.inf
         head.classification[0, 0, 4, 5] = 9.0
-        ours, plain = (way(head, ANCHORS, config, GRID.range_m) for way in (decode, detections.decode))
+        ours, plain = (form(head, ANCHORS, config, GRID.range_m) for form in (decode, detections.decode))
         assert len(ours) > 5
         torch.testing.assert_close(vars(ours), vars(plain), atol=1e-5, rtol=1e-5)
 
@@ -189,11 +195,11 @@ def test_average_precision() -> None:
 
 
 LOSS = LossConfig(occupancy_weights=(0.4, 0.2))
-SETTINGS = TrainConfig(base=BASE, agents={"m1": AGENT}, loss=LOSS)
+SETTINGS = TrainingConfig(base=BASE, agents={"m1": AGENT}, loss=LOSS)
 
 
 def batch_of(model: CollabModel, scenes: list[Scene], types: list[str]) -> TrainingBatch:
-    """Agents get the types in turn."""
+    """Make a batch from scenes in which the agents get the types in turn."""
     assigned = [{agent: types[i % len(types)] for i, agent in enumerate(scene.outline.agent_ids)} for scene in scenes]
     fused = [assign_targets(ANCHORS, ground_truth(scene, GRID.range_m).boxes, TargetConfig()) for scene in scenes]
     truths = [agent_ground_truth(frame, GRID.range_m) for scene in scenes for frame in scene.ego_first]
@@ -202,7 +208,7 @@ def batch_of(model: CollabModel, scenes: list[Scene], types: list[str]) -> Train
 
 
 def with_cameras(scene: Scene) -> Scene:
-    """Agents that have cameras too."""
+    """Return the scene with a camera added to each agent."""
     view = camera_view(position_m=(0.3, 0.2, 1.5), depth_m=5.0)
     return replace(scene, frames=tuple(replace(frame, cameras=(view,)) for frame in scene.frames))
 

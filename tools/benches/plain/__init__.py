@@ -1,1 +1,1 @@
-"""Each stage in its plain form: short, slow and obviously right. Benches and tests compare the fast forms with these."""
+"""The plain form of each stage: short, slow and obviously right. Benches and tests compare our fast form with it."""

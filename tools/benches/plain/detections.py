@@ -1,4 +1,4 @@
-"""Detections and their average precision as one writes them first: all anchors decoded, polygons compared one by one."""
+"""Detections and average precision in their plain form: all anchors are decoded, polygons are compared pair by pair."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ SIGNS = ((1, -1, -1), (1, 1, -1), (-1, 1, -1), (-1, -1, -1), (1, -1, 1), (1, 1, 
 
 
 def decode(head: HeadOutput, anchors: Tensor, config: DecodeConfig, range_m: Sequence[float]) -> Detections:
-    """As `heal.detection.decode.decode`: the detections of one scene, best first.
+    """Compute the same as `heal.detection.decode.decode`: the detections of one scene, the highest score first.
 
     Args:
-        head: the head's output for one scene.
-        anchors: (ny, nx, A, 7) in the ego's frame.
-        config: thresholds.
-        range_m: x_min, y_min, z_min, x_max, y_max, z_max; boxes that stick out of it are dropped.
+        head: the head's output for one scene, in the ego's frame.
+        anchors: (ny, nx, A, 7) x, y, z, h, w, l, yaw in metres and radians, in the ego's frame.
+        config: thresholds and limits.
+        range_m: x_min, y_min, z_min, x_max, y_max, z_max. Boxes that reach beyond it are dropped.
     """
     anchors = anchors.reshape(-1, 7).to(head.regression)
     scores = head.classification.permute(0, 2, 3, 1).reshape(-1).sigmoid()
@@ -47,7 +47,17 @@ def decode(head: HeadOutput, anchors: Tensor, config: DecodeConfig, range_m: Seq
 
 
 def _boxes(codes: Tensor, anchors: Tensor, directions: Tensor, offset_rad: float) -> Tensor:
-    """(N, 7) x, y, z, h, w, l, yaw of all anchors, turned into the half of the circle that the direction head prefers."""
+    """Decode the boxes of all N anchors, with the yaw in the sector that the direction head prefers.
+
+    Args:
+        codes: (N, 7) regression codes.
+        anchors: (N, 7) x, y, z, h, w, l, yaw in metres and radians.
+        directions: (N, bins) logits; each bin is a sector of the circle.
+        offset_rad: yaw at which the first sector begins.
+
+    Returns:
+        (N, 7) x, y, z, h, w, l, yaw in metres and radians.
+    """
     x, y, z, h, w, l, yaw = anchors.unbind(1)  # noqa: E741
     diagonal = torch.sqrt(l**2 + w**2)
     sector = 2 * math.pi / directions.shape[1]
@@ -59,7 +69,7 @@ def _boxes(codes: Tensor, anchors: Tensor, directions: Tensor, offset_rad: float
 
 
 def _corners(boxes: Tensor) -> Tensor:
-    """(N, 8, 3) corners of boxes (N, 7), in the order of `heal.detection.boxes`."""
+    """Compute the corners (N, 8, 3) of boxes (N, 7) in the order of `heal.detection.boxes`, in the boxes' frame."""
     cos, sin = torch.cos(boxes[:, 6]), torch.sin(boxes[:, 6])
     zero, one = torch.zeros_like(cos), torch.ones_like(cos)
     rotation = torch.stack([cos, -sin, zero, sin, cos, zero, zero, zero, one], dim=1).view(-1, 3, 3)
@@ -68,7 +78,15 @@ def _corners(boxes: Tensor) -> Tensor:
 
 
 def non_maximum_suppression(corners: Tensor, iou_threshold: float) -> list[int]:
-    """Which of the boxes (N, 8, 3), best first, stay: those that overlap no better one that stays by more than the threshold."""
+    """Drop each box whose IoU with a kept box of a higher score, seen from above, exceeds the threshold.
+
+    Args:
+        corners: (N, 8, 3) corners of the boxes, the highest score first.
+        iou_threshold: largest allowed IoU of two kept boxes.
+
+    Returns:
+        Indices of the kept boxes in ascending order.
+    """
     polygons = _polygons(corners[:, :4, :2])
     kept: list[int] = []
     for i, polygon in enumerate(polygons):
@@ -78,28 +96,42 @@ def non_maximum_suppression(corners: Tensor, iou_threshold: float) -> list[int]:
 
 
 def rotated_iou(a: Tensor, b: Tensor) -> Tensor:
-    """As `heal.detection.rotated_iou.rotated_iou`: footprints (N, 4, 2) and (M, 4, 2) to (N, M), pair by pair."""
+    """Compute the same as `heal.detection.rotated_iou.rotated_iou`: the IoU (N, M) of footprints (N, 4, 2) and (M, 4, 2)."""
     others = _polygons(b)
     overlaps = [[_iou(polygon, other) for other in others] for polygon in _polygons(a)]
     return torch.tensor(overlaps, dtype=a.dtype, device=a.device).view(len(a), len(b))
 
 
 def average_precision(frames: Sequence[tuple[Detections, GroundTruth]], thresholds: Sequence[float]) -> dict[float, float]:
-    """Average precision by IoU threshold over all frames, as `heal.detection.metrics` defines it."""
+    """Compute the average precision over all frames for each IoU threshold, as `heal.detection.metrics` defines it.
+
+    Args:
+        frames: detections, the highest score first, and ground truth of each frame.
+        thresholds: IoU from which a detection counts as true.
+    """
     overlaps = [rotated_iou(found.corners[:, :4, :2], truth.corners[:, :4, :2]).tolist() for found, truth in frames]
     objects = sum(len(truth) for _, truth in frames)
     result = {}
     for threshold in thresholds:
-        judged: list[tuple[float, bool]] = []
+        scored_hits: list[tuple[float, bool]] = []
         for (found, truth), overlap in zip(frames, overlaps, strict=True):
-            judged += zip(found.scores.tolist(), _true_positives(overlap, len(truth), threshold), strict=True)
-        judged.sort(key=lambda pair: -pair[0])
-        result[threshold] = _area([hit for _, hit in judged], objects)
+            scored_hits += zip(found.scores.tolist(), _true_positives(overlap, len(truth), threshold), strict=True)
+        scored_hits.sort(key=lambda pair: -pair[0])
+        result[threshold] = _area([hit for _, hit in scored_hits], objects)
     return result
 
 
 def _true_positives(overlaps: Sequence[Sequence[float]], objects: int, threshold: float) -> list[bool]:
-    """For each detection of a frame, best first, whether it finds an object that no better one has found."""
+    """Match each detection to the free object with the highest IoU. Objects matched by a detection before it are not free.
+
+    Args:
+        overlaps: IoU of each detection, the highest score first, with each object.
+        objects: number of objects in the frame.
+        threshold: IoU from which a match counts.
+
+    Returns:
+        For each detection whether it matches an object.
+    """
     free = set(range(objects))
     hits = []
     for row in overlaps:
@@ -115,23 +147,30 @@ def _true_positives(overlaps: Sequence[Sequence[float]], objects: int, threshold
 
 
 def _area(hits: Sequence[bool], objects: int) -> float:
-    """Area under the precision-recall curve of detections sorted by score, every point of it used."""
+    """Compute the area under the precision-recall curve from all its points.
+
+    Args:
+        hits: for each detection, the highest score first, whether it matches an object.
+        objects: number of objects in all frames.
+    """
     curve, found = [], 0
     for count, hit in enumerate(hits, start=1):
         found += hit
         curve.append((found / max(objects, 1), found / count))
-    area, best, recall_behind = 0.0, 0.0, 1.0
+    area, best_precision, next_recall = 0.0, 0.0, 1.0
     for recall, precision in reversed([(0.0, 0.0), *curve]):
-        area += (recall_behind - recall) * best
-        best, recall_behind = max(best, precision), recall
+        area += (next_recall - recall) * best_precision
+        best_precision, next_recall = max(best_precision, precision), recall
     return area
 
 
 def _polygons(footprints: Tensor) -> list[Polygon]:
+    """Convert footprints (N, 4, 2) to polygons in float64."""
     return [Polygon(footprint) for footprint in footprints.double().tolist()]
 
 
 def _iou(a: Polygon, b: Polygon) -> float:
+    """Compute intersection over union of two polygons; 0 if both are empty."""
     common = float(a.intersection(b).area)
     union = float(a.area) + float(b.area) - common
     return common / union if union > 0 else 0.0

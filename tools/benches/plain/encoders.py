@@ -1,4 +1,4 @@
-"""Agents' encoders as one writes them first, with our weights: padded pillars, a table for every sparse layer, the whole volume."""
+"""The encoders in their plain form, with our weights: padded pillars, a neighbour search in every sparse layer, whole volumes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,18 @@ from heal.sparse.sites import ConvGeometry, Triple
 
 
 def encode(model: AgentModel, inputs: Any) -> Tensor:
-    """As `model(inputs)` in eval mode: the aligned feature maps (agents, C, ny, nx) of what `model.prepare` gave."""
+    """Compute the same as `model(inputs)` in eval mode.
+
+    Args:
+        model: network of one agent type, with a PointPillars, Second or LiftSplat encoder.
+        inputs: encoder input of one or more agents, the result of `model.prepare`.
+
+    Returns:
+        (agents, C, ny, nx) aligned feature maps, each in the agent's frame.
+
+    Raises:
+        ValueError: if the encoder has no plain form.
+    """
     encoder = model.encoder
     if isinstance(encoder, PointPillars):
         maps = point_pillars(encoder, inputs)
@@ -37,7 +48,11 @@ def encode(model: AgentModel, inputs: Any) -> Tensor:
 
 
 def point_pillars(encoder: PointPillars, voxels: Voxels) -> Tensor:
-    """(clouds, C, ny, nx): every slot of every pillar through the layers; the empty ones, all zeros, are in the statistics."""
+    """Encode pillars with all their slots. Empty slots are zeros and count in the statistics of the batch norm.
+
+    Returns:
+        (clouds, C, ny, nx) feature maps, each in the agent's frame.
+    """
     x = _slots(encoder, voxels)
     for i, layer in enumerate(encoder.pillar_vfe.pfn_layers):
         assert isinstance(layer, PointLayer)
@@ -56,7 +71,12 @@ def point_pillars(encoder: PointPillars, voxels: Voxels) -> Tensor:
 
 
 def _slots(encoder: PointPillars, voxels: Voxels) -> Tensor:
-    """(V, P, 10) of every slot: the point, its offsets from the pillar's mean and from its centre; zeros where there is none."""
+    """Compute the features of all slots: the point, its offsets from the pillar's mean and centre, and its distance to the sensor.
+
+    Returns:
+        (V, P, F) for V pillars with P slots. The encoder's settings decide whether x, y, z and the distance are among the F
+        features. Empty slots are zeros.
+    """
     grid, xyz = encoder.voxel_grid, voxels.points[:, :, :3]
     mean = xyz.sum(dim=1, keepdim=True) / voxels.num_points.view(-1, 1, 1)
     size, lower = xyz.new_tensor(grid.voxel_m), xyz.new_tensor(grid.range_m[:3])
@@ -69,7 +89,11 @@ def _slots(encoder: PointPillars, voxels: Voxels) -> Tensor:
 
 
 def second(encoder: Second, voxels: Voxels) -> Tensor:
-    """(clouds, C * nz, ny, nx): one sparse layer after the other, each with a neighbour table of its own."""
+    """Encode voxels with one sparse layer after the other. Every layer searches the neighbours of its sites anew.
+
+    Returns:
+        (clouds, C * nz, ny, nx) feature maps, each in the agent's frame.
+    """
     features = voxels.points.sum(dim=1) / voxels.num_points[:, None]
     coords, shape = voxels.coords, encoder.shape_zyx
     for layer in encoder.spconv_block.modules():
@@ -82,12 +106,22 @@ def second(encoder: Second, voxels: Voxels) -> Tensor:
 
 
 def _sparse_layer(layer: SparseLayer, features: Tensor, coords: Tensor, shape: Triple) -> tuple[Tensor, Tensor, Triple]:
-    """Features (V, in) at cells (V, 4) cloud, z, y, x of grids of a shape, to those of the output."""
+    """Apply a sparse convolution, a batch norm and a ReLU.
+
+    Args:
+        layer: the layer, whose weights are used.
+        features: (V, in) features of the input sites.
+        coords: (V, 4) int64 cloud, z, y, x of the input sites.
+        shape: number of cells of the input grid in z, y, x.
+
+    Returns:
+        Features (W, out), coordinates (W, 4) and grid shape of the output.
+    """
     conv, norm = layer[0], layer[1]
     assert isinstance(conv, SparseConv) and isinstance(norm, nn.BatchNorm1d)
     geometry = conv.geometry
     out_shape = geometry.output_shape(shape)
-    out_coords = coords if geometry.submanifold else _touched(coords, geometry, out_shape)
+    out_coords = coords if geometry.submanifold else _reached(coords, geometry, out_shape)
     keys, order = _keys(coords, shape).sort()
     out = features.new_zeros(len(out_coords), conv.weight.shape[0])
     for cell in itertools.product(range(geometry.kernel[0]), range(geometry.kernel[1]), range(geometry.kernel[2])):
@@ -99,7 +133,19 @@ def _sparse_layer(layer: SparseLayer, features: Tensor, coords: Tensor, shape: T
 def _pairs(
     keys: Tensor, order: Tensor, out_coords: Tensor, geometry: ConvGeometry, cell: Triple, shape: Triple
 ) -> tuple[Tensor, Tensor]:
-    """Which input sites (K,) one cell of the kernel brings to which output sites (K,)."""
+    """Find the K pairs of an input site and an output site that one cell of the kernel connects.
+
+    Args:
+        keys: (V,) sorted keys of the input sites.
+        order: (V,) indices of the input sites in the order of `keys`.
+        out_coords: (W, 4) int64 cloud, z, y, x of the output sites.
+        geometry: kernel of the convolution.
+        cell: position in the kernel in z, y, x.
+        shape: number of cells of the input grid in z, y, x.
+
+    Returns:
+        Indices of the input sites (K,) and of the output sites (K,).
+    """
     stride, padding = geometry.stride, geometry.padding
     if geometry.submanifold:
         stride, padding = (1, 1, 1), (geometry.kernel[0] // 2, geometry.kernel[1] // 2, geometry.kernel[2] // 2)
@@ -113,8 +159,8 @@ def _pairs(
     return order[place[target]], target
 
 
-def _touched(coords: Tensor, geometry: ConvGeometry, out_shape: Triple) -> Tensor:
-    """The output cells (W, 4) that some input cell (V, 4) feeds, each once."""
+def _reached(coords: Tensor, geometry: ConvGeometry, out_shape: Triple) -> Tensor:
+    """Return the output sites (W, 4), each once, that the kernel reaches from at least one input site (V, 4)."""
     found = []
     for cell in itertools.product(*(range(edge) for edge in geometry.kernel)):
         shifted = coords + coords.new_tensor([0, *(geometry.padding[axis] - cell[axis] for axis in range(3))])
@@ -127,18 +173,23 @@ def _touched(coords: Tensor, geometry: ConvGeometry, out_shape: Triple) -> Tenso
 
 
 def _keys(coords: Tensor, shape: Triple) -> Tensor:
-    """One number (V,) for every cell (V, 4) cloud, z, y, x."""
+    """Number the cells (V, 4) cloud, z, y, x of a grid of a given shape: a unique key (V,) for each cell."""
     cloud, z, y, x = coords.unbind(1)
     return ((cloud * shape[0] + z) * shape[1] + y) * shape[2] + x
 
 
 def _inside(coords: Tensor, shape: Triple) -> Tensor:
+    """Return (V,) bool: whether each cell (V, 4) cloud, z, y, x lies in a grid of a given shape."""
     zyx = coords[:, 1:]
     return ((zyx >= 0) & (zyx < zyx.new_tensor(shape))).all(dim=1)
 
 
 def lift_splat(encoder: LiftSplat, cameras: CameraBatch) -> Tensor:
-    """(agents, C, ny, nx): all features at all depths, added to the cells that they fall into."""
+    """Encode camera images: place every feature at every depth, and add it to the cell that it falls into.
+
+    Returns:
+        (agents, C, ny, nx) feature maps, each in the agent's frame.
+    """
     features, logits = encoder.camencode(cameras.images)
     volume: Tensor = features[:, :, None] * logits.softmax(dim=1)[:, None]  # (M, C, D, h, w)
     grid = encoder.own_grid
@@ -155,14 +206,14 @@ def lift_splat(encoder: LiftSplat, cameras: CameraBatch) -> Tensor:
 
 
 def _points(encoder: LiftSplat, cameras: CameraBatch) -> Tensor:
-    """(M, D, h, w, 3) where each feature lies at each depth, metres in the agent's frame."""
+    """Return (M, D, h, w, 3): the position of each feature at each of D depths, in metres in the agent's frame."""
     (height, width), reduction = encoder.settings.image.size, encoder.settings.downsample
     depths = bin_depths(encoder.settings.depth)
     axes = (depths, torch.linspace(0, height - 1, height // reduction), torch.linspace(0, width - 1, width // reduction))
     depth, y, x = (axis.to(cameras.images) for axis in torch.meshgrid(*axes, indexing="ij"))
-    shown = torch.stack([x, y], dim=-1)[None, ..., None]  # (1, D, h, w, 2, 1)
+    resized_pixel = torch.stack([x, y], dim=-1)[None, ..., None]  # (1, D, h, w, 2, 1)
     turn, shift = cameras.shown_from_image[:, :, :2], cameras.shown_from_image[:, :, 2]
-    pixel = torch.inverse(turn)[:, None, None, None] @ (shown - shift[:, None, None, None, :, None])
+    pixel = torch.inverse(turn)[:, None, None, None] @ (resized_pixel - shift[:, None, None, None, :, None])
     depth = depth[None, ..., None, None].expand(len(pixel), -1, -1, -1, 1, 1)
     ray = torch.cat([pixel * depth, depth], dim=-2)
     rotation, translation = cameras.agent_SE3_camera[:, :3, :3], cameras.agent_SE3_camera[:, :3, 3]

@@ -1,4 +1,4 @@
-"""Pyramid Fusion as one writes it first: whole maps are moved, stacked, and averaged with a softmax over the agents."""
+"""Pyramid Fusion in its plain form: whole maps are warped, stacked, and averaged with a softmax over the agents."""
 
 from __future__ import annotations
 
@@ -14,20 +14,23 @@ from heal.grid import BevGrid
 
 
 def fuse(base: BaseModel, maps: Sequence[Tensor], scores: Sequence[Tensor], agent_SE3_ego: Tensor) -> HeadOutput:
-    """As `base.heads(base.fuse_scored(maps, scores, agent_SE3_ego, [M]))` for one scene of M agents.
+    """Compute the same as `base.heads(base.fuse_scored(maps, scores, agent_SE3_ego, [M]))` for one scene with M agents.
 
     Args:
-        base: whose weights are used.
-        maps: per level (M, C, ny, nx), each agent's in its own frame.
-        scores: per level (M, 1, ny, nx) foreground scores; 0 where an agent says nothing.
-        agent_SE3_ego: (M, 4, 4) float64, maps ego coordinates into the agent's frame.
+        base: base network, whose weights are used.
+        maps: per level (M, C, ny, nx), the feature map of each agent in the agent's frame.
+        scores: per level (M, 1, ny, nx), foreground scores. A cell with score 0 has no influence.
+        agent_SE3_ego: (M, 4, 4) float64, maps coordinates of the ego's frame into each agent's frame.
+
+    Returns:
+        The head's output in the ego's frame.
     """
     fused = []
     for level, score in zip(maps, scores, strict=True):
-        moved = warp(level, agent_SE3_ego, base.config.grid)
-        moved_score = warp(score, agent_SE3_ego, base.config.grid)
-        weights = moved_score.masked_fill(moved_score == 0, -torch.inf).softmax(dim=0).nan_to_num(nan=0.0)
-        fused.append((weights * moved).sum(dim=0, keepdim=True))
+        warped = warp(level, agent_SE3_ego, base.config.grid)
+        warped_score = warp(score, agent_SE3_ego, base.config.grid)
+        weights = warped_score.masked_fill(warped_score == 0, -torch.inf).softmax(dim=0).nan_to_num(nan=0.0)
+        fused.append((weights * warped).sum(dim=0, keepdim=True))
     deblocks = base.pyramid_backbone.deblocks
     joined = torch.cat([deblocks[i](level) for i, level in enumerate(fused)], dim=1)
     for further in list(deblocks)[len(fused) :]:
@@ -37,7 +40,16 @@ def fuse(base: BaseModel, maps: Sequence[Tensor], scores: Sequence[Tensor], agen
 
 
 def warp(maps: Tensor, agent_SE3_ego: Tensor, grid: BevGrid) -> Tensor:
-    """Maps (M, C, ny, nx) over the whole of `grid`, each in its agent's frame, as the ego would have them."""
+    """Warp maps from the agents' frames into the ego's frame, with zeros outside.
+
+    Args:
+        maps: (M, C, ny, nx) over the range of `grid`, each in the agent's frame.
+        agent_SE3_ego: (M, 4, 4) float64, maps coordinates of the ego's frame into each agent's frame.
+        grid: grid of the shared feature maps. `maps` may have coarser cells.
+
+    Returns:
+        (M, C, ny, nx) in the ego's frame.
+    """
     length_x_m, length_y_m = grid.length_x_m, grid.length_y_m
     theta = torch.zeros(len(maps), 2, 3, dtype=torch.float64)
     theta[:, 0, 0] = agent_SE3_ego[:, 0, 0]

@@ -1,4 +1,4 @@
-"""Point clouds as one reads them first: JSON, PCD headers line by line, LZF byte by byte, ASCII points line by line."""
+"""Point cloud files read in the plain form: LZF decompression byte by byte, headers and ASCII points line by line."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ FOLDER = "cooperative-vehicle-infrastructure"
 
 
 def read_dair_clouds(root: Path, split: str, index: int) -> list[Float32]:
-    """Both clouds of a DAIR-V2X-C pair, the vehicle's and the roadside unit's.
+    """Read both clouds of a DAIR-V2X-C pair: the vehicle's and the roadside unit's.
 
     Args:
-        root: holds the split lists and cooperative-vehicle-infrastructure.
-        split: name of a list, "train" or "val".
-        index: of the pair in it.
+        root: folder with the lists of pairs and the folder cooperative-vehicle-infrastructure.
+        split: name of a list of pairs, "train" or "val".
+        index: position of the pair in the list, without the entries that have no pair.
 
     Returns:
-        (N, 4) float32 each: x, y, z in metres in the side's own frame, intensity in [0, 1].
+        Two clouds (N, 4) float32: x, y, z in metres in the LiDAR's frame, intensity in [0, 1].
     """
     folder = root / FOLDER
     pairs = {}
@@ -36,7 +36,11 @@ def read_dair_clouds(root: Path, split: str, index: int) -> list[Float32]:
 
 
 def read_opv2v_cloud(path: Path) -> Float32:
-    """An ASCII cloud of OPV2V (N, 4) float32: x, y, z in metres, intensity in [0, 1], which is the red byte of `rgb`."""
+    """Read an ASCII cloud of OPV2V.
+
+    Returns:
+        (N, 4) float32: x, y, z in metres in the LiDAR's frame, intensity in [0, 1], which is the red byte of the file's `rgb`.
+    """
     points, behind_header = [], False
     with path.open(encoding="ascii") as lines:
         for line in lines:
@@ -50,7 +54,14 @@ def read_opv2v_cloud(path: Path) -> Float32:
 
 
 def _read_cloud(path: Path) -> Float32:
-    """(N, 4) of a binary_compressed PCD file with x, y, z and an intensity from 0 to 255; points that are not numbers left out."""
+    """Read a binary_compressed PCD file.
+
+    Args:
+        path: file with the fields x, y, z in metres and intensity, an integer up to 255 or a number in [0, 1] or [0, 255].
+
+    Returns:
+        (N, 4) float32: x, y, z in metres, intensity in [0, 1], without points that are NaN or infinite.
+    """
     data = path.read_bytes()
     header, begin = _header(data)
     packed, size = struct.unpack_from("<II", data, begin)
@@ -64,7 +75,7 @@ def _read_cloud(path: Path) -> Float32:
 
 
 def _header(data: bytes) -> tuple[dict[str, list[str]], int]:
-    """The words behind every key of a PCD header, and where its points begin."""
+    """Split a PCD header into the values of each key. The second result is the byte at which the points begin."""
     header: dict[str, list[str]] = {}
     begin = 0
     while "DATA" not in header:
@@ -75,7 +86,7 @@ def _header(data: bytes) -> tuple[dict[str, list[str]], int]:
 
 
 def _columns(block: bytes, header: dict[str, list[str]]) -> dict[str, npt.NDArray[Any]]:
-    """The fields, one (N,) array each, that lie one after the other in a decompressed block."""
+    """Split a decompressed PCD block, in which field follows field, into one array (N,) per field."""
     count, begin, columns = int(header["POINTS"][0]), 0, {}
     for name, kind, size in zip(header["FIELDS"], header["TYPE"], header["SIZE"], strict=True):
         columns[name] = np.frombuffer(block, np.dtype(f"<{kind.lower()}{size}"), count, begin)
@@ -84,7 +95,7 @@ def _columns(block: bytes, header: dict[str, list[str]]) -> dict[str, npt.NDArra
 
 
 def decompress(data: bytes, size: int) -> bytes:
-    """An LZF stream, one byte after the other, to its `size` bytes."""
+    """Decompress an LZF stream, one byte after the other, to `size` bytes."""
     out = bytearray(size)
     position = written = 0
     while position < len(data):

@@ -1,6 +1,6 @@
-"""The training loss as one writes it first: padded pillars, whole maps moved, dense losses over all anchors, torch's own gradients.
+"""The training loss in its plain form: padded pillars, whole maps warped, losses over all anchors, and torch's own gradients.
 
-Camera and SECOND encoders run as they are; pillars, fusion, heads and losses are plain. All of it is float32 and contiguous.
+Camera and SECOND encoders are our fast form; pillars, fusion, heads and losses are plain. All tensors are float32 and contiguous.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ def training_loss(
     single_weight: float,
     anchors: Tensor,
 ) -> Tensor:
-    """As the total of `heal.tools.training.loop.training_loss`, a scalar that carries the gradient.
+    """Compute the same as the total of `heal.training.step.training_loss`: a scalar with a gradient.
 
     Args:
-        model: in train mode; a frozen base is one that has been set to eval mode and to need no gradient.
-        inputs: B scenes with M agents in all.
-        targets: (B, ...) of the fused output.
-        agent_targets: (M, ...) of every agent alone.
-        loss: the weights.
-        single_weight: of the agents' own foreground.
-        anchors: (ny, nx, A, 7).
+        model: networks in train mode. A frozen base is in eval mode and needs no gradient.
+        inputs: encoder inputs and poses of B scenes with M agents in total.
+        targets: (B, ...) targets of the fused output.
+        agent_targets: (M, ...) targets of every agent alone.
+        loss: weights and parameters of the losses.
+        single_weight: weight of the occupancy loss on every agent alone.
+        anchors: (ny, nx, A, 7) x, y, z, h, w, l, yaw in metres and radians, in the ego's frame.
     """
     maps: dict[str, Tensor] = {}
     depths: list[DepthPrediction] = []
@@ -66,7 +66,7 @@ def training_loss(
 
 
 def _encode(agent: AgentModel, inputs: Any) -> tuple[Tensor, DepthPrediction | None]:
-    """The aligned maps (agents, C, ny, nx) of one type, and what it thinks of depth."""
+    """Compute the aligned feature maps (agents, C, ny, nx) of one agent type, and its depth prediction if it makes one."""
     depth: DepthPrediction | None = None
     if isinstance(agent.encoder, PointPillars):
         maps = point_pillars(agent.encoder, inputs)
@@ -81,7 +81,18 @@ def _encode(agent: AgentModel, inputs: Any) -> tuple[Tensor, DepthPrediction | N
 def _detect(
     base: BaseModel, features: Tensor, agent_SE3_ego: Tensor, agents_per_scene: Sequence[int], coverage: Sequence[Coverage]
 ) -> tuple[HeadOutput, tuple[Tensor, ...]]:
-    """The head's output for B scenes, and per level the foreground logits of all M agents."""
+    """Run trunk, fusion and heads.
+
+    Args:
+        base: base network.
+        features: (M, C, ny, nx) feature maps of all agents, scene by scene, each in the agent's frame.
+        agent_SE3_ego: (M, 4, 4) float64, maps coordinates of the scene's ego into each agent's frame.
+        agents_per_scene: number of agents in each of B scenes.
+        coverage: per agent, the grid's lengths in x and y over those of the encoder's own range; None if it covers the grid.
+
+    Returns:
+        The head's output for B scenes in their egos' frames, and per level the foreground logits (M, 1, ny, nx) of all agents.
+    """
     pyramid = base.pyramid_backbone
     levels = pyramid.trunk(features)
     fused = []
@@ -89,8 +100,8 @@ def _detect(
         score = logits.sigmoid() + 1e-4
         if not pyramid.training:
             score = score * _covered(coverage, score)
-        moved, moved_score = (warp(part, agent_SE3_ego, base.config.grid) for part in (level, score))
-        scenes = (torch.split(part, list(agents_per_scene)) for part in (moved, moved_score))
+        warped, warped_score = (warp(part, agent_SE3_ego, base.config.grid) for part in (level, score))
+        scenes = (torch.split(part, list(agents_per_scene)) for part in (warped, warped_score))
         fused.append(torch.cat([_weighted(*scene) for scene in zip(*scenes, strict=True)]))
     joined = torch.cat([pyramid.deblocks[i](level) for i, level in enumerate(fused)], dim=1)
     for further in list(pyramid.deblocks)[len(fused) :]:
@@ -100,22 +111,37 @@ def _detect(
 
 
 def _covered(coverage: Sequence[Coverage], score: Tensor) -> Tensor:
-    """(M, 1, ny, nx) ones where an agent's sensors reach, zeros elsewhere."""
+    """Return a mask (M, 1, ny, nx) for scores of that shape: 1 in cells that an agent's encoder covers, 0 elsewhere."""
     ny, nx = score.shape[-2:]
     masks = [torch.ones(ny, nx) if ratio is None else coverage_mask(ratio, ny, nx) for ratio in coverage]
     return torch.stack(masks)[:, None].to(score)
 
 
 def _weighted(maps: Tensor, scores: Tensor) -> Tensor:
-    """One scene's (1, C, ny, nx) of its agents' maps (M, C, ny, nx), by a softmax of their scores where they are not zero."""
-    speaks = scores != 0
-    # The lowest number rather than minus infinity: where nobody speaks that one has no gradient.
-    weights = scores.masked_fill(~speaks, torch.finfo(scores.dtype).min).softmax(dim=0) * speaks
+    """Average the maps of one scene's agents with a softmax of their scores as weights.
+
+    Args:
+        maps: (M, C, ny, nx) in the ego's frame.
+        scores: (M, 1, ny, nx) in the ego's frame. A cell with score 0 has weight 0.
+
+    Returns:
+        (1, C, ny, nx) in the ego's frame.
+    """
+    scored = scores != 0
+    # In a cell without any score, minus infinity would give NaN. The lowest finite number does not.
+    weights = scores.masked_fill(~scored, torch.finfo(scores.dtype).min).softmax(dim=0) * scored
     return (weights * maps).sum(dim=0, keepdim=True)
 
 
 def detection_loss(head: HeadOutput, targets: Targets, loss: LossConfig, anchors: Tensor) -> Tensor:
-    """As the total of `heal.detection.loss.detection_loss`: all anchors take part, those that are not positive with weight 0."""
+    """Compute the same as the total of `heal.detection.loss.detection_loss`, over all anchors; many of them have weight 0.
+
+    Args:
+        head: the head's output for B scenes.
+        targets: (B, ...) targets of all anchors.
+        loss: weights and parameters.
+        anchors: (ny, nx, A, 7) x, y, z, h, w, l, yaw in metres and radians.
+    """
     scenes, count = targets.positive.shape[0], targets.positive.shape[3]
     positive, negative = (mask.reshape(scenes, -1).float() for mask in (targets.positive, targets.negative))
     objects = positive.sum(dim=1, keepdim=True).clamp(min=1)
@@ -141,7 +167,13 @@ def detection_loss(head: HeadOutput, targets: Targets, loss: LossConfig, anchors
 
 
 def occupancy_loss(occupancy: Sequence[Tensor], targets: Targets, loss: LossConfig) -> Tensor:
-    """As `heal.detection.loss.occupancy_loss`: foreground of every level (M, 1, ny, nx) against that of the agents' own targets."""
+    """Compute the same as `heal.detection.loss.occupancy_loss`: the error of the foreground logits of every agent and level.
+
+    Args:
+        occupancy: per level (M, 1, ny, nx) foreground logits.
+        targets: (M, ...) targets of every agent alone.
+        loss: weights and parameters.
+    """
     positive = targets.positive.any(dim=3)[:, None].float()
     ignored = (~targets.negative.all(dim=3))[:, None].float()
     total = occupancy[0].new_zeros(())
@@ -156,11 +188,17 @@ def occupancy_loss(occupancy: Sequence[Tensor], targets: Targets, loss: LossConf
 
 
 def depth_loss(logits: Tensor, bins: Tensor, loss: LossConfig) -> Tensor:
-    """As `heal.detection.loss.depth_loss`: logits (images, D, h, w), the true bins (images, h, w)."""
+    """Compute the same as `heal.detection.loss.depth_loss`, the focal loss of the depth bin of each feature.
+
+    Args:
+        logits: (images, D, h, w) logits of D depth bins.
+        bins: (images, h, w) int64, true depth bin.
+        loss: weights and parameters.
+    """
     target = F.one_hot(bins, logits.shape[1]).permute(0, 3, 1, 2).float()
     if loss.smooth_depth:
-        nothing = torch.zeros_like(target[:, :1])
-        nearer, farther = torch.cat([target[:, 1:], nothing], dim=1), torch.cat([nothing, target[:, :-1]], dim=1)
+        zeros = torch.zeros_like(target[:, :1])
+        nearer, farther = torch.cat([target[:, 1:], zeros], dim=1), torch.cat([zeros, target[:, :-1]], dim=1)
         target = 0.9 * target + 0.2 * nearer + 0.2 * farther
     probability = logits.softmax(dim=1)
     focal = -loss.focal_alpha * (1 - probability) ** loss.focal_gamma * logits.log_softmax(dim=1)
@@ -168,7 +206,7 @@ def depth_loss(logits: Tensor, bins: Tensor, loss: LossConfig) -> Tensor:
 
 
 def _focal(logits: Tensor, target: Tensor, loss: LossConfig) -> Tensor:
-    """Focal loss of every logit against 0 or 1 (Lin et al. 2017)."""
+    """Compute the focal loss (Lin et al. 2017) of each logit; `target` has the same shape and values 0 or 1."""
     probability = logits.sigmoid()
     right = target * probability + (1 - target) * (1 - probability)
     alpha = target * loss.focal_alpha + (1 - target) * (1 - loss.focal_alpha)

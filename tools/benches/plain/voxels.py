@@ -1,4 +1,4 @@
-"""Points to voxels as one writes it first: one point after the other, into a dictionary of voxels."""
+"""Voxelization in its plain form: a loop over all points fills a dictionary of voxels."""
 
 from __future__ import annotations
 
@@ -14,7 +14,12 @@ Cell = tuple[int, int, int]
 
 
 def voxelize(clouds: Sequence[Float32], grid: VoxelGrid) -> Voxels:
-    """As `heal.encoders.voxelize.voxelize`: clouds (N, 4), the first voxels of each and the first points of every voxel."""
+    """Compute the same as `heal.encoders.voxelize.voxelize`.
+
+    Args:
+        clouds: (N, 4) float32 each: x, y, z in metres in the agent's frame, intensity.
+        grid: range and cells. Of each cloud its first `max_voxels` voxels are kept, of each voxel its first `max_points` points.
+    """
     coords: list[tuple[int, int, int, int]] = []
     members: list[list[Float32]] = []
     for index, cloud in enumerate(clouds):
@@ -33,7 +38,7 @@ def voxelize(clouds: Sequence[Float32], grid: VoxelGrid) -> Voxels:
 
 
 def _voxels_of(cloud: Float32, grid: VoxelGrid) -> dict[Cell, list[Float32]]:
-    """The points of each occupied cell z, y, x of one cloud, cells in the order in which its points reach them."""
+    """Collect the points (4,) of one cloud (N, 4) by their cell z, y, x. Cells are in the order of their first points."""
     nz, ny, nx = grid.shape_zyx
     lower, size = np.array(grid.range_m[:3], np.float32), np.array(grid.voxel_m, np.float32)
     voxels: dict[Cell, list[Float32]] = {}
