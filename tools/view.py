@@ -1,4 +1,4 @@
-"""`heal view`: look at a recorded run again."""
+"""`heal view`: plays the recording of a run in rerun's window or as a web page."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ console = Console()
 
 
 def view(
-    file: Annotated[Path, typer.Argument(help="What `heal simulate --record` has written.")],
+    file: Annotated[Path, typer.Argument(help="Recording that `heal simulate --record` has written.")],
     web: Annotated[
-        bool, typer.Option("--web", help="Serve it as a page on this machine, until Ctrl-C, instead of opening a window.")
+        bool, typer.Option("--web", help="Serve the recording as a page on this machine until Ctrl-C, instead of opening a window.")
     ] = False,
 ) -> None:
     """Play back a recorded run in 3D.
@@ -33,21 +33,29 @@ def view(
         raise FileNotFoundError(f"no recording {file}; `heal simulate --record {file}` writes one")
     if web:
         page, data = free_port(PAGE_PORT), free_port(DATA_PORT)
-        console.print(f"open {page_address(page, data_address(data))} in a browser; Ctrl-C ends it", soft_wrap=True)
+        console.print(f"open {page_address(page, data_address(data))} in a browser; Ctrl-C stops the page", soft_wrap=True)
         play(file, "--serve-web", "--bind", HOST, "--port", str(data), "--web-viewer-port", str(page))
     else:
         require_screen()
         play(file)
 
 
-def play(file: Path, *words: str) -> None:
-    """Let rerun play a file until it is closed."""
+def play(file: Path, *arguments: str) -> None:
+    """Run rerun on a recording until its window is closed or Ctrl-C.
+
+    Args:
+        file: the recording.
+        arguments: further command-line arguments of rerun.
+
+    Raises:
+        ValueError: rerun has failed.
+    """
     quiet = {"RUST_LOG": "warn", **os.environ}
     try:
-        ended = subprocess.run([sys.executable, "-m", "rerun", str(file), *words], env=quiet, check=False).returncode
+        status = subprocess.run([sys.executable, "-m", "rerun", str(file), *arguments], env=quiet, check=False).returncode
     except KeyboardInterrupt:
         return
-    if ended:
+    if status:
         raise ValueError(
-            f"{file} could not be played, rerun ended with status {ended}; was it written by a newer version of rerun?"
+            f"{file} could not be played, rerun ended with status {status}; was it written by a newer version of rerun?"
         )

@@ -1,1 +1,1 @@
-"""A tick seen from above, as pictures and animations."""
+"""Pictures and animations of ticks in bird's-eye view, and curves of precision over recall."""

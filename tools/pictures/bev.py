@@ -1,4 +1,4 @@
-"""One tick seen from above: clouds in their agents' colours, links, boxes, and the vehicles that are hidden from the ego."""
+"""Draws one tick in bird's-eye view (BEV): point clouds by agent, links, boxes, and vehicles that are hidden from the ego."""
 
 from __future__ import annotations
 
@@ -16,24 +16,39 @@ from heal.detection.boxes import corners_to_boxes
 from heal.detection.detections import Detections, GroundTruth
 from heal.detection.metrics import IOU_THRESHOLDS
 from heal.se3 import inverse_SE3, relative_SE3, transform_points
+from heal.tools.pictures.colors import (
+    BACKGROUND,
+    FAINT_TEXT,
+    HIDDEN,
+    LINES,
+    PANEL,
+    SCORE_COLORS,
+    TEXT,
+    TROUBLE,
+    TRUTH,
+    agent_colors,
+    rgb_floats,
+    score_color,
+)
 from heal.types import BoolMask, Float32, Float64, UInt8
 
 FOUND_IOU = 0.5
-# Times before this are counted from a run's start, later ones from that of an era.
-ERA_STARTS_S = 1e8
+# Timestamps from here on are seconds since the Unix epoch; smaller ones are seconds since the start of the run.
+EPOCH_TIMES_FROM_S = 1e8
 
-BACKGROUND, PANEL, LINES = "#0d1117", "#151b23", "#30363d"
-TEXT, FAINT_TEXT = "#e6edf3", "#8b949e"
-TRUTH, HIDDEN, TROUBLE = "#3fb950", "#ff7edb", "#ff6b60"
-SCORE_COLORS = ("#7d5a16", "#ffd84d")
-# The ego first; muted, so that boxes stand out.
-AGENT_COLORS = ("#6cb6ff", "#d9a066", "#b79af2", "#6fc3a4", "#e08d80", "#93a4b8")
 BEV_INCHES, PANEL_INCHES = 10.0, 4.3
 
 
 @dataclass(frozen=True)
 class BevAgent:
-    """An agent in a picture: its pose in the ego's frame, its points (N, 4) in its own, and what became of its message."""
+    """An agent in a picture.
+
+    Attributes:
+        agent_id: name of the agent.
+        ego_SE3_agent: (4, 4) pose in the ego's frame.
+        points: (N, 4) LiDAR points in the agent's frame: x, y, z in metres, intensity.
+        message: the agent's message of the tick and its status.
+    """
 
     agent_id: str
     ego_SE3_agent: Float64
@@ -43,19 +58,19 @@ class BevAgent:
 
 @dataclass(frozen=True)
 class BevPicture:
-    """Everything that is drawn.
+    """What a picture shows.
 
     Attributes:
-        title: in the panel, such as the scene's name.
-        subtitle: below it.
+        title: heading of the panel, such as the scene's name.
+        subtitle: line below the title.
         range_m: x_min, y_min, z_min, x_max, y_max, z_max in the ego's frame.
-        agents: ego first; those whose place is not known are left out.
-        detections: found boxes.
-        ground_truth: G labelled vehicles.
-        found: (G,) bool, found at IoU 0.5.
-        hidden: (G,) bool, the ego has fewer than 5 points on it and another agent that takes part more than 20.
-        node: time that the fusion node took; None if it was away.
-        caption: in the scene's corner; tells pictures side by side apart.
+        agents: the agents whose pose is known, ego first.
+        detections: boxes of the fusion node, in the ego's frame.
+        ground_truth: G labelled vehicles, in the ego's frame.
+        found: (G,) whether a detection matches the vehicle at IoU 0.5.
+        hidden: (G,) whether the ego has fewer than 5 points on the vehicle and another agent more than 20.
+        node: time of the fusion node's stages; None if the node did not answer.
+        caption: text in the corner of the scene, for pictures side by side.
     """
 
     title: str
@@ -71,12 +86,17 @@ class BevPicture:
 
     @property
     def aspect(self) -> float:
-        """Height over width of the range."""
+        """Height of the range divided by its width."""
         return float((self.range_m[4] - self.range_m[1]) / (self.range_m[3] - self.range_m[0]))
 
 
 def picture_of(result: TickResult, range_m: Sequence[float]) -> BevPicture:
-    """The picture of a tick; run with `keep_views`, else there are only boxes in it."""
+    """Return the picture of a tick.
+
+    Args:
+        result: a tick that was run with `RunOptions.keep_views`; without views there are boxes only.
+        range_m: x_min, y_min, z_min, x_max, y_max, z_max in the ego's frame.
+    """
     messages = {record.agent_id: record for record in result.messages}
     agents = tuple(
         BevAgent(view.agent_id, relative_SE3(result.world_SE3_ego, view.world_SE3_agent), view.points, messages[view.agent_id])
@@ -99,7 +119,10 @@ def picture_of(result: TickResult, range_m: Sequence[float]) -> BevPicture:
 
 
 def hidden_from_ego(truth: GroundTruth, agents: Sequence[BevAgent]) -> BoolMask:
-    """(G,) which vehicles the ego, `agents[0]`, all but misses while another agent sees them well; never the ego's own."""
+    """Return (G,) whether each vehicle is hidden from the ego but visible to another agent; False for the ego's own vehicle.
+
+    A vehicle is hidden if the ego has fewer than `HIDDEN_BELOW` points on it, and visible if an agent has more than `SEEN_ABOVE`.
+    """
     own, others = np.zeros(len(truth), np.int64), np.zeros(len(truth), np.int64)
     corners = truth.corners.numpy().astype(np.float64)
     for agent in agents:
@@ -116,7 +139,7 @@ def hidden_from_ego(truth: GroundTruth, agents: Sequence[BevAgent]) -> BoolMask:
 
 
 def render(pictures: Sequence[BevPicture], width_px: int = 1600) -> UInt8:
-    """Pictures side by side, the last one's panel at the right; (H, W, 3) RGB."""
+    """Draw pictures side by side with the panel of the last one on the right; return the RGB image (H, W, 3)."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -137,7 +160,7 @@ def render(pictures: Sequence[BevPicture], width_px: int = 1600) -> UInt8:
 
 
 def draw_bev(axes: Any, picture: BevPicture, width_px: int) -> None:
-    """Draw the scene on matplotlib axes that are `width_px` wide."""
+    """Draw points, links, boxes and agents on matplotlib axes that are `width_px` wide."""
     x_min, y_min, _, x_max, y_max, _ = picture.range_m
     axes.set(xlim=(x_min, x_max), ylim=(y_min, y_max), aspect="equal")
     axes.axis("off")
@@ -151,12 +174,12 @@ def draw_bev(axes: Any, picture: BevPicture, width_px: int) -> None:
 
 
 def rasterize(picture: BevPicture, width_px: int) -> UInt8:
-    """All clouds as light of their agents' colours, more where points are dense or high; (H, W, 3), first row at y_min."""
+    """Return an RGB image (H, W, 3) of all points, first row at y_min; a pixel is brighter the more and the higher its points."""
     x_min, y_min, _, x_max, y_max, _ = picture.range_m
     height_px = round(width_px * picture.aspect)
     density = np.zeros((height_px * width_px, 1))
     tint = np.zeros((height_px * width_px, 3))
-    for color, agent in zip(_colors(len(picture.agents)), picture.agents, strict=True):
+    for color, agent in zip(agent_colors(len(picture.agents)), picture.agents, strict=True):
         xyz = transform_points(agent.ego_SE3_agent, agent.points[:, :3].astype(np.float64))
         column = np.floor((xyz[:, 0] - x_min) / (x_max - x_min) * width_px).astype(np.int64)
         row = np.floor((xyz[:, 1] - y_min) / (y_max - y_min) * height_px).astype(np.int64)
@@ -164,17 +187,18 @@ def rasterize(picture: BevPicture, width_px: int) -> UInt8:
         ground = np.percentile(xyz[:, 2], 30) if len(xyz) else 0.0
         weight = np.where(xyz[:, 2] > ground + 0.4, 1.0, 0.22)
         cell = row[inside] * width_px + column[inside]
-        # A wall seen edge on holds a hundred points in one pixel; the root keeps it from outshining everything.
-        seen = np.sqrt(np.bincount(cell, weights=weight[inside], minlength=len(density)))[:, None]
-        density += seen
-        tint += seen * _rgb(color)
-    light = 1 - np.exp(-0.8 * density)
-    shaded = np.array(_rgb(BACKGROUND)) * (1 - light) + light * tint / np.maximum(density, 1e-9)
+        # A vertical wall puts a hundred points into one pixel; the square root limits its brightness.
+        light = np.sqrt(np.bincount(cell, weights=weight[inside], minlength=len(density)))[:, None]
+        density += light
+        tint += light * rgb_floats(color)
+    opacity = 1 - np.exp(-0.8 * density)
+    shaded = np.array(rgb_floats(BACKGROUND)) * (1 - opacity) + opacity * tint / np.maximum(density, 1e-9)
     image: UInt8 = (255 * shaded).round().astype(np.uint8).reshape(height_px, width_px, 3)
     return image
 
 
 def _draw_rings(axes: Any, picture: BevPicture) -> None:
+    """Draw circles around the ego every 20 m, with their radius."""
     from matplotlib.patches import Circle
 
     for radius_m in range(20, int(max(picture.range_m[3:5])), 20):
@@ -184,7 +208,8 @@ def _draw_rings(axes: Any, picture: BevPicture) -> None:
 
 
 def _draw_links(axes: Any, picture: BevPicture) -> None:
-    for color, agent in zip(_colors(len(picture.agents)), picture.agents, strict=True):
+    """Draw a line from the ego to each agent: solid with the size of a used message, else dashed with the status."""
+    for color, agent in zip(agent_colors(len(picture.agents)), picture.agents, strict=True):
         if agent.message.own:
             continue
         used = agent.message.status == "used"
@@ -196,6 +221,7 @@ def _draw_links(axes: Any, picture: BevPicture) -> None:
 
 
 def _draw_truth(axes: Any, picture: BevPicture) -> None:
+    """Draw labelled vehicles, with a ring around each that is hidden from the ego; the ring is dashed if it was not found."""
     from matplotlib.patches import Circle
 
     outlines = _outlines(picture.ground_truth.corners)
@@ -210,6 +236,7 @@ def _draw_truth(axes: Any, picture: BevPicture) -> None:
 
 
 def _draw_detections(axes: Any, picture: BevPicture) -> None:
+    """Draw detections with a line to the front edge; the box with the highest score lies on top."""
     corners = _outlines(picture.detections.corners)
     for outline, score in reversed(list(zip(corners, picture.detections.scores.tolist(), strict=True))):
         color = score_color(score)
@@ -219,7 +246,8 @@ def _draw_detections(axes: Any, picture: BevPicture) -> None:
 
 
 def _draw_agents(axes: Any, picture: BevPicture) -> None:
-    for color, agent in zip(_colors(len(picture.agents)), picture.agents, strict=True):
+    """Draw an arrow along the heading of each agent, and its name."""
+    for color, agent in zip(agent_colors(len(picture.agents)), picture.agents, strict=True):
         x, y = agent.ego_SE3_agent[:2, 3]
         heading = agent.ego_SE3_agent[:2, 0]
         side = np.array([-heading[1], heading[0]])
@@ -227,11 +255,11 @@ def _draw_agents(axes: Any, picture: BevPicture) -> None:
         arrow = np.array([heading, -0.7 * heading + 0.62 * side, -0.35 * heading, -0.7 * heading - 0.62 * side]) * size_m
         axes.fill(*(arrow + np.array([x, y])).T, facecolor=color, edgecolor="white", linewidth=1.2, zorder=8)
         name = f"{agent.agent_id} (ego)" if agent.message.own else agent.agent_id
-        _label(axes, *_free_place(picture, (x, y), 2.0 * size_m, len(name)), name, color, 11, weight="bold")
+        _label(axes, *_label_position(picture, (x, y), 2.0 * size_m, len(name)), name, color, 11, weight="bold")
 
 
 def draw_panel(axes: Any, picture: BevPicture, height_inches: float) -> None:
-    """Draw the legend and the numbers beside a scene."""
+    """Draw the panel beside the scene: title, agents with their messages, numbers of boxes, computing times."""
     axes.set(xlim=(0, PANEL_INCHES), ylim=(height_inches, 0), facecolor=PANEL)
     axes.set_xticks([])
     axes.set_yticks([])
@@ -245,8 +273,9 @@ def draw_panel(axes: Any, picture: BevPicture, height_inches: float) -> None:
 
 
 def _panel_agents(axes: Any, picture: BevPicture, y: float) -> float:
+    """Write one row for each agent from `y` inches on; return the y of the last row."""
     _panel_heading(axes, y, "AGENTS AND THEIR MESSAGES")
-    for color, agent in zip(_colors(len(picture.agents)), picture.agents, strict=True):
+    for color, agent in zip(agent_colors(len(picture.agents)), picture.agents, strict=True):
         y += 0.4
         message = agent.message
         state = "on board" if message.own else format_bytes(message.size_bytes)
@@ -259,26 +288,27 @@ def _panel_agents(axes: Any, picture: BevPicture, y: float) -> float:
 
 
 def _panel_boxes(axes: Any, picture: BevPicture, y: float) -> float:
+    """Write the numbers of boxes from `y` inches on; return the y of the last row."""
     hidden_found = int((picture.hidden & picture.found).sum())
     rows = (
         (TRUTH, 1.6, "labelled vehicles", str(len(picture.ground_truth))),
-        (SCORE_COLORS[1], 2.4, "detections, brighter if surer", str(len(picture.detections))),
+        (SCORE_COLORS[1], 2.4, "detections, brighter with score", str(len(picture.detections))),
         (None, 0, f"labelled and found, IoU {FOUND_IOU:g}", f"{int(picture.found.sum())} of {len(picture.found)}"),
         (HIDDEN, 2.4, "hidden from the ego, found", f"{hidden_found} of {int(picture.hidden.sum())}"),
     )
     _panel_heading(axes, y, "BOXES")
-    for color, width, words, number in rows:
+    for color, width, name, number in rows:
         y += 0.4
         if color is not None:
             square = np.array([[0.34, -0.1], [0.6, -0.1], [0.6, 0.1], [0.34, 0.1], [0.34, -0.1]])
             ring = np.array([[0.47 + 0.13 * np.cos(a), 0.13 * np.sin(a)] for a in np.linspace(0, 2 * np.pi, 30)])
             axes.plot(*((ring if color == HIDDEN else square) + np.array([0, y])).T, color=color, linewidth=width)
-        _panel_row(axes, y, words, number, TEXT)
+        _panel_row(axes, y, name, number, TEXT)
     return y
 
 
 def _panel_times(axes: Any, picture: BevPicture, y: float) -> None:
-    """The agents' stages of the slowest agent, as they compute side by side."""
+    """Write the time of every stage from `y` inches on; of the agents, which run in parallel, the slowest one counts."""
     agents = [agent.message.latency for agent in picture.agents if agent.message.latency is not None]
     node = picture.node
     rows = [] if node is None else [("unpack", node.unpack_ms), ("fuse", node.fuse_ms), ("decode", node.decode_ms)]
@@ -294,84 +324,57 @@ def _panel_heading(axes: Any, y: float, text: str) -> None:
     axes.text(0.35, y, text, color=FAINT_TEXT, fontsize=10, weight="bold", va="center")
 
 
-def _panel_row(axes: Any, y: float, words: str, value: str, tint: str) -> None:
-    axes.text(0.72, y, words, color=TEXT, fontsize=12, va="center")
+def _panel_row(axes: Any, y: float, name: str, value: str, tint: str) -> None:
+    axes.text(0.72, y, name, color=TEXT, fontsize=12, va="center")
     axes.text(PANEL_INCHES - 0.35, y, value, color=tint, fontsize=12, va="center", ha="right")
 
 
 def format_bytes(size: int) -> str:
-    """Bytes as people say them, in powers of ten."""
+    """Return a number of bytes as text in B, kB (1000 B) or MB."""
     for unit, divisor in (("MB", 1e6), ("kB", 1e3)):
         if size >= divisor:
             return f"{size / divisor:.1f} {unit}"
     return f"{size} B"
 
 
-def score_color(score: float) -> tuple[float, float, float]:
-    """From dim to bright with the score."""
-    dim, bright = np.array(_rgb(SCORE_COLORS[0])), np.array(_rgb(SCORE_COLORS[1]))
-    r, g, b = (dim + (bright - dim) * np.clip((score - 0.2) / 0.5, 0, 1)).tolist()
-    return r, g, b
-
-
-def palette(steps: int = 16) -> UInt8:
-    """(256, 3) the colours of these pictures, each shaded down to the background; for images that can hold no more."""
-    accents = (*AGENT_COLORS, *SCORE_COLORS, TEXT, FAINT_TEXT, TRUTH, HIDDEN, TROUBLE, "#ffffff")
-    shades = [
-        np.array(_rgb(BACKGROUND)) * (1 - k / steps) + np.array(_rgb(c)) * k / steps for c in accents for k in range(1, steps + 1)
-    ]
-    rows = np.array([_rgb(BACKGROUND), _rgb(PANEL), _rgb(LINES), *shades])
-    colors: UInt8 = (255 * np.pad(rows, ((0, 256 - len(rows)), (0, 0)), mode="edge")).round().astype(np.uint8)
-    return colors
-
-
 def _clock(timestamp_ns: int) -> str:
-    """Seconds since the start, or the time of day where the start is that of an era."""
+    """Return a timestamp as text: seconds since the start of the run, or the time of day of a Unix timestamp."""
     seconds = timestamp_ns / 1e9
-    if seconds < ERA_STARTS_S:
+    if seconds < EPOCH_TIMES_FROM_S:
         return f"t = {seconds:.1f} s"
     return f"{datetime.fromtimestamp(seconds, timezone.utc):%H:%M:%S.%f}"[:-5] + " UTC"
 
 
 def _label(axes: Any, x: float, y: float, text: str, color: str, size: float, weight: str = "normal") -> None:
-    """Text that stays readable over points, and does not leave the picture."""
+    """Write text on a dark box, so that it is readable over points; text outside the axes is clipped."""
     box = {"boxstyle": "round,pad=0.22", "facecolor": BACKGROUND, "edgecolor": "none", "alpha": 0.78}
     axes.text(x, y, text, color=color, fontsize=size, weight=weight, ha="center", va="center", bbox=box, zorder=9, clip_on=True)
 
 
-def _free_place(picture: BevPicture, place: tuple[float, float], distance_m: float, letters: int) -> tuple[float, float]:
-    """Above, below, left or right of a point: where the next box is farthest away, inside the picture."""
+def _label_position(picture: BevPicture, position: tuple[float, float], distance_m: float, letters: int) -> tuple[float, float]:
+    """Choose where to write an agent's name: above, below, left or right of it, wherever the nearest box is farthest away.
+
+    Args:
+        picture: boxes and range.
+        position: x, y of the agent in metres in the ego's frame.
+        distance_m: distance between the agent and the text.
+        letters: length of the text.
+
+    Returns:
+        x, y of the text's centre, in metres, inside the range.
+    """
     x_max, y_max = picture.range_m[3:5]
     boxes = torch.cat([picture.ground_truth.corners, picture.detections.corners])[:, :4, :2].mean(dim=1).double().numpy()
     sideways = 0.7 + 0.16 * letters
     offsets = np.array([[0, 1], [0, -1], [sideways, 0], [-sideways, 0]]) * distance_m
     inner = np.array([x_max - 0.16 * letters * distance_m, y_max - distance_m])
-    places = np.clip(np.array(place) + offsets, -inner, inner)
-    room = [np.linalg.norm(boxes - centre, axis=1).min(initial=1e9) for centre in places]
-    best_x, best_y = places[int(np.argmax(np.minimum(room, 1.5 * distance_m)))]
+    choices = np.clip(np.array(position) + offsets, -inner, inner)
+    room = [np.linalg.norm(boxes - centre, axis=1).min(initial=1e9) for centre in choices]
+    best_x, best_y = choices[int(np.argmax(np.minimum(room, 1.5 * distance_m)))]
     return float(best_x), float(best_y)
 
 
 def _outlines(corners: torch.Tensor) -> Float64:
-    """(N, 5, 2) closed footprints, the front edge first."""
+    """Return closed footprints (N, 5, 2), front edge first, of boxes with corners (N, 8, 3)."""
     outlines: Float64 = corners[:, [0, 1, 2, 3, 0], :2].double().numpy()
     return outlines
-
-
-def agent_color(place: int) -> str:
-    """The colour of the agent at a place in a row, from 0 on."""
-    return AGENT_COLORS[color_number(place)]
-
-
-def color_number(place: int) -> int:
-    """Which of `AGENT_COLORS` that is: the first one is the ego's alone."""
-    return 1 + (place - 1) % (len(AGENT_COLORS) - 1) if place else 0
-
-
-def _colors(count: int) -> list[str]:
-    return [agent_color(place) for place in range(count)]
-
-
-def _rgb(color: str) -> tuple[float, float, float]:
-    r, g, b = (int(color[i : i + 2], 16) / 255 for i in (1, 3, 5))
-    return r, g, b

@@ -1,4 +1,4 @@
-"""Picture files: a tick from above, the ego alone beside all together, an animation of a run, precision over recall."""
+"""Writes picture files: ticks in bird's-eye view, the ego alone beside all agents, animations, curves of precision over recall."""
 
 from __future__ import annotations
 
@@ -10,22 +10,37 @@ import torch
 
 from heal.agents.records import TickResult
 from heal.detection.metrics import ApResult
-from heal.tools.pictures.bev import palette, picture_of, render
+from heal.tools.pictures.bev import picture_of, render
+from heal.tools.pictures.colors import palette
 from heal.types import UInt8
 
 MAX_ANIMATION_BYTES = 4_900_000
 
 
 def draw_tick(result: TickResult, range_m: Sequence[float], path: Path, width_px: int = 1600) -> None:
-    """Write one tick, seen from above, as PNG; run with `keep_views` to have clouds in it."""
+    """Write one tick in bird's-eye view as PNG.
+
+    Args:
+        result: a tick that was run with `RunOptions.keep_views`; without views there are boxes only.
+        range_m: x_min, y_min, z_min, x_max, y_max, z_max in the ego's frame.
+        path: file to write.
+        width_px: width of the image.
+    """
     save_image(render([picture_of(result, range_m)], width_px), path)
 
 
 def draw_comparison(alone: TickResult, together: TickResult, range_m: Sequence[float], path: Path, width_px: int = 2400) -> None:
-    """Write one tick twice, side by side: as the ego sees it alone, and as all see it together.
+    """Write two results of one tick side by side as PNG.
+
+    Args:
+        alone: result of the ego without other agents.
+        together: result of all agents.
+        range_m: x_min, y_min, z_min, x_max, y_max, z_max in the ego's frame.
+        path: file to write.
+        width_px: width of the image.
 
     Raises:
-        ValueError: the results are not of one tick.
+        ValueError: the results have different labels, so they are not of one tick.
     """
     if not torch.equal(alone.ground_truth.ids, together.ground_truth.ids):
         raise ValueError(f"expected two results of one tick, got {alone.scene_id} and {together.scene_id} with other labels")
@@ -35,7 +50,7 @@ def draw_comparison(alone: TickResult, together: TickResult, range_m: Sequence[f
 
 
 def draw_curves(results: ApResult, path: Path) -> None:
-    """Write precision over recall at every IoU threshold as PNG."""
+    """Write the curves of precision over recall at every IoU threshold as PNG."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6.4, 4.8), dpi=150, layout="constrained")
@@ -53,7 +68,7 @@ def draw_curves(results: ApResult, path: Path) -> None:
 
 
 def draw_frame(result: TickResult, range_m: Sequence[float], width_px: int = 800) -> UInt8:
-    """One tick as a small image for `save_animation`."""
+    """Return one tick in bird's-eye view as an RGB image (H, W, 3) for `save_animation`."""
     return render([picture_of(result, range_m)], width_px)
 
 
@@ -66,7 +81,14 @@ def save_image(image: UInt8, path: Path) -> None:
 
 
 def save_animation(frames: Sequence[UInt8], path: Path, frame_ms: int = 200, max_bytes: int = MAX_ANIMATION_BYTES) -> None:
-    """Write RGB images (H, W, 3) of one size as GIF, leaving out every other one, as often as needed, to stay below `max_bytes`."""
+    """Write images as an animated GIF; leave out every other image, again and again, while the file is too large.
+
+    Args:
+        frames: RGB images (H, W, 3) of one size.
+        path: file to write.
+        frame_ms: time that each of `frames` is shown; images that are left in take over the time of those left out.
+        max_bytes: largest size of the file, unless a single image is larger.
+    """
     from PIL import Image
 
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -19,7 +19,7 @@ from heal.types import Float64
 
 HALF_WIDTH_PT, FULL_WIDTH_PT, HEIGHT_PT = 500.0, 1030.0, 230.0
 # The distances between the edges of the SVG and the axes, in points.
-LEFT_PT, RIGHT_PT, TOP_PT, BOTTOM_PT = 46.0, 6.0, 8.0, 24.0
+LEFT_PT, RIGHT_PT, TOP_PT, BOTTOM_PT = 46.0, 6.0, 8.0, 28.0
 # The font that matplotlib measures; the style sheet replaces it by the font of the page.
 FONT, FONT_PT = "DejaVu Sans", 12.0
 MOST_POINTS = 240
@@ -80,7 +80,7 @@ class Chart:
 
     Attributes:
         frame: title, unit and width.
-        legend: name and color, a key of `COLORS`, of every series.
+        legend: name and colour, a key of `COLORS`, of every series.
         svg: the `<svg>` element; it contains no text from outside, only numbers.
         points: strips from the left edge of the axes to the right edge.
     """
@@ -144,8 +144,7 @@ def y_ticks(largest: float) -> Float64:
     from matplotlib.ticker import MaxNLocator
 
     top = largest if np.isfinite(largest) and largest > 0 else 1.0
-    values: Float64 = MaxNLocator(Y_INTERVALS, steps=(1, 2, 2.5, 5, 10)).tick_values(0.0, top)
-    return values
+    return np.array(MaxNLocator(Y_INTERVALS, steps=(1, 2, 2.5, 5, 10)).tick_values(0.0, top), np.float64)
 
 
 def _empty_figure(frame: Frame, ticks: Sequence[int]) -> tuple[Any, Any]:
@@ -160,10 +159,10 @@ def _empty_figure(frame: Frame, ticks: Sequence[int]) -> tuple[Any, Any]:
     marks = y_ticks(frame.largest)
     axes.set(xlim=(-0.5, len(ticks) - 0.5), ylim=(0, marks[-1]), yticks=marks, axisbelow=True)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=(1, 2, 5, 10)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"tick {ticks[round(x)]}" if 0 <= round(x) < len(ticks) else ""))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"tick {ticks[int(x)]}" if x in range(len(ticks)) else ""))
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    font = {"labelcolor": COLORS["faint"].light, "labelsize": FONT_PT, "labelfontfamily": FONT}
-    axes.tick_params(left=False, bottom=False, **font)
+    axes.tick_params(labelcolor=COLORS["faint"].light, labelsize=FONT_PT, labelfontfamily=FONT, left=False, bottom=False)
+    axes.tick_params(axis="x", pad=8)
     axes.spines[:].set_visible(False)
     axes.grid(axis="y", color=COLORS["edge"].light, linewidth=1, clip_on=False)
     return figure, axes
@@ -182,7 +181,7 @@ def _with_visible_singles(x: Float64, y: Float64) -> tuple[Float64, Float64]:
 
 
 def _inline_svg(figure: Any) -> str:
-    """Return a figure as an `<svg>` element whose colors are the variables of the style sheet."""
+    """Return a figure as an `<svg>` element whose colours are the variables of the style sheet."""
     import matplotlib
 
     buffer = io.StringIO()

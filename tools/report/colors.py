@@ -1,16 +1,16 @@
-"""Colors of a report by name, each for a light and a dark page; the charts and the style sheet share them."""
+"""Colours of a report by name, each for a light and a dark page; the charts and the style sheet share them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from heal.tools.pictures.bev import AGENT_COLORS, color_number
+from heal.tools.pictures.colors import AGENT_COLORS, color_number
 
 
 @dataclass(frozen=True)
 class Color:
-    """A color as "#rrggbb" on a light page and on a dark page; no two names share a light value."""
+    """A colour as "#rrggbb" on a light page and on a dark page; no two names share a light value."""
 
     light: str
     dark: str
@@ -34,5 +34,5 @@ COLORS: Mapping[str, Color] = {
 
 
 def agent_color(position: int) -> str:
-    """Return the color's name for the agent at a position (0: the first ego); the pictures give the agent the same color."""
+    """Return the colour's name for the agent at a position (0: the first ego); the pictures give the agent the same colour."""
     return f"agent{color_number(position)}"

@@ -68,7 +68,7 @@ class ReportData:
     """The rows of a run, filled while it goes on; a row takes a few kilobytes."""
 
     def __init__(self) -> None:
-        """Start without any tick."""
+        """Start with a run that has no ticks."""
         self.rows: list[TickRow] = []
 
     def add(self, result: TickResult) -> None:

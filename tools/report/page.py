@@ -16,14 +16,14 @@ from heal.tools.report.sections import (
     STATUS_COLORS,
     ApRow,
     Faults,
+    KeyNumber,
     Latency,
     Messages,
     OverTime,
-    Tile,
     Traffic,
     ap_rows,
     faults,
-    headline_tiles,
+    headline,
     latency,
     messages,
     over_time,
@@ -71,7 +71,7 @@ class Page:
     Attributes:
         title: heading of the page.
         summary: number of ticks, agents and detections in one line.
-        tiles: the numbers of the headline.
+        headline: the key numbers.
         ap: average precision at every IoU threshold.
         sections: the sections that need at least one tick; None for a run without ticks.
         picture: the last tick as a `data:` address; None without a picture.
@@ -81,7 +81,7 @@ class Page:
 
     title: str
     summary: str
-    tiles: tuple[Tile, ...]
+    headline: tuple[KeyNumber, ...]
     ap: tuple[ApRow, ...]
     sections: TickSections | None
     picture: str | None
@@ -117,7 +117,7 @@ def page_of(report: Report) -> Page:
     return Page(
         title=report.title,
         summary=f"{result.frames} ticks, up to {log.score.agents} agents, {result.detections} detections",
-        tiles=headline_tiles(log, data),
+        headline=headline(log, data),
         ap=ap_rows(log),
         sections=_tick_sections(log, data) if data.rows else None,
         picture=_picture_address(report.picture),

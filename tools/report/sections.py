@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from heal.agents.records import Fault, MessageCounts, is_recovery, owner_of
+from heal.agents.records import Fault, MessageCounts
 from heal.detection.metrics import IOU_THRESHOLDS
 from heal.tools.pictures.bev import format_bytes
 from heal.tools.report.charts import HALF_WIDTH_PT, Chart, Frame, Series, line_chart, stacked_chart
@@ -35,7 +35,7 @@ STAGE_NAMES: Mapping[str, str] = {
 
 
 @dataclass(frozen=True)
-class Tile:
+class KeyNumber:
     """A number of the headline: the formatted value, and what it counts."""
 
     value: str
@@ -55,7 +55,7 @@ class ApRow:
 
 @dataclass(frozen=True)
 class BarPart:
-    """A colored part of a horizontal bar; all numbers are percent of the bar's width.
+    """A coloured part of a horizontal bar; all numbers are percent of the bar's width.
 
     Attributes:
         start: left edge of the part.
@@ -170,7 +170,7 @@ class FaultLane:
 
 @dataclass(frozen=True)
 class FaultRow:
-    """A fault or a recovery: the tick's number, its simulated time, the agent or fusion node, the kind, and the kind's color."""
+    """A fault or a recovery: the tick's number, its simulated time, the agent or fusion node, the kind, and the kind's colour."""
 
     tick: int
     time_s: float
@@ -187,17 +187,17 @@ class Faults:
     rows: tuple[FaultRow, ...]
 
 
-def headline_tiles(log: RunLog, data: ReportData) -> tuple[Tile, ...]:
+def headline(log: RunLog, data: ReportData) -> tuple[KeyNumber, ...]:
     """Return the numbers that sum up the run."""
     result, counts = log.score.results(), log.counts
     found = sum(row.found for row in data.rows)
     used = f"{100 * counts.used / counts.sent:.0f} %" if counts.sent else "none"
     return (
-        *(Tile(f"{ap:.3f}", f"AP@{iou:g}") for iou, ap in result.ap.items()),
-        Tile(f"{100 * found / max(result.ground_truths, 1):.0f} %", f"of {result.ground_truths} vehicles found, IoU 0.5"),
-        Tile(used, f"of {counts.sent} messages used"),
-        Tile(format_bytes(counts.bytes), "over links"),
-        Tile(str(sum(log.faults.values())), "faults and recoveries"),
+        *(KeyNumber(f"{ap:.3f}", f"AP@{iou:g}") for iou, ap in result.ap.items()),
+        KeyNumber(f"{100 * found / max(result.ground_truths, 1):.0f} %", f"of {result.ground_truths} vehicles found, IoU 0.5"),
+        KeyNumber(used, f"of {counts.sent} messages used"),
+        KeyNumber(format_bytes(counts.bytes), "over links"),
+        KeyNumber(str(sum(log.faults.values())), "faults and recoveries"),
     )
 
 
@@ -248,6 +248,7 @@ def messages(data: ReportData) -> Messages:
 
 
 def _message_row(agent: AgentRow, color: str) -> MessageRow:
+    """Count the messages of one agent by status."""
     counts = _by_status(agent.counts)
     return MessageRow(
         agent_id=agent.agent_id,
@@ -265,7 +266,7 @@ def _by_status(counts: MessageCounts) -> dict[str, int]:
 
 
 def _bar(shares: Sequence[tuple[str, float]]) -> tuple[BarPart, ...]:
-    """Return parts side by side from (color, share from 0 to 1); parts without width are left out."""
+    """Return parts side by side from (colour, share from 0 to 1); parts without width are left out."""
     starts = np.cumsum([0.0, *(share for _, share in shares)])
     pairs = zip(starts[:-1], shares, strict=True)
     return tuple(BarPart(100 * float(start), 100 * share, color) for start, (color, share) in pairs if share > 0)
@@ -285,6 +286,7 @@ def traffic(data: ReportData) -> Traffic | None:
 
 
 def _traffic_row(agent: AgentRow, color: str) -> TrafficRow:
+    """Sum up the bytes of one agent."""
     counts = agent.counts
     return TrafficRow(agent.agent_id, agent.agent_type, color, counts.sent, counts.bytes / counts.sent / 1e3, counts.bytes / 1e6)
 
@@ -303,13 +305,13 @@ def latency(log: RunLog) -> Latency:
 def faults(data: ReportData) -> Faults:
     """Return all faults and recoveries in order, and by agent or node."""
     happened = [(position, row, fault) for position, row in enumerate(data.rows) for fault in row.faults]
-    owners = dict.fromkeys(owner_of(fault) for _, _, fault in happened)
+    owners = dict.fromkeys(fault.owner for _, _, fault in happened)
     lanes = [
-        FaultLane(owner, _down_times([(i, fault) for i, _, fault in happened if owner_of(fault) == owner], len(data.rows)))
+        FaultLane(owner, _down_times([(i, fault) for i, _, fault in happened if fault.owner == owner], len(data.rows)))
         for owner in owners
     ]
     rows = [
-        FaultRow(row.tick, row.timestamp_ns / 1e9, owner_of(fault), fault.kind, "green" if is_recovery(fault) else "red")
+        FaultRow(row.tick, row.timestamp_ns / 1e9, fault.owner, fault.kind, "green" if fault.is_recovery else "red")
         for _, row, fault in happened
     ]
     return Faults(tuple(lanes), tuple(rows))
@@ -325,7 +327,7 @@ def _down_times(happened: Sequence[tuple[int, Fault]], ticks: int) -> tuple[BarP
     spans: list[tuple[int, int, str]] = []
     down_since: int | None = None
     for position, fault in happened:
-        if not is_recovery(fault):
+        if not fault.is_recovery:
             down_since = position if down_since is None else down_since
         elif down_since is not None:
             spans.append((down_since, max(position, down_since + 1), "red"))

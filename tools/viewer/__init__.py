@@ -1,1 +1,1 @@
-"""A run in rerun's 3D viewer."""
+"""The live view of a run in rerun: panels, 3D scene, heat maps, series, and faults."""

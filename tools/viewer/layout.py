@@ -1,4 +1,4 @@
-"""The panels of a live view: the scene large at the left, heat maps, series and faults beside it."""
+"""The panels of the live view: the 3D scene on the left; heat maps, series and faults on the right."""
 
 from __future__ import annotations
 
@@ -7,31 +7,32 @@ from typing import Any
 
 import numpy as np
 
-from heal.tools.pictures.bev import BACKGROUND
-from heal.tools.viewer.log import TIME, rgb
+from heal.tools.pictures.colors import BACKGROUND, rgb_bytes
+from heal.tools.viewer.log import TIME
 from heal.tools.viewer.numbers import AP_TICKS
 from heal.types import Float64
 
-# The eye: behind the ego and above it, in shares of half the range, looking at a point before it.
-EYE, LOOK = (-0.85, 0.0, 0.75), (0.15, 0.0, -0.1)
+# Camera position and the point it looks at: (forward, left, up) of the ego, as multiples of half the range.
+CAMERA, LOOK_AT = (-0.85, 0.0, 0.75), (0.15, 0.0, -0.1)
 
 
 def layout(world_SE3_ego: Float64, range_m: Sequence[float], name: str) -> Any:
-    """The blueprint of a run, its eye where the first ego is.
+    """Return rerun's blueprint for a run, with the camera behind the first ego.
 
     Args:
-        world_SE3_ego: (4, 4) pose of the first ego; the view's origin lies in it.
-        range_m: of the grid.
-        name: of the run.
+        world_SE3_ego: (4, 4) world pose of the first ego; the origin of the view is the ego's position.
+        range_m: x_min, y_min, z_min, x_max, y_max, z_max of the grid around every agent.
+        name: name of the run, shown above the scene.
     """
     import rerun.blueprint as rrb
 
+    background = rrb.Background(color=rgb_bytes(BACKGROUND))
     scene = rrb.Spatial3DView(
         origin="/world",
         name=name,
-        background=rrb.Background(color=rgb(BACKGROUND)),
+        background=background,
         line_grid=rrb.LineGrid3D(visible=False),
-        eye_controls=_eye(world_SE3_ego, range_m),
+        eye_controls=_camera(world_SE3_ego, range_m),
     )
     legend, no_legend = rrb.PlotLegend(corner="rightbottom"), rrb.PlotLegend(visible=False)
     series = rrb.Grid(
@@ -39,13 +40,13 @@ def layout(world_SE3_ego: Float64, range_m: Sequence[float], name: str) -> Any:
         rrb.TimeSeriesView(
             origin="/ap", name=f"AP of the last {AP_TICKS} ticks", plot_legend=legend, axis_y=rrb.ScalarAxis(range=(0.0, 1.0))
         ),
-        # Their lines are in the agents' colours, as everything of theirs.
+        # Every line has the colour of its agent, so a legend would only repeat the scene's.
         rrb.TimeSeriesView(origin="/bytes", name="kB sent", plot_legend=no_legend),
         rrb.TimeSeriesView(origin="/link_ms", name="ms on the link", plot_legend=no_legend),
         grid_columns=2,
     )
     beside = rrb.Vertical(
-        rrb.Spatial2DView(origin="/heat", name="foreground that each agent sees", background=rrb.Background(color=rgb(BACKGROUND))),
+        rrb.Spatial2DView(origin="/heat", name="foreground score of each agent", background=background),
         series,
         rrb.TextLogView(origin="/faults", name="faults", columns=rrb.TextLogColumns(text_log_columns=["LogLevel", "Body"])),
         row_shares=[5, 5, 2],
@@ -54,14 +55,15 @@ def layout(world_SE3_ego: Float64, range_m: Sequence[float], name: str) -> Any:
     return rrb.Blueprint(columns, rrb.TimePanel(state="collapsed", timeline=TIME), collapse_panels=True)
 
 
-def _eye(world_SE3_ego: Float64, range_m: Sequence[float]) -> Any:
+def _camera(world_SE3_ego: Float64, range_m: Sequence[float]) -> Any:
+    """Return rerun's controls for a camera behind the ego and above it."""
     import rerun.blueprint as rrb
 
     forward, left = world_SE3_ego[:2, 0], world_SE3_ego[:2, 1]
     half = min(range_m[3], range_m[4])
 
-    def place(shares: tuple[float, float, float]) -> Float64:
-        at: Float64 = half * np.array([*(shares[0] * forward + shares[1] * left), shares[2]])
-        return at
+    def in_view(x: float, y: float, z: float) -> Float64:
+        point_m: Float64 = half * np.array([*(x * forward + y * left), z])
+        return point_m
 
-    return rrb.EyeControls3D(position=place(EYE), look_target=place(LOOK), eye_up=[0, 0, 1])
+    return rrb.EyeControls3D(position=in_view(*CAMERA), look_target=in_view(*LOOK_AT), eye_up=[0, 0, 1])

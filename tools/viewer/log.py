@@ -1,66 +1,61 @@
-"""What a live view is written with: a rerun recording that knows the time, the colours of agents, and what is no longer there."""
+"""Writes ticks into a rerun recording: sets the time, gives each agent a colour, and removes what a tick no longer shows."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from heal.agents.records import TickResult
-from heal.tools.pictures.bev import ERA_STARTS_S, agent_color
+from heal.tools.pictures.bev import EPOCH_TIMES_FROM_S
+from heal.tools.pictures.colors import agent_color
 
 TICK, TIME = "tick", "time"
-Path = tuple[str, ...]
+EntityPath = tuple[str, ...]
 
 
 class TickLog:
     """Writes the ticks of a run into a recording, one after the other.
 
-    What is put at a path stays there until something else is. `end` therefore removes what stood in the tick before and was not put
-    again: agents leave, links fall silent.
+    Rerun shows a thing at its path until another thing replaces it. `end` therefore removes the things of the tick before that the
+    current tick has not shown again, such as those of an agent that has left.
     """
 
     def __init__(self, recording: Any) -> None:
-        """Write to a `rerun.RecordingStream`."""
+        """Start a log that writes to a `rerun.RecordingStream`."""
         self.recording = recording
         self._colors: dict[str, str] = {}
-        self._before: set[Path] = set()
-        self._now: set[Path] = set()
+        self._before: set[EntityPath] = set()
+        self._now: set[EntityPath] = set()
 
     def begin(self, result: TickResult) -> None:
-        """Set both clocks: the tick's number, and its time since the start, or the date where the start is that of an era."""
+        """Start a tick: set its number and its time, which is a date if timestamps count from an epoch, else a duration."""
         self._before, self._now = self._now, set()
         self.recording.set_time(TICK, sequence=result.tick)
         seconds = result.timestamp_ns / 1e9
-        if seconds < ERA_STARTS_S:
+        if seconds < EPOCH_TIMES_FROM_S:
             self.recording.set_time(TIME, duration=seconds)
         else:
             self.recording.set_time(TIME, timestamp=seconds)
 
-    def put(self, path: Path, *things: Any) -> None:
-        """Show things at a path until they are replaced, or the path is left out of a tick."""
+    def show(self, path: EntityPath, *things: Any) -> None:
+        """Show things at a path from this tick on, until a tick replaces them or leaves the path out."""
         self._now.add(path)
         self.recording.log(list(path), *things)
 
-    def note(self, path: Path, *things: Any) -> None:
-        """Add to a series or a list; nothing is removed from those."""
+    def append(self, path: EntityPath, *things: Any) -> None:
+        """Append to a series or a list of messages; `end` removes nothing from either."""
         self.recording.log(list(path), *things)
 
-    def fix(self, path: Path, *things: Any) -> None:
-        """Say something of a path that holds for all times."""
+    def set_static(self, path: EntityPath, *things: Any) -> None:
+        """Set properties of a path for all ticks, such as the colour of a series."""
         self.recording.log(list(path), *things, static=True)
 
     def end(self) -> None:
-        """Remove what was not put again."""
+        """Finish a tick: remove the things of the tick before that this tick has not shown."""
         import rerun as rr
 
         for path in self._before - self._now:
             self.recording.log(list(path), rr.Clear(recursive=False))
 
     def color(self, agent_id: str) -> str:
-        """An agent's colour: the next free one when it is first seen, its own from then on."""
+        """Return an agent's colour, "#rrggbb"; an agent gets the next colour when it is first seen and keeps it."""
         return self._colors.setdefault(agent_id, agent_color(len(self._colors)))
-
-
-def rgb(color: str) -> tuple[int, int, int]:
-    """The three bytes of a colour such as "#30363d"."""
-    red, green, blue = (int(color[i : i + 2], 16) for i in (1, 3, 5))
-    return red, green, blue

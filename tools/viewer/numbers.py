@@ -1,4 +1,4 @@
-"""A tick as numbers and flat pictures in a live view: heat maps side by side, series over time, and what broke."""
+"""The 2D panels of the live view: series over the ticks, heat maps side by side, and a list of faults and rejected messages."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from heal.agents.records import AgentView, TickResult, fault_words, is_recovery
+from heal.agents.records import AgentView, TickResult
 from heal.detection.metrics import IOU_THRESHOLDS, FrameMatch, average_precision
-from heal.tools.pictures.bev import BACKGROUND, SCORE_COLORS, TRUTH, BevPicture
-from heal.tools.viewer.log import TickLog, rgb
+from heal.tools.pictures.bev import BevPicture
+from heal.tools.pictures.colors import BACKGROUND, SCORE_COLORS, TRUTH, rgb_bytes
+from heal.tools.viewer.log import TickLog
 from heal.types import Float32, UInt8
 
 HEAT, BYTES, LINK_MS, BOXES, AP, FAULTS = ("heat",), ("bytes",), ("link_ms",), ("boxes",), ("ap",), ("faults",)
@@ -20,10 +21,10 @@ GAP_PX = 14
 
 
 class NumbersLog:
-    """Series of a run; keeps of past ticks what the average precision of the last ones takes."""
+    """Writes the series of a run and its faults; keeps the matches of the last `AP_TICKS` ticks for average precision."""
 
     def __init__(self, log: TickLog) -> None:
-        """Name the series that every run has; those of agents are named when an agent is first seen."""
+        """Name the series that every run has; the series of an agent are named at its first message."""
         self._log = log
         self._matches: deque[FrameMatch] = deque(maxlen=AP_TICKS)
         self._known: set[str] = set()
@@ -34,18 +35,19 @@ class NumbersLog:
             self._name_series((*AP, f"{iou:g}"), f"AP@{iou:g}", color)
 
     def add(self, result: TickResult, picture: BevPicture) -> None:
-        """Show a tick's numbers."""
+        """Append a tick to every series, and its faults to the list."""
         self._add_messages(result)
         counts = {"detections": len(result.detections), "labelled": len(result.ground_truth), "found": int(picture.found.sum())}
         for name, count in counts.items():
-            self._note((*BOXES, name), count)
+            self._append((*BOXES, name), count)
         self._matches.append(result.match)
         ap = average_precision(self._matches, IOU_THRESHOLDS).ap
         for iou in AP_IOUS:
-            self._note((*AP, f"{iou:g}"), ap[iou])
+            self._append((*AP, f"{iou:g}"), ap[iou])
         self._add_faults(result)
 
     def _add_messages(self, result: TickResult) -> None:
+        """Append size and link time of each message over a link."""
         for record in result.messages:
             if record.own:
                 continue
@@ -53,67 +55,82 @@ class NumbersLog:
                 self._known.add(record.agent_id)
                 for series in (BYTES, LINK_MS):
                     self._name_series((*series, record.agent_id), record.agent_id, self._log.color(record.agent_id))
-            self._note((*BYTES, record.agent_id), record.size_bytes / 1e3)
+            self._append((*BYTES, record.agent_id), record.size_bytes / 1e3)
             if record.link_ms is not None:
-                self._note((*LINK_MS, record.agent_id), record.link_ms)
+                self._append((*LINK_MS, record.agent_id), record.link_ms)
 
     def _add_faults(self, result: TickResult) -> None:
+        """List faults as errors, recoveries as information, and rejected messages as warnings."""
         import rerun as rr
 
         for fault in result.faults:
-            self._log.note(FAULTS, rr.TextLog(fault_words(fault), level="INFO" if is_recovery(fault) else "ERROR"))
+            self._log.append(FAULTS, rr.TextLog(fault.description, level="INFO" if fault.is_recovery else "ERROR"))
         for record in result.messages:
             if record.status == "rejected":
-                self._log.note(FAULTS, rr.TextLog(f"message of {record.agent_id} rejected: {record.reason}", level="WARN"))
+                self._log.append(FAULTS, rr.TextLog(f"message of {record.agent_id} rejected: {record.explanation}", level="WARN"))
 
-    def _note(self, path: tuple[str, ...], value: float) -> None:
+    def _append(self, path: tuple[str, ...], value: float) -> None:
+        """Append a number of this tick to a series."""
         import rerun as rr
 
-        self._log.note(path, rr.Scalars(float(value)))
+        self._log.append(path, rr.Scalars(float(value)))
 
     def _name_series(self, path: tuple[str, ...], name: str, color: str) -> None:
+        """Set the name and the colour, "#rrggbb", of a series."""
         import rerun as rr
 
-        self._log.fix(path, rr.SeriesLines(names=[name], colors=[rgb(color)], widths=[2.0]))
+        self._log.set_static(path, rr.SeriesLines(names=[name], colors=[rgb_bytes(color)], widths=[2.0]))
 
 
 def log_heat(log: TickLog, views: Sequence[AgentView]) -> None:
-    """Show the heat maps of all agents in one picture, each in its agent's colour, with its name."""
+    """Show the heat maps of all agents in one image, each with its agent's name and in its agent's colour."""
     import rerun as rr
 
     if not views:
         return
-    tiles = [heat_tile(view.heat, log.color(view.agent_id)) for view in views]
-    image, corners = mosaic(tiles)
-    sizes = [[tile.shape[1], tile.shape[0]] for tile in tiles]
-    log.put(HEAT, rr.Image(image))
+    images = [heat_image(view.heat, log.color(view.agent_id)) for view in views]
+    grid, corners = mosaic(images)
+    sizes = [[each.shape[1], each.shape[0]] for each in images]
+    log.show(HEAT, rr.Image(grid))
     names = rr.Boxes2D(
         mins=corners,
         sizes=sizes,
         labels=[view.agent_id for view in views],
-        colors=[rgb(log.color(view.agent_id)) for view in views],
+        colors=[rgb_bytes(log.color(view.agent_id)) for view in views],
         show_labels=True,
     )
-    log.put((*HEAT, "names"), names)
+    log.show((*HEAT, "names"), names)
 
 
-def heat_tile(heat: Float32, color: str) -> UInt8:
-    """(ny, nx, 3) from the background over the agent's colour to white with the heat; +y upwards, as images are shown."""
-    warmth = np.clip(heat[::-1, :, None], 0, 1)
-    dark, tint, white = (np.array(rgb(shade), np.float32) for shade in (BACKGROUND, color, "#ffffff"))
-    low, high = np.minimum(2 * warmth, 1), np.maximum(2 * warmth - 1, 0)
+def heat_image(heat: Float32, color: str) -> UInt8:
+    """Return a heat map as an RGB image (ny, nx, 3), +y upwards.
+
+    Args:
+        heat: (ny, nx) foreground score in [0, 1]; the first row is at the smallest y.
+        color: colour of score 0.5; score 0 is the background, score 1 is white.
+    """
+    share = np.clip(heat[::-1, :, None], 0, 1)
+    dark, tint, white = (np.array(rgb_bytes(shade), np.float32) for shade in (BACKGROUND, color, "#ffffff"))
+    low, high = np.minimum(2 * share, 1), np.maximum(2 * share - 1, 0)
     image: UInt8 = (dark + low * (tint - dark) + high * (white - tint)).round().astype(np.uint8)
     return image
 
 
-def mosaic(tiles: Sequence[UInt8]) -> tuple[UInt8, list[list[int]]]:
-    """Images (ny, nx, 3) of one size in one picture, nearly square, and where each one's left upper corner, [x, y], lies in it."""
-    ny, nx = tiles[0].shape[:2]
-    columns = int(np.ceil(np.sqrt(len(tiles) * ny / nx)))
-    rows = -(-len(tiles) // columns)
-    places = [[GAP_PX + (i % columns) * (nx + GAP_PX), GAP_PX + (i // columns) * (ny + GAP_PX)] for i in range(len(tiles))]
-    image: UInt8 = np.empty((2 * GAP_PX + rows * (ny + GAP_PX), GAP_PX + columns * (nx + GAP_PX), 3), np.uint8)
-    image[:] = rgb(BACKGROUND)
-    for tile, (x, y) in zip(tiles, places, strict=True):
-        image[y : y + ny, x : x + nx] = tile
-    return image, places
+def mosaic(images: Sequence[UInt8]) -> tuple[UInt8, list[list[int]]]:
+    """Arrange images of equal size in a grid that is nearly square.
+
+    Args:
+        images: RGB images (ny, nx, 3).
+
+    Returns:
+        The grid as one RGB image, and [x, y] in pixels of the upper left corner of every image in it.
+    """
+    ny, nx = images[0].shape[:2]
+    columns = int(np.ceil(np.sqrt(len(images) * ny / nx)))
+    rows = -(-len(images) // columns)
+    corners = [[GAP_PX + (i % columns) * (nx + GAP_PX), GAP_PX + (i // columns) * (ny + GAP_PX)] for i in range(len(images))]
+    grid: UInt8 = np.empty((2 * GAP_PX + rows * (ny + GAP_PX), GAP_PX + columns * (nx + GAP_PX), 3), np.uint8)
+    grid[:] = rgb_bytes(BACKGROUND)
+    for image, (x, y) in zip(images, corners, strict=True):
+        grid[y : y + ny, x : x + nx] = image
+    return grid, corners

@@ -1,7 +1,7 @@
-"""A tick as things in a live 3D view: clouds and heat maps at their agents, boxes at the ego, links between them.
+"""The 3D panel of the live view: point clouds and heat maps of agents, boxes in the ego's frame, and links between agents.
 
-Everything is placed in the world, so that the town stays still and the agents drive through it. Coordinates of worlds can be
-millions of metres, more than single precision holds; a view counts them from where its first ego stood.
+Everything is placed in the world frame, so that buildings stay still and agents move. World coordinates can be millions of metres,
+which single precision resolves to half a metre only; the view therefore subtracts the position of the first ego.
 """
 
 from __future__ import annotations
@@ -14,19 +14,9 @@ import numpy as np
 
 from heal.agents.records import AgentView, MessageRecord, TickResult
 from heal.se3 import relative_SE3, transform_points
-from heal.tools.pictures.bev import (
-    BACKGROUND,
-    FAINT_TEXT,
-    HIDDEN,
-    LINES,
-    TEXT,
-    TROUBLE,
-    TRUTH,
-    BevPicture,
-    format_bytes,
-    score_color,
-)
-from heal.tools.viewer.log import TickLog, rgb
+from heal.tools.pictures.bev import BevPicture, format_bytes
+from heal.tools.pictures.colors import BACKGROUND, FAINT_TEXT, HIDDEN, LINES, TEXT, TROUBLE, TRUTH, rgb_bytes, score_color
+from heal.tools.viewer.log import TickLog
 from heal.types import Float32, Float64, UInt8
 
 AGENTS, EGO, LINKS = ("world", "agents"), ("world", "ego"), ("world", "links")
@@ -39,37 +29,49 @@ LINK_COLORS: Mapping[str, str] = {
     "out of range": FAINT_TEXT,
 }
 VOXEL_M = 0.2
+# Points get lighter from the first height above the ground on, over the second height.
 GROUND_M, FADE_M = 0.4, 2.5
+# Length, width and height of the box at an agent; how much larger than its label the box around a hidden vehicle is.
 BODY_M, HALO_M = (4.2, 1.8, 0.5), 0.7
-# Links rise like arches of this share of their length, so that they are seen above the boxes that they cross.
+# A link is drawn as an arch whose height is this share of its length, so that it stays visible above boxes.
 ARCH, ARCH_POINTS = 0.12, 24
 Fill = Literal["majorwireframe", "transparentfillmajorwireframe"]
-# Heat below this is what any empty road has.
-COOL, HOT = 0.2, 0.7
-TILE_M = 0.05
+# Scores up to the first are hidden (an empty road has them); scores from the second on have the full colour.
+LEAST_SCORE, FULL_SCORE = 0.2, 0.7
+CELL_HEIGHT_M = 0.05
 
 
 @dataclass(frozen=True)
 class Placement:
-    """The view's origin (3,) in the world, the grid's range around every agent, and how many points a cloud may have."""
+    """How ticks are placed in the view.
+
+    Attributes:
+        origin_m: (3,) position of the view's origin in the world.
+        range_m: x_min, y_min, z_min, x_max, y_max, z_max of the grid around every agent.
+        most_points: number of points that a cloud is reduced to.
+    """
 
     origin_m: Float64
     range_m: Sequence[float]
     most_points: int
 
     def transform(self, world_SE3_agent: Float64) -> Any:
-        """A pose as rerun's transform from the agent's frame to the view."""
+        """Return rerun's transform from an agent's frame to the view.
+
+        Args:
+            world_SE3_agent: (4, 4) pose of the agent.
+        """
         import rerun as rr
 
         return rr.Transform3D(translation=world_SE3_agent[:3, 3] - self.origin_m, mat3x3=world_SE3_agent[:3, :3])
 
 
 def log_scene(log: TickLog, placement: Placement, result: TickResult, picture: BevPicture) -> None:
-    """Show a tick in 3D."""
+    """Show the agents, boxes and links of a tick."""
     records = {record.agent_id: record for record in result.messages}
     for view in result.views:
         _log_agent(log, placement, view, records[view.agent_id], ground_level(view, result))
-    log.put(EGO, placement.transform(result.world_SE3_ego))
+    log.show(EGO, placement.transform(result.world_SE3_ego))
     _log_boxes(log, picture)
     _log_range(log, placement.range_m)
     for view in result.views:
@@ -78,64 +80,85 @@ def log_scene(log: TickLog, placement: Placement, result: TickResult, picture: B
 
 
 def _log_agent(log: TickLog, placement: Placement, view: AgentView, record: MessageRecord, ground_m: float) -> None:
-    """An agent's place and name, its cloud, and what it takes for foreground as a carpet on the ground."""
+    """Show an agent's name, body, heading, point cloud, and heat map.
+
+    Args:
+        log: recording to write to.
+        placement: origin and range of the view.
+        view: pose, points and heat map of the agent.
+        record: the agent's message.
+        ground_m: height of the ground in the agent's frame.
+    """
     import rerun as rr
 
     path, color = (*AGENTS, view.agent_id), log.color(view.agent_id)
-    log.put(path, placement.transform(view.world_SE3_agent))
-    points = thin(view.points, placement.most_points)
-    log.put((*path, "cloud"), rr.Points3D(points, colors=shade(points, color, ground_m), radii=rr.Radius.ui_points(1.2)))
+    log.show(path, placement.transform(view.world_SE3_agent))
+    points = subsample(view.points, placement.most_points)
+    log.show((*path, "cloud"), rr.Points3D(points, colors=shade(points, color, ground_m), radii=rr.Radius.ui_points(1.2)))
     name = f"{view.agent_id}  {record.agent_type}{'  ego' if record.own else ''}"
-    log.put((*path, "body"), rr.Boxes3D(sizes=[BODY_M], colors=[rgb(color)], fill_mode="solid"))
-    log.put((*path, "heading"), rr.Arrows3D(vectors=[[6.0, 0, 0]], origins=[[0, 0, 0.6]], radii=0.18, colors=[rgb(color)]))
-    log.put((*path, "name"), rr.Points3D([[0, 0, 2.5]], labels=[name], colors=[rgb(color)], radii=0.01, show_labels=True))
-    log.put((*path, "heat"), _carpet(view.heat, color, placement.range_m, ground_m))
+    log.show((*path, "body"), rr.Boxes3D(sizes=[BODY_M], colors=[rgb_bytes(color)], fill_mode="solid"))
+    log.show((*path, "heading"), rr.Arrows3D(vectors=[[6.0, 0, 0]], origins=[[0, 0, 0.6]], radii=0.18, colors=[rgb_bytes(color)]))
+    log.show((*path, "name"), rr.Points3D([[0, 0, 2.5]], labels=[name], colors=[rgb_bytes(color)], radii=0.01, show_labels=True))
+    log.show((*path, "heat"), _ground_cells(view.heat, color, placement.range_m, ground_m))
 
 
-def _carpet(heat: Float32, color: str, range_m: Sequence[float], ground_m: float) -> Any:
-    """The hot cells of a heat map, each as a tile on the ground around its agent."""
+def _ground_cells(heat: Float32, color: str, range_m: Sequence[float], ground_m: float) -> Any:
+    """Return boxes that cover the foreground cells of a heat map on the ground around its agent."""
     import rerun as rr
 
-    centres, warmth = hot_cells(heat, range_m)
+    centres, shares = foreground_cells(heat, range_m)
     cell_m = (range_m[3] - range_m[0]) / heat.shape[1]
-    height = np.full((len(centres), 1), ground_m + TILE_M)
-    colors = blend(BACKGROUND, color, 0.25 + 0.75 * warmth)
-    tile = [cell_m, cell_m, TILE_M]
-    return rr.Boxes3D(centers=np.hstack([centres, height]), sizes=[tile], colors=colors, fill_mode="solid")
+    height = np.full((len(centres), 1), ground_m + CELL_HEIGHT_M)
+    colors = blend(BACKGROUND, color, 0.25 + 0.75 * shares)
+    size = [cell_m, cell_m, CELL_HEIGHT_M]
+    return rr.Boxes3D(centers=np.hstack([centres, height]), sizes=[size], colors=colors, fill_mode="solid")
 
 
-def hot_cells(heat: Float32, range_m: Sequence[float]) -> tuple[Float64, Float64]:
-    """The cells of a heat map (ny, nx) that see any foreground.
+def foreground_cells(heat: Float32, range_m: Sequence[float]) -> tuple[Float64, Float64]:
+    """Find the cells of a heat map with a score above `LEAST_SCORE`.
+
+    Args:
+        heat: (ny, nx) foreground score in [0, 1]; the first row is at y_min.
+        range_m: x_min, y_min, z_min, x_max, y_max, z_max of the map.
 
     Returns:
-        (N, 2) their centres, metres around the agent, and (N,) how hot they are, from 0 to 1.
+        (N, 2) centres of the cells, in metres in the agent's frame, and (N,) the scores scaled from `LEAST_SCORE` = 0 to
+        `FULL_SCORE` = 1.
     """
-    rows, columns = np.nonzero(heat > COOL)
+    rows, columns = np.nonzero(heat > LEAST_SCORE)
     ny, nx = heat.shape
     x = range_m[0] + (columns + 0.5) * (range_m[3] - range_m[0]) / nx
     y = range_m[1] + (rows + 0.5) * (range_m[4] - range_m[1]) / ny
-    warmth = np.clip((heat[rows, columns].astype(np.float64) - COOL) / (HOT - COOL), 0, 1)
-    return np.stack([x, y], axis=1), warmth
+    above = heat[rows, columns].astype(np.float64) - LEAST_SCORE
+    return np.stack([x, y], axis=1), np.clip(above / (FULL_SCORE - LEAST_SCORE), 0, 1)
 
 
 def _log_boxes(log: TickLog, picture: BevPicture) -> None:
-    """What was found, brighter if surer; what is labelled; and of that what is hidden from the ego."""
+    """Show detections, brighter with the score; labelled vehicles; and the labelled vehicles that are hidden from the ego."""
     found, truth = picture.detections, picture.ground_truth
     scores = found.scores.tolist()
     colors = [tuple(round(255 * part) for part in score_color(score)) for score in scores]
-    log.put(
+    log.show(
         (*EGO, "detections"),
         _boxes(found.boxes.numpy(), colors, 0.07, [f"{score:.2f}" for score in scores], "transparentfillmajorwireframe"),
     )
-    log.put((*EGO, "labels"), _boxes(truth.boxes.numpy(), [rgb(TRUTH)], 0.05, None, "majorwireframe"))
+    log.show((*EGO, "labels"), _boxes(truth.boxes.numpy(), [rgb_bytes(TRUTH)], 0.05, None, "majorwireframe"))
     hidden = truth.boxes.numpy()[picture.hidden]
     hidden[:, 3:6] += HALO_M
     names = ["hidden, found" if seen else "hidden, missed" for seen in picture.found[picture.hidden]]
-    log.put((*EGO, "hidden"), _boxes(hidden, [rgb(HIDDEN)], 0.12, names, "transparentfillmajorwireframe"))
+    log.show((*EGO, "hidden"), _boxes(hidden, [rgb_bytes(HIDDEN)], 0.12, names, "transparentfillmajorwireframe"))
 
 
 def _boxes(boxes: Float32, colors: Sequence[Any], radius_m: float, labels: Sequence[str] | None, fill: Fill) -> Any:
-    """Boxes (N, 7) x, y, z, h, w, l, yaw as rerun's."""
+    """Return rerun's boxes.
+
+    Args:
+        boxes: (N, 7) x, y, z, h, w, l in metres, yaw in radians, in the ego's frame.
+        colors: red, green, blue of every box, or one colour for all.
+        radius_m: half the width of the lines.
+        labels: text of every box under the pointer; None for no text.
+        fill: whether the faces are drawn.
+    """
     import rerun as rr
 
     half = boxes[:, 6] / 2
@@ -153,40 +176,48 @@ def _boxes(boxes: Float32, colors: Sequence[Any], radius_m: float, labels: Seque
 
 
 def _log_range(log: TickLog, range_m: Sequence[float]) -> None:
-    """The border of what is evaluated."""
+    """Show the border of the range in which boxes are evaluated."""
     import rerun as rr
 
     x_min, y_min, _, x_max, y_max, _ = range_m
     corners = [[x_min, y_min, 0], [x_max, y_min, 0], [x_max, y_max, 0], [x_min, y_max, 0], [x_min, y_min, 0]]
-    log.put((*EGO, "range"), rr.LineStrips3D([corners], colors=[rgb(LINES)], radii=0.08))
+    log.show((*EGO, "range"), rr.LineStrips3D([corners], colors=[rgb_bytes(LINES)], radii=0.08))
 
 
 def _log_link(log: TickLog, placement: Placement, result: TickResult, view: AgentView, record: MessageRecord) -> None:
-    """The way of a message, in the colour of what became of it."""
+    """Show a message as an arch from its sender to the ego, with a label, in the colour of its status."""
     import rerun as rr
 
-    words, color = link_words(result, record)
+    label, color = link_label(result, record)
     start, end = view.world_SE3_agent[:3, 3] - placement.origin_m, result.world_SE3_ego[:3, 3] - placement.origin_m
     along = np.linspace(0, 1, ARCH_POINTS)[:, None]
-    way = start + along * (end - start)
-    way[:, 2] += 4 * ARCH * np.linalg.norm(end - start) * (along * (1 - along))[:, 0]
+    arch = start + along * (end - start)
+    arch[:, 2] += 4 * ARCH * np.linalg.norm(end - start) * (along * (1 - along))[:, 0]
     path = (*LINKS, record.agent_id)
-    log.put(path, rr.LineStrips3D([way], colors=[rgb(color)], radii=0.12, labels=[words], show_labels=True))
+    log.show(path, rr.LineStrips3D([arch], colors=[rgb_bytes(color)], radii=0.12, labels=[label], show_labels=True))
 
 
-def link_words(result: TickResult, record: MessageRecord) -> tuple[str, str]:
-    """What became of a message in few words, and the colour of that."""
+def link_label(result: TickResult, record: MessageRecord) -> tuple[str, str]:
+    """Return the text of a link (status, size, time) and its colour, "#rrggbb"; a held map has its own colour and text."""
     held = {kept.agent_id: kept for kept in result.held}.get(record.agent_id)
     size = format_bytes(record.size_bytes)
     took = "" if record.link_ms is None else f"  {record.link_ms:.0f} ms"
     if held is not None:
         return f"{record.status}, held {held.age_ms:.0f} ms at {held.weight:.2f}", LINK_COLORS["held"]
-    words = f"{size}{took}" if record.status == "used" else f"{record.status}  {size}{took}"
-    return words, LINK_COLORS[record.status]
+    label = f"{size}{took}" if record.status == "used" else f"{record.status}  {size}{took}"
+    return label, LINK_COLORS[record.status]
 
 
-def thin(points: Float32, most: int) -> Float32:
-    """Points (N, 4) without intensity and without crowds: one in each 0.2 m voxel, then evenly to at most `most`; (M, 3)."""
+def subsample(points: Float32, most: int) -> Float32:
+    """Reduce a cloud to the first point of each voxel of `VOXEL_M`, then evenly to at most `most` points.
+
+    Args:
+        points: (N, 4) x, y, z in metres, intensity.
+        most: largest number of points.
+
+    Returns:
+        (M, 3) x, y, z of the points that are left.
+    """
     cells = np.floor(points[:, :3] / VOXEL_M).astype(np.int64) + 2**20
     keys = (cells[:, 0] << 42) | (cells[:, 1] << 21) | cells[:, 2]
     chosen = np.sort(np.unique(keys, return_index=True)[1])
@@ -197,7 +228,7 @@ def thin(points: Float32, most: int) -> Float32:
 
 
 def ground_level(view: AgentView, result: TickResult) -> float:
-    """Height of the ground in an agent's frame: of its points, or of the labelled boxes where it has none, or 0."""
+    """Estimate the height of the ground in an agent's frame, in metres: from its points, else from labelled boxes, else 0."""
     if len(view.points):
         return float(np.percentile(view.points[:, 2], 20))
     bottoms = result.ground_truth.corners[:, :4].double().numpy()
@@ -207,13 +238,19 @@ def ground_level(view: AgentView, result: TickResult) -> float:
 
 
 def shade(points: Float32, color: str, ground_m: float) -> UInt8:
-    """(N, 3) an agent's colour: dim on the ground, lighter the higher a point is."""
+    """Return the colours (N, 3) of an agent's points: dark on the ground, lighter with height.
+
+    Args:
+        points: (N, 3) x, y, z in metres in the agent's frame.
+        color: colour of the agent, "#rrggbb".
+        ground_m: height of the ground in the agent's frame.
+    """
     height = np.clip((points[:, 2] - ground_m - GROUND_M) / FADE_M, -0.01, 1)
     light = np.where(height < 0, 0.38, 0.65 + 0.35 * height)
     return blend(BACKGROUND, color, light)
 
 
 def blend(low: str, high: str, share: Float64) -> UInt8:
-    """(N, 3) colours between two, with these shares (N,) of the second one."""
-    mixed: UInt8 = (np.outer(1 - share, rgb(low)) + np.outer(share, rgb(high))).round().astype(np.uint8)
+    """Return colours (N, 3) between two colours "#rrggbb"; `share` (N,) is the part of the second one."""
+    mixed: UInt8 = (np.outer(1 - share, rgb_bytes(low)) + np.outer(share, rgb_bytes(high))).round().astype(np.uint8)
     return mixed

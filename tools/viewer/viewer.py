@@ -1,6 +1,6 @@
-"""A run to look at while it goes on, or afterwards: in rerun's window, in a browser, or as a recording.
+"""The live view of a run: sends every tick to rerun's window, to a web page, or to a recording file.
 
-`open_viewer` gives something with `add(result)` whether anybody looks or not.
+`open_viewer` returns a `RunViewer` in every case; without a view and a recording it is one that does nothing.
 """
 
 from __future__ import annotations
@@ -29,69 +29,76 @@ from heal.types import Float64
 VIEWS = ("native", "web")
 HOST, PAGE_PORT, DATA_PORT = "127.0.0.1", 9090, 9876
 MOST_POINTS = 20_000
-# An ego that is suddenly this far away drives through another town: coordinates are counted anew from there.
-ANOTHER_TOWN_M = 1000.0
-# What a server keeps for those who open the page later; older ticks go first.
+# An ego farther than this from the view's origin is in another world: the origin moves to the ego, to keep single precision.
+ORIGIN_MOVES_M = 1000.0
+# Memory for ticks that a page shows when it is opened late; the server drops the oldest ticks first.
 SERVER_MEMORY = "512MiB"
 
 
 class RunViewer(Protocol):
-    """Where the ticks of a run go to be looked at; a context manager."""
+    """Receives the ticks of a run and shows them; a context manager."""
 
     @property
     def wants_views(self) -> bool:
-        """Results should come with clouds and heat maps, which `RunOptions.keep_views` asks for."""
+        """Whether results need point clouds and heat maps, which `RunOptions.keep_views` adds to them."""
         ...
 
     @property
     def address(self) -> str | None:
-        """The page to open in a browser, where there is one."""
+        """Address of the page to open in a browser; None without a page."""
         ...
 
     def add(self, result: TickResult) -> None:
-        """Show a tick."""
+        """Show the result of one tick."""
         ...
 
     def wait(self) -> None:
-        """After the last tick: return once nobody needs this process any more to look at the run."""
+        """Block after the last tick for as long as a browser needs this process."""
         ...
 
     def __enter__(self) -> RunViewer:
-        """The viewer itself."""
+        """Return the viewer itself for a `with` statement."""
         ...
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """Write what is not yet written, and end."""
+        """Write pending data and close the outputs."""
         ...
 
 
 class NoViewer:
-    """Nobody looks."""
+    """Viewer of a run without a view and without a recording: does nothing."""
 
     wants_views = False
     address: str | None = None
 
     def add(self, result: TickResult) -> None:
-        """Do nothing."""
+        """Ignore the result of a tick."""
 
     def wait(self) -> None:
-        """Return at once."""
+        """Return at once: no browser needs this process."""
 
     def __enter__(self) -> NoViewer:
-        """The viewer itself."""
+        """Return the viewer itself for a `with` statement."""
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """Do nothing."""
+        """Close nothing: there is no output."""
 
 
 class Viewer:
-    """Writes a run's ticks to rerun: to its window, to the page that this process serves, to a file."""
+    """Viewer that writes the ticks of a run to a rerun recording, and so to its window, web page or file."""
 
     wants_views = True
 
     def __init__(self, recording: Any, range_m: Sequence[float], name: str, address: str | None = None) -> None:
-        """Write to a `rerun.RecordingStream` that has its sinks; `address` is the page where one is served."""
+        """Start a view without a tick.
+
+        Args:
+            recording: `rerun.RecordingStream` whose sinks are set.
+            range_m: x_min, y_min, z_min, x_max, y_max, z_max of the grid around every agent.
+            name: name of the run, shown above the scene.
+            address: address of the page that this process serves; None without a page.
+        """
         self.address = address
         self._recording, self._range_m, self._name = recording, range_m, name
         self._log = TickLog(recording)
@@ -99,7 +106,7 @@ class Viewer:
         self._origin_m: Float64 | None = None
 
     def add(self, result: TickResult) -> None:
-        """Show a tick."""
+        """Show a tick; the first one also sets the panels."""
         if self._origin_m is None:
             self._recording.send_blueprint(layout(result.world_SE3_ego, self._range_m, self._name))
         placement = Placement(self._origin_for(result), self._range_m, MOST_POINTS)
@@ -111,13 +118,14 @@ class Viewer:
         self._log.end()
 
     def _origin_for(self, result: TickResult) -> Float64:
+        """Return the view's origin (3,) in the world; moves it to the ego if the ego is too far away."""
         ego_m = result.world_SE3_ego[:3, 3]
-        if self._origin_m is None or np.linalg.norm(ego_m - self._origin_m) > ANOTHER_TOWN_M:
+        if self._origin_m is None or np.linalg.norm(ego_m - self._origin_m) > ORIGIN_MOVES_M:
             self._origin_m = ego_m
         return self._origin_m
 
     def wait(self) -> None:
-        """Where a page is served, serve it until Ctrl-C; a window and a file need nothing more."""
+        """Serve the page until Ctrl-C; return at once if there is no page."""
         self._recording.flush()
         try:
             while self.address is not None:
@@ -126,26 +134,26 @@ class Viewer:
             return
 
     def __enter__(self) -> Viewer:
-        """The viewer itself."""
+        """Return the viewer itself for a `with` statement."""
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """Write what is not yet written, and end; a page that was served is gone."""
+        """Write pending data and close the recording; the page is no longer served."""
         self._recording.flush()
         self._recording.disconnect()
 
 
 def open_viewer(view: str | None, record: Path | None, range_m: Sequence[float], name: str) -> RunViewer:
-    """A viewer for a run.
+    """Open the outputs of a run's view and return the viewer that writes to them.
 
     Args:
-        view: "native", rerun's own window; "web", a page on this machine; None for neither.
-        record: a file to write as well, for `heal view` or `rerun`; None for none.
-        range_m: of the alliance's grid.
-        name: of the run, shown above the scene.
+        view: "native" for rerun's window; "web" for a page on this machine; None for neither.
+        record: recording file to write, for `heal view` or `rerun`; None for no file.
+        range_m: x_min, y_min, z_min, x_max, y_max, z_max of the alliance's grid.
+        name: name of the run, shown above the scene.
 
     Raises:
-        ValueError: another kind of view, or a window where there is no screen.
+        ValueError: the view is unknown, or a window is wanted on a machine without a screen.
     """
     if view is not None and view not in VIEWS:
         raise ValueError(f"unknown view {view!r}; there are {', '.join(VIEWS)}")
@@ -170,26 +178,37 @@ def open_viewer(view: str | None, record: Path | None, range_m: Sequence[float],
 
 
 def open_window(recording: Any) -> str:
-    """Open rerun's window for a recording; returns where it listens. ValueError where there is no screen."""
+    """Open rerun's window for a recording.
+
+    Returns:
+        The address at which the window receives data.
+
+    Raises:
+        ValueError: there is no screen.
+    """
     import rerun as rr
 
     require_screen()
     port = free_port(DATA_PORT)
-    # The one beside this Python: an environment that was not activated has no part in PATH.
+    # Take the program of this Python's environment: PATH does not contain it unless the environment is activated.
     program = Path(sysconfig.get_path("scripts")) / "rerun"
-    where = str(program) if program.exists() else None
-    rr.spawn(port=port, connect=False, hide_welcome_screen=True, executable_path=where, recording=recording)
+    executable = str(program) if program.exists() else None
+    rr.spawn(port=port, connect=False, hide_welcome_screen=True, executable_path=executable, recording=recording)
     return data_address(port)
 
 
 def require_screen() -> None:
-    """ValueError where no window can be opened."""
+    """Check that a window can be opened.
+
+    Raises:
+        ValueError: there is no screen.
+    """
     if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         raise ValueError("no screen to open a window on (DISPLAY is not set); watch in a browser with `web`, or record a file")
 
 
 def serve_page(data: str) -> str:
-    """Serve rerun's web viewer from this process; returns the page's address."""
+    """Serve rerun's web viewer from this process for data at an address; return the address of the page."""
     import rerun as rr
 
     port = free_port(PAGE_PORT)
@@ -198,17 +217,21 @@ def serve_page(data: str) -> str:
 
 
 def page_address(port: int, data: str) -> str:
-    """The address of rerun's web viewer, which tells it where the data comes from."""
+    """Return the address of rerun's web viewer at a port; the address of the data is a parameter of it."""
     return f"http://{HOST}:{port}/?url={quote(data, safe='')}"
 
 
 def data_address(port: int) -> str:
-    """Where rerun's data is served at a port of this machine."""
+    """Return the address of rerun's data server at a port of this machine."""
     return f"rerun+http://{HOST}:{port}/proxy"
 
 
 def free_port(wanted: int) -> int:
-    """The wanted port if nothing listens on it, else any other one."""
+    """Return the wanted port if no program listens on it, else another free port.
+
+    Raises:
+        OSError: there is no free port.
+    """
     for port in (wanted, 0):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,4 +1,4 @@
-"""Pictures: what is marked as hidden is hidden, colours stand where their agents' points are, animations keep to their size."""
+"""Tests of pictures: hidden vehicles, the position and colour of points, the files that are written, the size of animations."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from heal.detection.boxes import boxes_to_corners
 from heal.detection.detections import Detections, GroundTruth
 from heal.detection.metrics import ApAccumulator
 from heal.se3 import pose_to_SE3
-from heal.tools.pictures.bev import AGENT_COLORS, HIDDEN, BevPicture, palette, picture_of, rasterize, render
+from heal.tools.pictures.bev import BevPicture, picture_of, rasterize, render
+from heal.tools.pictures.colors import AGENT_COLORS, HIDDEN, palette
 from heal.tools.pictures.draw import draw_comparison, draw_curves, draw_frame, draw_tick, save_animation
 from heal.types import Float32, UInt8
 
 RANGE_M = (-20.0, -20.0, -3.0, 20.0, 20.0, 1.0)
-# Seen by both, by the other alone, by the other with too few points, by nobody, and the ego's own vehicle.
+# Vehicles seen by both agents, by the other agent alone, by the other with too few points, by no agent; the ego's own vehicle.
 PLACES = ((8.0, 5.0), (-8.0, 5.0), (8.0, -8.0), (-8.0, -8.0), (-1.0, 0.0))
 WORLD_SE3_EGO = pose_to_SE3([100, 50, 2, 0, 30, 0])
 EGO_SE3_OTHER = pose_to_SE3([0, 12, 0, 0, 180, 0])
@@ -60,7 +61,7 @@ def test_hidden_means_unseen_by_the_ego_and_well_seen_by_another() -> None:
     assert picture.found.tolist() == [False, True, False, False, False]
 
 
-def test_points_are_light_of_their_agents_colour_at_their_place() -> None:
+def test_points_have_their_agents_colour_at_their_position() -> None:
     picture = picture_of(make_result(), RANGE_M)
     picture = replace(picture, agents=(replace(picture.agents[0], points=np.array([[10, -5, 0, 0]] * 90, np.float32)),))
     image = rasterize(picture, 400).astype(float)
@@ -83,7 +84,7 @@ def test_hidden_vehicles_are_ringed_and_others_are_not() -> None:
     assert not has_color(render([none], 1000)[:, :600], HIDDEN)
 
 
-def test_files_are_written_also_without_any_cloud_or_box(tmp_path: Path) -> None:
+def test_files_are_written_without_any_point_or_box(tmp_path: Path) -> None:
     full = make_result()
     bare = replace(full, views=(), detections=Detections.empty(), ground_truth=GroundTruth.empty())
     draw_tick(full, RANGE_M, tmp_path / "sub" / "full.png", width_px=800)

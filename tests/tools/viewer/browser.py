@@ -1,4 +1,4 @@
-"""A browser without a screen, for tests of what is on a page."""
+"""A headless browser for tests of what a page shows."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from PIL import Image
 from heal.types import UInt8
 
 SIZE_PX = {"width": 1600, "height": 1000}
-# The page is drawn by the CPU, and the browser finds nothing but what this machine serves.
+# The CPU renders the page, and the browser resolves no host but this machine.
 FLAGS = (
     "--no-sandbox",
     "--use-gl=angle",
@@ -29,8 +29,8 @@ PATIENCE_S, BETWEEN_S = 300.0, 2.0
 
 
 def find_browser() -> str:
-    """The path of a Chromium; skips the test where there is none, or nothing to drive it with."""
-    pytest.importorskip("playwright.sync_api", reason="playwright is not installed, which drives the browser")
+    """Return the path of a Chromium browser; skip the test if there is no browser or no playwright."""
+    pytest.importorskip("playwright.sync_api", reason="playwright, which controls the browser, is not installed")
     path = next((found for name in BROWSERS if (found := shutil.which(name))), None)
     if path is None:
         pytest.skip(f"no browser is installed; looked for {', '.join(BROWSERS)}")
@@ -38,10 +38,15 @@ def find_browser() -> str:
 
 
 def screenshot(address: str, ready: Callable[[UInt8], bool], browser: str) -> UInt8:
-    """Open a page, and look at it, (H, W, 3) RGB, until it shows what it should and has come to rest.
+    """Open a page and take screenshots until one is ready and equals the one before, or until `PATIENCE_S` is over.
+
+    Args:
+        address: address of the page.
+        ready: whether an RGB image (H, W, 3) of the page shows everything that the test expects.
+        browser: path of the browser.
 
     Returns:
-        What it shows then, or in the end if it never does.
+        The last screenshot, an RGB image (H, W, 3).
     """
     from playwright.sync_api import sync_playwright
 
@@ -63,6 +68,6 @@ def screenshot(address: str, ready: Callable[[UInt8], bool], browser: str) -> UI
 
 
 def pixels_like(image: UInt8, color: str, tolerance: int = 24) -> int:
-    """How many pixels of (H, W, 3) are near a colour such as "#3fb950"."""
+    """Count the pixels of an RGB image (H, W, 3) that differ from a colour such as "#3fb950" by at most `tolerance` per channel."""
     wanted = np.array([int(color[i : i + 2], 16) for i in (1, 3, 5)])
     return int((np.abs(image.astype(np.int16) - wanted).max(axis=2) <= tolerance).sum())

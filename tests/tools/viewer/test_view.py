@@ -1,4 +1,4 @@
-"""The live view: things stand where they are in the world, what is gone is removed, and a recording can be read back."""
+"""Tests of the live view: positions in the world, removal of agents that have left, labels, and reading a recording back."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from typer.testing import CliRunner
 from heal.agents.records import AgentView, Fault, TickResult
 from heal.detection.detections import Detections, GroundTruth
 from heal.se3 import transform_points
-from heal.tools.pictures.bev import AGENT_COLORS
+from heal.tools.pictures.colors import AGENT_COLORS, rgb_bytes
 from heal.tools.view import view as view_command
-from heal.tools.viewer.log import TickLog, rgb
-from heal.tools.viewer.numbers import heat_tile, mosaic
-from heal.tools.viewer.scene import VOXEL_M, Placement, ground_level, hot_cells, link_words, thin
-from heal.tools.viewer.viewer import ANOTHER_TOWN_M, NoViewer, Viewer, free_port, open_viewer
+from heal.tools.viewer.log import TickLog
+from heal.tools.viewer.numbers import heat_image, mosaic
+from heal.tools.viewer.scene import VOXEL_M, Placement, foreground_cells, ground_level, link_label, subsample
+from heal.tools.viewer.viewer import ORIGIN_MOVES_M, NoViewer, Viewer, free_port, open_viewer
 from tests.agents.made_ticks import PLACE, PLACES_M, RANGE_M, heat_of, made_tick, points_of, pose_of, troubled_tick
 
 
 @dataclass
-class Notebook:
-    """In place of a `rerun.RecordingStream`: keeps what is logged.
+class FakeRecording:
+    """Stands in for a `rerun.RecordingStream` and keeps everything that is logged.
 
     Attributes:
-        entries: (tick, path, thing) in their order.
-        blueprints: how often a layout was sent.
+        entries: (tick, path, thing) in the order of logging; tick -1 for static things.
+        blueprints: number of blueprints that were sent.
     """
 
     entries: list[tuple[int, str, Any]] = field(default_factory=list)
@@ -55,12 +55,12 @@ class Notebook:
     def disconnect(self) -> None: ...
 
     def at(self, tick: int, path: str) -> Any:
-        """The one thing that was logged there."""
+        """Return the one thing that was logged in a tick at a path."""
         [thing] = [thing for when, where, thing in self.entries if (when, where) == (tick, path)]
         return thing
 
     def shown(self, tick: int) -> set[str]:
-        """Paths that hold something after a tick."""
+        """Return the paths that show something after a tick."""
         there: set[str] = set()
         for when, path, thing in self.entries:
             if 0 <= when <= tick:
@@ -70,22 +70,22 @@ class Notebook:
 
 @pytest.fixture(autouse=True)
 def strict() -> Iterator[None]:
-    """Things that rerun cannot take are errors here; in a run they are warnings, as looking must not stop it."""
+    """Make things that rerun cannot show an error; in a run they are a warning, since a view must not stop the run."""
     rr.set_strict_mode(True)
     yield
     rr.set_strict_mode(False)
 
 
-def shown(*results: TickResult) -> Notebook:
-    notebook = Notebook()
-    with Viewer(notebook, RANGE_M, "made") as viewer:
+def shown(*results: TickResult) -> FakeRecording:
+    recording = FakeRecording()
+    with Viewer(recording, RANGE_M, "made") as viewer:
         for result in results:
             viewer.add(result)
-    return notebook
+    return recording
 
 
 def numbers(batch: Any) -> np.ndarray[Any, np.dtype[Any]]:
-    """What rerun was given, as an array."""
+    """Return a rerun component batch as an array."""
     return np.array(batch.as_arrow_array().to_pylist())
 
 
@@ -98,7 +98,7 @@ def test_a_viewer_and_its_absence_can_stand_for_each_other() -> None:
         assert isinstance(viewer, NoViewer) and not viewer.wants_views and viewer.address is None
 
 
-def test_what_cannot_be_opened_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_views_that_cannot_be_opened_raise_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="native, web"):
         open_viewer("cinema", None, RANGE_M, "")
     for variable in ("DISPLAY", "WAYLAND_DISPLAY"):
@@ -109,38 +109,38 @@ def test_what_cannot_be_opened_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_town_stays_still_while_agents_drive() -> None:
-    """A point of the world has the same place in the view in every tick, to the millimetre, 4000 km from the map's origin."""
-    notebook = shown(made_tick(0), made_tick(9))
+    """A point of the world stays where it is in the view within 2 mm, although the world's origin is 4000 km away."""
+    recording = shown(made_tick(0), made_tick(9))
     for tick in (0, 9):
-        transform = notebook.at(tick, "world/agents/-1")
+        transform = recording.at(tick, "world/agents/-1")
         moved, turned = numbers(transform.translation)[0], numbers(transform.mat3x3)[0].reshape(3, 3).T
-        seen = numbers(notebook.at(tick, "world/agents/-1/cloud").positions)
+        seen = numbers(recording.at(tick, "world/agents/-1/cloud").positions)
         expected = transform_points(pose_of("-1", tick), points_of("-1")[:, :3].astype(np.float64)) - PLACE
         placed = seen @ turned.T + moved
         assert np.abs(placed[:, None] - expected[None]).sum(axis=2).min(axis=1).max() < 2e-3
-    assert notebook.blueprints == 1
+    assert recording.blueprints == 1
 
 
-def test_coordinates_are_counted_anew_in_another_town() -> None:
+def test_the_origin_moves_to_an_ego_that_is_far_away() -> None:
     there = made_tick(1)
     world_SE3_ego = there.world_SE3_ego.copy()
-    world_SE3_ego[0, 3] += ANOTHER_TOWN_M + 1
-    notebook = shown(made_tick(0), replace(there, world_SE3_ego=world_SE3_ego))
-    assert np.abs(numbers(notebook.at(1, "world/ego").translation)).max() == 0
+    world_SE3_ego[0, 3] += ORIGIN_MOVES_M + 1
+    recording = shown(made_tick(0), replace(there, world_SE3_ego=world_SE3_ego))
+    assert np.abs(numbers(recording.at(1, "world/ego").translation)).max() == 0
 
 
-def test_who_leaves_is_removed_and_who_stays_is_not() -> None:
+def test_an_agent_that_leaves_is_removed_and_others_are_not() -> None:
     second = made_tick(1)
     gone = replace(second, views=second.views[:2], messages=second.messages[:2])
-    notebook = shown(made_tick(0), gone, made_tick(2))
-    of_leaver = {path for path in notebook.shown(0) if "-1" in path and path.startswith("world")}
+    recording = shown(made_tick(0), gone, made_tick(2))
+    of_leaver = {path for path in recording.shown(0) if "-1" in path and path.startswith("world")}
     assert len(of_leaver) == 7 and "world/links/-1" in of_leaver
-    assert notebook.shown(0) - notebook.shown(1) == of_leaver
-    assert notebook.shown(2) == notebook.shown(0)
+    assert recording.shown(0) - recording.shown(1) == of_leaver
+    assert recording.shown(2) == recording.shown(0)
 
 
 def test_agents_keep_their_colours_when_the_ego_changes() -> None:
-    log = TickLog(Notebook())
+    log = TickLog(FakeRecording())
     first = [log.color(name) for name in ("ego", "b", "c")]
     assert first == list(AGENT_COLORS[:3])
     assert [log.color(name) for name in ("c", "b", "d", "ego")] == [first[2], first[1], AGENT_COLORS[3], first[0]]
@@ -160,40 +160,40 @@ def test_a_tick_without_anything_can_be_shown_too() -> None:
     empty = replace(
         made_tick(0), detections=Detections.empty(), ground_truth=GroundTruth.empty(), views=(), messages=made_tick().messages[:1]
     )
-    notebook = shown(empty)
-    assert "world/ego/detections" in notebook.shown(0) and not any("agents" in path for path in notebook.shown(0))
+    recording = shown(empty)
+    assert "world/ego/detections" in recording.shown(0) and not any("agents" in path for path in recording.shown(0))
 
 
-def test_links_say_what_became_of_messages() -> None:
+def test_links_show_the_status_of_messages() -> None:
     used, trouble = made_tick(0), troubled_tick(3)
     by_id = {record.agent_id: record for record in used.messages}
-    assert link_words(used, by_id["b"])[0] == "2.0 kB  40 ms"
+    assert link_label(used, by_id["b"])[0] == "2.0 kB  40 ms"
     by_id = {record.agent_id: record for record in trouble.messages}
-    assert link_words(trouble, by_id["b"])[0] == "late, held 200 ms at 0.50"
-    assert link_words(trouble, by_id["-1"])[0] == "rejected  500 B  40 ms"
+    assert link_label(trouble, by_id["b"])[0] == "late, held 200 ms at 0.50"
+    assert link_label(trouble, by_id["-1"])[0] == "rejected  500 B  40 ms"
     lost = made_tick(0, b="lost")
-    assert link_words(lost, lost.messages[1])[0] == "lost  2.0 kB"
-    colors = {words[1] for words in (link_words(used, used.messages[1]), *(link_words(trouble, r) for r in trouble.messages[1:]))}
+    assert link_label(lost, lost.messages[1])[0] == "lost  2.0 kB"
+    colors = {words[1] for words in (link_label(used, used.messages[1]), *(link_label(trouble, r) for r in trouble.messages[1:]))}
     assert len(colors) == 3
-    notebook = shown(made_tick(0))
-    ends = numbers(notebook.at(0, "world/links/-1").strips)[0][[0, -1]]
+    recording = shown(made_tick(0))
+    ends = numbers(recording.at(0, "world/links/-1").strips)[0][[0, -1]]
     assert ends == pytest.approx(np.array([[0, 20, 0], [0, 0, 0]]), abs=1e-3)
-    assert "world/links/ego" not in notebook.shown(0)
+    assert "world/links/ego" not in recording.shown(0)
 
 
-def test_faults_and_rejections_are_told_at_their_level() -> None:
-    notebook = shown(replace(troubled_tick(0), faults=(Fault("agent crashed", "-1"), Fault("fusion node restarted"))))
-    lines = [thing for _, path, thing in notebook.entries if path == "faults"]
+def test_faults_and_rejections_are_listed_at_their_level() -> None:
+    recording = shown(replace(troubled_tick(0), faults=(Fault("agent crashed", "-1"), Fault("fusion node restarted"))))
+    lines = [thing for _, path, thing in recording.entries if path == "faults"]
     told = [(line.text.as_arrow_array()[0].as_py(), line.level.as_arrow_array()[0].as_py()) for line in lines]
     assert told[:2] == [("agent crashed: -1", "ERROR"), ("fusion node restarted", "INFO")]
     assert told[2][1] == "WARN" and "wrong base" in told[2][0] and len(told) == 3
 
 
 def test_series_hold_the_ticks_numbers() -> None:
-    notebook = shown(made_tick(0), made_tick(1, found=0, b="lost"))
+    recording = shown(made_tick(0), made_tick(1, found=0, b="lost"))
 
     def series(path: str) -> list[float]:
-        return [numbers(thing.scalars)[0] for when, where, thing in notebook.entries if where == path and when >= 0]
+        return [numbers(thing.scalars)[0] for when, where, thing in recording.entries if where == path and when >= 0]
 
     assert series("bytes/b") == [2.0, 2.0] and series("link_ms/b") == [40.0] and series("bytes/ego") == []
     assert series("boxes/detections") == [3, 0] == series("boxes/found") and series("boxes/labelled") == [3, 3]
@@ -203,15 +203,15 @@ def test_series_hold_the_ticks_numbers() -> None:
 @given(st.integers(0, 2**31), st.integers(1, 300))
 def test_thinned_clouds_are_some_of_the_points_and_few(seed: int, most: int) -> None:
     points = np.random.default_rng(seed).uniform(-3, 3, (400, 4)).astype(np.float32)
-    kept = thin(points, most)
+    kept = subsample(points, most)
     assert 1 <= len(kept) <= most and {tuple(p) for p in kept.tolist()} <= {tuple(p) for p in points[:, :3].tolist()}
     assert len(np.unique(np.floor(kept / VOXEL_M), axis=0)) == len(kept)
 
 
 def test_heat_lies_where_it_was_measured() -> None:
-    centres, warmth = hot_cells(heat_of("ego"), (-20.0, -10.0, -3.0, 20.0, 10.0, 1.0))
+    centres, warmth = foreground_cells(heat_of("ego"), (-20.0, -10.0, -3.0, 20.0, 10.0, 1.0))
     assert centres.tolist() == [[11.0, -7.0]] and warmth.tolist() == [1.0]
-    tile = heat_tile(heat_of("ego"), AGENT_COLORS[0])
+    tile = heat_image(heat_of("ego"), AGENT_COLORS[0])
     # The second row from below, as +y is up.
     assert np.unravel_index(tile.sum(axis=2).argmax(), tile.shape[:2]) == (8, 15)
 
@@ -272,5 +272,5 @@ def test_playing_a_missing_file_says_how_to_make_one(tmp_path: Path) -> None:
         CliRunner().invoke(app, [str(tmp_path / "none.rrd")], catch_exceptions=False)
 
 
-def test_colours_are_bytes() -> None:
-    assert rgb("#0d80ff") == (13, 128, 255)
+def test_colors_are_bytes() -> None:
+    assert rgb_bytes("#0d80ff") == (13, 128, 255)
