@@ -1,4 +1,4 @@
-"""What a run needs of networks and of an alliance, as interfaces: tests and other frameworks may bring their own."""
+"""What a run needs of networks and of an alliance, as interfaces: tests and other frameworks can bring their own classes."""
 
 from __future__ import annotations
 
@@ -15,74 +15,74 @@ from heal.types import AgentFrame, SensorChoice
 
 
 class Encoder(Protocol):
-    """What an agent needs of its network; `heal.agent_model.AgentModel` is one."""
+    """The network of an agent type, such as `heal.agent_model.AgentModel`."""
 
     @property
     def sensor(self) -> SensorChoice:
-        """What its agents sense."""
+        """The sensors that the network reads."""
         ...
 
     @property
     def coverage(self) -> tuple[float, float] | None:
-        """The shared range over that of its maps, in x and y; None if they cover all of it."""
+        """The alliance's range divided by the range of the network's maps, in x and y; None if the maps cover all of it."""
         ...
 
     def prepare(self, frames: Sequence[AgentFrame]) -> Any:
-        """Frames to what the network takes."""
+        """Turn the frames of agents into the input of the network."""
         ...
 
     def __call__(self, inputs: Any, /) -> Tensor:
-        """(agents, C, ny, nx) float32 feature maps."""
+        """Return the feature maps (agents, C, ny, nx), float32."""
         ...
 
     def to(self, device: torch.device, /) -> Any:
-        """Move it."""
+        """Move the network to a device."""
         ...
 
 
 class Trunk(Protocol):
-    """What agents need of the base; `heal.fusion.pyramid.PyramidFusion` is one."""
+    """The part of a base that agents run too, such as `heal.fusion.pyramid.PyramidFusion`."""
 
     def trunk(self, features: Tensor) -> PyramidLevels:
-        """The scales of feature maps (agents, C, ny, nx)."""
+        """Return the scales of feature maps (agents, C, ny, nx)."""
         ...
 
     def scores(
         self, occupancy: Sequence[Tensor], coverage: Sequence[tuple[float, float] | None] | None = None
     ) -> tuple[Tensor, ...]:
-        """Their foreground scores."""
+        """Return the foreground scores of all scales from their occupancy logits."""
         ...
 
     def to(self, device: torch.device, /) -> Any:
-        """Move it."""
+        """Move the network to a device."""
         ...
 
 
 class AllianceLike(Protocol):
-    """What a run needs of an alliance; `heal.alliance.Alliance` is one."""
+    """A base and the networks of agent types, such as `heal.alliance.Alliance`."""
 
     base: BaseModel
 
     @property
     def base_hash(self) -> str:
-        """Content hash of the base."""
+        """The content hash of the base."""
         ...
 
     @property
     def trunk(self) -> Trunk:
-        """The part of the base that agents compute too."""
+        """The part of the base that agents run too."""
         ...
 
     @property
     def grid(self) -> BevGrid:
-        """Of all feature maps."""
+        """The grid of all feature maps."""
         ...
 
     @property
     def agent_names(self) -> tuple[str, ...]:
-        """The agent types."""
+        """The names of the agent types."""
         ...
 
     def agent(self, name: str, /) -> Encoder:
-        """The network of one type."""
+        """Return the network of one type."""
         ...

@@ -1,4 +1,4 @@
-"""Messages between their sending and the tick in which the fusion node reads them."""
+"""Messages that have been sent and not yet been read by a fusion node."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ Payload = TypeVar("Payload")
 
 
 class Mailbox(Generic[Payload]):
-    """Keeps messages until they have arrived; never more than those of the last `max_age_ms`."""
+    """Keeps messages until they arrive, but none for longer than `max_age_ms`."""
 
     def __init__(self, options: RunOptions) -> None:
-        """Empty."""
+        """Make an empty mailbox."""
         self._options = options
         self._waiting: list[tuple[MessageRecord, Payload]] = []
         self._sequence = ""
 
     def post(self, record: MessageRecord, payload: Payload) -> None:
-        """Put a message on its way; one that is lost goes no further, nor does a late one that nobody would use."""
+        """Take in a message that has been sent, unless the message is lost, or late and of no use under the run's policy."""
         if record.arrival_ns is not None and (record.status == "used" or self._options.late != "drop"):
             self._waiting.append((record, payload))
 
     def collect(self, request: FusionRequest) -> list[tuple[MessageRecord, Payload]]:
-        """What has arrived by a tick's deadline, in the order of sending, the tick's own messages as they were posted."""
+        """Return the messages that have arrived by the deadline of a tick, in the order in which they were sent."""
         oldest_ns = request.timestamp_ns - self._options.max_age_ms * 1e6
         deadline_ns = request.timestamp_ns + self._options.deadline_ms * 1e6
         if request.sequence != self._sequence:
@@ -37,5 +37,5 @@ class Mailbox(Generic[Payload]):
 
 
 def _arrival_ns(record: MessageRecord) -> int:
-    assert record.arrival_ns is not None, "what never arrives is not posted"
+    assert record.arrival_ns is not None, "a message that never arrives is not posted"
     return record.arrival_ns

@@ -1,4 +1,4 @@
-"""How to run: the options that runtimes, agents and fusion nodes share."""
+"""The options of a run, which runtimes, agents and fusion nodes share."""
 
 from __future__ import annotations
 
@@ -18,30 +18,34 @@ SPLITS: tuple[Split, ...] = get_args(Split)
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How to run: what takes part, what is sent, what the fusion node does with it. Where it computes is `Deployment`'s matter.
+    """The options of a run: which agents take part, what they send, and how the fusion node treats it.
+
+    `Deployment` says where the run computes.
 
     Attributes:
-        agents: let only the ego and the first agents - 1 others take part; None for all. Ground truth is of all agents' labels.
-        comm_range_m: agents farther than this from the ego, in the plane, are not used; with regions, from a region's near side.
-        region_m: edge of the regions, squares along the world's axes, each of which has a fusion node of its own that hears all
-            agents around, the ego like any other; None for one node, on board of the ego. See `heal.agents.fusion.division`.
+        agents: number of agents that take part, the ego first; None for all. The labels of all agents count as ground truth.
+        comm_range_m: range of communication in metres. Agents farther away in x and y from the ego are not used; with regions,
+            the distance counts to the nearest side of the region.
+        region_m: edge in metres of the regions, squares along the world's axes. Each region has a fusion node, which receives the
+            messages of all agents around. None for a single fusion node on board the ego. See `heal.agents.fusion.division`.
         split: where the base's trunk computes: "feature" at the fusion node, "pyramid" at every agent.
-        codec: how feature maps become bytes.
-        adapt: let every sender fit its messages to the rate that its link has given it so far.
-        deadline_ms: the fusion node fuses what has arrived this long after its tick.
-        late: what becomes of a map that misses its own tick: "drop" it; "hold" it until a newer one comes and fuse it where it was
-            taken; or "weigh" it too, which is to hold it and to trust it less the older it is.
-        max_age_ms: a map older than this is not used; a message whose timestamp is further from its tick's is stale and rejected.
-        half_life_ms: under "weigh", the age at which a held map counts half.
-        align: correct the agents' measured poses, relative to the ego's, by what they see in common with it and with each other.
-        precision: of the networks' dense layers; "bfloat16" pays on GPUs and on CPUs with AMX. Messages hold what the codec says.
+        codec: how feature maps are written into messages.
+        adapt: whether every sender fits the size of its messages to the rate that its link has carried so far.
+        deadline_ms: the fusion node fuses the messages that have arrived this long after the tick.
+        late: policy for a map that misses its tick. "drop" ignores it. "hold" keeps it until a newer map comes, and fuses it at the
+            pose at which it was sensed. "weigh" holds it and gives it less weight the older it is.
+        max_age_ms: largest age of a held map. A message whose timestamp differs more from that of its tick is rejected as stale.
+        half_life_ms: under "weigh", the age at which a held map has half of its weight.
+        correct_poses: whether measured poses are corrected, relative to the ego's, by the vehicles that several agents see.
+        precision: number format of the networks' dense layers. "bfloat16" pays on GPUs and on CPUs with AMX. The format of messages
+            is that of the codec.
         threads: torch threads of each process; 1 is fastest where several actors share few cores.
-        keep_views: hand points and heat maps through to the results, for pictures; of all ticks, or of these.
-        include_ego: the ego's own vehicle is to be found where another agent has labelled it, as in OPV2V's evaluation; otherwise
-            it is neither ground truth nor a detection.
-        use_z: ground truth must lie in the range in height too; the rule for DAIR-V2X tests x and y alone.
-        realtime: run by the wall clock: begin each tick at its own time, and fuse at the deadline what has been computed and has
-            arrived by then.
+        keep_views: whether the results hold points and heat maps, for pictures; a set keeps them in these ticks alone.
+        include_ego: whether the ego's own vehicle is ground truth where another agent has labelled it, as in OPV2V's evaluation.
+            Otherwise it is neither ground truth nor a detection.
+        use_z: whether ground truth must lie in the range in height too; the rule of DAIR-V2X tests x and y alone.
+        realtime: whether the run goes by the wall clock: every tick begins at its own time, and the fusion node fuses what has been
+            computed and has arrived by the deadline.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
@@ -56,7 +60,7 @@ class RunOptions:
     late: LatePolicy = "weigh"
     max_age_ms: float = 500.0
     half_life_ms: float = 200.0
-    align: bool = True
+    correct_poses: bool = True
     precision: Precision = "float32"
     threads: int = 1
     keep_views: bool | frozenset[int] = False
@@ -65,11 +69,11 @@ class RunOptions:
     realtime: bool = False
 
     def autocast(self, device_type: str) -> torch.autocast:
-        """In which networks compute on a kind of device."""
+        """Return the context in which networks compute on a device type, such as "cpu"."""
         return torch.autocast(device_type, torch.bfloat16, enabled=self.precision == "bfloat16")
 
     def __post_init__(self) -> None:
-        """Check that everything can be meant."""
+        """Check that the options are in their ranges."""
         if self.precision not in get_args(Precision):
             raise ValueError(f"precision: expected one of {', '.join(get_args(Precision))}, got {self.precision!r}")
         if self.agents is not None and self.agents < 1:

@@ -1,4 +1,4 @@
-"""Settings of a process that computes: measured, with nothing of the results changed."""
+"""Settings that make a computing process faster and leave its results alone; each was measured."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 
 
 def sleep_while_waiting() -> None:
-    """Let OpenMP's threads sleep at barriers soon: loaders and actors share the cores. To be called before torch loads.
+    """Let OpenMP's threads spin only shortly at barriers, as loaders and actors share the cores. Call this before torch is loaded.
 
-    Not at once: waking one takes longer than many a small operation, and sparse convolutions, which are thousands of these, would
-    take seven times as long. So many turns of GNU's loop are some tens of microseconds.
+    Threads that slept at once would be slower: to wake a thread takes longer than a small operation, and sparse convolutions, which
+    are thousands of small operations, took seven times as long. This number of spins takes some tens of microseconds.
     """
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 
 def keep_freed_memory() -> None:
-    """Have glibc keep freed blocks: by default every large tensor is new zeroed pages, which takes longer than filling it.
+    """Let glibc keep freed memory: by default every large tensor is made of new zeroed pages, which takes longer than filling it.
 
-    Not by a threshold: glibc caps that at 32 MiB, a map of 128 channels over 256 x 256 cells.
+    Raising glibc's threshold for large blocks would not do: it is capped at 32 MiB, a map of 128 channels and 256 x 256 cells.
     """
     try:
         libc = ctypes.CDLL("libc.so.6")

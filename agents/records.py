@@ -1,4 +1,4 @@
-"""What the parts of a run tell each other about a tick: small frozen records, never feature maps."""
+"""Records that the parts of a run exchange about a tick: small and frozen, without feature maps."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import astuple, dataclass, replace
 from functools import cached_property
 from typing import Literal
 
-from heal.agents.region import Tile
+from heal.agents.region import Region
 from heal.detection.detections import Detections, GroundTruth
 from heal.detection.metrics import IOU_THRESHOLDS, FrameMatch, match_frame
 from heal.message.message import Buffer
@@ -32,9 +32,13 @@ FaultKind = Literal[
 
 @dataclass(frozen=True)
 class AgentLatency:
-    """Wall-clock time of an agent's stages: read or cast its sensors, run its network, make the message's bytes.
+    """Wall-clock time of an agent's stages.
 
-    `packed_s` is when the last of them ended, by the machine's monotonic clock.
+    Attributes:
+        sense_ms: to read or ray-cast the sensors.
+        encode_ms: to run the network.
+        pack_ms: to make the bytes of the message.
+        packed_s: when the last stage ended, by the machine's monotonic clock.
     """
 
     sense_ms: float
@@ -45,17 +49,17 @@ class AgentLatency:
 
 @dataclass(frozen=True)
 class AgentReport:
-    """What an agent says of its step beside the message itself.
+    """An agent's report on its step, which comes beside the message.
 
     Attributes:
-        agent_id: who reports.
-        agent_type: such as "m1".
+        agent_id: the agent.
+        agent_type: its type, such as "m1".
         size_bytes: length of the message.
-        world_SE3_agent: (4, 4) float64, its true pose; for pictures only.
-        objects: the labels around it; for evaluation only, they cross no link.
-        latency: of its stages.
-        points: (N, 4) float32 its LiDAR points in its own frame where pictures want them, else None.
-        heat: (ny, nx) float32 in [0, 1], how much foreground it sees where on the grid, where pictures want it, else None.
+        world_SE3_agent: (4, 4) float64, the agent's true pose, for pictures only.
+        objects: the labels around the agent, for evaluation only; they cross no link.
+        latency: of the agent's stages.
+        points: (N, 4) float32 LiDAR points in the agent's frame; None if no picture needs them.
+        heat: (ny, nx) float32 in [0, 1], the agent's foreground scores on the grid; None if no picture needs them.
     """
 
     agent_id: str
@@ -68,7 +72,7 @@ class AgentReport:
     heat: Float32 | None = None
 
     def after(self, sense_ms: float, encode_ms: float) -> AgentReport:
-        """The report with the times of the stages before packing."""
+        """Return the report with the times of the stages before packing."""
         return replace(self, latency=replace(self.latency, sense_ms=sense_ms, encode_ms=encode_ms))
 
 
@@ -77,9 +81,9 @@ class Arrival:
     """Bytes that came out of a link.
 
     Attributes:
-        agent_id: whose link it is.
-        buffer: what came, as yet unchecked.
-        tick: in which it was sent.
+        agent_id: the agent at the other end of the link.
+        buffer: the bytes, which have not been checked.
+        tick: the tick in which they were sent.
     """
 
     agent_id: str
@@ -93,11 +97,11 @@ class FusionRequest:
 
     Attributes:
         tick: index of the scene in its source.
-        timestamp_ns: the instant that the result is for.
-        sequence: the recording that the tick belongs to; what is held of one is of no use in another.
+        timestamp_ns: the instant of the result.
+        sequence: the recording of the tick; maps held from one recording are of no use in another.
         ego_id: the agent in whose frame the result is; "" for a region.
-        world_SE3_frame: (4, 4) float64, the frame of the result: a region's own, or the ego's, where its own message is missing.
-        region: of which only the boxes in it, and a little beyond its border, are wanted; None for all on the grid around the ego.
+        world_SE3_frame: (4, 4) float64, the frame of the result: the region's, or the ego's where the ego's own message is missing.
+        region: the region whose boxes are wanted, with a little beyond its border; None for all boxes on the grid around the ego.
     """
 
     tick: int
@@ -105,12 +109,19 @@ class FusionRequest:
     sequence: str
     ego_id: str
     world_SE3_frame: Float64
-    region: Tile | None = None
+    region: Region | None = None
 
 
 @dataclass(frozen=True)
 class Rejection:
-    """A message that the fusion node did not use: whose, sent in which tick, why in two words (for counting), and in detail."""
+    """A message that the fusion node did not use.
+
+    Attributes:
+        agent_id: the sender.
+        tick: the tick in which the message was sent.
+        reason: why the message was not used, in few words, for counting.
+        detail: the numbers and names of this single case.
+    """
 
     agent_id: str
     tick: int
@@ -120,7 +131,13 @@ class Rejection:
 
 @dataclass(frozen=True)
 class HeldMap:
-    """An older map that stood in for one that was late or lost: whose, how old it was, and how much its age left of its weight."""
+    """An older map that was fused in place of one that was late or lost.
+
+    Attributes:
+        agent_id: the sender.
+        age_ms: age of the map in the tick.
+        weight: share in [0, 1] of the map's weight that its age has left.
+    """
 
     agent_id: str
     age_ms: float
@@ -129,17 +146,41 @@ class HeldMap:
 
 @dataclass(frozen=True)
 class Fault:
-    """Something that broke or came back: what, and whose it was ("" for the fusion node)."""
+    """A process that broke or returned.
+
+    Attributes:
+        kind: what happened.
+        agent_id: the agent that it happened to; "" for a fusion node.
+    """
 
     kind: FaultKind
     agent_id: str = ""
 
+    @property
+    def is_recovery(self) -> bool:
+        """Whether the process has returned, rather than broken."""
+        return self.kind in ("agent rejoined", "fusion node restarted")
+
+    @property
+    def owner(self) -> str:
+        """Whose process it is: the agent's id, or "fusion node"."""
+        return self.agent_id or "fusion node"
+
+    @property
+    def description(self) -> str:
+        """The fault in one line."""
+        return f"{self.kind}: {self.agent_id}" if self.agent_id else self.kind
+
 
 @dataclass(frozen=True)
 class NodeLatency:
-    """Wall-clock time of the fusion node's stages: read and check messages, warp and fuse and run the heads, decode boxes.
+    """Wall-clock time of the fusion node's stages.
 
-    `began_s` is when the first of them began, by its machine's monotonic clock.
+    Attributes:
+        unpack_ms: to read and check the messages.
+        fuse_ms: to warp and fuse the maps and run the heads.
+        decode_ms: to decode boxes.
+        began_s: when the first stage began, by the machine's monotonic clock.
     """
 
     unpack_ms: float
@@ -153,12 +194,12 @@ class FusionOutcome:
     """A tick's result from a fusion node, or the joint one of several.
 
     Attributes:
-        tick: which.
+        tick: index of the scene in its source.
         detections: in the frame of the request.
         used: the agents whose messages of this tick were fused, the ego first.
         held: older maps that were fused too.
-        rejected: messages that were turned down.
-        latency: of the node's stages; of several nodes each stage's slowest.
+        rejected: messages that were not used.
+        latency: of the node's stages; of several nodes the longest time of each stage.
     """
 
     tick: int
@@ -169,7 +210,7 @@ class FusionOutcome:
     latency: NodeLatency
 
     def and_rejected(self, more: Sequence[Rejection]) -> FusionOutcome:
-        """The outcome with further messages that were not used."""
+        """Return the outcome with further messages that were not used."""
         return replace(self, rejected=(*self.rejected, *more))
 
 
@@ -178,15 +219,16 @@ class MessageRecord:
     """What became of one agent's message in one tick.
 
     Attributes:
-        tick: in which it was sent.
+        tick: the tick in which the message was sent.
         agent_id: the sender.
-        agent_type: its type.
-        own: it is the ego's, which the fusion node reads on board: it crosses no link and is in no count.
-        size_bytes: as sent; 0 if the agent died before it could send.
-        sent_ns: simulated time at which it entered the link.
-        arrival_ns: simulated time at which it came out; None if lost.
-        status: used, rejected, out of range, late or lost: what became of it in its own tick.
-        reason: why, where it was not used.
+        agent_type: the sender's type.
+        own: whether the message is the ego's own, which is read on board: it crosses no link and is not counted.
+        size_bytes: length as sent; 0 if the agent died before it could send.
+        sent_ns: simulated time at which the message entered the link.
+        arrival_ns: simulated time at which the message came out; None if lost.
+        status: used, rejected, out of range, late or lost: what became of the message in its own tick.
+        reason: why the message was not used, in few words, for counting; "" if it was used.
+        detail: the reason's numbers and names in this single case.
         latency: of the agent's stages; None if the agent died.
     """
 
@@ -199,21 +241,22 @@ class MessageRecord:
     arrival_ns: int | None
     status: MessageStatus
     reason: str = ""
+    detail: str = ""
     latency: AgentLatency | None = None
 
     @property
-    def why(self) -> str:
-        """The reason without the numbers of the single case."""
-        return self.reason.partition(":")[0]
+    def explanation(self) -> str:
+        """The reason with its detail, for people."""
+        return ": ".join(part for part in (self.reason, self.detail) if part)
 
     @property
     def kind(self) -> str:
-        """What became of it, and of a lost or rejected one why; for counting."""
-        return f"{self.status}: {self.why}" if self.status in ("lost", "rejected") and self.why else self.status
+        """The status, and of a lost or rejected message the reason; for counting."""
+        return f"{self.status}: {self.reason}" if self.status in ("lost", "rejected") and self.reason else self.status
 
     @property
     def link_ms(self) -> float | None:
-        """Simulated time on the link."""
+        """Simulated time on the link in milliseconds; None if the message was lost."""
         return None if self.arrival_ns is None else (self.arrival_ns - self.sent_ns) / 1e6
 
 
@@ -231,7 +274,7 @@ class MessageCounts:
     bytes: int = 0
 
     def __add__(self, other: MessageCounts) -> MessageCounts:
-        """Both together."""
+        """Add the counts of two groups of messages."""
         return MessageCounts(*(mine + theirs for mine, theirs in zip(astuple(self), astuple(other), strict=True)))
 
     @staticmethod
@@ -253,13 +296,13 @@ class MessageCounts:
 
 @dataclass(frozen=True)
 class AgentView:
-    """An agent for a picture.
+    """What a picture shows of an agent.
 
     Attributes:
-        agent_id: which.
-        world_SE3_agent: (4, 4) float64, its true pose.
-        points: (N, 4) float32 its LiDAR points in its own frame; none for an agent with cameras alone.
-        heat: (ny, nx) float32 in [0, 1], how much foreground it sees where on the grid around it.
+        agent_id: the agent.
+        world_SE3_agent: (4, 4) float64, the agent's true pose.
+        points: (N, 4) float32 LiDAR points in the agent's frame; N = 0 for an agent with cameras alone.
+        heat: (ny, nx) float32 in [0, 1], foreground scores on the grid around the agent.
     """
 
     agent_id: str
@@ -270,24 +313,24 @@ class AgentView:
 
 @dataclass(frozen=True)
 class TickResult:
-    """One tick from sensors to boxes.
+    """The result of one tick.
 
     Attributes:
         tick: index of the scene in its source.
-        scene_id: the scene's name.
-        timestamp_ns: its instant.
+        scene_id: name of the scene.
+        timestamp_ns: instant of the scene.
         ego_id: the agent in whose frame the boxes are.
         world_SE3_ego: (4, 4) float64, the ego's true pose.
-        detections: what was found.
-        ground_truth: what all agents' labels say is there, cut to the grid's range.
-        messages: what became of each agent's message, ego first.
-        latency: of the fusion node's stages; None where it did not answer.
-        lag_ms: in wall-clock time, how late the tick began; 0 in simulated time.
-        views: agents with what they see, where pictures want it, else empty.
-        held: older maps that stood in for late or lost ones.
-        late_rejections: why messages of earlier ticks that have come since were turned down.
-        faults: what broke or came back.
-        handed_over: agents that have driven into another region since they were last heard of.
+        detections: the boxes that were found.
+        ground_truth: the labels of all agents, cut to the grid's range.
+        messages: what became of each agent's message, the ego's first.
+        latency: of the fusion node's stages; None if no fusion node answered.
+        lag_ms: how late the tick began by the wall clock; 0 in simulated time.
+        views: what pictures show of the agents; empty if no picture needs them.
+        held: older maps that were fused in place of late or lost ones.
+        late_rejections: messages of earlier ticks that came late and were not used.
+        faults: processes that broke or returned.
+        handed_over: agents that have driven into another region since the last report of them.
     """
 
     tick: int
@@ -308,28 +351,10 @@ class TickResult:
 
     @cached_property
     def match(self) -> FrameMatch:
-        """Which detections found an object, and which objects were found, at `IOU_THRESHOLDS`; matched once for all who ask."""
+        """Which detections found an object, and which objects were found, at `IOU_THRESHOLDS`; computed once."""
         return match_frame(self.detections, self.ground_truth, IOU_THRESHOLDS)
 
     @property
     def counts(self) -> MessageCounts:
-        """The tick's messages over links, counted."""
+        """The number of messages over links by status."""
         return MessageCounts.of(self.messages)
-
-
-FUSION_NODE = "fusion node"
-
-
-def is_recovery(fault: Fault) -> bool:
-    """Something came back, rather than broke."""
-    return fault.kind in ("agent rejoined", "fusion node restarted")
-
-
-def owner_of(fault: Fault) -> str:
-    """Whose fault it is."""
-    return fault.agent_id or FUSION_NODE
-
-
-def fault_words(fault: Fault) -> str:
-    """A fault in one line."""
-    return f"{fault.kind}: {fault.agent_id}" if fault.agent_id else fault.kind

@@ -1,4 +1,4 @@
-"""The one interface of all runtimes, and the choice between them."""
+"""The interface of all runtimes, and the choice between them."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from heal.types import SceneSource
 
 
 class Runtime(Protocol):
-    """Runs ticks; a context manager. All runtimes give the same detections to the last bit."""
+    """Runs ticks, as a context manager. All runtimes give the same detections to the last bit."""
 
     def run(self, ticks: Iterable[int]) -> Iterator[TickResult]:
-        """The results of the ticks (indices of scenes in the source), in their order."""
+        """Return the results of ticks (indices of scenes in the source), in their order."""
         ...
 
     def close(self) -> None:
-        """Free what the runtime holds; it cannot run again."""
+        """Free what the runtime holds; a closed runtime cannot run again."""
         ...
 
     def __enter__(self) -> Runtime:
-        """The runtime itself."""
+        """Return the runtime."""
         ...
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """Close it."""
+        """Close the runtime."""
         ...
 
 
@@ -44,16 +44,19 @@ def open_runtime(
     options: RunOptions,
     deployment: Deployment | None = None,
 ) -> Runtime:
-    """A runtime by name.
+    """Open a runtime by name.
 
     Args:
-        name: "local", all in this process, or "ray", every agent and the fusion node an actor of its own.
-        alliance: the networks.
+        name: "local" computes in this process; "ray" makes an actor of every agent and of the fusion node.
+        alliance: the base and the networks of the agent types.
         source: the scenes.
         types_of: the agents of a scene and their types; see `heal.agent_types`.
-        network: what the messages cross; see `heal.agents.network.spec.LinkSpec`.
-        options: what takes part, what is sent, what is made of it.
+        network: the links that the messages cross; see `heal.agents.network.spec.LinkSpec`.
+        options: which agents take part, what they send, and how the fusion node treats it.
         deployment: where "ray" computes.
+
+    Raises:
+        ValueError: there is no such runtime.
     """
     if name == "local":
         from heal.agents.local_runtime import LocalRuntime

@@ -1,4 +1,4 @@
-"""The bookkeeping of a tick, equal for all runtimes: who takes part, what the links do, what became of every message."""
+"""The course of a tick, equal for all runtimes: which agents take part, what the links do, what becomes of every message."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 from heal.agent_types import TypesOf
-from heal.agents.agent import AgentKit, Errand
+from heal.agents.agent import AgentRequest, AgentSetup
 from heal.agents.fusion.division import FusionTask, divide
 from heal.agents.interfaces import AllianceLike
 from heal.agents.mailbox import Mailbox
 from heal.agents.network.network import Network
 from heal.agents.network.rate_control import RateControl
-from heal.agents.network.transit import Parcel, Transit
+from heal.agents.network.transit import Transit, Transmission
 from heal.agents.options import RunOptions
 from heal.agents.pacer import Pacer
 from heal.agents.records import (
@@ -44,14 +44,14 @@ _STATUS_OF_REJECTION: dict[str, MessageStatus] = {OUT_OF_RANGE: "out of range", 
 
 @dataclass(frozen=True)
 class TickPlan:
-    """Who does what in a tick.
+    """Which agents take part in a tick, and how they write their messages.
 
     Attributes:
         tick: index of the scene in its source.
-        number: how many ticks of the run came before.
+        number: number of ticks of the run that came before.
         outline: of the scene.
-        agent_types: the agents that take part, ego first, and their types.
-        codecs: how each of them is to write its message; the ego's is read on board, as it is.
+        agent_types: the agents that take part, the ego first, and their types.
+        codecs: the codec of each agent's message; the ego's own message is read on board and stays in float32.
         lag_ms: how late the tick begins by the wall clock.
     """
 
@@ -64,21 +64,24 @@ class TickPlan:
 
     @property
     def request(self) -> FusionRequest:
-        """What is asked for as a whole."""
+        """The request to the fusion of the whole tick."""
         outline = self.outline
         sequence = outline.scene_id.rpartition("/")[0]
         return FusionRequest(self.tick, outline.timestamp_ns, sequence, outline.ego_id, outline.world_SE3_ego)
 
-    def errand(self, agent_id: str) -> Errand:
-        """What an agent is asked for."""
-        return Errand(agent_id, self.codecs[agent_id])
+    def agent_request(self, agent_id: str) -> AgentRequest:
+        """Return the request to one agent."""
+        return AgentRequest(agent_id, self.codecs[agent_id])
 
 
 @dataclass(frozen=True)
-class Stepped(Generic[Payload]):
-    """What an agent has done in a tick: its report, its message in the runtime's own form, and how long after the tick it was done.
+class AgentStep(Generic[Payload]):
+    """An agent's finished step in a tick.
 
-    In simulated time computing takes none.
+    Attributes:
+        report: the agent's report.
+        payload: the message in the runtime's own form: bytes, or a reference to an object of Ray.
+        elapsed_ms: how long after the beginning of the tick the step was finished; 0 in simulated time.
     """
 
     report: AgentReport
@@ -88,7 +91,12 @@ class Stepped(Generic[Payload]):
 
 @dataclass(frozen=True)
 class Missing:
-    """An agent that has no message at the deadline, and why; `late` if there will be one."""
+    """An agent without a message at the deadline.
+
+    Attributes:
+        reason: why there is no message.
+        late: whether the message will be finished later.
+    """
 
     reason: str
     late: bool = False
@@ -96,13 +104,13 @@ class Missing:
 
 @dataclass(frozen=True)
 class Delivery(Generic[Payload]):
-    """A tick's messages.
+    """The messages of a tick, after the network has carried them.
 
     Attributes:
-        records: what became of each on its link.
-        reports: what the agents reported.
-        arrived: what fusion nodes are to read now.
-        tasks: what each of them is asked for.
+        records: what became of each message on its link.
+        reports: the reports of the agents.
+        arrived: the messages that the fusion nodes are to read now.
+        tasks: the request to each fusion node, with its messages.
         handed_over: agents that have driven into another region.
     """
 
@@ -113,13 +121,13 @@ class Delivery(Generic[Payload]):
     handed_over: tuple[str, ...]
 
 
-class TickBook(Generic[Payload]):
-    """Plans ticks and settles their accounts."""
+class TickCoordinator(Generic[Payload]):
+    """Plans ticks, sends their messages, and joins what is known of them in the end."""
 
     def __init__(
         self, alliance: AllianceLike, source: SceneSource, types_of: TypesOf, network: Network, options: RunOptions
     ) -> None:
-        """For one run; arguments as for the runtimes."""
+        """Coordinate one run; the arguments are those of `heal.agents.runtime.open_runtime`."""
         self.alliance, self.source, self.types_of, self.options = alliance, source, types_of, options
         self._network = network
         self._division = divide(options, alliance.grid, alliance.base.config.decode)
@@ -128,12 +136,12 @@ class TickBook(Generic[Payload]):
         self._pacer = Pacer() if options.realtime else None
         self._planned = 0
 
-    def kit(self, agent_type: str) -> AgentKit:
-        """The equipment of agents of one type."""
-        return AgentKit.of(self.alliance, agent_type, self.source, self.options)
+    def agent_setup(self, agent_type: str) -> AgentSetup:
+        """Return what the agents of one type need."""
+        return AgentSetup.of(self.alliance, agent_type, self.source, self.options)
 
     def plan(self, tick: int) -> TickPlan:
-        """Who takes part in a tick; in wall-clock time, waits until it is due."""
+        """Plan a tick; by the wall clock, wait until the tick is due."""
         outline = self.source.outline(tick)
         assigned = self.types_of(outline)
         if outline.ego_id not in assigned:
@@ -148,48 +156,48 @@ class TickBook(Generic[Payload]):
         return TickPlan(tick, number, outline, types, codecs, self._pacer.wait(outline.timestamp_ns) if self._pacer else 0.0)
 
     def _codec(self, number: int, agent_id: str) -> Codec:
-        """The run's codec, within what the link has been found to carry."""
+        """Return the run's codec, with a budget that fits the rate of the agent's link if the run adapts."""
         codec = self.options.codec
         limits = [codec.budget_bytes, self._rate.budget_bytes(number, agent_id) if self._rate else None]
         known = [limit for limit in limits if limit is not None]
         return replace(codec, budget_bytes=min(known)) if known else codec
 
-    def deliver(self, plan: TickPlan, steps: Sequence[Stepped[Payload] | Missing]) -> Delivery[Payload]:
-        """Send a tick's messages over the network; `steps` are the agents' in the plan's order."""
-        done = {step.report.agent_id: step for step in steps if isinstance(step, Stepped)}
+    def deliver(self, plan: TickPlan, steps: Sequence[AgentStep[Payload] | Missing]) -> Delivery[Payload]:
+        """Send the messages of a tick over the network; `steps` are in the order of the plan's agents."""
+        done = {step.report.agent_id: step for step in steps if isinstance(step, AgentStep)}
         transits = self._send(plan, list(done.values()))
         records = []
         for agent_id, step in zip(plan.agent_types, steps, strict=True):
             records.append(self._record(plan, agent_id, step, transits.get(agent_id)))
-            if isinstance(step, Stepped):
+            if isinstance(step, AgentStep):
                 self._mailbox.post(records[-1], step.payload)
         arrived = tuple(self._mailbox.collect(plan.request))
         reports = tuple(step.report for step in done.values())
         handed_over = self._division.locate(plan.request, reports)
         return Delivery(tuple(records), reports, arrived, self._division.share_out(plan.request, arrived), handed_over)
 
-    def post_late(self, plan: TickPlan, step: Stepped[Payload]) -> None:
-        """Send a message that was not computed by its tick's deadline."""
+    def post_late(self, plan: TickPlan, step: AgentStep[Payload]) -> None:
+        """Send a message that was finished after the deadline of its tick."""
         agent_id = step.report.agent_id
         self._division.locate(plan.request, [step.report])
         record = self._record(plan, agent_id, step, self._send(plan, [step]).get(agent_id))
         self._mailbox.post(replace(record, status="late") if record.status == "used" else record, step.payload)
 
-    def _send(self, plan: TickPlan, steps: Sequence[Stepped[Payload]]) -> dict[str, Transit]:
-        """What the network does with the messages that cross it."""
+    def _send(self, plan: TickPlan, steps: Sequence[AgentStep[Payload]]) -> dict[str, Transit]:
+        """Send messages over the network; returns what became of those that cross it, by agent."""
         crossing = [step for step in steps if not self._division.is_own(step.report.agent_id, plan.outline.ego_id)]
-        parcels = [
-            Parcel(step.report.agent_id, plan.outline.timestamp_ns + round(step.elapsed_ms * 1e6), step.report.size_bytes)
+        transmissions = [
+            Transmission(step.report.agent_id, plan.outline.timestamp_ns + round(step.elapsed_ms * 1e6), step.report.size_bytes)
             for step in crossing
         ]
-        transits = self._network.send(plan.number, parcels)
+        transits = self._network.send(plan.number, transmissions)
         if self._rate:
-            for parcel, transit in zip(parcels, transits, strict=True):
-                self._rate.observe(plan.number, parcel.agent_id, parcel.size_bytes, transit, parcel.sent_ns)
-        return {parcel.agent_id: transit for parcel, transit in zip(parcels, transits, strict=True)}
+            for transmission, transit in zip(transmissions, transits, strict=True):
+                self._rate.observe(plan.number, transmission.agent_id, transmission.size_bytes, transit, transmission.sent_ns)
+        return {transmission.agent_id: transit for transmission, transit in zip(transmissions, transits, strict=True)}
 
-    def _record(self, plan: TickPlan, agent_id: str, step: Stepped[Payload] | Missing, transit: Transit | None) -> MessageRecord:
-        """What became of an agent's message on its way; what arrives in time is `used` until the fusion node says otherwise."""
+    def _record(self, plan: TickPlan, agent_id: str, step: AgentStep[Payload] | Missing, transit: Transit | None) -> MessageRecord:
+        """Record an agent's message; one that arrives in time counts as used until a fusion node rejects it."""
         tick_ns, own = plan.outline.timestamp_ns, self._division.is_own(agent_id, plan.outline.ego_id)
         record = MessageRecord(plan.tick, agent_id, plan.agent_types[agent_id], own, 0, tick_ns, None, "lost", "")
         if isinstance(step, Missing):
@@ -210,7 +218,14 @@ class TickBook(Generic[Payload]):
         outcomes: Sequence[FusionOutcome | None],
         faults: Sequence[Fault] = (),
     ) -> TickResult:
-        """Join all that is known of a tick once its tasks have been answered; None for one whose fusion node did not."""
+        """Make the result of a tick.
+
+        Args:
+            plan: of the tick.
+            delivery: its messages.
+            outcomes: of the delivery's tasks; None for a fusion node that did not answer.
+            faults: processes that broke or returned.
+        """
         outline, options = plan.outline, self.options
         senders = [(record.agent_id, record.tick) for record, _ in delivery.arrived]
         outcome = self._division.join(plan.request, delivery.tasks, outcomes, senders)
@@ -228,7 +243,7 @@ class TickBook(Generic[Payload]):
             world_SE3_ego=outline.world_SE3_ego,
             detections=detections,
             ground_truth=objects_in_frame(objects, outline.world_SE3_ego, self.alliance.grid.range_m, options.use_z),
-            messages=_judged(delivery.records, rejected, outcome is not None),
+            messages=_with_rejections(delivery.records, rejected, outcome is not None),
             latency=None if outcome is None else outcome.latency,
             lag_ms=plan.lag_ms,
             views=tuple(view for report in delivery.reports if (view := _view(report)) is not None),
@@ -239,7 +254,7 @@ class TickBook(Generic[Payload]):
         )
 
     def _objects(self, plan: TickPlan, reports: Sequence[AgentReport]) -> ObjectLabels:
-        """All labels of the scene; agents that take no part, or have died, are asked through the source."""
+        """Return the labels of all agents of the scene; agents without a report are read from the source."""
         objects = self.source.scene_objects(plan.tick)
         if objects is not None:
             return objects
@@ -249,7 +264,7 @@ class TickBook(Generic[Payload]):
 
 
 def arrivals_of(arrived: Sequence[tuple[MessageRecord, Buffer]]) -> list[Arrival]:
-    """Messages as the fusion node takes them."""
+    """Turn records and bytes into the arrivals that a fusion node reads."""
     return [Arrival(record.agent_id, payload, record.tick) for record, payload in arrived]
 
 
@@ -259,8 +274,8 @@ def _view(report: AgentReport) -> AgentView | None:
     return AgentView(report.agent_id, report.world_SE3_agent, report.points, report.heat)
 
 
-def _judged(records: Sequence[MessageRecord], rejected: Sequence[Rejection], answered: bool) -> tuple[MessageRecord, ...]:
-    """The records with the fusion node's word on them."""
+def _with_rejections(records: Sequence[MessageRecord], rejected: Sequence[Rejection], answered: bool) -> tuple[MessageRecord, ...]:
+    """Update the records by the answers of the fusion nodes: lost without an answer, rejected, or used."""
     by_sender = {(rejection.agent_id, rejection.tick): rejection for rejection in rejected}
     judged = []
     for record in records:
@@ -269,7 +284,6 @@ def _judged(records: Sequence[MessageRecord], rejected: Sequence[Rejection], ans
             record = replace(record, status="lost", reason=NODE_AWAY)
         elif record.status == "used" and rejection is not None:
             status: MessageStatus = _STATUS_OF_REJECTION.get(rejection.reason, "rejected")
-            reason = rejection.detail if status == "out of range" else f"{rejection.reason}: {rejection.detail}"
-            record = replace(record, status=status, reason=reason)
+            record = replace(record, status=status, reason=rejection.reason, detail=rejection.detail)
         judged.append(record)
     return tuple(judged)

@@ -27,7 +27,7 @@ from heal.agents.records import (
     Rejection,
     Sender,
 )
-from heal.agents.region import Tile, region_frame, tiles_in_reach
+from heal.agents.region import Region, region_frame, regions_in_reach
 from heal.detection.boxes import corners_within_range, transform_corners
 from heal.detection.decode import DecodeConfig, select_detections
 from heal.detection.detections import Detections
@@ -129,8 +129,8 @@ class _Sighting:
     timestamp_ns: int
     sequence: str
     world_SE3_agent: Float64
-    home: Tile
-    reached: frozenset[Tile]
+    home: Region
+    reached: frozenset[Region]
 
 
 class Regions:
@@ -179,15 +179,15 @@ class Regions:
     ) -> tuple[FusionTask[Payload], ...]:
         """A task for every region that is in use, in the order of rows within columns."""
         self._sightings = [one for one in self._sightings if self._is_fresh(one, request)]
-        around: dict[Tile, dict[str, Float64]] = {}
+        around: dict[Region, dict[str, Float64]] = {}
         for one in sorted(self._sightings, key=lambda one: one.timestamp_ns):
-            for tile in one.reached:
-                around.setdefault(tile, {})[one.agent_id] = one.world_SE3_agent
+            for region in one.reached:
+                around.setdefault(region, {})[one.agent_id] = one.world_SE3_agent
         return tuple(
             FusionTask(
-                _request_of(request, tile, around[tile]), tuple(pair for pair in arrived if pair[0].agent_id in around[tile])
+                _request_of(request, region, around[region]), tuple(pair for pair in arrived if pair[0].agent_id in around[region])
             )
-            for tile in sorted(around)
+            for region in sorted(around)
         )
 
     def join(
@@ -211,16 +211,16 @@ class Regions:
             latency=_slowest([outcome.latency for _, outcome in answered]),
         )
 
-    def _homes(self, sequence: str) -> Mapping[str, Tile]:
+    def _homes(self, sequence: str) -> Mapping[str, Region]:
         """The region in which each agent was seen last."""
         known = sorted((one for one in self._sightings if one.sequence == sequence), key=lambda one: one.timestamp_ns)
         return {one.agent_id: one.home for one in known}
 
     def _sighting(self, request: FusionRequest, report: AgentReport) -> _Sighting:
         pose, limit_m = report.world_SE3_agent, self._options.comm_range_m
-        reached = tiles_in_reach(pose, self._grid, self._edge_m)
-        near = frozenset(tile for tile in reached if tile.distance_m(pose) <= limit_m)
-        return _Sighting(report.agent_id, request.timestamp_ns, request.sequence, pose, Tile.at(pose, self._edge_m), near)
+        reached = regions_in_reach(pose, self._grid, self._edge_m)
+        near = frozenset(region for region in reached if region.distance_m(pose) <= limit_m)
+        return _Sighting(report.agent_id, request.timestamp_ns, request.sequence, pose, Region.at(pose, self._edge_m), near)
 
     def _is_fresh(self, sighting: _Sighting, request: FusionRequest) -> bool:
         age_ms = abs(request.timestamp_ns - sighting.timestamp_ns) / 1e6
@@ -245,15 +245,15 @@ def divide(options: RunOptions, grid: BevGrid, decode: DecodeConfig) -> Division
     return Undivided() if options.region_m is None else Regions(options.region_m, options, grid, decode)
 
 
-def node_of(region: Tile | None, nodes: int) -> int:
+def node_of(region: Region | None, nodes: int) -> int:
     """Which of several actors a region is on: always the same one, and another one than the regions beside it."""
     return 0 if region is None else (region.column + region.row) % nodes
 
 
-def _request_of(request: FusionRequest, tile: Tile, world_SE3_agents: Mapping[str, Float64]) -> FusionRequest:
+def _request_of(request: FusionRequest, region: Region, world_SE3_agents: Mapping[str, Float64]) -> FusionRequest:
     """A region's part of a request, in a frame that fits the agents around it."""
-    frame = region_frame(tile, list(world_SE3_agents.values()))
-    return FusionRequest(request.tick, request.timestamp_ns, request.sequence, "", frame, tile)
+    frame = region_frame(region, list(world_SE3_agents.values()))
+    return FusionRequest(request.tick, request.timestamp_ns, request.sequence, "", frame, region)
 
 
 def _held(maps: Sequence[HeldMap], used: set[str]) -> tuple[HeldMap, ...]:

@@ -10,7 +10,7 @@ from heal.agents.fusion.map_reader import SharedMapReader
 from heal.agents.fusion.node import FusionNode
 from heal.agents.options import RunOptions
 from heal.agents.records import Arrival, FusionOutcome, FusionRequest
-from heal.agents.region import Tile
+from heal.agents.region import Region
 from heal.base_model import BaseModel
 
 
@@ -21,7 +21,7 @@ class NodeHost:
         """Arguments as for the fusion node."""
         self._base, self._base_hash, self._options, self._device = base, base_hash, options, torch.device(device)
         self._reader = SharedMapReader(base.to(self._device), self._device, options)
-        self._nodes: dict[Tile | None, FusionNode] = {}
+        self._nodes: dict[Region | None, FusionNode] = {}
 
     def step(self, tasks: Sequence[tuple[FusionRequest, Sequence[Arrival]]]) -> list[FusionOutcome]:
         """One tick of all its regions that are in use. The others are forgotten: by then nothing that they hold is of use."""

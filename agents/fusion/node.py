@@ -18,7 +18,7 @@ from heal.detection.boxes import transform_corners
 from heal.detection.decode import decode
 from heal.detection.detections import Detections
 from heal.detection.head import HeadOutput
-from heal.fusion.pose_correction import aligned_poses, find_peaks
+from heal.fusion.pose_correction import corrected_poses, find_peaks
 from heal.message.message import Message, MessageError
 from heal.se3 import relative_SE3
 from heal.types import Float64
@@ -168,9 +168,9 @@ class FusionNode:
         """Maps the frame into each agent's: as measured or, where the ego's own map of this tick is among them, as corrected."""
         measured, first = [relative_SE3(known.world_SE3_agent, world_SE3_frame) for known in chosen], chosen[0]
         alone = len(chosen) == 1 or first.agent_id != request.ego_id or first.tick != request.tick
-        if alone or not self._options.align:
+        if alone or not self._options.correct_poses:
             return measured
-        return aligned_poses([find_peaks(known.scores[0], self._base.config.grid) for known in chosen], measured)
+        return corrected_poses([find_peaks(known.scores[0], self._base.config.grid) for known in chosen], measured)
 
     def _decode(self, head: HeadOutput, request: FusionRequest) -> Detections:
         """Boxes wholly on the grid; for a region those whose centre is in it or close by."""

@@ -1,1 +1,1 @@
-"""What messages cross on their way to the fusion node: links, shared media, recorded traces, rate control."""
+"""The network between the agents and the fusion node: links, shared media, recorded traces and rate control."""

@@ -1,4 +1,4 @@
-"""The network of a run: what all messages of a tick cross together, first their senders' queues, then the air, then their links."""
+"""The network of a run: every message of a tick crosses its sender's own medium, then the shared medium, then its link."""
 
 from __future__ import annotations
 
@@ -7,53 +7,56 @@ from dataclasses import replace
 from typing import Protocol
 
 from heal.agents.network.medium import Medium
-from heal.agents.network.transit import OUTAGE, QUEUE_FULL, Air, Parcel, Transit
+from heal.agents.network.transit import OUTAGE, QUEUE_FULL, MediumFeedback, Transit, Transmission
 
 
 class Network(Protocol):
-    """What the messages of a run cross. It may remember: a run has one, and calls it once for each tick, in their order."""
+    """The network of one run. A network may keep state from tick to tick: each run makes its own, and sends the ticks in order."""
 
-    def send(self, tick: int, parcels: Sequence[Parcel]) -> list[Transit]:
-        """Let the messages of a tick cross; what becomes of each, in the order of the parcels."""
+    def send(self, tick: int, transmissions: Sequence[Transmission]) -> list[Transit]:
+        """Send messages of a tick and return the transit of each, in the order of `transmissions`."""
         ...
 
 
 class PerfectNetwork:
-    """Everything arrives at once."""
+    """A network on which every message arrives at the time of sending."""
 
-    def send(self, tick: int, parcels: Sequence[Parcel]) -> list[Transit]:
-        """Arrival at the time of sending."""
-        return [Transit(parcel.sent_ns, air=Air(parcel.sent_ns, parcel.sent_ns)) for parcel in parcels]
+    def send(self, tick: int, transmissions: Sequence[Transmission]) -> list[Transit]:
+        """Return one transit for each message, with the time of sending as the time of arrival."""
+        return [
+            Transit(transmission.sent_ns, feedback=MediumFeedback(transmission.sent_ns, transmission.sent_ns))
+            for transmission in transmissions
+        ]
 
 
 class Link(Protocol):
-    """What one agent's messages cross on their own; it has no memory."""
+    """The link of one agent. A link has no state: the transit of a message does not depend on other messages."""
 
     def deliver(self, sent_ns: int, size_bytes: int, tick: int) -> Transit:
-        """What becomes of a message sent at `sent_ns`, in simulated nanoseconds."""
+        """Return the transit of a message that is sent at `sent_ns`, in simulated nanoseconds."""
         ...
 
 
 LinkFactory = Callable[[str], Link]
-"""Makes the link of an agent from its id; a run calls it once for each agent."""
+"""Makes the link of an agent from the agent's id; a run calls it once for each agent."""
 
 
 class LinkNetwork:
-    """A link for each agent; before it, where they have one, a medium of the agent's own and one that all share.
+    """A link for each agent, with two optional media before the link: one of the agent's own, and one that all agents share.
 
-    A message first waits for its sender's own medium and crosses it, then the shared one, then its link. What the link loses has
-    taken its time on the air all the same; but during an outage nothing is transmitted. Times are counted from the first tick, so
-    that a recorded trace begins with the run. Where time goes back from one tick to the next another recording of scenes begins,
-    with idle media. Messages that were not done in time for their tick may follow in a later call.
+    A message crosses its sender's own medium, then the shared medium, then the link. A message that the link loses occupies the
+    media all the same; during an outage of the link nothing is transmitted. Times are counted from the first tick, so that a
+    recorded trace begins with the run. If time goes back from one tick to the next, another recording of scenes begins, and the
+    media are idle. Messages that an agent computed too late for their tick may follow in a later call for the same tick.
     """
 
     def __init__(self, links: LinkFactory, own: Callable[[], Medium] | None = None, shared: Medium | None = None) -> None:
-        """Make it of its parts.
+        """Make the network from its links and media.
 
         Args:
-            links: agent id to link.
-            own: makes the medium that an agent has for itself; None for none.
-            shared: the medium of all; None for none.
+            links: makes the link of an agent from the agent's id.
+            own: makes the medium of one agent; None if agents have no medium of their own.
+            shared: the medium of all agents; None for no shared medium.
         """
         self._make_link, self._make_own, self._shared = links, own, shared
         self._links: dict[str, Link] = {}
@@ -61,23 +64,25 @@ class LinkNetwork:
         self._start_ns: int | None = None
         self._last: tuple[int, int] | None = None
 
-    def send(self, tick: int, parcels: Sequence[Parcel]) -> list[Transit]:
-        """Let the messages of a tick cross; what becomes of each, in the order of the parcels."""
-        if not parcels:
+    def send(self, tick: int, transmissions: Sequence[Transmission]) -> list[Transit]:
+        """Send messages of a tick and return the transit of each, in the order of `transmissions`."""
+        if not transmissions:
             return []
-        start_ns = self._begin(tick, min(parcel.sent_ns for parcel in parcels))
-        timed = [replace(parcel, sent_ns=parcel.sent_ns - start_ns) for parcel in parcels]
-        crossed = [self._link(parcel.agent_id).deliver(parcel.sent_ns, parcel.size_bytes, tick) for parcel in timed]
-        there = [place for place, link in enumerate(crossed) if link.reason != OUTAGE]
-        heard = dict(zip(there, self._transmit(tick, [timed[place] for place in there]), strict=True))
-        joined = [
-            _join(parcel, link, heard[place]) if place in heard else link
-            for place, (parcel, link) in enumerate(zip(timed, crossed, strict=True))
+        start_ns = self._begin_tick(tick, min(transmission.sent_ns for transmission in transmissions))
+        timed = [replace(transmission, sent_ns=transmission.sent_ns - start_ns) for transmission in transmissions]
+        over_links = [
+            self._link(transmission.agent_id).deliver(transmission.sent_ns, transmission.size_bytes, tick) for transmission in timed
         ]
-        return [_later(transit, start_ns) for transit in joined]
+        up = [place for place, transit in enumerate(over_links) if transit.reason != OUTAGE]
+        feedbacks = dict(zip(up, self._transmit(tick, [timed[place] for place in up]), strict=True))
+        transits = [
+            _combined(transmission, transit, feedbacks[place]) if place in feedbacks else transit
+            for place, (transmission, transit) in enumerate(zip(timed, over_links, strict=True))
+        ]
+        return [_shifted(transit, start_ns) for transit in transits]
 
-    def _begin(self, tick: int, now_ns: int) -> int:
-        """Note which tick it is, and its time; returns the time of the first one."""
+    def _begin_tick(self, tick: int, now_ns: int) -> int:
+        """Store the number and the time of a new tick, with idle media if time went back; return the time of the first tick."""
         if self._last is None or tick > self._last[0]:
             if self._last is not None and now_ns < self._last[1]:
                 for medium in [*self._own.values(), *([self._shared] if self._shared else [])]:
@@ -92,42 +97,50 @@ class LinkNetwork:
             self._links[agent_id] = self._make_link(agent_id)
         return self._links[agent_id]
 
-    def _transmit(self, tick: int, parcels: Sequence[Parcel]) -> list[Air]:
-        """Let messages cross the media that lie before their links."""
-        left: list[int | None] = [self._cross_own(tick, parcel) for parcel in parcels]
-        waiting = [(place, time_ns) for place, time_ns in enumerate(left) if time_ns is not None]
-        crowded = [time_ns is None for time_ns in left]
+    def _transmit(self, tick: int, transmissions: Sequence[Transmission]) -> list[MediumFeedback]:
+        """Transmit messages over the media before their links and return the feedback to each sender."""
+        transmitted_ns: list[int | None] = [self._transmit_own(tick, transmission) for transmission in transmissions]
+        overflow = [time_ns is None for time_ns in transmitted_ns]
         if self._shared is not None:
-            through = self._shared.cross(tick, [replace(parcels[place], sent_ns=time_ns) for place, time_ns in waiting])
-            for (place, _), time_ns in zip(waiting, through, strict=True):
-                left[place] = time_ns
-            crowded = [full or None in through for full in crowded]
-        return [Air(left[place], self._idle_ns(parcel), crowded[place]) for place, parcel in enumerate(parcels)]
+            waiting = [(place, time_ns) for place, time_ns in enumerate(transmitted_ns) if time_ns is not None]
+            entering = [replace(transmissions[place], sent_ns=time_ns) for place, time_ns in waiting]
+            finished_ns = self._shared.transmit(tick, entering)
+            for (place, _), time_ns in zip(waiting, finished_ns, strict=True):
+                transmitted_ns[place] = time_ns
+            overflow = [dropped or None in finished_ns for dropped in overflow]
+        return [
+            MediumFeedback(transmitted_ns[place], self._idle_ns(transmission), overflow[place])
+            for place, transmission in enumerate(transmissions)
+        ]
 
-    def _cross_own(self, tick: int, parcel: Parcel) -> int | None:
+    def _transmit_own(self, tick: int, transmission: Transmission) -> int | None:
+        """Return the time at which the sender's own medium has transmitted a message; None if its queue was full."""
         if self._make_own is None:
-            return parcel.sent_ns
-        if parcel.agent_id not in self._own:
-            self._own[parcel.agent_id] = self._make_own()
-        return self._own[parcel.agent_id].cross(tick, [parcel])[0]
+            return transmission.sent_ns
+        if transmission.agent_id not in self._own:
+            self._own[transmission.agent_id] = self._make_own()
+        return self._own[transmission.agent_id].transmit(tick, [transmission])[0]
 
-    def _idle_ns(self, parcel: Parcel) -> int:
-        """When the media before an agent's link are idle again."""
-        media = [self._own.get(parcel.agent_id), self._shared]
-        return max([parcel.sent_ns, *(medium.free_ns for medium in media if medium is not None and medium.free_ns is not None)])
-
-
-def _join(parcel: Parcel, link: Transit, air: Air) -> Transit:
-    """A message's way through the media and then over its link."""
-    if air.left_ns is None:
-        return Transit(None, QUEUE_FULL, air)
-    arrival_ns = None if link.arrival_ns is None else link.arrival_ns + air.left_ns - parcel.sent_ns
-    return Transit(arrival_ns, link.reason, air)
+    def _idle_ns(self, transmission: Transmission) -> int:
+        """Return the time at which the media before the sender's link are idle again."""
+        media = [self._own.get(transmission.agent_id), self._shared]
+        return max(
+            [transmission.sent_ns, *(medium.free_ns for medium in media if medium is not None and medium.free_ns is not None)]
+        )
 
 
-def _later(transit: Transit, by_ns: int) -> Transit:
-    """The same, told in times that are later."""
-    arrival_ns, air = transit.arrival_ns, transit.air
-    if air is not None:
-        air = Air(None if air.left_ns is None else air.left_ns + by_ns, air.idle_ns + by_ns, air.crowded)
-    return Transit(None if arrival_ns is None else arrival_ns + by_ns, transit.reason, air)
+def _combined(transmission: Transmission, over_link: Transit, feedback: MediumFeedback) -> Transit:
+    """Return the transit of a message over the media and then the link, from its transit over the link alone."""
+    if feedback.transmitted_ns is None:
+        return Transit(None, QUEUE_FULL, feedback)
+    arrival_ns = None if over_link.arrival_ns is None else over_link.arrival_ns + feedback.transmitted_ns - transmission.sent_ns
+    return Transit(arrival_ns, over_link.reason, feedback)
+
+
+def _shifted(transit: Transit, by_ns: int) -> Transit:
+    """Return a transit with all its times moved later by `by_ns`."""
+    arrival_ns, feedback = transit.arrival_ns, transit.feedback
+    if feedback is not None:
+        transmitted_ns = None if feedback.transmitted_ns is None else feedback.transmitted_ns + by_ns
+        feedback = MediumFeedback(transmitted_ns, feedback.idle_ns + by_ns, feedback.overflow)
+    return Transit(None if arrival_ns is None else arrival_ns + by_ns, transit.reason, feedback)

@@ -1,4 +1,4 @@
-"""A network in words, such as `dsrc,delay:40,loss:0.1`, as a command line gives it; docs/links.md lists the words."""
+"""A network as text on a command line, such as `dsrc,delay:40,loss:0.1`; docs/links.md lists the options."""
 
 from __future__ import annotations
 
@@ -12,47 +12,47 @@ from heal.agents.network.link import DelayedLink, LossyLink, OutageLink, PacketL
 from heal.agents.network.medium import ConstantRate, Medium, Rate
 from heal.agents.network.network import Link, LinkFactory, LinkNetwork, Network, PerfectNetwork
 from heal.agents.network.trace import MIN_MBIT_S, Trace
-from heal.option_text import Words, number_text
+from heal.option_text import OptionText, number_text
 from heal.seeding import AgentDraws
 
 DSRC_MBIT_S = 27.0
 QUEUE_MS = 100.0
-NUMBERS = ("delay", "jitter", "loss", "packet_loss", "rate", "shared", "queue")
+NUMBER_OPTIONS = ("delay", "jitter", "loss", "packet_loss", "rate", "shared", "queue")
 SPREADS: tuple[Spread, ...] = get_args(Spread)
 
 
 @dataclass(frozen=True)
 class Outages:
-    """Mean times, in seconds, for which a link is up and down."""
+    """Mean times in seconds for which a link is up and for which it is down."""
 
     up_s: float
     down_s: float
 
     def __post_init__(self) -> None:
-        """Check that both can be."""
+        """Check that both times are positive and finite."""
         if not (0 < self.up_s < math.inf and 0 < self.down_s < math.inf):
             raise ValueError(f"link: outage is the mean seconds up and down, both more than 0, as in outage:20/2; got {self}")
 
     def __str__(self) -> str:
-        """As a word's value."""
+        """Return the value of the option `outage`, such as `20/2`."""
         return f"{number_text(self.up_s)}/{number_text(self.down_s)}"
 
 
 @dataclass(frozen=True)
 class LinkSpec:
-    """A network in words; what is not named is perfect.
+    """The options of a network; the default of each option is a perfect network.
 
     Attributes:
         delay: mean delay of a link in ms.
-        jitter: how much it varies, in ms: half the width of the uniform spread, the standard deviation of every other.
+        jitter: variation of the delay in ms: half the width of the uniform spread, the standard deviation of every other spread.
         loss: probability that a message is lost.
         spread: distribution of the delay.
         packet_loss: probability that a packet of 1,398 bytes is lost, and its message with it.
-        rate: Mbit/s that every agent has for itself; None for no limit.
-        outages: how often and how long a link is down; None for never.
-        trace: a recorded link, which every agent has: delay, loss and rate over time.
-        shared: Mbit/s that all agents share; None for no limit.
-        queue: a message that would have to wait longer than this, in ms, is dropped; for rate, trace and shared.
+        rate: rate of each agent's own medium in Mbit/s; None for no limit.
+        outages: mean times for which a link is up and down; None for no outages.
+        trace: file of a recorded link with delay, loss and rate over time, the same for every agent; None for no recording.
+        shared: rate of the medium that all agents share, in Mbit/s; None for no limit.
+        queue: longest time in ms that a message waits for a medium (`rate`, `trace` or `shared`) before it is dropped.
     """
 
     delay: float = 0.0
@@ -67,7 +67,7 @@ class LinkSpec:
     queue: float = QUEUE_MS
 
     def __post_init__(self) -> None:
-        """Check ranges, and that the words fit together; the negated forms also refuse NaN."""
+        """Check the ranges, and that the options fit together; the negated comparisons also refuse NaN."""
         if not (0 <= self.delay < math.inf and 0 <= self.jitter < math.inf and 0 <= self.queue < math.inf):
             raise ValueError(f"link: delay, jitter and queue are milliseconds >= 0; got {self}")
         if not (0 <= self.loss <= 1 and 0 <= self.packet_loss <= 1):
@@ -83,58 +83,61 @@ class LinkSpec:
 
     @staticmethod
     def parse(text: str) -> LinkSpec:
-        """Read `perfect`, or words separated by commas.
+        """Read `perfect`, or options separated by commas.
 
-        Where `spread` is named and `jitter` is not, the jitter is half the delay.
+        If the text has `spread` but not `jitter`, the jitter is half the delay.
 
         Raises:
-            ValueError: with what is possible instead.
+            ValueError: the options are unknown, repeated, out of range or contradict each other; the message says what is possible.
         """
-        words = Words.read("link", text, (*NUMBERS, "spread", "outage", "trace"), ("perfect", "dsrc"))
-        if "perfect" in words and len(words.pairs) > 1:
-            raise ValueError(f"link {text!r}: perfect stands alone; what is not named is perfect anyway")
-        if "dsrc" in words and "shared" in words:
-            raise ValueError(f"link {text!r}: dsrc is shared:{DSRC_MBIT_S:g}, so name only one of the two")
-        delay, trace = words.number("delay", 0.0), words.text_of("trace")
-        if "spread" in words and "delay" not in words and "jitter" not in words:
-            raise ValueError(f"link {text!r}: spread says how a delay varies; name delay or jitter too")
+        options = OptionText.read("link", text, (*NUMBER_OPTIONS, "spread", "outage", "trace"), ("perfect", "dsrc"))
+        if "perfect" in options and len(options.pairs) > 1:
+            raise options.error("perfect stands alone; an option that is not named is perfect anyway")
+        if "dsrc" in options and "shared" in options:
+            raise options.error(f"dsrc is shared:{DSRC_MBIT_S:g}, so name only one of the two")
+        delay, trace = options.number("delay", 0.0), options.text_of("trace")
+        if "spread" in options and "delay" not in options and "jitter" not in options:
+            raise options.error("spread is the distribution of a delay; name delay or jitter too")
         return LinkSpec(
             delay=delay,
-            jitter=words.number("jitter", delay / 2 if "spread" in words else 0.0),
-            loss=words.number("loss", 0.0),
-            spread=cast(Spread, words.choice("spread", SPREADS, "uniform")),
-            packet_loss=words.number("packet_loss", 0.0),
-            rate=words.number("rate", 0.0) if "rate" in words else None,
-            outages=_outages(words),
+            jitter=options.number("jitter", delay / 2 if "spread" in options else 0.0),
+            loss=options.number("loss", 0.0),
+            spread=cast(Spread, options.choice("spread", SPREADS, "uniform")),
+            packet_loss=options.number("packet_loss", 0.0),
+            rate=options.number("rate", 0.0) if "rate" in options else None,
+            outages=_outages(options),
             trace=None if trace is None else Path(trace),
-            shared=words.number("shared", DSRC_MBIT_S) if "shared" in words or "dsrc" in words else None,
-            queue=words.number("queue", QUEUE_MS),
+            shared=options.number("shared", DSRC_MBIT_S) if "shared" in options or "dsrc" in options else None,
+            queue=options.number("queue", QUEUE_MS),
         )
 
     def __str__(self) -> str:
-        """The words, as `parse` reads them."""
-        return ",".join(self._words()) or "perfect"
+        """Return the text that `parse` reads back to these options."""
+        return ",".join(self._parts()) or "perfect"
 
     def network(self, seed: int) -> Network:
-        """The network of one run.
+        """Make the network of one run.
 
         Args:
-            seed: of all that is drawn.
+            seed: of all random draws of the network.
 
         Raises:
-            ValueError: if the trace cannot be read.
+            ValueError: the trace cannot be read.
         """
         if self == LinkSpec():
             return PerfectNetwork()
         trace = None if self.trace is None else Trace.read(self.trace)
         shared = None if self.shared is None else Medium(ConstantRate(self.shared), self.queue, seed)
-        return LinkNetwork(self._links(seed, trace), self._own(seed, trace), shared)
+        return LinkNetwork(self.links(seed, trace), self._own_media(seed, trace), shared)
 
-    def factory(self, seed: int) -> LinkFactory:
-        """Makes every agent's link, without the media before it."""
-        return self._links(seed, None if self.trace is None else Trace.read(self.trace))
+    def links(self, seed: int, trace: Trace | None = None) -> LinkFactory:
+        """Return the function that makes the link of each agent, without the media before the link.
 
-    def _links(self, seed: int, trace: Trace | None) -> LinkFactory:
+        Args:
+            seed: of all random draws of the links.
+            trace: the recording that `self.trace` names; None for none.
+        """
+
         def make(agent_id: str) -> Link:
             draws, link = AgentDraws(seed, agent_id), cast(Link, PerfectLink())
             if self.delay or self.jitter:
@@ -149,13 +152,14 @@ class LinkSpec:
 
         return make
 
-    def _own(self, seed: int, trace: Trace | None) -> Callable[[], Medium] | None:
+    def _own_media(self, seed: int, trace: Trace | None) -> Callable[[], Medium] | None:
+        """Return the function that makes each agent's own medium; None if nothing limits the rate of an agent."""
         rate: Rate | None = trace if trace is not None and trace.has_rate else None
         if self.rate is not None:
             rate = ConstantRate(self.rate)
         return None if rate is None else lambda: Medium(rate, self.queue, seed)
 
-    def _words(self) -> Iterator[str]:
+    def _parts(self) -> Iterator[str]:
         if self.delay or self.spread != "uniform":
             yield f"delay:{number_text(self.delay)}"
         if self.jitter or self.spread != "uniform":
@@ -175,9 +179,9 @@ class LinkSpec:
             yield f"queue:{number_text(self.queue)}"
 
 
-def _outages(words: Words) -> Outages | None:
-    value = words.text_of("outage")
+def _outages(options: OptionText) -> Outages | None:
+    value = options.text_of("outage")
     if value is None:
         return None
     up, _, down = value.partition("/")
-    return Outages(words.to_number("outage", up), words.to_number("outage", down))
+    return Outages(options.to_number("outage", up), options.to_number("outage", down))

@@ -1,9 +1,10 @@
-"""A message on its way, without its content: how big it is and when it was sent; when, if ever, it arrives."""
+"""The way of a message through the network, without the message's content: its size, when it is sent and when it arrives."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+# The reasons for which a network loses a message; results count lost messages by them.
 ON_THE_LINK = "on the link"
 PACKET_LOSS = "packet loss"
 OUTAGE = "outage"
@@ -11,13 +12,13 @@ QUEUE_FULL = "queue full"
 
 
 @dataclass(frozen=True)
-class Parcel:
+class Transmission:
     """A message that enters a network.
 
     Attributes:
         agent_id: the sender.
-        sent_ns: simulated time.
-        size_bytes: all of it.
+        sent_ns: simulated time at which the message is sent.
+        size_bytes: length of the whole message.
     """
 
     agent_id: str
@@ -26,30 +27,32 @@ class Parcel:
 
 
 @dataclass(frozen=True)
-class Air:
-    """What a sender hears of the media before its link, its own and the shared one: its rate control lives on this.
+class MediumFeedback:
+    """Feedback to a sender from the media that its message crosses before the link: the sender's own and the shared medium.
+
+    Rate control works with this feedback alone.
 
     Attributes:
-        left_ns: simulated time at which its message was transmitted and had only its link before it; None if it was turned away.
-        idle_ns: simulated time at which all that was queued by then, whosesoever, is transmitted.
-        crowded: a message of this tick was turned away: its own, or one of the medium that it shares.
+        transmitted_ns: simulated time at which the last medium had transmitted the message; None if a queue dropped the message.
+        idle_ns: simulated time at which these media will have transmitted all messages in their queues, whoever sent them.
+        overflow: whether a queue dropped a message of this tick: the sender's own, or another sender's on the shared medium.
     """
 
-    left_ns: int | None
+    transmitted_ns: int | None
     idle_ns: int
-    crowded: bool = False
+    overflow: bool = False
 
 
 @dataclass(frozen=True)
 class Transit:
-    """What became of a message on its way.
+    """The result of sending a message.
 
     Attributes:
-        arrival_ns: simulated time at which it came out; None if it never does.
-        reason: why not: "on the link", "packet loss", "outage" or "queue full".
-        air: what its sender heard of the media; None during an outage, or where nobody knows.
+        arrival_ns: simulated time at which the message arrives; None if the message is lost.
+        reason: why the message is lost: "on the link", "packet loss", "outage" or "queue full"; "" if the message arrives.
+        feedback: of the media before the link; None during an outage, and from a link alone, which has no media.
     """
 
     arrival_ns: int | None
     reason: str = ""
-    air: Air | None = None
+    feedback: MediumFeedback | None = None

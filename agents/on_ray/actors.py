@@ -1,4 +1,4 @@
-"""The plain classes of a run as Ray actors. Messages go from one to the other through the object store, not through the driver."""
+"""The plain classes of a run as Ray actors. Messages go from actor to actor through the object store, not through the driver."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import ray
 import torch
 
-from heal.agents.agent import AgentHost, AgentKit, Errand
+from heal.agents.agent import AgentHost, AgentRequest, AgentSetup
 from heal.agents.fusion.host import NodeHost
 from heal.agents.on_ray.cluster import DIED_ERRORS
 from heal.agents.options import RunOptions
@@ -19,51 +19,58 @@ from heal.agents.process import keep_freed_memory
 from heal.agents.records import LOST_WITH_MACHINE, Arrival, FusionOutcome, FusionRequest, Rejection, Sender
 from heal.base_model import BaseModel
 
-# Where cores are scarce the fusion node goes first, by so many steps of niceness: agents work ahead of it, and if it had to share
-# evenly with them, they would be done early and leave it alone on one core with the others idle.
+# Niceness of the agents' processes: the fusion node goes first where cores are scarce. Agents work ahead of the fusion node: with
+# even shares they would finish early and leave the fusion node alone on one core, with the other cores idle.
 AGENTS_YIELD = 4
 
 
 class AgentActor:
-    """Hosts agents of one type in a process of its own."""
+    """An actor that hosts agents of one type."""
 
-    def __init__(self, kit: AgentKit) -> None:
-        """Take the equipment, which Ray has fetched from the object store."""
-        _settle_in(kit.options.threads)
+    def __init__(self, setup: AgentSetup) -> None:
+        """Make the agents' host from a setup that Ray has fetched from the object store."""
+        _set_up_process(setup.options.threads)
         os.nice(AGENTS_YIELD)
-        self._host = AgentHost(kit, _own_device())
+        self._host = AgentHost(setup, _own_device())
 
     def ready(self) -> None:
-        """Answers once the actor has been made."""
+        """Answer once the actor has been made."""
 
     def hang(self) -> None:
-        """Never answers again, for trials of what a run makes of that."""
+        """Never answer again, to try how a run deals with an actor that hangs."""
         while True:
             time.sleep(3600)
 
-    def step(self, tick: int, errands: Sequence[Errand]) -> list[Any]:
-        """The agents' tick: for each of them its message, and its report.
+    def step(self, tick: int, requests: Sequence[AgentRequest]) -> list[Any]:
+        """Let agents step in a tick: return the message and the report of each, one after the other.
 
-        The message is an array, which Ray hands on without copying, unlike `bytes`.
+        A message is an array, which Ray hands on without a copy; it would copy `bytes`.
         """
-        stepped = self._host.step(tick, errands)
+        stepped = self._host.step(tick, requests)
         return [part for message, report in stepped for part in (np.frombuffer(message, np.uint8), report)]
 
 
 class NodeActor:
-    """Hosts the fusion node, or those of several regions."""
+    """An actor that hosts the fusion node, or the fusion nodes of several regions."""
 
     def __init__(self, base: BaseModel, base_hash: str, options: RunOptions, fetch_s: float) -> None:
-        """Take the base, which Ray has fetched from the object store; a message that cannot be fetched within `fetch_s` is lost."""
-        _settle_in(options.threads)
+        """Make the fusion nodes' host.
+
+        Args:
+            base: the network, which Ray has fetched from the object store.
+            base_hash: its content hash.
+            options: of the run.
+            fetch_s: a message that cannot be fetched from the object store within this time is lost.
+        """
+        _set_up_process(options.threads)
         self._fetch_s = fetch_s
         self._host = NodeHost(base, base_hash, options, _own_device())
 
     def ready(self) -> None:
-        """Answers once the actor has been made."""
+        """Answer once the actor has been made."""
 
     def hang(self) -> None:
-        """Never answers again, for trials of what a run makes of that."""
+        """Never answer again, to try how a run deals with an actor that hangs."""
         while True:
             time.sleep(3600)
 
@@ -74,16 +81,16 @@ class NodeActor:
         senders: Sequence[Sender],
         messages: Sequence[Any],
     ) -> list[FusionOutcome]:
-        """One tick.
+        """Fuse one tick.
 
-        The messages come as references inside of a list: as arguments of their own, one that was lost with its machine would keep
-        the whole call from being made.
+        The messages come as references inside of a list. If they were arguments of their own, a message that was lost with its
+        machine would keep the whole call from being made.
 
         Args:
             requests: one for each region.
-            wanted: whose messages each of them is to read, and of which tick.
-            senders: of all messages that any of them is to read.
-            messages: references to those.
+            wanted: for each request the senders and ticks of the messages that it needs.
+            senders: the senders and ticks of all messages.
+            messages: references to all messages, in the order of `senders`.
         """
         fetched = {sender: self._fetch(*sender, reference) for sender, reference in zip(senders, messages, strict=True)}
         parts = [[fetched[sender] for sender in own] for own in wanted]
@@ -99,12 +106,12 @@ class NodeActor:
             return Rejection(agent_id, tick, LOST_WITH_MACHINE, type(error).__name__)
 
 
-def _settle_in(threads: int) -> None:
-    """What every process that computes begins with."""
+def _set_up_process(threads: int) -> None:
+    """Set up a process that computes."""
     torch.set_num_threads(threads)
     keep_freed_memory()
 
 
 def _own_device() -> str:
-    """The GPU that Ray has given this actor, else the CPU."""
+    """Return "cuda" if Ray has given this actor a GPU, else "cpu"."""
     return "cuda" if ray.get_gpu_ids() and torch.cuda.is_available() else "cpu"

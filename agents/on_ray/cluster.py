@@ -1,4 +1,4 @@
-"""The Ray that a run uses: one of its own on this machine, or a cluster; and where on it actors go."""
+"""The Ray that a run uses, a local one or a cluster, and the machines on which actors are placed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from heal.agents.deployment import Deployment
 
 OBJECT_STORE_BYTES = 512 * 2**20
-# So little that any number of actors fits on one machine: they take turns on the cores, as threads of one program would.
+# So small a share that any number of actors fits on one machine: they take turns on the cores, as the threads of one program do.
 ACTOR_CPUS = 0.01
 DIED_ERRORS = (
     ray.exceptions.RayActorError,
@@ -23,12 +23,15 @@ DIED_ERRORS = (
 
 
 def start_ray(address: str | None = None, metrics_port: int | None = None) -> bool:
-    """Join the cluster at `address`, or start a local Ray, quietly; False if one is running in this process already.
+    """Join a cluster, or start a local Ray without its log output.
 
     Args:
         address: of a running cluster; None starts a Ray for this process.
-        metrics_port: on which that one serves its metrics, 0 for any that is free; None collects none, which saves some 5 % of a
-            small machine.
+        metrics_port: the port on which a local Ray serves its metrics, 0 for any free port; None collects no metrics, which saves
+            some 5 % of a small machine.
+
+    Returns:
+        Whether Ray was started or joined; False if Ray is running in this process already.
     """
     if ray.is_initialized():
         return False
@@ -45,28 +48,28 @@ def start_ray(address: str | None = None, metrics_port: int | None = None) -> bo
         logging_level="ERROR",
         object_store_memory=OBJECT_STORE_BYTES,
         _metrics_export_port=metrics_port or None,
-        # Nor does Ray's control process need to remember every call: it would grow with the run.
+        # Without task events, as Ray's control process would remember every call and grow with the run.
         _system_config={"enable_metrics_collection": metrics_port is not None, "task_events_report_interval_ms": 0},
     )
     return True
 
 
 class Placer:
-    """Decides on which machine of the cluster each actor is made."""
+    """Chooses the machine of the cluster on which each actor is started."""
 
     def __init__(self, deployment: Deployment) -> None:
-        """Nothing is placed yet."""
+        """Place actors as a deployment says."""
         self._deployment = deployment
         self._placed = 0
 
     def for_agents(self) -> dict[str, Any]:
-        """Ray's options of the next actor with agents."""
+        """Return Ray's options for the next actor with agents."""
         kind = self._deployment.placement
         strategy: Any = {"pack": "DEFAULT", "spread": "SPREAD"}.get(kind) or self._next_machine()
         return {"num_cpus": ACTOR_CPUS, "num_gpus": self._deployment.gpus_per_actor, "scheduling_strategy": strategy}
 
     def for_node(self) -> dict[str, Any]:
-        """Ray's options of a fusion node: beside the driver, if that machine has what it needs."""
+        """Return Ray's options for a fusion node: on the driver's machine, if that has the resources."""
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
         return {"num_cpus": ACTOR_CPUS, "num_gpus": self._deployment.gpus_per_node, "scheduling_strategy": here}
 
@@ -75,5 +78,5 @@ class Placer:
         machines = sorted((node["NodeID"] for node in ray.nodes() if node["Alive"]), key=lambda name: (name != here, name))
         machine = machines[self._placed % len(machines)]
         self._placed += 1
-        # Soft, so that an actor whose machine is lost comes back on another one.
+        # Soft, so that an actor whose machine is lost restarts on another machine.
         return NodeAffinitySchedulingStrategy(machine, soft=True)

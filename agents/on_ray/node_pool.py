@@ -1,8 +1,8 @@
-"""The actors of fusion nodes, made anew when they break: nothing is lost but the ticks they were away, and what they held."""
+"""The actors that host a run's fusion nodes: which regions each of them fuses, what they are asked, and their restarts."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,162 +12,119 @@ from heal.agents.deployment import Deployment
 from heal.agents.fusion.division import FusionTask, node_of
 from heal.agents.interfaces import AllianceLike
 from heal.agents.on_ray.actors import NodeActor
-from heal.agents.on_ray.cluster import DIED_ERRORS, Placer
+from heal.agents.on_ray.cluster import Placer
+from heal.agents.on_ray.restarting import ActorBrokeError, FaultKinds, RestartingActor
 from heal.agents.options import RunOptions
 from heal.agents.records import Fault, FusionOutcome
 
-
-@dataclass(frozen=True)
-class Asked:
-    """Tasks that an actor is at; `life` counts the seat's actors from 0, `reference` is None if it was away."""
-
-    life: int
-    reference: Any
+FAULT_KINDS = FaultKinds("fusion node crashed", "fusion node hung", "fusion node restarted")
+# A fault of a fusion node belongs to no agent.
+_OWNERS = ("",)
 
 
 @dataclass(frozen=True)
-class AskedAll:
-    """A tick's tasks: for every seat that has any their places among them, and what it was asked."""
+class NodeJob:
+    """What one actor is asked in a tick.
 
-    count: int
-    by_seat: tuple[tuple[NodeSeat, tuple[int, ...], Asked], ...]
+    Attributes:
+        process: the actor.
+        places: of its tasks among those of the tick.
+        generation: of the actor when it was asked.
+        outcomes: a reference to the outcomes; None if the actor was away.
+    """
+
+    process: RestartingActor
+    places: tuple[int, ...]
+    generation: int
+    outcomes: Any
 
 
-class NodeSeats:
-    """The seats of a run, with the regions dealt out among them. One is beside the driver, several are placed as agents are."""
+@dataclass(frozen=True)
+class NodeJobs:
+    """What all actors are asked in a tick, and the number of the tick's tasks."""
+
+    tasks: int
+    jobs: tuple[NodeJob, ...]
+
+
+class NodePool:
+    """The actors of a run's fusion nodes, among which its regions are divided.
+
+    A single actor is placed beside the driver, several are placed as the agents' actors are. A restarted actor has lost the maps
+    that it held, and the ticks during which it was away.
+    """
 
     def __init__(self, alliance: AllianceLike, options: RunOptions, deployment: Deployment) -> None:
-        """Make the first actors; without regions there is work for one only."""
-        count = 1 if options.region_m is None else deployment.fusion_nodes
-        base, placer = ray.put(alliance.base), Placer(deployment)
+        """Start the actors; without regions a single one.
 
-        def place() -> dict[str, Any]:
-            if count == 1:
-                return placer.for_node()
-            return {**placer.for_agents(), "num_gpus": deployment.gpus_per_node}
+        Args:
+            alliance: whose base fuses.
+            options: of the run.
+            deployment: of the run.
+        """
+        self._options, self._deployment, self._placer = options, deployment, Placer(deployment)
+        self._base, self._base_hash = ray.put(alliance.base), alliance.base_hash
+        self._count = 1 if options.region_m is None else deployment.fusion_nodes
+        self._processes = [
+            RestartingActor(self._create, FAULT_KINDS, lambda: _OWNERS, hang_s=deployment.hang_s, realtime=options.realtime)
+            for _ in range(self._count)
+        ]
 
-        self._seats = [NodeSeat(base, alliance.base_hash, options, deployment, place) for _ in range(count)]
-
-    def __getitem__(self, number: int) -> NodeSeat:
-        """One of them; without regions it is always the same."""
-        return self._seats[number % len(self._seats)]
+    def actor(self, number: int) -> Any:
+        """Return one of the actors; without regions always the same."""
+        return self._processes[number % self._count].actor
 
     def wait_until_ready(self) -> None:
-        """Return once all answer."""
-        for seat in self._seats:
-            seat.wait_until_ready()
+        """Return once all actors answer."""
+        for process in self._processes:
+            process.wait_until_ready()
 
-    def ask(self, tasks: Sequence[FusionTask[Any]]) -> AskedAll:
-        """Hand out a tick."""
-        places: list[list[int]] = [[] for _ in self._seats]
+    def ask(self, tasks: Sequence[FusionTask[Any]]) -> NodeJobs:
+        """Ask the actors for the tasks of a tick; an actor that is being restarted is not asked."""
+        places: list[list[int]] = [[] for _ in self._processes]
         for place, task in enumerate(tasks):
-            places[node_of(task.request.region, len(self._seats))].append(place)
-        shares = [(seat, tuple(own)) for seat, own in zip(self._seats, places, strict=True) if own]
-        return AskedAll(len(tasks), tuple((seat, own, seat.ask([tasks[place] for place in own])) for seat, own in shares))
+            places[node_of(task.request.region, self._count)].append(place)
+        shares = [(process, tuple(own)) for process, own in zip(self._processes, places, strict=True) if own]
+        return NodeJobs(len(tasks), tuple(_ask(process, own, [tasks[place] for place in own]) for process, own in shares))
 
-    def answers(self, asked: AskedAll) -> list[FusionOutcome | None]:
-        """What has been found, task by task; None where an actor broke meanwhile."""
-        outcomes: list[FusionOutcome | None] = [None] * asked.count
-        for seat, places, share in asked.by_seat:
-            for place, outcome in zip(places, seat.answer(share) or (), strict=False):
+    def outcomes(self, asked: NodeJobs) -> list[FusionOutcome | None]:
+        """Return the outcome of each task; None where the actor was away or broke."""
+        outcomes: list[FusionOutcome | None] = [None] * asked.tasks
+        for job in asked.jobs:
+            for place, outcome in zip(job.places, _outcomes(job), strict=False):
                 outcomes[place] = outcome
         return outcomes
 
     def take_faults(self) -> list[Fault]:
-        """What has broken or come back since it was last asked."""
-        return [fault for seat in self._seats for fault in seat.take_faults()]
+        """Return the faults and returns of all actors since the last call."""
+        return [fault for process in self._processes for fault in process.take_faults()]
 
     def close(self) -> None:
         """End all actors."""
-        for seat in self._seats:
-            seat.close()
-
-
-class NodeSeat:
-    """Asks an actor with fusion nodes, whichever of its lives it is in."""
-
-    def __init__(
-        self, base: Any, base_hash: str, options: RunOptions, deployment: Deployment, place: Callable[[], dict[str, Any]]
-    ) -> None:
-        """Make the first actor.
-
-        Args:
-            base: a reference to the network.
-            base_hash: its content hash.
-            options: of the run.
-            deployment: of the run.
-            place: gives Ray's options of the next actor.
-        """
-        self._base, self._base_hash = base, base_hash
-        self._options, self._deployment, self._place = options, deployment, place
-        self.actor = self._create()
-        self._ready = self.actor.ready.remote()
-        self._life, self._away = 0, False
-        self._faults: list[Fault] = []
-
-    def wait_until_ready(self) -> None:
-        """Return once it answers."""
-        ray.get(self._ready)
-
-    def ask(self, tasks: Sequence[FusionTask[Any]]) -> Asked:
-        """Hand it its tasks of a tick; by the wall clock, nothing while it is being made anew."""
-        if self._away and not self._is_back():
-            return Asked(self._life, None)
-        needed = {(record.agent_id, record.tick): message for task in tasks for record, message in task.arrived}
-        requests, senders = [task.request for task in tasks], [task.senders for task in tasks]
-        return Asked(self._life, self.actor.step.remote(requests, senders, list(needed), list(needed.values())))
-
-    def answer(self, asked: Asked) -> list[FusionOutcome] | None:
-        """What it has found, task by task; None if it broke meanwhile."""
-        if asked.reference is None:
-            return None
-        try:
-            outcomes: list[FusionOutcome] = ray.get(asked.reference, timeout=self._deployment.hang_s)
-        except DIED_ERRORS:
-            self._broken(asked, hung=False)
-            return None
-        except ray.exceptions.GetTimeoutError:
-            self._broken(asked, hung=True)
-            return None
-        except ray.exceptions.RayTaskError as error:
-            raise error.cause from error
-        return outcomes
-
-    def take_faults(self) -> list[Fault]:
-        """What has broken or come back since it was last asked."""
-        faults, self._faults = self._faults, []
-        return faults
-
-    def close(self) -> None:
-        """End the actor."""
-        ray.kill(self.actor)
-
-    def _broken(self, asked: Asked, hung: bool) -> None:
-        """Note it once for each life, and begin the next one."""
-        if asked.life == self._life:
-            self._faults.append(Fault("fusion node hung" if hung else "fusion node crashed"))
-            self._renew()
-
-    def _renew(self) -> None:
-        """Begin the next life."""
-        ray.kill(self.actor)
-        self._life, self._away = self._life + 1, True
-        self.actor = self._create()
-        self._ready = self.actor.ready.remote()
-
-    def _is_back(self) -> bool:
-        """Whether the new actor answers; in simulated time it is waited for."""
-        if self._options.realtime and not ray.wait([self._ready], timeout=0)[0]:
-            return False
-        try:
-            ray.get(self._ready, timeout=self._deployment.hang_s)
-        except (*DIED_ERRORS, ray.exceptions.GetTimeoutError):
-            self._renew()
-            return False
-        self._away = False
-        self._faults.append(Fault("fusion node restarted"))
-        return True
+        for process in self._processes:
+            process.end()
 
     def _create(self) -> Any:
-        remote = ray.remote(**self._place())(NodeActor)
-        return remote.remote(self._base, self._base_hash, self._options, self._deployment.hang_s)
+        placer, gpus = self._placer, self._deployment.gpus_per_node
+        placed = placer.for_node() if self._count == 1 else {**placer.for_agents(), "num_gpus": gpus}
+        return ray.remote(**placed)(NodeActor).remote(self._base, self._base_hash, self._options, self._deployment.hang_s)
+
+
+def _ask(process: RestartingActor, places: tuple[int, ...], tasks: Sequence[FusionTask[Any]]) -> NodeJob:
+    # In simulated time a fusion node is never away: its restart is waited for.
+    if not process.takes_part():
+        return NodeJob(process, places, process.generation, None)
+    needed = {(record.agent_id, record.tick): message for task in tasks for record, message in task.arrived}
+    requests, senders = [task.request for task in tasks], [task.senders for task in tasks]
+    outcomes = process.actor.step.remote(requests, senders, list(needed), list(needed.values()))
+    return NodeJob(process, places, process.generation, outcomes)
+
+
+def _outcomes(job: NodeJob) -> Sequence[FusionOutcome]:
+    if job.outcomes is None:
+        return ()
+    try:
+        outcomes: list[FusionOutcome] = job.process.results(job.outcomes, job.generation)
+    except ActorBrokeError:
+        return ()
+    return outcomes

@@ -1,4 +1,4 @@
-"""A run's metrics for Prometheus: counted by Ray's own metrics, served by the agent of the machine on which the driver runs."""
+"""Metrics of a run for Prometheus: counted with Ray's metrics, and served by Ray on the driver's machine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ AGENT_STAGES, NODE_STAGES = ("sense", "encode", "pack"), ("unpack", "fuse", "dec
 
 
 class RunMetrics:
-    """Counts what the driver knows of every tick; Ray puts `ray_` before the names.
+    """Counts the results of all ticks. Ray puts `ray_` before the names of the metrics.
 
     | name | kind | tags |
     |---|---|---|
@@ -28,18 +28,19 @@ class RunMetrics:
     | heal_stage_latency_ms | histogram | stage |
     | heal_detections, heal_labelled, heal_agents, heal_tick_lag_ms | gauge | |
 
-    Of a histogram Ray hands on how many values lie in each bucket: quantiles are exact to a bucket, sums are of their middles.
+    Ray passes on how many values of a histogram lie in each bucket: quantiles are exact to a bucket, and sums are of the middles of
+    the buckets.
     """
 
     def __init__(self) -> None:
-        """Declare all metrics; Ray must be running."""
+        """Declare all metrics. Ray must be running."""
         from ray.util.metrics import Counter, Gauge, Histogram
 
-        def counter(name: str, words: str, *tags: str) -> Any:
-            return Counter(name, words, tag_keys=tags)
+        def counter(name: str, description: str, *tags: str) -> Any:
+            return Counter(name, description, tag_keys=tags)
 
-        def histogram(name: str, words: str, tag: str) -> Any:
-            return Histogram(name, words, boundaries=list(BUCKETS_MS), tag_keys=(tag,))
+        def histogram(name: str, description: str, tag: str) -> Any:
+            return Histogram(name, description, boundaries=list(BUCKETS_MS), tag_keys=(tag,))
 
         self._ticks = counter("heal_ticks_total", "Ticks that have been fused.")
         self._messages = counter("heal_messages_total", "What became of messages over links.", "agent_type", "status")
@@ -55,7 +56,7 @@ class RunMetrics:
         self._lag_ms = Gauge("heal_tick_lag_ms", "How late the last tick began by the wall clock.")
 
     def add(self, result: TickResult) -> None:
-        """Count a tick."""
+        """Count the result of a tick."""
         self._ticks.inc(1)
         self._detections.set(len(result.detections))
         self._labelled.set(len(result.ground_truth))
@@ -75,7 +76,7 @@ class RunMetrics:
     def _add_message(self, record: MessageRecord) -> None:
         self._add_stages(AGENT_STAGES, record.latency)
         if record.status == "rejected":
-            self._rejections.inc(1, {"reason": record.why})
+            self._rejections.inc(1, {"reason": record.reason})
         if record.own:
             return
         sender = {"agent_type": record.agent_type}
@@ -86,14 +87,14 @@ class RunMetrics:
             self._link_ms.observe(record.link_ms, sender)
 
     def _add_stages(self, stages: Iterable[str], latency: object | None) -> None:
-        """The times of some stages, fields of a record called after them; nothing of one that did not answer."""
+        """Observe the times of stages, which are the fields `STAGE_ms` of `latency`; None for an actor that did not answer."""
         for stage in stages if latency is not None else ():
             self._stage_ms.observe(getattr(latency, f"{stage}_ms"), {"stage": stage})
 
 
 def metrics_address() -> str | None:
-    """The page that Prometheus is to scrape, once Ray is running; None without Ray, or where its metrics are switched off."""
-    # Without importing Ray, which takes a second, where nobody else has.
+    """Return the address that Prometheus reads the metrics from; None if Ray is not running, or if it serves no metrics."""
+    # Ray is not imported here for this question alone: that takes a second.
     ray = sys.modules.get("ray")
     if ray is None or not ray.is_initialized():
         return None

@@ -1,4 +1,4 @@
-"""One function in several processes that train together: Ray Train starts them, joins them into a process group and ends them."""
+"""One function in several processes that train together, or side by side. Ray starts the processes and ends them."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from heal.training.replica import Replica, ReplicaError
 
 
 def run_replicas(work: Callable[[Replica], None], count: int, gpus: bool) -> None:
-    """Run `work` in `count` processes at once, with torch.distributed ready between them.
+    """Run one function in several processes at once, which torch.distributed connects.
 
     Args:
-        work: is pickled to every process.
-        count: how many.
-        gpus: give each a GPU of its own; otherwise each has one thread on the CPU.
+        work: the function, which is pickled to every process.
+        count: number of processes.
+        gpus: whether each process has a GPU of its own; otherwise each has one thread on the CPU.
 
     Raises:
-        ReplicaError: one of them failed.
+        ReplicaError: one of the processes failed.
     """
     from ray.train import RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
@@ -30,34 +30,34 @@ def run_replicas(work: Callable[[Replica], None], count: int, gpus: bool) -> Non
     scaling = ScalingConfig(num_workers=count, use_gpu=gpus, resources_per_worker=None if gpus else {"CPU": ACTOR_CPUS})
     try:
         with _running_ray(), tempfile.TemporaryDirectory() as records:
-            # Our own checkpoints lie in the run folder; what Ray Train writes about itself is of no use afterwards.
+            # Our own checkpoints lie in the run folder; the files that Ray Train writes are of no use afterwards.
             run = RunConfig(name="replicas", storage_path=records)
             TorchTrainer(_in_replica, train_loop_config={"work": work, "gpus": gpus}, scaling_config=scaling, run_config=run).fit()
     except ray.train.TrainingFailedError as error:
-        raise ReplicaError(_own_words(error)) from error
+        raise ReplicaError(_last_line(error)) from error
 
 
 def run_alone(works: Sequence[Callable[[Replica], None]], gpus: bool) -> None:
-    """Run functions side by side, each in a process with one GPU, or one thread on the CPU, and nothing between them.
+    """Run functions side by side in processes that do not know of each other.
 
     Args:
-        works: are pickled to their processes; as many run at once as there are GPUs, or cores.
-        gpus: give each a GPU.
+        works: the functions, which are pickled to their processes; as many run at once as there are GPUs, or cores.
+        gpus: whether each process has a GPU; otherwise each has one thread on the CPU.
 
     Raises:
-        ReplicaError: one of them failed; the others are stopped.
+        ReplicaError: one of the processes failed; the others are stopped.
     """
     remote = ray.remote(num_cpus=1, num_gpus=int(gpus), max_retries=0)(_in_task)
     try:
         with _running_ray():
             ray.get([remote.remote(work, gpus) for work in works])
     except ray.exceptions.RayError as error:
-        raise ReplicaError(_own_words(error)) from error
+        raise ReplicaError(_last_line(error)) from error
 
 
 @contextmanager
 def _running_ray() -> Iterator[None]:
-    """A Ray that is there already, or one of our own for as long as it is needed."""
+    """Use the Ray of this process, or start one and shut it down afterwards."""
     started = start_ray()
     try:
         yield
@@ -83,7 +83,7 @@ def _in_replica(given: dict[str, object]) -> None:
     work(Replica(context.get_world_rank(), context.get_world_size(), str(get_device()) if given["gpus"] else "cpu"))
 
 
-def _own_words(error: BaseException) -> str:
-    """The last line of what a process said, without the stack of Ray around it."""
+def _last_line(error: BaseException) -> str:
+    """Return the last line of a process's error, without Ray's stack around it."""
     lines = [line for line in str(error).splitlines() if line.strip()]
     return lines[-1].strip() if lines else type(error).__name__

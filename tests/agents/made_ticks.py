@@ -90,7 +90,7 @@ def heat_of(agent_id: str) -> Float32:
 def _record(tick: int, agent_id: str, status: MessageStatus) -> MessageRecord:
     own, sent_ns = agent_id == "ego", tick * TICK_NS
     arrival_ns = None if status == "lost" else sent_ns + (0 if own else 40_000_000)
-    reasons = {"late": "after the deadline", "lost": "on the link", "rejected": "wrong base: made for beef, this is f00d"}
+    reasons = {"late": "after the deadline", "lost": "on the link", "rejected": "wrong base"}
     return MessageRecord(
         tick=tick,
         agent_id=agent_id,
@@ -101,5 +101,6 @@ def _record(tick: int, agent_id: str, status: MessageStatus) -> MessageRecord:
         arrival_ns=arrival_ns,
         status=status,
         reason=reasons.get(status, ""),
+        detail="made for beef, this is f00d" if status == "rejected" else "",
         latency=AgentLatency(20.0, 15.0, 2.5),
     )

@@ -12,7 +12,7 @@ import torch
 
 from heal.agent_model import AgentConfig, AgentModel
 from heal.agent_types import TypesOf
-from heal.agents.network.transit import Parcel, Transit
+from heal.agents.network.transit import Transit, Transmission
 from heal.agents.records import MessageRecord, TickResult
 from heal.alliance import TrainingRecord, save_agent, save_base
 from heal.base_model import BaseConfig, BaseModel
@@ -115,8 +115,10 @@ class Without:
 
     gone: frozenset[tuple[int, str]]
 
-    def send(self, tick: int, parcels: Sequence[Parcel]) -> list[Transit]:
-        return [Transit(None if (tick, parcel.agent_id) in self.gone else parcel.sent_ns) for parcel in parcels]
+    def send(self, tick: int, transmissions: Sequence[Transmission]) -> list[Transit]:
+        return [
+            Transit(None if (tick, transmission.agent_id) in self.gone else transmission.sent_ns) for transmission in transmissions
+        ]
 
 
 def save_tiny_alliance(path: Path) -> Path:

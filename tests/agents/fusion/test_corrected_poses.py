@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from heal.agents.agent import AgentHost, AgentKit, Errand
+from heal.agents.agent import AgentHost, AgentRequest, AgentSetup
 from heal.agents.fusion.node import FusionNode
 from heal.agents.options import RunOptions
 from heal.agents.records import Arrival, FusionOutcome, FusionRequest
@@ -29,8 +29,8 @@ CARS_M = np.array(
 
 def message_of(agent_id: str) -> Message:
     """An agent's message as it would be if it saw the cars and nothing else."""
-    kit = AgentKit.of(ALLIANCE, "m1", SOURCE, OPTIONS)
-    message = Message.from_bytes(AgentHost(kit).step(0, [Errand(agent_id, FLOAT32)])[0][0])
+    setup = AgentSetup.of(ALLIANCE, "m1", SOURCE, OPTIONS)
+    message = Message.from_bytes(AgentHost(setup).step(0, [AgentRequest(agent_id, FLOAT32)])[0][0])
     scores = tuple(foreground(message.world_SE3_agent, *part.shape) for part in message.scores)
     return replace(message, scores=scores)
 
@@ -79,13 +79,13 @@ def off_m(pose: Float64) -> float:
 
 def test_a_wrong_pose_is_corrected_unless_it_is_not_wanted(poses: list[Float64]) -> None:
     fuse(EGO, LOST_B)
-    fuse(EGO, LOST_B, options=replace(OPTIONS, align=False))
+    fuse(EGO, LOST_B, options=replace(OPTIONS, correct_poses=False))
     assert off_m(poses[0]) < 0.15
     assert off_m(poses[1]) > 1.4
 
 
 def test_right_poses_give_what_they_gave_before_to_the_last_bit() -> None:
-    aligned, plain = fuse(EGO, B, C), fuse(EGO, B, C, options=replace(OPTIONS, align=False))
+    aligned, plain = fuse(EGO, B, C), fuse(EGO, B, C, options=replace(OPTIONS, correct_poses=False))
     assert len(aligned.detections)
     assert torch.equal(aligned.detections.corners, plain.detections.corners)
     assert torch.equal(aligned.detections.scores, plain.detections.scores)
@@ -94,7 +94,9 @@ def test_right_poses_give_what_they_gave_before_to_the_last_bit() -> None:
 def test_the_order_of_arrival_does_not_matter() -> None:
     one, other = fuse(EGO, LOST_B, C), fuse(C, LOST_B, EGO)
     assert torch.equal(one.detections.corners, other.detections.corners)
-    assert not torch.equal(one.detections.corners, fuse(EGO, LOST_B, C, options=replace(OPTIONS, align=False)).detections.corners)
+    assert not torch.equal(
+        one.detections.corners, fuse(EGO, LOST_B, C, options=replace(OPTIONS, correct_poses=False)).detections.corners
+    )
 
 
 def test_without_the_egos_map_of_this_tick_poses_are_taken_as_they_are(poses: list[Float64]) -> None:

@@ -26,7 +26,7 @@ from heal.agents.records import (
     NodeLatency,
     Rejection,
 )
-from heal.agents.region import Tile, region_frame, tiles_in_reach
+from heal.agents.region import Region, region_frame, regions_in_reach
 from heal.detection.boxes import bottom_rectangles, boxes_to_corners, transform_corners
 from heal.detection.decode import DecodeConfig
 from heal.detection.detections import Detections
@@ -63,50 +63,50 @@ def outcome(detections: Detections | None = None, **more: Any) -> FusionOutcome:
 
 def tasks_for(*senders: tuple[str, ...]) -> list[FusionTask[str]]:
     """Tasks of regions in a row, each with messages of some senders."""
-    requests = [FusionRequest(0, 0, "drive", "", np.eye(4), Tile(i, 0, 8.0)) for i in range(len(senders))]
+    requests = [FusionRequest(0, 0, "drive", "", np.eye(4), Region(i, 0, 8.0)) for i in range(len(senders))]
     return [FusionTask(request, tuple(map(sent, own))) for request, own in zip(requests, senders, strict=True)]
 
 
 def test_a_place_on_a_border_belongs_to_the_region_beyond_it() -> None:
     places = {(-0.1, 0): (-1, 0), (0, 0): (0, 0), (7.999, 7.999): (0, 0), (8, -8): (1, -1), (-8, -8.001): (-1, -2)}
     for (x, y), (column, row) in places.items():
-        assert Tile.at(pose_to_SE3([x, y, 0, 0, 0, 0]), 8.0) == Tile(column, row, 8.0)
+        assert Region.at(pose_to_SE3([x, y, 0, 0, 0, 0]), 8.0) == Region(column, row, 8.0)
 
 
 def test_distance_is_to_the_nearest_point() -> None:
     for (x, y), distance_m in {(1, 7): 0, (-3, 4): 3, (4, 10): 2, (11, 12): 5, (-3, -4): 5}.items():
-        assert Tile(0, 0, 8.0).distance_m(pose_to_SE3([x, y, 50, 0, 0, 0])) == pytest.approx(distance_m)
+        assert Region(0, 0, 8.0).distance_m(pose_to_SE3([x, y, 50, 0, 0, 0])) == pytest.approx(distance_m)
 
 
 @given(st.floats(-30, 30), st.floats(-30, 30), st.floats(-180, 180), st.floats(6, 30))
 @settings(max_examples=50, deadline=None)
 def test_a_map_reaches_into_the_tiles_that_it_overlaps(x: float, y: float, yaw_deg: float, edge_m: float) -> None:
     grid, pose = BevGrid((-20.0, -10.0, -3.0, 20.0, 10.0, 1.0), 1.0), pose_to_SE3([x, y, 0, 0, yaw_deg, 0])
-    touched = tiles_in_reach(pose, grid, edge_m)
+    touched = regions_in_reach(pose, grid, edge_m)
     # One that is touched by no more than a corner or a side may count or not.
     assert overlapped(pose, (39.999, 19.999), edge_m) <= touched <= overlapped(pose, (40.001, 20.001), edge_m)
 
 
-def overlapped(pose: Float64, size_m: tuple[float, float], edge_m: float) -> set[Tile]:
+def overlapped(pose: Float64, size_m: tuple[float, float], edge_m: float) -> set[Region]:
     unit = np.array([[1, -1], [1, 1], [-1, 1], [-1, -1]]) / 2
     footprint = torch.from_numpy((unit * size_m) @ pose[:2, :2].T + pose[:2, 3])[None]
-    around = [Tile(i, j, edge_m) for i in range(-10, 10) for j in range(-10, 10)]
-    squares = torch.from_numpy(np.array([tile.centre_m + edge_m * unit for tile in around]))
-    return {tile for tile, iou in zip(around, rotated_iou(footprint, squares)[0].tolist(), strict=True) if iou > 0}
+    around = [Region(i, j, edge_m) for i in range(-10, 10) for j in range(-10, 10)]
+    squares = torch.from_numpy(np.array([region.centre_m + edge_m * unit for region in around]))
+    return {region for region, iou in zip(around, rotated_iou(footprint, squares)[0].tolist(), strict=True) if iou > 0}
 
 
 def test_a_regions_frame_is_turned_as_the_roads_around() -> None:
     # One along the road, one across it, one the other way; none of them exactly.
     poses = [pose_to_SE3([0, 0, z, 1, yaw, 1]) for z, yaw in ((1.0, 12), (2.0, 102 - 4), (6.0, 12 - 180 + 4))]
-    assert np.allclose(region_frame(Tile(1, -1, 8.0), poses), pose_to_SE3([12, -4, 3, 0, 12, 0]))
+    assert np.allclose(region_frame(Region(1, -1, 8.0), poses), pose_to_SE3([12, -4, 3, 0, 12, 0]))
 
 
 def test_regions_beside_each_other_are_on_different_actors() -> None:
     for nodes in (2, 3, 4):
-        for tile in (Tile(i, j, 8.0) for i in range(-3, 3) for j in range(-3, 3)):
-            beside = [Tile(tile.column + 1, tile.row, 8.0), Tile(tile.column, tile.row + 1, 8.0)]
-            assert 0 <= node_of(tile, nodes) < nodes and node_of(tile, nodes) not in [node_of(other, nodes) for other in beside]
-    assert node_of(None, 5) == 0 == node_of(Tile(3, 4, 8.0), 1)
+        for region in (Region(i, j, 8.0) for i in range(-3, 3) for j in range(-3, 3)):
+            beside = [Region(region.column + 1, region.row, 8.0), Region(region.column, region.row + 1, 8.0)]
+            assert 0 <= node_of(region, nodes) < nodes and node_of(region, nodes) not in [node_of(other, nodes) for other in beside]
+    assert node_of(None, 5) == 0 == node_of(Region(3, 4, 8.0), 1)
 
 
 def test_a_message_goes_to_all_regions_that_its_sender_sees_into_and_is_near() -> None:
@@ -236,10 +236,10 @@ def street(rng: np.random.Generator) -> torch.Tensor:
 
 def found_by(task: FusionTask[Any], vehicles: torch.Tensor, rng: np.random.Generator) -> FusionOutcome:
     """What a region's node finds: each vehicle up to 0.3 m beside where it is."""
-    tile, seen = task.request.region, vehicles.clone()
-    assert tile is not None
+    region, seen = task.request.region, vehicles.clone()
+    assert region is not None
     seen[:, :2] += torch.from_numpy(rng.uniform(-0.3, 0.3, (len(vehicles), 2)))
-    off_m = (seen[:, :2] - torch.tensor(tile.centre_m)).abs().amax(dim=1)
-    corners = boxes_to_corners(seen[off_m <= tile.edge_m / 2 + BORDER_M])
+    off_m = (seen[:, :2] - torch.tensor(region.centre_m)).abs().amax(dim=1)
+    corners = boxes_to_corners(seen[off_m <= region.edge_m / 2 + BORDER_M])
     local = transform_corners(torch.from_numpy(inverse_SE3(task.request.world_SE3_frame)), corners)
     return outcome(Detections.sorted(local, torch.from_numpy(rng.uniform(0.3, 1, len(local)))))

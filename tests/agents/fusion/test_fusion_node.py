@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from heal.agents.agent import AgentHost, AgentKit, Errand
+from heal.agents.agent import AgentHost, AgentRequest, AgentSetup
 from heal.agents.fusion.node import FusionNode
 from heal.agents.options import RunOptions
 from heal.agents.records import Arrival, FusionOutcome, FusionRequest
@@ -32,8 +32,8 @@ def new_node(options: RunOptions = OPTIONS) -> FusionNode:
 
 
 def message_of(agent_id: str, tick: int = 0, options: RunOptions = OPTIONS) -> Message:
-    kit = AgentKit.of(ALLIANCE, "m1", SOURCE, options)
-    return Message.from_bytes(AgentHost(kit).step(tick, [Errand(agent_id, FLOAT32)])[0][0])
+    setup = AgentSetup.of(ALLIANCE, "m1", SOURCE, options)
+    return Message.from_bytes(AgentHost(setup).step(tick, [AgentRequest(agent_id, FLOAT32)])[0][0])
 
 
 MESSAGES = {agent_id: message_of(agent_id) for agent_id in ("ego", "b", "c")}

@@ -1,4 +1,4 @@
-"""Links: exact times, right rates and quantiles, and draws that depend on nothing but seed, agent and tick."""
+"""Links: exact times, the stated rates and quantiles, and draws that depend on seed, agent and tick alone."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SECOND_NS = 1_000_000_000
 
 
 def link(spec: str, seed: int = 0, agent_id: str = "a") -> Link:
-    return LinkSpec.parse(spec).factory(seed)(agent_id)
+    return LinkSpec.parse(spec).links(seed)(agent_id)
 
 
 def arrivals(spec: str, seed: int = 0, agent_id: str = "a", size_bytes: int = 64) -> list[int | None]:
@@ -117,7 +117,7 @@ def test_more_packets_and_worse_ones_are_lost_more_often(one: float, other: floa
     assert message_loss(one, size_bytes) <= message_loss(one, size_bytes + PACKET_BYTES)
 
 
-def test_outages_last_and_recur_as_told() -> None:
+def test_outages_have_their_mean_times() -> None:
     outages = OutageLink(20, 2, AgentDraws(5, "a"))
     step_s = 0.05
     down = np.array([outages.is_down(round(i * step_s * SECOND_NS)) for i in range(400_000)])
@@ -127,7 +127,7 @@ def test_outages_last_and_recur_as_told() -> None:
     ends = ends[ends > begins[0]]
     lasted_s = (ends - begins[: len(ends)]) * step_s
     assert lasted_s.mean() == pytest.approx(2, rel=0.15)
-    # Exponential: as spread out as they are long, and a share of 1/e lasts longer than the mean.
+    # Exponential: the standard deviation equals the mean, and a share of 1/e lasts longer than the mean.
     assert lasted_s.std() == pytest.approx(2, rel=0.2)
     assert (lasted_s > 2).mean() == pytest.approx(math.exp(-1), abs=0.06)
 
@@ -141,7 +141,7 @@ def test_an_outage_is_a_function_of_time_of_its_agent() -> None:
     other = OutageLink(3, 1, AgentDraws(5, "b"))
     assert [other.deliver(time_ns, 1, 0) for time_ns in times_ns] != told
     assert {transit.reason for transit in told} == {"", "outage"}
-    # Much later too it is up and down, at other times: outages are drawn a thousand at once.
+    # Later blocks, of 1,000 outages each, have outages at other times.
     much_later = [first.deliver(4000 * SECOND_NS + time_ns, 1, 0).reason for time_ns in times_ns]
     assert set(much_later) == {"", "outage"} and much_later != [transit.reason for transit in told]
     assert isinstance(first.is_down(-(10**18)), bool) and isinstance(first.is_down(10**18), bool)
@@ -155,7 +155,7 @@ def test_a_traced_link_has_the_delay_and_the_loss_of_its_time(tmp_path: Path) ->
     assert {traced.deliver(4 * SECOND_NS, 1, tick).reason for tick in range(50)} == {"on the link"}
     lost = sum(traced.deliver(2 * SECOND_NS, 1, tick).arrival_ns is None for tick in TICKS)
     assert abs(lost / len(TICKS) - 0.5) < 0.04
-    both = LinkSpec.parse(f"trace:{file},delay:10").factory(0)("a")
+    both = LinkSpec.parse(f"trace:{file},delay:10").links(0, Trace.read(file))("a")
     assert both.deliver(0, 1, 0).arrival_ns == 30_000_000
 
 
@@ -163,7 +163,7 @@ def test_every_loss_has_its_reason() -> None:
     draws = AgentDraws(0, "a")
     assert LossyLink(1, draws).deliver(0, 1, 0) == Transit(None, "on the link")
     assert PacketLossLink(1, draws).deliver(0, 1, 0) == Transit(None, "packet loss")
-    assert LinkSpec.parse("outage:0.001/1000").factory(0)("a").deliver(10**9, 1, 0) == Transit(None, "outage")
+    assert link("outage:0.001/1000").deliver(10**9, 1, 0) == Transit(None, "outage")
 
 
 ROUGH = "delay:50,jitter:20,spread:gamma,loss:0.2,packet_loss:0.1,outage:20/2"

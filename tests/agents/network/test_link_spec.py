@@ -1,4 +1,4 @@
-"""Networks in words: what is written is read, and what cannot be is refused with what can."""
+"""Networks as text: `str` and `parse` are inverse, and options that do not fit are refused with the possible ones."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from heal.agents.network.network import LinkNetwork, PerfectNetwork
 from heal.agents.network.spec import LinkSpec, Outages
-from heal.agents.network.transit import Parcel
+from heal.agents.network.transit import Transmission
 
 POSITIVE = st.floats(0.01, 1e6)
 SHARE = st.floats(0, 1)
@@ -18,7 +18,7 @@ SHARE = st.floats(0, 1)
 
 @st.composite
 def specs(draw: st.DrawFn) -> LinkSpec:
-    """Any combination of words that fit together."""
+    """Draw any combination of options that fit together."""
     carrier = draw(st.sampled_from(["none", "rate", "trace"]))
     shared = draw(st.none() | POSITIVE)
     queues = carrier != "none" or shared is not None
@@ -37,20 +37,20 @@ def specs(draw: st.DrawFn) -> LinkSpec:
 
 
 @given(specs())
-def test_what_is_written_is_read(spec: LinkSpec) -> None:
+def test_parse_reads_what_str_writes(spec: LinkSpec) -> None:
     assert LinkSpec.parse(str(spec)) == spec
 
 
 @given(st.floats(0, 1e4), st.floats(0, 1e4), SHARE)
-def test_plain_words_mean_what_they_say(delay: float, jitter: float, loss: float) -> None:
+def test_options_set_their_fields(delay: float, jitter: float, loss: float) -> None:
     assert LinkSpec.parse(f"delay:{delay!r}, jitter:{jitter!r},loss:{loss!r}") == LinkSpec(delay, jitter, loss)
 
 
-def test_nothing_named_is_perfect() -> None:
+def test_a_network_without_options_is_perfect() -> None:
     assert LinkSpec.parse("perfect") == LinkSpec() and str(LinkSpec()) == "perfect"
     network = LinkSpec.parse(" perfect ").network(0)
     assert isinstance(network, PerfectNetwork)
-    assert [transit.arrival_ns for transit in network.send(3, [Parcel("a", 7, 10**9), Parcel("b", 8, 1)])] == [7, 8]
+    assert [transit.arrival_ns for transit in network.send(3, [Transmission("a", 7, 10**9), Transmission("b", 8, 1)])] == [7, 8]
 
 
 def test_dsrc_is_27_mbit_for_all() -> None:
@@ -64,7 +64,7 @@ def test_outage_takes_two_means() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("", "perfect, dsrc, delay:..."),
         ("delay", "'delay' is not one of perfect, dsrc, delay:..."),
@@ -90,12 +90,12 @@ def test_outage_takes_two_means() -> None:
         ("trace:a.csv,rate:6", "name rate or trace, not both"),
     ],
 )
-def test_bad_words_are_refused_with_what_is_possible(text: str, told: str) -> None:
+def test_bad_options_are_refused_with_the_possible_ones(text: str, message: str) -> None:
     with pytest.raises(ValueError, match="link") as refusal:
         LinkSpec.parse(text)
-    assert told in str(refusal.value)
+    assert message in str(refusal.value)
 
 
-def test_a_trace_that_is_not_there_is_named() -> None:
+def test_a_missing_trace_is_named() -> None:
     with pytest.raises(ValueError, match=r"trace nowhere\.csv: cannot be read: No such file"):
         LinkSpec.parse("trace:nowhere.csv").network(0)

@@ -1,4 +1,4 @@
-"""Networks: who waits for whom and how long, who is turned away; no medium exceeds its rate, and nobody is always last."""
+"""Networks: waiting times, dropped messages, media that keep to their rate, and a fair order of messages of the same instant."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from hypothesis import strategies as st
 
 from heal.agents.network.network import Network
 from heal.agents.network.spec import LinkSpec
-from heal.agents.network.transit import Air, Parcel, Transit
+from heal.agents.network.transit import MediumFeedback, Transit, Transmission
 
 MS = 1_000_000
 TICK_NS = 100 * MS
 EPOCH_NS = 1_700_000_000 * 10**9
 
 
-def network(words: str, seed: int = 0) -> Network:
-    return LinkSpec.parse(words).network(seed)
+def network(options: str, seed: int = 0) -> Network:
+    return LinkSpec.parse(options).network(seed)
 
 
-def tick_of(tick: int, sizes: dict[str, int], start_ns: int = 0) -> list[Parcel]:
-    return [Parcel(agent_id, start_ns + tick * TICK_NS, size) for agent_id, size in sizes.items()]
+def tick_of(tick: int, sizes: dict[str, int], start_ns: int = 0) -> list[Transmission]:
+    return [Transmission(agent_id, start_ns + tick * TICK_NS, size) for agent_id, size in sizes.items()]
 
 
 def test_an_own_rate_takes_its_time_and_makes_later_messages_wait() -> None:
@@ -43,19 +43,23 @@ def test_a_shared_medium_serves_one_message_after_the_other() -> None:
     for tick in range(20):
         sent = tick_of(tick, sizes)
         transits = crossing.send(tick, sent)
-        times = sorted((transit.arrival_ns or 0, parcel.size_bytes) for transit, parcel in zip(transits, sent, strict=True))
+        times = sorted(
+            (transit.arrival_ns or 0, transmission.size_bytes) for transit, transmission in zip(transits, sent, strict=True)
+        )
         ends_ms = [(end_ns - tick * TICK_NS) / MS for end_ns, _ in times]
         assert ends_ms == list(np.cumsum([size / 1000 for _, size in times]))
-        assert {transit.air.idle_ns for transit in transits if transit.air} == {times[-1][0]}
+        assert {transit.feedback.idle_ns for transit in transits if transit.feedback} == {times[-1][0]}
 
 
-def test_what_came_first_is_served_first() -> None:
+def test_messages_are_transmitted_in_the_order_of_their_coming() -> None:
     crossing = network("shared:8,queue:500")
-    transits = crossing.send(0, [Parcel("late", 2 * MS, 1_000), Parcel("early", 0, 5_000), Parcel("middle", 1 * MS, 1_000)])
+    transits = crossing.send(
+        0, [Transmission("late", 2 * MS, 1_000), Transmission("early", 0, 5_000), Transmission("middle", 1 * MS, 1_000)]
+    )
     assert [transit.arrival_ns for transit in transits] == [7 * MS, 5 * MS, 6 * MS]
 
 
-def test_the_order_of_equals_varies_and_is_fair() -> None:
+def test_the_order_of_messages_of_the_same_instant_is_fair() -> None:
     crossing = network("shared:27")
     firsts, orders = Counter[str](), set()
     for tick in range(600):
@@ -68,28 +72,32 @@ def test_the_order_of_equals_varies_and_is_fair() -> None:
     assert all(110 < firsts[agent_id] < 190 for agent_id in "abcd")
 
 
-def test_the_order_depends_on_seed_and_tick_but_not_on_that_of_the_parcels() -> None:
+def test_the_order_depends_on_seed_and_tick_but_not_on_the_order_of_the_transmissions() -> None:
     def run(seed: int, backwards: bool) -> list[dict[str, int | None]]:
         crossing, told = network("dsrc", seed), []
         for tick in range(30):
             sent = tick_of(tick, dict.fromkeys("abcde", 1_000))[:: -1 if backwards else 1]
             told.append(
-                {parcel.agent_id: transit.arrival_ns for parcel, transit in zip(sent, crossing.send(tick, sent), strict=True)}
+                {
+                    transmission.agent_id: transit.arrival_ns
+                    for transmission, transit in zip(sent, crossing.send(tick, sent), strict=True)
+                }
             )
         return told
 
     assert run(1, False) == run(1, True) != run(2, False)
 
 
-def test_who_would_wait_too_long_is_turned_away() -> None:
+def test_a_message_that_would_wait_too_long_is_dropped() -> None:
     crossing = network("shared:8,queue:25")
     transits = crossing.send(0, tick_of(0, dict.fromkeys("abcdef", 10_000)))
     told = sorted(transits, key=lambda transit: transit.arrival_ns or 10**18)
     assert [transit.arrival_ns for transit in told] == [10 * MS, 20 * MS, 30 * MS, None, None, None]
-    assert {transit.reason for transit in told[3:]} == {"queue full"} and told[3].air == Air(None, 30 * MS, crowded=True)
-    assert told[0].air == Air(10 * MS, 30 * MS, crowded=True)
+    assert {transit.reason for transit in told[3:]} == {"queue full"}
+    assert told[3].feedback == MediumFeedback(None, 30 * MS, overflow=True)
+    assert told[0].feedback == MediumFeedback(10 * MS, 30 * MS, overflow=True)
     after = crossing.send(1, tick_of(1, {"a": 1_000}))[0]
-    assert after == Transit(101 * MS, "", Air(101 * MS, 101 * MS)), "what was turned away takes no time"
+    assert after == Transit(101 * MS, "", MediumFeedback(101 * MS, 101 * MS)), "a dropped message takes no time"
 
 
 def test_a_long_message_keeps_later_ticks_waiting() -> None:
@@ -100,21 +108,21 @@ def test_a_long_message_keeps_later_ticks_waiting() -> None:
     assert told[2].arrival_ns == 351 * MS
 
 
-def test_where_time_goes_back_another_recording_begins() -> None:
+def test_media_are_idle_when_time_goes_back() -> None:
     crossing = network("shared:8")
-    crossing.send(0, [Parcel("a", EPOCH_NS, 5_000_000)])
-    assert crossing.send(1, [Parcel("a", EPOCH_NS - 10**10, 1_000)])[0].arrival_ns == EPOCH_NS - 10**10 + MS
+    crossing.send(0, [Transmission("a", EPOCH_NS, 5_000_000)])
+    assert crossing.send(1, [Transmission("a", EPOCH_NS - 10**10, 1_000)])[0].arrival_ns == EPOCH_NS - 10**10 + MS
 
 
-def test_a_message_that_follows_late_leaves_the_media_as_they_are() -> None:
+def test_a_later_call_for_an_earlier_tick_keeps_the_queues() -> None:
     crossing = network("shared:8,queue:500")
-    crossing.send(0, [Parcel("a", 0, 1_000)])
-    crossing.send(1, [Parcel("a", TICK_NS + 60 * MS, 100_000)])
-    assert crossing.send(0, [Parcel("b", TICK_NS + 50 * MS, 1_000)])[0].arrival_ns == TICK_NS + 161 * MS
+    crossing.send(0, [Transmission("a", 0, 1_000)])
+    crossing.send(1, [Transmission("a", TICK_NS + 60 * MS, 100_000)])
+    assert crossing.send(0, [Transmission("b", TICK_NS + 50 * MS, 1_000)])[0].arrival_ns == TICK_NS + 161 * MS
 
 
 def assert_within_rate(left: list[tuple[int, int]], mbit_s: float) -> None:
-    """Between any two messages that have left a medium lies the time that the later ones of them take; `left`: time and size."""
+    """Check that transmissions do not overlap: between any two ends lies the time of the later ones; `left`: (end_ns, bytes)."""
     ordered = sorted(left)
     for i, (start_ns, _) in enumerate(ordered):
         needed_ns = np.cumsum([8e3 * size / mbit_s for _, size in ordered[i + 1 :]])
@@ -127,28 +135,28 @@ def assert_within_rate(left: list[tuple[int, int]], mbit_s: float) -> None:
     st.sampled_from([(6.0, "shared:6"), (6.0, "rate:6"), (27.0, "dsrc,delay:30,jitter:30,loss:0.2,rate:54")]),
 )
 def test_no_medium_carries_more_than_its_rate(ticks: list[list[int]], medium: tuple[float, str]) -> None:
-    mbit_s, words = medium
-    crossing, left = network(words), dict[str, list[tuple[int, int]]]()
+    mbit_s, options = medium
+    crossing, left = network(options), dict[str, list[tuple[int, int]]]()
     for tick, sizes in enumerate(ticks):
         sent = tick_of(tick, {f"a{i}": size for i, size in enumerate(sizes)}, EPOCH_NS)
-        for parcel, transit in zip(sent, crossing.send(tick, sent), strict=True):
+        for transmission, transit in zip(sent, crossing.send(tick, sent), strict=True):
             assert (transit.arrival_ns is None) == bool(transit.reason)
-            if transit.air and transit.air.left_ns is not None:
-                assert transit.air.left_ns - parcel.sent_ns >= 8e3 * parcel.size_bytes / mbit_s
-                medium_of = parcel.agent_id if words == "rate:6" else "all"
-                left.setdefault(medium_of, []).append((transit.air.left_ns, parcel.size_bytes))
+            if transit.feedback and transit.feedback.transmitted_ns is not None:
+                assert transit.feedback.transmitted_ns - transmission.sent_ns >= 8e3 * transmission.size_bytes / mbit_s
+                medium_of = transmission.agent_id if options == "rate:6" else "all"
+                left.setdefault(medium_of, []).append((transit.feedback.transmitted_ns, transmission.size_bytes))
     for messages in left.values():
         assert_within_rate(messages, mbit_s)
 
 
-def test_what_the_link_loses_has_taken_its_time_but_an_outage_sends_nothing() -> None:
+def test_a_message_that_the_link_loses_occupies_the_medium_but_an_outage_does_not() -> None:
     lost = network("shared:8,loss:1").send(0, tick_of(0, {"a": 10_000, "b": 10_000}))
-    assert {(transit.reason, transit.air.idle_ns) for transit in lost if transit.air} == {("on the link", 20 * MS)}
+    assert {(transit.reason, transit.feedback.idle_ns) for transit in lost if transit.feedback} == {("on the link", 20 * MS)}
     down = network("shared:8,outage:0.0001/1000").send(0, tick_of(0, {"a": 10_000}))
     assert down == [Transit(None, "outage")]
 
 
-def test_a_queue_is_told_before_what_the_link_would_have_lost() -> None:
+def test_a_full_queue_is_the_reason_even_if_the_link_would_lose_the_message() -> None:
     told = Counter(
         transit.reason for transit in network("shared:8,queue:15,loss:1").send(0, tick_of(0, dict.fromkeys("abcd", 10_000)))
     )
@@ -175,11 +183,11 @@ def test_links_draw_the_same_with_a_medium_before_them() -> None:
         assert one.arrival_ns is None or other.arrival_ns == one.arrival_ns + MS
 
 
-def test_nothing_sent_is_nothing_told() -> None:
+def test_no_messages_give_no_transits() -> None:
     assert network("dsrc").send(0, []) == [] == network("perfect").send(0, [])
 
 
-@pytest.mark.parametrize("words", ["perfect", "delay:30,jitter:5"])
-def test_without_media_size_does_not_matter(words: str) -> None:
-    small, great = (network(words).send(0, tick_of(0, dict.fromkeys("ab", size))) for size in (1, 10**9))
+@pytest.mark.parametrize("options", ["perfect", "delay:30,jitter:5"])
+def test_without_media_size_does_not_matter(options: str) -> None:
+    small, great = (network(options).send(0, tick_of(0, dict.fromkeys("ab", size))) for size in (1, 10**9))
     assert small == great

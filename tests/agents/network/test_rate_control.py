@@ -12,22 +12,22 @@ from hypothesis import strategies as st
 
 from heal.agents.network.rate_control import FEEDBACK_TICKS, FLOOR_BYTES, RateControl
 from heal.agents.network.spec import LinkSpec
-from heal.agents.network.transit import Air, Parcel, Transit
+from heal.agents.network.transit import MediumFeedback, Transit, Transmission
 
 MS = 1_000_000
 DEADLINE_MS, PERIOD_MS, NATURAL_BYTES = 100.0, 100, 2_000_000
 DSRC_BYTES = 27e6 / 8 / 10  # in a tick
-BEGIN = 30  # of what is judged
+BEGIN = 30  # first tick that is judged
 
 
 @dataclass(frozen=True)
 class Run:
-    """What a run of senders on a network came to.
+    """The messages of a run of senders on a network.
 
     Attributes:
-        sizes: (ticks, senders) bytes sent; 0 where a sender was not there.
-        in_time: (ticks, senders) whether the message came before the deadline.
-        blameless: (ticks, senders) lost in a way that no size would have changed.
+        sizes: (ticks, senders) bytes sent; 0 for a sender that is away.
+        in_time: (ticks, senders) whether the message arrives by the deadline.
+        blameless: (ticks, senders) whether the message is lost for a reason other than its size.
     """
 
     sizes: np.ndarray
@@ -35,16 +35,16 @@ class Run:
     blameless: np.ndarray
 
     def share_in_time(self, begin: int = BEGIN) -> float:
-        """Of the messages that could be."""
-        there = (self.sizes > 0) & ~self.blameless
-        return float(self.in_time[begin:].sum() / there[begin:].sum())
+        """Return the share of messages in time, without those that are lost for a reason other than their size."""
+        counted = (self.sizes > 0) & ~self.blameless
+        return float(self.in_time[begin:].sum() / counted[begin:].sum())
 
     def use(self, capacity_bytes: float = DSRC_BYTES, begin: int = BEGIN) -> float:
-        """The part of the medium that messages in time have had."""
+        """Return the share of the medium's capacity that messages in time use."""
         return float((self.sizes * self.in_time)[begin:].sum(axis=1).mean() / capacity_bytes)
 
     def fairness(self, begin: int = BEGIN) -> float:
-        """Jain's index in the worst tick: 1 if all send as much, 1 / senders if one has it all."""
+        """Return Jain's index of the worst tick: 1 if all send as much, 1 / senders if a single sender has the whole medium."""
         sizes = self.sizes[begin:]
         return float((sizes.sum(axis=1) ** 2 / (sizes**2).sum(axis=1) / sizes.shape[1]).min())
 
@@ -54,26 +54,26 @@ def always(sender: int, tick: int) -> bool:
 
 
 def simulate(
-    words: str,
+    options: str,
     senders: int,
     ticks: int = 120,
     deadline_ms: float = DEADLINE_MS,
     natural_bytes: int = NATURAL_BYTES,
     there: Callable[[int, int], bool] = always,
 ) -> Run:
-    network, control = LinkSpec.parse(words).network(3), RateControl(deadline_ms)
+    network, control = LinkSpec.parse(options).network(3), RateControl(deadline_ms)
     sizes, in_time, blameless = (np.zeros((ticks, senders), kind) for kind in (int, bool, bool))
     for tick in range(ticks):
         present = [i for i in range(senders) if there(i, tick)]
         budgets = [control.budget_bytes(tick, f"a{i}") for i in present]
         sent = [
-            Parcel(f"a{i}", tick * PERIOD_MS * MS, min(natural_bytes, budget or natural_bytes))
+            Transmission(f"a{i}", tick * PERIOD_MS * MS, min(natural_bytes, budget or natural_bytes))
             for i, budget in zip(present, budgets, strict=True)
         ]
-        for i, parcel, transit in zip(present, sent, network.send(tick, sent), strict=True):
-            control.observe(tick, parcel.agent_id, parcel.size_bytes, transit, parcel.sent_ns)
-            sizes[tick, i] = parcel.size_bytes
-            in_time[tick, i] = transit.arrival_ns is not None and transit.arrival_ns - parcel.sent_ns <= deadline_ms * MS
+        for i, transmission, transit in zip(present, sent, network.send(tick, sent), strict=True):
+            control.observe(tick, transmission.agent_id, transmission.size_bytes, transit, transmission.sent_ns)
+            sizes[tick, i] = transmission.size_bytes
+            in_time[tick, i] = transit.arrival_ns is not None and transit.arrival_ns - transmission.sent_ns <= deadline_ms * MS
             blameless[tick, i] = transit.reason in ("on the link", "packet loss", "outage")
     return Run(sizes, in_time, blameless)
 
@@ -88,7 +88,7 @@ def test_ten_senders_share_dsrc_in_time_from_an_unlimited_start() -> None:
 
 
 @pytest.mark.parametrize("senders", [1, 2, 5, 30, 100])
-def test_any_number_of_senders_shares_it(senders: int) -> None:
+def test_any_number_of_senders_shares_the_medium(senders: int) -> None:
     run = simulate("dsrc", senders)
     assert run.share_in_time() >= 0.95
     assert run.use() >= 0.6
@@ -106,38 +106,40 @@ def test_a_distant_deadline_is_no_reason_to_keep_a_queue() -> None:
     network, control = LinkSpec.parse("dsrc,queue:500").network(0), RateControl(500)
     longest_ms = 0.0
     for tick in range(80):
-        sent = [Parcel(f"a{i}", tick * PERIOD_MS * MS, control.budget_bytes(tick, f"a{i}") or NATURAL_BYTES) for i in range(10)]
-        for parcel, transit in zip(sent, network.send(tick, sent), strict=True):
-            control.observe(tick, parcel.agent_id, parcel.size_bytes, transit, parcel.sent_ns)
+        sent = [
+            Transmission(f"a{i}", tick * PERIOD_MS * MS, control.budget_bytes(tick, f"a{i}") or NATURAL_BYTES) for i in range(10)
+        ]
+        for transmission, transit in zip(sent, network.send(tick, sent), strict=True):
+            control.observe(tick, transmission.agent_id, transmission.size_bytes, transit, transmission.sent_ns)
             if tick >= 40:
-                longest_ms = max(longest_ms, ((transit.arrival_ns or 10**18) - parcel.sent_ns) / MS)
+                longest_ms = max(longest_ms, ((transit.arrival_ns or 10**18) - transmission.sent_ns) / MS)
     assert longest_ms <= PERIOD_MS
 
 
 @pytest.mark.parametrize("queue_ms", [30, 50, 500])
-def test_a_queue_of_any_length_is_learnt(queue_ms: float) -> None:
+def test_budgets_fit_a_queue_of_any_length(queue_ms: float) -> None:
     run = simulate(f"dsrc,queue:{queue_ms}", 10, ticks=200)
     assert run.share_in_time() >= 0.95
     assert run.use() >= min(0.6, 0.8 * queue_ms / PERIOD_MS)
     assert run.fairness() >= 0.9
 
 
-@pytest.mark.parametrize("words", ["rate:6", "shared:1000", "dsrc,rate:54"])
-def test_media_of_other_kinds(words: str) -> None:
-    run = simulate(words, 4, natural_bytes=20_000_000 if "1000" in words else NATURAL_BYTES, ticks=150)
+@pytest.mark.parametrize("options", ["rate:6", "shared:1000", "dsrc,rate:54"])
+def test_media_of_other_kinds(options: str) -> None:
+    run = simulate(options, 4, natural_bytes=20_000_000 if "1000" in options else NATURAL_BYTES, ticks=150)
     assert run.share_in_time(begin=60) >= 0.95
-    capacity_bytes = {"rate:6": 4 * 75_000, "shared:1000": 12.5e6, "dsrc,rate:54": DSRC_BYTES}[words]
+    capacity_bytes = {"rate:6": 4 * 75_000, "shared:1000": 12.5e6, "dsrc,rate:54": DSRC_BYTES}[options]
     assert run.use(capacity_bytes, begin=60) >= 0.5
 
 
-@pytest.mark.parametrize("words", ["loss:0.5", "packet_loss:0.001", "outage:2/2", "delay:80,jitter:40", "delay:300", "perfect"])
-def test_what_smaller_messages_would_not_mend_is_left_alone(words: str) -> None:
-    assert set(simulate(words, 4).sizes.flat) == {NATURAL_BYTES}
+@pytest.mark.parametrize("options", ["loss:0.5", "packet_loss:0.001", "outage:2/2", "delay:80,jitter:40", "delay:300", "perfect"])
+def test_losses_and_delays_that_do_not_depend_on_size_set_no_budget(options: str) -> None:
+    assert set(simulate(options, 4).sizes.flat) == {NATURAL_BYTES}
 
 
-@pytest.mark.parametrize("words", ["dsrc,loss:0.3", "dsrc,packet_loss:0.02"])
-def test_losses_do_not_make_messages_small(words: str) -> None:
-    lossy, clean = simulate(words, 10), simulate("dsrc", 10)
+@pytest.mark.parametrize("options", ["dsrc,loss:0.3", "dsrc,packet_loss:0.02"])
+def test_losses_do_not_make_messages_small(options: str) -> None:
+    lossy, clean = simulate(options, 10), simulate("dsrc", 10)
     np.testing.assert_array_equal(lossy.sizes, clean.sizes)
     assert lossy.blameless[BEGIN:].mean() > 0.2
 
@@ -153,7 +155,7 @@ def test_the_delay_of_a_link_is_taken_off_the_time() -> None:
     assert 0.35 <= run.use() <= 0.65
 
 
-def test_a_newcomer_is_taken_in_and_a_leaver_made_up_for() -> None:
+def test_shares_follow_senders_that_join_and_leave() -> None:
     joined = simulate("dsrc", 10, ticks=150, there=lambda sender, tick: sender < 9 or tick >= 60)
     assert joined.share_in_time(begin=75) >= 0.99
     assert joined.fairness(begin=75) >= 0.95
@@ -163,16 +165,16 @@ def test_a_newcomer_is_taken_in_and_a_leaver_made_up_for() -> None:
     assert left.share_in_time(begin=30) >= 0.99
 
 
-def test_after_an_outage_of_all_it_goes_on_as_before() -> None:
+def test_budgets_stay_through_an_outage_of_all_senders() -> None:
     network, control = LinkSpec.parse("dsrc").network(0), RateControl(DEADLINE_MS)
     before: list[int] = []
     for tick in range(100):
         budgets = [control.budget_bytes(tick, f"a{i}") or NATURAL_BYTES for i in range(10)]
-        sent = [Parcel(f"a{i}", tick * PERIOD_MS * MS, budget) for i, budget in enumerate(budgets)]
+        sent = [Transmission(f"a{i}", tick * PERIOD_MS * MS, budget) for i, budget in enumerate(budgets)]
         down = 40 <= tick < 60
         transits = [Transit(None, "outage")] * 10 if down else network.send(tick, sent)
-        for parcel, transit in zip(sent, transits, strict=True):
-            control.observe(tick, parcel.agent_id, parcel.size_bytes, transit, parcel.sent_ns)
+        for transmission, transit in zip(sent, transits, strict=True):
+            control.observe(tick, transmission.agent_id, transmission.size_bytes, transit, transmission.sent_ns)
         if tick == 43:
             before = budgets
         if tick >= 43:
@@ -186,8 +188,8 @@ def test_a_sender_after_its_outages_finds_its_share_again() -> None:
     assert run.use(begin=60) >= 0.6
 
 
-BUSY = Transit(400 * MS, "", Air(400 * MS, 400 * MS))
-FULL = Transit(None, "queue full", Air(None, 400 * MS, crowded=True))
+BUSY = Transit(400 * MS, "", MediumFeedback(400 * MS, 400 * MS))
+FULL = Transit(None, "queue full", MediumFeedback(None, 400 * MS, overflow=True))
 
 
 def observed(*transits: Transit) -> RateControl:
@@ -206,17 +208,20 @@ def test_lateness_and_full_queues_are_reacted_to_and_not_before_feedback_is_due(
     assert control.budget_bytes(9, "b") is None
 
 
-def test_a_neighbour_that_is_turned_away_counts_too() -> None:
-    assert observed(Transit(5 * MS, "", Air(5 * MS, 40 * MS, crowded=True))).budget_bytes(3, "a") is not None
-    assert observed(Transit(5 * MS, "", Air(5 * MS, 40 * MS))).budget_bytes(3, "a") is None
+def test_a_dropped_message_of_a_neighbour_counts_too() -> None:
+    assert observed(Transit(5 * MS, "", MediumFeedback(5 * MS, 40 * MS, overflow=True))).budget_bytes(3, "a") is not None
+    assert observed(Transit(5 * MS, "", MediumFeedback(5 * MS, 40 * MS))).budget_bytes(3, "a") is None
 
 
 @given(
     st.lists(
-        st.sampled_from([BUSY, FULL, Transit(MS, "", Air(MS, MS)), Transit(None, "on the link", Air(MS, 300 * MS))]), max_size=40
+        st.sampled_from(
+            [BUSY, FULL, Transit(MS, "", MediumFeedback(MS, MS)), Transit(None, "on the link", MediumFeedback(MS, 300 * MS))]
+        ),
+        max_size=40,
     )
 )
-def test_a_budget_depends_on_what_was_known_by_then_alone(transits: list[Transit]) -> None:
+def test_a_budget_depends_on_feedback_that_is_due_alone(transits: list[Transit]) -> None:
     whole = observed(*transits)
     for tick in range(len(transits) + FEEDBACK_TICKS):
         budget = observed(*transits[: max(0, tick - FEEDBACK_TICKS + 1)]).budget_bytes(tick, "a")
@@ -224,7 +229,7 @@ def test_a_budget_depends_on_what_was_known_by_then_alone(transits: list[Transit
         assert budget is None or budget >= FLOOR_BYTES
 
 
-def test_however_bad_it_is_the_floor_stays() -> None:
+def test_no_budget_falls_below_the_floor() -> None:
     assert observed(*[FULL] * 60).budget_bytes(99, "a") == FLOOR_BYTES
 
 
@@ -242,23 +247,23 @@ def test_unequal_senders_become_equal() -> None:
     sizes = {"small": 2_000, "great": 100_000}
     ratios = []
     for tick in range(1, 300):
-        sent = [Parcel(name, tick * PERIOD_MS * MS, control.budget_bytes(tick, name) or size) for name, size in sizes.items()]
+        sent = [Transmission(name, tick * PERIOD_MS * MS, control.budget_bytes(tick, name) or size) for name, size in sizes.items()]
         ratios.append(sent[1].size_bytes / sent[0].size_bytes)
-        for parcel, transit in zip(sent, network.send(tick, sent), strict=True):
-            control.observe(tick, parcel.agent_id, parcel.size_bytes, transit, parcel.sent_ns)
+        for transmission, transit in zip(sent, network.send(tick, sent), strict=True):
+            control.observe(tick, transmission.agent_id, transmission.size_bytes, transit, transmission.sent_ns)
     assert ratios[10] > 2.5 > 1.6 > ratios[100]
     assert ratios[-1] == pytest.approx(1, abs=0.05)
 
 
 def test_a_step_is_bounded_in_both_directions() -> None:
-    ages = Transit(10**11, "", Air(10**11, 10**11))
+    ages = Transit(10**11, "", MediumFeedback(10**11, 10**11))
     control = observed(BUSY, BUSY, BUSY, ages)
     assert (control.budget_bytes(6, "a") or 0) > (control.budget_bytes(3, "a") or 0) / 4
-    idle = observed(BUSY, BUSY, BUSY, Transit(0, "", Air(0, 0)))
+    idle = observed(BUSY, BUSY, BUSY, Transit(0, "", MediumFeedback(0, 0)))
     assert 1 < (idle.budget_bytes(6, "a") or 0) / (idle.budget_bytes(3, "a") or 1) < 4
 
 
-def test_what_comes_after_a_later_message_is_ignored() -> None:
+def test_a_message_that_comes_after_a_later_one_is_ignored() -> None:
     control = observed(BUSY, BUSY, BUSY, BUSY)
     before = [control.budget_bytes(tick, "a") for tick in range(10)]
     control.observe(1, "a", 1_000_000, FULL, 0)
@@ -268,5 +273,5 @@ def test_what_comes_after_a_later_message_is_ignored() -> None:
 def test_a_message_that_does_not_fill_its_budget_lets_it_grow_no_further() -> None:
     control = observed(BUSY)
     for tick in range(1, 40):
-        control.observe(tick, "a", 5_000, Transit(MS, "", Air(MS, MS)), 0)
+        control.observe(tick, "a", 5_000, Transit(MS, "", MediumFeedback(MS, MS)), 0)
     assert control.budget_bytes(50, "a") == 10_000

@@ -1,4 +1,4 @@
-"""Recorded links: what a file says when, that it repeats, how its rates add up, and that a bad file is told by its line."""
+"""Recorded links: rows over time, repetition, transmissions over several rates, and errors that name the line of a bad file."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_a_message_takes_the_rates_of_all_rows_that_it_crosses(tmp_path: Path) -
     assert trace.finish_ns(0, 1_000_000) == SECOND_NS
     assert trace.finish_ns(SECOND_NS, 500_000) == round(1.5 * SECOND_NS)
     assert trace.finish_ns(SECOND_NS, 625_000) == 2 * SECOND_NS
-    assert trace.finish_ns(SECOND_NS, 900_000) == round(2.5 * SECOND_NS), "what the slow row leaves the unlimited one takes at once"
+    assert trace.finish_ns(SECOND_NS, 900_000) == round(2.5 * SECOND_NS), "the unlimited row transmits the rest at once"
     assert trace.finish_ns(3 * SECOND_NS, 10**9) == 3 * SECOND_NS
     assert trace.has_rate and not read(tmp_path, "time,delay,loss,rate\n0,20,0,\n").has_rate
 
@@ -56,11 +56,11 @@ def test_two_messages_take_as_long_as_one_of_their_size(rates: list[float], star
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("", "line 1: expected the header time,delay,loss,rate, got ''"),
         ("time,delay,loss\n0,1,0\n", "line 1: expected the header"),
-        ("time,delay,loss,rate\n", "expected rows below the header"),
+        ("time,delay,loss,rate\n", "expected rows below the header, got none"),
         ("time,delay,loss,rate\n0,1,0\n", "line 2: expected the 4 values time,delay,loss,rate, got 3"),
         ("time,delay,loss,rate\n0,1,0,\n1,fast,0,\n", "line 3: delay: expected a number, got 'fast'"),
         ("time,delay,loss,rate\n0,1,0,\n\n1,1,,\n", "line 4: loss: expected a number, got ''"),
@@ -72,10 +72,10 @@ def test_two_messages_take_as_long_as_one_of_their_size(rates: list[float], star
         ("time,delay,loss,rate\n0,1,0,0\n", "line 2: rate: expected Mbit/s >= 0.001, or nothing for no limit, got 0.0"),
     ],
 )
-def test_a_bad_file_is_told_by_its_line(tmp_path: Path, text: str, told: str) -> None:
+def test_errors_name_the_line_of_a_bad_file(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(ValueError, match="trace") as refusal:
         read(tmp_path, text)
-    assert told in str(refusal.value) and "drive.csv" in str(refusal.value)
+    assert message in str(refusal.value) and "drive.csv" in str(refusal.value)
 
 
 def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:

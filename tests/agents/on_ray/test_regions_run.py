@@ -13,8 +13,8 @@ import pytest
 import torch
 
 import heal
-from heal.agent_types import everyone
-from heal.agents.agent import AgentHost, AgentKit, Errand
+from heal.agent_types import same_type
+from heal.agents.agent import AgentHost, AgentRequest, AgentSetup
 from heal.agents.deployment import Deployment, PlannedFault
 from heal.agents.fusion.division import node_of
 from heal.agents.fusion.host import NodeHost
@@ -24,8 +24,8 @@ from heal.agents.network.network import Network, PerfectNetwork
 from heal.agents.network.spec import LinkSpec
 from heal.agents.options import RunOptions
 from heal.agents.records import OUT_OF_RANGE, Arrival, FusionOutcome, FusionRequest, MessageCounts, TickResult
-from heal.agents.region import Tile
-from heal.agents.tick import Stepped, TickBook, arrivals_of
+from heal.agents.region import Region
+from heal.agents.tick import AgentStep, TickCoordinator, arrivals_of
 from heal.detection.boxes import bottom_rectangles
 from heal.detection.detections import Detections
 from heal.detection.metrics import ApAccumulator
@@ -39,7 +39,7 @@ ALLIANCE = TinyAlliance()
 ALLIANCE.base.config = replace(ALLIANCE.base.config, decode=replace(ALLIANCE.base.config.decode, score_threshold=0.55))
 # All drive 0.1 m a tick along x, from 100, 105.75 and 111.5 m: c comes to the border at 112 m in tick 5.
 SOURCE = TinySource(scenarios=(("ego", "b", "c"),), ticks_each=8, spacing_m=5.75)
-TYPES = everyone("m1")
+TYPES = same_type("m1")
 OPTIONS = RunOptions(region_m=16.0)
 DROP = replace(OPTIONS, late="drop")
 ROUGH = LinkSpec.parse("delay:80,jitter:60,loss:0.3")
@@ -52,15 +52,15 @@ def run_local(network: Network | None = None, options: RunOptions = OPTIONS, sou
 
 
 def arrival(agent_id: str, tick: int = 0) -> Arrival:
-    kit = AgentKit.of(ALLIANCE, "m1", SOURCE, OPTIONS)
-    return Arrival(agent_id, AgentHost(kit).step(tick, [Errand(agent_id, FLOAT32)])[0][0], tick)
+    setup = AgentSetup.of(ALLIANCE, "m1", SOURCE, OPTIONS)
+    return Arrival(agent_id, AgentHost(setup).step(tick, [AgentRequest(agent_id, FLOAT32)])[0][0], tick)
 
 
 ARRIVALS = [arrival(agent_id) for agent_id in ("ego", "b", "c")]
 
 
-def request(tile: Tile, tick: int = 0, yaw_deg: float = 0.0) -> FusionRequest:
-    return FusionRequest(tick, tick * TICK_NS, "tiny", "", pose_to_SE3([*tile.centre_m, 1.9, 0, yaw_deg, 0]), tile)
+def request(region: Region, tick: int = 0, yaw_deg: float = 0.0) -> FusionRequest:
+    return FusionRequest(tick, tick * TICK_NS, "tiny", "", pose_to_SE3([*region.centre_m, 1.9, 0, yaw_deg, 0]), region)
 
 
 def boxes_of(outcome: FusionOutcome | TickResult) -> tuple[Any, ...]:
@@ -69,19 +69,19 @@ def boxes_of(outcome: FusionOutcome | TickResult) -> tuple[Any, ...]:
 
 @pytest.mark.parametrize("yaw_deg", [0.0, 30.0])
 def test_a_regions_node_finds_what_is_in_its_region_and_close_to_its_border(yaw_deg: float) -> None:
-    tile = Tile(6, 3, 16.0)
-    node, asked = FusionNode(ALLIANCE.base, ALLIANCE.base_hash, OPTIONS), request(tile, 0, yaw_deg)
+    region = Region(6, 3, 16.0)
+    node, asked = FusionNode(ALLIANCE.base, ALLIANCE.base_hash, OPTIONS), request(region, 0, yaw_deg)
     found = node.step(asked, ARRIVALS)
     everything = FusionNode(ALLIANCE.base, ALLIANCE.base_hash, OPTIONS).step(replace(asked, region=None), ARRIVALS).detections
     centres = everything.boxes[:, :3].double().numpy() @ asked.world_SE3_frame[:3, :3].T + asked.world_SE3_frame[:3, 3]
-    inside = np.abs(centres[:, :2] - tile.centre_m).max(axis=1) <= 8 + BORDER_M
+    inside = np.abs(centres[:, :2] - region.centre_m).max(axis=1) <= 8 + BORDER_M
     assert found.used == ("b", "c", "ego")
     assert 0 < inside.sum() < len(inside)
     assert boxes_of(found)[0] == everything.select(torch.from_numpy(inside)).corners.tolist()
 
 
 def test_who_claims_to_be_far_from_a_region_is_out_of_its_range() -> None:
-    near, far = Tile(6, 3, 16.0), Tile(15, 3, 16.0)
+    near, far = Region(6, 3, 16.0), Region(15, 3, 16.0)
     host = NodeHost(ALLIANCE.base, ALLIANCE.base_hash, replace(OPTIONS, comm_range_m=20))
     at_home, elsewhere = host.step([(request(near), ARRIVALS), (request(far), ARRIVALS)])
     assert at_home.rejected == () and elsewhere.used == ()
@@ -90,19 +90,19 @@ def test_who_claims_to_be_far_from_a_region_is_out_of_its_range() -> None:
 
 
 def test_regions_of_one_process_read_a_message_once_and_forget_when_they_are_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    tiles, trunk, reads = [Tile(6, 3, 16.0), Tile(7, 3, 16.0)], ALLIANCE.base.trunk, []
-    alone = [FusionNode(ALLIANCE.base, ALLIANCE.base_hash, OPTIONS).step(request(tile), ARRIVALS) for tile in tiles]
+    regions, trunk, reads = [Region(6, 3, 16.0), Region(7, 3, 16.0)], ALLIANCE.base.trunk, []
+    alone = [FusionNode(ALLIANCE.base, ALLIANCE.base_hash, OPTIONS).step(request(region), ARRIVALS) for region in regions]
     monkeypatch.setattr(ALLIANCE.base, "trunk", lambda features: reads.append(1) or trunk(features))
     host = NodeHost(ALLIANCE.base, ALLIANCE.base_hash, OPTIONS)
     arrivals = [replace(one, buffer=np.frombuffer(one.buffer, np.uint8).copy()) for one in ARRIVALS]
     buffers = [weakref.ref(one.buffer) for one in arrivals]
-    together = host.step([(request(tile), arrivals) for tile in tiles])
+    together = host.step([(request(region), arrivals) for region in regions])
     del arrivals
     assert [buffer() for buffer in buffers] == [None] * 3
     assert [boxes_of(outcome) for outcome in together] == [boxes_of(outcome) for outcome in alone] and len(reads) == 3
-    assert [len(outcome.held) for outcome in host.step([(request(tile, 1), []) for tile in tiles])] == [3, 3]
-    host.step([(request(tiles[1], 2), [])])
-    assert [len(outcome.held) for outcome in host.step([(request(tile, 3), []) for tile in tiles])] == [0, 3]
+    assert [len(outcome.held) for outcome in host.step([(request(region, 1), []) for region in regions])] == [3, 3]
+    host.step([(request(regions[1], 2), [])])
+    assert [len(outcome.held) for outcome in host.step([(request(region, 3), []) for region in regions])] == [0, 3]
 
 
 def test_every_message_crosses_the_network_once_the_egos_too() -> None:
@@ -164,16 +164,18 @@ def test_a_fusion_node_that_breaks_takes_its_regions_with_it_and_no_others() -> 
 
 def run_without(node: int) -> list[TickResult]:
     """What is found where one of two actors never answers."""
-    book: TickBook[bytes] = TickBook(ALLIANCE, SOURCE, TYPES, PerfectNetwork(), DROP)
-    agents, nodes = AgentHost(book.kit("m1")), NodeHost(ALLIANCE.base, ALLIANCE.base_hash, DROP)
+    coordinator: TickCoordinator[bytes] = TickCoordinator(ALLIANCE, SOURCE, TYPES, PerfectNetwork(), DROP)
+    agents, nodes = AgentHost(coordinator.agent_setup("m1")), NodeHost(ALLIANCE.base, ALLIANCE.base_hash, DROP)
     results = []
     for tick in range(len(SOURCE)):
-        plan = book.plan(tick)
-        stepped = agents.step(tick, [plan.errand(agent_id) for agent_id in plan.agent_types])
-        delivery = book.deliver(plan, [Stepped(report, message) for message, report in stepped])
+        plan = coordinator.plan(tick)
+        stepped = agents.step(tick, [plan.agent_request(agent_id) for agent_id in plan.agent_types])
+        delivery = coordinator.deliver(plan, [AgentStep(report, message) for message, report in stepped])
         outcomes = nodes.step([(task.request, arrivals_of(task.arrived)) for task in delivery.tasks])
         here = [node_of(task.request.region, 2) != node for task in delivery.tasks]
-        results.append(book.settle(plan, delivery, [one if there else None for one, there in zip(outcomes, here, strict=True)]))
+        results.append(
+            coordinator.settle(plan, delivery, [one if there else None for one, there in zip(outcomes, here, strict=True)])
+        )
     return results
 
 
