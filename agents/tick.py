@@ -32,7 +32,7 @@ from heal.agents.records import (
     TickResult,
 )
 from heal.detection.boxes import boxes_around_origin
-from heal.detection.detections import Detections
+from heal.detection.detections import Detections, GroundTruth
 from heal.detection.ground_truth import objects_in_frame, without_vehicle_at
 from heal.message.codec import FLOAT32, Codec
 from heal.message.message import Buffer
@@ -226,14 +226,10 @@ class TickCoordinator(Generic[Payload]):
             outcomes: of the delivery's tasks; None for a fusion node that did not answer.
             faults: processes that broke or returned.
         """
-        outline, options = plan.outline, self.options
+        outline = plan.outline
         senders = [(record.agent_id, record.tick) for record, _ in delivery.arrived]
         outcome = self._division.join(plan.request, delivery.tasks, outcomes, senders)
-        detections = Detections.empty() if outcome is None else outcome.detections
-        objects = self._objects(plan, delivery.reports)
-        if not options.include_ego:
-            objects = without_vehicle_at(objects, outline.world_SE3_ego)
-            detections = detections.select(~boxes_around_origin(detections.boxes))
+        detections, ground_truth = self._detections_and_truth(plan, delivery, outcome)
         rejected = () if outcome is None else outcome.rejected
         return TickResult(
             tick=plan.tick,
@@ -242,7 +238,7 @@ class TickCoordinator(Generic[Payload]):
             ego_id=outline.ego_id,
             world_SE3_ego=outline.world_SE3_ego,
             detections=detections,
-            ground_truth=objects_in_frame(objects, outline.world_SE3_ego, self.alliance.grid.range_m, options.use_z),
+            ground_truth=ground_truth,
             messages=_with_rejections(delivery.records, rejected, outcome is not None),
             latency=None if outcome is None else outcome.latency,
             lag_ms=plan.lag_ms,
@@ -252,6 +248,18 @@ class TickCoordinator(Generic[Payload]):
             faults=tuple(faults),
             handed_over=delivery.handed_over,
         )
+
+    def _detections_and_truth(
+        self, plan: TickPlan, delivery: Delivery[Payload], outcome: FusionOutcome | None
+    ) -> tuple[Detections, GroundTruth]:
+        """Return the detections and the ground truth in the ego's frame, both without the ego's vehicle unless it is included."""
+        world_SE3_ego, options = plan.outline.world_SE3_ego, self.options
+        detections = Detections.empty() if outcome is None else outcome.detections
+        objects = self._objects(plan, delivery.reports)
+        if not options.include_ego:
+            objects = without_vehicle_at(objects, world_SE3_ego)
+            detections = detections.select(~boxes_around_origin(detections.boxes))
+        return detections, objects_in_frame(objects, world_SE3_ego, self.alliance.grid.range_m, options.use_z)
 
     def _objects(self, plan: TickPlan, reports: Sequence[AgentReport]) -> ObjectLabels:
         """Return the labels of all agents of the scene; agents without a report are read from the source."""

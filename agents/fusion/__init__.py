@@ -1,1 +1,1 @@
-"""The fusion node of a run: it reads messages, fuses their maps, and divides the ground into regions."""
+"""The fusion node of a run: reading messages, fusing their feature maps, and dividing the ground into regions."""

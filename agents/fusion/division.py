@@ -1,8 +1,9 @@
-"""Dividing the fusion among nodes: what each is asked in a tick, and one result from all their answers.
+"""Dividing the fusion of a tick among fusion nodes: one task for each node, and one result joined from the nodes' outcomes.
 
-With regions the world is cut into squares, and every square has a fusion node of its own: as roadside computers have it, or a data
-centre, not the ego. A node fuses in its square's frame what the agents around have sent, whoever they are, and answers for its
-square alone. Which squares are in use follows from where agents are and have lately been: those that their maps reach into.
+With regions the ground is cut into squares, and every square has a fusion node of its own, as on roadside computers or in a data
+centre instead of on board the ego vehicle. A node fuses in the frame of its region, from the messages of all agents around, and
+returns the boxes in its region alone. The regions in use are those that the maps of agents reach into, now or within the last
+`max_age_ms`.
 """
 
 from __future__ import annotations
@@ -36,40 +37,60 @@ from heal.se3 import relative_SE3
 from heal.types import Float64
 
 Payload = TypeVar("Payload")
-# Of several reasons the lowest counts: a node that is away might have used the message; who is far from one region is near another.
+# If several regions reject a message for different reasons, the reason of the lowest rank counts. A node that is away might have
+# used the message; a sender out of range of one region may be in range of another.
 _RANK_OF_REASON = {NODE_AWAY: 0, OUT_OF_RANGE: 2}
 _OTHER_REASON = 1
+# The smallest edge of a region, as a fraction of the grid's longer side: 1 / 8.
 _SMALLEST_SHARE = 8
 
 
 @dataclass(frozen=True)
 class FusionTask(Generic[Payload]):
-    """What one fusion node is asked for in a tick, and the messages that it is to read for it."""
+    """The task of one fusion node in a tick.
+
+    Attributes:
+        request: the request to the node.
+        arrived: the messages that the node reads for the request, in the runtime's own form, with their records.
+    """
 
     request: FusionRequest
     arrived: tuple[tuple[MessageRecord, Payload], ...]
 
     @property
     def senders(self) -> tuple[Sender, ...]:
-        """Whose messages they are, and of which tick."""
+        """The sender and the tick of each message."""
         return tuple((record.agent_id, record.tick) for record, _ in self.arrived)
 
 
 class Division(Protocol):
-    """How fusion is divided. It remembers from tick to tick, and is told of them in their order."""
+    """A division of fusion among nodes. A division keeps state from tick to tick; its methods are called in the order of ticks."""
 
     def is_own(self, agent_id: str, ego_id: str) -> bool:
-        """Whether the fusion node is on board of an agent, whose message then crosses no link."""
+        """Return whether the fusion node runs on board an agent's vehicle, so that the agent's message crosses no link."""
         ...
 
     def locate(self, request: FusionRequest, reports: Sequence[AgentReport]) -> tuple[str, ...]:
-        """Learn where agents are in a tick, `request` being the whole one; returns those that went over to another node."""
+        """Store the positions of agents in a tick.
+
+        Args:
+            request: the request of the whole tick.
+            reports: of the agents.
+
+        Returns:
+            The ids of the agents that are handed over to another fusion node.
+        """
         ...
 
     def share_out(
         self, request: FusionRequest, arrived: Sequence[tuple[MessageRecord, Payload]]
     ) -> tuple[FusionTask[Payload], ...]:
-        """The tasks of a tick, each with those of its messages that matter to it."""
+        """Return the tasks of a tick, each with the messages that its node needs.
+
+        Args:
+            request: the request of the whole tick.
+            arrived: all messages that have arrived, in the runtime's own form, with their records.
+        """
         ...
 
     def join(
@@ -79,35 +100,35 @@ class Division(Protocol):
         outcomes: Sequence[FusionOutcome | None],
         senders: Sequence[Sender],
     ) -> FusionOutcome | None:
-        """The result of a tick.
+        """Join the outcomes of all tasks to the outcome of a tick.
 
         Args:
-            request: of the whole.
-            tasks: as shared out.
-            outcomes: of each task; None where its node did not answer.
+            request: the request of the whole tick.
+            tasks: from `share_out`.
+            outcomes: of each task; None if the task's node did not answer.
             senders: of all messages that have arrived.
 
         Returns:
-            None if no node has answered.
+            The outcome in the frame of `request`; None if no node answered.
         """
         ...
 
 
 class Undivided:
-    """One fusion node, on board of the ego, with the ego's frame and all messages."""
+    """A single fusion node, which runs on board the ego vehicle, fuses in the ego's frame and reads all messages."""
 
     def is_own(self, agent_id: str, ego_id: str) -> bool:
-        """The ego's is read on board."""
+        """Return whether the agent is the ego, whose message the fusion node reads on board."""
         return agent_id == ego_id
 
     def locate(self, request: FusionRequest, reports: Sequence[AgentReport]) -> tuple[str, ...]:
-        """Nobody goes over."""
+        """Hand over no agent: there is one region."""
         return ()
 
     def share_out(
         self, request: FusionRequest, arrived: Sequence[tuple[MessageRecord, Payload]]
     ) -> tuple[FusionTask[Payload], ...]:
-        """Everything to the one."""
+        """Send every message to the single fusion node."""
         return (FusionTask(request, tuple(arrived)),)
 
     def join(
@@ -117,13 +138,22 @@ class Undivided:
         outcomes: Sequence[FusionOutcome | None],
         senders: Sequence[Sender],
     ) -> FusionOutcome | None:
-        """Its answer."""
+        """Return the outcome of the single fusion node."""
         return outcomes[0]
 
 
 @dataclass(frozen=True)
-class _Sighting:
-    """Where an agent was: in which region, and which ones its map reached into that were within its range of communication."""
+class _Position:
+    """The position of an agent in one tick.
+
+    Attributes:
+        agent_id: the agent.
+        timestamp_ns: the instant of the tick.
+        sequence: the recording that the tick belongs to.
+        world_SE3_agent: (4, 4) float64, the agent's true pose.
+        home: the region that contains the agent.
+        reached: the regions that the agent's map overlaps and that are within its communication range.
+    """
 
     agent_id: str
     timestamp_ns: int
@@ -136,58 +166,60 @@ class _Sighting:
 class Regions:
     """A fusion node for every region.
 
-    Agents are followed by their true positions, as a network follows phones from cell to cell; their maps lie where their messages
-    say. A message goes to all regions that its sender's map reaches into now, or did within the last `max_age_ms`: there it takes
-    the place of the older map, even if only to say that its sender has left.
+    Agents are assigned to regions by their true positions, as a mobile network hands phones over from cell to cell; their maps are
+    fused at the poses in their messages. A message goes to all regions that its sender's map reaches into now or reached into
+    within the last `max_age_ms`. A region that the sender has left needs the message too, because it replaces the sender's older
+    map there.
     """
 
     def __init__(self, region_m: float, options: RunOptions, grid: BevGrid, decode: DecodeConfig) -> None:
-        """For one run.
+        """Make the division of one run.
 
         Args:
-            region_m: edge of a region.
+            region_m: edge of a region in m.
             options: of the run.
-            grid: of all maps; a region must lie inside of the map of its node.
-            decode: what counts as a detection, in a region and in the joint result.
+            grid: of all maps; a region must lie inside the map of its fusion node.
+            decode: how detections are selected, in a region and in the joined result.
 
         Raises:
-            ValueError: for regions that are too large for the grid, or so small that a node would hardly do anything but overlap.
+            ValueError: the regions are too large for the grid, or so small that a node's map would be mostly outside its region.
         """
         extents_m = sorted((grid.length_x_m, grid.length_y_m))
         smallest_m, largest_m = extents_m[1] / _SMALLEST_SHARE, extents_m[0] / math.sqrt(2)
         if not smallest_m <= region_m <= largest_m:
             raise ValueError(
                 f"region_m: expected {smallest_m:.1f} to {largest_m:.1f} m with this alliance's grid of {grid.length_x_m:g} x "
-                f"{grid.length_y_m:g} m, for a region must lie inside of its fusion node's map however turned, got {region_m:g}"
+                f"{grid.length_y_m:g} m, because a region must lie inside its fusion node's map at any heading, got {region_m:g}"
             )
         self._edge_m, self._options, self._grid, self._decode = region_m, options, grid, decode
-        self._sightings: list[_Sighting] = []
+        self._positions: list[_Position] = []
 
     def is_own(self, agent_id: str, ego_id: str) -> bool:
-        """No node is on board of anyone."""
+        """Return False: no fusion node runs on board a vehicle."""
         return False
 
     def locate(self, request: FusionRequest, reports: Sequence[AgentReport]) -> tuple[str, ...]:
-        """Note where agents are; those whose region is another one than when they were last seen."""
-        homes = self._homes(request.sequence)
-        seen = [self._sighting(request, report) for report in reports]
-        self._sightings += seen
-        return tuple(one.agent_id for one in seen if homes.get(one.agent_id, one.home) != one.home)
+        """Store the positions of agents, and return those that are in another region than at their last position."""
+        homes = self._last_homes(request.sequence)
+        new = [self._position(request, report) for report in reports]
+        self._positions += new
+        return tuple(position.agent_id for position in new if homes.get(position.agent_id, position.home) != position.home)
 
     def share_out(
         self, request: FusionRequest, arrived: Sequence[tuple[MessageRecord, Payload]]
     ) -> tuple[FusionTask[Payload], ...]:
-        """A task for every region that is in use, in the order of rows within columns."""
-        self._sightings = [one for one in self._sightings if self._is_fresh(one, request)]
-        around: dict[Region, dict[str, Float64]] = {}
-        for one in sorted(self._sightings, key=lambda one: one.timestamp_ns):
-            for region in one.reached:
-                around.setdefault(region, {})[one.agent_id] = one.world_SE3_agent
+        """Return a task for every region in use, in the order of columns and, within a column, of rows."""
+        self._positions = [position for position in self._positions if self._is_fresh(position, request)]
+        poses: dict[Region, dict[str, Float64]] = {}
+        for position in sorted(self._positions, key=lambda position: position.timestamp_ns):
+            for region in position.reached:
+                poses.setdefault(region, {})[position.agent_id] = position.world_SE3_agent
         return tuple(
             FusionTask(
-                _request_of(request, region, around[region]), tuple(pair for pair in arrived if pair[0].agent_id in around[region])
+                _region_request(request, region, poses[region]),
+                tuple(pair for pair in arrived if pair[0].agent_id in poses[region]),
             )
-            for region in sorted(around)
+            for region in sorted(poses)
         )
 
     def join(
@@ -197,7 +229,7 @@ class Regions:
         outcomes: Sequence[FusionOutcome | None],
         senders: Sequence[Sender],
     ) -> FusionOutcome | None:
-        """The boxes of all regions in the ego's frame, each vehicle once, cut to the grid's range around the ego."""
+        """Join the boxes of all regions in the ego's frame, each vehicle once, cut to the grid's range around the ego."""
         answered = [(task, outcome) for task, outcome in zip(tasks, outcomes, strict=True) if outcome is not None]
         if tasks and not answered:
             return None
@@ -206,34 +238,35 @@ class Regions:
             tick=request.tick,
             detections=self._union(request, answered),
             used=tuple(sorted(used, key=lambda agent_id: (agent_id != request.ego_id, agent_id))),
-            held=_held([held for _, outcome in answered for held in outcome.held], used),
-            rejected=_turned_down(tasks, outcomes, senders),
+            held=_newest_held([held for _, outcome in answered for held in outcome.held], used),
+            rejected=_rejected(tasks, outcomes, senders),
             latency=_slowest([outcome.latency for _, outcome in answered]),
         )
 
-    def _homes(self, sequence: str) -> Mapping[str, Region]:
-        """The region in which each agent was seen last."""
-        known = sorted((one for one in self._sightings if one.sequence == sequence), key=lambda one: one.timestamp_ns)
-        return {one.agent_id: one.home for one in known}
+    def _last_homes(self, sequence: str) -> Mapping[str, Region]:
+        """Return the region of each agent's last position in a recording."""
+        own = [position for position in self._positions if position.sequence == sequence]
+        return {position.agent_id: position.home for position in sorted(own, key=lambda position: position.timestamp_ns)}
 
-    def _sighting(self, request: FusionRequest, report: AgentReport) -> _Sighting:
+    def _position(self, request: FusionRequest, report: AgentReport) -> _Position:
         pose, limit_m = report.world_SE3_agent, self._options.comm_range_m
         reached = regions_in_reach(pose, self._grid, self._edge_m)
         near = frozenset(region for region in reached if region.distance_m(pose) <= limit_m)
-        return _Sighting(report.agent_id, request.timestamp_ns, request.sequence, pose, Region.at(pose, self._edge_m), near)
+        return _Position(report.agent_id, request.timestamp_ns, request.sequence, pose, Region.at(pose, self._edge_m), near)
 
-    def _is_fresh(self, sighting: _Sighting, request: FusionRequest) -> bool:
-        age_ms = abs(request.timestamp_ns - sighting.timestamp_ns) / 1e6
-        return sighting.sequence == request.sequence and age_ms <= self._options.max_age_ms
+    def _is_fresh(self, position: _Position, request: FusionRequest) -> bool:
+        age_ms = abs(request.timestamp_ns - position.timestamp_ns) / 1e6
+        return position.sequence == request.sequence and age_ms <= self._options.max_age_ms
 
     def _union(self, request: FusionRequest, answered: Sequence[tuple[FusionTask[Any], FusionOutcome]]) -> Detections:
-        """One suppression over all regions' boxes: what lies on a border is found on both sides of it."""
+        """Suppress duplicates among the boxes of all regions: both regions of a border find a vehicle on the border."""
         range_m = self._grid.range_m
         corners, scores = [Detections.empty().corners], [Detections.empty().scores]
         for task, outcome in answered:
             ego_SE3_region = torch.from_numpy(relative_SE3(request.world_SE3_frame, task.request.world_SE3_frame))
             moved = transform_corners(ego_SE3_region, outcome.detections.corners.double()).float()
-            # What lies wholly beyond the range excludes nothing inside, and a city full of it would crowd out the candidates.
+            # A box wholly beyond the range suppresses no box inside, and the boxes of a whole city would exceed the number of
+            # candidates that the suppression takes.
             near = corners_within_range(moved, range_m, use_z=False, minimum_corners=1)
             corners.append(moved[near])
             scores.append(outcome.detections.scores[near])
@@ -241,50 +274,53 @@ class Regions:
 
 
 def divide(options: RunOptions, grid: BevGrid, decode: DecodeConfig) -> Division:
-    """How a run's fusion is divided; arguments as in `Regions`."""
+    """Return the division of a run's fusion: a single node, or regions if `options.region_m` is set. Arguments as for `Regions`."""
     return Undivided() if options.region_m is None else Regions(options.region_m, options, grid, decode)
 
 
 def node_of(region: Region | None, nodes: int) -> int:
-    """Which of several actors a region is on: always the same one, and another one than the regions beside it."""
+    """Return the number of the actor, of `nodes` actors, that hosts a region. Regions side by side are on different actors."""
     return 0 if region is None else (region.column + region.row) % nodes
 
 
-def _request_of(request: FusionRequest, region: Region, world_SE3_agents: Mapping[str, Float64]) -> FusionRequest:
-    """A region's part of a request, in a frame that fits the agents around it."""
+def _region_request(request: FusionRequest, region: Region, world_SE3_agents: Mapping[str, Float64]) -> FusionRequest:
+    """Return the request to a region's node, in a frame chosen from the poses of the agents around (see `region_frame`)."""
     frame = region_frame(region, list(world_SE3_agents.values()))
     return FusionRequest(request.tick, request.timestamp_ns, request.sequence, "", frame, region)
 
 
-def _held(maps: Sequence[HeldMap], used: set[str]) -> tuple[HeldMap, ...]:
-    """Each agent's newest map that stood in somewhere, unless its own one of the tick was used."""
+def _newest_held(maps: Sequence[HeldMap], used: set[str]) -> tuple[HeldMap, ...]:
+    """Return each agent's newest map among the older maps that regions fused, without agents whose map of the tick was used."""
     newest: dict[str, HeldMap] = {}
-    for held in sorted(maps, key=lambda one: (one.agent_id, one.age_ms)):
+    for held in sorted(maps, key=lambda held: (held.agent_id, held.age_ms)):
         if held.agent_id not in used:
             newest.setdefault(held.agent_id, held)
     return tuple(newest.values())
 
 
-def _turned_down(
+def _rejected(
     tasks: Sequence[FusionTask[Any]], outcomes: Sequence[FusionOutcome | None], senders: Sequence[Sender]
 ) -> tuple[Rejection, ...]:
-    """The messages that no region used, each with one reason."""
-    objections: dict[Sender, list[Rejection | None]] = {sender: [] for sender in senders}
+    """Return a rejection with a single reason for each message that no region used."""
+    # For each message one entry from each region that read the message: None if the region used it.
+    answers: dict[Sender, list[Rejection | None]] = {sender: [] for sender in senders}
     for task, outcome in zip(tasks, outcomes, strict=True):
-        said = {} if outcome is None else {(rejection.agent_id, rejection.tick): rejection for rejection in outcome.rejected}
+        rejected = {} if outcome is None else {(rejection.agent_id, rejection.tick): rejection for rejection in outcome.rejected}
         for sender in task.senders:
             away = Rejection(*sender, NODE_AWAY, f"of region {task.request.region}")
-            objections[sender].append(away if outcome is None else said.get(sender))
-    return tuple(_foremost(sender, [one for one in found if one]) for sender, found in objections.items() if None not in found)
+            answers[sender].append(away if outcome is None else rejected.get(sender))
+    unused = {sender: [answer for answer in given if answer] for sender, given in answers.items() if None not in given}
+    return tuple(_decisive(sender, rejections) for sender, rejections in unused.items())
 
 
-def _foremost(sender: Sender, objections: Sequence[Rejection]) -> Rejection:
-    nowhere = Rejection(*sender, OUT_OF_RANGE, "no region in use is in range")
-    return min(objections, key=lambda one: _RANK_OF_REASON.get(one.reason, _OTHER_REASON), default=nowhere)
+def _decisive(sender: Sender, rejections: Sequence[Rejection]) -> Rejection:
+    """Return the rejection with the reason of the lowest rank; "out of range" if no region read the message."""
+    unread = Rejection(*sender, OUT_OF_RANGE, "no region in use is in range")
+    return min(rejections, key=lambda rejection: _RANK_OF_REASON.get(rejection.reason, _OTHER_REASON), default=unread)
 
 
 def _slowest(latencies: Sequence[NodeLatency]) -> NodeLatency:
-    """The longest time of each stage, as the regions' nodes work beside each other."""
+    """Return the longest time of each stage, because the nodes of the regions work in parallel."""
     return NodeLatency(
         unpack_ms=max((latency.unpack_ms for latency in latencies), default=0.0),
         fuse_ms=max((latency.fuse_ms for latency in latencies), default=0.0),

@@ -1,4 +1,4 @@
-"""The fusion nodes of one process: one for each region that it has been dealt, or the one that has the ego's frame."""
+"""The fusion nodes of one process: one for each region that the process is given, or the single node around the ego."""
 
 from __future__ import annotations
 
@@ -15,20 +15,23 @@ from heal.base_model import BaseModel
 
 
 class NodeHost:
-    """Serves regions with one base. Each has a fusion node of its own, which is made when it is first asked for."""
+    """Hosts fusion nodes that share one base. The node of a region is made at the first request for the region."""
 
     def __init__(self, base: BaseModel, base_hash: str, options: RunOptions, device: torch.device | str = "cpu") -> None:
-        """Arguments as for the fusion node."""
+        """Make a host without nodes; arguments as for `FusionNode`."""
         self._base, self._base_hash, self._options, self._device = base, base_hash, options, torch.device(device)
         self._reader = SharedMapReader(base.to(self._device), self._device, options)
         self._nodes: dict[Region | None, FusionNode] = {}
 
     def step(self, tasks: Sequence[tuple[FusionRequest, Sequence[Arrival]]]) -> list[FusionOutcome]:
-        """One tick of all its regions that are in use. The others are forgotten: by then nothing that they hold is of use."""
-        self._nodes = {request.region: self._nodes.get(request.region) or self._make() for request, _ in tasks}
+        """Return the outcomes of a tick, one for each region in use, in the order of `tasks`.
+
+        The nodes of all other regions are dropped: a region falls out of use only once all maps that its node holds are too old.
+        """
+        self._nodes = {request.region: self._nodes.get(request.region) or self._make_node() for request, _ in tasks}
         outcomes = [self._nodes[request.region].step(request, arrivals) for request, arrivals in tasks]
         self._reader.forget()
         return outcomes
 
-    def _make(self) -> FusionNode:
+    def _make_node(self) -> FusionNode:
         return FusionNode(self._base, self._base_hash, self._options, self._device, self._reader)

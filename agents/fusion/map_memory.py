@@ -1,4 +1,4 @@
-"""What the fusion node knows of each agent: its newest map, for as long as that is fresh enough to be of use."""
+"""The feature maps that a fusion node holds: each agent's newest map, as long as the map is fresh enough to be fused."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from heal.types import Float64
 
 @dataclass(frozen=True)
 class KnownMap:
-    """An agent's scales at the fusion node, whichever side of the link has computed them.
+    """The scales of an agent's feature map at the fusion node, computed there or at the agent (`RunOptions.split`).
 
     Attributes:
-        agent_id: whose.
-        tick: in which it was sent.
-        timestamp_ns: when it was sensed, by the sender's clock.
-        world_SE3_agent: (4, 4) float64, the pose at which it was taken, as the sender measured it.
-        maps: per scale (1, C, ny, nx).
-        scores: per scale (1, 1, ny, nx) foreground scores, 0 where it says nothing.
-        borrowed: the scales are views of the message's bytes.
+        agent_id: the sender.
+        tick: in which the message was sent.
+        timestamp_ns: time of the sensors' measurement, by the sender's clock.
+        world_SE3_agent: (4, 4) float64, the sender's pose at that time, as the sender measured the pose.
+        maps: per scale (1, C, ny, nx) features.
+        scores: per scale (1, 1, ny, nx) foreground scores, 0 in cells about which the sender has no information.
+        borrowed: whether the scales are views of the message's bytes.
     """
 
     agent_id: str
@@ -34,7 +34,7 @@ class KnownMap:
     borrowed: bool = False
 
     def owned(self) -> KnownMap:
-        """The map with memory of its own, so that nothing holds on to the message."""
+        """Return the map with memory of its own, so that the message's bytes can be freed."""
         if not self.borrowed:
             return self
         maps, scores = (tuple(level.clone() for level in levels) for levels in (self.maps, self.scores))
@@ -45,13 +45,13 @@ class MapMemory:
     """The newest map of every agent, under one of the policies for late maps (`RunOptions.late`)."""
 
     def __init__(self, options: RunOptions) -> None:
-        """Nothing is known yet."""
+        """Make an empty memory."""
         self._options = options
         self._maps: dict[str, KnownMap] = {}
         self._sequence = ""
 
-    def begin(self, request: FusionRequest) -> None:
-        """Forget what cannot be of use in a tick: everything of another recording, and what is too old."""
+    def begin_tick(self, request: FusionRequest) -> None:
+        """Forget the maps that are of no use in a tick: those of another recording, and those that are too old."""
         if request.sequence != self._sequence or self._options.late == "drop":
             self._maps.clear()
         self._sequence = request.sequence
@@ -59,28 +59,28 @@ class MapMemory:
         self._maps = {name: known for name, known in self._maps.items() if abs(age_ms(known, request)) <= limit}
 
     def newest(self, agent_id: str) -> KnownMap | None:
-        """What is known of an agent."""
+        """Return the newest map of an agent; None if the memory holds none."""
         return self._maps.get(agent_id)
 
     def keep(self, known: KnownMap) -> None:
-        """Take in an agent's newest map."""
+        """Store a map in place of the agent's older map."""
         self._maps[known.agent_id] = known
 
-    def settle(self, request: FusionRequest) -> None:
-        """All messages of a tick are in: what is held from ticks before it, no newer one having come, gets memory of its own."""
+    def release_messages(self, request: FusionRequest) -> None:
+        """Copy the borrowed maps of earlier ticks. Call this once all messages of a tick are read: newer maps need no copy yet."""
         self._maps = {name: known if known.tick == request.tick else known.owned() for name, known in self._maps.items()}
 
-    def choose(self, request: FusionRequest) -> list[KnownMap]:
-        """The maps to fuse in a tick: the ego's first, then the others' by name, so that no sum depends on who came when."""
+    def in_order(self, request: FusionRequest) -> list[KnownMap]:
+        """Return all maps, the ego's first and the others by agent id, so that no sum depends on the order of arrival."""
         return sorted(self._maps.values(), key=lambda known: (known.agent_id != request.ego_id, known.agent_id))
 
     def weight(self, known: KnownMap, request: FusionRequest) -> float:
-        """How much of its weight a map has left: all in its own tick, less with age later if the policy says so."""
+        """Return the factor on a map's weight: 1 in its own tick, and under the policy "weigh" less with growing age."""
         if known.tick == request.tick or self._options.late != "weigh":
             return 1.0
         return float(0.5 ** (max(age_ms(known, request), 0.0) / self._options.half_life_ms))
 
 
 def age_ms(known: KnownMap, request: FusionRequest) -> float:
-    """How old a map is in a tick; negative by a clock that is ahead."""
+    """Return the age of a map in a tick in ms; negative if the sender's clock is ahead."""
     return (request.timestamp_ns - known.timestamp_ns) / 1e6

@@ -1,4 +1,4 @@
-"""Received bytes to the scales that are fused; where several regions of a process read one message, it is read once."""
+"""Reading the scales of a feature map from received bytes; a message for several regions of one process is read once."""
 
 from __future__ import annotations
 
@@ -16,18 +16,25 @@ from heal.types import Float32
 
 
 class MapReader:
-    """Reads what has arrived at a fusion node."""
+    """Reads the messages that arrive at a fusion node."""
 
     def __init__(self, base: BaseModel, device: torch.device, options: RunOptions) -> None:
-        """With the trunk of a base, which is on the device already."""
+        """Make a reader that computes scales with the trunk of a base, which is on the device already."""
         self._base, self._device, self._options = base, device, options
 
-    def message(self, arrival: Arrival) -> Message:
-        """The message; MessageError if it is none."""
+    def read_message(self, arrival: Arrival) -> Message:
+        """Read the message from its bytes.
+
+        Raises:
+            MessageError: the bytes are not a message.
+        """
         return Message.from_bytes(arrival.buffer)
 
-    def known(self, arrival: Arrival, message: Message) -> KnownMap:
-        """The message's scales. The trunk takes one map at a time: in a batch its last bits would depend on who else is there."""
+    def read_map(self, arrival: Arrival, message: Message) -> KnownMap:
+        """Return the scales of a message, computed by the base's trunk if the message holds a plain feature map.
+
+        The trunk takes one map at a time: in a batch the last bits of a map would depend on the other maps.
+        """
         maps = tuple(self._tensor(part) for part in message.maps)
         scores = tuple(self._tensor(part[None]) for part in message.scores)
         borrowed = self._device.type == "cpu" and not all(part.flags.writeable for part in message.maps)
@@ -40,38 +47,42 @@ class MapReader:
         return KnownMap(message.agent_id, arrival.tick, message.timestamp_ns, message.world_SE3_agent, maps, scores, borrowed)
 
     def _tensor(self, part: Float32) -> Tensor:
-        """With a batch's axis (1, ...)."""
+        """Return an array on the device with a batch axis (1, ...)."""
         with warnings.catch_warnings():
-            # That a view of a message's bytes must not be written to; nobody does.
+            # torch warns that a read-only array (a view of a message's bytes) must not be written to; no code writes to it.
             warnings.simplefilter("ignore", UserWarning)
             return torch.from_numpy(part)[None].to(self._device)
 
 
 class SharedMapReader(MapReader):
-    """Reads the same bytes once, until it is told to forget them."""
+    """A reader for several fusion nodes, which keeps the messages and maps that are read until `forget` is called."""
 
     def __init__(self, base: BaseModel, device: torch.device, options: RunOptions) -> None:
-        """Nothing is read yet."""
+        """Make a reader that has read nothing yet; arguments as for `MapReader`."""
         super().__init__(base, device, options)
-        # The bytes are kept beside what was read of them, so that no others can come to lie at their address.
+        # Each message is stored with its bytes: while these are alive no other bytes can have the same id.
         self._messages: dict[int, tuple[Buffer, Message]] = {}
-        self._known: dict[tuple[int, int], KnownMap] = {}
+        self._maps: dict[tuple[int, int], KnownMap] = {}
 
-    def message(self, arrival: Arrival) -> Message:
-        """The message; MessageError if it is none."""
+    def read_message(self, arrival: Arrival) -> Message:
+        """Return the message of the bytes, read at the first call for these bytes.
+
+        Raises:
+            MessageError: the bytes are not a message.
+        """
         key = id(arrival.buffer)
         if key not in self._messages:
-            self._messages[key] = (arrival.buffer, super().message(arrival))
+            self._messages[key] = (arrival.buffer, super().read_message(arrival))
         return self._messages[key][1]
 
-    def known(self, arrival: Arrival, message: Message) -> KnownMap:
-        """Its scales."""
+    def read_map(self, arrival: Arrival, message: Message) -> KnownMap:
+        """Return the scales of a message, computed at the first call for these bytes and this tick."""
         key = (id(arrival.buffer), arrival.tick)
-        if key not in self._known:
-            self._known[key] = super().known(arrival, message)
-        return self._known[key]
+        if key not in self._maps:
+            self._maps[key] = super().read_map(arrival, message)
+        return self._maps[key]
 
     def forget(self) -> None:
-        """Let go of all that was read."""
+        """Forget all messages and maps."""
         self._messages.clear()
-        self._known.clear()
+        self._maps.clear()

@@ -1,4 +1,4 @@
-"""The fusion node: takes what has arrived, turns down what it cannot use, fuses the rest in one frame, finds boxes."""
+"""The fusion node: reads the messages of a tick, rejects the unusable ones, fuses the maps in one frame and decodes boxes."""
 
 from __future__ import annotations
 
@@ -23,14 +23,18 @@ from heal.message.message import Message, MessageError
 from heal.se3 import relative_SE3
 from heal.types import Float64
 
-# Two nodes see a vehicle on the border of their regions centimetres apart: each may find it on the other's side. So both hand in
-# what lies this far beyond, and of two boxes of one vehicle the better one is kept where regions are joined.
 BORDER_M = 1.0
+"""A region's node also returns boxes with a centre up to this far beyond the region's border.
+
+The nodes of two regions place a vehicle on their common border some centimetres apart, and each node may place the vehicle beyond
+the border. Where the regions' results are joined, the better of two boxes of one vehicle is kept.
+"""
+
 _EVERYWHERE = (-math.inf,) * 3 + (math.inf,) * 3
 
 
 class FusionNode:
-    """Fuses whatever it is given, around the ego or in a region; no message, however bad, stops it."""
+    """Fuses the maps of agents around the ego or in a region. Bad messages are rejected; no message raises an error."""
 
     def __init__(
         self,
@@ -40,14 +44,14 @@ class FusionNode:
         device: torch.device | str = "cpu",
         reader: MapReader | None = None,
     ) -> None:
-        """Set up for one base.
+        """Make a fusion node that holds no maps yet.
 
         Args:
-            base: in eval mode.
-            base_hash: messages made for another base are rejected.
-            options: what it needs to know of the run.
-            device: where it computes.
-            reader: of received bytes, where several nodes share one; None for one of its own.
+            base: the base, in eval mode.
+            base_hash: content hash of the base; messages for another base are rejected.
+            options: of the run.
+            device: on which the node computes.
+            reader: a reader of messages that several nodes share; None for a reader of the node's own.
         """
         self._device = torch.device(device)
         self._base, self._base_hash, self._options = base.to(self._device), base_hash, options
@@ -56,15 +60,15 @@ class FusionNode:
         self._reader = reader or MapReader(self._base, self._device, options)
 
     def step(self, request: FusionRequest, arrivals: Sequence[Arrival]) -> FusionOutcome:
-        """Fuse one tick.
+        """Fuse the maps of one tick and decode boxes.
 
-        Where the ego's own message is missing the others are fused in its frame all the same; without any map nothing is found.
+        Without the ego's own message the other maps are fused in the ego's frame all the same; without any map there are no boxes.
         """
         began_s, started = monotonic(), perf_counter()
-        self._memory.begin(request)
-        rejected = self._take_in(request, arrivals)
-        self._memory.settle(request)
-        world_SE3_frame, chosen, far = self._choose(request)
+        self._memory.begin_tick(request)
+        rejected = self._store_maps(request, arrivals)
+        self._memory.release_messages(request)
+        world_SE3_frame, chosen, far = self._choose_maps(request)
         unpacked = perf_counter()
         head = self._fuse(request, world_SE3_frame, chosen) if chosen else None
         fused = perf_counter()
@@ -74,36 +78,36 @@ class FusionNode:
             tick=request.tick,
             detections=detections,
             used=tuple(known.agent_id for known in chosen if known.tick == request.tick),
-            held=tuple(self._held(known, request) for known in chosen if known.tick != request.tick),
+            held=tuple(self._held_map(known, request) for known in chosen if known.tick != request.tick),
             rejected=(*rejected, *far),
             latency=NodeLatency((unpacked - started) * 1e3, (fused - unpacked) * 1e3, (decoded - fused) * 1e3, began_s),
         )
 
-    def _take_in(self, request: FusionRequest, arrivals: Sequence[Arrival]) -> list[Rejection]:
-        """Remember the maps that are fit for use; why the others are not."""
+    def _store_maps(self, request: FusionRequest, arrivals: Sequence[Arrival]) -> list[Rejection]:
+        """Store the maps of usable messages in the memory, and return a rejection for each of the other messages."""
         rejected = []
         for arrival in arrivals:
             try:
-                message = self._reader.message(arrival)
+                message = self._reader.read_message(arrival)
             except MessageError as error:
                 rejected.append(Rejection(arrival.agent_id, arrival.tick, "malformed", str(error)))
                 continue
-            objection = self._objection(request, arrival, message)
-            if objection is None:
-                self._memory.keep(self._reader.known(arrival, message))
+            problem = self._problem(request, arrival, message)
+            if problem is None:
+                self._memory.keep(self._reader.read_map(arrival, message))
             else:
-                rejected.append(Rejection(arrival.agent_id, arrival.tick, *objection))
+                rejected.append(Rejection(arrival.agent_id, arrival.tick, *problem))
         return rejected
 
-    def _objection(self, request: FusionRequest, arrival: Arrival, message: Message) -> tuple[str, str] | None:
-        """What is wrong with a message, in two words and in detail; the cheap tests come first."""
+    def _problem(self, request: FusionRequest, arrival: Arrival, message: Message) -> tuple[str, str] | None:
+        """Return the reason and the detail of a message's rejection, None for a usable message; the cheap checks come first."""
         if message.agent_id != arrival.agent_id:
             return "wrong sender", f"claims to be from {message.agent_id!r}"
         if message.base_hash != self._base_hash:
             return "other base", f"made for base {message.base_hash[:12]}, this is {self._base_hash[:12]}"
-        misfit = self._misfit(message)
-        if misfit is not None:
-            return misfit
+        mismatch = self._mismatch(message)
+        if mismatch is not None:
+            return mismatch
         age = (request.timestamp_ns - message.timestamp_ns) / 1e6
         if abs(age) > self._options.max_age_ms:
             return "stale", f"its time is {age:.0f} ms before the tick's, allowed are {self._options.max_age_ms:g}"
@@ -116,7 +120,8 @@ class FusionNode:
             return "not finite", "the feature map holds infinities or NaN"
         return None
 
-    def _misfit(self, message: Message) -> tuple[str, str] | None:
+    def _mismatch(self, message: Message) -> tuple[str, str] | None:
+        """Return the reason and the detail of a rejection if the split, the grid or the shapes are not those of the run."""
         base, split = self._base.config, self._options.split
         if message.split != split:
             return "other split", f"split {message.split}, this run has {split}"
@@ -128,31 +133,38 @@ class FusionNode:
             return "other grid", f"maps {shapes} on {message.grid}, expected {expected} on {base.grid}"
         return None
 
-    def _choose(self, request: FusionRequest) -> tuple[Float64, list[KnownMap], list[Rejection]]:
-        """The frame, that of the ego as it was measured where it has said so in this tick; the maps within reach; who is not."""
-        known = self._memory.choose(request)
-        own = [one for one in known if one.agent_id == request.ego_id and one.tick == request.tick]
+    def _choose_maps(self, request: FusionRequest) -> tuple[Float64, list[KnownMap], list[Rejection]]:
+        """Choose the maps to fuse in a tick, and the frame.
+
+        Returns:
+            The frame `world_SE3_frame`: the ego's measured pose if the ego's message of this tick is there, else the request's
+            frame. The maps of agents in communication range. A rejection for each message of this tick from an agent that is out of
+            range.
+        """
+        maps = self._memory.in_order(request)
+        own = [known for known in maps if known.agent_id == request.ego_id and known.tick == request.tick]
         world_SE3_frame = own[0].world_SE3_agent if own else request.world_SE3_frame
         near, far = [], []
-        for one in known:
-            distance_m = self._distance_m(one, request, world_SE3_frame)
-            if one.agent_id == request.ego_id or distance_m <= self._options.comm_range_m:
-                near.append(one)
-            elif one.tick == request.tick:
-                far.append(self._out_of_range(one, request, distance_m))
+        for known in maps:
+            distance_m = self._distance_m(known, request, world_SE3_frame)
+            if known.agent_id == request.ego_id or distance_m <= self._options.comm_range_m:
+                near.append(known)
+            elif known.tick == request.tick:
+                far.append(self._out_of_range(known, request, distance_m))
         return world_SE3_frame, near, far
 
     def _out_of_range(self, known: KnownMap, request: FusionRequest, distance_m: float) -> Rejection:
-        middle = "the ego" if request.region is None else f"region {request.region}"
-        detail = f"{distance_m:.0f} m from {middle}, allowed are {self._options.comm_range_m:g}"
+        centre = "the ego" if request.region is None else f"region {request.region}"
+        detail = f"{distance_m:.0f} m from {centre}, allowed are {self._options.comm_range_m:g}"
         return Rejection(known.agent_id, known.tick, OUT_OF_RANGE, detail)
 
     def _distance_m(self, known: KnownMap, request: FusionRequest, world_SE3_frame: Float64) -> float:
+        """Return the distance in the plane from an agent to the region's nearest point, or to the ego without a region."""
         if request.region is not None:
             return request.region.distance_m(known.world_SE3_agent)
         return float(np.hypot(*(known.world_SE3_agent[:2, 3] - world_SE3_frame[:2, 3])))
 
-    def _held(self, known: KnownMap, request: FusionRequest) -> HeldMap:
+    def _held_map(self, known: KnownMap, request: FusionRequest) -> HeldMap:
         return HeldMap(known.agent_id, age_ms(known, request), self._memory.weight(known, request))
 
     def _fuse(self, request: FusionRequest, world_SE3_frame: Float64, chosen: Sequence[KnownMap]) -> HeadOutput:
@@ -165,15 +177,15 @@ class FusionNode:
             return self._base.heads(self._base.fuse_scored(maps, scores, poses, [len(chosen)], trust))
 
     def _poses(self, request: FusionRequest, world_SE3_frame: Float64, chosen: Sequence[KnownMap]) -> list[Float64]:
-        """Maps the frame into each agent's: as measured or, where the ego's own map of this tick is among them, as corrected."""
+        """Return `agent_SE3_frame` for each map: corrected if the ego's own map of this tick is among them, else as measured."""
         measured, first = [relative_SE3(known.world_SE3_agent, world_SE3_frame) for known in chosen], chosen[0]
-        alone = len(chosen) == 1 or first.agent_id != request.ego_id or first.tick != request.tick
-        if alone or not self._options.correct_poses:
+        without_reference = len(chosen) == 1 or first.agent_id != request.ego_id or first.tick != request.tick
+        if without_reference or not self._options.correct_poses:
             return measured
         return corrected_poses([find_peaks(known.scores[0], self._base.config.grid) for known in chosen], measured)
 
     def _decode(self, head: HeadOutput, request: FusionRequest) -> Detections:
-        """Boxes wholly on the grid; for a region those whose centre is in it or close by."""
+        """Return the boxes wholly on the grid; for a region the boxes whose centre is in the region or up to `BORDER_M` beyond."""
         base = self._base.config
         with torch.no_grad():
             if request.region is None:

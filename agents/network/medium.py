@@ -33,7 +33,7 @@ class ConstantRate:
 class Medium:
     """A medium that transmits one message at a time, first come first served, with a queue that is bounded in time.
 
-    Messages that come at the same instant are transmitted in an order drawn anew in each tick, so that no agent is always the last.
+    Messages that come at the same instant are transmitted in an order drawn for each tick, so that no agent is always the last.
     """
 
     def __init__(self, rate: Rate, queue_ms: float, seed: int) -> None:

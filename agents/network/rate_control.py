@@ -161,7 +161,7 @@ def _record_times(sender: _Sender, tick: int, transit: Transit, sent_ns: int) ->
 
 
 def _busy_ms(transit: Transit, sent_ns: int) -> float | None:
-    """Return how long the medium is busy after the time of sending, in ms; None if the transit does not tell."""
+    """Return how long the medium is busy after the time of sending, in ms; None if the transit shows no time."""
     idle_ns = transit.arrival_ns if transit.feedback is None else transit.feedback.idle_ns
     return None if idle_ns is None else (idle_ns - sent_ns) / 1e6
 

@@ -105,7 +105,7 @@ class RayRuntime:
     def _inject_faults(self, tick: int) -> None:
         """Break the actors that the deployment plans to break before a tick."""
         for fault in self._deployment.faults_at(tick):
-            actor = self._agents.actor_of(fault.who) if fault.node is None else self._nodes.actor(fault.node)
+            actor = self._agents.actor_of(fault.target) if fault.node is None else self._nodes.actor(fault.node)
             if fault.kind == "crash":
                 ray.kill(actor)
             else:

@@ -1,4 +1,4 @@
-"""The fusion node corrects poses by what agents see, where it has the ego's own map and is meant to."""
+"""Pose correction in the fusion node: poses are corrected from the agents' foreground scores if the ego's own map is there."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from tests.agents.tiny_run import GRID, TICK_NS, TinyAlliance, TinySource
 
 ALLIANCE, SOURCE = TinyAlliance(), TinySource()
 OPTIONS = RunOptions(split="pyramid")
-# Around the agents of the tiny scene, in the world.
+# Cars around the agents of the tiny scene, (N, 2) in the world.
 CARS_M = np.array(
     [[97.0, 46.0], [98.0, 54.0], [103.0, 49.0], [104.5, 43.5], [105.0, 55.0], [109.0, 48.5], [95.0, 50.0], [101.0, 58.0]]
 )
 
 
 def message_of(agent_id: str) -> Message:
-    """An agent's message as it would be if it saw the cars and nothing else."""
+    """Make the message of an agent that sees the cars alone."""
     setup = AgentSetup.of(ALLIANCE, "m1", SOURCE, OPTIONS)
     message = Message.from_bytes(AgentHost(setup).step(0, [AgentRequest(agent_id, FLOAT32)])[0][0])
     scores = tuple(foreground(message.world_SE3_agent, *part.shape) for part in message.scores)
@@ -58,7 +58,7 @@ def fuse(*messages: Message, options: RunOptions = OPTIONS, tick: int = 0, node:
 
 @pytest.fixture
 def poses(monkeypatch: pytest.MonkeyPatch) -> list[Float64]:
-    """The poses of the second map whenever something is fused."""
+    """Record the pose of the last map at each fusion."""
     seen: list[Float64] = []
     original = ALLIANCE.base.fuse_scored
 
@@ -71,20 +71,20 @@ def poses(monkeypatch: pytest.MonkeyPatch) -> list[Float64]:
 
 
 def off_m(pose: Float64) -> float:
-    """By how much a pose of b misplaces the cars around the ego."""
+    """Return the largest distance in m by which a pose of b misplaces the cars around the ego."""
     points = transform_points(inverse_SE3(EGO.world_SE3_agent), np.pad(CARS_M, ((0, 0), (0, 1))))
     truly = relative_SE3(B.world_SE3_agent, EGO.world_SE3_agent)
     return float(np.linalg.norm((transform_points(pose, points) - transform_points(truly, points))[:, :2], axis=1).max())
 
 
-def test_a_wrong_pose_is_corrected_unless_it_is_not_wanted(poses: list[Float64]) -> None:
+def test_a_wrong_pose_is_corrected_unless_correction_is_off(poses: list[Float64]) -> None:
     fuse(EGO, LOST_B)
     fuse(EGO, LOST_B, options=replace(OPTIONS, correct_poses=False))
     assert off_m(poses[0]) < 0.15
     assert off_m(poses[1]) > 1.4
 
 
-def test_right_poses_give_what_they_gave_before_to_the_last_bit() -> None:
+def test_correction_of_right_poses_changes_no_bit() -> None:
     aligned, plain = fuse(EGO, B, C), fuse(EGO, B, C, options=replace(OPTIONS, correct_poses=False))
     assert len(aligned.detections)
     assert torch.equal(aligned.detections.corners, plain.detections.corners)
@@ -99,8 +99,8 @@ def test_the_order_of_arrival_does_not_matter() -> None:
     )
 
 
-def test_without_the_egos_map_of_this_tick_poses_are_taken_as_they_are(poses: list[Float64]) -> None:
-    """The ego has moved on from where its held map was taken."""
+def test_without_the_egos_map_of_this_tick_poses_are_not_corrected(poses: list[Float64]) -> None:
+    """The ego has moved since its held map was taken, so that the map is no reference."""
     node = FusionNode(ALLIANCE.base, ALLIANCE.base_hash, OPTIONS)
     fuse(EGO, node=node)
     fuse(LOST_B, node=node, tick=1)

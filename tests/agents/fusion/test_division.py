@@ -1,4 +1,4 @@
-"""Dividing fusion among regions: which are in use, who is heard where, and one result in which nobody is missing or found twice."""
+"""Division of fusion among regions: the regions in use, the messages each reads, and a joined result without duplicate boxes."""
 
 from __future__ import annotations
 
@@ -57,12 +57,12 @@ def sent(agent_id: str, tick: int = 0) -> tuple[MessageRecord, str]:
 
 
 def outcome(detections: Detections | None = None, **more: Any) -> FusionOutcome:
-    words: dict[str, Any] = {"used": (), "held": (), "rejected": (), "latency": NodeLatency(0, 0, 0), **more}
-    return FusionOutcome(0, detections or Detections.empty(), **words)
+    fields: dict[str, Any] = {"used": (), "held": (), "rejected": (), "latency": NodeLatency(0, 0, 0), **more}
+    return FusionOutcome(0, detections or Detections.empty(), **fields)
 
 
 def tasks_for(*senders: tuple[str, ...]) -> list[FusionTask[str]]:
-    """Tasks of regions in a row, each with messages of some senders."""
+    """Make tasks of regions in a row, one region for each tuple of senders."""
     requests = [FusionRequest(0, 0, "drive", "", np.eye(4), Region(i, 0, 8.0)) for i in range(len(senders))]
     return [FusionTask(request, tuple(map(sent, own))) for request, own in zip(requests, senders, strict=True)]
 
@@ -80,10 +80,10 @@ def test_distance_is_to_the_nearest_point() -> None:
 
 @given(st.floats(-30, 30), st.floats(-30, 30), st.floats(-180, 180), st.floats(6, 30))
 @settings(max_examples=50, deadline=None)
-def test_a_map_reaches_into_the_tiles_that_it_overlaps(x: float, y: float, yaw_deg: float, edge_m: float) -> None:
+def test_a_map_reaches_into_the_regions_that_it_overlaps(x: float, y: float, yaw_deg: float, edge_m: float) -> None:
     grid, pose = BevGrid((-20.0, -10.0, -3.0, 20.0, 10.0, 1.0), 1.0), pose_to_SE3([x, y, 0, 0, yaw_deg, 0])
     touched = regions_in_reach(pose, grid, edge_m)
-    # One that is touched by no more than a corner or a side may count or not.
+    # A region that the map touches with a corner or a side alone may count or not.
     assert overlapped(pose, (39.999, 19.999), edge_m) <= touched <= overlapped(pose, (40.001, 20.001), edge_m)
 
 
@@ -95,8 +95,8 @@ def overlapped(pose: Float64, size_m: tuple[float, float], edge_m: float) -> set
     return {region for region, iou in zip(around, rotated_iou(footprint, squares)[0].tolist(), strict=True) if iou > 0}
 
 
-def test_a_regions_frame_is_turned_as_the_roads_around() -> None:
-    # One along the road, one across it, one the other way; none of them exactly.
+def test_a_regions_frame_follows_the_roads_around() -> None:
+    # One agent along the road, one across the road, one the other way; none of them exactly.
     poses = [pose_to_SE3([0, 0, z, 1, yaw, 1]) for z, yaw in ((1.0, 12), (2.0, 102 - 4), (6.0, 12 - 180 + 4))]
     assert np.allclose(region_frame(Region(1, -1, 8.0), poses), pose_to_SE3([12, -4, 3, 0, 12, 0]))
 
@@ -109,7 +109,7 @@ def test_regions_beside_each_other_are_on_different_actors() -> None:
     assert node_of(None, 5) == 0 == node_of(Region(3, 4, 8.0), 1)
 
 
-def test_a_message_goes_to_all_regions_that_its_sender_sees_into_and_is_near() -> None:
+def test_a_message_goes_to_all_regions_in_range_that_its_senders_map_reaches() -> None:
     regions = regions_of(comm_range_m=5.0)
     regions.locate(whole(), [report("a", 1), report("b", 100)])
     tasks = regions.share_out(whole(), [sent("a"), sent("b")])
@@ -127,19 +127,19 @@ def test_a_message_goes_to_all_regions_that_its_sender_sees_into_and_is_near() -
     assert all(task.request.ego_id == "" for task in tasks) and len(tasks) == 11
 
 
-def test_agents_that_leave_are_heard_until_their_maps_are_too_old_and_what_is_kept_stays_small() -> None:
+def test_regions_read_the_messages_of_agents_that_left_until_their_maps_are_too_old() -> None:
     regions = regions_of(max_age_ms=300)
     for tick in range(100):
         regions.locate(whole(tick), [report("a", 2.0 * tick)])
         tasks = regions.share_out(whole(tick), [sent("a", tick)])
         assert all(task.arrived for task in tasks) and len(tasks) <= 5 * 5
-        # The map's rear end 0.3 s ago, and the middle of the region that it is in.
+        # The rear end of the map 0.3 s ago is within 4 m of the centre of the first region.
         rear_m = max(2.0 * tick - 6, 0) - 12.8
         assert abs(min(task.request.region.centre_m[0] for task in tasks if task.request.region) - rear_m) <= 4
     assert regions.share_out(whole(100, "elsewhere"), []) == ()
 
 
-def test_driving_into_another_region_is_told_once_and_learnt_of_late_changes_nothing() -> None:
+def test_a_hand_over_is_reported_once_and_a_late_report_changes_nothing() -> None:
     regions = regions_of(max_age_ms=300)
     assert regions.locate(whole(0), [report("a", 4), report("b", 4)]) == ()
     assert regions.locate(whole(1), [report("b", 5)]) == ()
@@ -155,18 +155,18 @@ def test_regions_that_fit_no_map_are_refused(region_m: float) -> None:
         regions_of(region_m)
 
 
-def test_numbers_that_cannot_be_meant_are_refused() -> None:
+def test_numbers_out_of_range_are_refused() -> None:
     for region_m in (0.0, -8.0, float("nan")):
         with pytest.raises(ValueError, match="region_m: expected more than 0"):
             RunOptions(region_m=region_m)
     with pytest.raises(ValueError, match="at least 1 fusion node"):
         Deployment(fusion_nodes=0)
-    with pytest.raises(ValueError, match="faults of no others"):
+    with pytest.raises(ValueError, match="planned faults of existing fusion nodes alone"):
         Deployment(fusion_nodes=2, faults=PlannedFault.parse("crash:node:2@1"))
     assert [fault.node for fault in PlannedFault.parse("crash:node@1,hang:node:1@2,crash:nodes@3")] == [0, 1, None]
 
 
-def test_a_message_is_turned_down_only_if_no_region_used_it() -> None:
+def test_a_message_is_rejected_only_if_no_region_used_it() -> None:
     tasks = tasks_for(("a", "b", "c", "d", "e"), ("a", "b", "c", "d", "e"), ("f",))
     stale, far = (lambda name: Rejection(name, 0, "stale", "by an hour")), (lambda name: Rejection(name, 0, OUT_OF_RANGE, "80 m"))
     outcomes = [
@@ -187,7 +187,7 @@ def test_a_message_is_turned_down_only_if_no_region_used_it() -> None:
     assert away is not None and [one.reason for one in away.rejected] == [NODE_AWAY]
 
 
-def test_maps_that_stood_in_are_told_once_and_each_stage_is_as_slow_as_its_slowest_region() -> None:
+def test_held_maps_are_joined_once_and_each_stage_takes_its_longest_time() -> None:
     old, older = HeldMap("b", 100.0, 0.5), HeldMap("b", 200.0, 0.25)
     outcomes = [
         outcome(held=(older, HeldMap("a", 100.0, 0.5)), latency=NodeLatency(1, 5, 3)),
@@ -198,7 +198,7 @@ def test_maps_that_stood_in_are_told_once_and_each_stage_is_as_slow_as_its_slowe
     assert joined.latency == NodeLatency(2, 5, 6)
 
 
-def test_where_no_node_answers_there_is_no_result_and_without_agents_an_empty_one() -> None:
+def test_no_answer_gives_no_outcome_and_no_agents_give_an_empty_one() -> None:
     assert regions_of().join(whole(), tasks_for((), ()), [None, None], []) is None
     nothing = regions_of().join(whole(), [], [], [])
     assert nothing is not None and len(nothing.detections) == 0
@@ -206,8 +206,8 @@ def test_where_no_node_answers_there_is_no_result_and_without_agents_an_empty_on
 
 @given(st.integers(0, 10**6))
 @settings(max_examples=20, deadline=None)
-def test_vehicles_are_found_once_on_whichever_border_they_stand(seed: int) -> None:
-    """Every node sees every vehicle a little elsewhere, and tells of those in its region or close to its border."""
+def test_vehicles_on_borders_are_found_once(seed: int) -> None:
+    """Each node places each vehicle a little differently, and returns the vehicles in its region or close to the border."""
     rng, grid = np.random.default_rng(seed), BevGrid((-51.2, -51.2, -3.0, 51.2, 51.2, 1.0), 0.8)
     world_SE3_ego = pose_to_SE3([*rng.uniform(-5, 5, 2), 1.9, 0, rng.uniform(-180, 180), 0])
     request = whole(world_SE3_ego=world_SE3_ego)
@@ -227,7 +227,7 @@ def test_vehicles_are_found_once_on_whichever_border_they_stand(seed: int) -> No
 
 
 def street(rng: np.random.Generator) -> torch.Tensor:
-    """(N, 7) boxes in the world, at least 8 m apart."""
+    """Draw (N, 7) boxes in the world, at least 8 m apart."""
     axis = np.arange(-72, 73, 12.0)
     places = np.stack(np.meshgrid(axis, axis), -1).reshape(-1, 2) + rng.uniform(-2, 2, (len(axis) ** 2, 2))
     sizes = np.tile([1.0, 1.5, 1.8, 4.2], (len(places), 1))
@@ -235,7 +235,7 @@ def street(rng: np.random.Generator) -> torch.Tensor:
 
 
 def found_by(task: FusionTask[Any], vehicles: torch.Tensor, rng: np.random.Generator) -> FusionOutcome:
-    """What a region's node finds: each vehicle up to 0.3 m beside where it is."""
+    """Make the outcome of a region's node, which places each vehicle up to 0.3 m beside its true position."""
     region, seen = task.request.region, vehicles.clone()
     assert region is not None
     seen[:, :2] += torch.from_numpy(rng.uniform(-0.3, 0.3, (len(vehicles), 2)))

@@ -1,4 +1,4 @@
-"""The fusion node: whatever comes in, it answers, counts what it turns down, and never does worse than without it."""
+"""The fusion node: it answers whatever arrives, rejects bad messages with a reason, and is not affected by rejected messages."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def same(a: FusionOutcome, b: FusionOutcome) -> bool:
     return torch.equal(a.detections.corners, b.detections.corners) and torch.equal(a.detections.scores, b.detections.scores)
 
 
-def test_the_others_change_the_result_and_their_order_among_the_arrivals_does_not_move_the_ego() -> None:
+def test_other_maps_change_the_result_and_the_order_of_arrival_does_not() -> None:
     alone, together = fuse(MESSAGES["ego"]), fuse(MESSAGES["ego"], MESSAGES["b"], MESSAGES["c"])
     assert len(alone.detections) and len(together.detections)
     assert not same(alone, together)
@@ -79,13 +79,13 @@ def test_without_any_message_nothing_is_found() -> None:
         ({"world_SE3_agent": pose_to_SE3([1e300, 1e300, 0, 0, 0, 0])}, "out of range"),
     ],
 )
-def test_bad_content_is_turned_down_and_counted(change: dict[str, Any], reason: str) -> None:
+def test_bad_content_is_rejected_with_its_reason(change: dict[str, Any], reason: str) -> None:
     outcome = fuse(MESSAGES["ego"], replace(MESSAGES["b"], **change), MESSAGES["c"])
     assert [(rejection.agent_id, rejection.reason) for rejection in outcome.rejected] == [("b", reason)]
     assert same(outcome, fuse(MESSAGES["ego"], MESSAGES["c"]))
 
 
-def test_a_message_in_anothers_name_and_a_second_one_are_turned_down() -> None:
+def test_a_message_under_another_name_and_a_duplicate_are_rejected() -> None:
     expected = fuse(MESSAGES["ego"], MESSAGES["b"])
     forged = fuse(MESSAGES["ego"], MESSAGES["b"], ("c", MESSAGES["b"].to_bytes()))
     twice = fuse(MESSAGES["ego"], MESSAGES["b"], MESSAGES["b"])
@@ -111,21 +111,21 @@ def test_range_is_measured_in_the_plane_from_the_egos_own_pose() -> None:
 
 
 def test_without_the_egos_message_a_lone_map_is_still_moved_into_the_egos_frame() -> None:
-    """A map that is all the node has, from an agent whole cells away, gives the boxes it gives at home, shifted."""
+    """A single map, from an agent a whole number of cells away, gives the boxes of the agent's own frame, shifted."""
     world_SE3_b = SOURCE.outline(0).world_SE3_ego @ pose_to_SE3([3.2, -1.6, 0, 0, 0, 0])
     b = replace(MESSAGES["b"], world_SE3_agent=world_SE3_b, maps=(_only_middle(MESSAGES["b"].maps[0]),))
     shifted = fuse(b).detections.corners
-    home = new_node().step(FusionRequest(0, 0, "tiny", "b", world_SE3_b), [Arrival("b", b.to_bytes(), 0)]).detections.corners
-    middle = home[home[:, :, :2].mean(dim=1).norm(dim=1) < 3.0]
+    own = new_node().step(FusionRequest(0, 0, "tiny", "b", world_SE3_b), [Arrival("b", b.to_bytes(), 0)]).detections.corners
+    middle = own[own[:, :, :2].mean(dim=1).norm(dim=1) < 3.0]
     assert len(middle)
     for corners in middle + torch.tensor([3.2, -1.6, 0.0]):
         assert (shifted - corners).abs().amax(dim=(1, 2)).min() < 1e-3
 
 
 def test_both_splits_give_the_same_boxes_to_the_last_bit() -> None:
-    whole = replace(OPTIONS, split="pyramid")
-    messages = [message_of(agent_id, 0, whole) for agent_id in ("ego", "b", "c")]
-    outcome = new_node(whole).step(request_at(0), [Arrival(m.agent_id, m.to_bytes(), 0) for m in messages])
+    pyramid = replace(OPTIONS, split="pyramid")
+    messages = [message_of(agent_id, 0, pyramid) for agent_id in ("ego", "b", "c")]
+    outcome = new_node(pyramid).step(request_at(0), [Arrival(m.agent_id, m.to_bytes(), 0) for m in messages])
     assert outcome.used == ("ego", "b", "c") and len(outcome.detections)
     assert same(outcome, fuse(*MESSAGES.values()))
     mixed = new_node().step(request_at(0), [Arrival(m.agent_id, m.to_bytes(), 0) for m in messages])
@@ -133,7 +133,7 @@ def test_both_splits_give_the_same_boxes_to_the_last_bit() -> None:
 
 
 def at(message: Message, tick: int) -> Arrival:
-    """A message as sent in a tick."""
+    """Return a message as sent in a tick."""
     return Arrival(message.agent_id, replace(message, timestamp_ns=tick * 100_000_000).to_bytes(), tick)
 
 
@@ -141,7 +141,7 @@ def detections_of(outcome: FusionOutcome) -> tuple[Any, ...]:
     return outcome.detections.corners.tolist(), outcome.detections.scores.tolist()
 
 
-def test_a_late_map_stands_in_until_a_newer_one_comes_or_it_is_too_old() -> None:
+def test_a_late_map_is_held_until_a_newer_one_comes_or_it_is_too_old() -> None:
     for late, ages in (("drop", []), ("hold", [100.0, 200.0]), ("weigh", [100.0, 200.0])):
         node, held = new_node(replace(OPTIONS, late=late, half_life_ms=100)), []
         node.step(request_at(0), [at(MESSAGES["ego"], 0), at(MESSAGES["b"], 0)])
@@ -151,7 +151,7 @@ def test_a_late_map_stands_in_until_a_newer_one_comes_or_it_is_too_old() -> None
         assert [one.weight for one in held] == ([0.5, 0.25] if late == "weigh" else [1.0] * len(ages))
 
 
-def test_a_newer_map_replaces_a_held_one_and_an_older_one_that_comes_after_it_is_turned_down() -> None:
+def test_a_newer_map_replaces_a_held_one_and_an_older_message_after_it_is_rejected() -> None:
     node = new_node()
     node.step(request_at(0), [at(MESSAGES["ego"], 0), at(MESSAGES["b"], 0)])
     outcome = node.step(request_at(2), [at(MESSAGES["ego"], 2), at(MESSAGES["b"], 2), at(MESSAGES["b"], 1)])
@@ -162,7 +162,7 @@ def test_a_newer_map_replaces_a_held_one_and_an_older_one_that_comes_after_it_is
 
 
 def test_a_held_map_is_fused_where_it_was_taken_and_trusted_less() -> None:
-    """What hold gives is what the same map, sent again with its old pose, would have given; weigh lies between that and nothing."""
+    """Under "hold" the held map counts as if sent again at its old pose; under "weigh" the result lies between that and no map."""
     hold, weigh = (new_node(replace(OPTIONS, late=late, half_life_ms=50)) for late in ("hold", "weigh"))
     for node in (hold, weigh):
         node.step(request_at(0), [at(MESSAGES["ego"], 0), at(MESSAGES["b"], 0)])
@@ -180,7 +180,7 @@ def test_another_recording_forgets_everything() -> None:
 
 
 def _only_middle(features: Float32) -> Float32:
-    """Without a border, so that nothing falls off when the map is shifted."""
+    """Clear all but the middle of a map, so that a shifted map loses no features at its border."""
     ny, nx = features.shape[1:]
     middle = (slice(None), slice(ny // 2 - 4, ny // 2 + 4), slice(nx // 2 - 4, nx // 2 + 4))
     kept = np.zeros_like(features)
