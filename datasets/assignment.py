@@ -1,4 +1,4 @@
-"""Which agent of which scenario has which agent type: HEAL's assignment files, and a source that goes by them."""
+"""The agent types of a data set's agents: HEAL's assignment files, and a source whose agents have the assigned types."""
 
 from __future__ import annotations
 
@@ -20,34 +20,34 @@ class Assignment:
 
     Attributes:
         types: scenario -> agent -> type, in the order of the file.
-        origin: where it comes from, for messages.
+        origin: the file that was read, for error messages.
     """
 
     types: Mapping[str, Mapping[str, str]]
     origin: str = "assignment"
 
     def of_scenario(self, scenario: str) -> Mapping[str, str]:
-        """The types of a scenario's agents; ValueError naming what there is."""
+        """Return the types of a scenario's agents; ValueError for an unknown scenario."""
         if scenario not in self.types:
             known = ", ".join(list(self.types)[:5])
             raise ValueError(f"{self.origin}: no scenario {scenario!r} among its {len(self.types)}, such as {known}")
         return self.types[scenario]
 
     def type_of(self, scenario: str, agent_id: str) -> str:
-        """The type of an agent; ValueError naming what there is."""
+        """Return the type of an agent; ValueError for an unknown scenario or agent."""
         types = self.of_scenario(scenario)
         if agent_id not in types:
             raise ValueError(f"{self.origin}: scenario {scenario} has no agent {agent_id!r}, there are {', '.join(types)}")
         return types[agent_id]
 
     def mapped(self, mapping: Mapping[str, str]) -> Assignment:
-        """Every type replaced by what `mapping` says, where it says something."""
+        """Replace the types that are keys of `mapping`; keep the others."""
         types = {name: {agent: mapping.get(kind, kind) for agent, kind in agents.items()} for name, agents in self.types.items()}
         return Assignment(types, self.origin)
 
     @staticmethod
     def in_order(scenario_agents: Mapping[str, Sequence[str]], types: Sequence[str]) -> Assignment:
-        """The agents of a scenario, in the order in which a source names them, get the types one after the other, over and over."""
+        """Assign the types in turn to the agents of each scenario, in the source's order; after the last type the first follows."""
         return Assignment(
             {
                 scenario: {agent: types[i % len(types)] for i, agent in enumerate(agents)}
@@ -57,17 +57,23 @@ class Assignment:
 
     @staticmethod
     def at_random(scenario_agents: Mapping[str, Sequence[str]], types: Sequence[str], seed: int) -> Assignment:
-        """Every agent gets one of the types, evenly; it depends on seed and scenario alone, not on what else there is."""
-        return Assignment({scenario: _drawn(agents, types, seed, scenario) for scenario, agents in sorted(scenario_agents.items())})
+        """Draw a type for every agent, all types with equal chances; a scenario's types depend on seed and scenario alone."""
+        return Assignment(
+            {scenario: _draw_scenario_types(agents, types, seed, scenario) for scenario, agents in sorted(scenario_agents.items())}
+        )
 
 
-def _drawn(agents: Sequence[str], types: Sequence[str], seed: int, scenario: str) -> dict[str, str]:
+def _draw_scenario_types(agents: Sequence[str], types: Sequence[str], seed: int, scenario: str) -> dict[str, str]:
     rng = keyed_generator(seed, "agent types", scenario)
     return {agent: types[int(i)] for agent, i in zip(agents, rng.integers(len(types), size=len(agents)), strict=True)}
 
 
 def read_assignment(path: Path) -> Assignment:
-    """Read {scenario: {agent: type}}; DatasetError naming the file and the first entry that is anything else."""
+    """Read a JSON file {scenario: {agent: type}}.
+
+    Raises:
+        DatasetError: naming the file and the first entry in another form.
+    """
     values = read_json(path)
     if not isinstance(values, dict):
         raise DatasetError(path, f"expected {{scenario: {{agent: type}}}}, got {type(values).__name__}")
@@ -81,20 +87,20 @@ def read_assignment(path: Path) -> Assignment:
 
 
 def write_assignment(path: Path, assignment: Assignment) -> None:
-    """Write what `read_assignment` reads."""
+    """Write a JSON file for `read_assignment`; make its folder if needed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(assignment.types, indent=4) + "\n", encoding="utf-8")
 
 
 class AssignedSource:
-    """A source whose agents have types: every agent senses what its type wants, and the ego can be one of certain types.
+    """A source whose agents have types: the sensor data of an agent are those of its type, and the ego can be of certain types.
 
     Args:
-        source: where the scenes come from; open it for more agents than `max_agents` if the ego may be one of the later ones.
-        assignment: the type of every agent. The scenario is what stands before the stroke in a scene's id.
-        choices: what each type wants of its agents.
-        ego_types: types that the ego may have; by default the ego is the source's.
-        max_agents: at most so many agents, the ego included; by default all of the source's.
+        source: the source of the scenes; open it for more agents than `max_agents` if a later agent may become the ego.
+        assignment: the type of every agent. The scenario is the part of a scene's id before the slash.
+        choices: the sensor data of each type.
+        ego_types: types that the ego may have; by default the source's ego stays the ego.
+        max_agents: the largest number of agents, the ego included; by default all of the source's.
     """
 
     def __init__(
@@ -105,16 +111,16 @@ class AssignedSource:
         ego_types: Collection[str] = (),
         max_agents: int | None = None,
     ) -> None:
-        """Read nothing yet."""
+        """Wrap a source; nothing is read yet."""
         self.source, self.assignment, self.choices = source, assignment, choices
         self.ego_types, self.max_agents = ego_types, max_agents
 
     def __len__(self) -> int:
-        """Number of scenes."""
+        """Return the number of scenes."""
         return len(self.source)
 
     def outline(self, index: int) -> SceneOutline:
-        """Who takes part; the ego comes first."""
+        """Return the outline of scene `index` with the selected agents, the ego first."""
         outline = self.source.outline(index)
         types = self.types_of(outline)
         chosen = select_agents(outline.ego_first, types, self.ego_types, self.max_agents or len(types))
@@ -124,24 +130,24 @@ class AssignedSource:
         return replace(outline, ego_id=chosen[0], agent_ids=chosen, world_SE3_ego=ego.world_SE3_agent)
 
     def types_of(self, outline: SceneOutline) -> dict[str, str]:
-        """The type of every agent of a scene; ValueError for a scenario or agent that is not in the assignment."""
-        scenario = _scenario(outline)
+        """Return the type of every agent of a scene; ValueError for a scenario or an agent without an assignment."""
+        scenario = _scenario_of(outline)
         return {agent_id: self.assignment.type_of(scenario, agent_id) for agent_id in outline.agent_ids}
 
     def agent_frame(self, index: int, agent_id: str, choice: SensorChoice | None = None) -> AgentFrame:
-        """What an agent senses; without a choice what its type wants."""
-        return self.source.agent_frame(index, agent_id, choice or self._choice(index, agent_id))
+        """Read an agent's frame; without a choice, the sensor data of its type."""
+        return self.source.agent_frame(index, agent_id, choice or self._choice_of(index, agent_id))
 
     def scene_objects(self, index: int) -> ObjectLabels | None:
-        """The source's."""
+        """Return the source's labels of scene `index` as a whole."""
         return self.source.scene_objects(index)
 
-    def _choice(self, index: int, agent_id: str) -> SensorChoice:
-        kind = self.assignment.type_of(_scenario(self.source.outline(index)), agent_id)
+    def _choice_of(self, index: int, agent_id: str) -> SensorChoice:
+        kind = self.assignment.type_of(_scenario_of(self.source.outline(index)), agent_id)
         if kind not in self.choices:
-            raise ValueError(f"agent {agent_id} is a {kind!r}; it is known what {', '.join(self.choices)} want to sense")
+            raise ValueError(f"agent {agent_id} is of type {kind!r}; sensor choices are known for {', '.join(self.choices)}")
         return self.choices[kind]
 
 
-def _scenario(outline: SceneOutline) -> str:
+def _scenario_of(outline: SceneOutline) -> str:
     return outline.scene_id.split("/")[0]

@@ -1,7 +1,7 @@
 """A data set whose sweeps, poses and labels are kept on disk in a form that takes no decoding.
 
-Images are not: a frame with cameras goes by, as it comes. Decoded ones would take sixty times the room of a JPEG (6 MB for one of
-DAIR-V2X-C), so that even a small data set would no longer fit into memory, and a disk gives them slower than a core decodes them.
+Frames with cameras are read from the data set every time. A decoded image would take sixty times the room of a JPEG (6 MB in
+DAIR-V2X-C): even a small data set would no longer fit into memory, and reading from disk would be slower than decoding.
 """
 
 from __future__ import annotations
@@ -17,74 +17,85 @@ from heal.datasets.cache_file import Entry, read_entry, stamps_of, write_entry
 from heal.datasets.dataset import Dataset, Origin
 from heal.types import AgentFrame, LidarScan, ObjectLabels, SceneOutline, SensorChoice
 
-Kept = TypeVar("Kept")
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
-class _Kind(Generic[Kept]):
-    """How something of one kind becomes an entry, and an entry becomes it again."""
+class _EntryCodec(Generic[Value]):
+    """Conversion of values of one type to entries and back.
+
+    Attributes:
+        name: ending of the entries' file names.
+        pack: value to entry.
+        unpack: entry to an equal value.
+    """
 
     name: str
-    pack: Callable[[Kept], Entry]
-    unpack: Callable[[Entry], Kept]
+    pack: Callable[[Value], Entry]
+    unpack: Callable[[Entry], Value]
 
 
 class CachedSource:
-    """The scenes of a data set, to the last bit, from a cache that fills as they are asked for.
+    """A data set with a cache, which fills as scenes are read and gives the same scenes to the last bit.
 
-    An entry is made anew when one of the files that it was made from has another size or time of change, or when the entry is
-    damaged. Any number of processes may share a cache, and several data sets may.
+    An entry is written again when a file behind it has another size or time of change, or when the entry is damaged. Any number of
+    processes and several data sets may share a cache.
 
     Attributes:
         source: the data set.
-        folder: where the entries lie.
-        summary: of the data set.
-        choice: of the data set.
+        folder: the folder of the entries.
+        summary: the data set's summary.
+        choice: the data set's default choice of sensor data.
     """
 
     def __init__(self, source: Dataset, folder: Path) -> None:
-        """Read and write nothing yet."""
+        """Wrap a data set; nothing is read or written yet."""
         self.source, self.folder = source, folder.absolute()
         self.summary, self.choice = source.summary, source.choice
 
     def __len__(self) -> int:
-        """Number of scenes."""
+        """Return the number of scenes."""
         return len(self.source)
 
     @property
     def scenario_agents(self) -> dict[str, tuple[str, ...]]:
-        """The data set's."""
+        """The ids of all agents of every scenario."""
         return self.source.scenario_agents
 
     def frame_origin(self, index: int, agent_id: str, choice: SensorChoice) -> Origin:
-        """The data set's."""
+        """Return the data set's files behind `agent_frame`, without images and depth images."""
         return self.source.frame_origin(index, agent_id, choice)
 
     def scene_origin(self, index: int) -> Origin:
-        """The data set's."""
+        """Return the data set's files behind `outline` and `scene_objects`."""
         return self.source.scene_origin(index)
 
     def outline(self, index: int) -> SceneOutline:
-        """Who takes part."""
+        """Return the outline of scene `index`."""
         return self._fetch(_OUTLINE, self.source.scene_origin(index), lambda: self.source.outline(index))
 
     def agent_frame(self, index: int, agent_id: str, choice: SensorChoice | None = None) -> AgentFrame:
-        """What an agent senses; UnknownAgentError if it takes no part, DatasetError for an unusable file."""
+        """Read an agent's frame.
+
+        Raises:
+            UnknownAgentError: the agent is not in the scene.
+            DatasetError: a file cannot be used.
+        """
         choice = choice or self.choice
         if choice.cameras:
             return self.source.agent_frame(index, agent_id, choice)
         origin = self.source.frame_origin(index, agent_id, choice)
-        wanted = Origin(f"{origin.name} {asdict(choice)}", origin.files)
-        return self._fetch(_FRAME, wanted, lambda: self.source.agent_frame(index, agent_id, choice))
+        chosen = Origin(f"{origin.name} {asdict(choice)}", origin.files)
+        return self._fetch(_FRAME, chosen, lambda: self.source.agent_frame(index, agent_id, choice))
 
     def scene_objects(self, index: int) -> ObjectLabels:
-        """Labels of the scene as a whole."""
+        """Read the labels of scene `index` as a whole."""
         return self._fetch(_OBJECTS, self.source.scene_origin(index), lambda: self.source.scene_objects(index))
 
-    def _fetch(self, kind: _Kind[Kept], origin: Origin, read: Callable[[], Kept]) -> Kept:
-        """What is kept, or what `read` gives, which is kept from then on."""
+    def _fetch(self, kind: _EntryCodec[Value], origin: Origin, read: Callable[[], Value]) -> Value:
+        """Return the cached value of an origin; without an entry, read the value and write an entry."""
         try:
-            # Before reading: if a file changes meanwhile, the entry is stamped as older than it is and soon made anew.
+            # Before reading: if a file changes meanwhile, the stamps are outdated and the entry is soon written again.
             stamps = stamps_of(origin.files)
         except OSError:
             return read()
@@ -96,11 +107,11 @@ class CachedSource:
         try:
             write_entry(path, stamps, kind.pack(value))
         except OSError as error:
-            warnings.warn(f"{self.folder}: nothing can be kept here, so everything is read anew: {error.strerror}", stacklevel=2)
+            warnings.warn(f"{self.folder}: the cache cannot be written: {error.strerror}; files are read every time", stacklevel=2)
         return value
 
     def _path(self, kind: str, origin: Origin) -> Path:
-        """Where an entry lies, whether or not it is there; changed files lead to the same place, so that a cache does not grow."""
+        """Return the path of an entry, written or not. Changed files keep the path, so a cache does not grow with changes."""
         key = "\n".join([kind, origin.name, *(str(file.absolute()) for file in origin.files)])
         digest = hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
         return self.folder / digest[:2] / f"{digest[2:]}.{kind}"
@@ -150,6 +161,6 @@ def _unpack_objects(entry: Entry) -> ObjectLabels:
     return ObjectLabels(ids, corners)
 
 
-_OUTLINE = _Kind("outline", _pack_outline, _unpack_outline)
-_FRAME = _Kind("frame", _pack_frame, _unpack_frame)
-_OBJECTS = _Kind("objects", _pack_objects, _unpack_objects)
+_OUTLINE = _EntryCodec("outline", _pack_outline, _unpack_outline)
+_FRAME = _EntryCodec("frame", _pack_frame, _unpack_frame)
+_OBJECTS = _EntryCodec("objects", _pack_objects, _unpack_objects)

@@ -1,11 +1,11 @@
-"""One entry of the cache: a few plain values and arrays in one file, with all that is needed to see whether it still holds.
+"""The file of one cache entry: plain values and arrays, with a checksum and the stamps of the files behind the entry.
 
-    magic, version, length of the header, CRC-32 of all that follows, length of the file; little-endian, 32 bytes
+    magic, version, length of the header, CRC-32 of the bytes after these 32, length of the file; little-endian, 32 bytes
     header: JSON {stamps, values, arrays: [[type, shape], ...]}, padded with blanks
     arrays, little-endian, each beginning at a multiple of 64 bytes
 
-It is read in one go and the arrays are views of what was read: memory mapping would save a seventh of a millisecond per megabyte,
-which the check sum, touching every byte, would take back.
+The file is read at once, and the arrays are views of the bytes. Memory mapping would save a seventh of a millisecond per megabyte,
+but the checksum, which reads every byte, would cost as much.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ import numpy as np
 import numpy.typing as npt
 
 MAGIC = b"HEALENTR"
-# To be raised whenever a reader gives other values for the same files, or the layout changes: all entries are then made anew.
+# Raise the version when the layout changes or a reader gives other values for the same files: all entries are then written again.
 VERSION = 1
 ALIGNMENT = 64
 _PREFIX = struct.Struct("<8sIIIQ4x")
 
-# Size in bytes and time of the last change in nanoseconds.
+# A file's size in bytes and time of the last change in nanoseconds.
 Stamp = tuple[int, int]
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What is kept of something.
+    """The content of an entry.
 
     Attributes:
         values: numbers and text by name.
-        arrays: in an order that whoever writes them knows.
+        arrays: the arrays, in the order in which the caller packs and unpacks them.
     """
 
     values: Mapping[str, Any] = field(default_factory=dict)
@@ -47,13 +47,13 @@ class Entry:
 
 
 def stamps_of(files: Sequence[Path]) -> list[Stamp]:
-    """Size and time of change of every file, by which a changed one is told; OSError if one is missing."""
+    """Return size and time of change of every file, which tell whether a file has changed; OSError if a file is missing."""
     stats = [file.stat() for file in files]
     return [(stat.st_size, stat.st_mtime_ns) for stat in stats]
 
 
 def read_entry(path: Path, stamps: Sequence[Stamp]) -> Entry | None:
-    """The entry in a file; None if there is none, it is damaged, of another version, or made from files with other stamps."""
+    """Read an entry; None if the file is missing, damaged, of another version, or has other stamps."""
     try:
         data = np.fromfile(path, np.uint8)
     except OSError:
@@ -71,7 +71,11 @@ def read_entry(path: Path, stamps: Sequence[Stamp]) -> Entry | None:
 
 
 def write_entry(path: Path, stamps: Sequence[Stamp], entry: Entry) -> None:
-    """Write an entry so that no reader ever sees a part of it, however many processes write it at once; OSError if it cannot be."""
+    """Write an entry under another name and rename it, so that no reader sees a part of it while several processes write.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
     try:
@@ -92,15 +96,17 @@ def _to_bytes(stamps: Sequence[Stamp], entry: Entry) -> bytes:
 
 
 def _split(body: npt.NDArray[np.uint8], described: Sequence[tuple[str, Sequence[int]]]) -> tuple[npt.NDArray[Any], ...]:
+    """Return views of the arrays in the bytes after the header, from their types and shapes."""
     arrays: list[npt.NDArray[Any]] = []
     begin = 0
     for name, shape in described:
-        kind = np.dtype(name)
-        size = math.prod(shape) * kind.itemsize
-        arrays.append(body[begin : begin + size].view(kind).reshape(shape))
+        dtype = np.dtype(name)
+        size = math.prod(shape) * dtype.itemsize
+        arrays.append(body[begin : begin + size].view(dtype).reshape(shape))
         begin += size + _padding(size)
     return tuple(arrays)
 
 
 def _padding(size: int) -> int:
+    """Return the number of bytes from `size` to the next multiple of ALIGNMENT."""
     return -size % ALIGNMENT

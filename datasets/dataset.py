@@ -1,4 +1,4 @@
-"""What a data set on disk offers beyond its scenes: what was found, and which files each thing is made from."""
+"""The interface of a data set on disk: a source of scenes with a summary, and the files that each scene is read from."""
 
 from __future__ import annotations
 
@@ -8,10 +8,46 @@ from typing import Protocol
 
 from heal.types import ObjectLabels, SceneSource, SensorChoice
 
+# Pairs of a scenario, agent or frame that a reader leaves out, and the reason.
+Skipped = list[tuple[str, str]]
+
+
+class Dataset(SceneSource, Protocol):
+    """A source of scenes that lie on disk.
+
+    Attributes:
+        summary: the scenes that were found, and everything that was skipped.
+        choice: the sensor data that `agent_frame` reads without a choice of the caller's.
+    """
+
+    summary: DatasetSummary
+    choice: SensorChoice
+
+    @property
+    def scenario_agents(self) -> dict[str, tuple[str, ...]]:
+        """The ids of all agents of every scenario."""
+        ...
+
+    def scene_objects(self, index: int) -> ObjectLabels:
+        """Read the labels of scene `index` as a whole."""
+        ...
+
+    def frame_origin(self, index: int, agent_id: str, choice: SensorChoice) -> Origin:
+        """Return the files behind `agent_frame`, without images and depth images.
+
+        Raises:
+            UnknownAgentError: the agent is not in the scene.
+        """
+        ...
+
+    def scene_origin(self, index: int) -> Origin:
+        """Return the files behind `outline` and `scene_objects`."""
+        ...
+
 
 @dataclass(frozen=True)
 class DatasetSummary:
-    """What was found and what was skipped.
+    """The contents of an opened data set; as text, a line of numbers and a line for everything that was skipped.
 
     Attributes:
         layout: "OPV2V" or "DAIR-V2X-C".
@@ -20,7 +56,7 @@ class DatasetSummary:
         scenarios: number of recordings.
         frames: number of scenes.
         agents: number of agents, each counted once per recording.
-        skipped: pairs of what was left out and why.
+        skipped: pairs of a part of the data set that was left out, and the reason.
     """
 
     layout: str
@@ -32,73 +68,44 @@ class DatasetSummary:
     skipped: tuple[tuple[str, str], ...] = ()
 
     def __str__(self) -> str:
-        """One line, and one more for everything that was skipped."""
+        """Return the lines to print when a data set is opened."""
         lines = [
             f"{self.layout} {self.root} ({self.split}): {self.frames} frames in {self.scenarios} scenarios, {self.agents} agents"
         ]
-        return "\n".join(lines + [f"  skipped {what}: {why}" for what, why in self.skipped])
-
-
-class DatasetError(ValueError):
-    """Data on disk that cannot be used; the message names the file and the cause."""
-
-    def __init__(self, path: Path, cause: str) -> None:
-        """Say which file and why.
-
-        Args:
-            path: the offending file or folder.
-            cause: what was expected and what came.
-        """
-        super().__init__(path, cause)
-        self.path = path
-        self.cause = cause
-
-    def __str__(self) -> str:
-        """The file, then the cause."""
-        return f"{self.path}: {self.cause}"
-
-
-class UnknownAgentError(DatasetError, KeyError):
-    """An agent that takes no part in a scene; the message names those that do."""
+        return "\n".join(lines + [f"  skipped {part}: {reason}" for part, reason in self.skipped])
 
 
 @dataclass(frozen=True)
 class Origin:
-    """All that something read from disk depends on: while these stay as they are, so does what is read.
+    """Everything that a value read from disk depends on: an equal origin with unchanged files gives an equal value.
 
     Attributes:
-        name: what decides it beside the files, such as the scene and who takes part.
-        files: those that are read for it, in a fixed order.
+        name: the part of the data set, such as the scene and the agents that take part.
+        files: the files that are read, in a fixed order.
     """
 
     name: str
     files: tuple[Path, ...]
 
 
-class Dataset(SceneSource, Protocol):
-    """A source that lies on disk.
+class DatasetError(ValueError):
+    """Data on disk that cannot be used; the message names the file and the cause.
 
     Attributes:
-        summary: what was found and what was skipped.
-        choice: what is read where `agent_frame` is not given a choice.
+        path: the offending file or folder.
+        cause: the reason, with the expected and the actual content.
     """
 
-    summary: DatasetSummary
-    choice: SensorChoice
+    def __init__(self, path: Path, cause: str) -> None:
+        """Make an error for a file or folder."""
+        super().__init__(path, cause)
+        self.path = path
+        self.cause = cause
 
-    @property
-    def scenario_agents(self) -> dict[str, tuple[str, ...]]:
-        """All agents of every scenario."""
-        ...
+    def __str__(self) -> str:
+        """Return the path and the cause."""
+        return f"{self.path}: {self.cause}"
 
-    def scene_objects(self, index: int) -> ObjectLabels:
-        """Labels of the scene as a whole."""
-        ...
 
-    def frame_origin(self, index: int, agent_id: str, choice: SensorChoice) -> Origin:
-        """What `agent_frame` depends on, images and depth left aside; KeyError if the agent takes no part."""
-        ...
-
-    def scene_origin(self, index: int) -> Origin:
-        """What `outline` and `scene_objects` depend on."""
-        ...
+class UnknownAgentError(DatasetError, KeyError):
+    """An agent that is not in a scene; the message lists the agents of the scene."""

@@ -1,4 +1,4 @@
-"""Errors of localisation and of clocks: poses and times as agents believe them, drawn around the true ones (paper section 5.2)."""
+"""Errors of localisation and of clocks: the poses and times that agents measure, drawn around the true ones (paper section 5.2)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal, cast
 import numpy as np
 
 from heal.config import config
-from heal.option_text import Words
+from heal.option_text import OptionText
 from heal.se3 import SE3_to_pose, pose_to_SE3
 from heal.seeding import keyed_generator
 from heal.types import AgentFrame, Float64, ObjectLabels, SceneOutline, SceneSource, SensorChoice
@@ -20,8 +20,8 @@ class PoseNoise:
 
     Attributes:
         kind: shape of the distribution.
-        position_std_m: spread in x and in y. For laplace this is the scale b, whose standard deviation is b times root 2.
-        rotation_std_deg: spread in yaw, likewise.
+        position_std_m: spread in x and in y. For laplace the spread is the scale b, whose standard deviation is b times root 2.
+        rotation_std_deg: spread in yaw; the same for laplace.
         position_mean_m: bias in x and in y.
         rotation_mean_deg: bias in yaw.
     """
@@ -32,8 +32,13 @@ class PoseNoise:
     position_mean_m: float = 0.0
     rotation_mean_deg: float = 0.0
 
+    @property
+    def is_zero(self) -> bool:
+        """Whether every error is 0."""
+        return self == PoseNoise(kind=self.kind)
+
     def draw(self, generator: np.random.Generator | np.random.RandomState) -> Float64:
-        """One error: two draws for x and y, then one for yaw.
+        """Draw one error: two numbers for x and y, then one for yaw.
 
         Returns:
             (6,) x, y, z in metres, roll, yaw, pitch in degrees, to be added to a pose.
@@ -47,82 +52,25 @@ class PoseNoise:
 
 @config
 class ClockNoise:
-    """Distribution of how far the agents' clocks are off; drift is left out, as over a recording it stays far below a millisecond.
+    """Distribution of the agents' clock errors; drift is left out, because over a recording it stays far below a millisecond.
 
     Attributes:
-        offset_std_ms: spread of an agent's offset, Gaussian; it stays the same all the time.
-        jitter_std_ms: spread of what is added to it anew in every frame, likewise.
+        offset_std_ms: standard deviation of an agent's offset, Gaussian; the offset is the same in all scenes.
+        jitter_std_ms: standard deviation of the error that every frame adds to the offset, Gaussian.
     """
 
     offset_std_ms: float = 0.0
     jitter_std_ms: float = 0.0
 
-
-class _FrameNoise:
-    """A source that passes everything on and leaves it to its children to change the frames."""
-
-    def __init__(self, source: SceneSource, seed: int) -> None:
-        """Stand before `source`."""
-        self.source = source
-        self.seed = seed
-
-    def __len__(self) -> int:
-        """Number of scenes."""
-        return len(self.source)
-
-    def outline(self, index: int) -> SceneOutline:
-        """Who takes part, and when; the ego's pose in it is the true one."""
-        return self.source.outline(index)
-
-    def scene_objects(self, index: int) -> ObjectLabels | None:
-        """The labels of the scene, unchanged."""
-        return self.source.scene_objects(index)
-
-
-class NoisyPoses(_FrameNoise):
-    """A source whose agents, the ego included, are wrong about where they are. Nothing but the measured poses changes.
-
-    The error depends on the seed, the scene and the agent alone: not on the order of reading, nor on the process that reads.
-    """
-
-    def __init__(self, source: SceneSource, noise: PoseNoise, seed: int) -> None:
-        """Add `noise` to the measured poses of `source`."""
-        super().__init__(source, seed)
-        self.noise = noise
-
-    def agent_frame(self, index: int, agent_id: str, choice: SensorChoice | None = None) -> AgentFrame:
-        """The agent's frame, with an error in its measured pose."""
-        frame = self.source.agent_frame(index, agent_id, choice)
-        error = self.noise.draw(keyed_generator(self.seed, "pose", index, agent_id))
-        measured = pose_to_SE3(SE3_to_pose(frame.world_SE3_agent_measured) + error)
-        return dataclasses.replace(frame, world_SE3_agent_measured=measured)
-
-
-class NoisyClocks(_FrameNoise):
-    """A source whose agents are wrong about what time it is. Nothing but the frames' times changes, which go into the messages.
-
-    The ego's clock is the reference: the fusion node is on board, and only what others are off against it matters. In the scenes in
-    which it is the ego, an agent therefore has no error.
-    """
-
-    def __init__(self, source: SceneSource, noise: ClockNoise, seed: int) -> None:
-        """Add `noise` to the times of `source`."""
-        super().__init__(source, seed)
-        self.noise = noise
-
-    def agent_frame(self, index: int, agent_id: str, choice: SensorChoice | None = None) -> AgentFrame:
-        """The agent's frame, with its own idea of the time."""
-        frame = self.source.agent_frame(index, agent_id, choice)
-        if agent_id == self.source.outline(index).ego_id:
-            return frame
-        offset_ms = keyed_generator(self.seed, "clock", agent_id).normal(0.0, self.noise.offset_std_ms)
-        jitter_ms = keyed_generator(self.seed, "clock jitter", index, agent_id).normal(0.0, self.noise.jitter_std_ms)
-        return dataclasses.replace(frame, timestamp_ns=frame.timestamp_ns + round((offset_ms + jitter_ms) * 1e6))
+    @property
+    def is_zero(self) -> bool:
+        """Whether every error is 0."""
+        return self == ClockNoise()
 
 
 @config
 class SensorNoise:
-    """What is wrong with the agents' poses and clocks.
+    """Errors of the agents' poses and clocks.
 
     Attributes:
         pose: error of localisation.
@@ -134,14 +82,14 @@ class SensorNoise:
 
     @staticmethod
     def parse(text: str) -> SensorNoise:
-        """Read `none`, or words such as `position:0.2,rotation:0.2,kind:laplace,clock:20`; docs/links.md lists them.
+        """Read `none`, or settings such as `position:0.2,rotation:0.2,kind:laplace,clock:20`; docs/links.md lists them.
 
         Raises:
-            ValueError: with what is possible instead.
+            ValueError: an unknown or unusable setting; the message lists the possible ones.
         """
-        words = Words.read("noise", text, ("position", "rotation", "kind", "clock", "clock_jitter"), ("none",))
+        words = OptionText.read("noise", text, ("position", "rotation", "kind", "clock", "clock_jitter"), ("none",))
         if "none" in words and len(words.pairs) > 1:
-            raise ValueError(f"noise {text!r}: none stands alone; what is not named has no error anyway")
+            raise ValueError(f"noise {text!r}: none stands alone; a part that is not named has no error")
         spreads = [words.number(name, 0.0) for name in ("position", "rotation", "clock", "clock_jitter")]
         if min(spreads) < 0:
             raise ValueError(f"noise {text!r}: expected spreads >= 0: metres, degrees, milliseconds, milliseconds")
@@ -153,7 +101,53 @@ class SensorNoise:
         )
 
     def around(self, source: SceneSource, seed: int) -> SceneSource:
-        """The source with these errors; the source itself where there are none."""
-        if self.pose != PoseNoise(kind=self.pose.kind):
-            source = NoisyPoses(source, self.pose, seed)
-        return source if self.clock == ClockNoise() else NoisyClocks(source, self.clock, seed)
+        """Return `source` with these errors, or `source` itself if every error is 0."""
+        return source if self.pose.is_zero and self.clock.is_zero else NoisySource(source, self, seed)
+
+
+class NoisySource:
+    """A source whose agents measure wrong poses and wrong times; nothing else in the frames changes.
+
+    An error depends on the seed, the scene and the agent alone, not on the order of reading or on the process that reads.
+
+    Every agent, the ego included, has an error in its measured pose. The ego's clock is the reference: the fusion node is on board
+    the ego, and an offset counts only against the ego's clock. An agent therefore has no clock error in the scenes whose ego it is.
+
+    Args:
+        source: the source of the true poses and times.
+        noise: distributions of the errors.
+        seed: seed of the errors, 0 or more.
+    """
+
+    def __init__(self, source: SceneSource, noise: SensorNoise, seed: int) -> None:
+        """Wrap a source; nothing is read or drawn yet."""
+        self.source, self.noise, self.seed = source, noise, seed
+
+    def __len__(self) -> int:
+        """Return the number of scenes."""
+        return len(self.source)
+
+    def outline(self, index: int) -> SceneOutline:
+        """Return the outline of scene `index`, with the ego's true pose and time."""
+        return self.source.outline(index)
+
+    def scene_objects(self, index: int) -> ObjectLabels | None:
+        """Return the labels of scene `index`, unchanged."""
+        return self.source.scene_objects(index)
+
+    def agent_frame(self, index: int, agent_id: str, choice: SensorChoice | None = None) -> AgentFrame:
+        """Read an agent's frame and add the errors to its measured pose and its time."""
+        frame = self.source.agent_frame(index, agent_id, choice)
+        if not self.noise.pose.is_zero:
+            error = self.noise.pose.draw(keyed_generator(self.seed, "pose", index, agent_id))
+            measured = pose_to_SE3(SE3_to_pose(frame.world_SE3_agent_measured) + error)
+            frame = dataclasses.replace(frame, world_SE3_agent_measured=measured)
+        if not self.noise.clock.is_zero and agent_id != self.source.outline(index).ego_id:
+            error_ns = round(self._clock_error_ms(index, agent_id) * 1e6)
+            frame = dataclasses.replace(frame, timestamp_ns=frame.timestamp_ns + error_ns)
+        return frame
+
+    def _clock_error_ms(self, index: int, agent_id: str) -> float:
+        offset_ms = keyed_generator(self.seed, "clock", agent_id).normal(0.0, self.noise.clock.offset_std_ms)
+        jitter_ms = keyed_generator(self.seed, "clock jitter", index, agent_id).normal(0.0, self.noise.clock.jitter_std_ms)
+        return offset_ms + jitter_ms

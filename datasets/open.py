@@ -1,4 +1,4 @@
-"""Opening a data set without saying which one it is: the layout on disk tells."""
+"""Open a data set on disk; its folders tell which layout it has."""
 
 from __future__ import annotations
 
@@ -31,28 +31,30 @@ def open_dataset(
     """Open a split of OPV2V (or V2XSet, or the built-in town) or of DAIR-V2X-C.
 
     Args:
-        root: the data set's folder, or the one that holds OPV2V and OPV2V_Hetero.
+        root: the data set's folder, or the folder that holds OPV2V and OPV2V_Hetero.
         split: "train", "validate" (also "val") or "test".
-        sensors: what to read where `agent_frame` is not given a choice.
-        ego_id: the ego; by default what the data set prescribes.
-        max_agents: at most so many agents, the ego included; by default 5 for OPV2V, 2 for DAIR-V2X-C.
-        beams: which OPV2V clouds to read, likewise.
-        hetero_root: where OPV2V's depth and thinned clouds lie, see `Opv2vSource`.
-        cache: keep what is read in this folder, see `CachedSource`; it is made where there is none.
+        sensors: the sensor data that `agent_frame` reads without a choice of the caller's.
+        ego_id: the ego; by default the data set's own choice.
+        max_agents: the largest number of agents, the ego included; by default 5 for OPV2V, 2 for DAIR-V2X-C.
+        beams: laser lines of the OPV2V clouds that `agent_frame` reads without a choice: 64, 32 or 16.
+        hetero_root: the folder of OPV2V's depth images and thinned clouds, see `Opv2vSource`.
+        cache: a folder that keeps decoded data, see `CachedSource`; it is made if needed.
 
     Raises:
-        DatasetError: naming what is wrong; among others for a folder in neither layout.
+        DatasetError: the folder has neither layout, or the split cannot be used.
     """
     source: Dataset
     if data_folder(root) is not None:
         source = DairSource(root, split, sensors, ego_id=ego_id, max_agents=max_agents or 2)
     else:
-        folder, most = _opv2v_folder(root), max_agents or 5
-        source = Opv2vSource(folder, split, sensors, hetero_root=hetero_root, beams=beams, ego_id=ego_id, max_agents=most)
+        source = Opv2vSource(
+            _opv2v_folder(root), split, sensors, hetero_root=hetero_root, beams=beams, ego_id=ego_id, max_agents=max_agents or 5
+        )
     return CachedSource(source, cache) if cache else source
 
 
 def _opv2v_folder(root: Path) -> Path:
+    """Return the folder with OPV2V's splits: `root` itself or a folder in it; DatasetError if there is none."""
     for folder in (root, *(root / name for name in OPV2V_NAMES)):
         if any((folder / split).is_dir() for split in OPV2V_SPLITS):
             return folder

@@ -1,6 +1,6 @@
-"""Point clouds: PCD files (ascii, binary, binary_compressed) to arrays and back, with numpy alone.
+"""Read and write point clouds in PCD files (ascii, binary, binary_compressed) with numpy alone.
 
-OPV2V keeps the intensity in the red byte of a packed `rgb` field, which looks like a tiny, often denormal, float.
+OPV2V stores the intensity in the red byte of a packed `rgb` field; read as a float, the field is tiny and often denormal.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from heal.datasets.files import naming
+from heal.datasets.files import errors_naming
 from heal.types import Float32, Float64
 
 FIELD_TYPES: dict[tuple[str, int], np.dtype[Any]] = {
@@ -28,12 +28,12 @@ MAX_HEADER_BYTES = 8192
 
 @dataclass(frozen=True)
 class PcdHeader:
-    """What a PCD file says about itself.
+    """The header of a PCD file.
 
     Attributes:
         fields: names in file order.
         types: numpy type of each field.
-        counts: values per point of each field, mostly 1.
+        counts: values per point of each field, usually 1.
         points: number of points.
         encoding: one of ENCODINGS.
         data_begin: byte at which the points begin.
@@ -57,22 +57,22 @@ def read_pcd(path: Path, fields: Sequence[str]) -> list[npt.NDArray[Any]]:
 
     Args:
         path: the file.
-        fields: names, such as ("x", "y", "z"); of a field with several values per point the first is taken.
+        fields: names, such as ("x", "y", "z"); of a field with several values per point, the first value is read.
 
     Returns:
-        One (N,) array per field in the field's own type; float64 for ascii, whose numbers have no other type.
+        One (N,) array per field in the field's own type; float64 for ascii.
 
     Raises:
-        DatasetError: no such file, no PCD, a field that is not there, or fewer points than promised.
+        DatasetError: the file is missing or not a PCD file, lacks a field, or has fewer points than its header says.
     """
-    with naming(path):
+    with errors_naming(path):
         return _decode(path.read_bytes(), fields)
 
 
 def read_lidar(path: Path) -> Float32:
-    """Read a sweep with its intensity, without the points that a sensor marks as missing (NaN).
+    """Read a sweep with its intensity, without the points that the sensor marks as missing (NaN).
 
-    The intensity is the red byte of `rgb` over 255 (OPV2V), or `intensity`, over 255 where it is stored as 0..255.
+    The intensity is the red byte of `rgb` over 255 (OPV2V), or `intensity`, over 255 if it is stored as 0..255.
 
     Returns:
         (N, 4) float32: x, y, z in metres, intensity in [0, 1].
@@ -80,7 +80,7 @@ def read_lidar(path: Path) -> Float32:
     Raises:
         DatasetError: see `read_pcd`.
     """
-    with naming(path):
+    with errors_naming(path):
         data = path.read_bytes()
         packed = "rgb" in parse_header(data).fields
         x, y, z, raw = _decode(data, ("x", "y", "z", "rgb" if packed else "intensity"))
@@ -96,7 +96,7 @@ def write_pcd(path: Path, points: Float32) -> None:
 
     Args:
         path: the file; its folder must exist.
-        points: (N, 4) x, y, z in metres, intensity in [0, 1]; kept to 1/255.
+        points: (N, 4) x, y, z in metres, intensity in [0, 1], which is rounded to a multiple of 1/255.
     """
     rows = np.empty(len(points), np.dtype([("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("rgb", "<u4")]))
     rows["x"], rows["y"], rows["z"] = points[:, 0], points[:, 1], points[:, 2]
@@ -109,7 +109,7 @@ def write_pcd(path: Path, points: Float32) -> None:
 
 
 def red_from_rgb(packed: npt.NDArray[Any]) -> Float32:
-    """The red byte of a packed colour as a number in [0, 1].
+    """Return the red byte of packed colours as (N,) numbers in [0, 1].
 
     Args:
         packed: (N,) float32 or integers as stored, or float64 as printed in an ascii file.
@@ -127,7 +127,7 @@ def red_from_rgb(packed: npt.NDArray[Any]) -> Float32:
 
 
 def unit_intensity(raw: npt.NDArray[Any]) -> Float32:
-    """Bring an intensity to [0, 1]: integers and numbers above 1 are on the scale 0..255."""
+    """Scale intensities (N,) to [0, 1]: integers, and floats of which any is above 1, are on the scale 0..255."""
     intensity = raw.astype(np.float32)
     if raw.dtype.kind in "iu" or (intensity.size and np.nanmax(intensity) > 1.0):
         intensity /= np.float32(255.0)
@@ -135,7 +135,7 @@ def unit_intensity(raw: npt.NDArray[Any]) -> Float32:
 
 
 def parse_header(data: bytes) -> PcdHeader:
-    """Read the header at the beginning of a PCD file; ValueError saying what is missing."""
+    """Read the header at the beginning of a PCD file; ValueError if it is incomplete or has an unknown type or encoding."""
     values, data_begin = _header_lines(data)
     missing = [key for key in REQUIRED_KEYS if not values.get(key)]
     if missing:
@@ -153,11 +153,13 @@ def parse_header(data: bytes) -> PcdHeader:
 
 
 def _decode(data: bytes, fields: Sequence[str]) -> list[npt.NDArray[Any]]:
+    """Decode some fields of a whole PCD file, as `read_pcd` returns them."""
     header = parse_header(data)
     return _DECODERS[header.encoding](data, header, [_column(header, name) for name in fields])
 
 
 def _header_lines(data: bytes) -> tuple[dict[str, list[str]], int]:
+    """Return the words of each header line by its key, and the byte after the header's last line, DATA."""
     values: dict[str, list[str]] = {}
     begin = 0
     while begin < min(len(data), MAX_HEADER_BYTES) and "DATA" not in values:
@@ -178,6 +180,7 @@ def _field_type(kind: str, size: int) -> np.dtype[Any]:
 
 
 def _column(header: PcdHeader, name: str) -> int:
+    """Return the position of a field in the header; ValueError if it is missing."""
     if name not in header.fields:
         raise ValueError(f"no field {name!r}, the file has {', '.join(header.fields)}")
     return header.fields.index(name)
@@ -187,14 +190,14 @@ def _read_ascii(data: bytes, header: PcdHeader, columns: list[int]) -> list[npt.
     width = sum(header.counts)
     numbers = _parse_numbers(data[header.data_begin :])
     if len(numbers) != header.points * width:
-        raise ValueError(f"truncated: {header.points} points of {width} numbers were promised, {len(numbers)} numbers are there")
+        raise ValueError(f"truncated: expected {header.points} points of {width} numbers, got {len(numbers)} numbers")
     table = numbers.reshape(header.points, width)
     return [table[:, sum(header.counts[:column])] for column in columns]
 
 
 def _parse_numbers(text: bytes) -> Float64:
     with warnings.catch_warnings():
-        warnings.simplefilter("error", DeprecationWarning)  # what older numpy does about a word that is no number
+        warnings.simplefilter("error", DeprecationWarning)  # older numpy only warns of a word that is not a number
         try:
             return np.fromstring(text.decode("ascii"), dtype=np.float64, sep=" ")
         except (DeprecationWarning, ValueError) as error:
@@ -205,11 +208,11 @@ def _read_binary(data: bytes, header: PcdHeader, columns: list[int]) -> list[npt
     step = sum(header.widths)
     have = len(data) - header.data_begin
     if have < header.points * step:
-        raise ValueError(f"truncated: {header.points} points of {step} bytes were promised, {have} bytes are there")
+        raise ValueError(f"truncated: expected {header.points} points of {step} bytes, got {have} bytes")
     if not header.points:
         return [np.empty(0, header.types[column]) for column in columns]
     begins = [header.data_begin + sum(header.widths[:column]) for column in columns]
-    # Views into the file's bytes, one point after the other: nothing is copied here.
+    # Strided views of the file's bytes: nothing is copied here.
     return [
         np.ndarray((header.points,), header.types[column], data, begin, (step,))
         for column, begin in zip(columns, begins, strict=True)
@@ -217,17 +220,17 @@ def _read_binary(data: bytes, header: PcdHeader, columns: list[int]) -> list[npt
 
 
 def _read_compressed(data: bytes, header: PcdHeader, columns: list[int]) -> list[npt.NDArray[Any]]:
-    """Fields lie one after the other here, so nothing behind the last wanted one is decompressed."""
+    """Decode binary_compressed data: whole fields follow one another, so nothing after the last field to read is decompressed."""
     begin = header.data_begin + 8
     if len(data) < begin:
         raise ValueError("truncated: the sizes of the compressed block are missing")
     packed, size = np.frombuffer(data, "<u4", 2, header.data_begin).tolist()
     if len(data) - begin < packed:
-        raise ValueError(f"truncated: a compressed block of {packed} bytes was promised, {len(data) - begin} bytes are there")
+        raise ValueError(f"truncated: expected a compressed block of {packed} bytes, got {len(data) - begin} bytes")
     if size != header.points * sum(header.widths):
         raise ValueError(f"{header.points} points take {header.points * sum(header.widths)} bytes, the block holds {size}")
-    wanted = header.points * max((sum(header.widths[: column + 1]) for column in columns), default=0)
-    block = lzf_decompress(data[begin : begin + packed], size, wanted)
+    needed = header.points * max((sum(header.widths[: column + 1]) for column in columns), default=0)
+    block = lzf_decompress(data[begin : begin + packed], size, needed)
     return [_block_to_column(block, header, column) for column in columns]
 
 
@@ -240,24 +243,25 @@ def _block_to_column(block: bytearray, header: PcdHeader, column: int) -> npt.ND
 _DECODERS = {"ascii": _read_ascii, "binary": _read_binary, "binary_compressed": _read_compressed}
 
 
-# By control byte: how many bytes it copies, and the distance that its low bits are the upper half of. A cloud has a hundred
-# thousand of them, and looking up takes a sixth less time than computing.
+# LZF is decoded here and not by the package python-lzf: its C extension cannot stop after the fields that are needed.
+# By control byte: the number of bytes to copy, and the part of the distance back that the control byte's low bits hold. A cloud has
+# a hundred thousand control bytes, and looking up takes a sixth less time than computing.
 _COUNTS = tuple((control >> 5) + 2 for control in range(256))
 _DISTANCES = tuple(((control & 31) << 8) + 1 for control in range(256))
 
 
-def lzf_decompress(data: bytes, size: int, wanted: int | None = None) -> bytearray:
-    """Decompress an LZF stream, or only its beginning: a cloud is stored field after field.
+def lzf_decompress(data: bytes, size: int, needed: int | None = None) -> bytearray:
+    """Decompress an LZF stream, or only its beginning.
 
     Args:
         data: the compressed stream.
-        size: its length in bytes when decompressed.
-        wanted: stop once so many bytes are there.
+        size: the length of the whole decompressed stream in bytes.
+        needed: stop after at least this many decompressed bytes; by default decompress the whole stream.
 
     Raises:
-        ValueError: if the stream is damaged.
+        ValueError: the stream is damaged.
     """
-    goal = size if wanted is None else min(wanted, size)
+    goal = size if needed is None else min(needed, size)
     out = bytearray()
     done = position = 0
     try:

@@ -1,18 +1,18 @@
-"""Who sees what: LiDAR points inside boxes, and the vehicles that are hidden from the ego but not from everybody."""
+"""LiDAR points on labelled vehicles, and the vehicles that are hidden from the ego while another agent sees them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from heal.detection.ground_truth import ground_truth
 from heal.se3 import relative_SE3, transform_points
-from heal.types import Float64, Int64, Scene, SceneSource, load_scene
+from heal.types import BoolMask, Float64, Int64, Scene
 
-HIDDEN_BELOW = 5
-SEEN_ABOVE = 20
+HIDDEN_BELOW = 5  # a vehicle with fewer LiDAR points is hidden from the ego
+SEEN_ABOVE = 20  # a vehicle with more LiDAR points is seen well by another agent
 EVALUATION_RANGE_M = (-51.2, -51.2, -5.0, 51.2, 51.2, 3.0)
 
 
@@ -21,9 +21,9 @@ class SceneVisibility:
     """LiDAR points on the labelled vehicles of one scene.
 
     Attributes:
-        ids: (N,) int64 of the vehicles within range of the ego, itself excluded.
-        ego_points: (N,) points of the ego's sweep on each.
-        best_other_points: (N,) points on each of the other agent that has the most; 0 without another agent.
+        ids: (N,) ids of the vehicles within range of the ego, without the ego itself.
+        ego_points: (N,) number of points of the ego's sweep on each vehicle.
+        best_other_points: (N,) largest number of points of another agent's sweep on each vehicle; 0 without another agent.
     """
 
     ids: Int64
@@ -31,8 +31,8 @@ class SceneVisibility:
     best_other_points: Int64
 
     @property
-    def hidden(self) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-        """(N,) which vehicles the ego all but misses while another agent sees them well."""
+    def hidden(self) -> BoolMask:
+        """Whether the ego has almost no points on a vehicle while another agent has many, as (N,)."""
         return (self.ego_points < HIDDEN_BELOW) & (self.best_other_points > SEEN_ABOVE)
 
 
@@ -42,10 +42,10 @@ def points_in_boxes(points: Float64, corners: Float64, margin_m: float = 0.1) ->
     Args:
         points: (N, 3) metres.
         corners: (M, 8, 3) metres in the same frame, in the corner order of `heal.detection.boxes`; boxes may be tilted.
-        margin_m: how far outside of a face a point still counts, as sensor noise puts half of a surface's points there.
+        margin_m: distance outside a face at which a point still counts, because sensor noise puts half of a surface's points there.
 
     Returns:
-        (M,) int64.
+        (M,) number of points in each box.
     """
     order = np.argsort(points[:, 0], kind="stable")
     by_x = points[order]
@@ -56,7 +56,7 @@ def points_in_boxes(points: Float64, corners: Float64, margin_m: float = 0.1) ->
 
 
 def _count_inside(points: Float64, box: Float64, margin_m: float) -> int:
-    """Points whose distance from the box's middle along each of its axes is at most half its size."""
+    """Count the points (N, 3) that are at most half the size of a box (8, 3) from its middle, along each axis of the box."""
     middle = box.mean(axis=0)
     axes = np.stack([box[0] - box[3], box[1] - box[0], box[4] - box[0]])
     sizes = np.linalg.norm(axes, axis=1)
@@ -66,7 +66,7 @@ def _count_inside(points: Float64, box: Float64, margin_m: float) -> int:
 
 
 def scene_visibility(scene: Scene, range_m: Sequence[float] = EVALUATION_RANGE_M) -> SceneVisibility:
-    """Who sees how much of the vehicles within `range_m` (x_min, y_min, z_min, x_max, y_max, z_max) of the ego."""
+    """Count each agent's points on the vehicles within `range_m` (x_min, y_min, z_min, x_max, y_max, z_max) of the ego."""
     truth = ground_truth(scene, range_m, include_ego=False)
     kept = np.isin(scene.objects.ids, truth.ids.numpy())
     ids, world_corners = scene.objects.ids[kept], scene.objects.world_corners[kept]
@@ -81,17 +81,3 @@ def scene_visibility(scene: Scene, range_m: Sequence[float] = EVALUATION_RANGE_M
         else:
             others = np.maximum(others, counts)
     return SceneVisibility(ids, own, others)
-
-
-def hidden_share(
-    source: SceneSource, range_m: Sequence[float] = EVALUATION_RANGE_M, indices: Iterable[int] | None = None
-) -> list[SceneVisibility]:
-    """The visibility of each of some scenes, by default all; `share_of_hidden` sums them up."""
-    chosen = range(len(source)) if indices is None else indices
-    return [scene_visibility(load_scene(source, index), range_m) for index in chosen]
-
-
-def share_of_hidden(scenes: Sequence[SceneVisibility]) -> float:
-    """Of all labelled vehicles within range, the share that is hidden from the ego but seen by another agent; 0 without any."""
-    labelled = sum(len(scene.ids) for scene in scenes)
-    return sum(int(scene.hidden.sum()) for scene in scenes) / max(labelled, 1)

@@ -1,1 +1,1 @@
-"""DAIR-V2X-C as scenes."""
+"""DAIR-V2X-C: the list of frames, the calibration, and the source of scenes."""

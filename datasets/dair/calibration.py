@@ -1,4 +1,4 @@
-"""DAIR-V2X-C's calibration files to poses and cameras."""
+"""Read DAIR-V2X-C's calibration files as poses and cameras."""
 
 from __future__ import annotations
 
@@ -9,44 +9,44 @@ from typing import Any
 import numpy as np
 
 from heal.datasets.dataset import DatasetError
-from heal.datasets.files import as_matrix, as_SE3, as_vector, naming, read_image, read_json
+from heal.datasets.files import as_matrix, as_SE3, as_vector, errors_naming, read_image, read_json
 from heal.se3 import inverse_SE3
 from heal.types import CameraView, Float64
 
-# Beyond this the calibration is no rotation any more but has a camera's scales in it.
+# A matrix with a larger deviation from a rotation holds scales of the camera.
 RIGID_TOLERANCE = 1e-4
 
 
 def read_chain(paths: Sequence[Path]) -> Float64:
-    """The product of rigid calibrations, `world_SE3_a @ a_SE3_b @ ...`: (4, 4) float64."""
+    """Read rigid calibrations and return their product `world_SE3_a @ a_SE3_b @ ...`, (4, 4) float64; DatasetError if unusable."""
     chain = np.eye(4)
     for path in paths:
         values = _read_mapping(path)
-        with naming(path):
+        with errors_naming(path):
             values = values.get("transform", values)
             chain = chain @ as_SE3(path.stem, values["rotation"], values["translation"])
     return chain
 
 
 def read_camera(image: Path, intrinsic: Path, lidar_to_camera: Path) -> CameraView:
-    """One side's image with its calibration. The images are as published, lens distortion is not removed."""
+    """Read one side's image and its calibration; DatasetError if unusable. Lens distortion stays as in the published images."""
     values = _read_mapping(lidar_to_camera)
-    with naming(lidar_to_camera):
+    with errors_naming(lidar_to_camera):
         rotation = as_matrix("rotation", values["rotation"], (3, 3))
         translation = as_vector("translation", values["translation"], 3)
     camera = _read_mapping(intrinsic)
-    with naming(intrinsic):
+    with errors_naming(intrinsic):
         matrix = as_vector("cam_K", camera["cam_K"], 9).reshape(3, 3)
-    with naming(lidar_to_camera):
+    with errors_naming(lidar_to_camera):
         matrix, camera_SE3_agent = rigid_camera(matrix, rotation, translation)
         return CameraView("camera0", read_image(image), matrix, inverse_SE3(camera_SE3_agent))
 
 
 def rigid_camera(intrinsic: Float64, rotation: Float64, translation: Float64) -> tuple[Float64, Float64]:
-    """A camera with the same projection whose rotation is one.
+    """Return a camera with the same projection and a true rotation.
 
     The roadside units' `virtuallidar_to_camera` stretches the axes by up to a fifth: the calibration moved part of the focal length
-    into it. Every projection matrix K [A | t] is also K' [R | t'] with a rotation R, which is what the geometry of images needs.
+    into this matrix. Every projection matrix K [A | t] equals K' [R | t'] with a rotation R, and the geometry of images needs R.
 
     Args:
         intrinsic: (3, 3) K.
@@ -55,6 +55,9 @@ def rigid_camera(intrinsic: Float64, rotation: Float64, translation: Float64) ->
 
     Returns:
         (3, 3) K' with K'[2, 2] = 1, and (4, 4) `camera_SE3_agent`.
+
+    Raises:
+        ValueError: A mirrors or collapses space.
     """
     if np.abs(rotation @ rotation.T - np.eye(3)).max() > RIGID_TOLERANCE:
         upper, rotation = _rq(intrinsic @ rotation)
@@ -66,7 +69,7 @@ def rigid_camera(intrinsic: Float64, rotation: Float64, translation: Float64) ->
 
 
 def _rq(matrix: Float64) -> tuple[Float64, Float64]:
-    """`matrix` as an upper triangle with positive diagonal times a rotation; ValueError if it mirrors or collapses space."""
+    """Factor a matrix (3, 3) into an upper triangle with positive diagonal and a rotation; ValueError if its determinant <= 0."""
     if np.linalg.det(matrix) <= 0:
         raise ValueError("rotation: expected a matrix that turns space without mirroring it")
     q, r = np.linalg.qr(matrix[::-1].T)
@@ -76,6 +79,7 @@ def _rq(matrix: Float64) -> tuple[Float64, Float64]:
 
 
 def _read_mapping(path: Path) -> dict[str, Any]:
+    """Read a calibration file; DatasetError if it is not a mapping."""
     values = read_json(path)
     if not isinstance(values, dict):
         raise DatasetError(path, f"expected a calibration as a mapping, got {type(values).__name__}")

@@ -1,1 +1,1 @@
-"""OPV2V, and whatever is written in its layout, as scenes."""
+"""OPV2V and data sets in its layout: the list of scenarios, the metadata, and the source of scenes."""

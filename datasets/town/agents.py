@@ -1,4 +1,4 @@
-"""Who senses: vehicles with a LiDAR on the roof, roadside units on a pole; both with four cameras."""
+"""Place the sensors of a town's agents: vehicles have a LiDAR on the roof, roadside units on a pole; both have four cameras."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from heal.datasets.town.world.vehicles import VehicleSpec
 from heal.se3 import pose_to_SE3
 from heal.types import AgentKind, Float64
 
-VIRTUAL_LIDAR_M = 1.7
+VIRTUAL_LIDAR_M = 1.7  # height of a roadside unit's frame above the ground
 CAMERA_YAWS_DEG = (0.0, 100.0, -100.0, 180.0)
 
 
@@ -27,12 +27,13 @@ class TownAgent:
         agent_id: "1000" and on for vehicles, "-1" and on for roadside units.
         kind: vehicle or roadside.
         vehicle: number of the vehicle that carries it, None for a roadside unit.
-        carrier_SE3_agent: (4, 4) its frame, seen from the vehicle; for a roadside unit from the world.
-        agent_SE3_lidar: (4, 4) the LiDAR, seen from the agent's frame: identity but for roadside units, whose frame is that of a
-            virtual LiDAR near the ground.
-        carrier_SE3_cameras: (4, 4, 4) front, right rear, left rear, back; x forward, y right, z up.
+        carrier_SE3_agent: (4, 4) pose of the agent's frame in the vehicle's frame; for a roadside unit in the world.
+        agent_SE3_lidar: (4, 4) pose of the LiDAR in the agent's frame. The identity for a vehicle; the frame of a roadside unit is
+            the frame of a virtual LiDAR near the ground.
+        carrier_SE3_cameras: (4, 4, 4) poses of the front, right rear, left rear and back cameras in the vehicle's frame or in the
+            world; x forward, y right, z up.
         lidar: the LiDAR.
-        pole: what it is mounted on, if that is not a vehicle.
+        pole: the mesh of a roadside unit's pole; None for a vehicle.
     """
 
     agent_id: str
@@ -46,7 +47,15 @@ class TownAgent:
 
 
 def vehicle_agent(number: int, agent_id: str, spec: VehicleSpec, preset: TownPreset, rng: np.random.Generator) -> TownAgent:
-    """Sensors on vehicle `number`: the LiDAR half a metre behind the middle of the roof, mounted a little askew."""
+    """Draw the sensors of a vehicle: the LiDAR half a metre behind the middle of the roof, mounted slightly tilted.
+
+    Args:
+        number: number of the vehicle in the town.
+        agent_id: id of the agent.
+        spec: kind and sizes of the vehicle.
+        preset: settings of the town.
+        rng: the town's numbers for sensors.
+    """
     lidar = draw_lidar(preset.lidars[int(rng.integers(len(preset.lidars)))], preset, rng)
     height = max(float(rng.uniform(*preset.lidar_height_m)), spec.height_m + 0.36)
     tilt = rng.uniform(-preset.mount_deg, preset.mount_deg, 2)
@@ -58,7 +67,17 @@ def vehicle_agent(number: int, agent_id: str, spec: VehicleSpec, preset: TownPre
 
 
 def roadside_agent(agent_id: str, town: TownMap, ego_xy: Float64, preset: TownPreset, rng: np.random.Generator) -> TownAgent:
-    """A unit on a pole at a corner of the middle crossing; it looks across the crossing and down a street, rather the ego's."""
+    """Draw a roadside unit on a pole at a corner of the middle crossing.
+
+    The unit looks across the crossing and down a street, with triple chances down a street from which the ego comes.
+
+    Args:
+        agent_id: id of the agent.
+        town: map of the town.
+        ego_xy: (2,) world position of the ego at the start.
+        preset: settings of the town.
+        rng: the town's numbers for sensors.
+    """
     foot, yaw = _roadside_place(town, ego_xy, rng)
     height = float(rng.uniform(*preset.pole_m))
     frame = pose_to_SE3([*(foot + up(VIRTUAL_LIDAR_M)), 0.0, yaw, 0.0])
@@ -70,7 +89,7 @@ def roadside_agent(agent_id: str, town: TownMap, ego_xy: Float64, preset: TownPr
 
 
 def _roadside_place(town: TownMap, ego_xy: Float64, rng: np.random.Generator) -> tuple[Float64, float]:
-    """World position (3,) of the pole's foot, and the direction in degrees in which the unit looks."""
+    """Draw the world position (3,) of the pole's foot, and the yaw of the unit in degrees."""
     column, row = town.centre
     across, along = town.along_v[column], town.along_u[row]
     places, weights = [], []

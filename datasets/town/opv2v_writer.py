@@ -1,4 +1,4 @@
-"""Writing the built-in town in the layout of OPV2V and OPV2V-H, so that whatever reads those reads it.
+"""Write the built-in town in the layout of OPV2V and OPV2V-H, for every reader of these data sets.
 
 ROOT/OPV2V/<split>/<scenario>/data_protocol.yaml
 ROOT/OPV2V/<split>/<scenario>/<agent>/<stamp>.pcd, .yaml, _camera0.png .. _camera3.png
@@ -17,8 +17,10 @@ from typing import Any
 
 import numpy as np
 
+from heal.datasets.files import read_yaml, write_image, write_yaml
+from heal.datasets.opv2v.index import VISIBILITY_SUFFIX
 from heal.datasets.pcd import write_pcd
-from heal.datasets.town.opv2v_frames import frame_metadata, write_image, write_yaml
+from heal.datasets.town.opv2v_metadata import frame_metadata
 from heal.datasets.town.source import TownSource
 from heal.datasets.visibility import scene_visibility
 from heal.types import AgentFrame, ObjectLabels, Scene
@@ -30,15 +32,15 @@ _TREES = ("OPV2V", "OPV2V_Hetero", "OPV2V/additional")
 
 @dataclass(frozen=True)
 class ScenarioReport:
-    """What one written scenario holds.
+    """Counts of one written scenario.
 
     Attributes:
-        name: its folder.
-        frames: number of instants.
-        agents: number of agents at each.
-        labelled: vehicles within the evaluation range of the ego, summed over the instants.
-        hidden: those of them that the ego all but misses while another agent sees them well.
-        written: False if it was there already.
+        name: the name of its folder.
+        frames: number of scenes.
+        agents: number of agents in each scene.
+        labelled: number of labelled vehicles within the evaluation range of the ego, summed over the scenes.
+        hidden: number of these vehicles that are hidden from the ego while another agent sees them well.
+        written: False if the scenario already existed.
     """
 
     name: str
@@ -50,18 +52,17 @@ class ScenarioReport:
 
 
 def write_opv2v(source: TownSource, root: Path, keep_going: Callable[[], None] = lambda: None) -> ScenarioReport:
-    """Write all scenes of a town as one scenario, unless it is there already.
+    """Write all scenes of a town as one scenario, unless the scenario already exists.
 
-    Everything is first written elsewhere and moved into place at the end, so a scenario that is there is complete.
+    All files are first written to another folder and moved into place at the end, so an existing scenario is complete.
 
     Args:
-        source: the town; its sensors say what is written: clouds and metadata always, thinned clouds with the images, depth if
-            wanted.
-        root: the folder that gets OPV2V and OPV2V_Hetero.
+        source: the town. Clouds and metadata are always written; images, thinned clouds and depth if its sensors name them.
+        root: the folder for OPV2V and OPV2V_Hetero.
         keep_going: called before each agent's frame; may raise to stop.
 
     Raises:
-        FileExistsError: the scenario is there, but was made with other settings.
+        FileExistsError: the scenario exists, but was made with other settings.
     """
     name, settings = source.scenario, _settings(source)
     done = root / "OPV2V" / source.split / name
@@ -77,14 +78,14 @@ def write_opv2v(source: TownSource, root: Path, keep_going: Callable[[], None] =
         _move_into_place(partial, root, source.split, name)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-        with suppress(OSError):  # other processes still write there
+        with suppress(OSError):  # other processes may still write to these folders
             partial.parent.rmdir()
             partial.parent.parent.rmdir()
     return report
 
 
 def _write_scene(source: TownSource, index: int, partial: Path, keep_going: Callable[[], None]) -> tuple[int, int]:
-    """Write one instant; how many vehicles are labelled near the ego, and how many of them are hidden from it."""
+    """Write one scene; return the number of labelled vehicles near the ego, and how many of them are hidden from the ego."""
     outline = source.outline(index)
     frames = []
     for agent_id in outline.agent_ids:
@@ -98,6 +99,7 @@ def _write_scene(source: TownSource, index: int, partial: Path, keep_going: Call
 
 
 def _write_frame(source: TownSource, index: int, frame: AgentFrame, partial: Path) -> None:
+    """Write all files of one agent's frame below `partial`, one folder for each tree."""
     stamp = source.stamp(index)
     folder, hetero, additional = (partial / tree.replace("/", "_") / frame.agent_id for tree in _TREES)
     folder.mkdir(parents=True, exist_ok=True)
@@ -116,11 +118,11 @@ def _write_frame(source: TownSource, index: int, frame: AgentFrame, partial: Pat
         if view.depth_m is not None:
             metres = np.clip(np.rint(view.depth_m), 0, 255).astype(np.uint8)
             write_image(hetero / f"{stamp}_{view.name.replace('camera', 'depth')}.png", metres)
-    write_image(additional / f"{stamp}_bev_visibility.png", source.visibility_map(index, frame.agent_id))
+    write_image(additional / f"{stamp}{VISIBILITY_SUFFIX}", source.visibility_map(index, frame.agent_id))
 
 
 def _move_into_place(partial: Path, root: Path, split: str, name: str) -> None:
-    """The scenario itself goes last: once it is there, so is everything else."""
+    """Move a scenario's folders to their trees. The folder in OPV2V is last: if it exists, the others exist too."""
     for tree in reversed(_TREES):
         made, wanted = partial / tree.replace("/", "_"), root / tree / split / name
         if made.exists():
@@ -130,6 +132,7 @@ def _move_into_place(partial: Path, root: Path, split: str, name: str) -> None:
 
 
 def _settings(source: TownSource) -> dict[str, Any]:
+    """Return everything that a scenario's files depend on."""
     return {
         "preset": source.preset.name,
         "split": source.split,
@@ -142,6 +145,7 @@ def _settings(source: TownSource) -> dict[str, Any]:
 
 
 def _protocol(settings: dict[str, Any], report: ScenarioReport) -> dict[str, Any]:
+    """Return the content of data_protocol.yaml."""
     return {
         "description": "A generated town: no real place, no real vehicle.",
         "town": settings,
@@ -151,12 +155,11 @@ def _protocol(settings: dict[str, Any], report: ScenarioReport) -> dict[str, Any
 
 
 def _read_report(scenario: Path, settings: dict[str, Any]) -> ScenarioReport:
-    from heal.datasets.files import read_yaml
-
+    """Read the report of an existing scenario; FileExistsError if the scenario has other settings."""
     protocol = read_yaml(scenario / "data_protocol.yaml")
     if protocol.get("town") != settings:
         raise FileExistsError(
-            f"{scenario} was generated with {protocol.get('town')}, now wanted is {settings}; remove it or choose another folder"
+            f"{scenario} was generated with {protocol.get('town')}, not with {settings}; remove it or choose another folder"
         )
     content = protocol["content"]
     return ScenarioReport(

@@ -1,4 +1,4 @@
-"""Named town set-ups: how the town is built, who drives in it, and what the sensors are like."""
+"""Named presets of towns: the density of streets and buildings, the traffic, and the properties of the sensors."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ Range = tuple[float, float]
 
 @config
 class TownPreset:
-    """One kind of town. Ranges are drawn from anew for every seed, sensors' ones anew for every agent.
+    """The settings of a town. A number within each range is drawn for every town, for sensors a number for every agent.
 
     Attributes:
-        name: what `--preset` calls it.
+        name: the preset's name for `--preset`.
         streets: number of parallel streets in each direction.
         block_m: distance between the centre lines of parallel streets.
-        lanes: least and greatest number of lanes per direction.
-        bend_m: how far streets sway from a straight line.
+        lanes: smallest and largest number of lanes per direction.
+        bend_m: amplitude of the streets' bends.
         slope_deg: steepest slope of the ground.
         built_share: share of the blocks that are built up to the corners; the rest are houses, parks and car parks.
         clutter: density of trees, poles, people, signs; 1 is a normal street.
-        parked_share: share of the places at the kerb that are taken.
-        moving: number of moving vehicles besides the agents.
+        parked_share: share of the places at the kerb with a parked vehicle.
+        moving: smallest and largest number of moving vehicles besides the agents.
         left_hand_share: share of the towns that drive on the left.
         vehicles: number of agents that are vehicles; the first is the ego.
         roadside: number of roadside units.
-        agent_speed: m/s that agents like to drive.
+        agent_speed: desired speed of the agents in m/s.
         agent_distance_m: distance of the agents from the crossing at the start.
-        lidars: vehicle LiDARs to draw from, names in `heal.datasets.town.sensors.lidar`.
-        roadside_lidars: the same for roadside units.
-        lidar_height_m: vehicle LiDAR above the ground.
+        lidars: names of the vehicles' LiDARs to draw from, keys of `heal.datasets.town.sensors.lidar.LIDARS`.
+        roadside_lidars: names of the roadside units' LiDARs to draw from.
+        lidar_height_m: height of a vehicle's LiDAR above the ground.
         mount_deg: largest error of the vehicle LiDAR's mounting in roll and pitch.
         pole_m: height of a roadside unit.
         range_noise_m: standard deviation of the LiDAR's range.
@@ -44,8 +44,8 @@ class TownPreset:
         gamma: exponent on the intensity.
         image_px: width and height of the images.
         focal_px: focal length.
-        frames_per_scenario: frames that `heal generate` takes from one town.
-        stride: ticks of 0.1 s between two of them.
+        frames_per_scenario: number of frames that `heal generate` writes of one town.
+        stride: ticks of 0.1 s from one written frame to the next.
     """
 
     name: str
@@ -79,7 +79,7 @@ class TownPreset:
 
     @property
     def intrinsic(self) -> Float64:
-        """(3, 3) of every camera, pixels; the axis goes through the middle of the image."""
+        """The camera matrix (3, 3) of every camera in pixels; the optical axis goes through the middle of the image."""
         width, height = self.image_px
         return np.array([[self.focal_px, 0.0, width / 2], [0.0, self.focal_px, height / 2], [0.0, 0.0, 1.0]])
 
@@ -126,10 +126,10 @@ PRESETS: dict[str, TownPreset] = {
 
 
 def town_preset(preset: str | TownPreset) -> TownPreset:
-    """The preset of that name, or the one given.
+    """Return the preset of a name; a preset is returned unchanged.
 
     Raises:
-        ValueError: for an unknown name, listing the known ones.
+        ValueError: the name is unknown; the message lists the known names.
     """
     if isinstance(preset, TownPreset):
         return preset

@@ -1,4 +1,4 @@
-"""Random streams: every use of chance in the town has its own, derived from the split, the seed and what it is for."""
+"""Random streams of a town: every purpose has a generator of its own, derived from the split, the seed and a key."""
 
 from __future__ import annotations
 
@@ -12,7 +12,14 @@ SPLITS = ("train", "validate", "test")
 
 
 class Stream(IntEnum):
-    """What a random stream is for; the numbers are part of the seed and must never be re-used."""
+    """The purpose of a random stream: the first number of its key.
+
+    The numbers and the lengths of the keys are part of every published town: a number never changes and is never used again.
+
+    NumPy pads short keys with zeros, so two keys draw the same numbers if they differ only in zeros at their ends. The keys of a
+    town differ in more. Every key of PATH has two more numbers (vehicle, attempt), and so has every key of NOISE (tick, agent). The
+    other purposes have a key without more numbers; LAYOUT and TRAFFIC also have keys with one more number, 1 or 2, never 0.
+    """
 
     LAYOUT = 1
     FURNITURE = 2
@@ -22,17 +29,30 @@ class Stream(IntEnum):
     SENSORS = 6
     NOISE = 7
     WEATHER = 8
-    VEHICLE = 9
 
 
-def random_stream(split: str, seed: int, *keys: int) -> np.random.Generator:
-    """A generator that depends on nothing but its arguments, so that splits never share a town and any process can repeat it.
+def require_split_and_seed(split: str, seed: int) -> None:
+    """Check that a town of this split and seed exists.
 
     Raises:
-        ValueError: naming the known splits, or for a negative seed.
+        ValueError: the split is unknown, or the seed is negative.
     """
     if split not in SPLITS:
         raise ValueError(f"unknown split {split!r}; the town has {', '.join(SPLITS)}")
     if seed < 0:
         raise ValueError(f"the town's seed must be 0 or more, got {seed}")
-    return keyed_generator(SPLITS.index(split), seed, *keys)
+
+
+def random_stream(split: str, seed: int, *key: int) -> np.random.Generator:
+    """Return a generator that depends on the arguments alone: splits share no town, and every process draws the same numbers.
+
+    Args:
+        split: "train", "validate" or "test".
+        seed: seed of the town, 0 or more. NumPy splits a seed of 2**32 or more into two numbers; two such towns may share a stream.
+        key: the purpose, a `Stream`, and further numbers of 0 or more.
+
+    Raises:
+        ValueError: the split is unknown, or the seed is negative.
+    """
+    require_split_and_seed(split, seed)
+    return keyed_generator(SPLITS.index(split), seed, *key)

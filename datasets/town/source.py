@@ -1,4 +1,4 @@
-"""The live town as a source of scenes, like any data set's reader."""
+"""The built-in town as a source of scenes, like the reader of a data set."""
 
 from __future__ import annotations
 
@@ -6,21 +6,22 @@ from typing import Any
 
 import numpy as np
 
+from heal.datasets.opv2v.metadata import UNREAL_SE3_OPENCV
 from heal.datasets.town.agents import TownAgent
 from heal.datasets.town.presets import TownPreset, town_preset
-from heal.datasets.town.seeds import Stream, random_stream
-from heal.datasets.town.sensors.camera import Picture, Stage, render
-from heal.datasets.town.sensors.lidar import Sweep, sweep
+from heal.datasets.town.seeds import Stream, random_stream, require_split_and_seed
+from heal.datasets.town.sensors.camera import Picture, RenderInput, render_picture
+from heal.datasets.town.sensors.lidar import Sweep, cast_sweep
 from heal.datasets.town.town import FIRST_ID, Town, TownState
 from heal.datasets.town.world.driving import TICK_S
-from heal.detection.ground_truth import visible_objects
+from heal.detection.ground_truth import VISIBILITY_CELL_M, visible_objects
 from heal.se3 import inverse_SE3, relative_SE3, transform_points
 from heal.types import BEAMS, AgentFrame, CameraView, Float64, LidarScan, ObjectLabels, SceneOutline, Sensor, SensorChoice, UInt8
 
 TICK_NS = round(TICK_S * 1e9)
-VISIBILITY_PX, VISIBILITY_CELL_M, VISIBLE_FROM_PX = 256, 0.39, 12
-# A camera's axes x forward, y right, z up (Unreal's) from x right, y down, z forward (OpenCV's).
-UNREAL_SE3_OPENCV = np.array([[0.0, 0, 1, 0], [1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1]])
+VISIBILITY_PX = 256  # width and height of a visibility map
+VISIBLE_FROM_PX = 12  # a camera sees a vehicle from this number of pixels on
+# In the corner order of `heal.detection.boxes`.
 _CORNERS = np.array(
     [[1, -1, -1], [1, 1, -1], [-1, 1, -1], [-1, -1, -1], [1, -1, 1], [1, 1, 1], [-1, 1, 1], [-1, -1, 1]], np.float64
 )
@@ -29,15 +30,15 @@ _CORNERS = np.array(
 class TownSource:
     """Scenes of one town; a `SceneSource`.
 
-    What an agent senses depends on preset, split, seed and tick alone. The town is built on first use and is not pickled, so a copy
-    in another process builds its own.
+    A frame depends on preset, split, seed and tick alone. The town is built on first use and is not pickled: a copy in another
+    process builds its own town.
 
     Args:
-        preset: a name out of `PRESETS`, or a preset.
-        seed: which town of the split.
+        preset: a name in `PRESETS`, or a preset.
+        seed: number of the town within the split.
         ticks: number of scenes.
         split: "train", "validate" or "test".
-        sensors: what the frames hold where `agent_frame` is not given a choice.
+        sensors: the sensor data that `agent_frame` returns without a choice of the caller's.
         stride: ticks of 0.1 s from one scene to the next.
     """
 
@@ -50,10 +51,14 @@ class TownSource:
         sensors: frozenset[Sensor] = frozenset({"lidar"}),
         stride: int = 1,
     ) -> None:
-        """Check the arguments; nothing is built yet."""
+        """Check the arguments; the town is not built yet.
+
+        Raises:
+            ValueError: an unknown preset or split, a negative seed, or less than one tick or a stride below 1.
+        """
         if ticks < 1 or stride < 1:
             raise ValueError(f"a town needs at least one tick and a stride of at least 1, got ticks={ticks}, stride={stride}")
-        random_stream(split, seed)
+        require_split_and_seed(split, seed)
         self.preset, self.seed, self.ticks, self.split = town_preset(preset), seed, ticks, split
         self.sensors, self.stride = sensors, stride
         self._town: Town | None = None
@@ -62,31 +67,31 @@ class TownSource:
         self._pictures: tuple[int, str, list[Picture]] | None = None
 
     def __len__(self) -> int:
-        """Number of scenes."""
+        """Return the number of scenes."""
         return self.ticks
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the built town behind: it is cheap to build again and costly to send."""
+        """Return the state to pickle, without the built town: building is cheaper than sending."""
         return {**self.__dict__, "_town": None, "_state": None, "_sweep": None, "_pictures": None}
 
     @property
     def scenario(self) -> str:
-        """The town's name."""
+        """The name of the town, and of its scenario on disk."""
         return f"{self.preset.name}_{self.seed:09d}"
 
     def stamp(self, index: int) -> str:
-        """The name of scene `index` within the town: OPV2V counts simulation steps of 50 ms."""
+        """Return the stamp of scene `index`; as in OPV2V, stamps count simulation steps of 50 ms."""
         return f"{2 * index * self.stride:06d}"
 
     @property
     def town(self) -> Town:
-        """The town, built when it is first asked for."""
+        """The town, built on first use."""
         if self._town is None:
             self._town = Town(self.preset, self.split, self.seed, (self.ticks - 1) * self.stride + 1)
         return self._town
 
     def state(self, index: int) -> TownState:
-        """The town in scene `index`; the last one is kept, as several agents sense it."""
+        """Return the town's state in scene `index`; the last state is kept for the other agents of the scene."""
         if not 0 <= index < self.ticks:
             raise IndexError(f"scene {index}: this town has {self.ticks}")
         tick = index * self.stride
@@ -95,16 +100,17 @@ class TownSource:
         return self._state
 
     def outline(self, index: int) -> SceneOutline:
-        """Who takes part in scene `index`; the ego is the first vehicle."""
+        """Return the outline of scene `index`; the ego is the first vehicle."""
         state = self.state(index)
         agents = self.town.agents
         ids = tuple(agent.agent_id for agent in agents)
         return SceneOutline(f"{self.scenario}/{self.stamp(index)}", state.tick * TICK_NS, ids[0], ids, agent_pose(agents[0], state))
 
     def agent_frame(self, index: int, agent_id: str, choice: SensorChoice | None = None) -> AgentFrame:
-        """What `agent_id` senses in scene `index`; KeyError if there is no such agent.
+        """Sense scene `index` as an agent; KeyError if the agent is unknown.
 
-        Labelled is what its LiDAR hits, all lines counted; for cameras what of that they see.
+        The labels are the vehicles that the agent's LiDAR hits with any of its lines, however many lines `choice` names. For
+        `choice.labels == "camera"` they are the vehicles among these that the cameras see.
         """
         choice = choice or SensorChoice.of(self.sensors)
         agent, state = self.agent(agent_id), self.state(index)
@@ -117,42 +123,43 @@ class TownSource:
         return AgentFrame(agent_id, agent.kind, state.tick * TICK_NS, pose, pose, scan, views, objects)
 
     def scene_objects(self, index: int) -> ObjectLabels | None:
-        """None: the objects of a scene are the union of what its agents list."""
+        """Return None: the objects of a scene are the union of its agents' labels."""
         return None
 
     def agent(self, agent_id: str) -> TownAgent:
-        """The agent of that id; KeyError listing those there are."""
+        """Return the agent with an id; KeyError if the agent is unknown."""
         for agent in self.town.agents:
             if agent.agent_id == agent_id:
                 return agent
         raise KeyError(f"no agent {agent_id!r} in this town; there are {[agent.agent_id for agent in self.town.agents]}")
 
     def sweep(self, index: int, agent_id: str) -> Sweep:
-        """The agent's LiDAR sweep in scene `index`, in the agent's frame; the last one is kept."""
+        """Return the agent's LiDAR sweep in scene `index`, with points in the agent's frame; the last sweep is kept."""
         agent, state = self.agent(agent_id), self.state(index)
         if self._sweep is None or self._sweep[:2] != (state.tick, agent_id):
             noise = random_stream(self.split, self.seed, Stream.NOISE, state.tick, self.town.agents.index(agent))
             world_SE3_lidar = agent_pose(agent, state) @ agent.agent_SE3_lidar
-            found = sweep(agent.lidar, state.scene, state.mesh, world_SE3_lidar, noise)
+            sweep = cast_sweep(agent.lidar, state.scene, state.mesh, world_SE3_lidar, noise)
             if agent.kind == "roadside":
-                found.points[:, :3] = transform_points(agent.agent_SE3_lidar, found.points[:, :3].astype(np.float64))
-            self._sweep = (state.tick, agent_id, found)
+                sweep.points[:, :3] = transform_points(agent.agent_SE3_lidar, sweep.points[:, :3].astype(np.float64))
+            self._sweep = (state.tick, agent_id, sweep)
         return self._sweep[2]
 
     def pictures(self, index: int, agent_id: str) -> list[Picture]:
-        """What the agent's four cameras see in scene `index`; the last ones are kept."""
+        """Return the pictures of the agent's four cameras in scene `index`; the last pictures are kept."""
         agent, state = self.agent(agent_id), self.state(index)
         if self._pictures is None or self._pictures[:2] != (state.tick, agent_id):
-            stage = Stage(self.town.map, self.town.blocks, self.town.weather, state.mesh, state.scene)
+            inputs = RenderInput(self.town.map, self.town.blocks, self.town.weather, state.mesh, state.scene)
             size, focal = self.preset.image_px, self.preset.focal_px
-            self._pictures = (state.tick, agent_id, [render(stage, pose, size, focal) for pose in camera_poses(agent, state)])
+            pictures = [render_picture(inputs, pose, size, focal) for pose in camera_poses(agent, state)]
+            self._pictures = (state.tick, agent_id, pictures)
         return self._pictures[2]
 
     def _scan(self, index: int, agent: TownAgent, beams: int) -> LidarScan:
-        """The sweep with the LiDAR's own lines, or with as many of them as are wanted."""
-        found, own = self.sweep(index, agent.agent_id), agent.lidar.beams
+        """Return the agent's scan: all lines of the LiDAR for the largest of BEAMS, else at most `beams` lines."""
+        sweep, own = self.sweep(index, agent.agent_id), agent.lidar.beams
         lines = own if beams == BEAMS[-1] else min(beams, own)
-        return LidarScan(found.thinned(own, lines), lines)
+        return LidarScan(sweep.thinned(own, lines), lines)
 
     def _views(self, index: int, agent: TownAgent, with_depth: bool) -> tuple[CameraView, ...]:
         state = self.state(index)
@@ -167,7 +174,10 @@ class TownSource:
         return tuple(views)
 
     def visibility_map(self, index: int, agent_id: str) -> UInt8:
-        """(256, 256) 255 on vehicles that the cameras see: from above, the agent in the middle, x upwards, 0.39 m a pixel."""
+        """Draw the vehicles that the cameras see: (256, 256) from above, 255 on vehicles.
+
+        The agent is in the middle, its x axis points up, and a pixel is 0.39 m wide.
+        """
         from PIL import Image, ImageDraw
 
         pixels = np.concatenate([picture.owner.ravel() for picture in self.pictures(index, agent_id)])
@@ -183,25 +193,25 @@ class TownSource:
         return np.asarray(canvas, np.uint8)
 
     def hits(self, index: int, agent_id: str) -> dict[int, int]:
-        """LiDAR points of `agent_id` on each vehicle that it lists; never on itself."""
+        """Count the agent's LiDAR points on every vehicle that its LiDAR hits, except the agent's own vehicle."""
         counts = self.sweep(index, agent_id).hits()
         carrier = self.agent(agent_id).vehicle
         return {number: count for number, count in counts.items() if carrier is None or number != FIRST_ID + carrier}
 
     def labels(self, index: int, agent_id: str) -> ObjectLabels:
-        """The vehicles that at least one of the agent's LiDAR points lies on, other agents included."""
+        """Return the vehicles with at least one LiDAR point of the agent; other agents are labelled too."""
         ids = np.array(sorted(self.hits(index, agent_id)), np.int64)
         return ObjectLabels(ids, self.corners(index, ids))
 
     def corners(self, index: int, ids: Any) -> Float64:
-        """(N, 8, 3) world corners of the vehicles `ids` in scene `index`."""
+        """Return the world corners (N, 8, 3) of the vehicles `ids` in scene `index`."""
         state = self.state(index)
         corners = [box_corners(self.town.specs[n - FIRST_ID].size_m, state.world_SE3_vehicles[n - FIRST_ID]) for n in ids]
         return np.array(corners).reshape(-1, 8, 3)
 
 
 def agent_pose(agent: TownAgent, state: TownState) -> Float64:
-    """`world_SE3_agent` at a state."""
+    """Return `world_SE3_agent` in a state of the town."""
     if agent.vehicle is None:
         return agent.carrier_SE3_agent
     pose: Float64 = state.world_SE3_vehicles[agent.vehicle] @ agent.carrier_SE3_agent
@@ -209,12 +219,17 @@ def agent_pose(agent: TownAgent, state: TownState) -> Float64:
 
 
 def camera_poses(agent: TownAgent, state: TownState) -> list[Float64]:
-    """World poses (4, 4) of the agent's cameras; x forward, y right, z up."""
+    """Return the world poses (4, 4) of the agent's cameras; x forward, y right, z up."""
     carrier = np.eye(4) if agent.vehicle is None else state.world_SE3_vehicles[agent.vehicle]
     return [carrier @ pose for pose in agent.carrier_SE3_cameras]
 
 
 def box_corners(size_m: Float64, world_SE3_vehicle: Float64) -> Float64:
-    """World corners (8, 3) of a box of (3,) length, width, height that stands on a vehicle frame's origin."""
+    """Return the world corners (8, 3) of a vehicle's box.
+
+    Args:
+        size_m: (3,) length, width, height.
+        world_SE3_vehicle: (4, 4) pose of the vehicle, whose origin is on the ground.
+    """
     offsets = _CORNERS * size_m / 2 + [0, 0, size_m[2] / 2]
     return transform_points(world_SE3_vehicle, offsets)

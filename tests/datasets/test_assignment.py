@@ -1,4 +1,4 @@
-"""Agent types of a data set's agents: HEAL's files, our own, and a source that goes by them."""
+"""Assignments of agent types: HEAL's files, written files, and a source whose agents have the assigned types."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_a_type_of_which_nothing_is_known_is_named(tmp_path: Path) -> None:
     source = AssignedSource(
         Opv2vSource(root, "test"), Assignment({"scenario_a": {"641": "m9", "650": "m1"}}), {"m1": SensorChoice()}
     )
-    with pytest.raises(ValueError, match="agent 641 is a 'm9'; it is known what m1 want"):
+    with pytest.raises(ValueError, match="agent 641 is of type 'm9'; sensor choices are known for m1"):
         source.agent_frame(0, "641")
 
 

@@ -1,4 +1,4 @@
-"""The cache of decoded data: what comes out of it is what the data set gives, to the last bit, whatever happens to its files."""
+"""The cache of decoded data: its scenes equal the data set's to the last bit, also after files change or are damaged."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from opv2v_tree import write_tree as write_opv2v
 
 from heal.agent_model import AgentConfig, AgentModel
 from heal.base_model import BaseConfig, BaseModel
@@ -26,16 +25,17 @@ from heal.datasets.open import open_dataset
 from heal.datasets.pcd import write_pcd
 from heal.grid import BevGrid
 from heal.training.batches import TrainingSteps
-from heal.training.config import TrainConfig, TrainingConfig
+from heal.training.config import ScheduleConfig, TrainingConfig
 from heal.types import Scene, SensorChoice, load_scene
 from tests.datasets.dair.dair_tree import INNER, write_json
 from tests.datasets.dair.dair_tree import write_tree as write_dair
+from tests.datasets.opv2v.opv2v_tree import write_tree as write_opv2v
 
 VEHICLE_CLOUD = Path(INNER) / "vehicle-side" / "velodyne" / "000011.pcd"
 
 
 def write_both(root: Path) -> list[tuple[Path, str]]:
-    """A tree of either layout, and a split of it."""
+    """Write a folder tree in each layout; return its root and a split."""
     return [(write_dair(root / "dair"), "val"), (write_opv2v(root / "opv2v"), "test")]
 
 
@@ -50,7 +50,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def bits(scene: Scene) -> list[object]:
-    """All of a scene, its arrays as bytes with type and shape."""
+    """Return all values of a scene, with arrays as bytes with type and shape."""
     arrays = [scene.outline.world_SE3_ego, scene.objects.ids, scene.objects.world_corners]
     plain: list[object] = [scene.outline.scene_id, scene.outline.timestamp_ns, scene.outline.ego_id, scene.outline.agent_ids]
     for frame in scene.frames:
@@ -66,7 +66,7 @@ def scenes(source: Dataset) -> list[list[object]]:
 
 
 def forbid_reading(monkeypatch: pytest.MonkeyPatch, source: Dataset) -> None:
-    """Nothing may be read from the data set itself any more."""
+    """Make every reading from the data set behind the cache fail."""
 
     def fail(*_: object) -> None:
         raise AssertionError("read from the data set although it is in the cache")
@@ -228,7 +228,7 @@ def test_missing_files_and_agents_are_told_as_without_a_cache(dair: Path, folder
 
 def test_a_folder_that_cannot_be_written_is_told_and_does_not_stop(dair: Path, folder: Path) -> None:
     folder.write_text("a file where the folder should be")
-    with pytest.warns(UserWarning, match="nothing can be kept here"):
+    with pytest.warns(UserWarning, match="the cache cannot be written"):
         assert vehicle_points(open_dataset(dair, "val", cache=folder)) == [1.0]
 
 
@@ -268,7 +268,7 @@ def test_an_entry_keeps_types_shapes_and_empty_arrays(tmp_path: Path) -> None:
 
 
 def plain(value: object) -> object:
-    """A batch as nested plain values, its tensors as bytes."""
+    """Return a batch as nested plain values, with tensors as bytes."""
     if isinstance(value, torch.Tensor):
         return value.dtype, tuple(value.shape), value.numpy().tobytes()
     if isinstance(value, Mapping):
@@ -280,7 +280,7 @@ def plain(value: object) -> object:
 
 def training_batches(source: Dataset) -> list[object]:
     grid = BevGrid((-51.2, -51.2, -3.0, 51.2, 51.2, 1.0), 0.8)
-    settings = TrainConfig(base=BaseConfig(grid=grid), training=TrainingConfig(epochs=2, batch_scenes=1, workers=0))
+    settings = TrainingConfig(base=BaseConfig(grid=grid), training=ScheduleConfig(epochs=2, batch_scenes=1, workers=0))
     model = CollabModel(BaseModel(settings.base), {"m1": AgentModel(AgentConfig(), grid)})
     steps = TrainingSteps(source, model, settings)
     return [plain(steps[step]) for step in range(len(steps))]

@@ -1,11 +1,11 @@
-"""Noise of poses and clocks: what it changes, how much, and that it can be repeated."""
+"""Noise of poses and clocks: the changed values, their spreads, and that equal seeds give equal noise."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from heal.datasets.noise import ClockNoise, NoisyClocks, NoisyPoses, PoseNoise, SensorNoise
+from heal.datasets.noise import ClockNoise, NoisySource, PoseNoise, SensorNoise
 from heal.se3 import SE3_to_pose, pose_to_SE3
 from heal.types import AgentFrame, ObjectLabels, SceneOutline, SceneSource, SensorChoice
 
@@ -13,7 +13,7 @@ POSE = [3400.0, 2100.0, 20.0, 1.0, 30.0, -2.0]
 
 
 class TwoAgents:
-    """A source of endless scenes in which nothing moves."""
+    """A source of 1000 scenes in which nothing moves."""
 
     def __len__(self) -> int:  # noqa: D105
         return 1000
@@ -28,6 +28,15 @@ class TwoAgents:
         return None
 
 
+def noisy_poses(noise: PoseNoise, seed: int) -> NoisySource:
+    return NoisySource(TwoAgents(), SensorNoise(pose=noise), seed)
+
+
+def noisy_clocks(seed: int, offset_std_ms: float = 20.0, jitter_std_ms: float = 0.0) -> NoisySource:
+    clock = ClockNoise(offset_std_ms=offset_std_ms, jitter_std_ms=jitter_std_ms)
+    return NoisySource(TwoAgents(), SensorNoise(clock=clock), seed)
+
+
 def errors(source: SceneSource, agent_id: str, count: int) -> np.ndarray:
     measured = [SE3_to_pose(source.agent_frame(i, agent_id).world_SE3_agent_measured) for i in range(count)]
     return np.array(measured) - np.array(POSE)
@@ -36,7 +45,7 @@ def errors(source: SceneSource, agent_id: str, count: int) -> np.ndarray:
 @pytest.mark.parametrize(("kind", "factor"), [("gaussian", 1.0), ("laplace", np.sqrt(2.0))])
 def test_only_x_y_and_yaw_vary_as_told(kind: str, factor: float) -> None:
     noise = PoseNoise(kind=kind, position_std_m=0.4, rotation_std_deg=0.2, position_mean_m=0.1, rotation_mean_deg=-0.05)  # type: ignore[arg-type]
-    found = errors(NoisyPoses(TwoAgents(), noise, seed=1), "a", 1000)
+    found = errors(noisy_poses(noise, seed=1), "a", 1000)
     np.testing.assert_allclose(found[:, [2, 3, 5]], 0.0, atol=1e-9)
     np.testing.assert_allclose(found.std(axis=0)[[0, 1, 4]], np.array([0.4, 0.4, 0.2]) * factor, rtol=0.12)
     np.testing.assert_allclose(found.mean(axis=0)[[0, 1, 4]], [0.1, 0.1, -0.05], atol=0.06)
@@ -44,23 +53,23 @@ def test_only_x_y_and_yaw_vary_as_told(kind: str, factor: float) -> None:
 
 def test_the_error_depends_on_seed_scene_and_agent_alone() -> None:
     noise = PoseNoise(position_std_m=0.5, rotation_std_deg=0.5)
-    first, second = NoisyPoses(TwoAgents(), noise, seed=1), NoisyPoses(TwoAgents(), noise, seed=1)
+    first, second = noisy_poses(noise, seed=1), noisy_poses(noise, seed=1)
     second.agent_frame(5, "b")
     np.testing.assert_array_equal(errors(first, "a", 3), errors(second, "a", 3))
-    a, b, other = errors(first, "a", 3), errors(first, "b", 3), errors(NoisyPoses(TwoAgents(), noise, seed=2), "a", 3)
+    a, b, other = errors(first, "a", 3), errors(first, "b", 3), errors(noisy_poses(noise, seed=2), "a", 3)
     assert not np.isclose(a[:, 0], b[:, 0]).any() and not np.isclose(a[:, 0], other[:, 0]).any()
     assert not np.isclose(a[0], a[1]).any(where=[True, True, False, False, True, False])
 
 
 def test_the_true_pose_stays() -> None:
-    source = NoisyPoses(TwoAgents(), PoseNoise(position_std_m=1.0), seed=0)
+    source = noisy_poses(PoseNoise(position_std_m=1.0), seed=0)
     np.testing.assert_array_equal(source.agent_frame(0, "a").world_SE3_agent, pose_to_SE3(POSE))
     np.testing.assert_array_equal(source.outline(0).world_SE3_ego, pose_to_SE3(POSE))
     assert len(source) == 1000 and source.scene_objects(0) is None
 
 
 def test_no_noise_changes_nothing() -> None:
-    np.testing.assert_allclose(errors(NoisyPoses(TwoAgents(), PoseNoise(), seed=3), "a", 2), 0.0, atol=1e-9)
+    np.testing.assert_allclose(errors(noisy_poses(PoseNoise(), seed=3), "a", 2), 0.0, atol=1e-9)
 
 
 def clock_errors_ms(source: SceneSource, agent_id: str, scenes: range = range(200)) -> np.ndarray:
@@ -68,7 +77,7 @@ def clock_errors_ms(source: SceneSource, agent_id: str, scenes: range = range(20
 
 
 def test_a_clock_is_off_by_the_same_all_the_time() -> None:
-    source = NoisyClocks(TwoAgents(), ClockNoise(offset_std_ms=20), seed=1)
+    source = noisy_clocks(seed=1)
     offsets = set(clock_errors_ms(source, "b"))
     assert len(offsets) == 1 and 0 < abs(offsets.pop()) < 100
     frame, true = source.agent_frame(5, "b"), TwoAgents().agent_frame(5, "b")
@@ -77,21 +86,21 @@ def test_a_clock_is_off_by_the_same_all_the_time() -> None:
 
 
 def test_offsets_are_spread_over_the_agents_as_told() -> None:
-    source = NoisyClocks(TwoAgents(), ClockNoise(offset_std_ms=20), seed=1)
+    source = noisy_clocks(seed=1)
     offsets = np.array([clock_errors_ms(source, f"agent {i}", range(1))[0] for i in range(1000)])
     assert abs(offsets.mean()) < 2 and 18 < offsets.std() < 22
-    other = NoisyClocks(TwoAgents(), ClockNoise(offset_std_ms=20), seed=2)
+    other = noisy_clocks(seed=2)
     assert clock_errors_ms(other, "b", range(1)) != clock_errors_ms(source, "b", range(1))
 
 
 def test_a_clock_may_jitter_from_frame_to_frame() -> None:
-    jittering = clock_errors_ms(NoisyClocks(TwoAgents(), ClockNoise(offset_std_ms=20, jitter_std_ms=3), seed=1), "b", range(1000))
-    offset = clock_errors_ms(NoisyClocks(TwoAgents(), ClockNoise(offset_std_ms=20), seed=1), "b", range(1))[0]
+    jittering = clock_errors_ms(noisy_clocks(seed=1, jitter_std_ms=3), "b", range(1000))
+    offset = clock_errors_ms(noisy_clocks(seed=1), "b", range(1))[0]
     assert 2.7 < jittering.std() < 3.3 and abs(jittering.mean() - offset) < 0.4
 
 
 def test_the_egos_clock_is_the_reference() -> None:
-    assert not clock_errors_ms(NoisyClocks(TwoAgents(), ClockNoise(offset_std_ms=20, jitter_std_ms=3), seed=1), "a").any()
+    assert not clock_errors_ms(noisy_clocks(seed=1, jitter_std_ms=3), "a").any()
 
 
 def test_words_make_one_source_of_all_noise() -> None:
@@ -99,8 +108,8 @@ def test_words_make_one_source_of_all_noise() -> None:
     assert noise.pose == PoseNoise(kind="laplace", position_std_m=0.2, rotation_std_deg=0.1)
     assert noise.clock == ClockNoise(offset_std_ms=20, jitter_std_ms=3)
     source = noise.around(TwoAgents(), 1)
-    np.testing.assert_array_equal(errors(source, "b", 5), errors(NoisyPoses(TwoAgents(), noise.pose, 1), "b", 5))
-    np.testing.assert_array_equal(clock_errors_ms(source, "b"), clock_errors_ms(NoisyClocks(TwoAgents(), noise.clock, 1), "b"))
+    np.testing.assert_array_equal(errors(source, "b", 5), errors(noisy_poses(noise.pose, 1), "b", 5))
+    np.testing.assert_array_equal(clock_errors_ms(source, "b"), clock_errors_ms(noisy_clocks(seed=1, jitter_std_ms=3), "b"))
     assert len(source) == 1000 and source.scene_objects(0) is None
 
 

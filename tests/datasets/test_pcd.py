@@ -1,4 +1,4 @@
-"""PCD files: three encodings, OPV2V's packed intensity, and what a damaged file says."""
+"""PCD files: three encodings, OPV2V's packed intensity, and the errors of a damaged file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def header(n: int, encoding: str, fields: str = "x y z intensity", sizes: str = 
 
 
 def lzf_literals(data: bytes) -> bytes:
-    """The simplest valid LZF stream: literal runs only."""
+    """Return the simplest valid LZF stream: literal runs only."""
     runs = [data[i : i + 32] for i in range(0, len(data), 32)]
     return b"".join(bytes([len(run) - 1]) + run for run in runs)
 
@@ -156,4 +156,4 @@ def test_lzf_copies_repeat_and_overlap() -> None:
     # "ab", then 9 bytes from 2 back (an overlapping copy, length 7 + extra), then 3 bytes from 11 back.
     stream = bytes([1]) + b"ab" + bytes([7 << 5, 0, 1]) + bytes([1 << 5, 10])
     assert lzf_decompress(stream, 14) == b"ababababababab"[:11] + b"aba"
-    assert lzf_decompress(stream, 14, wanted=2)[:2] == b"ab"
+    assert lzf_decompress(stream, 14, needed=2)[:2] == b"ab"

@@ -1,4 +1,4 @@
-"""DAIR's images and clouds agree: what the LiDAR measures on a labelled vehicle lies in that vehicle's box in the image."""
+"""DAIR-V2X-C's images and clouds agree: LiDAR points on a labelled vehicle lie in the vehicle's box in the image."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ IMAGE_PX = (1920, 1080)
 
 
 def project(camera: CameraView, points: Float64) -> tuple[Float64, Float64]:
-    """Points (..., 3) in the agent's frame to pixels (..., 2) and distances along the optical axis (...)."""
+    """Project points (..., 3) in the agent's frame to pixels (..., 2) and distances along the optical axis (...)."""
     seen = transform_points(inverse_SE3(camera.agent_SE3_camera), points)
     pixels = seen @ camera.intrinsic.T
     return pixels[..., :2] / pixels[..., 2:], seen[..., 2]
 
 
 def image_boxes(source: DairSource, index: int, agent_id: str) -> Float64:
-    """(N, 4) the boxes drawn in the image, of those vehicles that have a size, in the order of the labels."""
+    """Read the boxes (N, 4) in the image of all vehicles with a size, in the order of the labels."""
     pair = source._pairs[index]
     side = pair.vehicle if agent_id == "vehicle" else pair.roadside
     entries = json.loads((source.folder / SIDE_FOLDERS[agent_id] / side.label).read_text())
@@ -47,7 +47,7 @@ def test_points_on_a_vehicle_lie_in_its_box_in_the_image(agent_id: str, index: i
     points = frame.lidar.points[:, :3].astype(np.float64)
     pixels, depth = project(camera, points)
     shown = (depth > 1) & ((pixels > 0) & (pixels < IMAGE_PX)).all(axis=1)
-    assert 15_000 < shown.sum() < 0.6 * len(points)  # a good part of the cloud, and not all of it
+    assert 15_000 < shown.sum() < 0.6 * len(points)  # a large part of the cloud, but not the whole cloud
     corners = transform_points(inverse_SE3(frame.world_SE3_agent), frame.objects.world_corners)
     inside = total = 0
     for box, place in zip(boxes, corners, strict=True):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from heal.datasets.dair.index import read_split
+from heal.datasets.dair.index import read_dair_split
 from heal.datasets.dair.source import DairSource
 from heal.datasets.files import read_image, read_yaml
 from heal.datasets.opv2v.metadata import UNREAL_SE3_OPENCV
@@ -29,7 +29,7 @@ def dair(split: str = "train", sensors: tuple[str, ...] = ("lidar",)) -> DairSou
 
 
 def points_inside(world_points: Float64, objects: ObjectLabels) -> int:
-    """How many points lie in some object."""
+    """Count the points that lie in any object."""
     boxes = corners_to_boxes(torch.from_numpy(objects.world_corners)).numpy()
     count = 0
     for x, y, z, h, w, l, yaw in boxes:  # noqa: E741
@@ -53,7 +53,7 @@ def test_system_error_offset_brings_the_roadside_cloud_onto_the_labels() -> None
     for index in range(0, len(source), 2):
         scene = load_scene(source, index)
         roadside = scene.frame("roadside")
-        offset = source.offset_m(index)
+        offset = source._pairs[index].offset_m
         assert roadside.lidar is not None
         points = transform_points(roadside.world_SE3_agent, roadside.lidar.points[:, :3].astype(np.float64))
         if any(offset):
@@ -73,7 +73,7 @@ def test_both_clouds_fill_the_same_labels() -> None:
 
 
 def test_grounds_of_both_clouds_meet() -> None:
-    """Where both have many points on the ground, the roadside cloud lies at the height of the vehicle's."""
+    """In cells with many points of both clouds, the roadside cloud's ground has the height of the vehicle cloud's ground."""
     scene = load_scene(dair(), 5)
     roadside = scene.frame("roadside")
     assert scene.ego.lidar is not None and roadside.lidar is not None
@@ -86,7 +86,7 @@ def test_grounds_of_both_clouds_meet() -> None:
 
 
 def ground_heights(points: Float64) -> Float64:
-    """Low quantile of the height in cells of 4 m of a square of 80 m; NaN where there are few points."""
+    """Return a low quantile of the height in cells of 4 m of a square of 80 m; NaN for a cell with few points."""
     heights = np.full((20, 20), np.nan)
     cell = np.floor((points[:, :2] + 40) / 4).astype(int)
     for i, j in np.ndindex(20, 20):
@@ -97,7 +97,7 @@ def ground_heights(points: Float64) -> Float64:
 
 
 def test_vehicle_labels_are_the_cooperative_ones_it_shares() -> None:
-    """Position, size and heading: the chain from LiDAR to world and the order of corners are those of the data set."""
+    """Position, size and heading agree, so the chain from LiDAR to world and the order of corners match the data set."""
     scene = load_scene(dair(sensors=()), 0)
     own = corners_to_boxes(torch.from_numpy(scene.ego.objects.world_corners)).numpy()
     all_of_them = corners_to_boxes(torch.from_numpy(scene.objects.world_corners)).numpy()
@@ -191,7 +191,7 @@ def test_v2xset_cameras_look_forward_right_left_and_back(tmp_path: Path) -> None
 
 
 def with_images(folder: Path) -> Path:
-    """The real metadata of one agent, links to real images beside them."""
+    """Link the real metadata of one agent and real images into a folder; return the folder."""
     scenario = next(real_data("opv2v_pieces", "v2xset_metadata", "validate").iterdir())
     agent = folder / "validate" / scenario.name / "4279"
     agent.mkdir(parents=True)
@@ -204,4 +204,4 @@ def with_images(folder: Path) -> Path:
 
 def test_official_split_has_its_published_size(tmp_path: Path) -> None:
     (tmp_path / "cooperative-split-data.json").symlink_to(real_data("dair_v2x_splits", "cooperative-split-data.json"))
-    assert [len(read_split(tmp_path, name)) for name in ("train", "val", "test")] == [4813, 1783, 2688]
+    assert [len(read_dair_split(tmp_path, name)) for name in ("train", "val", "test")] == [4813, 1783, 2688]

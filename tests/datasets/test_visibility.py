@@ -1,9 +1,9 @@
-"""Points inside boxes, and who is hidden from whom."""
+"""LiDAR points inside boxes, and vehicles that are hidden from the ego."""
 
 import numpy as np
 import pytest
 
-from heal.datasets.visibility import SceneVisibility, points_in_boxes, scene_visibility, share_of_hidden
+from heal.datasets.visibility import points_in_boxes, scene_visibility
 from heal.se3 import inverse_SE3, pose_to_SE3, transform_points
 from heal.types import AgentFrame, LidarScan, ObjectLabels, Scene, SceneOutline
 
@@ -49,5 +49,3 @@ def test_hidden_means_the_ego_has_few_points_and_another_agent_many():
     assert found.ids.tolist() == [11, 12, 13], "14 is out of range, 15 is the ego itself"
     assert found.ego_points.tolist() == [4, 5, 0] and found.best_other_points.tolist() == [21, 21, 20]
     assert found.hidden.tolist() == [True, False, False]
-    assert share_of_hidden([found, found]) == pytest.approx(1 / 3)
-    assert share_of_hidden([SceneVisibility(np.zeros(0, int), np.zeros(0, int), np.zeros(0, int))]) == 0.0

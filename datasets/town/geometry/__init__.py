@@ -1,1 +1,1 @@
-"""Triangles, their materials, and rays into them."""
+"""Geometry of a town: triangle meshes, their materials, and ray casting."""

@@ -1,4 +1,4 @@
-"""What the town's surfaces are made of: how each looks and how it answers a laser."""
+"""Materials of the town's surfaces: their reflection of laser light and of the sky."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from heal.types import Float32
 
 
 class Material(IntEnum):
-    """Surface of a triangle; the order is that of `_TABLE`."""
+    """The material of a triangle; the numbers index the three arrays below."""
 
     ROAD = 0
     BLOCK = 1
@@ -33,7 +33,7 @@ class Material(IntEnum):
     SIGN = 18
 
 
-# laser reflectivity, share of returns that get lost, mirror-like share in a picture
+# Laser reflectivity, share of the laser's returns that get lost, share of mirror-like reflection in a picture; each in [0, 1].
 _TABLE: dict[Material, tuple[float, float, float]] = {
     Material.ROAD: (0.16, 0.02, 0.0),
     Material.BLOCK: (0.28, 0.01, 0.0),

@@ -1,4 +1,4 @@
-"""Triangles with what a sensor needs to know of them, and the few shapes that the town is made of."""
+"""Triangle meshes with the properties that sensors need, and the basic shapes of the town."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from heal.se3 import transform_points
 from heal.types import Float32, Float64
 
 NO_OWNER = -1
-_CREASE = 0.6  # facets that meet at more than 53 degrees keep an edge
+_CREASE = 0.6  # cosine: facets that meet at more than 53 degrees keep a sharp edge
 Colour = tuple[float, float, float]
 _QUAD_TRIANGLES = np.array([[0, 1, 2], [0, 2, 3]])
-# Corners of the six faces of a unit box in its (x, y, z) signs, bottom edge first.
+# Signs of (x, y, z) at the corners of a box's six faces, in order around each face, bottom edge first; the last face is the bottom.
 _BOX_FACES = np.array(
     [
         [[1, -1, -1], [1, 1, -1], [1, 1, 1], [1, -1, 1]],
@@ -32,17 +32,17 @@ _BOX_FACES = np.array(
 
 @dataclass(frozen=True)
 class Mesh:
-    """A heap of triangles.
+    """A set of triangles.
 
     Attributes:
         vertices: (V, 3) float32, metres.
         triangles: (T, 3) uint32, indices of vertices.
         texcoord: (V, 2) float32, metres along the surface; on the ground, map coordinates.
-        normals: (V, 3) float32, unit; equal at the three corners of a flat face.
-        material: (T,) uint8, of `Material`.
+        normals: (V, 3) float32, unit vectors; equal at the three corners of a flat face.
+        material: (T,) uint8, a `Material`.
         tint: (T, 3) float32, linear RGB in [0, 1].
-        style: (T,) uint16, what the texture needs: a facade's pattern, a block's number.
-        owner: (T,) int32, id of the vehicle that the triangle is part of, else NO_OWNER.
+        style: (T,) uint16, a parameter of the texture: a facade's pattern, or a block's number.
+        owner: (T,) int32, id of the triangle's vehicle, or NO_OWNER.
     """
 
     vertices: Float32
@@ -55,27 +55,27 @@ class Mesh:
     owner: npt.NDArray[np.int32]
 
     def moved(self, world_SE3_mesh: Float64) -> Mesh:
-        """The mesh under a rigid transform."""
+        """Return the mesh moved by a rigid transform (4, 4)."""
         vertices = transform_points(world_SE3_mesh, self.vertices.astype(np.float64)).astype(np.float32)
         normals = (self.normals @ world_SE3_mesh[:3, :3].T).astype(np.float32)
         return replace(self, vertices=vertices, normals=normals)
 
     def scaled(self, factor: float) -> Mesh:
-        """The mesh, larger or smaller about the origin."""
+        """Return the mesh scaled by a factor about the origin."""
         return replace(self, vertices=self.vertices * np.float32(factor))
 
     def owned_by(self, owner: int) -> Mesh:
-        """The mesh as part of vehicle `owner`."""
+        """Return the mesh as a part of the vehicle with id `owner`."""
         return replace(self, owner=np.full(len(self.triangles), owner, np.int32))
 
 
 def up(height_m: float) -> Float64:
-    """(3,) so many metres upwards."""
+    """Return the upward vector (3,) of a height."""
     return np.array([0.0, 0.0, height_m])
 
 
 def merge(meshes: Sequence[Mesh]) -> Mesh:
-    """All meshes as one, triangles in the order given."""
+    """Join meshes to one mesh; the triangles keep their order."""
     offsets = np.cumsum([0, *(len(mesh.vertices) for mesh in meshes[:-1])])
     triangles = [mesh.triangles + np.uint32(offset) for mesh, offset in zip(meshes, offsets, strict=True)]
     return Mesh(
@@ -98,15 +98,15 @@ def quads(
     normals: Float64 | None = None,
     style: int = 0,
 ) -> Mesh:
-    """Separate four-cornered faces.
+    """Make separate faces of four corners, each of two triangles.
 
     Args:
-        corners: (Q, 4, 3) metres, in order around each face; the first edge is the bottom one.
-        material: of all faces.
-        tint: one colour, or (Q, 3).
-        texcoord: (Q, 4, 2), or None for metres from the first corner.
-        normals: (Q, 4, 3) unit, or None for flat faces.
-        style: of all faces.
+        corners: (Q, 4, 3) metres, in order around each face, beginning with the bottom edge.
+        material: material of all faces.
+        tint: one colour for all faces, or (Q, 3).
+        texcoord: (Q, 4, 2) texture coordinates, or None for metres from the first corner.
+        normals: (Q, 4, 3) unit vectors, or None for flat faces.
+        style: texture parameter of all faces.
     """
     count = len(corners)
     width = np.linalg.norm(corners[:, 1] - corners[:, 0], axis=1)
@@ -133,7 +133,7 @@ def quads(
 
 
 def box(centre: npt.ArrayLike, size: npt.ArrayLike, material: Material, tint: Colour, yaw: float = 0.0) -> Mesh:
-    """A box of (x, y, z) `size` metres, turned by `yaw` radians about its centre; without a bottom face."""
+    """Make a box of (x, y, z) `size` metres, turned by `yaw` radians about its centre; it has no bottom face."""
     corners = _BOX_FACES[:5] * np.asarray(size, np.float64) / 2
     cos, sin = np.cos(yaw), np.sin(yaw)
     turned = corners @ np.array([[cos, sin, 0], [-sin, cos, 0], [0, 0, 1]])
@@ -141,7 +141,7 @@ def box(centre: npt.ArrayLike, size: npt.ArrayLike, material: Material, tint: Co
 
 
 def grid_mesh(points: Float64, texcoord: Float64, material: Material, style: int = 0) -> Mesh:
-    """A surface through a grid of points (n, m, 3) with texture coordinates (n, m, 2), shaded smoothly."""
+    """Make a smoothly shaded surface through a grid of points (n, m, 3) with texture coordinates (n, m, 2)."""
     across, along = np.gradient(points, axis=0), np.gradient(points, axis=1)
     normals = np.cross(across, along)
     normals *= np.sign(normals[..., 2:]) / (np.linalg.norm(normals, axis=2, keepdims=True) + 1e-12)
@@ -154,12 +154,12 @@ def grid_mesh(points: Float64, texcoord: Float64, material: Material, style: int
 
 
 def loft(rings: Float64, material: Material, tint: Colour) -> Mesh:
-    """A skin over cross-sections, closed at both ends and shaded as round where its facets meet at blunt angles.
+    """Make a surface over cross-sections, closed at both ends; facets that meet at a blunt angle are shaded smoothly.
 
     Args:
-        rings: (n, k, 3) metres: n sections of k points each, in the same order around.
-        material: of the skin.
-        tint: its colour.
+        rings: (n, k, 3) metres: n cross-sections of k points each, in the same order around.
+        material: material of the surface.
+        tint: colour of the surface.
     """
     after = np.roll(rings, -1, axis=1)
     faces = np.stack([rings[:-1], after[:-1], after[1:], rings[1:]], axis=2)
@@ -168,7 +168,7 @@ def loft(rings: Float64, material: Material, tint: Colour) -> Mesh:
 
 
 def _round_normals(faces: Float64) -> Float64:
-    """Normals (n, k, 4, 3) at the corners of facets (n, k, 4, 3) of a skin: the mean over those around that do not differ much."""
+    """Return normals (n, k, 4, 3) at the corners of facets (n, k, 4, 3): the mean over adjacent facets with similar normals."""
     flat = np.cross(faces[:, :, 2] - faces[:, :, 0], faces[:, :, 3] - faces[:, :, 1])
     flat /= np.linalg.norm(flat, axis=2, keepdims=True) + 1e-12
     padded = np.concatenate([flat[:1], flat, flat[-1:]])
@@ -181,7 +181,7 @@ def _round_normals(faces: Float64) -> Float64:
 
 
 def _cap(ring: Float64, material: Material, tint: Colour) -> Mesh:
-    """The end face of a loft: a convex polygon as a fan of quads."""
+    """Make the end face of a loft: a convex polygon (k, 3) as a fan of quads."""
     middle, count = np.arange(1, len(ring) - 1, 2), len(ring)
     fan = np.stack([np.zeros_like(middle), middle, middle + 1, np.minimum(middle + 2, count - 1)], axis=1)
     normal = np.cross(ring[1] - ring[0], ring[2] - ring[0])
@@ -191,7 +191,7 @@ def _cap(ring: Float64, material: Material, tint: Colour) -> Mesh:
 
 
 def cylinder(bottom: npt.ArrayLike, top: npt.ArrayLike, radius: float, material: Material, tint: Colour, sides: int = 8) -> Mesh:
-    """A round bar between two points, closed at both ends."""
+    """Make a cylinder between two points, closed at both ends; the radius is in metres."""
     start, end = np.asarray(bottom, np.float64), np.asarray(top, np.float64)
     axis = (end - start) / np.linalg.norm(end - start)
     helper = np.array([1.0, 0, 0]) if abs(axis[0]) < 0.9 else np.array([0, 1.0, 0])
@@ -203,8 +203,8 @@ def cylinder(bottom: npt.ArrayLike, top: npt.ArrayLike, radius: float, material:
     return loft(np.stack([start + ring, end + ring]), material, tint)
 
 
-def blob(centre: npt.ArrayLike, radii: npt.ArrayLike, material: Material, tint: Colour, rng: np.random.Generator) -> Mesh:
-    """A bumpy ball, as of leaves."""
+def ellipsoid(centre: npt.ArrayLike, radii: npt.ArrayLike, material: Material, tint: Colour, rng: np.random.Generator) -> Mesh:
+    """Make an ellipsoid with random bumps, such as the leaves of a tree; `radii` are three lengths in metres."""
     latitudes = np.radians([-80.0, -45.0, -10.0, 25.0, 55.0, 82.0])
     longitudes = np.linspace(0, 2 * np.pi, 9, endpoint=False) + rng.uniform(0, 1)
     lat, lon = np.meshgrid(latitudes, longitudes, indexing="ij")

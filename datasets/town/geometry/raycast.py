@@ -1,6 +1,6 @@
-"""Rays into triangles: the one place that uses Open3D.
+"""Cast rays into triangle meshes with Open3D.
 
-Triangle numbers that are returned index the mesh that holds both what stands and what moves.
+The returned triangle numbers index the merged mesh of the town: the standing triangles first, then the moving ones.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from heal.types import Float32, Int64
 
 @dataclass(frozen=True)
 class Hits:
-    """What N rays hit.
+    """First hits of N rays.
 
     Attributes:
-        distance: (N,) float32 in lengths of the ray's direction, inf where nothing was hit.
-        triangle: (N,) int64, -1 where nothing was hit.
-        barycentric: (N, 2) float32, weights of the triangle's second and third corner.
+        distance: (N,) distance in lengths of the ray's direction; inf without a hit.
+        triangle: (N,) number of the triangle; -1 without a hit.
+        barycentric: (N, 2) weights of the triangle's second and third corner.
     """
 
     distance: Float32
@@ -31,37 +31,43 @@ class Hits:
 
 
 class RayMesh:
-    """A mesh prepared for rays; costs some 50 ms for 100k triangles."""
+    """A mesh prepared for ray casting; preparing 100k triangles takes about 50 ms."""
 
     def __init__(self, mesh: Mesh) -> None:
-        """Build the search tree."""
+        """Build the search tree over the triangles of a mesh."""
         import open3d as o3d
 
         self._scene = o3d.t.geometry.RaycastingScene(nthreads=1)
         self._scene.add_triangles(_tensor(mesh.vertices), _tensor(mesh.triangles))
 
-    def cast(self, rays: Float32, threads: int = 1) -> dict[str, Any]:
-        """First hits of rays (N, 6): origin, direction."""
-        found: dict[str, Any] = self._scene.cast_rays(_tensor(rays), nthreads=threads)
+    def cast(self, rays: Float32) -> dict[str, Any]:
+        """Return the first hits of rays (N, 6), origin and direction: Open3D's arrays t_hit, primitive_ids and primitive_uvs."""
+        found: dict[str, Any] = self._scene.cast_rays(_tensor(rays), nthreads=1)
         return {key: found[key].numpy() for key in ("t_hit", "primitive_ids", "primitive_uvs")}
 
-    def blocked(self, rays: Float32, threads: int = 1) -> npt.NDArray[np.bool_]:
-        """(N,) whether anything lies on the rays."""
-        found = self._scene.test_occlusions(_tensor(rays), nthreads=threads)
+    def blocked(self, rays: Float32) -> npt.NDArray[np.bool_]:
+        """Return whether anything lies on each of the rays (N, 6), as (N,)."""
+        found = self._scene.test_occlusions(_tensor(rays), nthreads=1)
         return np.asarray(found.numpy(), dtype=np.bool_)
 
 
 @dataclass(frozen=True)
 class RayScene:
-    """What stands (built once for a town) and what moves (built anew at each tick), `standing_count` triangles in the former."""
+    """The triangles of a town at one tick, prepared for ray casting.
+
+    Attributes:
+        standing: the triangles that do not move, prepared once for a town.
+        moving: the moving vehicles, prepared for each tick.
+        standing_count: number of triangles in `standing`.
+    """
 
     standing: RayMesh
     moving: RayMesh
     standing_count: int
 
-    def cast(self, rays: Float32, threads: int = 1) -> Hits:
-        """First hits of rays (N, 6) in either."""
-        still, moved = self.standing.cast(rays, threads), self.moving.cast(rays, threads)
+    def cast(self, rays: Float32) -> Hits:
+        """Return the first hits of rays (N, 6), origin and direction, in either mesh."""
+        still, moved = self.standing.cast(rays), self.moving.cast(rays)
         distance = still["t_hit"]
         triangle = still["primitive_ids"].astype(np.int64)
         triangle[~np.isfinite(distance)] = -1
@@ -72,9 +78,9 @@ class RayScene:
         barycentric[closer] = moved["primitive_uvs"][closer]
         return Hits(distance, triangle, barycentric)
 
-    def blocked(self, rays: Float32, threads: int = 1) -> npt.NDArray[np.bool_]:
-        """(N,) whether anything lies on the rays (N, 6)."""
-        return self.standing.blocked(rays, threads) | self.moving.blocked(rays, threads)
+    def blocked(self, rays: Float32) -> npt.NDArray[np.bool_]:
+        """Return whether anything of either mesh lies on each of the rays (N, 6), as (N,)."""
+        return self.standing.blocked(rays) | self.moving.blocked(rays)
 
 
 def _tensor(array: npt.NDArray[Any]) -> Any:

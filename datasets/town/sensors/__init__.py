@@ -1,1 +1,1 @@
-"""What sees a town: LiDARs and cameras, the colours of surfaces, the weather."""
+"""Sensors of a town: LiDARs, cameras, the colours of surfaces, and the weather."""

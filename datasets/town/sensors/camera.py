@@ -1,4 +1,4 @@
-"""Cameras of the town: primary rays, colours by material, sun with shadows, sky, haze; and depth."""
+"""Cameras of the town: render images by ray casting, with colours by material, sun, shadows, sky and haze; and depth images."""
 
 from __future__ import annotations
 
@@ -11,21 +11,30 @@ import numpy.typing as npt
 from heal.datasets.town.geometry.materials import MIRROR_SHARE, Material
 from heal.datasets.town.geometry.mesh import Mesh
 from heal.datasets.town.geometry.raycast import Hits, RayScene
-from heal.datasets.town.sensors.facades import wall_look
+from heal.datasets.town.sensors.facades import wall_texture
+from heal.datasets.town.sensors.patterns import float32_triple
 from heal.datasets.town.sensors.textures import block_colour, leaf_colour, road_colour
-from heal.datasets.town.sensors.weather import Weather, rgb
+from heal.datasets.town.sensors.weather import Weather
 from heal.datasets.town.world.blocks import Block
 from heal.datasets.town.world.streets import TownMap
 from heal.types import Float32, Float64, Int64, UInt8
 
 NO_DEPTH_M = 1000.0
-_EDGE_CONTRAST = 0.06
-_SUBPIXELS = ((-0.3, -0.15), (0.15, -0.3), (0.15, 0.4))
+_EDGE_CONTRAST = 0.06  # pixels that differ by more from a neighbour get further rays
+_SUBPIXELS = ((-0.3, -0.15), (0.15, -0.3), (0.15, 0.4))  # offsets of the further rays: right and down, in pixels
 
 
 @dataclass(frozen=True)
-class Stage:
-    """All that a picture is made from: map, blocks, light, triangles and the rays' search trees."""
+class RenderInput:
+    """The town at an instant, as `render_picture` needs it.
+
+    Attributes:
+        map: streets and ground.
+        blocks: the blocks between the streets.
+        weather: light, sky and haze.
+        mesh: all triangles.
+        scene: the same triangles, prepared for ray casting.
+    """
 
     map: TownMap
     blocks: tuple[Block, ...]
@@ -36,12 +45,12 @@ class Stage:
 
 @dataclass(frozen=True)
 class Picture:
-    """One rendered image.
+    """A rendered image with the depth and the vehicle of every pixel.
 
     Attributes:
         image: (H, W, 3) uint8 RGB.
-        depth_m: (H, W) float32 along the optical axis; NO_DEPTH_M in the sky.
-        owner: (H, W) int64 id of the vehicle at each pixel, -1 elsewhere.
+        depth_m: (H, W) float32 distance along the optical axis; NO_DEPTH_M in the sky.
+        owner: (H, W) int64 id of the vehicle at each pixel; -1 without a vehicle.
     """
 
     image: UInt8
@@ -51,14 +60,14 @@ class Picture:
 
 @dataclass(frozen=True)
 class Surface:
-    """Where N rays met something.
+    """The surface at the first hits of N rays.
 
     Attributes:
-        position: (N, 3) world metres.
-        normal: (N, 3) unit, towards the camera.
+        position: (N, 3) metres in the world frame.
+        normal: (N, 3) unit vector towards the camera.
         view: (N, 3) unit direction of the ray.
-        triangle: (N,) in the mesh.
-        texcoord: (N, 2).
+        triangle: (N,) number of the triangle in the mesh.
+        texcoord: (N, 2) texture coordinates.
         blur_m: (N,) size of a pixel at the surface.
     """
 
@@ -70,43 +79,43 @@ class Surface:
     blur_m: Float32
 
 
-def render(stage: Stage, world_SE3_camera: Float64, image_px: tuple[int, int], focal_px: float) -> Picture:
-    """Take a picture.
+def render_picture(inputs: RenderInput, world_SE3_camera: Float64, image_px: tuple[int, int], focal_px: float) -> Picture:
+    """Render a picture: one ray for each pixel, and three further rays for pixels at edges.
 
     Args:
-        stage: the town at an instant.
-        world_SE3_camera: (4, 4) the camera, x forward, y right, z up.
+        inputs: the town at an instant.
+        world_SE3_camera: (4, 4) pose of the camera, x forward, y right, z up.
         image_px: width and height.
-        focal_px: focal length; the axis goes through the middle of the image.
+        focal_px: focal length; the optical axis goes through the middle of the image.
     """
     width, height = image_px
     directions = _pixel_rays(width, height, focal_px)
-    colour, hits = _look(stage, world_SE3_camera, directions, focal_px)
+    colour, hits = _trace_rays(inputs, world_SE3_camera, directions, focal_px)
     finite = np.isfinite(hits.distance)
     depth = np.where(finite, hits.distance, np.float32(NO_DEPTH_M)).reshape(height, width)
-    owner = np.where(finite, stage.mesh.owner[hits.triangle], -1).reshape(height, width).astype(np.int64)
-    shown = _developed(colour, stage.weather).reshape(height, width, 3)
+    owner = np.where(finite, inputs.mesh.owner[hits.triangle], -1).reshape(height, width).astype(np.int64)
+    shown = _tone_mapped(colour, inputs.weather).reshape(height, width, 3)
     edges = _edges(shown)
     if len(edges):
-        offsets = [rgb(0.0, right / focal_px, -down / focal_px) for right, down in _SUBPIXELS]
+        offsets = [float32_triple(0.0, right / focal_px, -down / focal_px) for right, down in _SUBPIXELS]
         shifted = np.concatenate([directions[edges] + offset for offset in offsets])
-        finer, _ = _look(stage, world_SE3_camera, shifted, focal_px)
+        finer, _ = _trace_rays(inputs, world_SE3_camera, shifted, focal_px)
         total = colour[edges] + finer.reshape(len(offsets), -1, 3).sum(axis=0)
-        shown.reshape(-1, 3)[edges] = _developed(total / (1 + len(offsets)), stage.weather)
+        shown.reshape(-1, 3)[edges] = _tone_mapped(total / (1 + len(offsets)), inputs.weather)
     return Picture((shown * 255.0 + 0.5).astype(np.uint8), depth.astype(np.float32), owner)
 
 
 @lru_cache(maxsize=4)
 def _pixel_rays(width: int, height: int, focal_px: float) -> Float32:
-    """(H * W, 3) directions with x = 1, so that a ray's length is the depth; row by row from the upper left pixel's middle."""
+    """Return directions (H * W, 3) through the middles of the pixels, row by row; x is 1, so a distance in lengths is the depth."""
     right, down = np.meshgrid(np.arange(width) + 0.5 - width / 2, np.arange(height) + 0.5 - height / 2)
     rays = np.stack([np.ones(right.shape), right / focal_px, -down / focal_px], axis=-1)
     return rays.reshape(-1, 3).astype(np.float32)
 
 
 def _edges(shown: Float32) -> Int64:
-    """Flat indices of the pixels that differ from a neighbour: only they need more than one ray."""
-    grey = shown @ rgb(0.3, 0.5, 0.2)
+    """Return the flat indices of the pixels of an image (H, W, 3) that differ from a neighbour."""
+    grey = shown @ float32_triple(0.3, 0.5, 0.2)
     contrast = np.zeros(grey.shape, np.float32)
     for axis in (0, 1):
         step = np.abs(np.diff(grey, axis=axis))
@@ -117,27 +126,28 @@ def _edges(shown: Float32) -> Int64:
     return np.flatnonzero(contrast > _EDGE_CONTRAST)
 
 
-def _look(stage: Stage, world_SE3_camera: Float64, directions: Float32, focal_px: float) -> tuple[Float32, Hits]:
-    """Linear RGB (N, 3) along rays given in the camera's frame, and what they hit."""
+def _trace_rays(inputs: RenderInput, world_SE3_camera: Float64, directions: Float32, focal_px: float) -> tuple[Float32, Hits]:
+    """Return the linear RGB (N, 3) seen along rays (N, 3) in the camera's frame, and the first hits of the rays."""
     rays = np.empty((len(directions), 6), np.float32)
     rays[:, :3] = world_SE3_camera[:3, 3]
     rays[:, 3:] = directions @ world_SE3_camera[:3, :3].T.astype(np.float32)
-    hits = stage.scene.cast(rays)
+    hits = inputs.scene.cast(rays)
     length = np.sqrt(np.einsum("nd,nd->n", directions, directions))[:, None]
     view = rays[:, 3:] / length
     colour = np.empty((len(rays), 3), np.float32)
     hit = np.isfinite(hits.distance)
     sky, solid = np.flatnonzero(~hit), np.flatnonzero(hit)
-    colour[sky] = stage.weather.sky(view[sky])
-    surface = _surface(stage.mesh, rays[solid], hits, solid, view[solid], focal_px)
-    shaded = _shade(stage, surface)
+    colour[sky] = inputs.weather.sky(view[sky])
+    surface = _surface(inputs.mesh, rays[solid], hits, solid, view[solid], focal_px)
+    shaded = _shade(inputs, surface)
     away = (hits.distance[solid] * length[solid, 0])[:, None]
-    clear = np.exp(-away / stage.weather.sight_m)
-    colour[solid] = shaded * clear + stage.weather.horizon * (1 - clear)
+    clear = np.exp(-away / inputs.weather.sight_m)
+    colour[solid] = shaded * clear + inputs.weather.horizon * (1 - clear)
     return colour, hits
 
 
 def _surface(mesh: Mesh, rays: Float32, hits: Hits, index: Int64, view: Float32, focal_px: float) -> Surface:
+    """Return the surface at the hits `index` (N,); `rays` (N, 6) and `view` (N, 3) belong to these hits."""
     distance, triangle, second = hits.distance[index], hits.triangle[index], hits.barycentric[index]
     corners = mesh.triangles[triangle]
     weights = np.stack([1 - second[:, 0] - second[:, 1], second[:, 0], second[:, 1]])[:, :, None]
@@ -157,71 +167,71 @@ def _surface(mesh: Mesh, rays: Float32, hits: Hits, index: Int64, view: Float32,
 
 
 def _interpolated(values: Float32, corners: npt.NDArray[np.uint32], weights: Float32) -> Float32:
-    """Values at the corners (V, k) mixed by weights (3, N, 1) to (N, k)."""
+    """Interpolate values (V, k) of the vertices at corners (N, 3) with weights (3, N, 1); the result is (N, k)."""
     mixed: Float32 = values[corners[:, 0]] * weights[0]
     mixed += values[corners[:, 1]] * weights[1]
     mixed += values[corners[:, 2]] * weights[2]
     return mixed
 
 
-def _shade(stage: Stage, surface: Surface) -> Float32:
-    """Linear RGB (N, 3) that surfaces send to the camera, before the haze."""
-    weather, material = stage.weather, stage.mesh.material[surface.triangle]
-    albedo, mirror = _albedo(stage, surface, material)
+def _shade(inputs: RenderInput, surface: Surface) -> Float32:
+    """Return the linear RGB (N, 3) that the surface sends to the camera, before the haze."""
+    weather, material = inputs.weather, inputs.mesh.material[surface.triangle]
+    albedo, mirror = _albedo(inputs, surface, material)
     cosine = surface.normal @ weather.sun
     is_leaf = material == Material.LEAF
     cosine = np.where(is_leaf, 0.35 + 0.5 * np.abs(cosine), np.maximum(cosine, 0.0))
-    sunlit = cosine * _sunlit(stage, surface, cosine)
+    sunlit = cosine * _sunlit(inputs, surface, cosine)
     overhead = 0.5 + 0.5 * surface.normal[:, 2:]
     ambient = 0.75 * (overhead * (0.55 * weather.zenith + 0.55 * weather.horizon) + (1 - overhead) * 0.16)
-    ambient = ambient * _openness(stage, surface, material)[:, None]
+    ambient = ambient * _sky_share(inputs, surface, material)[:, None]
     light = sunlit[:, None] * weather.sun_colour + ambient
     colour = albedo * light
-    return _with_reflection(stage, surface, colour, mirror, sunlit)
+    return _with_reflection(inputs, surface, colour, mirror, sunlit)
 
 
-def _sunlit(stage: Stage, surface: Surface, cosine: Float32) -> Float32:
-    """(N,) 1 where the sun is seen from the surface, else 0; in thin cloud a little less."""
+def _sunlit(inputs: RenderInput, surface: Surface, cosine: Float32) -> Float32:
+    """Return 1 where the sun shines on the surface and 0 in the shadow, as (N,); `cosine` is that of sun and normal."""
     lit = np.zeros(len(cosine), np.float32)
     turned = np.flatnonzero(cosine > 0)
     rays = np.empty((len(turned), 6), np.float32)
     rays[:, :3] = surface.position[turned] + 0.03 * surface.normal[turned]
-    rays[:, 3:] = stage.weather.sun
-    lit[turned] = ~stage.scene.blocked(rays)
+    rays[:, 3:] = inputs.weather.sun
+    lit[turned] = ~inputs.scene.blocked(rays)
     return lit
 
 
-def _openness(stage: Stage, surface: Surface, material: UInt8) -> Float32:
-    """(N,) how much of the sky's light reaches the ground: little under a vehicle."""
-    openness = np.ones(len(material), np.float32)
+def _sky_share(inputs: RenderInput, surface: Surface, material: UInt8) -> Float32:
+    """Return the share (N,) of the sky's light that reaches the surface; under a vehicle it is small."""
+    share = np.ones(len(material), np.float32)
     ground = np.flatnonzero(((material == Material.ROAD) | (material == Material.BLOCK)) & (surface.blur_m < 0.35))
     rays = np.empty((len(ground), 6), np.float32)
-    rays[:, :3] = surface.position[ground] + rgb(0, 0, 0.02)
+    rays[:, :3] = surface.position[ground] + float32_triple(0, 0, 0.02)
     rays[:, 3:] = (0.0, 0.0, 1.0)
-    above = stage.scene.cast(rays).distance
-    openness[ground] = np.where(above < 1.2, 0.25 + 0.4 * np.minimum(above, 1.2) / 1.2, 1.0)
-    return openness
+    above = inputs.scene.cast(rays).distance
+    share[ground] = np.where(above < 1.2, 0.25 + 0.4 * np.minimum(above, 1.2) / 1.2, 1.0)
+    return share
 
 
-def _with_reflection(stage: Stage, surface: Surface, colour: Float32, mirror: Float32, sunlit: Float32) -> Float32:
-    """Add what shiny surfaces reflect: the sky or a street's grey, and the sun's highlight."""
+def _with_reflection(inputs: RenderInput, surface: Surface, colour: Float32, mirror: Float32, sunlit: Float32) -> Float32:
+    """Add the reflections of shiny surfaces: the sky or the grey of a street, and the sun's highlight."""
     shiny = np.flatnonzero(mirror > 0)
     normal, view = surface.normal[shiny], surface.view[shiny]
     facing = -np.einsum("nd,nd->n", normal, view)
     reflected = view + 2 * facing[:, None] * normal
     fresnel = (mirror[shiny] * (0.25 + 0.75 * (1 - np.clip(facing, 0, 1)) ** 4))[:, None]
     upward = np.clip(reflected[:, 2:] * 6.0 - 0.3, 0.0, 1.0)
-    street = rgb(0.20, 0.20, 0.20) * (0.6 + 0.6 * np.clip(reflected[:, 2:] + 0.5, 0, 1))
-    seen = stage.weather.sky(reflected.astype(np.float32)).clip(0, 3.0) * upward + street * (1 - upward)
-    highlight = (np.clip(reflected @ stage.weather.sun, 0, 1) ** 90 * (sunlit[shiny] > 0))[:, None]
+    street = float32_triple(0.20, 0.20, 0.20) * (0.6 + 0.6 * np.clip(reflected[:, 2:] + 0.5, 0, 1))
+    seen = inputs.weather.sky(reflected.astype(np.float32)).clip(0, 3.0) * upward + street * (1 - upward)
+    highlight = (np.clip(reflected @ inputs.weather.sun, 0, 1) ** 90 * (sunlit[shiny] > 0))[:, None]
     result: Float32 = colour.copy()
-    result[shiny] = colour[shiny] * (1 - fresnel) + fresnel * seen + mirror[shiny, None] * highlight * stage.weather.sun_colour
+    result[shiny] = colour[shiny] * (1 - fresnel) + fresnel * seen + mirror[shiny, None] * highlight * inputs.weather.sun_colour
     return result
 
 
-def _albedo(stage: Stage, surface: Surface, material: UInt8) -> tuple[Float32, Float32]:
-    """(N, 3) colour under white light, (N,) mirror-like share."""
-    mesh, triangle = stage.mesh, surface.triangle
+def _albedo(inputs: RenderInput, surface: Surface, material: UInt8) -> tuple[Float32, Float32]:
+    """Return the colour (N, 3) of the surface under white light, and its share of mirror-like reflection (N,)."""
+    mesh, triangle = inputs.mesh, surface.triangle
     colour = mesh.tint[triangle].astype(np.float32)
     mirror = MIRROR_SHARE[material].astype(np.float32)
 
@@ -229,12 +239,12 @@ def _albedo(stage: Stage, surface: Surface, material: UInt8) -> tuple[Float32, F
         return np.flatnonzero(np.isin(material, kinds))
 
     road, block, wall, leaf = of(Material.ROAD), of(Material.BLOCK), of(Material.FACADE), of(Material.LEAF)
-    colour[road] = road_colour(stage.map, surface.texcoord[road], surface.blur_m[road])
-    colour[block] = block_colour(stage.blocks, mesh.style[triangle[block]], surface.texcoord[block], surface.blur_m[block])
-    look = wall_look(
+    colour[road] = road_colour(inputs.map, surface.texcoord[road], surface.blur_m[road])
+    colour[block] = block_colour(inputs.blocks, mesh.style[triangle[block]], surface.texcoord[block], surface.blur_m[block])
+    texture = wall_texture(
         mesh.tint[triangle[wall]], mesh.style[triangle[wall]].astype(np.int64), surface.texcoord[wall], surface.blur_m[wall]
     )
-    colour[wall], mirror[wall] = look.colour, look.mirror
+    colour[wall], mirror[wall] = texture.colour, texture.mirror
     colour[leaf] = leaf_colour(mesh.tint[triangle[leaf]], surface.position[leaf])
     tiles = of(Material.ROOF)
     rows = np.mod(surface.texcoord[tiles, 1], 0.35) < np.maximum(0.06, 0.4 * surface.blur_m[tiles])
@@ -242,8 +252,8 @@ def _albedo(stage: Stage, surface: Surface, material: UInt8) -> tuple[Float32, F
     return colour, mirror
 
 
-def _developed(colour: Float32, weather: Weather) -> Float32:
-    """Linear light to what a screen shows, in [0, 1]: exposure, a soft shoulder, gamma."""
+def _tone_mapped(colour: Float32, weather: Weather) -> Float32:
+    """Convert linear light to screen values in [0, 1] by exposure, a tone curve and gamma."""
     exposed = np.maximum(colour * (0.95 * weather.exposure), 0.0)
     curve = exposed * (2.51 * exposed + 0.03) / (exposed * (2.43 * exposed + 0.59) + 0.14)
     shown: Float32 = np.clip(curve, 0.0, 1.0).astype(np.float32) ** np.float32(1 / 2.2)

@@ -1,4 +1,4 @@
-"""Colours of walls: bricks, plaster, concrete or glass, with windows floor by floor."""
+"""Colours of walls: bricks, plaster, concrete or glass, with rows of windows."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from heal.datasets.town.sensors.weather import noise, rgb, speckle
+from heal.datasets.town.sensors.patterns import float32_triple, smooth_noise, speckle
 from heal.datasets.town.world.buildings import FACADES, HOUSE_NUMBERS, Facade
 from heal.types import Float32, Int64
 
@@ -14,18 +14,18 @@ STOREY_M = 3.2
 
 
 @dataclass(frozen=True)
-class WallLook:
-    """What N pixels on walls look like: (N, 3) linear RGB, and (N,) how much of a mirror of the sky each is."""
+class WallTexture:
+    """Texture of N points on walls: linear RGB (N, 3), and the share of mirror-like reflection (N,)."""
 
     colour: Float32
     mirror: Float32
 
 
-def wall_look(tint: Float32, style: Int64, st: Float32, blur_m: Float32) -> WallLook:
-    """Texture of facades.
+def wall_texture(tint: Float32, style: Int64, st: Float32, blur_m: Float32) -> WallTexture:
+    """Return the texture of facades.
 
     Args:
-        tint: (N, 3) the wall's own colour.
+        tint: (N, 3) colour of the wall.
         style: (N,) pattern and number of the building, see `Facade`.
         st: (N, 2) metres along the wall and above its base.
         blur_m: (N,) size of a pixel on the wall.
@@ -33,30 +33,30 @@ def wall_look(tint: Float32, style: Int64, st: Float32, blur_m: Float32) -> Wall
     pattern, number = style % FACADES, style // FACADES
     s, t = st[:, 0], st[:, 1]
     colour = _masonry(tint, pattern, number, s, t, blur_m)
-    stain = 0.86 + 0.2 * noise(s / 25.0 + 0.13 * number, t / 40.0)
+    stain = 0.86 + 0.2 * smooth_noise(s / 25.0 + 0.13 * number, t / 40.0)
     colour = colour * stain[:, None] * (1 - 0.25 * np.clip(1 - t / 0.6, 0, 1))[:, None]
     mirror = np.zeros(len(s), np.float32)
     windowed = np.flatnonzero((pattern != Facade.BLANK) & (t > 0))
     glass, frame, pane = _windows(pattern[windowed], number[windowed], s[windowed], t[windowed], blur_m[windowed])
     under = colour[windowed]
-    framed = under * (1 - frame[:, None]) + frame[:, None] * rgb(0.62, 0.61, 0.58)
+    framed = under * (1 - frame[:, None]) + frame[:, None] * float32_triple(0.62, 0.61, 0.58)
     colour[windowed] = framed * (1 - glass[:, None]) + glass[:, None] * pane
     mirror[windowed] = 0.6 * glass
-    return WallLook(colour, mirror)
+    return WallTexture(colour, mirror)
 
 
 def _masonry(tint: Float32, pattern: Int64, number: Int64, s: Float32, t: Float32, blur_m: Float32) -> Float32:
-    """The wall itself: bricks with joints, or a surface that is only a little uneven, with lines between concrete slabs."""
+    """Return the colour (N, 3) of walls without windows: bricks with joints, or an even surface with joints of concrete slabs."""
     sharp = np.clip(0.05 / blur_m, 0.0, 1.0)
     row = np.floor(t / 0.085)
     brick = np.floor(s / 0.25 + 0.5 * np.mod(row, 2))
-    each = speckle(brick, row, 7) - 0.5
+    shade = speckle(brick, row, 7) - 0.5
     joint = (np.mod(t, 0.085) < 0.014) | (np.mod(s + 0.125 * np.mod(row, 2), 0.25) < 0.014)
     is_brick = (pattern == Facade.BRICK) | ((pattern == Facade.BLANK) & (number == 1))
-    rough = 1 + is_brick * sharp * (0.5 * each) + (~is_brick) * 0.08 * (noise(s / 3.0, t / 3.0) - 0.5)
+    rough = 1 + is_brick * sharp * (0.5 * shade) + (~is_brick) * 0.08 * (smooth_noise(s / 3.0, t / 3.0) - 0.5)
     colour = tint * rough[:, None]
     mortar = (is_brick & joint) * sharp
-    colour = colour * (1 - 0.5 * mortar[:, None]) + 0.5 * mortar[:, None] * rgb(0.42, 0.40, 0.37)
+    colour = colour * (1 - 0.5 * mortar[:, None]) + 0.5 * mortar[:, None] * float32_triple(0.42, 0.40, 0.37)
     slab = (pattern == Facade.CONCRETE) & (
         np.minimum(np.mod(t, STOREY_M), np.mod(s, 2 * STOREY_M)) < np.maximum(0.04, 0.5 * blur_m)
     )
@@ -66,7 +66,7 @@ def _masonry(tint: Float32, pattern: Int64, number: Int64, s: Float32, t: Float3
 
 
 def _windows(pattern: Int64, number: Int64, s: Float32, t: Float32, blur_m: Float32) -> tuple[Float32, Float32, Float32]:
-    """(N,) share of glass, (N,) share of frame and (N, 3) colour behind the glass."""
+    """Return the share of glass (N,), the share of window frame (N,) and the colour (N, 3) behind the glass."""
     chance = speckle(number, number * 0 + 3)
     pitch = np.where(pattern == Facade.GLASS, 1.5, 2.1 + 1.9 * chance)
     width = np.where(pattern == Facade.GLASS, 1.38, np.minimum(1.0 + 0.9 * speckle(number, number * 0 + 5), 0.7 * pitch))
@@ -90,13 +90,13 @@ def _windows(pattern: Int64, number: Int64, s: Float32, t: Float32, blur_m: Floa
 def _behind_glass(
     column: Float32, floor: Float32, number: Int64, rise: Float32, low: Float32, high: Float32, shop: Float32
 ) -> Float32:
-    """Dark rooms, some with curtains or a lamp on, shop windows with wares; the upper edge lies in the shade of the wall."""
+    """Return the colour (N, 3) behind the glass: dark rooms, some with curtains or light, and shop windows with goods."""
     draw = speckle(column + 31 * number, floor, 11)
     room = np.full((len(column), 3), 0.022, np.float32) + 0.03 * speckle(column + 17 * number, floor, 13)[:, None]
     curtain = (draw < 0.3) & (rise > low + (high - low) * (0.2 + 1.6 * draw)) & ~np.asarray(shop, bool)
-    room[curtain] = rgb(0.36, 0.34, 0.30)
+    room[curtain] = float32_triple(0.36, 0.34, 0.30)
     lit = (draw > 0.93) & ~np.asarray(shop, bool)
-    room[lit] = rgb(0.55, 0.42, 0.22)
+    room[lit] = float32_triple(0.55, 0.42, 0.22)
     wares = np.asarray(shop, bool)
     hue = speckle(column + number, floor, 19)
     goods = 0.03 + 0.10 * np.stack([hue, 0.5 * (1 - hue) + 0.25, 0.6 * np.abs(hue - 0.5) + 0.25], axis=1)[wares]

@@ -1,4 +1,4 @@
-"""LiDARs of the town: their rays, and what comes back from a surface."""
+"""LiDARs of the town: the directions of their rays, and the range and intensity of the returns."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from heal.datasets.town.geometry.materials import LOST_SHARE, REFLECTIVITY, Mate
 from heal.datasets.town.geometry.mesh import NO_OWNER, Mesh
 from heal.datasets.town.geometry.raycast import RayScene
 from heal.datasets.town.presets import TownPreset
-from heal.types import Float32, Float64, Int64
+from heal.types import Float32, Float64, Int64, UInt8
 
 
 @dataclass(frozen=True)
 class LidarUnit:
-    """One LiDAR, as it is mounted on one agent.
+    """The LiDAR of one agent.
 
     Attributes:
-        elevation_deg: (B,) of each laser line, upwards, the topmost first.
-        azimuth_deg: (A,) of each column, growing from x to y.
-        skew_deg: (B,) added to a line's azimuths.
-        range_m: greatest distance.
+        elevation_deg: (B,) elevation of each laser line, the topmost line first.
+        azimuth_deg: (A,) azimuth of each column, increasing from x to y.
+        skew_deg: (B,) angle to add to the azimuths of a line.
+        range_m: largest distance.
         noise_m: standard deviation of the distance.
-        loss_share: share of the returns that get lost for no reason.
+        loss_share: share of the returns lost at random.
         gain: factor on the intensity.
         gamma: exponent on the intensity.
     """
@@ -46,7 +46,7 @@ class LidarUnit:
 
     @cached_property
     def directions(self) -> Float32:
-        """(B * A, 3) unit vectors in the sensor's frame, line by line."""
+        """Unit vectors (B * A, 3) of all rays in the sensor's frame, line by line."""
         azimuth = np.radians(self.azimuth_deg[None] + self.skew_deg[:, None])
         elevation = np.radians(np.broadcast_to(self.elevation_deg[:, None], azimuth.shape))
         flat = np.cos(elevation)
@@ -56,12 +56,12 @@ class LidarUnit:
 
 @dataclass(frozen=True)
 class Sweep:
-    """What a LiDAR measured.
+    """The points of one LiDAR sweep.
 
     Attributes:
         points: (N, 4) float32 x, y, z in metres in the sensor's frame, intensity in [0, 1].
-        line: (N,) int64, the laser line.
-        owner: (N,) int64, id of the vehicle that was hit, else NO_OWNER.
+        line: (N,) number of the laser line.
+        owner: (N,) id of the vehicle that was hit, or NO_OWNER.
     """
 
     points: Float32
@@ -69,43 +69,44 @@ class Sweep:
     owner: Int64
 
     def thinned(self, beams: int, lines: int) -> Float32:
-        """The points of `lines` evenly chosen laser lines out of `beams`; all points if there are no more than that."""
+        """Return the points of `lines` evenly chosen laser lines out of `beams`; all points if `lines` is at least `beams`."""
         if lines >= beams:
             return self.points
         chosen = np.unique(np.round(np.linspace(0, beams - 1, lines)).astype(np.int64))
         return self.points[np.isin(self.line, chosen)]
 
     def hits(self) -> dict[int, int]:
-        """Number of points on each vehicle that was hit."""
+        """Return the number of points on each vehicle that was hit, by id."""
         ids, counts = np.unique(self.owner[self.owner != NO_OWNER], return_counts=True)
         return dict(zip(ids.tolist(), counts.tolist(), strict=True))
 
 
 def _uniform64(rng: np.random.Generator) -> tuple[Float64, Float64]:
-    """64 even lines from about +3 to -25 degrees, all around."""
+    """Draw 64 even lines from about +3 to -25 degrees, all around: elevations and azimuths in degrees."""
     return np.linspace(rng.uniform(2.0, 5.0), -25.0, 64), _around(int(rng.choice([1200, 1500, 1800])), rng)
 
 
 def _dense_middle40(rng: np.random.Generator) -> tuple[Float64, Float64]:
-    """40 lines, close together about the horizon, all around."""
+    """Draw 40 lines, denser near the horizon, all around."""
     top, bottom = [15.0, 11.0, 8.0, 5.0, 3.0, 2.0], [-19.0, -25.0]
     lines = np.concatenate([top, 5.0 / 3 - np.arange(24) / 3, -np.arange(7.0, 15.0), bottom])
     return lines + rng.uniform(-0.3, 0.3), _around(1800, rng)
 
 
 def _sector300(rng: np.random.Generator) -> tuple[Float64, Float64]:
-    """300 lines within 100 to 120 degrees ahead, the most of them a little below the horizon."""
+    """Draw 300 lines, most of them a little below the horizon, within a sector of 100 to 120 degrees ahead."""
     parts = np.linspace(9, 1, 45, endpoint=False), np.linspace(1, -8, 150, endpoint=False), np.linspace(-8, -22, 105)
     half = rng.uniform(50.0, 60.0)
     return np.concatenate(parts), np.arange(-half, half, 0.44)
 
 
 def _coarse16(rng: np.random.Generator) -> tuple[Float64, Float64]:
-    """16 lines and few columns, for quick trials."""
+    """Draw 16 lines and few columns, for quick tests."""
     return np.linspace(2.0, -16.0, 16), _around(360, rng)
 
 
 def _around(columns: int, rng: np.random.Generator) -> Float64:
+    """Draw the azimuths (columns,) of even columns all around, with a random offset."""
     return np.linspace(-180.0, 180.0, columns, endpoint=False) + 360.0 / columns * rng.uniform()
 
 
@@ -118,7 +119,7 @@ LIDARS: dict[str, Callable[[np.random.Generator], tuple[Float64, Float64]]] = {
 
 
 def draw_lidar(name: str, preset: TownPreset, rng: np.random.Generator) -> LidarUnit:
-    """Draw one LiDAR of the kind `name`, with its own noise and its own scale of intensities."""
+    """Draw a LiDAR of a kind in LIDARS, with its own noise and scale of intensities; ValueError for an unknown name."""
     if name not in LIDARS:
         raise ValueError(f"unknown LiDAR {name!r}; there are {', '.join(LIDARS)}")
     elevation, azimuth = LIDARS[name](rng)
@@ -135,27 +136,27 @@ def draw_lidar(name: str, preset: TownPreset, rng: np.random.Generator) -> Lidar
     )
 
 
-def sweep(unit: LidarUnit, scene: RayScene, mesh: Mesh, world_SE3_sensor: Float64, rng: np.random.Generator) -> Sweep:
-    """Cast all rays of `unit` into the scene and measure.
+def cast_sweep(unit: LidarUnit, scene: RayScene, mesh: Mesh, world_SE3_sensor: Float64, rng: np.random.Generator) -> Sweep:
+    """Cast all rays of a LiDAR into the scene and measure the returns.
 
     Args:
         unit: the LiDAR.
-        scene: what the rays may hit.
-        mesh: the triangles of `scene`, both what stands and what moves.
+        scene: the triangles, prepared for ray casting.
+        mesh: the triangles of `scene`, standing and moving.
         world_SE3_sensor: (4, 4) pose of the LiDAR.
-        rng: noise; every ray takes the same share of it, whatever it hits.
+        rng: random numbers for noise and losses; every ray draws the same number of them, with or without a hit.
     """
     rays = np.empty((len(unit.directions), 6), np.float32)
     rays[:, :3] = world_SE3_sensor[:3, 3]
     rays[:, 3:] = unit.directions @ world_SE3_sensor[:3, :3].T.astype(np.float32)
-    found = scene.cast(rays)
+    hits = scene.cast(rays)
     chance = rng.random(len(rays), np.float32)
     spread = rng.standard_normal(len(rays), np.float32)
-    ray = np.flatnonzero(found.distance < unit.range_m)
-    triangle, distance = found.triangle[ray], found.distance[ray]
+    ray = np.flatnonzero(hits.distance < unit.range_m)
+    triangle, distance = hits.triangle[ray], hits.distance[ray]
     material = mesh.material[triangle]
     facing = _facing(mesh, triangle, rays[ray, 3:])
-    kept = chance[ray] > _lost(unit, material, facing, distance)
+    kept = chance[ray] > _loss_probability(unit, material, facing, distance)
     ray, triangle, distance, material, facing = ray[kept], triangle[kept], distance[kept], material[kept], facing[kept]
     measured = distance + unit.noise_m * spread[ray]
     intensity = _intensity(unit, mesh, triangle, material, facing, distance) * (1 + 0.1 * (chance[ray] - 0.5))
@@ -164,14 +165,14 @@ def sweep(unit: LidarUnit, scene: RayScene, mesh: Mesh, world_SE3_sensor: Float6
 
 
 def _facing(mesh: Mesh, triangle: Int64, direction: Float32) -> Float32:
-    """(N,) cosine between ray and surface normal, 1 for a ray that meets the surface squarely."""
+    """Return the absolute cosine (N,) between ray and surface normal; 1 for a ray perpendicular to the surface."""
     normal = mesh.normals[mesh.triangles[triangle, 0]]
     facing: Float32 = np.abs(np.einsum("nd,nd->n", normal, direction))
     return facing
 
 
-def _lost(unit: LidarUnit, material: np.ndarray[tuple[int], np.dtype[np.uint8]], facing: Float32, distance: Float32) -> Float32:
-    """(N,) chance that no return is detected: glass, grazing, dark and far surfaces lose most."""
+def _loss_probability(unit: LidarUnit, material: UInt8, facing: Float32, distance: Float32) -> Float32:
+    """Return the probability (N,) that a return is not detected; it is high for glass and for grazed, dark and far surfaces."""
     far = np.clip(distance / 120.0, 0.0, 1.5)
     weak = np.clip(1.0 - REFLECTIVITY[material] * (0.3 + facing) * 4.0, 0.0, 1.0) * far * far
     grazing = 0.5 * np.clip(1.0 - facing / 0.04, 0.0, 1.0)
@@ -183,11 +184,11 @@ def _intensity(
     unit: LidarUnit,
     mesh: Mesh,
     triangle: Int64,
-    material: np.ndarray[tuple[int], np.dtype[np.uint8]],
+    material: UInt8,
     facing: Float32,
     distance: Float32,
 ) -> Float32:
-    """(N,) what the receiver calls intensity, before it is cut off at 1."""
+    """Return the measured intensity (N,) before it is clipped at 1."""
     reflectivity = REFLECTIVITY[material].copy()
     painted = np.flatnonzero(material == Material.PAINT)
     reflectivity[painted] *= 0.3 + 0.9 * mesh.tint[triangle[painted]].mean(axis=1)

@@ -1,25 +1,24 @@
-"""Colours of the ground: asphalt with lane markings, sidewalks, lawns, car parks."""
+"""Colours of the ground and of leaves: asphalt with lane markings, sidewalks, lawns, car parks, foliage."""
 
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
-from heal.datasets.town.sensors.weather import noise, rgb, speckle
+from heal.datasets.town.sensors.patterns import float32_triple, smooth_noise, speckle
 from heal.datasets.town.world.blocks import Block, BlockUse
 from heal.datasets.town.world.paths import STOP_LINE_M
 from heal.datasets.town.world.streets import SIDEWALK_M, Street, TownMap
-from heal.types import Float32
+from heal.types import BoolMask, Float32
 
-_WHITE = rgb(0.72, 0.72, 0.68)
-_ZEBRA_M = (0.9, 3.7)
+_WHITE = float32_triple(0.72, 0.72, 0.68)
+_ZEBRA_M = (0.9, 3.7)  # beginning and end of a zebra crossing, from the edge of the crossing street
 
 
 def road_colour(town: TownMap, uv: Float32, blur_m: Float32) -> Float32:
-    """Asphalt and what is painted on it.
+    """Return the colour of asphalt and road markings.
 
     Args:
-        town: its streets.
+        town: map of the town.
         uv: (N, 2) map positions.
         blur_m: (N,) size of a pixel on the ground, over which edges are blurred.
 
@@ -27,28 +26,28 @@ def road_colour(town: TownMap, uv: Float32, blur_m: Float32) -> Float32:
         (N, 3) linear RGB.
     """
     u, v = uv[:, 0], uv[:, 1]
-    coarse = noise(u / 60.0, v / 60.0)
-    fine = noise(u / 4.0, v / 4.0) - 0.5
-    grain = noise(u / 0.45, v / 0.45) + noise(u / 0.9, v / 0.9 + 0.4) - 1.0
+    coarse = smooth_noise(u / 60.0, v / 60.0)
+    fine = smooth_noise(u / 4.0, v / 4.0) - 0.5
+    grain = smooth_noise(u / 0.45, v / 0.45) + smooth_noise(u / 0.9, v / 0.9 + 0.4) - 1.0
     near = np.clip(0.012 / blur_m, 0.0, 1.0)
     grey = 0.070 + 0.035 * coarse + 0.022 * fine * np.clip(6 * near, 0, 1) + 0.016 * grain * near
     grey = grey - 0.03 * _cracks(u, v) * np.clip(0.05 / blur_m, 0, 1)
-    colour: Float32 = grey[:, None] * rgb(1.0, 1.0, 1.03)
-    worn = np.clip(0.55 + 0.6 * noise(u / 7.0 + 0.5, v / 7.0), 0.35, 1.0)
+    colour: Float32 = grey[:, None] * float32_triple(1.0, 1.0, 1.03)
+    worn = np.clip(0.55 + 0.6 * smooth_noise(u / 7.0 + 0.5, v / 7.0), 0.35, 1.0)
     paint = np.clip(_markings(town, uv, blur_m), 0.0, 1.0) * worn
     painted: Float32 = colour * (1 - paint[:, None]) + _WHITE * paint[:, None]
     return painted
 
 
 def _cracks(u: Float32, v: Float32) -> Float32:
-    """Thin dark veins where a slow noise crosses its middle."""
-    vein = np.abs(noise(u / 35.0 + 0.21, v / 35.0 + 0.73) - 0.5)
+    """Return the share of crack (N,): thin dark lines where a slow noise passes its mean."""
+    vein = np.abs(smooth_noise(u / 35.0 + 0.21, v / 35.0 + 0.73) - 0.5)
     cracks: Float32 = np.clip(1.0 - vein / 0.006, 0.0, 1.0).astype(np.float64)
     return cracks
 
 
 def _markings(town: TownMap, uv: Float32, blur_m: Float32) -> Float32:
-    """(N,) share of paint."""
+    """Return the share of paint (N,) at map positions (N, 2)."""
     inside_u = _inside(town.along_u, uv[:, 1])
     inside_v = _inside(town.along_v, uv[:, 0])
     paint = np.zeros(len(uv), np.float32)
@@ -62,7 +61,8 @@ def _markings(town: TownMap, uv: Float32, blur_m: Float32) -> Float32:
     return paint
 
 
-def _inside(streets: tuple[Street, ...], across: Float32) -> npt.NDArray[np.bool_]:
+def _inside(streets: tuple[Street, ...], across: Float32) -> BoolMask:
+    """Return whether coordinates (N,) across parallel streets lie on one of the streets."""
     inside = np.zeros(across.shape, np.bool_)
     for street in streets:
         inside |= np.abs(across - street.offset_m) < street.half_m
@@ -72,10 +72,19 @@ def _inside(streets: tuple[Street, ...], across: Float32) -> npt.NDArray[np.bool
 def _street_paint(
     street: Street, crossings: tuple[Street, ...], along: Float32, lateral: Float32, blur_m: Float32, side: int
 ) -> Float32:
-    """Share of paint on a street between its crossings."""
-    each = np.stack([np.abs(along - other.offset_m) - other.half_m for other in crossings])
-    distance = each.min(axis=0)
-    after = np.array([other.offset_m for other in crossings], np.float32)[each.argmin(axis=0)]
+    """Return the share of paint (N,) on a street between its crossings.
+
+    Args:
+        street: the street.
+        crossings: the streets that cross it.
+        along: (N,) map coordinate along the street.
+        lateral: (N,) distance from the centre line, signed.
+        blur_m: (N,) size of a pixel on the ground.
+        side: +1 where vehicles keep to the right, -1 to the left.
+    """
+    distances = np.stack([np.abs(along - other.offset_m) - other.half_m for other in crossings])
+    distance = distances.min(axis=0)
+    after = np.array([other.offset_m for other in crossings], np.float32)[distances.argmin(axis=0)]
     behind_stop = _step(distance - STOP_LINE_M + 0.15, blur_m)
     dash = _below(np.abs(_modulo(along, 7.5) - 3.0), 1.5, blur_m)
     solid_near = np.maximum(dash, _below(distance, 18.0, blur_m))
@@ -87,7 +96,7 @@ def _street_paint(
     low, high = _ZEBRA_M
     in_zebra = _step(distance - low, blur_m) * _below(distance, high, blur_m)
     stripes = _below(np.abs(_modulo(lateral, 1.1) - 0.55), 0.28, blur_m) * _below(np.abs(lateral), street.half_m - 0.4, blur_m)
-    # Who comes to the crossing drives on the side where lateral and direction agree with the side of traffic.
+    # Vehicles towards the crossing drive on the side where `lateral` and the direction agree with the side of traffic.
     near_side = lateral * (side if street.axis == 0 else -side)
     coming = _step(np.where(after > along, near_side, -near_side), blur_m) * _below(np.abs(lateral), street.drive_m, blur_m)
     stop = _line(distance, STOP_LINE_M - 0.3, 0.35, blur_m) * coming
@@ -105,18 +114,18 @@ def _modulo(value: Float32, period: float) -> Float32:
 
 
 def _step(value_m: Float32, blur_m: Float32) -> Float32:
-    """0 below 0 and 1 above, blurred over a pixel."""
+    """Return 0 below 0 and 1 above 0, blurred over a pixel."""
     step: Float32 = np.clip(value_m / np.maximum(blur_m, 0.01) + 0.5, 0.0, 1.0)
     return step
 
 
 def _below(value_m: Float32, limit_m: float, blur_m: Float32) -> Float32:
-    """1 where a value is below its limit, else 0, blurred over a pixel."""
+    """Return 1 below the limit and 0 above the limit, blurred over a pixel."""
     return _step(-(value_m - limit_m), blur_m)
 
 
 def _line(position: Float32, middle: float, width: float, blur_m: Float32) -> Float32:
-    """Share of a line `width` wide within a pixel."""
+    """Return the share of a pixel that a line of `width` metres around `middle` covers."""
     share: Float32 = _step(width / 2 - np.abs(position - middle), blur_m) * np.minimum(1.0, width / np.maximum(blur_m, 0.01))
     return share
 
@@ -124,7 +133,17 @@ def _line(position: Float32, middle: float, width: float, blur_m: Float32) -> Fl
 def block_colour(
     blocks: tuple[Block, ...], number: np.ndarray[tuple[int], np.dtype[np.uint16]], uv: Float32, blur_m: Float32
 ) -> Float32:
-    """Sidewalks along the kerbs, and what lies behind them; arguments as for `road_colour`, with the (N,) block of each."""
+    """Return the colour of sidewalks along the kerbs and of lawns and car parks behind them.
+
+    Args:
+        blocks: all blocks of the town.
+        number: (N,) number of the block at each position.
+        uv: (N, 2) map positions.
+        blur_m: (N,) size of a pixel on the ground, over which edges are blurred.
+
+    Returns:
+        (N, 3) linear RGB.
+    """
     low = np.array([block.low_uv for block in blocks], np.float32)[number]
     high = np.array([block.high_uv for block in blocks], np.float32)[number]
     use = np.array([block.use for block in blocks])[number]
@@ -134,37 +153,37 @@ def block_colour(
     lawn = behind & ((use == BlockUse.PARK) | (use == BlockUse.HOUSES))
     colour[lawn] = _lawn(uv[lawn], blur_m[lawn])
     cars = behind & (use == BlockUse.CAR_PARK)
-    grey = 0.10 + 0.04 * noise(uv[cars, 0] / 40.0, uv[cars, 1] / 40.0)
+    grey = 0.10 + 0.04 * smooth_noise(uv[cars, 0] / 40.0, uv[cars, 1] / 40.0)
     colour[cars] = grey[:, None]
     edge = np.abs(from_kerb - 0.15) < 0.15
-    colour[edge] = colour[edge] * 0.3 + 0.7 * rgb(0.38, 0.38, 0.37)
+    colour[edge] = colour[edge] * 0.3 + 0.7 * float32_triple(0.38, 0.38, 0.37)
     return colour
 
 
 def _paving(uv: Float32, blur_m: Float32) -> Float32:
-    """Slabs with joints, each a little different."""
+    """Return the colour (N, 3) of paving slabs with joints; the slabs differ slightly."""
     slab = 0.75
     i, j = np.floor(uv[:, 0] / slab), np.floor(uv[:, 1] / slab)
-    shade = 0.27 + 0.05 * (speckle(i, j) - 0.5) + 0.06 * (noise(uv[:, 0] / 18.0, uv[:, 1] / 18.0) - 0.5)
+    shade = 0.27 + 0.05 * (speckle(i, j) - 0.5) + 0.06 * (smooth_noise(uv[:, 0] / 18.0, uv[:, 1] / 18.0) - 0.5)
     seam = np.abs(np.mod(uv / slab + 0.5, 1.0) - 0.5).min(axis=1) * slab
     joint = np.clip(1.0 - seam / np.maximum(0.02, 0.7 * blur_m), 0, 1) * np.clip(0.03 / blur_m, 0, 1)
-    colour: Float32 = (shade * (1 - 0.35 * joint))[:, None] * rgb(1.03, 1.0, 0.95)
+    colour: Float32 = (shade * (1 - 0.35 * joint))[:, None] * float32_triple(1.03, 1.0, 0.95)
     return colour
 
 
 def _lawn(uv: Float32, blur_m: Float32) -> Float32:
-    patches = noise(uv[:, 0] / 50.0, uv[:, 1] / 50.0)
-    tufts = (noise(uv[:, 0] / 3.0, uv[:, 1] / 3.0) - 0.5) * np.clip(0.1 / blur_m, 0, 1)
-    green = rgb(0.10, 0.17, 0.045) * (0.8 + 0.4 * patches + 0.35 * tufts)[:, None]
+    patches = smooth_noise(uv[:, 0] / 50.0, uv[:, 1] / 50.0)
+    tufts = (smooth_noise(uv[:, 0] / 3.0, uv[:, 1] / 3.0) - 0.5) * np.clip(0.1 / blur_m, 0, 1)
+    green = float32_triple(0.10, 0.17, 0.045) * (0.8 + 0.4 * patches + 0.35 * tufts)[:, None]
     dry = np.clip(patches - 0.62, 0, 1)[:, None]
-    lawn: Float32 = green * (1 - dry) + dry * rgb(0.26, 0.23, 0.11)
+    lawn: Float32 = green * (1 - dry) + dry * float32_triple(0.26, 0.23, 0.11)
     return lawn
 
 
 def leaf_colour(tint: Float32, position: Float32) -> Float32:
-    """Foliage: the tint, broken up by light and dark spots in space; (N, 3) and (N, 3) world metres to (N, 3)."""
+    """Return the colour (N, 3) of leaves: the tint (N, 3) with light and dark spots by world position (N, 3)."""
     x, y, z = position.T
-    clumps = noise(0.9 * x + 0.31 * z, 0.9 * y - 0.43 * z)
-    leaves = noise(1.9 * x + 0.83 * z, 1.9 * y - 1.13 * z)
+    clumps = smooth_noise(0.9 * x + 0.31 * z, 0.9 * y - 0.43 * z)
+    leaves = smooth_noise(1.9 * x + 0.83 * z, 1.9 * y - 1.13 * z)
     colour: Float32 = tint * (0.2 + 0.8 * clumps + 0.9 * leaves)[:, None]
     return colour

@@ -1,1 +1,1 @@
-"""What there is in a town: streets, blocks, buildings, vehicles and their traffic."""
+"""The world of a town: streets, blocks, buildings, street furniture, vehicles and traffic."""

@@ -1,4 +1,4 @@
-"""The blocks between the streets: where they lie, what they are used for, and their surface."""
+"""The blocks between the streets: their places, uses and surfaces, and the lots that buildings stand on."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from heal.datasets.town.presets import TownPreset
 from heal.datasets.town.world.streets import KERB_M, SIDEWALK_M, Street, TownMap
 from heal.types import Float64
 
-CORNER_M = 4.0
-_CELL_M = 5.0
+CORNER_M = 4.0  # radius of a block's corners
+_CELL_M = 5.0  # edge of the cells of the ground's mesh
 
 
 class BlockUse(IntEnum):
-    """What stands on a block."""
+    """The use of a block."""
 
     BUILT = 0
     HOUSES = 1
@@ -28,7 +28,14 @@ class BlockUse(IntEnum):
 
 @dataclass(frozen=True)
 class Block:
-    """A block: number, use, and the rectangle from kerb to kerb in map coordinates, (2,) lower and (2,) upper corner."""
+    """A block between streets.
+
+    Attributes:
+        number: position of the block in the town's list.
+        use: the use of the block.
+        low_uv: (2,) lower corner of the rectangle from kerb to kerb, in map coordinates.
+        high_uv: (2,) upper corner of the rectangle.
+    """
 
     number: int
     use: BlockUse
@@ -37,16 +44,16 @@ class Block:
 
     @property
     def size_m(self) -> Float64:
-        """(2,) extent in u and v."""
+        """Extent (2,) in u and in v."""
         return self.high_uv - self.low_uv
 
     def inner(self, margin_m: float) -> tuple[Float64, Float64]:
-        """The rectangle `margin_m` inside of the kerb."""
+        """Return the lower and upper corner of the rectangle `margin_m` inside the kerb."""
         return self.low_uv + margin_m, self.high_uv - margin_m
 
 
 def make_blocks(town: TownMap, preset: TownPreset, rng: np.random.Generator) -> tuple[Block, ...]:
-    """All blocks, those behind the outermost streets included."""
+    """Draw the uses of all blocks, including the blocks outside the outermost streets."""
     built_share = rng.uniform(*preset.built_share)
     spans_u, spans_v = _spans(town.along_v, town.reach_m), _spans(town.along_u, town.reach_m)
     blocks: list[Block] = []
@@ -60,6 +67,7 @@ def make_blocks(town: TownMap, preset: TownPreset, rng: np.random.Generator) -> 
 
 
 def _spans(streets: tuple[Street, ...], reach_m: float) -> list[tuple[float, float]]:
+    """Return the beginnings and ends of the gaps between parallel streets, from -`reach_m` to `reach_m`."""
     edges = [-reach_m]
     for street in streets:
         edges += [street.offset_m - street.half_m, street.offset_m + street.half_m]
@@ -68,15 +76,16 @@ def _spans(streets: tuple[Street, ...], reach_m: float) -> list[tuple[float, flo
 
 
 def ground_mesh(town: TownMap, blocks: tuple[Block, ...]) -> Mesh:
-    """The road surface under everything, and the raised blocks with their kerbs."""
+    """Make the mesh of the road surface, and of the raised blocks with their kerbs."""
     ticks = np.linspace(-town.reach_m, town.reach_m, int(2 * town.reach_m / _CELL_M) + 1)
     uv = np.stack(np.meshgrid(ticks, ticks, indexing="ij"), axis=2)
-    # Under a block the road lies a little lower, so that two surfaces never share a place.
+    # The road lies KERB_M below the surface of the blocks, so that no two surfaces coincide.
     road = grid_mesh(town.world(uv), uv, Material.ROAD)
     return merge([road, *(part for block in blocks for part in _block_surface(town, block))])
 
 
 def _block_surface(town: TownMap, block: Block) -> list[Mesh]:
+    """Make the meshes of a block's surface and of its kerb."""
     us, vs = (_ticks(low, high) for low, high in zip(block.low_uv, block.high_uv, strict=True))
     uv = _round_corners(np.stack(np.meshgrid(us, vs, indexing="ij"), axis=2), block)
     top = town.world(uv, KERB_M)
@@ -90,14 +99,14 @@ def _block_surface(town: TownMap, block: Block) -> list[Mesh]:
 
 
 def _ticks(low: float, high: float) -> Float64:
-    """Grid lines that are close together in the rounded corners and at most a cell apart between them."""
+    """Return grid lines from `low` to `high`: dense in the rounded corners, at most a cell apart between the corners."""
     middle = np.linspace(low + CORNER_M, high - CORNER_M, max(2, int(np.ceil((high - low - 2 * CORNER_M) / _CELL_M)) + 1))
     corner = CORNER_M * np.linspace(0, 1, 4, endpoint=False)
     return np.concatenate([low + corner, middle, high - corner[::-1]])
 
 
 def _round_corners(uv: Float64, block: Block) -> Float64:
-    """Move grid points in the four corner squares so that each square becomes a quarter disc."""
+    """Move the grid points (n, m, 2) in a block's four corner squares so that each square becomes a quarter disc."""
     inner_low, inner_high = block.low_uv + CORNER_M, block.high_uv - CORNER_M
     base = np.clip(uv, inner_low, inner_high)
     offset = (uv - base) / CORNER_M
@@ -106,8 +115,14 @@ def _round_corners(uv: Float64, block: Block) -> Float64:
     return moved
 
 
-def lots(block: Block, rng: np.random.Generator, largest_m: float, margin_m: float = SIDEWALK_M) -> list[tuple[Float64, Float64]]:
-    """Cut a block, less its sidewalk, into rectangular lots with edges of at most about `largest_m`."""
+def split_into_lots(
+    block: Block, rng: np.random.Generator, largest_m: float, margin_m: float = SIDEWALK_M
+) -> list[tuple[Float64, Float64]]:
+    """Cut a block without its sidewalk into rectangular lots with edges of at most about `largest_m`.
+
+    Returns:
+        Lower and upper corner (2,) of each lot in map coordinates.
+    """
     pending, done = [block.inner(margin_m)], []
     while pending:
         low, high = pending.pop()

@@ -1,4 +1,4 @@
-"""Buildings: town houses wall to wall, detached houses with gables, and what stands on their roofs."""
+"""Meshes of buildings: town houses with flat roofs, and detached houses with gables."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import numpy as np
 
 from heal.datasets.town.geometry.materials import Material
 from heal.datasets.town.geometry.mesh import Colour, Mesh, quads
-from heal.datasets.town.world.blocks import Block, BlockUse, lots
+from heal.datasets.town.world.blocks import Block, BlockUse, split_into_lots
 from heal.datasets.town.world.streets import KERB_M, TownMap
 from heal.types import Float64
 
 
 class Facade(IntEnum):
-    """Pattern of a wall; a triangle's style is this plus `FACADES` times a number that makes the building unlike others."""
+    """Pattern of a wall. A triangle's style is the pattern plus `FACADES` times a number that distinguishes the buildings."""
 
     BRICK = 0
     PLASTER = 1
@@ -23,8 +23,8 @@ class Facade(IntEnum):
     BLANK = 4
 
 
-FACADES = 8
-HOUSE_NUMBERS = 4000  # buildings from this number on are houses, without shops
+FACADES = 8  # more than the number of patterns
+HOUSE_NUMBERS = 4000  # buildings from this number on are detached houses, which have no shops
 _WALLS: dict[Facade, tuple[Colour, ...]] = {
     Facade.BRICK: ((0.30, 0.10, 0.06), (0.36, 0.15, 0.09), (0.24, 0.12, 0.09), (0.42, 0.28, 0.17)),
     Facade.PLASTER: ((0.70, 0.62, 0.45), (0.72, 0.68, 0.60), (0.62, 0.46, 0.32), (0.48, 0.55, 0.52), (0.72, 0.56, 0.46)),
@@ -36,7 +36,7 @@ _ROOFS: tuple[Colour, ...] = ((0.28, 0.09, 0.05), (0.20, 0.12, 0.09), (0.13, 0.1
 
 
 def make_buildings(town: TownMap, blocks: tuple[Block, ...], rng: np.random.Generator) -> list[Mesh]:
-    """The buildings of all blocks."""
+    """Draw the buildings of all blocks."""
     meshes: list[Mesh] = []
     for block in blocks:
         if block.use is BlockUse.BUILT:
@@ -47,9 +47,10 @@ def make_buildings(town: TownMap, blocks: tuple[Block, ...], rng: np.random.Gene
 
 
 def _town_houses(town: TownMap, block: Block, rng: np.random.Generator) -> list[Mesh]:
+    """Draw the town houses of a block; their heights vary around a number of storeys of the block."""
     meshes = []
     storeys = rng.uniform(2, 6)
-    for low, high in lots(block, rng, rng.uniform(16.0, 30.0)):
+    for low, high in split_into_lots(block, rng, rng.uniform(16.0, 30.0)):
         if rng.uniform() < 0.07:
             continue
         setback = rng.uniform(0.0, 1.2) + (rng.uniform() < 0.15) * rng.uniform(1.0, 3.0)
@@ -62,7 +63,7 @@ def _town_houses(town: TownMap, block: Block, rng: np.random.Generator) -> list[
 def _block_of_flats(
     town: TownMap, low: Float64, high: Float64, height: float, facade: Facade, rng: np.random.Generator
 ) -> list[Mesh]:
-    """A flat-roofed building with a parapet and a few boxes on top."""
+    """Make a building on a map rectangle: a flat roof with a parapet and up to two boxes on top."""
     style = facade + FACADES * int(rng.integers(2, HOUSE_NUMBERS))
     foot, base = _footprint(town, low, high)
     tint = _wall_colour(facade, rng)
@@ -78,8 +79,9 @@ def _block_of_flats(
 
 
 def _detached_houses(town: TownMap, block: Block, rng: np.random.Generator) -> list[Mesh]:
+    """Draw the detached houses of a block, at most one on each lot."""
     meshes = []
-    for low, high in lots(block, rng, 24.0):
+    for low, high in split_into_lots(block, rng, 24.0):
         size = np.minimum(high - low - 3.0, rng.uniform(7.5, 13.0, 2))
         if size.min() < 5.0 or rng.uniform() < 0.12:
             continue
@@ -90,6 +92,7 @@ def _detached_houses(town: TownMap, block: Block, rng: np.random.Generator) -> l
 
 
 def _gabled_house(town: TownMap, low: Float64, high: Float64, rng: np.random.Generator) -> list[Mesh]:
+    """Make a house on a map rectangle, with a gabled roof whose ridge runs along the longer side."""
     facade = Facade(int(rng.choice(2)))
     tint, roof_tint = _wall_colour(facade, rng), _ROOFS[int(rng.integers(len(_ROOFS)))]
     foot, base = _footprint(town, low, high)
@@ -106,37 +109,46 @@ def _gabled_house(town: TownMap, low: Float64, high: Float64, rng: np.random.Gen
     return [
         _walls(foot, base, eaves, tint, style),
         quads(np.array(roof), Material.ROOF, roof_tint, style=1),
-        quads(np.array(gables), Material.FACADE, tint, style=facade_blank(facade)),
+        quads(np.array(gables), Material.FACADE, tint, style=windowless_style(facade)),
     ]
 
 
-def facade_blank(facade: Facade) -> int:
-    """Style of a wall without windows: plain plaster, or bricks alone."""
+def windowless_style(facade: Facade) -> int:
+    """Return the style of a wall without windows: bricks for a brick facade, else plaster."""
     return int(Facade.BLANK if facade is not Facade.BRICK else Facade.BLANK + FACADES)
 
 
 def _footprint(town: TownMap, low: Float64, high: Float64) -> tuple[Float64, float]:
-    """World corners (4, 2) of a map rectangle, and the height of its lowest corner's ground."""
+    """Return the world corners (4, 2) of a map rectangle, and the lowest height of the ground at its corners."""
     uv = np.array([[low[0], low[1]], [high[0], low[1]], [high[0], high[1]], [low[0], high[1]]])
     world = town.world(uv, KERB_M)
     return world[:, :2], float(world[:, 2].min())
 
 
 def _at(foot: Float64, z: float) -> Float64:
+    """Return positions (N, 3) of corners (N, 2) at height z."""
     return np.concatenate([foot, np.full((len(foot), 1), z)], axis=1)
 
 
 def _inset(foot: Float64, margin_m: float) -> Float64:
-    """Corners moved towards the middle by about `margin_m`; negative moves them out."""
+    """Move corners (4, 2) towards their middle by about `margin_m`; a negative margin moves them outwards."""
     outward = foot - foot.mean(axis=0)
     inset: Float64 = foot - margin_m * np.sqrt(2) * outward / np.linalg.norm(outward, axis=1, keepdims=True)
     return inset
 
 
 def _walls(foot: Float64, base: float, height: float, tint: Colour, style: int) -> Mesh:
-    """Four walls; the texture's t counts from `base`, the walls reach a metre below it."""
+    """Make four walls on corners (4, 2), from a metre below `base` to `height` above; the texture's t is 0 at `base`."""
     after = np.roll(foot, -1, axis=0)
-    faces = np.stack([_at(foot, base - 1.0), _at(after, base - 1.0), _at(after, base + height), _at(foot, base + height)], axis=1)
+    faces = np.stack(
+        [
+            _at(foot, base - 1.0),
+            _at(after, base - 1.0),
+            _at(after, base + height),
+            _at(foot, base + height),
+        ],
+        axis=1,
+    )
     length = np.linalg.norm(after - foot, axis=1)
     zero = np.zeros(4)
     s = np.stack([zero, length, length, zero], axis=1) + np.arange(4)[:, None] * 100.0

@@ -1,4 +1,4 @@
-"""Do vehicles overlap? Rectangles on the ground, tested on separating axes."""
+"""Footprints of vehicles on the ground: rectangles, and the test whether rectangles overlap."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from heal.types import Float64
 
 
 def footprint(xy: Float64, yaw: Float64, length_m: Float64, width_m: Float64) -> Float64:
-    """Corners (..., 4, 2) of rectangles with middles (..., 2), headings (...) in radians, and sizes (...)."""
+    """Return the corners (..., 4, 2) of rectangles with middles (..., 2), headings (...) in radians, and sizes (...)."""
     forward = np.stack([np.cos(yaw), np.sin(yaw)], axis=-1) * np.asarray(length_m)[..., None] / 2
     right = np.stack([-np.sin(yaw), np.cos(yaw)], axis=-1) * np.asarray(width_m)[..., None] / 2
     ring = [forward + right, forward - right, -forward - right, -forward + right]
@@ -17,7 +17,7 @@ def footprint(xy: Float64, yaw: Float64, length_m: Float64, width_m: Float64) ->
 
 
 def overlaps(one: Float64, others: Float64) -> bool:
-    """Whether the rectangle `one` (4, 2) overlaps any of `others` (N, 4, 2)."""
+    """Return whether the rectangle `one` (4, 2) overlaps any of `others` (N, 4, 2), by the test of separating axes."""
     if len(others) == 0:
         return False
     edges = np.concatenate(

@@ -1,4 +1,4 @@
-"""Everything that stands about in a town and is neither building nor vehicle: trees, lamps, signals, hedges, walls, people."""
+"""Meshes of street furniture and people: trees, lamps, signs, signals, hedges, walls, walkers, cyclists."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from functools import lru_cache
 import numpy as np
 
 from heal.datasets.town.geometry.materials import Material
-from heal.datasets.town.geometry.mesh import Colour, Mesh, blob, box, cylinder, loft, merge, quads, up
+from heal.datasets.town.geometry.mesh import Colour, Mesh, box, cylinder, ellipsoid, loft, merge, quads, up
 from heal.datasets.town.presets import TownPreset
 from heal.datasets.town.world.blocks import Block, BlockUse
 from heal.datasets.town.world.streets import KERB_M, SIDEWALK_M, TownMap
@@ -15,13 +15,13 @@ from heal.se3 import pose_to_SE3
 from heal.types import Float64
 
 _LEAVES: tuple[Colour, ...] = ((0.06, 0.13, 0.025), (0.09, 0.17, 0.03), (0.05, 0.11, 0.03), (0.14, 0.18, 0.04))
-_CROWD, _GROVE = 16, 14
+_CROWD, _GROVE = 16, 14  # numbers of different people and trees
 _GREY: Colour = (0.30, 0.31, 0.32)
 _CLOTHES: tuple[Colour, ...] = ((0.08, 0.10, 0.25), (0.35, 0.05, 0.05), (0.5, 0.5, 0.48), (0.05, 0.05, 0.05), (0.45, 0.35, 0.08))
 
 
 def make_furniture(town: TownMap, blocks: tuple[Block, ...], preset: TownPreset, rng: np.random.Generator) -> list[Mesh]:
-    """All clutter of the town; none of it is ever labelled."""
+    """Draw all street furniture and people of the town; none of them is labelled."""
     density = float(rng.uniform(*preset.clutter))
     meshes: list[Mesh] = []
     for block in blocks:
@@ -35,7 +35,7 @@ def make_furniture(town: TownMap, blocks: tuple[Block, ...], preset: TownPreset,
 
 
 def _street_side(town: TownMap, block: Block, density: float, rng: np.random.Generator) -> list[Mesh]:
-    """Trees, lamps, signs and people along the four sidewalks of a block."""
+    """Draw trees, lamps, signs and people along the four sidewalks of a block."""
     meshes: list[Mesh] = []
     has_trees = rng.uniform() < 0.6
     for uv, inward in _edge_places(block, 11.0, rng):
@@ -51,7 +51,7 @@ def _street_side(town: TownMap, block: Block, density: float, rng: np.random.Gen
 
 
 def _edge_places(block: Block, step_m: float, rng: np.random.Generator) -> list[tuple[Float64, Float64]]:
-    """Places at the kerb all around a block, away from its corners, each with the direction into the block."""
+    """Draw map positions (2,) at the kerb around a block, away from its corners, each with the direction (2,) into the block."""
     places = []
     for axis in (0, 1):
         other = 1 - axis
@@ -66,31 +66,31 @@ def _edge_places(block: Block, step_m: float, rng: np.random.Generator) -> list[
 
 
 def tree(foot: Float64, size: float, rng: np.random.Generator) -> Mesh:
-    """A tree of about 7 m times `size` at the world position `foot`."""
+    """Draw a tree of about 7 m times `size` at the world position `foot` (3,)."""
     grown = _grove()[int(rng.integers(_GROVE))].scaled(size)
     return grown.moved(pose_to_SE3([*foot, 0.0, rng.uniform(0, 360.0), 0.0]))
 
 
 @lru_cache(maxsize=1)
 def _grove() -> list[Mesh]:
-    """Trees as they are drawn once; each is planted many times, in other sizes and directions."""
+    """Make a fixed set of trees; a town uses each of them many times, in other sizes and directions."""
     return [_grown_tree(np.random.default_rng(number)) for number in range(_GROVE)]
 
 
 def _grown_tree(rng: np.random.Generator) -> Mesh:
-    """A tree of about 7 m at the origin."""
+    """Draw a tree of about 7 m at the origin."""
     leaf = _LEAVES[int(rng.integers(len(_LEAVES)))]
     top = up(2.6 * rng.uniform(0.8, 1.1) + 1.2)
     parts = [cylinder(-up(0.2), top, 0.19, Material.TRUNK, (0.10, 0.07, 0.05), 7)]
     for _ in range(int(rng.integers(3, 6))):
         centre = top + rng.normal(0, 1, 3) * np.array([0.9, 0.9, 0.6]) + up(0.9)
-        parts.append(blob(centre, rng.uniform(1.1, 1.9, 3), Material.LEAF, leaf, rng))
+        parts.append(ellipsoid(centre, rng.uniform(1.1, 1.9, 3), Material.LEAF, leaf, rng))
     parts.append(_loose_leaves(top + up(0.9), 2.2, leaf, rng))
     return merge(parts)
 
 
 def _loose_leaves(centre: Float64, radius: float, tint: Colour, rng: np.random.Generator) -> Mesh:
-    """Small cards around a crown, so that neither its outline nor its returns are smooth."""
+    """Draw small faces around a tree's crown, so that its outline and the LiDAR's returns are rough."""
     count = 130
     direction = rng.normal(0, 1, (count, 3))
     direction /= np.linalg.norm(direction, axis=1, keepdims=True)
@@ -103,12 +103,13 @@ def _loose_leaves(centre: Float64, radius: float, tint: Colour, rng: np.random.G
 
 
 def bush(foot: Float64, rng: np.random.Generator) -> Mesh:
-    """A bush of about a metre."""
+    """Draw a bush of about a metre at the world position `foot` (3,)."""
     radii = rng.uniform(0.4, 1.0, 3)
-    return blob(foot + up(0.5 * radii[2]), radii, Material.LEAF, _LEAVES[int(rng.integers(len(_LEAVES)))], rng)
+    return ellipsoid(foot + up(0.5 * radii[2]), radii, Material.LEAF, _LEAVES[int(rng.integers(len(_LEAVES)))], rng)
 
 
 def _lamp(town: TownMap, uv: Float64, towards: Float64) -> Mesh:
+    """Make a street lamp at a map position (2,), with its arm in the map direction `towards` (2,)."""
     foot, tip = town.world(uv, KERB_M), town.world(uv + 1.8 * towards, KERB_M)
     top = foot + up(6.8)
     arm = tip + up(7.1)
@@ -122,7 +123,7 @@ def _lamp(town: TownMap, uv: Float64, towards: Float64) -> Mesh:
 
 
 def _small_thing(town: TownMap, uv: Float64, rng: np.random.Generator) -> Mesh:
-    """A traffic sign, a bin, a box of the electricity works, traffic cones, or bollards."""
+    """Draw a traffic sign, a bin, an electrical cabinet, traffic cones, or bollards at a map position (2,)."""
     foot, yaw = town.world(uv, KERB_M), float(rng.uniform(0, np.pi))
     choice = int(rng.integers(5))
     if choice == 0:
@@ -140,11 +141,12 @@ def _small_thing(town: TownMap, uv: Float64, rng: np.random.Generator) -> Mesh:
 
 
 def _person(foot: Float64, rng: np.random.Generator) -> Mesh:
-    """Somebody of a small crowd, at the world position `foot`."""
+    """Draw one of the people at the world position `foot` (3,)."""
     return _crowd()[int(rng.integers(_CROWD))].moved(pose_to_SE3([*foot, 0.0, rng.uniform(0, 360.0), 0.0]))
 
 
 def _cone(foot: Float64) -> Mesh:
+    """Make a traffic cone at the world position `foot` (3,)."""
     angles = np.linspace(0, 2 * np.pi, 8, endpoint=False)
     ring = np.stack([np.cos(angles), np.sin(angles), 0 * angles], axis=1)
     return loft(np.stack([foot + 0.19 * ring, foot + 0.03 * ring + up(0.7)]), Material.SIGN, (0.75, 0.16, 0.03))
@@ -152,13 +154,13 @@ def _cone(foot: Float64) -> Mesh:
 
 @lru_cache(maxsize=1)
 def _crowd() -> list[Mesh]:
-    """People as they are drawn once, for they all look much alike to a LiDAR."""
+    """Make a fixed set of people; a few are enough, because people look similar to a LiDAR."""
     walkers = [_walker(np.random.default_rng(number)) for number in range(_CROWD - 4)]
     return walkers + [_cyclist(np.random.default_rng(number)) for number in range(4)]
 
 
 def _walker(rng: np.random.Generator) -> Mesh:
-    """Somebody standing or walking at the origin."""
+    """Draw a standing or walking person at the origin."""
     foot = np.zeros(3)
     height, yaw = rng.uniform(1.55, 1.9), rng.uniform(0, 2 * np.pi)
     step = np.array([np.cos(yaw), np.sin(yaw), 0]) * rng.uniform(0.0, 0.28)
@@ -169,7 +171,7 @@ def _walker(rng: np.random.Generator) -> Mesh:
         cylinder(foot + side + step, hip + side, 0.085, Material.CLOTH, legs, 6),
         cylinder(foot - side - step, hip - side, 0.085, Material.CLOTH, legs, 6),
         cylinder(hip - up(0.05), neck, 0.2, Material.CLOTH, coat, 8),
-        blob(neck + up(0.12), (0.1, 0.1, 0.13), Material.CLOTH, (0.5, 0.33, 0.24), rng),
+        ellipsoid(neck + up(0.12), (0.1, 0.1, 0.13), Material.CLOTH, (0.5, 0.33, 0.24), rng),
     ]
     parts += [
         cylinder(neck + sign * 2.2 * side, hip + sign * 2.4 * side - sign * step, 0.05, Material.CLOTH, coat, 5) for sign in (-1, 1)
@@ -178,7 +180,7 @@ def _walker(rng: np.random.Generator) -> Mesh:
 
 
 def _cyclist(rng: np.random.Generator) -> Mesh:
-    """Somebody on a bicycle or a light motorcycle at the origin, along x."""
+    """Draw a person on a bicycle or a light motorcycle at the origin, along x."""
     coat, legs = (_CLOTHES[int(rng.integers(len(_CLOTHES)))] for _ in range(2))
     thick = float(rng.choice([0.03, 0.11]))
     saddle, handle, neck = np.array([-0.2, 0, 0.95]), np.array([0.42, 0, 1.0]), np.array([0.08, 0, 1.5])
@@ -188,7 +190,7 @@ def _cyclist(rng: np.random.Generator) -> Mesh:
         cylinder((0.55, 0, 0.34), handle, 0.02 + thick / 3, Material.METAL, _GREY, 6),
         cylinder(saddle - up(0.15), handle - up(0.25), 0.02 + thick / 2, Material.METAL, _GREY, 6),
         cylinder(saddle, neck, 0.18, Material.CLOTH, coat, 8),
-        blob(neck + up(0.15), (0.11, 0.1, 0.14), Material.CLOTH, (0.5, 0.33, 0.24), rng),
+        ellipsoid(neck + up(0.15), (0.11, 0.1, 0.14), Material.CLOTH, (0.5, 0.33, 0.24), rng),
     ]
     for side in (-0.12, 0.12):
         beside = np.array([0, side, 0])
@@ -198,6 +200,7 @@ def _cyclist(rng: np.random.Generator) -> Mesh:
 
 
 def _park(town: TownMap, block: Block, density: float, rng: np.random.Generator) -> list[Mesh]:
+    """Draw the trees and bushes of a park."""
     low, high = block.inner(SIDEWALK_M + 1.5)
     count = int(np.prod(high - low) / 110.0 * min(density, 1.0))
     places = [town.world(rng.uniform(low, high), KERB_M) for _ in range(2 * count)]
@@ -205,7 +208,7 @@ def _park(town: TownMap, block: Block, density: float, rng: np.random.Generator)
 
 
 def _border(town: TownMap, block: Block, rng: np.random.Generator) -> list[Mesh]:
-    """Hedges, walls and fences behind the sidewalk, with gaps; in a car park only low ones."""
+    """Draw hedges, walls and fences behind the sidewalk, with gaps; in a car park they are low."""
     low, high = block.inner(SIDEWALK_M + 0.3)
     corners = [np.array([low[0], low[1]]), np.array([high[0], low[1]]), np.array([high[0], high[1]]), np.array([low[0], high[1]])]
     meshes: list[Mesh] = []
@@ -220,6 +223,7 @@ def _border(town: TownMap, block: Block, rng: np.random.Generator) -> list[Mesh]
 
 
 def _fence(town: TownMap, start: Float64, end: Float64, kind: int, height: float) -> list[Mesh]:
+    """Make a hedge (kind 0), a wall (1) or a wooden fence (2) between two map positions (2,)."""
     a, b = town.world(start, KERB_M), town.world(end, KERB_M)
     length, yaw = float(np.linalg.norm((b - a)[:2])), float(np.arctan2(*(b - a)[1::-1]))
     middle = (a + b) / 2 + up(height / 2 - 0.15)
@@ -233,7 +237,7 @@ def _fence(town: TownMap, start: Float64, end: Float64, kind: int, height: float
 
 
 def _signals(town: TownMap) -> list[Mesh]:
-    """A signal pole at each corner of every crossing."""
+    """Make a signal pole at each corner of every crossing."""
     meshes = []
     for across in town.along_v:
         for street in town.along_u:

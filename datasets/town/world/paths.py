@@ -1,4 +1,4 @@
-"""The way a vehicle drives: lane after lane through the grid of streets, with turns at the crossings."""
+"""Paths of vehicles along the lanes of the streets, with turns at the crossings."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ import numpy as np
 from heal.datasets.town.world.streets import Street, TownMap
 from heal.types import Float64, Int64
 
-STEP_M = 0.25
-STOP_LINE_M = 4.6
-_DIRECTIONS = ((1, 0), (0, 1), (-1, 0), (0, -1))
+STEP_M = 0.25  # between the samples of a path
+STOP_LINE_M = 4.6  # before the crossing street
+_DIRECTIONS = ((1, 0), (0, 1), (-1, 0), (0, -1))  # (du, dv) of directions 0 to 3
 
 
 @dataclass(frozen=True)
 class Path:
-    """A way on the ground, sampled every STEP_M.
+    """A path on the ground, sampled every STEP_M.
 
     Attributes:
-        xy: (K, 2) world metres.
-        yaw: (K,) radians, continuous.
-        speed_limit: (K,) m/s: what the bends ahead allow.
-        stops_m: (S,) places of stop lines along the way.
-        signals: (S, 3) int64 column and row of the crossing behind each stop line, and the axis along which it is entered.
+        xy: (K, 2) world positions in metres.
+        yaw: (K,) headings in radians, without jumps.
+        speed_limit: (K,) m/s, limited by the bends ahead.
+        stops_m: (S,) metres along the path to each stop line.
+        signals: (S, 3) column and row of the crossing after each stop line, and the axis along which the path enters it.
     """
 
     xy: Float64
@@ -35,7 +35,14 @@ class Path:
 
 @dataclass(frozen=True)
 class Start:
-    """Where a path begins: `back_m` before the crossing (column, row), going in direction 0 to 3 (+u, +v, -u, -v)."""
+    """The start of a path.
+
+    Attributes:
+        column: column of the first crossing.
+        row: row of the first crossing.
+        direction: 0 to 3 for +u, +v, -u, -v.
+        back_m: distance from the start to the crossing.
+    """
 
     column: int
     row: int
@@ -44,9 +51,9 @@ class Start:
 
 
 def make_path(town: TownMap, start: Start, length_m: float, rng: np.random.Generator) -> Path:
-    """Draw a path of at least `length_m`; at each crossing it rather turns towards the middle of the town.
+    """Draw a path of at least `length_m`; turns towards the middle of the town are more likely.
 
-    A longer path from an equal generator begins with the shorter one.
+    With equal random numbers, a longer path begins with the shorter path.
     """
     column, row, direction = start.column, start.row, start.direction
     turn = _draw_turn(town, column, row, direction, rng)
@@ -68,7 +75,7 @@ def make_path(town: TownMap, start: Start, length_m: float, rng: np.random.Gener
 
 
 def _draw_turn(town: TownMap, column: int, row: int, direction: int, rng: np.random.Generator) -> int:
-    """0 straight on, 1 or 3 to the sides; only onto streets that lead to another crossing."""
+    """Draw a turn: 0 straight on, 1 or 3 to the sides; only onto streets that lead to another crossing."""
     options, weights = [], []
     middle = np.array(town.centre)
     for turn, weight in ((0, 2.0), (1, 1.0), (3, 1.0)):
@@ -81,11 +88,15 @@ def _draw_turn(town: TownMap, column: int, row: int, direction: int, rng: np.ran
 
 
 def _street(town: TownMap, column: int, row: int, direction: int) -> Street:
+    """Return the street through a crossing along a direction."""
     return town.along_u[row] if direction % 2 == 0 else town.along_v[column]
 
 
 def _lane_for(town: TownMap, column: int, row: int, direction: int, turn: int) -> int:
-    """The lane from which to turn: the kerb's for the near side, the middle's for the far side; 0 is next to the centre line."""
+    """Return the lane for a turn; lane 0 is next to the centre line.
+
+    It is the outermost lane for a turn to the near side, lane 0 for a turn to the far side, and any lane for straight on.
+    """
     lanes = _street(town, column, row, direction).lanes
     near_turn = 1 if town.drive_side > 0 else 3
     if turn == near_turn:
@@ -94,7 +105,7 @@ def _lane_for(town: TownMap, column: int, row: int, direction: int, turn: int) -
 
 
 def _lane_point(town: TownMap, column: int, row: int, direction: int, lane: int, ahead_m: float) -> Float64:
-    """Map position in a lane, `ahead_m` past the middle of the crossing (negative: before it)."""
+    """Return the map position (2,) in a lane, `ahead_m` after the middle of the crossing, or before it if negative."""
     street = _street(town, column, row, direction)
     forward = np.array(_DIRECTIONS[direction], dtype=np.float64)
     right = np.array([-forward[1], forward[0]])
@@ -104,7 +115,14 @@ def _lane_point(town: TownMap, column: int, row: int, direction: int, lane: int,
 
 
 def _through_crossing(town: TownMap, crossing: tuple[int, int], come: tuple[int, int], go: tuple[int, int]) -> Float64:
-    """From the stop line through the crossing to the beginning of the next lane: (n, 2) map positions, ends included."""
+    """Return map positions (n, 2) from the stop line through the crossing to the beginning of the next lane.
+
+    Args:
+        town: map of the town.
+        crossing: column and row.
+        come: direction and lane before the crossing.
+        go: direction and lane after the crossing.
+    """
     entered, left = _street(town, *crossing, come[0]), _street(town, *crossing, go[0])
     across = left if left is not entered else _street(town, *crossing, come[0] + 1)
     first = _lane_point(town, *crossing, *come, -(across.half_m + STOP_LINE_M))
@@ -120,7 +138,13 @@ def _through_crossing(town: TownMap, crossing: tuple[int, int], come: tuple[int,
 
 
 def _sample(town: TownMap, uv: Float64, stops: list[tuple[int, tuple[int, int, int]]]) -> Path:
-    """Bring map positions into the world and sample them evenly."""
+    """Convert map positions (n, 2) to a path in the world with even samples.
+
+    Args:
+        town: map of the town.
+        uv: (n, 2) map positions.
+        stops: index into `uv` of each stop line, and its row of `Path.signals`.
+    """
     flat_m = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(uv, axis=0), axis=1))])
     fine_m = np.arange(0.0, flat_m[-1], STEP_M)
     fine_uv = np.stack([np.interp(fine_m, flat_m, uv[:, axis]) for axis in (0, 1)], axis=1)
@@ -136,7 +160,7 @@ def _sample(town: TownMap, uv: Float64, stops: list[tuple[int, tuple[int, int, i
 
 
 def _smooth(values: Float64) -> Float64:
-    """A moving mean over about 2 m, so that headings have no kinks."""
+    """Return the moving mean of values (K, d) over about 2 m, so that headings have no kinks."""
     window = 9
     padded = np.concatenate([np.repeat(values[:1], window // 2, 0), values, np.repeat(values[-1:], window // 2, 0)])
     kernel = np.ones(window) / window
@@ -144,7 +168,7 @@ def _smooth(values: Float64) -> Float64:
 
 
 def _bend_limit(yaw: Float64) -> Float64:
-    """Speed that keeps sidewise acceleration under 2 m/s2 here and, braking with 2 m/s2, in all bends ahead."""
+    """Return the speed (K,) that keeps lateral acceleration below 2 m/s2 here and, when braking at 2 m/s2, in all bends ahead."""
     curvature = np.abs(np.gradient(yaw)) / STEP_M
     squared = np.minimum(2.0 / np.maximum(curvature, 1e-4), 400.0)
     ahead = 4.0 * STEP_M * np.arange(len(yaw))

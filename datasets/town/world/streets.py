@@ -1,7 +1,7 @@
-"""The town's map: a grid of streets in flat map coordinates, and the smooth bending that turns it into streets on hilly ground.
+"""The town's map: a grid of straight streets in map coordinates, and the smooth mapping to bent streets on hilly ground.
 
-Map coordinates (u, v) are metres; streets run along u or along v. The world is the map swayed, turned and lifted onto the ground.
-As in CARLA, y is to the right of x, so that the right-hand side of a direction (du, dv) is (-dv, du).
+Map coordinates (u, v) are metres; streets run along u or along v. The mapping to the world bends the streets, turns the whole town
+and lifts it onto the ground. As in CARLA, y is to the right of x, so the right-hand side of a direction (du, dv) is (-dv, du).
 """
 
 from __future__ import annotations
@@ -14,25 +14,31 @@ import numpy as np
 from heal.datasets.town.presets import TownPreset
 from heal.types import Float64
 
-SIDEWALK_M = 3.2
-KERB_M = 0.13
+SIDEWALK_M = 3.2  # width
+KERB_M = 0.13  # height
 
 
 @dataclass(frozen=True)
 class Ground:
-    """Height of the ground as a sum of long waves: (K,) amplitude in metres, (K, 2) wave vector, (K,) phase."""
+    """Height of the ground as a sum of K long waves.
+
+    Attributes:
+        amplitude_m: (K,) metres.
+        waves: (K, 2) wave vectors in radians per metre.
+        phase: (K,) radians.
+    """
 
     amplitude_m: Float64
     waves: Float64
     phase: Float64
 
     def height(self, xy: Float64) -> Float64:
-        """Height in metres at world positions (..., 2)."""
+        """Return the height in metres at world positions (..., 2)."""
         height: Float64 = (np.sin(xy @ self.waves.T + self.phase) * self.amplitude_m).sum(axis=-1)
         return height
 
     def normal(self, xy: Float64) -> Float64:
-        """Upward unit normals (..., 3) at world positions (..., 2)."""
+        """Return the upward unit normals (..., 3) at world positions (..., 2)."""
         slope = (np.cos(xy @ self.waves.T + self.phase) * self.amplitude_m) @ self.waves
         normal = np.concatenate([-slope, np.ones((*slope.shape[:-1], 1))], axis=-1)
         unit: Float64 = normal / np.linalg.norm(normal, axis=-1, keepdims=True)
@@ -41,11 +47,11 @@ class Ground:
 
 @dataclass(frozen=True)
 class Warp:
-    """The bending of the map: streets sway sidewise as sines, then the whole town is turned.
+    """The mapping from map to world positions: the streets are bent as sines, then the whole town is turned.
 
     Attributes:
-        sway_m: (2,) amplitude in u and in v.
-        waves: (2,) radians per metre.
+        sway_m: (2,) amplitude of the bends in u and in v.
+        waves: (2,) frequency of the bends in radians per metre.
         phase: (2,) radians.
         turn: angle in radians from the map's u to the world's x.
     """
@@ -56,14 +62,14 @@ class Warp:
     turn: float
 
     def world_xy(self, uv: Float64) -> Float64:
-        """World positions (..., 2) of map positions (..., 2)."""
+        """Return the world positions (..., 2) of map positions (..., 2)."""
         swayed = uv + self.sway_m * np.sin(uv[..., ::-1] * self.waves + self.phase)
         cos, sin = np.cos(self.turn), np.sin(self.turn)
         world: Float64 = swayed @ np.array([[cos, sin], [-sin, cos]])
         return world
 
     def heading(self, uv: Float64, direction: Float64) -> Float64:
-        """World yaw in radians of map directions (..., 2) at map positions (..., 2)."""
+        """Return the world yaw in radians of map directions (..., 2) at map positions (..., 2)."""
         step = 0.05 * direction
         ahead = self.world_xy(uv + step) - self.world_xy(uv - step)
         yaw: Float64 = np.arctan2(ahead[..., 1], ahead[..., 0])
@@ -72,12 +78,12 @@ class Warp:
 
 @dataclass(frozen=True)
 class Street:
-    """A street right through the town.
+    """A straight street across the whole map.
 
     Attributes:
-        axis: 0 if it runs along u, 1 if along v.
-        offset_m: its centre line's other coordinate.
-        lanes: per direction.
+        axis: 0 for a street along u, 1 for a street along v.
+        offset_m: the centre line's coordinate on the other axis.
+        lanes: number of lanes per direction.
         lane_m: width of a lane.
         parking_m: width of the strip for parked vehicles on either side; 0 for none.
     """
@@ -90,7 +96,7 @@ class Street:
 
     @property
     def drive_m(self) -> float:
-        """Half the width of the driving lanes together."""
+        """Half the width of all driving lanes."""
         return self.lanes * self.lane_m
 
     @property
@@ -99,20 +105,20 @@ class Street:
         return self.drive_m + self.parking_m
 
     def uv(self, along: Float64 | float, lateral: Float64 | float) -> Float64:
-        """Map positions (..., 2) at `along` the street and `lateral` to the positive other axis from its centre line."""
+        """Return the map positions (..., 2) at coordinate `along` the street and `lateral` metres from its centre line."""
         pair = (along, np.add(self.offset_m, lateral))
         return np.stack(np.broadcast_arrays(*(pair if self.axis == 0 else pair[::-1])), axis=-1)
 
 
 @dataclass(frozen=True)
 class TownMap:
-    """Streets, bending and ground of one town.
+    """Streets and ground of one town.
 
     Attributes:
         along_u: streets that run along u, by increasing v.
         along_v: streets that run along v, by increasing u.
-        warp: map to world.
-        ground: height of the world.
+        warp: mapping from map to world positions.
+        ground: height of the ground in the world.
         drive_side: +1 where vehicles keep to the right, -1 to the left.
         reach_m: half the edge of the mapped square.
     """
@@ -125,7 +131,7 @@ class TownMap:
     reach_m: float
 
     def world(self, uv: Float64, above_m: Float64 | float = 0.0) -> Float64:
-        """World positions (..., 3) at `above_m` over the ground."""
+        """Return the world positions (..., 3) of map positions (..., 2), `above_m` above the ground."""
         xy = self.warp.world_xy(uv)
         return np.concatenate([xy, (self.ground.height(xy) + above_m)[..., None]], axis=-1)
 
@@ -135,7 +141,7 @@ class TownMap:
         return len(self.along_v) // 2, len(self.along_u) // 2
 
     def crossing_uv(self, column: int, row: int) -> Float64:
-        """Map position (2,) where street `column` along v meets street `row` along u."""
+        """Return the map position (2,) where street `column` along v meets street `row` along u."""
         return np.array([self.along_v[column].offset_m, self.along_u[row].offset_m])
 
 
@@ -165,7 +171,7 @@ def _parallel_streets(preset: TownPreset, axis: Literal[0, 1], main_lanes: int, 
 
 
 def _make_ground(preset: TownPreset, rng: np.random.Generator) -> Ground:
-    """Three waves of 150 to 400 m whose slopes add up to at most the drawn one."""
+    """Draw three waves of 150 to 400 m; the sum of their largest slopes is a drawn slope."""
     slope = np.tan(np.radians(rng.uniform(*preset.slope_deg)))
     lengths, angles = rng.uniform(150.0, 400.0, 3), rng.uniform(0, 2 * np.pi, 3)
     waves = (2 * np.pi / lengths)[:, None] * np.stack([np.cos(angles), np.sin(angles)], axis=1)

@@ -1,4 +1,4 @@
-"""Who parks where, and who sets out from where."""
+"""Place the parked vehicles, and the moving vehicles at the starts of their paths."""
 
 from __future__ import annotations
 
@@ -15,13 +15,21 @@ from heal.datasets.town.world.streets import KERB_M, SIDEWALK_M, Street, TownMap
 from heal.datasets.town.world.vehicles import VehicleSpec, draw_vehicle
 from heal.types import Float64
 
-PARKED_WITHIN_M = 125.0
+PARKED_WITHIN_M = 125.0  # of the middle of the town
+# The random numbers of a path, by vehicle and attempt.
 PathStream = Callable[[int, int], np.random.Generator]
 
 
 @dataclass(frozen=True)
-class Parked:
-    """A vehicle that stands: (2,) world position of its middle, heading in radians, height above the ground."""
+class ParkedVehicle:
+    """A parked vehicle.
+
+    Attributes:
+        spec: kind and sizes.
+        xy: (2,) world position of its middle.
+        yaw: heading in radians.
+        above_m: height above the ground.
+    """
 
     spec: VehicleSpec
     xy: Float64
@@ -30,17 +38,23 @@ class Parked:
 
 
 @dataclass(frozen=True)
-class Drive:
-    """A vehicle that moves: its path, from the beginning, and the speed in m/s it likes."""
+class MovingVehicle:
+    """A moving vehicle.
+
+    Attributes:
+        spec: kind and sizes.
+        path: the path that it follows from the path's start.
+        speed: desired speed in m/s.
+    """
 
     spec: VehicleSpec
     path: Path
     speed: float
 
 
-def park_vehicles(town: TownMap, blocks: tuple[Block, ...], preset: TownPreset, rng: np.random.Generator) -> list[Parked]:
-    """Vehicles at the kerbs and in the car parks."""
-    parked: list[Parked] = []
+def park_vehicles(town: TownMap, blocks: tuple[Block, ...], preset: TownPreset, rng: np.random.Generator) -> list[ParkedVehicle]:
+    """Draw the parked vehicles at the kerbs and in the car parks."""
+    parked: list[ParkedVehicle] = []
     for street in (*town.along_u, *town.along_v):
         if street.parking_m > 0:
             crossings = [other.offset_m for other in (town.along_v if street.axis == 0 else town.along_u)]
@@ -56,8 +70,17 @@ def park_vehicles(town: TownMap, blocks: tuple[Block, ...], preset: TownPreset, 
 
 def _park_along(
     town: TownMap, street: Street, side: int, share: float, crossings: list[tuple[float, float]], rng: np.random.Generator
-) -> list[Parked]:
-    """One side of a street, bumper to bumper where all places are taken."""
+) -> list[ParkedVehicle]:
+    """Draw the parked vehicles on one side of a street.
+
+    Args:
+        town: map of the town.
+        street: the street.
+        side: +1 or -1, the sign of the distance from the centre line.
+        share: share of the places with a vehicle.
+        crossings: centre and half width, along the street, of the stretches without parking.
+        rng: the town's numbers for parked vehicles.
+    """
     parked = []
     along = -town.reach_m + 5.0
     forward = 1.0 if side == town.drive_side * (1 if street.axis == 0 else -1) else -1.0
@@ -73,12 +96,12 @@ def _park_along(
         direction = np.array([forward, 0.0] if street.axis == 0 else [0.0, forward])
         turned = np.pi * (rng.uniform() < 0.08)
         yaw = float(town.warp.heading(uv, direction) + turned + np.radians(rng.normal(0, 1.0)))
-        parked.append(Parked(spec, town.warp.world_xy(uv), yaw, 0.0))
+        parked.append(ParkedVehicle(spec, town.warp.world_xy(uv), yaw, 0.0))
     return parked
 
 
-def _park_in_rows(town: TownMap, block: Block, share: float, rng: np.random.Generator) -> list[Parked]:
-    """Rows across the shorter side of a car park, nose to the aisles."""
+def _park_in_rows(town: TownMap, block: Block, share: float, rng: np.random.Generator) -> list[ParkedVehicle]:
+    """Draw the vehicles of a car park, in rows across its shorter side; `share` is the share of the places with a vehicle."""
     low, high = block.inner(SIDEWALK_M + 2.5)
     axis = int((high - low)[1] > (high - low)[0])
     parked = []
@@ -91,14 +114,16 @@ def _park_in_rows(town: TownMap, block: Block, share: float, rng: np.random.Gene
             direction[1 - axis] = 1.0 if (row_number % 2) == (rng.uniform() < 0.8) else -1.0
             yaw = float(town.warp.heading(uv, direction) + np.radians(rng.normal(0, 1.5)))
             if rng.uniform() < share:
-                parked.append(Parked(spec, town.warp.world_xy(uv), yaw, KERB_M))
+                parked.append(ParkedVehicle(spec, town.warp.world_xy(uv), yaw, KERB_M))
     return parked
 
 
-def start_agents(town: TownMap, preset: TownPreset, length_m: float, rng: np.random.Generator, path_rng: PathStream) -> list[Drive]:
-    """The vehicles that are agents: each comes to the middle crossing by a street of its own, as far as there are streets."""
+def start_agents(
+    town: TownMap, preset: TownPreset, length_m: float, rng: np.random.Generator, path_rng: PathStream
+) -> list[MovingVehicle]:
+    """Draw the agents' vehicles: they approach the middle crossing, up to four of them on different streets."""
     column, row = town.centre
-    drives: list[Drive] = []
+    vehicles: list[MovingVehicle] = []
     first = int(rng.integers(4))
     order = [(first + turn) % 4 for turn in (0, *rng.permutation([1, 3, 2]))]
     for number in range(preset.vehicles):
@@ -108,15 +133,19 @@ def start_agents(town: TownMap, preset: TownPreset, length_m: float, rng: np.ran
         drawn = float(rng.uniform(*preset.agent_distance_m))
         back = max(across + 8.5, drawn) + 7.0 * (number // 4)
         path = make_path(town, Start(column, row, direction, back), length_m, path_rng(number, 0))
-        drives.append(Drive(spec, path, float(rng.uniform(*preset.agent_speed))))
-    return drives
+        vehicles.append(MovingVehicle(spec, path, float(rng.uniform(*preset.agent_speed))))
+    return vehicles
 
 
 def start_traffic(
-    town: TownMap, drives: list[Drive], preset: TownPreset, length_m: float, rng: np.random.Generator, path_rng: PathStream
-) -> list[Drive]:
-    """`drives` and further moving vehicles, more of them towards the middle of the town; none touches another."""
-    started = list(drives)
+    town: TownMap, agents: list[MovingVehicle], preset: TownPreset, length_m: float, rng: np.random.Generator, path_rng: PathStream
+) -> list[MovingVehicle]:
+    """Draw further moving vehicles, more of them near the middle of the town; no two vehicles touch at the start.
+
+    Returns:
+        The agents' vehicles, then the others.
+    """
+    started = list(agents)
     nodes = [(column, row) for column in range(len(town.along_v)) for row in range(len(town.along_u))]
     weights = np.array([np.exp(-np.linalg.norm(town.crossing_uv(*node)) / 70.0) for node in nodes])
     for number in range(int(rng.integers(preset.moving[0], preset.moving[1] + 1))):
@@ -128,15 +157,16 @@ def start_traffic(
             back = across + 6.0 + spec.length_m / 2 + float(rng.uniform(0.0, preset.block_m[0] - 26.0))
             path = make_path(town, Start(column, row, direction, back), length_m, path_rng(100 + number, attempt))
             if not _touches(spec, path, started):
-                started.append(Drive(spec, path, speed))
+                started.append(MovingVehicle(spec, path, speed))
                 break
     return started
 
 
-def _touches(spec: VehicleSpec, path: Path, others: list[Drive]) -> bool:
-    """Whether a vehicle at the start of `path` would come within a metre of another."""
+def _touches(spec: VehicleSpec, path: Path, others: list[MovingVehicle]) -> bool:
+    """Return whether a vehicle at the start of `path` would be within about a metre of another vehicle."""
     if not others:
         return False
     one = footprint(path.xy[0], path.yaw[0], np.float64(spec.length_m + 2.0), np.float64(spec.width_m + 0.5))
-    taken = [footprint(o.path.xy[0], o.path.yaw[0], np.float64(o.spec.length_m), np.float64(o.spec.width_m)) for o in others]
+    starts = [(other.path.xy[0], other.path.yaw[0], other.spec) for other in others]
+    taken = [footprint(xy, yaw, np.float64(size.length_m), np.float64(size.width_m)) for xy, yaw, size in starts]
     return overlaps(one, np.stack(taken))

@@ -1,6 +1,6 @@
-"""Vehicles: kinds, sizes, and meshes that look like them to a laser and to a camera.
+"""Vehicles: their kinds and sizes, and their meshes.
 
-A vehicle's frame has x forward and z up, its origin on the ground under the middle of its bounding box, which the body fills.
+A vehicle's frame has x forward and z up. Its origin is on the ground under the middle of the bounding box, which the body fills.
 """
 
 from __future__ import annotations
@@ -20,15 +20,17 @@ GLASS: Colour = (0.04, 0.05, 0.06)
 
 @dataclass(frozen=True)
 class VehicleKind:
-    """A kind of vehicle: how common it is, ranges of its sizes in metres, and its side view.
+    """A kind of vehicle.
 
     Attributes:
         name: such as "sedan".
-        share: of the traffic.
-        length_m, width_m, height_m: ranges.
-        deck: side view of the lower body: (position in [0, 1] from front to rear, height in [0, 1] of the vehicle's).
-        cabin: positions of windscreen foot, roof front, roof rear, rear window foot; None without a cabin of its own.
-        can_carry_sensors: whether agents drive such a vehicle.
+        share: share of the traffic.
+        length_m: range of the length.
+        width_m: range of the width.
+        height_m: range of the height.
+        deck: side view of the lower body: points (position from the front, height) in shares of the vehicle's length and height.
+        cabin: positions of windscreen foot, roof front, roof rear and rear window foot; None without a separate cabin.
+        can_carry_sensors: whether an agent can be a vehicle of this kind.
     """
 
     name: str
@@ -80,12 +82,18 @@ class VehicleSpec:
 
     @property
     def size_m(self) -> Float64:
-        """(3,) length, width, height."""
+        """Length, width and height (3,) in metres."""
         return np.array([self.length_m, self.width_m, self.height_m])
 
 
 def draw_vehicle(rng: np.random.Generator, agent: bool = False, small: bool = False) -> VehicleSpec:
-    """Draw a vehicle; for an agent one that carries sensors, `small` for one that fits a parking place."""
+    """Draw a vehicle.
+
+    Args:
+        rng: random numbers.
+        agent: draw only kinds that can carry sensors.
+        small: draw only kinds that fit a parking place.
+    """
     kinds = [kind for kind in KINDS if (kind.can_carry_sensors or not agent) and not (small and kind.length_m[1] > 6.0)]
     shares = np.array([kind.share for kind in kinds])
     kind = kinds[int(rng.choice(len(kinds), p=shares / shares.sum()))]
@@ -95,7 +103,7 @@ def draw_vehicle(rng: np.random.Generator, agent: bool = False, small: bool = Fa
 
 
 def vehicle_mesh(spec: VehicleSpec) -> Mesh:
-    """The vehicle in its own frame."""
+    """Make the mesh of a vehicle in its own frame."""
     if spec.kind.name == "bus":
         parts = _bus(spec)
     elif spec.kind.name == "truck":
@@ -106,12 +114,13 @@ def vehicle_mesh(spec: VehicleSpec) -> Mesh:
 
 
 def _deck_height(spec: VehicleSpec, position: float) -> float:
+    """Return the height in metres of the lower body at a position in [0, 1] from front to rear."""
     places, heights = zip(*spec.kind.deck, strict=True)
     return float(np.interp(position, places, heights)) * spec.height_m
 
 
 def _ring(x: float, half_width: float, bottom: float, top: float, chamfer: float) -> Float64:
-    """A cross-section of eight points: a rectangle with its upper edges rounded and the lower ones cut."""
+    """Return a cross-section (8, 3) at `x`: a rectangle with cut corners."""
     low, c = min(0.08, 0.2 * (top - bottom)), min(chamfer, 0.4 * (top - bottom))
     y = half_width
     points = [
@@ -128,7 +137,7 @@ def _ring(x: float, half_width: float, bottom: float, top: float, chamfer: float
 
 
 def _deck(spec: VehicleSpec) -> Mesh:
-    """The painted lower body, from bumper to bumper."""
+    """Make the lower body, from bumper to bumper."""
     rings = []
     for place, height in spec.kind.deck:
         end = min(place, 1 - place)
@@ -141,7 +150,7 @@ def _deck(spec: VehicleSpec) -> Mesh:
 
 
 def _cabin(spec: VehicleSpec) -> list[Mesh]:
-    """The cabin: four leaning sides with their windows, and a roof that is arched a little."""
+    """Make the cabin: four leaning sides with windows, a slightly arched roof, and the mirrors."""
     assert spec.kind.cabin is not None
     foot_front, roof_front, roof_rear, foot_rear = ((0.5 - place) * spec.length_m for place in spec.kind.cabin)
     lower = _deck_height(spec, sum(spec.kind.cabin) / 4) - 0.04
@@ -158,12 +167,12 @@ def _cabin(spec: VehicleSpec) -> list[Mesh]:
 
 
 def _rectangle(front: float, rear: float, half_width: float, z: float) -> Float64:
-    """Corners (4, 3): front left, front right, rear right, rear left."""
+    """Return the corners (4, 3) of a horizontal rectangle: front left, front right, rear right, rear left."""
     return np.array([(front, -half_width, z), (front, half_width, z), (rear, half_width, z), (rear, -half_width, z)])
 
 
 def _windows(sides: list[Float64], spec: VehicleSpec) -> list[Mesh]:
-    """Panes a centimetre outside of the cabin's faces: windscreen, rear window, and panes between pillars on either side."""
+    """Make the panes a centimetre outside the cabin's faces: windscreen, rear window, and panes between pillars on either side."""
     solid_rear = spec.kind.name == "van" and spec.paint[0] > 0.4
     panes = [_pane(sides[0], 0.05, 0.95, 0.08, 0.93)]
     if not solid_rear:
@@ -179,7 +188,7 @@ def _windows(sides: list[Float64], spec: VehicleSpec) -> list[Mesh]:
 
 
 def _pane(face: Float64, left: float, right: float, low: float, high: float) -> Float64:
-    """A part of a four-cornered face, given by shares of its width and height, 12 mm in front of it."""
+    """Return a part (4, 3) of a face (4, 3), given by shares of the face's width and height, 12 mm in front of the face."""
     bottom, top = face[1] - face[0], face[2] - face[3]
 
     def point(s: float, t: float) -> Float64:
@@ -197,7 +206,7 @@ def _mirrors(x: float, half: float, z: float, spec: VehicleSpec) -> list[Mesh]:
 
 
 def _lamps(spec: VehicleSpec, front_top: float, rear_top: float) -> list[Mesh]:
-    """Head and tail lamps, number plates, grille."""
+    """Make head and tail lamps, number plates and grilles; `front_top` and `rear_top` are heights of the body's ends in metres."""
     x, w = spec.length_m / 2, spec.width_m
     parts = []
     for side in (-1, 1):
@@ -228,7 +237,7 @@ def _wheels(spec: VehicleSpec) -> list[Mesh]:
 
 @lru_cache
 def _wheel(radius: float) -> Mesh:
-    """A wheel whose outer side is at y = +0.12."""
+    """Make a wheel at the origin whose outer side is at y = +0.12."""
     tyre = cylinder((0, -0.12, 0), (0, 0.12, 0), radius, Material.TYRE, (0.02, 0.02, 0.02), 14)
     return merge([tyre, cylinder((0, 0, 0), (0, 0.128, 0), 0.58 * radius, Material.HUB, (0.30, 0.30, 0.32), 10)])
 
@@ -256,7 +265,7 @@ def _bus(spec: VehicleSpec) -> list[Mesh]:
 
 
 def _truck(spec: VehicleSpec) -> list[Mesh]:
-    """A cab, and a box body that is wider and higher."""
+    """Make a cab, and a cargo box that is wider and higher."""
     x, half, cab = spec.length_m / 2, spec.width_m / 2, 1.9
     cab_top = min(2.5, 0.85 * spec.height_m)
     rings = [

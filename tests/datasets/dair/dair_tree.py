@@ -94,7 +94,7 @@ def append(path: Path, entry: dict[str, Any]) -> None:
 
 
 def write_tree(root: Path, label_key: str = "label_lidar_path") -> Path:
-    """Write two pairs, one of them in each split."""
+    """Write two pairs of frames, the first in the split train and the second in val."""
     for frame_id, roadside_id in (("000010", "000003"), ("000011", "000004")):
         write_pair(root, frame_id, roadside_id, label_key)
     write_json(root / "train.json", ["000010"])

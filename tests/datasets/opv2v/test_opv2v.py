@@ -1,4 +1,4 @@
-"""The OPV2V layout: who takes part and in which order, what is read, and what a damaged folder says."""
+"""The reader of OPV2V: the agents and their order, the files that are read, and the errors of a damaged folder."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_depth_and_thinned_clouds_come_from_the_second_tree(tmp_path: Path) -> N
 
 
 def write_map(path: Path, ahead_m: float, aside_m: float) -> None:
-    """A map on which one pixel is marked, given in metres from the agent."""
+    """Write a visibility map with one marked pixel, given in metres from the agent."""
     pixels = np.zeros((256, 256), np.uint8)
     pixels[127 - int(ahead_m / 0.39), 127 + int(aside_m / 0.39)] = 255
     path.parent.mkdir(parents=True, exist_ok=True)

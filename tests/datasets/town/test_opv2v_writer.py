@@ -1,4 +1,4 @@
-"""The town on disk: complete, read back as it was, the same for equal seeds, and never half there."""
+"""The town on disk: complete, read back unchanged, equal for equal seeds, and never incomplete."""
 
 import hashlib
 

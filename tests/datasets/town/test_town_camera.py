@@ -7,7 +7,7 @@ from heal.datasets.town import TownSource
 from heal.datasets.town.geometry.materials import Material
 from heal.datasets.town.geometry.mesh import box, merge
 from heal.datasets.town.geometry.raycast import RayMesh, RayScene
-from heal.datasets.town.sensors.camera import NO_DEPTH_M, Stage, render
+from heal.datasets.town.sensors.camera import NO_DEPTH_M, RenderInput, render_picture
 from heal.se3 import inverse_SE3, pose_to_SE3, transform_points
 
 
@@ -17,11 +17,13 @@ def town():
 
 
 def picture_of(town, *objects):
-    """What a camera at the origin that looks along +x sees of some meshes; 160 x 120 pixels, focal length 80."""
+    """Render meshes as a camera at the origin sees them along +x; 160 x 120 pixels, focal length 80."""
     mesh, nothing = merge(objects), box((0, 0, -500), (1, 1, 1), Material.WALL, (0.5, 0.5, 0.5))
     scene = RayScene(RayMesh(mesh), RayMesh(nothing), len(mesh.triangles))
     built = town.town
-    return render(Stage(built.map, built.blocks, built.weather, merge([mesh, nothing]), scene), np.eye(4), (160, 120), 80.0)
+    return render_picture(
+        RenderInput(built.map, built.blocks, built.weather, merge([mesh, nothing]), scene), np.eye(4), (160, 120), 80.0
+    )
 
 
 def block(owner, *centre):
@@ -105,8 +107,8 @@ def test_a_shadow_falls_away_from_the_sun(town):
 def test_a_turned_camera_sees_what_lies_there(town):
     mesh = block(9, 0, 10, 0)
     nothing = box((0, 0, -500), (1, 1, 1), Material.WALL, (0.5, 0.5, 0.5))
-    stage = Stage(
+    inputs = RenderInput(
         town.town.map, town.town.blocks, town.town.weather, merge([mesh, nothing]), RayScene(RayMesh(mesh), RayMesh(nothing), 10)
     )
-    picture = render(stage, pose_to_SE3([0, 0, 0, 0, 90.0, 0]), (80, 60), 40.0)
+    picture = render_picture(inputs, pose_to_SE3([0, 0, 0, 0, 90.0, 0]), (80, 60), 40.0)
     assert np.abs(np.argwhere(picture.owner == 9).mean(axis=0) - [29.5, 39.5]).max() < 1.0

@@ -1,4 +1,4 @@
-"""The town's traffic: nobody ever overlaps, everybody keeps to the road, the future does not change the past."""
+"""The town's traffic: no two vehicles overlap, vehicles keep to their side, and longer runs begin with the shorter ones."""
 
 import numpy as np
 import pytest
@@ -14,8 +14,8 @@ from heal.datasets.town.world.streets import make_map
 from heal.datasets.town.world.traffic import park_vehicles, start_agents, start_traffic
 
 
-def everybody(preset_name: str, seed: int, ticks: int):
-    """Footprints (T, V, 4, 2) of what moves and (P, 4, 2) of what stands, and the speeds (T, V)."""
+def simulated_traffic(preset_name: str, seed: int, ticks: int):
+    """Return the footprints (T, V, 4, 2) of moving and (P, 4, 2) of parked vehicles, and the motion."""
     preset = town_preset(preset_name)
     town = make_map(preset, np.random.default_rng([seed, 0]))
     parked = park_vehicles(
@@ -38,7 +38,7 @@ def everybody(preset_name: str, seed: int, ticks: int):
 
 @pytest.mark.parametrize(("preset", "seed"), [("demo", 1), ("dense", 2), ("crossing", 3)])
 def test_no_two_vehicles_ever_overlap(preset, seed):
-    moving, standing, motion = everybody(preset, seed, ticks=120)
+    moving, standing, motion = simulated_traffic(preset, seed, ticks=120)
     for row in moving[::4]:
         shapes = [Polygon(corners) for corners in np.concatenate([row, standing])]
         first, second = STRtree(shapes).query(shapes, predicate="intersects")
@@ -47,14 +47,14 @@ def test_no_two_vehicles_ever_overlap(preset, seed):
 
 
 def test_steps_agree_with_speeds():
-    _, _, motion = everybody("test", 0, ticks=60)
+    _, _, motion = simulated_traffic("test", 0, ticks=60)
     np.testing.assert_allclose(np.diff(motion.along_m, axis=0), 0.1 * motion.speed[1:], atol=1e-9)
     assert (motion.speed >= 0).all() and motion.speed.max() < 14.0
 
 
 def test_what_happens_does_not_depend_on_how_long_the_run_is():
-    _, _, short = everybody("demo", 7, ticks=15)
-    _, _, long = everybody("demo", 7, ticks=150)
+    _, _, short = simulated_traffic("demo", 7, ticks=15)
+    _, _, long = simulated_traffic("demo", 7, ticks=150)
     np.testing.assert_array_equal(short.along_m, long.along_m[:15])
 
 
@@ -77,7 +77,7 @@ def test_overlap_of_rectangles_by_hand():
     still = at(0.0, 0.0, 0.0)
     assert overlaps(still, np.stack([at(10, 0, 0), at(3.9, 0, 0)]))
     assert not overlaps(still, np.stack([at(4.1, 0, 0), at(0, 2.1, 0), at(0, 3.1, 90)]))
-    # Along the diagonal the first ends at 3 / sqrt(2) = 2.12, the turned one begins 2 before its middle: at 2.17, then at 2.03.
+    # Along the diagonal the first rectangle ends at 3 / sqrt(2) = 2.12; the turned rectangle begins at 2.17, then at 2.03.
     assert not overlaps(still, at(3.2, 2.7, 45.0)[None])
     assert overlaps(still, at(3.1, 2.6, 45.0)[None])
     assert not overlaps(still, np.zeros((0, 4, 2)))

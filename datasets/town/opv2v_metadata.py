@@ -1,12 +1,8 @@
-"""One agent's frame of the town as OPV2V's files have it: the metadata's keys, YAML and PNG."""
+"""The metadata of one agent and frame of a town, with the keys of OPV2V's YAML files."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
-
-import numpy as np
-import numpy.typing as npt
 
 from heal.datasets.town.agents import TownAgent
 from heal.datasets.town.source import TownSource, agent_pose, camera_poses
@@ -17,7 +13,7 @@ _KMH = 3.6
 
 
 def frame_metadata(source: TownSource, index: int, agent_id: str) -> dict[str, Any]:
-    """The content of an agent's `<stamp>.yaml`."""
+    """Return the content of an agent's `<stamp>.yaml` in scene `index`."""
     agent, state = source.agent(agent_id), source.state(index)
     world_SE3_lidar = agent_pose(agent, state)
     body = world_SE3_lidar if agent.vehicle is None else state.world_SE3_vehicles[agent.vehicle]
@@ -35,7 +31,7 @@ def frame_metadata(source: TownSource, index: int, agent_id: str) -> dict[str, A
 
 
 def _vehicle(source: TownSource, state: TownState, number: int) -> dict[str, Any]:
-    """A labelled vehicle; `center` leads from `location` to the box's middle in world axes: OPV2V's readers simply add the two."""
+    """Return a labelled vehicle. OPV2V's readers add `center` to `location`, so `center` is in world axes."""
     pose = state.world_SE3_vehicles[number - FIRST_ID]
     half = source.town.specs[number - FIRST_ID].size_m / 2
     six = SE3_to_pose(pose)
@@ -49,7 +45,7 @@ def _vehicle(source: TownSource, state: TownState, number: int) -> dict[str, Any
 
 
 def _cameras(source: TownSource, agent: TownAgent, state: TownState) -> dict[str, Any]:
-    """The cameras' poses; `extrinsic` maps LiDAR coordinates into the camera's, both x forward, y right, z up."""
+    """Return the cameras; `extrinsic` maps LiDAR coordinates to camera coordinates, both x forward, y right, z up."""
     world_SE3_lidar = agent_pose(agent, state)
     intrinsic = source.preset.intrinsic.tolist()
     return {
@@ -60,19 +56,3 @@ def _cameras(source: TownSource, agent: TownAgent, state: TownState) -> dict[str
         }
         for number, pose in enumerate(camera_poses(agent, state))
     }
-
-
-def write_yaml(path: Path, values: dict[str, Any]) -> None:
-    """Write nested plain values as YAML, with the fast dumper where there is one."""
-    import yaml
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-    path.write_text(yaml.dump(values, Dumper=dumper, default_flow_style=False), encoding="utf-8")
-
-
-def write_image(path: Path, pixels: npt.NDArray[np.uint8]) -> None:
-    """Write (H, W) or (H, W, 3) uint8 as PNG, fast rather than small."""
-    from PIL import Image
-
-    Image.fromarray(pixels).save(path, compress_level=3)

@@ -1,4 +1,4 @@
-"""Who takes part in a scene: the ego by its type, how many, how near; and random types for training."""
+"""The selection of a scene's agents: the ego by its type, a limit, a range; and random types for training."""
 
 from __future__ import annotations
 
