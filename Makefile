@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := setup.py pyproject.toml
 
-.PHONY: demo test check weights clean
+.PHONY: demo test check docs weights clean
 
 demo: $(VENV)/installed
 	$(BIN)/heal demo --out runs/demo $(DEMO_ARGS)
@@ -16,6 +16,11 @@ check: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The documentation, in site/; every warning is an error. The table of rooms in docs/rooms.md is refreshed on the way.
+docs: $(VENV)/installed-dev
+	$(BIN)/python docs/draw_rooms.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 # The shipped weights of configs/demo/alliance, made from nothing: a base with m1 on two kinds of town, then the other types, one by one.
 weights: $(VENV)/installed
@@ -30,7 +35,7 @@ weights: $(VENV)/installed
 	rm -rf configs/demo/alliance && cp -r runs/town-base/alliance configs/demo/alliance
 
 $(BIN)/python:
-	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 10) <= sys.version_info[:2] <= (3, 12) else f"Python 3.10 to 3.12 is needed, this is {sys.version.split()[0]}: make PYTHON=python3.11")'
+	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 10) <= sys.version_info[:2] <= (3, 14) else f"Python 3.10 to 3.14 is needed, this is {sys.version.split()[0]}: make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 
@@ -44,4 +49,4 @@ $(VENV)/installed-dev: $(VENV)/installed
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info runs/demo
+	rm -rf $(VENV) build dist site *.egg-info runs/demo

@@ -59,7 +59,7 @@ REQUIREMENTS = [
     "tensorboard>=2.16",
 ]
 
-# What `make test` installs on top: the checkers and the suite.
+# What `make test` and `make docs` install on top: the checkers, the suite, and the builder of the documentation.
 DEVELOPMENT = [
     "pytest>=8.0",
     "pytest-timeout>=2.3",
@@ -71,6 +71,9 @@ DEVELOPMENT = [
     "types-psutil",
     "build>=1.2",
     "setuptools>=77",
+    "mkdocs>=1.6,<2",
+    "mkdocs-material>=9.7",
+    "mkdocstrings[python]>=1.0",
 ]
 
 # What `heal export --onnx` needs.
@@ -83,7 +86,7 @@ setup(
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    python_requires=">=3.10,<3.13",
+    python_requires=">=3.10,<3.15",
     packages=list(PACKAGES),
     package_dir=PACKAGES,
     package_data={
