@@ -1,4 +1,4 @@
-"""Aligners: the last step of an agent, into the feature space that its alliance shares (HEAL, section 3.3)."""
+"""The aligner of an agent type: the last step into the feature space that its alliance shares (HEAL, section 3.3)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from heal.config import BY_KIND, config
 
 @config
 class IdentityAlignerConfig:
-    """No aligner: the type that the base was trained with is aligned by construction."""
+    """Settings of no aligner, for the agent type that the base was trained with: its maps are in the shared space already."""
 
     kind: Literal["identity"] = "identity"
 
@@ -39,18 +39,18 @@ AlignerConfig: TypeAlias = Annotated[
 
 
 class IdentityAligner(nn.Module):
-    """Hands the map through."""
+    """An aligner that returns the map unchanged."""
 
     def __init__(self, settings: IdentityAlignerConfig, channels: int) -> None:
-        """Nothing to make."""
+        """Take the arguments that every aligner takes; this aligner has no layers."""
         super().__init__()
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, ny, nx), unchanged."""
+        """Return the map (N, C, ny, nx) itself."""
         return x
 
 
-# Each takes its settings and the number of channels, and maps (N, C, ny, nx) to the same shape.
+# The class of every kind. A class takes its settings and the number of channels, and maps (N, C, ny, nx) to the same shape.
 ALIGNERS: dict[str, Any] = {
     "identity": IdentityAligner,
     "convnext": ConvNextAligner,
@@ -64,14 +64,18 @@ ALIGNERS: dict[str, Any] = {
 
 
 class Aligner(nn.Module):
-    """The aligner of a type."""
+    """The aligner of an agent type, of the kind that its settings name."""
 
     def __init__(self, settings: AlignerConfig, channels: int) -> None:
-        """The one that `settings.kind` names, for maps of that many channels; ValueError if it cannot work on so many."""
+        """Make the aligner that `settings.kind` names, for maps of `channels` channels.
+
+        Raises:
+            ValueError: this kind of aligner cannot work with so many channels.
+        """
         super().__init__()
         self.channel_align: nn.Module = ALIGNERS[settings.kind](settings, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, ny, nx), same shape, in the shared feature space."""
+        """Map (N, C, ny, nx) to the same shape, in the shared feature space."""
         aligned: Tensor = self.channel_align(x)
         return aligned

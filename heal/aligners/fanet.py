@@ -1,4 +1,4 @@
-"""A U-shaped aligner: layers at three scales, each modulated by the map that came in."""
+"""A U-shaped aligner: layers at three scales, each modulated by the aligner's input."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ _GROUPS = 8
 
 @config
 class FanetAlignerConfig:
-    """Five modulated layers, at the scales 1, 2, 4, 2, 1; the number of channels is a multiple of eight."""
+    """Settings of five modulated layers, at the scales 1, 1/2, 1/4, 1/2, 1; the number of channels is a multiple of eight."""
 
     kind: Literal["fanet"] = "fanet"
 
 
 class ConvolutionBlock(nn.Module):
-    """A grouped 3x3 convolution between two 1x1 ones."""
+    """A grouped 3x3 convolution between two 1x1 convolutions."""
 
     def __init__(self, in_channels: int, channels: int) -> None:
-        """The last convolution changes the width."""
+        """Make the layers; the last convolution changes the number of channels."""
         super().__init__()
         self.model = nn.Sequential(
             nn.Conv2d(in_channels, in_channels, 1),
@@ -34,33 +34,33 @@ class ConvolutionBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, in_channels, ny, nx) to (N, channels, ny, nx)."""
+        """Map (N, in_channels, ny, nx) to (N, channels, ny, nx)."""
         y: Tensor = self.model(x)
         return y
 
 
 class ModulatedLayer(nn.Module):
-    """A block whose output is scaled and shifted, cell by cell, by what two convolutions make of the condition."""
+    """A block whose output is scaled and shifted, cell by cell; scale and shift are computed from a second map, the condition."""
 
     def __init__(self, in_channels: int, channels: int, condition_channels: int) -> None:
-        """The condition is a map of `condition_channels`."""
+        """Make the layers for an input of `in_channels`, an output of `channels` and a condition of `condition_channels`."""
         super().__init__()
         self.conv1 = nn.Conv2d(condition_channels, condition_channels, 1)
         self.conv2, self.conv3 = (nn.Conv2d(condition_channels, channels, 1) for _ in range(2))
         self.arblock = ConvolutionBlock(in_channels, channels)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        """(N, in_channels, ny, nx) and a larger or equal condition to (N, channels, ny, nx)."""
+        """Map (N, in_channels, ny, nx) to (N, channels, ny, nx); the condition is as large as `x` or larger."""
         hidden = F.relu(self.conv1(F.adaptive_max_pool2d(condition, x.shape[-2:])))
         modulated: Tensor = self.conv2(hidden) * self.arblock(x) + self.conv3(hidden)
         return modulated
 
 
 class FanetAligner(nn.Module):
-    """Down to a quarter of the size and back, with additions across."""
+    """Modulated layers down to a quarter of the map's size and back up, with additions across."""
 
     def __init__(self, settings: FanetAlignerConfig, channels: int) -> None:
-        """For maps of `channels`; ValueError unless they are a multiple of eight."""
+        """Make the layers for maps of `channels` channels; ValueError unless these are a multiple of eight."""
         super().__init__()
         if channels % _GROUPS:
             raise ValueError(f"fanet aligner: needs a multiple of {_GROUPS} channels, got {channels}")
@@ -73,8 +73,8 @@ class FanetAligner(nn.Module):
         self.skip_conv2 = nn.Conv2d(channels, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, ny, nx), same shape."""
-        # What modulates is given: no gradient reaches the backbone through it.
+        """Map (N, C, ny, nx) to the same shape."""
+        # The condition is a constant: no gradient reaches the backbone through it.
         condition = x.detach()
         fine = self.falayer1(x, condition)
         middle = self.falayer2(F.max_pool2d(fine, 2), condition)
@@ -85,4 +85,5 @@ class FanetAligner(nn.Module):
 
 
 def _enlarge(x: Tensor, like: Tensor) -> Tensor:
+    """Enlarge a map to the size of another map, bilinearly."""
     return F.interpolate(x, like.shape[-2:], mode="bilinear", align_corners=False)

@@ -1,4 +1,4 @@
-"""Camera images on their way into a network: resized, cropped, normalised, in training varied; and where every pixel went.
+"""Camera images as input of a network: resized, cropped and normalised, varied in training; with the new place of every pixel.
 
 Pixel coordinates count from the image's upper left corner, x to the right and y down, as the intrinsic matrices do.
 """
@@ -20,7 +20,7 @@ from heal.types import AgentFrame, CameraView, Float32, Float64
 if TYPE_CHECKING:
     from PIL.Image import Resampling
 
-# Mean and deviation of ImageNet's colours, which published trunks are trained on.
+# Mean and standard deviation of the colours of ImageNet, on which published trunks are trained.
 COLOUR_MEAN, COLOUR_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 Array = npt.NDArray[Any]
@@ -28,14 +28,15 @@ Array = npt.NDArray[Any]
 
 @config
 class ImageConfig:
-    """What becomes of an image, of whatever size it is; the defaults are those of the paper's m2 on OPV2V.
+    """Settings of the preparation of images of any size; the defaults are those of the paper's m2 on OPV2V.
 
-    In evaluation it is shrunk until it just covers `size` and cut, centred in x. The other settings vary that in training.
+    In evaluation, an image is resized until it just covers `size`, and cut to `size`, centred in x. In training, the other settings
+    vary this.
 
     Attributes:
-        size: height and width that the network sees.
-        zoom: least and greatest enlargement, relative to the one that just covers `size`.
-        bottom_cut: least and greatest share of the height that is cut off below; in evaluation their mean.
+        size: height and width of the network's input.
+        zoom: least and greatest enlargement, relative to the enlargement with which the image just covers `size`.
+        bottom_cut: least and greatest share of the height that is cut off at the bottom; evaluation uses their mean.
         rotate_deg: least and greatest rotation.
         flip: mirror an image with probability one half.
     """
@@ -49,14 +50,14 @@ class ImageConfig:
 
 @dataclass(frozen=True)
 class ImageTransform:
-    """Resize, then crop, then mirror, then rotate.
+    """The steps that turn an image into an input: resize, then crop, then mirror, then rotate.
 
     Attributes:
-        scale: the enlargement that was asked for; `resized` is rounded.
+        scale: the exact enlargement; `resized` is rounded.
         resized: width and height after resizing.
-        crop: x0, y0, x1, y1 in the resized image; what lies outside of it is black.
+        crop: x0, y0, x1, y1 in the resized image; parts of the crop outside of the image are black.
         flip: mirror left and right.
-        rotate_deg: about the crop's middle, counter-clockwise as one looks at it.
+        rotate_deg: about the crop's middle, counter-clockwise in the image.
     """
 
     scale: float
@@ -66,7 +67,7 @@ class ImageTransform:
     rotate_deg: float = 0.0
 
     def affine(self) -> Float64:
-        """(2, 3): maps a pixel of the image to the pixel where it is shown."""
+        """Return (2, 3): maps a pixel of the image to its pixel in the network's input."""
         x0, y0, x1, y1 = self.crop
         matrix = np.array([[self.scale, 0.0, -x0], [0.0, self.scale, -y0]])
         if self.flip:
@@ -81,13 +82,13 @@ class ImageTransform:
 
 
 def evaluation_transform(image_px: tuple[int, int], settings: ImageConfig) -> ImageTransform:
-    """What happens to an image of a height and width when nothing is random."""
-    return _transform(image_px, settings, _covering(image_px, settings), float(np.mean(settings.bottom_cut)), 0.5)
+    """Return the transform of evaluation, without variation, for an image of a height and width."""
+    return _transform(image_px, settings, _covering_scale(image_px, settings), float(np.mean(settings.bottom_cut)), 0.5)
 
 
 def random_transform(image_px: tuple[int, int], settings: ImageConfig, rng: np.random.Generator) -> ImageTransform:
-    """A variation for training; equal generators give equal ones."""
-    low, high = (zoom * _covering(image_px, settings) for zoom in settings.zoom)
+    """Draw a transform for training, for an image of a height and width; equal generators draw equal transforms."""
+    low, high = (zoom * _covering_scale(image_px, settings) for zoom in settings.zoom)
     scale = float(rng.uniform(low, high))
     cut = float(rng.uniform(*settings.bottom_cut))
     place = float(rng.uniform(0.0, 1.0))
@@ -100,11 +101,11 @@ def transform_pixels(pixels: Array, transform: ImageTransform, resample: Resampl
 
     Args:
         pixels: (H, W, 3) uint8, or (H, W) uint8 or float32.
-        transform: what to do.
+        transform: the steps to apply.
         resample: filter of the resizing, bicubic by default; a rotation takes the nearest pixel.
 
     Returns:
-        The same type, of the crop's size; zero where the image does not reach.
+        An image of the same type and of the crop's size; zero outside of the original image.
     """
     from PIL import Image
 
@@ -118,7 +119,7 @@ def transform_pixels(pixels: Array, transform: ImageTransform, resample: Resampl
 
 
 def normalize_colours(image: Array) -> Float32:
-    """(H, W, 3) uint8 to (3, H, W) float32 with about mean 0 and deviation 1."""
+    """Turn an image (H, W, 3) uint8 into (3, H, W) float32 with mean 0 and standard deviation 1 over ImageNet's colours."""
     mean, std = np.array(COLOUR_MEAN, np.float32), np.array(COLOUR_STD, np.float32)
     normalized: Float32 = ((image.astype(np.float32) / np.float32(255) - mean) / std).transpose(2, 0, 1)
     return np.ascontiguousarray(normalized)
@@ -126,16 +127,16 @@ def normalize_colours(image: Array) -> Float32:
 
 @dataclass(frozen=True)
 class CameraBatch:
-    """The images of several agents, agent after agent; agents may have different numbers of cameras. M images in all.
+    """The M images of several agents, agent after agent; agents may have different numbers of cameras.
 
     Attributes:
         images: (M, 3, h, w) float32, normalised.
-        agent: (M,) int64, whose image it is.
+        agent: (M,) int64, index of each image's agent.
         agents: number of agents.
-        intrinsic: (M, 3, 3) float32, of the images before they were resized.
+        intrinsic: (M, 3, 3) float32, of the images before resizing.
         agent_SE3_camera: (M, 4, 4) float32; the camera's axes are x right, y down, z forward.
-        shown_from_image: (M, 2, 3) float32, maps a pixel of the image before it was resized to the pixel in `images`.
-        depth_m: (M, h, w) float32 along the camera's z axis, zero where nothing was measured; None without depth images.
+        shown_from_image: (M, 2, 3) float32, maps a pixel of the image before resizing to the pixel in `images`.
+        depth_m: (M, h, w) float32 along the camera's z axis, zero without a measurement; None without depth images.
     """
 
     images: Tensor
@@ -147,7 +148,7 @@ class CameraBatch:
     depth_m: Tensor | None = None
 
     def to(self, device: torch.device | str) -> CameraBatch:
-        """The same on another device."""
+        """Return the batch on a device."""
         return CameraBatch(
             images=self.images.to(device),
             agent=self.agent.to(device),
@@ -166,25 +167,25 @@ def camera_batch(
     depth: bool = False,
     rng: np.random.Generator | None = None,
 ) -> CameraBatch:
-    """The images of agents, ready for a network.
+    """Prepare the images of agents for a network.
 
     Args:
         frames: one for every agent.
         settings: size and variation.
-        cameras: names of the cameras to use; all that an agent has if empty.
-        depth: bring depth images along where every view has one; with `rng`, that is in training, every view must.
-        rng: varies the images; None in evaluation.
+        cameras: names of the cameras to use; if empty, all cameras of an agent.
+        depth: include depth images if every view has one; in training, that is with `rng`, every view must have one.
+        rng: varies the images in training; None in evaluation.
 
     Raises:
-        ValueError: an agent has none of the cameras, or no depth image to learn from.
+        ValueError: an agent has no camera images, lacks one of the named cameras, or in training lacks a depth image.
     """
     views = [views_of(frame, cameras) for frame in frames]
-    flat = [view for part in views for view in part]
+    flat = [view for agent_views in views for view in agent_views]
     if depth and rng is not None:
         _require_depth(frames, views)
     depth = depth and all(view.depth_m is not None for view in flat)
-    shown = [_show(view, settings, depth, rng) for view in flat]
-    counts = torch.tensor([len(part) for part in views], dtype=torch.int64)
+    shown = [_prepare_view(view, settings, depth, rng) for view in flat]
+    counts = torch.tensor([len(agent_views) for agent_views in views], dtype=torch.int64)
     return CameraBatch(
         images=_stack([image for image, _, _ in shown]),
         agent=torch.repeat_interleave(counts),
@@ -197,7 +198,11 @@ def camera_batch(
 
 
 def views_of(frame: AgentFrame, cameras: Sequence[str] = ()) -> tuple[CameraView, ...]:
-    """The agent's views from the named cameras, in the order of the names; ValueError if one is missing or there is none."""
+    """Return the agent's views from the named cameras, in the order of the names; without names, all its views.
+
+    Raises:
+        ValueError: a named camera is missing, or the agent has no camera images.
+    """
     by_name = {view.name: view for view in frame.cameras}
     if not by_name:
         raise ValueError(
@@ -210,25 +215,26 @@ def views_of(frame: AgentFrame, cameras: Sequence[str] = ()) -> tuple[CameraView
 
 
 def mirror_view(view: CameraView, negate: Literal["x", "y"] = "y") -> CameraView:
-    """What the camera would have seen in a world, and from an agent, whose y (or x) is negated."""
+    """Return the view of a camera in a world that is mirrored together with the agent: y (or x) is negated in the agent's frame."""
     signs = np.array([-1.0, 1.0, 1.0, 1.0]) if negate == "x" else np.array([1.0, -1.0, 1.0, 1.0])
     intrinsic = view.intrinsic.copy()
     intrinsic[0, 1:] = -intrinsic[0, 1], view.image.shape[1] - intrinsic[0, 2]
-    # Left and right change places in the camera too, so that its pose stays a rotation.
+    # Left and right are exchanged in the camera too, so that its pose stays a rotation.
     pose = np.diag(signs) @ view.agent_SE3_camera @ np.diag([-1.0, 1.0, 1.0, 1.0])
     depth_m = None if view.depth_m is None else np.ascontiguousarray(view.depth_m[:, ::-1])
     return CameraView(view.name, np.ascontiguousarray(view.image[:, ::-1]), intrinsic, pose, depth_m)
 
 
 def rescale_view(view: CameraView, factor: float) -> CameraView:
-    """What the camera would have seen in a world `factor` times as large: the same picture, from farther away."""
+    """Return the view of a camera in a world that is `factor` times as large: the same image, with larger depths."""
     pose = view.agent_SE3_camera.copy()
     pose[:3, 3] *= factor
     depth_m = None if view.depth_m is None else view.depth_m * np.float32(factor)
     return replace(view, agent_SE3_camera=pose, depth_m=depth_m)
 
 
-def _covering(image_px: tuple[int, int], settings: ImageConfig) -> float:
+def _covering_scale(image_px: tuple[int, int], settings: ImageConfig) -> float:
+    """Return the enlargement with which an image of a height and width just covers the network's input."""
     return max(settings.size[0] / image_px[0], settings.size[1] / image_px[1])
 
 
@@ -241,7 +247,17 @@ def _transform(
     flip: bool = False,
     rotate_deg: float = 0.0,
 ) -> ImageTransform:
-    """Shrink, cut off a share of the bottom and whatever is left above, and `place` of what is too much at the left."""
+    """Return the transform to the network's input.
+
+    Args:
+        image_px: height and width of the image.
+        settings: size of the input.
+        scale: enlargement of the image.
+        bottom_cut: share of the resized height that is cut off at the bottom; the rest of the excess is cut off at the top.
+        place: share of the excess width that is cut off at the left, from 0 to 1.
+        flip: mirror left and right.
+        rotate_deg: rotation about the middle.
+    """
     width, height = int(image_px[1] * scale), int(image_px[0] * scale)
     y0 = int((1 - bottom_cut) * height) - settings.size[0]
     x0 = int(place * max(0, width - settings.size[1]))
@@ -249,10 +265,10 @@ def _transform(
     return ImageTransform(scale, (width, height), crop, flip, rotate_deg)
 
 
-def _show(
+def _prepare_view(
     view: CameraView, settings: ImageConfig, depth: bool, rng: np.random.Generator | None
 ) -> tuple[Float32, Float64, Float32 | None]:
-    """The normalised image, where its pixels went, and its depth image if it is wanted."""
+    """Return the normalised image, the affine map of its pixels (`ImageTransform.affine`) and, with `depth`, the depth image."""
     from PIL import Image
 
     image_px = (view.image.shape[0], view.image.shape[1])
@@ -260,13 +276,14 @@ def _show(
     image = normalize_colours(transform_pixels(view.image, transform))
     if not depth or view.depth_m is None:
         return image, transform.affine(), None
-    # The nearest depth: between a car and the wall behind it there is no surface, though a smoother filter would make one.
+    # Depths are not interpolated: between a car and the wall behind it there is no surface, but interpolation would make one.
     return image, transform.affine(), transform_pixels(view.depth_m, transform, Image.Resampling.NEAREST)
 
 
 def _require_depth(frames: Sequence[AgentFrame], views: Sequence[Sequence[CameraView]]) -> None:
-    for frame, part in zip(frames, views, strict=True):
-        for view in part:
+    """Raise ValueError if a view of an agent has no depth image."""
+    for frame, agent_views in zip(frames, views, strict=True):
+        for view in agent_views:
             if view.depth_m is None:
                 raise ValueError(
                     f"agent {frame.agent_id!r}: {view.name} has no depth image, and its type learns from them; read the data with "
@@ -275,4 +292,5 @@ def _require_depth(frames: Sequence[AgentFrame], views: Sequence[Sequence[Camera
 
 
 def _stack(arrays: Sequence[Array]) -> Tensor:
+    """Stack arrays to a float32 tensor."""
     return torch.from_numpy(np.stack(arrays).astype(np.float32, copy=False))

@@ -1,4 +1,4 @@
-"""What all encoders of LiDAR clouds begin with: the points of an agent's own scan that do not lie on the agent itself."""
+"""Point clouds for LiDAR encoders: an agent's own scan, without the points that hit the agent itself."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ from heal.types import AgentFrame, BoolMask, Float32, Float64
 
 
 def lidar_clouds(frames: Sequence[AgentFrame], rng: np.random.Generator | None = None) -> list[Float32]:
-    """The clouds (N, 4) of agents, each in its own frame.
+    """Return the clouds (N, 4) of agents, each in the agent's own frame.
 
     Args:
         frames: one for every agent.
-        rng: shuffles the points, in training: which ones a full voxel keeps is then random.
+        rng: shuffles the points in training, so that a full voxel keeps a random choice of its points.
 
     Raises:
         ValueError: an agent has no LiDAR scan.
     """
-    return [_cloud(frame, rng) for frame in frames]
+    return [_lidar_cloud(frame, rng) for frame in frames]
 
 
-def _cloud(frame: AgentFrame, rng: np.random.Generator | None) -> Float32:
+def _lidar_cloud(frame: AgentFrame, rng: np.random.Generator | None) -> Float32:
+    """Return the cloud (N, 4) of one agent."""
     if frame.lidar is None:
         raise ValueError(
             f"agent {frame.agent_id!r} has no LiDAR scan, and its type needs one; read the data with sensors={{'lidar'}}"
@@ -35,16 +36,16 @@ def _cloud(frame: AgentFrame, rng: np.random.Generator | None) -> Float32:
     return points.take(order[away[order]], axis=0)
 
 
-# The box around an agent's own LiDAR that holds its own body: x_min, x_max, half width, metres, at any height.
+# The vehicle that carries the LiDAR, in the LiDAR's frame: x_min, x_max and half the width, in metres; any height.
 OWN_VEHICLE_M = (-1.95, 2.95, 1.1)
 
 
 def points_within_range(points: Float32, range_m: Sequence[float]) -> BoolMask:
-    """Which points lie strictly inside a range.
+    """Return which points lie strictly inside a range.
 
     Args:
         points: (N, 3 or more) x, y, z, ... in metres.
-        range_m: x_min, y_min, z_min, x_max, y_max, z_max; the bounds are outside.
+        range_m: x_min, y_min, z_min, x_max, y_max, z_max; a point on a bound is outside.
 
     Returns:
         (N,) bool.
@@ -55,7 +56,14 @@ def points_within_range(points: Float32, range_m: Sequence[float]) -> BoolMask:
 
 
 def points_on_own_vehicle(points: Float32) -> BoolMask:
-    """Which points, (N, 3 or more) in the agent's own frame, hit the vehicle that carries the LiDAR; (N,) bool, bounds included."""
+    """Return which points hit the vehicle that carries the LiDAR.
+
+    Args:
+        points: (N, 3 or more) x, y, z, ... in the agent's own frame, in metres.
+
+    Returns:
+        (N,) bool; a point on a bound of `OWN_VEHICLE_M` hits the vehicle.
+    """
     x_min, x_max, half_width = (points.dtype.type(value) for value in OWN_VEHICLE_M)
     x, y = points[:, 0], points[:, 1]
     on_vehicle: BoolMask = (x >= x_min) & (x <= x_max) & (np.abs(y) <= half_width)
@@ -67,7 +75,7 @@ def transform_scan(a_SE3_b: Float64, b_points: Float32) -> Float32:
 
     Args:
         a_SE3_b: (4, 4) float64.
-        b_points: (N, 3 or more) float32; what follows x, y, z (intensity) is kept.
+        b_points: (N, 3 or more) float32 x, y, z, ...; the columns behind z (intensity) are kept.
 
     Returns:
         The points in frame a, float32, computed in float64.

@@ -1,6 +1,6 @@
-"""Lift-Splat: every pixel is spread over the depths that it may have, and what falls into a cell seen from above is summed.
+"""Lift-Splat: every pixel's feature is spread over the pixel's possible depths, and summed in the cells of a map seen from above.
 
-Philion and Fidler, ECCV 2020. Depth is also learned from depth images, where there are some (Reading et al., CVPR 2021).
+Philion and Fidler, ECCV 2020. Where there are depth images, depth is learned from them too (Reading et al., CVPR 2021).
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ class LiftSplatConfig:
 
     Attributes:
         kind: names this encoder.
-        cameras: names of the cameras that are used; all that an agent has if empty.
-        image: size that the network sees, and variation in training.
+        cameras: names of the cameras that are used; if empty, all cameras of an agent.
+        image: size of the network's input, and variation in training.
         trunk: name of a network in timm.
-        downsample: pixels per feature along an edge; the stride of the trunk's finest scale that is used.
-        trunk_stride: of its coarsest one.
-        drop_path: share of the trunk's last block that is left out in training, less before it.
-        norm_momentum: of the trunk's batch norms.
-        classifier: keep the trunk's classifier, which nothing reads; HEAL's checkpoints hold one.
-        pretrained: begin the training of a new type with the trunk's published weights.
-        neck_channels: of the maps that bring the trunk's scales together.
-        channels: of the map.
-        depth: how distance is cut into bins.
+        downsample: pixels per feature along an edge, which is the stride of the finest scale of the trunk that is used.
+        trunk_stride: stride of the coarsest scale of the trunk that is used.
+        drop_path: probability with which the trunk's last block is left out in training; it falls to zero at the first block.
+        norm_momentum: momentum of the trunk's batch norms.
+        classifier: keep the trunk's classifier, whose output is not used; HEAL's checkpoints contain one.
+        pretrained: begin the training of a new agent type with the trunk's published weights.
+        neck_channels: channels of the maps in which the trunk's scales are merged.
+        channels: channels of the encoder's map.
+        depth: bins of depth.
         depth_supervision: learn depth from depth images too.
-        range_m: x_min, y_min, z_min, x_max, y_max, z_max that the map covers; it may differ from the alliance's range.
+        range_m: x_min, y_min, z_min, x_max, y_max, z_max of the map, the encoder's own range; the alliance's range may differ.
         cell_m: edge of a cell of the map.
     """
 
@@ -63,7 +63,7 @@ class LiftSplatConfig:
     cell_m: float = 0.4
 
     def __post_init__(self) -> None:
-        """Raise ValueError for a range that is no grid, or an image that is not cut into whole features."""
+        """Raise ValueError if the range is no valid grid, or if an edge of the image is no multiple of `downsample`."""
         BevGrid(self.range_m, self.cell_m)
         if any(edge % self.downsample for edge in self.image.size):
             raise ValueError(
@@ -77,15 +77,15 @@ class LiftSplatConfig:
         return self.channels
 
     def coverage(self, grid: BevGrid) -> tuple[float, float]:
-        """An alliance's range over the encoder's own, in x and y."""
+        """Return the range of the alliance's `grid` divided by the encoder's own range, in x and y."""
         return grid.range_m[3] / self.range_m[3], grid.range_m[4] / self.range_m[4]
 
 
 class LiftSplat(nn.Module):
-    """Images in, map out. The map covers the encoder's own range; its agent model fits it to the alliance's."""
+    """The encoder, from camera images to a map of the encoder's own range; the agent model fits the map to the alliance's grid."""
 
     def __init__(self, settings: LiftSplatConfig, grid: BevGrid) -> None:
-        """Networks for the settings, with random weights; `grid` is the alliance's."""
+        """Make the networks with random weights; the alliance's `grid` has no influence on them."""
         super().__init__()
         self.settings = settings
         self.own_grid = BevGrid(settings.range_m, settings.cell_m)
@@ -99,41 +99,52 @@ class LiftSplat(nn.Module):
         return self.settings.cell_m, self.settings.cell_m
 
     def load_pretrained(self) -> None:
-        """Load the trunk's published weights if the settings want them; PretrainedWeightsError if they cannot be had."""
+        """Load the trunk's published weights if `settings.pretrained` is set; PretrainedWeightsError if they are not available."""
         if self.settings.pretrained:
             self.camencode.trunk.load_pretrained()
 
     def prepare(self, frames: Sequence[AgentFrame], rng: np.random.Generator | None = None) -> CameraBatch:
-        """The agents' images; `rng` varies them. ValueError for an agent without the images (or depth images) that are needed."""
+        """Prepare the agents' images, see `camera_batch`.
+
+        Args:
+            frames: one for every agent.
+            rng: varies the images in training; None in evaluation.
+
+        Raises:
+            ValueError: an agent lacks camera images, or in training the depth images that the encoder learns from.
+        """
         return camera_batch(frames, self.settings.image, self.settings.cameras, self.settings.depth_supervision, rng)
 
     def forward(self, cameras: CameraBatch) -> Tensor:
-        """The feature maps (agents, C, ny, nx)."""
+        """Return the feature maps (agents, C, ny, nx)."""
         return self.forward_with_depth(cameras)[0]
 
     def forward_with_depth(self, cameras: CameraBatch) -> tuple[Tensor, DepthPrediction]:
-        """The feature maps (agents, C, ny, nx) and, for the loss, what the encoder thinks of every pixel's depth.
+        """Return the feature maps (agents, C, ny, nx) and, for the loss, the predicted depth of every feature.
 
         Raises:
             ValueError: the images are not of the size that the encoder was made for.
         """
         self._require_size(cameras.images)
         features, logits = self.camencode(cameras.images)
-        # In single precision whatever surrounds it: at fifty metres half precision places a pixel a cell away.
+        # Always in single precision: at fifty metres, half precision misplaces a pixel by a cell.
         with torch.autocast(features.device.type, enabled=False):
             points = frustum_in_agent(self._frustum().to(features.device), cameras)
             maps = splat(features, logits.float().softmax(dim=1), points, cameras, self.own_grid)
         return maps, DepthPrediction(logits, self._true_bins(cameras))
 
     def _frustum(self) -> Tensor:
+        """Return the places (D, h, w, 3) of every feature at every depth: pixel x, pixel y, depth in metres."""
         return frustum(self.settings.image.size, self.settings.downsample, bin_depths(self.settings.depth))
 
     def _true_bins(self, cameras: CameraBatch) -> Tensor | None:
+        """Return the depth bin (M, h, w) of every feature from the depth images; None if depth is not learned from them."""
         if cameras.depth_m is None or not self.settings.depth_supervision:
             return None
         return depth_to_bins(sample_at_features(cameras.depth_m, self.settings.downsample), self.settings.depth)
 
     def _require_size(self, images: Tensor) -> None:
+        """Raise ValueError unless the images have the size that the encoder was made for."""
         expected = (3, *self.settings.image.size)
         if images.ndim != 4 or tuple(images.shape[1:]) != expected:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""Depth of a pixel as a choice among bins, and the bin that a depth image says is the right one."""
+"""The depth of a pixel as one of several bins, and the true bins from a depth image."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from heal.config import config
 
 @config
 class DepthBinsConfig:
-    """How distance along the camera's axis is cut into bins; the defaults are the paper's on OPV2V.
+    """The division of the distance along the camera's axis into bins; the defaults are the paper's on OPV2V.
 
     Attributes:
-        start_m: of the first bin.
-        end_m: of the last bin.
+        start_m: where the first bin begins.
+        end_m: where the last bin ends.
         count: number of bins.
-        spacing: "linear" bins grow with the distance (LID), "uniform" ones do not, "log" ones grow in proportion to it.
+        spacing: "uniform" bins have equal lengths; the lengths of "linear" bins grow by a constant from bin to bin (LID), those of
+            "log" bins by a constant factor.
     """
 
     start_m: float = 2.0
@@ -29,7 +30,7 @@ class DepthBinsConfig:
     spacing: Literal["linear", "uniform", "log"] = "linear"
 
     def __post_init__(self) -> None:
-        """Raise ValueError for bins that do not follow each other."""
+        """Raise ValueError unless 0 < start_m < end_m and there is a bin."""
         if not 0 < self.start_m < self.end_m or self.count < 1:
             raise ValueError(
                 f"depth: expected 0 < start_m < end_m and at least one bin, got {self.start_m}, {self.end_m} and {self.count} bins"
@@ -38,10 +39,10 @@ class DepthBinsConfig:
 
 @dataclass(frozen=True)
 class DepthPrediction:
-    """What a camera encoder thinks of depth, and what is right.
+    """The depths that a camera encoder predicts, and the true ones.
 
     Attributes:
-        logits: (M, D, h, w), for every bin.
+        logits: (M, D, h, w), a logit for each of the D bins.
         bins: (M, h, w) int64, the true bin; None without depth images.
     """
 
@@ -50,7 +51,7 @@ class DepthPrediction:
 
 
 def bin_depths(settings: DepthBinsConfig) -> Tensor:
-    """(D,) float32, the depth in metres at which each bin begins, where its pixels are put."""
+    """Return (D,) float32, the depth in metres at which each bin begins; a pixel in a bin is placed at this depth."""
     k = torch.arange(settings.count, dtype=torch.float64)
     start, end, count = settings.start_m, settings.end_m, settings.count
     if settings.spacing == "uniform":
@@ -63,18 +64,18 @@ def bin_depths(settings: DepthBinsConfig) -> Tensor:
 
 
 def depth_to_bins(depth_m: Tensor, settings: DepthBinsConfig, compat_heal: bool = False) -> Tensor:
-    """The bin of every depth, int64.
+    """Return the bin of every depth, int64.
 
-    What is nearer than the first bin counts as in it, what is farther than the last likewise; so does, as farthest, what was not
-    measured (zero, negative, not finite).
+    A depth nearer than the first bin falls into the first bin. A depth beyond the last bin, or without a measurement (zero,
+    negative, not finite), falls into the last bin.
 
     Args:
         depth_m: any shape, metres.
         settings: the bins.
-        compat_heal: as HEAL does, where what is nearer than the first of linear bins counts as farthest.
+        compat_heal: follow HEAL, which puts a depth nearer than the first bin into the last bin where bins are linear.
     """
     depth = depth_m if compat_heal else depth_m.clamp(min=settings.start_m)
-    index = _position(depth.clamp(max=settings.end_m), settings)
+    index = _depth_in_bins(depth.clamp(max=settings.end_m), settings)
     last = settings.count - 1
     far = ~index.isfinite() | (index > last)
     if not compat_heal:
@@ -83,12 +84,12 @@ def depth_to_bins(depth_m: Tensor, settings: DepthBinsConfig, compat_heal: bool 
 
 
 def sample_at_features(depth_m: Tensor, downsample: int) -> Tensor:
-    """(M, h, w) images to (M, h / downsample, w / downsample): the pixel in the middle of each feature."""
+    """Sample depth images (M, h, w) at the pixel in the middle of each feature: (M, h / downsample, w / downsample)."""
     return depth_m[:, downsample // 2 :: downsample, downsample // 2 :: downsample]
 
 
-def _position(depth: Tensor, settings: DepthBinsConfig) -> Tensor:
-    """Depth in units of bins; its whole part is the bin."""
+def _depth_in_bins(depth: Tensor, settings: DepthBinsConfig) -> Tensor:
+    """Return depths in units of bins; the whole part is the bin."""
     start, end, count = settings.start_m, settings.end_m, settings.count
     if settings.spacing == "uniform":
         return (depth - start) / ((end - start) / count)

@@ -1,4 +1,4 @@
-"""From pixels with depths to a map seen from above: where each lies in its agent's frame, and the sum of all that lie in a cell."""
+"""From pixels with depths to a map seen from above: the place of each in its agent's frame, and the sum over every cell."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from heal.grid import BevGrid
 
 
 def frustum(size: tuple[int, int], downsample: int, depths_m: Tensor) -> Tensor:
-    """Where a camera's features are looked for: (D, h, w, 3) float32, pixel x, pixel y, depth in metres.
+    """Return the places of a camera's features at every depth: (D, h, w, 3) float32, pixel x, pixel y, depth in metres.
 
     Args:
         size: height and width of the image.
-        downsample: pixels per feature along an edge; the first and the last feature stand at the image's borders.
-        depths_m: (D,)
+        downsample: pixels per feature along an edge; the first and the last feature are at the image's borders.
+        depths_m: (D,) depths.
     """
     height, width = size
     rows, columns = height // downsample, width // downsample
@@ -27,7 +27,7 @@ def frustum(size: tuple[int, int], downsample: int, depths_m: Tensor) -> Tensor:
 
 
 def frustum_in_agent(points: Tensor, cameras: CameraBatch) -> Tensor:
-    """The frustum (D, h, w, 3) of every camera, in its agent's frame: (M, D, h, w, 3) metres."""
+    """Map the frustum (D, h, w, 3) into the agent's frame for every camera: (M, D, h, w, 3) x, y, z in metres."""
     flat = points.flatten(0, 2)[None].expand(len(cameras.images), -1, 3)
     linear, shift = cameras.shown_from_image[:, :, :2], cameras.shown_from_image[:, None, :, 2]
     pixel = (flat[..., :2] - shift) @ torch.inverse(linear).transpose(1, 2)
@@ -39,16 +39,16 @@ def frustum_in_agent(points: Tensor, cameras: CameraBatch) -> Tensor:
 
 
 def splat(features: Tensor, weights: Tensor, points: Tensor, cameras: CameraBatch, grid: BevGrid) -> Tensor:
-    """Sum of weight times feature over all depths of all pixels that lie in a cell (Philion and Fidler, ECCV 2020, section 3.2).
+    """Sum weight times feature over all pixels and depths that lie in a cell (Philion and Fidler, ECCV 2020, section 3.2).
 
-    The volume of all features at all depths is never made: its entries, sorted by cell, are products of two small tensors.
+    The volume of all features at all depths is never in memory: its entries, sorted by cell, are products of two small tensors.
 
     Args:
-        features: (M, C, h, w), of every pixel.
-        weights: (M, D, h, w), share of the pixel at every depth.
-        points: (M, D, h, w, 3) where that is in the agent's frame, metres.
-        cameras: whose images they are.
-        grid: the cells; up and down they reach over its whole range.
+        features: (M, C, h, w), the feature of every pixel.
+        weights: (M, D, h, w), the share of the pixel at every depth.
+        points: (M, D, h, w, 3), the place of the pixel at every depth, in the agent's frame in metres.
+        cameras: the batch of the M images.
+        grid: the cells; a cell has the height of the grid's whole range.
 
     Returns:
         (agents, C, ny, nx) float32.
@@ -63,7 +63,7 @@ def splat(features: Tensor, weights: Tensor, points: Tensor, cameras: CameraBatc
     pixel = entry // (depths * per_image) * per_image + entry % per_image
     total = cameras.agents * grid.ny * grid.nx
     ends = torch.bincount(in_cell, minlength=total).cumsum(0)
-    # A bag is a cell: its entries are summed one after the other, so no digit is lost in sums over other cells.
+    # A bag is a cell. Its entries are summed one after another, so no digit is lost to sums over other cells.
     bags = F.embedding_bag(
         pixel,
         features.float().permute(0, 2, 3, 1).reshape(images * per_image, -1),
@@ -75,14 +75,14 @@ def splat(features: Tensor, weights: Tensor, points: Tensor, cameras: CameraBatc
 
 
 def cells_of(points: Tensor, grid: BevGrid) -> tuple[Tensor, Tensor]:
-    """Column, row and layer of every point, int64, and which of them are in the grid.
+    """Return the cell of every point (..., 3): column, row and layer (..., 3) int64, and (...) bool whether it is in the grid.
 
-    Truncated, not rounded down: what lies up to one cell outside of the lower bounds counts as in the first cell. The networks that
-    HEAL released were trained so.
+    Quotients are truncated, not rounded down, so a point up to one cell outside of the lower bounds falls into the first cell. The
+    networks that HEAL released were trained with this.
     """
     size = points.new_tensor([grid.cell_m, grid.cell_m, grid.range_m[5] - grid.range_m[2]])
     counts = torch.tensor([grid.nx, grid.ny, 1], device=points.device)
-    # In float32 and by way of the first cell's middle: which cell a point on a border falls into depends on it.
+    # In float32 and through the middle of the first cell, because the cell of a point on a border depends on this rounding.
     middle = points.new_tensor([grid.range_m[i] + step / 2 for i, step in enumerate([grid.cell_m, grid.cell_m, float(size[2])])])
     cell = ((points - (middle - size / 2)) / size).long()
     return cell, ((cell >= 0) & (cell < counts)).all(dim=-1)

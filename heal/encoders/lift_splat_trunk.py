@@ -1,4 +1,4 @@
-"""The image network of Lift-Splat: a published trunk from timm, a neck that brings its scales together, and two heads."""
+"""The image network of Lift-Splat: a published trunk from timm, a neck that merges the trunk's scales, and two heads."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from heal.config import ConfigError
 
 
 class PretrainedWeightsError(RuntimeError):
-    """A trunk's published weights cannot be had; the message says why, and that training goes without."""
+    """A trunk's published weights are not available; the message says why, and that training starts from random weights."""
 
 
 class _TimmModel(Protocol):
-    """What is used of a timm network."""
+    """The part of a timm network's interface that is used here."""
 
     feature_info: Any
 
@@ -28,25 +28,25 @@ class _TimmModel(Protocol):
 
 
 class ImageTrunk(nn.Module):
-    """A timm network, cut off behind the coarsest scale that is used."""
+    """A timm network whose layers behind the coarsest used scale are removed."""
 
     def __init__(self, name: str, strides: tuple[int, int], drop_path: float, norm_momentum: float, classifier: bool) -> None:
-        """Make it, with random weights.
+        """Make the trunk with random weights.
 
         Args:
-            name: of the network in timm.
-            strides: of the finest and of the coarsest scale.
-            drop_path: share of blocks that are left out in training, growing from nothing at the first to this at the last.
-            norm_momentum: of the batch norms.
-            classifier: keep the layers behind the coarsest scale, which nothing reads.
+            name: name of the network in timm.
+            strides: strides of the finest and of the coarsest scale that are used.
+            drop_path: probability with which the last block is left out in training; it falls to zero at the first block.
+            norm_momentum: momentum of the batch norms.
+            classifier: keep the layers behind the coarsest scale, whose output is not used.
 
         Raises:
-            ConfigError: timm has no such network, or the network no such scales.
+            ConfigError: timm has no such network, or the network has no such scales.
         """
         super().__init__()
         self.name = name
         net = _make_timm(name, drop_path)
-        self.indices, self.channels = _scales(name, net, strides)
+        self.indices, self.channels = _used_scales(name, net, strides)
         if not classifier:
             cast(_TimmModel, net).prune_intermediate_layers(list(self.indices), prune_norm=False, prune_head=True)
         for module in net.modules():
@@ -55,12 +55,12 @@ class ImageTrunk(nn.Module):
         self.net = net
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """(M, 3, H, W) to maps (M, C, h, w), the finest first."""
+        """Map images (M, 3, H, W) to the maps (M, C, h, w) of all used scales, the finest first."""
         net = cast(_TimmModel, self.net)
         return net.forward_intermediates(images, list(self.indices), stop_early=True, intermediates_only=True)
 
     def load_pretrained(self) -> None:
-        """Load the weights that timm publishes for the network; PretrainedWeightsError if they cannot be had."""
+        """Load the weights that timm publishes for the network; PretrainedWeightsError if they are not available."""
         import timm
 
         try:
@@ -76,7 +76,7 @@ class ImageTrunk(nn.Module):
 
 
 class _Merge(nn.Module):
-    """A coarse map is enlarged to the next finer one, joined to it and mixed with it."""
+    """Layers that enlarge a coarse map to the size of the next finer map, join both and mix them by two convolutions."""
 
     def __init__(self, in_channels: int, channels: int) -> None:
         super().__init__()
@@ -92,10 +92,19 @@ class _Merge(nn.Module):
 
 
 class ImageNetwork(nn.Module):
-    """From images to a feature for every patch of pixels and how likely it is at every depth."""
+    """Trunk, neck and heads: from images to a feature and a distribution over depths for every patch of pixels."""
 
     def __init__(self, trunk: ImageTrunk, neck_channels: int, channels: int, depth_bins: int) -> None:
-        """The neck's modules are up1, up2, ..., from the coarsest scale on; with a single scale there is none."""
+        """Make neck and heads for a trunk.
+
+        The neck's modules are named up1, up2, ..., from the coarsest scale on; a trunk with a single scale needs no neck.
+
+        Args:
+            trunk: the trunk.
+            neck_channels: channels of the merged maps.
+            channels: channels of the features.
+            depth_bins: number of depth bins.
+        """
         super().__init__()
         self.trunk = trunk
         *finer, width = trunk.channels
@@ -106,12 +115,12 @@ class ImageNetwork(nn.Module):
         self.image_head = nn.Conv2d(width, channels, 1)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """(M, 3, H, W) to features (M, C, h, w) and depth logits (M, D, h, w)."""
+        """Map images (M, 3, H, W) to features (M, C, h, w) and depth logits (M, D, h, w)."""
         x = self.merged(images)
         return self.image_head(x), self.depth_head(x)
 
     def merged(self, images: Tensor) -> Tensor:
-        """What both heads read: all scales of the trunk at the size of the finest."""
+        """Merge all scales of the trunk at the size of the finest; both heads read the result (M, C, h, w)."""
         *finer, x = self.trunk(images)
         for i, skip in enumerate(reversed(finer)):
             x = self.get_submodule(f"up{i + 1}")(x, skip)
@@ -120,6 +129,7 @@ class ImageNetwork(nn.Module):
 
 
 def _make_timm(name: str, drop_path: float) -> nn.Module:
+    """Make a timm network with random weights; ConfigError if timm is missing or cannot make such a network."""
     try:
         import timm
     except ImportError as error:
@@ -137,8 +147,8 @@ def _make_timm(name: str, drop_path: float) -> nn.Module:
     return net
 
 
-def _scales(name: str, net: nn.Module, strides: tuple[int, int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Which of the network's scales lie between two strides, and their channels."""
+def _used_scales(name: str, net: nn.Module, strides: tuple[int, int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the indices of the network's scales between two strides, and their channels; ConfigError if it lacks a stride."""
     info = cast(_TimmModel, net).feature_info
     at = {int(scale["reduction"]): i for i, scale in enumerate(info)}
     if not all(stride in at for stride in strides) or strides[0] > strides[1]:

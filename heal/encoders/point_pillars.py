@@ -1,4 +1,4 @@
-"""PointPillars: the points of each vertical column become one cell of a feature map (Lang et al., CVPR 2019)."""
+"""PointPillars: the points of each pillar, a vertical column, become one cell of a feature map (Lang et al., CVPR 2019)."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class PointPillarsConfig:
 
     Attributes:
         kind: names this encoder.
-        pillar_m: edges of a pillar in x and y; its height is that of the range.
+        pillar_m: edges of a pillar in x and y; a pillar is as high as the alliance's range.
         max_points: points kept of a pillar.
         max_pillars_train: pillars kept of a cloud in training.
-        max_pillars: pillars kept of a cloud otherwise.
-        channels: of the point layers; the last is that of the map.
-        absolute_xyz: feed the coordinates themselves too, not only offsets.
-        distance: feed the distance to the sensor too.
+        max_pillars: pillars kept of a cloud in evaluation.
+        channels: output channels of each point layer; the last number is that of the map.
+        absolute_xyz: a point's input holds the coordinates themselves, not only offsets.
+        distance: a point's input holds the distance to the sensor.
     """
 
     senses: ClassVar[str] = "lidar"
@@ -50,7 +50,7 @@ class PointPillarsConfig:
 
 
 def pillar_grid(settings: PointPillarsConfig, grid: BevGrid, training: bool) -> VoxelGrid:
-    """The pillars over a bird's-eye-view grid's range."""
+    """Return the grid of pillars over the range of a bird's-eye-view grid."""
     height = grid.range_m[5] - grid.range_m[2]
     most = settings.max_pillars_train if training else settings.max_pillars
     return VoxelGrid(grid.range_m, (*settings.pillar_m, height), settings.max_points, most)
@@ -58,16 +58,16 @@ def pillar_grid(settings: PointPillarsConfig, grid: BevGrid, training: bool) -> 
 
 @dataclass(frozen=True)
 class PillarRows:
-    """The slots of V pillars, without computing equal ones twice.
+    """The slots of V pillars as R rows, so that equal slots are computed once.
 
-    Every point is a row; the empty slots of a pillar, which are all alike, share one row that counts several times. They take
+    Every point has a row. The empty slots of a pillar are all equal and share one row that counts several times. Empty slots take
     part in the maximum and in the statistics, as in the networks that HEAL released.
 
     Attributes:
         features: (R, C).
-        pillar: (R,) int64, whose slot it is.
-        weight: (R,) how many slots the row stands for; their sum is V times the slots of a pillar.
-        pillars: V.
+        pillar: (R,) int64, index of the row's pillar.
+        weight: (R,) number of slots of the row; the sum over all rows is V times the slots of a pillar.
+        pillars: number V of pillars.
     """
 
     features: Tensor
@@ -76,17 +76,20 @@ class PillarRows:
     pillars: int
 
     def maxima(self) -> Tensor:
-        """(V, C) the maximum over each pillar's slots."""
+        """Return (V, C), the maximum over each pillar's slots."""
         maxima: Tensor = _SegmentMax.apply(self.features, self.pillar, self.pillars)
         return maxima
 
 
 class _SegmentMax(torch.autograd.Function):
-    """Maximum over rows of one segment. torch's own gradient of `scatter_reduce` takes longer than the rest of a small network."""
+    """The maximum over the rows of each segment.
+
+    torch's own gradient of `scatter_reduce` takes longer than the rest of a small network.
+    """
 
     @staticmethod
     def forward(ctx: Any, features: Tensor, segment: Tensor, segments: int) -> Tensor:
-        """(R, C) rows and (R,) their segments to (segments, C)."""
+        """Return the maxima (segments, C) of rows (R, C), given each row's segment (R,)."""
         start = features.new_full((segments, features.shape[1]), -torch.inf)
         maxima = start.scatter_reduce(0, segment[:, None].expand_as(features), features, "amax")
         ctx.save_for_backward(features, segment, maxima)
@@ -94,7 +97,7 @@ class _SegmentMax(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        """Rows that attain the maximum share its gradient."""
+        """Divide the gradient of a maximum equally among the rows that attain it."""
         features, segment, maxima = ctx.saved_tensors
         attains = (features == maxima[segment]).to(grad.dtype)
         count = torch.zeros_like(maxima).index_add_(0, segment, attains)
@@ -102,26 +105,29 @@ class _SegmentMax(torch.autograd.Function):
 
 
 class PointLayer(nn.Module):
-    """Linear, batch norm and ReLU on every slot."""
+    """A linear map, batch norm and ReLU, applied to every slot."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
-        """One layer."""
+        """Make the layer; its batch norm has the constants of the reference."""
         super().__init__()
         self.linear = nn.Linear(in_channels, out_channels, bias=False)
         self.norm = nn.BatchNorm1d(out_channels, eps=1e-3, momentum=0.01)
 
     def forward(self, rows: PillarRows) -> PillarRows:
-        """The same rows with new features."""
-        # Never in half precision: at a hundred metres its steps are as long as a car is wide, and the layer is cheap.
+        """Return the rows with new features (R, out_channels)."""
+        # Never in half precision, whose steps at a hundred metres are as long as a car is wide; the layer is cheap anyway.
         with torch.autocast(rows.features.device.type, enabled=False):
             mean, variance = self._statistics(rows)
             scale = self.norm.weight * torch.rsqrt(variance + self.norm.eps)
-            # The norm follows the linear map without a bend between them, so both are one linear map.
+            # The norm follows the linear map directly, so both are one affine map.
             features = F.linear(rows.features, self.linear.weight * scale[:, None], self.norm.bias - mean * scale)
         return replace(rows, features=F.relu(features, inplace=True))
 
     def _statistics(self, rows: PillarRows) -> tuple[Tensor, Tensor]:
-        """Mean and variance (C,) after the linear map: in training those of all slots, which also move the running ones."""
+        """Return mean and variance (C,) after the linear map.
+
+        In training, these are the statistics of all slots, which also update the running statistics; otherwise the running ones.
+        """
         norm = self.norm
         assert norm.running_mean is not None and norm.running_var is not None and norm.num_batches_tracked is not None
         slots = rows.weight.sum(dtype=torch.float64)
@@ -136,9 +142,10 @@ class PointLayer(nn.Module):
 
 
 def _moments_after(linear: Tensor, rows: PillarRows) -> tuple[Tensor, Tensor]:
-    """Mean and variance (C_out,) of the rows after a linear map (C_out, C_in), from the moments of the fewer channels before it.
+    """Return mean and variance (C_out,) of the slots after a linear map (C_out, C_in).
 
-    In double, so that nothing is lost in the sums of millions of slots.
+    They follow from the moments of the channels before the map, which are fewer. The sums over millions of slots are computed in
+    float64.
     """
     inputs, weight = rows.features.double(), linear.double()
     share = rows.weight.double() / rows.weight.sum(dtype=torch.float64)
@@ -149,15 +156,15 @@ def _moments_after(linear: Tensor, rows: PillarRows) -> tuple[Tensor, Tensor]:
 
 
 class PointLayers(nn.Module):
-    """Layers in a row; between two of them every slot learns its pillar's maximum."""
+    """Point layers in a row; between two layers, the pillar's maximum is appended to every slot's features."""
 
     def __init__(self, layers: Sequence[PointLayer]) -> None:
-        """At least one layer."""
+        """Take over the layers, at least one."""
         super().__init__()
         self.pfn_layers = nn.ModuleList(layers)
 
     def forward(self, rows: PillarRows) -> Tensor:
-        """(V, C) a vector for every pillar."""
+        """Return (V, C), a feature vector for every pillar."""
         maxima = rows.features[:0]
         for i, layer in enumerate(self.pfn_layers):
             if i:
@@ -168,10 +175,10 @@ class PointLayers(nn.Module):
 
 
 class PointPillars(nn.Module):
-    """Voxels in, map out."""
+    """The encoder, from pillars (voxels as high as the range) to a feature map."""
 
     def __init__(self, settings: PointPillarsConfig, grid: BevGrid) -> None:
-        """Layers for the settings; the grid's range is cut into pillars."""
+        """Make the layers; the range of the alliance's `grid` is divided into pillars."""
         super().__init__()
         self.settings, self.grid = settings, grid
         channels = [4 + 6 - (0 if settings.absolute_xyz else 3) + settings.distance]
@@ -184,7 +191,7 @@ class PointPillars(nn.Module):
 
     @property
     def voxel_grid(self) -> VoxelGrid:
-        """The pillars; in training fewer of them are kept."""
+        """The grid of pillars; in training, fewer pillars are kept."""
         return pillar_grid(self.settings, self.grid, self.training)
 
     @property
@@ -193,11 +200,11 @@ class PointPillars(nn.Module):
         return self.settings.pillar_m
 
     def prepare(self, frames: Sequence[AgentFrame], rng: np.random.Generator | None = None) -> Voxels:
-        """The pillars of the agents' clouds; `rng` shuffles points. ValueError for an agent without a LiDAR scan."""
+        """Return the pillars of the agents' clouds; `rng` shuffles points. ValueError for an agent without a LiDAR scan."""
         return voxelize(lidar_clouds(frames, rng), self.voxel_grid)
 
     def forward(self, voxels: Voxels) -> Tensor:
-        """The feature maps (batch_size, C, ny, nx)."""
+        """Return the feature maps (batch_size, C, ny, nx)."""
         _, ny, nx = self.voxel_grid.shape_zyx
         pillars = self.pillar_features(voxels)
         cloud, _, y, x = voxels.coords.unbind(1)
@@ -206,12 +213,12 @@ class PointPillars(nn.Module):
         return canvas.permute(0, 3, 1, 2)
 
     def pillar_features(self, voxels: Voxels) -> Tensor:
-        """One vector for every pillar (V, C)."""
-        maxima: Tensor = self.pillar_vfe(self._rows(voxels))
+        """Return (V, C), a feature vector for every pillar."""
+        maxima: Tensor = self.pillar_vfe(self._pillar_rows(voxels))
         return maxima
 
-    def _rows(self, voxels: Voxels) -> PillarRows:
-        """All points' features, and a row of zeros for every pillar with an empty slot."""
+    def _pillar_rows(self, voxels: Voxels) -> PillarRows:
+        """Return a row with the features of every point, and a row of zeros for every pillar with an empty slot."""
         pillars, slots = voxels.points.shape[:2]
         of_points = torch.repeat_interleave(voxels.num_points)
         features = self._point_features(voxels, of_points)
@@ -221,7 +228,7 @@ class PointPillars(nn.Module):
         return PillarRows(torch.cat([features, padding]), torch.cat([of_points, with_padding]), weight, pillars)
 
     def _point_features(self, voxels: Voxels, pillar: Tensor) -> Tensor:
-        """(R, C) of every point: itself, its offsets from the pillar's mean and from the pillar's centre."""
+        """Return (R, C) for every point its coordinates and its offsets from the pillar's mean and from the pillar's centre."""
         before = voxels.num_points.cumsum(0) - voxels.num_points
         points = voxels.points[pillar, torch.arange(len(pillar), device=pillar.device) - before[pillar]]
         xyz = points[:, :3]

@@ -1,4 +1,4 @@
-"""SECOND: sparse 3D convolutions over the voxels of a cloud, folded into a feature map (Yan et al., Sensors 2018)."""
+"""SECOND: sparse 3D convolutions over the voxels of a cloud; height becomes channels of a map (Yan et al., Sensors 2018)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from heal.sparse.layers import SparseLayer
 from heal.sparse.sites import ConvGeometry, SparseMap, Triple, make_sparse
 from heal.types import AgentFrame
 
+# Features of a point: x, y, z and intensity.
 POINT_CHANNELS = 4
+# Kernels of the layers that keep the sites, and of the last layer, which halves the height.
 SAME = ConvGeometry((3, 3, 3), submanifold=True)
 FLATTEN = ConvGeometry((3, 1, 1), stride=(2, 1, 1))
 
@@ -31,11 +33,11 @@ class SecondConfig:
         voxel_m: edges of a voxel in x, y and z.
         max_points: points kept of a voxel.
         max_voxels_train: voxels kept of a cloud in training.
-        max_voxels: voxels kept of a cloud otherwise.
-        channels: of the first layer, of the layer after it, and of each of the following stages, which halve the resolution.
-        map_channels: of the last layer.
-        height_cells: cells that are left in z; they become channels of the map. They follow from the grid's height, which must
-            give as many: 4 m in voxels of 0.1 m and three stages leave 2, as do voxels of 0.2 m and two stages.
+        max_voxels: voxels kept of a cloud in evaluation.
+        channels: channels of the first layer, of the second layer, and of each following stage, which halves the resolution.
+        map_channels: channels of the last layer.
+        height_cells: cells that remain in z; they become channels of the map. The grid's height must result in this number: 4 m in
+            voxels of 0.1 m leave 2 cells after three stages, as do voxels of 0.2 m after two stages.
     """
 
     senses: ClassVar[str] = "lidar"
@@ -60,21 +62,25 @@ class SecondConfig:
 
     @property
     def reduction(self) -> int:
-        """Edge of a cell of the map over that of a voxel."""
+        """Edge of a cell of the map divided by the edge of a voxel."""
         return int(2 ** (len(self.channels) - 2))
 
 
 def halving_stages(settings: SecondConfig) -> tuple[ConvGeometry, ...]:
-    """The first layers of the stages; the last of them does not reach below and above the grid."""
+    """Return the kernel of each stage's first layer, which halves the resolution; the last one is not padded in z."""
     paddings: list[Triple] = [(1, 1, 1)] * (len(settings.channels) - 3) + [(0, 1, 1)]
     return tuple(ConvGeometry((3, 3, 3), stride=(2, 2, 2), padding=padding) for padding in paddings)
 
 
 class SparseStages(nn.Module):
-    """The sparse layers in a row: `conv_input`, `conv1`, the halving `conv2` and so on, and `conv_out`, which halves the height."""
+    """The sparse layers in a row.
+
+    Their names are `conv_input`, `conv1`, then `conv2` and so on for the stages that halve the resolution, and `conv_out`, which
+    halves the height.
+    """
 
     def __init__(self, settings: SecondConfig) -> None:
-        """Layers for the settings."""
+        """Make the layers."""
         super().__init__()
         first, second, *widths = settings.channels
         self.conv_input = SparseLayer(POINT_CHANNELS, first, SAME)
@@ -87,8 +93,9 @@ class SparseStages(nn.Module):
         self.conv_out = SparseLayer(width_before, settings.map_channels, FLATTEN)
 
     def levels(self, x: SparseMap) -> list[SparseMap]:
-        """What each of the parts gives, from the first to the last."""
-        # In half precision a point a hundred metres away is known to a few centimetres only, less than a voxel needs.
+        """Return the outputs of all parts, from the first part to the last."""
+        # The first layer reads coordinates. In half precision, these are known to a few centimetres at a hundred metres, which is
+        # not enough for a voxel.
         with torch.autocast(x.features.device.type, enabled=False):
             maps: list[SparseMap] = [self.conv_input(x)]
         for part in list(self.children())[1:]:
@@ -96,15 +103,19 @@ class SparseStages(nn.Module):
         return maps
 
     def forward(self, x: SparseMap) -> SparseMap:
-        """From voxels to the last level."""
+        """Return the output of the last part."""
         return self.levels(x)[-1]
 
 
 class Second(nn.Module):
-    """Voxels in, map out."""
+    """The encoder, from voxels to a feature map."""
 
     def __init__(self, settings: SecondConfig, grid: BevGrid) -> None:
-        """Layers for the settings; the grid's range is cut into voxels. ValueError if `height_cells` does not fit its height."""
+        """Make the layers; the range of the alliance's `grid` is divided into voxels.
+
+        Raises:
+            ValueError: the grid's height does not result in `settings.height_cells` cells.
+        """
         super().__init__()
         self.settings, self.grid = settings, grid
         self.spconv_block = SparseStages(settings)
@@ -112,13 +123,13 @@ class Second(nn.Module):
 
     @property
     def voxel_grid(self) -> VoxelGrid:
-        """The voxels; in training fewer of them are kept."""
+        """The grid of voxels; in training, fewer voxels are kept."""
         most = self.settings.max_voxels_train if self.training else self.settings.max_voxels
         return VoxelGrid(self.grid.range_m, self.settings.voxel_m, self.settings.max_points, most)
 
     @property
     def shape_zyx(self) -> Triple:
-        """Cells of the sparse grid: one more in z than there are voxels."""
+        """Cells of the sparse grid in z, y and x; in z, there is one cell more than there are voxels."""
         nz, ny, nx = self.voxel_grid.shape_zyx
         return nz + 1, ny, nx
 
@@ -128,20 +139,21 @@ class Second(nn.Module):
         return self.settings.voxel_m[0] * self.settings.reduction, self.settings.voxel_m[1] * self.settings.reduction
 
     def prepare(self, frames: Sequence[AgentFrame], rng: np.random.Generator | None = None) -> Voxels:
-        """The voxels of the agents' clouds; `rng` shuffles points. ValueError for an agent without a LiDAR scan."""
+        """Return the voxels of the agents' clouds; `rng` shuffles points. ValueError for an agent without a LiDAR scan."""
         return voxelize(lidar_clouds(frames, rng), self.voxel_grid)
 
     def sparse_means(self, voxels: Voxels) -> SparseMap:
-        """Every voxel's mean point: x, y, z in metres and intensity."""
+        """Return the mean point of every voxel: x, y, z in metres and intensity."""
         means = voxels.points.sum(1) / voxels.num_points.clamp(min=1)[:, None].to(voxels.points.dtype)
         return make_sparse(means, voxels.coords, self.shape_zyx, voxels.batch_size)
 
     def forward(self, voxels: Voxels) -> Tensor:
-        """The feature maps (batch_size, C, ny, nx)."""
+        """Return the feature maps (batch_size, C, ny, nx)."""
         last: SparseMap = self.spconv_block(self.sparse_means(voxels))
         return last.to_bev()
 
     def _require_height(self) -> None:
+        """Raise ValueError unless the grid's height results in `height_cells` cells."""
         shape = self.shape_zyx
         for geometry in (*halving_stages(self.settings), FLATTEN):
             shape = geometry.output_shape(shape)

@@ -1,4 +1,4 @@
-"""Points to voxels: the first points of each cell of a grid, cells in the order in which the points reach them."""
+"""Points to voxels: the first points of each cell of a grid; voxels are in the order of their first points."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class Voxels:
     """The occupied voxels of several clouds, cloud after cloud.
 
     Attributes:
-        points: (V, P, 4) float32 x, y, z, intensity; slots beyond `num_points` are zero.
-        coords: (V, 4) int64 cloud, z, y, x.
-        num_points: (V,) int64, at most P.
-        batch_size: number of clouds, also of empty ones.
+        points: (V, P, 4) float32 x, y, z, intensity of the points in P slots; empty slots are zero.
+        coords: (V, 4) int64 index of the cloud, and the cell's z, y, x.
+        num_points: (V,) int64 number of the voxel's points, at most P.
+        batch_size: number of clouds, with empty clouds counted.
     """
 
     points: Tensor
@@ -30,17 +30,17 @@ class Voxels:
     batch_size: int
 
     def to(self, device: torch.device | str) -> Voxels:
-        """The same on another device."""
+        """Return the voxels on a device."""
         return Voxels(self.points.to(device), self.coords.to(device), self.num_points.to(device), self.batch_size)
 
 
 @dataclass(frozen=True)
 class VoxelGrid:
-    """Cells over a range.
+    """A range divided into voxels, and limits on the voxels that are kept.
 
     Attributes:
-        range_m: x_min, y_min, z_min, x_max, y_max, z_max; the upper bounds are outside.
-        voxel_m: edges in x, y, z.
+        range_m: x_min, y_min, z_min, x_max, y_max, z_max; a point on an upper bound is outside.
+        voxel_m: edges of a voxel in x, y, z.
         max_points: points kept of a voxel.
         max_voxels: voxels kept of a cloud.
     """
@@ -58,32 +58,32 @@ class VoxelGrid:
 
 
 def voxelize(clouds: Sequence[Float32], grid: VoxelGrid) -> Voxels:
-    """Voxels of several clouds (N, 4): voxels in the order of their first point, points in the order of the cloud."""
-    parts = [_fill(cloud, grid) for cloud in clouds]
+    """Voxelize several clouds (N, 4): voxels in the order of their first point, points in the order of the cloud."""
+    parts = [_assign_slots(cloud, grid) for cloud in clouds]
     ends = np.cumsum([len(part.counts) for part in parts], dtype=np.int64)
     voxels = int(ends[-1]) if parts else 0
-    # Zeroed by the system when first touched; most slots stay empty.
+    # The operating system zeroes the memory when it is first touched; most slots stay empty.
     slots = np.zeros((voxels * grid.max_points, 4), np.float32)
     coords, counts = np.empty((voxels, 4), np.int64), np.empty(voxels, np.int64)
     for index, (cloud, part, end) in enumerate(zip(clouds, parts, ends.tolist(), strict=True)):
-        here = slice(end - len(part.counts), end)
-        _rows(slots)[part.slot + here.start * grid.max_points] = _rows(cloud)[part.point]
-        coords[here, 0] = index
-        coords[here, 1:] = np.stack(np.unravel_index(part.cell, grid.shape_zyx), axis=1)
-        counts[here] = part.counts
+        rows = slice(end - len(part.counts), end)
+        _as_elements(slots)[part.slot + rows.start * grid.max_points] = _as_elements(cloud)[part.point]
+        coords[rows, 0] = index
+        coords[rows, 1:] = np.stack(np.unravel_index(part.cell, grid.shape_zyx), axis=1)
+        counts[rows] = part.counts
     points = torch.from_numpy(slots.reshape(voxels, grid.max_points, 4))
     return Voxels(points, torch.from_numpy(coords), torch.from_numpy(counts), len(clouds))
 
 
 @dataclass(frozen=True)
-class _Filling:
-    """Which points of a cloud go where.
+class _Slots:
+    """The slots of the K kept points of a cloud, in V voxels.
 
     Attributes:
         point: (K,) index of each kept point in the cloud.
-        slot: (K,) the slot that it fills, counted over all voxels of the cloud.
+        slot: (K,) index of the point's slot among the slots of all voxels of the cloud.
         cell: (V,) flat index of each voxel's cell.
-        counts: (V,) points of each voxel.
+        counts: (V,) number of points of each voxel.
     """
 
     point: Int64
@@ -92,7 +92,8 @@ class _Filling:
     counts: Int64
 
 
-def _fill(cloud: Float32, grid: VoxelGrid) -> _Filling:
+def _assign_slots(cloud: Float32, grid: VoxelGrid) -> _Slots:
+    """Choose the kept points of a cloud (N, 4) and the slot of each."""
     inside, cell = _points_inside(cloud, grid)
     cell, order = _stable_order(cell)
     starts = np.flatnonzero(np.diff(cell, prepend=-1))
@@ -101,43 +102,46 @@ def _fill(cloud: Float32, grid: VoxelGrid) -> _Filling:
     if len(rank) > grid.max_voxels:
         kept = np.flatnonzero(rank < grid.max_voxels)
         starts, counts, rank = starts[kept], counts[kept], rank[kept]
-    # The kept points in the order of their cells: behind `before` others, in consecutive slots of their voxel.
+    # The kept points in the order of their cells; `before` is the number of kept points in the cells before a point's cell.
     before = np.cumsum(counts) - counts
     number = np.arange(counts.sum())
     point = inside[order[number + np.repeat(starts - before, counts)]]
     slot = number + np.repeat(rank * grid.max_points - before, counts)
     by_rank = np.empty_like(rank)
     by_rank[rank] = np.arange(len(rank))
-    return _Filling(point, slot, cell[starts[by_rank]], counts[by_rank])
+    return _Slots(point, slot, cell[starts[by_rank]], counts[by_rank])
 
 
 def _ranks(numbers: Int64, limit: int) -> Int64:
-    """How many of some distinct numbers below `limit` are smaller than each of them: counting is cheaper than sorting."""
-    there = np.zeros(limit, np.int64)
-    there[numbers] = 1
-    ranks: Int64 = np.cumsum(there)[numbers] - 1
+    """Return the rank (V,) of each of the distinct numbers (V,) below `limit`; counting is cheaper than sorting."""
+    present = np.zeros(limit, np.int64)
+    present[numbers] = 1
+    ranks: Int64 = np.cumsum(present)[numbers] - 1
     return ranks
 
 
-def _rows(points: Float32) -> npt.NDArray[np.complex128]:
-    """(N,) the points (N, 4) as one element of 16 bytes each, which numpy moves several times as fast as rows of four."""
+def _as_elements(points: Float32) -> npt.NDArray[np.complex128]:
+    """View points (N, 4) as elements (N,) of 16 bytes, which numpy copies several times as fast as rows of four numbers."""
     return np.ascontiguousarray(points).view(np.complex128)[:, 0]
 
 
 def _stable_order(cell: Int64) -> tuple[Int64, Int64]:
-    """The cells in ascending order, and the points' indices in that order; the points of a cell stay in the cloud's order."""
-    # Cell and index in one number: numpy sorts plain numbers ten times as fast as it sorts indices.
+    """Return the cells (N,) in ascending order, and the points' indices (N,) in that order.
+
+    The points of a cell stay in the cloud's order.
+    """
+    # Cell and index are packed into one number: numpy sorts numbers ten times as fast as it sorts indices.
     bits = len(cell).bit_length()
     both = np.sort((cell << bits) | np.arange(len(cell)))
     return both >> bits, both & ((1 << bits) - 1)
 
 
 def _points_inside(cloud: Float32, grid: VoxelGrid) -> tuple[Int64, Int64]:
-    """The indices of the points in range (N,), and the flat index of each one's cell (N,)."""
-    # In float32, as the sensors' points: which of two cells a point on their border falls into depends on it.
+    """Return the indices (K,) of the points in range, and the flat index (K,) of each point's cell."""
+    # In float32 like the points, because the cell of a point on a border depends on this rounding.
     lower, size = np.asarray(grid.range_m[:3], np.float32), np.asarray(grid.voxel_m, np.float32)
     nz, ny, nx = grid.shape_zyx
-    # Axis after axis in memory: every step below then runs over neighbours.
+    # Each axis is contiguous in memory, so that every step below runs over neighbouring numbers.
     xyz = np.ascontiguousarray(cloud[:, :3].T)
     xyz = np.floor((xyz - lower[:, None]) / size[:, None])
     inside = np.flatnonzero(((xyz >= 0) & (xyz < np.array([[nx], [ny], [nz]], np.float32))).all(axis=0))

@@ -1,4 +1,4 @@
-"""Pyramid Fusion: at each of several scales, agents are weighed by the foreground that they see (HEAL, section 3.2)."""
+"""Pyramid Fusion: at each of several scales, agents' maps are averaged, weighted by foreground scores (HEAL, section 3.2)."""
 
 from __future__ import annotations
 
@@ -12,32 +12,33 @@ from torch import Tensor, nn
 from heal.config import config
 from heal.fusion.warp import Window, affine_rows, coverage_mask
 from heal.grid import BevGrid
-from heal.layers.memory_layout import split_rows, zeros_as
+from heal.layers.memory_layout import split_batch, zeros_in_format_of
 from heal.layers.residual import ResidualStages, Upsample
 from heal.types import SCORE_FLOOR
 
-# One (M, C, ny, nx), or M times (1, C, ny, nx).
-Agents: TypeAlias = "Tensor | Sequence[Tensor]"
+# The maps of M agents: one tensor (M, C, ny, nx), or M tensors (1, C, ny, nx).
+AgentMaps: TypeAlias = "Tensor | Sequence[Tensor]"
 
-# A pose as `affine_rows` has it that moves nothing, to a billionth of the map.
-_IDENTITY, _STILL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0), 1e-9
+# The identity in the form of `affine_rows`, and the tolerance, as a share of the map, within which a pose counts as the identity.
+_IDENTITY_AFFINE, _TOLERANCE = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0), 1e-9
 
-# Foreground is rare: a fresh network says so everywhere, which spares the focal losses their first hundreds of steps.
+# Logit of a foreground of 1 percent, the bias of new heads: foreground is rare, and so the focal losses start hundreds of steps
+# ahead.
 RARE_LOGIT = -4.6
 
 
 @config
 class PyramidConfig:
-    """Scales of the pyramid.
+    """Settings of the pyramid's scales, the finest first.
 
     Attributes:
-        blocks: residual blocks of each scale.
-        strides: of each scale, to the one before.
-        channels: of each scale.
-        groups: of the grouped convolutions; 0 for plain residual blocks.
-        base_width: inner channels per group, for 64 channels.
-        upsample_strides: enlargement of each fused scale.
-        upsample_channels: of each enlarged scale; they are joined.
+        blocks: number of residual blocks of each scale.
+        strides: edge of a cell of each scale divided by that of the scale before it.
+        channels: channels of each scale's maps.
+        groups: groups of the blocks' convolutions; 0 for plain residual blocks.
+        base_width: inner channels of a group for maps of 64 channels.
+        upsample_strides: factor by which each fused scale is enlarged.
+        upsample_channels: channels of each enlarged scale; the enlarged scales are joined.
     """
 
     blocks: tuple[int, ...] = (3, 5, 8)
@@ -51,7 +52,7 @@ class PyramidConfig:
 
 @dataclass(frozen=True)
 class PyramidLevels:
-    """Maps of M agents at every scale, from the finest on, each in its agent's frame.
+    """The maps of M agents at every scale, the finest first, each in its agent's frame.
 
     Attributes:
         maps: per scale (M, C, ny, nx).
@@ -63,10 +64,10 @@ class PyramidLevels:
 
 
 class PyramidFusion(nn.Module):
-    """The trunk, which every agent's map passes on its own, and the fusion of its scales."""
+    """The trunk, which turns every agent's map into maps at several scales, and the fusion of the agents at each scale."""
 
     def __init__(self, settings: PyramidConfig, in_channels: int, grid: BevGrid) -> None:
-        """For maps with `in_channels` on `grid`."""
+        """Make the layers for maps of `in_channels` channels on `grid`."""
         super().__init__()
         self.config, self.grid = settings, grid
         self.resnet = ResidualStages(
@@ -79,12 +80,12 @@ class PyramidFusion(nn.Module):
         self.deblocks = Upsample(settings.channels, settings.upsample_strides, settings.upsample_channels)
 
     def trunk(self, features: Tensor) -> PyramidLevels:
-        """What each agent's map (M, C, ny, nx) becomes on its own; it may run on either side of a link."""
+        """Compute the scales of maps (M, C, ny, nx), each agent on its own; this step can run on either side of a link."""
         maps = self.resnet(features)
         return PyramidLevels(maps, tuple(self.get_submodule(f"single_head_{i}")(level) for i, level in enumerate(maps)))
 
     def level_shapes(self) -> list[tuple[int, int, int]]:
-        """(C, ny, nx) of every scale's maps, the finest first."""
+        """Return the shape (C, ny, nx) of every scale's maps, the finest first."""
         shapes, ny, nx = [], self.grid.ny, self.grid.nx
         for channels, stride in zip(self.config.channels, self.config.strides, strict=True):
             ny, nx = -(-ny // stride), -(-nx // stride)
@@ -101,10 +102,10 @@ class PyramidFusion(nn.Module):
         """Fuse the M agents of B scenes at every scale.
 
         Args:
-            levels: of all agents, scene after scene, each scene's ego first.
+            levels: scales of all agents, scene after scene, each scene's ego first.
             agent_SE3_ego: (M, 4, 4) float64, maps ego coordinates into the agent's frame.
-            agents_per_scene: (B) numbers of agents; their sum is M.
-            coverage: (M) for a camera agent the shared range over its own, in x and y. It acts in eval mode only.
+            agents_per_scene: (B,) number of agents of each scene; their sum is M.
+            coverage: (M,) coverage ratios, see `scores`. They act in eval mode only.
 
         Returns:
             Per scale (B, C, ny, nx), in the frames of the egos.
@@ -114,46 +115,62 @@ class PyramidFusion(nn.Module):
     def scores(
         self, occupancy: Sequence[Tensor], coverage: Sequence[tuple[float, float] | None] | None = None
     ) -> tuple[Tensor, ...]:
-        """Foreground scores (M, 1, ny, nx) in (0, 1 + 1e-4] of every scale's logits; 0 where an agent's sensors do not reach."""
+        """Compute every scale's foreground scores.
+
+        Args:
+            occupancy: per scale (M, 1, ny, nx), logits of the foreground.
+            coverage: (M,) for an agent whose encoder's map has a range of its own, the alliance's range divided by that range, in x
+                and y; None for the other agents. In eval mode, scores outside the encoder's own range are 0.
+
+        Returns:
+            Per scale (M, 1, ny, nx) in (0, 1 + 1e-4], and 0 outside an encoder's own range.
+        """
         found = []
         for logits in occupancy:
-            # In single precision also where the networks run in half: the floor would be lost beside a score of 1.
+            # In single precision also where the networks run in half precision, in which a score of 1 would swallow the floor.
             scores = logits.float().sigmoid() + SCORE_FLOOR
             if coverage is not None and any(coverage) and not self.training:
-                scores = scores * _coverage(coverage, scores)
+                scores = scores * _coverage_masks(coverage, scores)
             found.append(scores)
         return tuple(found)
 
     def fuse_scored(
         self,
-        maps: Sequence[Agents],
-        scores: Sequence[Agents],
+        maps: Sequence[AgentMaps],
+        scores: Sequence[AgentMaps],
         agent_SE3_ego: Tensor,
         agents_per_scene: Sequence[int],
         trust: Tensor | None = None,
     ) -> tuple[Tensor, ...]:
-        """As `fuse_levels`, from maps and scores of every scale.
+        """Fuse the M agents of B scenes at every scale, from maps and foreground scores.
 
         Args:
-            maps: per scale of all agents, scene after scene, (M, C, ny, nx) or M times (1, C, ny, nx).
-            scores: foreground scores, likewise with one channel; 0 where an agent says nothing.
-            agent_SE3_ego: as in `fuse_levels`.
-            agents_per_scene: as in `fuse_levels`.
-            trust: (M,) factors on the agents' weights; None trusts all alike.
+            maps: per scale the maps of all agents, scene after scene, (M, C, ny, nx) or M times (1, C, ny, nx).
+            scores: per scale the foreground scores, in the same form with one channel; an agent has no weight where its score is 0.
+            agent_SE3_ego: (M, 4, 4) float64, maps ego coordinates into the agent's frame.
+            agents_per_scene: (B,) number of agents of each scene; their sum is M.
+            trust: (M,) factors on the agents' weights; None gives every agent the factor 1.
+
+        Returns:
+            Per scale (B, C, ny, nx), in the frames of the egos.
+
+        Raises:
+            ValueError: the numbers of maps, poses and agents differ, or a scene has no agent.
         """
         agents = len(maps[0])
         if sum(agents_per_scene) != agents or len(agent_SE3_ego) != agents or any(n < 1 for n in agents_per_scene):
             raise ValueError(f"{agents} maps, {len(agent_SE3_ego)} poses, but {list(agents_per_scene)} agents in the scenes")
         alone = agents == len(agents_per_scene) and torch.allclose(agent_SE3_ego, torch.eye(4).to(agent_SE3_ego))
-        # A lone agent need not be the ego: where the ego's own map is missing, another's is still to be moved into its frame.
-        moves = None if alone else affine_rows(agent_SE3_ego, self.grid)
-        if moves is None:
-            return tuple(_said(_together(level), _together(score)) for level, score in zip(maps, scores, strict=True))
-        levels = [(_each(level), _each(score)) for level, score in zip(maps, scores, strict=True)]
-        return tuple(self._fuse(level, score, moves, agents_per_scene, trust) for level, score in levels)
+        # The poses are compared too, because a scene's only agent need not be the ego: where the ego's own map is missing, the
+        # other agent's map is moved into the ego's frame.
+        affines = None if alone else affine_rows(agent_SE3_ego, self.grid)
+        if affines is None:
+            return tuple(_where_scored(_as_batch(level), _as_batch(score)) for level, score in zip(maps, scores, strict=True))
+        levels = [(_per_agent(level), _per_agent(score)) for level, score in zip(maps, scores, strict=True)]
+        return tuple(self._fuse(level, score, affines, agents_per_scene, trust) for level, score in levels)
 
     def join(self, fused: Sequence[Tensor]) -> Tensor:
-        """Bring fused scales to the finest one's size and join them: (B, sum of upsample channels, ny, nx)."""
+        """Enlarge the fused scales to the finest scale's size and join them: (B, sum of upsample channels, ny, nx)."""
         joined: Tensor = self.deblocks(fused)
         return joined
 
@@ -161,64 +178,80 @@ class PyramidFusion(nn.Module):
         self,
         maps: Sequence[Tensor],
         scores: Sequence[Tensor],
-        moves: Sequence[Sequence[float]],
+        affines: Sequence[Sequence[float]],
         agents_per_scene: Sequence[int],
         trust: Tensor | None,
     ) -> Tensor:
-        """The mean of each scene's maps, weighted by a softmax of their scores where they are not zero."""
-        # One agent after the other: no copy of all maps, and the same sum on every device.
-        moved = [_move(*agent) for agent in zip(maps, scores, moves, strict=True)]
+        """Return the mean (B, C, ny, nx) of each scene's maps, weighted by a softmax of the scores where these are not zero."""
+        # One agent after another: no copy of all maps is made, and the sum has the same order on every device.
+        moved = [_move_to_ego(*agent) for agent in zip(maps, scores, affines, strict=True)]
         factors = [1.0] * len(moved) if trust is None else trust.tolist()
         fused, first = [], 0
         for count in agents_per_scene:
             scene = slice(first, first + count)
             fused.append(_weighted_mean(maps[first].shape, moved[scene], factors[scene]))
             first += count
-        return _together(fused)
+        return _as_batch(fused)
 
 
 @dataclass(frozen=True)
-class _Moved:
-    """An agent's map (1, C, rows, columns) and scores (1, 1, rows, columns) in a part of the ego's map, and which part that is."""
+class _MovedMap:
+    """An agent's map and scores in the ego's frame, for the part of the ego's map that they reach.
+
+    Attributes:
+        level: (1, C, rows, columns).
+        score: (1, 1, rows, columns).
+        part: index of the rows and columns in the ego's map (1, C, ny, nx).
+    """
 
     level: Tensor
     score: Tensor
     part: tuple[Any, ...]
 
 
-def _said(level: Tensor, score: Tensor) -> Tensor:
-    """Lone agents' maps where they say something."""
-    # In training they mostly speak everywhere: then no copy is made that the gradient would have to pass.
+def _where_scored(level: Tensor, score: Tensor) -> Tensor:
+    """Return the map (M, C, ny, nx) of single agents, with zeros where an agent's score (M, 1, ny, nx) is zero."""
+    # In training, scores are mostly positive everywhere: then no copy is made, which the gradient would have to pass.
     return level if level.requires_grad and bool((score != 0).all()) else level * (score != 0)
 
 
-def _move(level: Tensor, score: Tensor, affine: Sequence[float]) -> _Moved:
-    if level.requires_grad and all(abs(a - b) < _STILL for a, b in zip(affine, _IDENTITY, strict=True)):
-        # The ego's own: sampling it would give the same, at some cost in time and memory.
-        return _Moved(level, score, (...,))
+def _move_to_ego(level: Tensor, score: Tensor, affine: Sequence[float]) -> _MovedMap:
+    """Move an agent's map (1, C, ny, nx) and score (1, 1, ny, nx) into the ego's frame."""
+    if level.requires_grad and all(abs(a - b) < _TOLERANCE for a, b in zip(affine, _IDENTITY_AFFINE, strict=True)):
+        # The ego's own map: sampling would return the same map, at some cost in time and memory.
+        return _MovedMap(level, score, (...,))
     window = Window.of(affine, level.shape[-2], level.shape[-1], level.device)
-    return _Moved(window.sample(level), window.sample(score), (..., window.rows, window.columns))
+    return _MovedMap(window.sample(level), window.sample(score), (..., window.rows, window.columns))
 
 
-def _each(agents: Agents) -> Sequence[Tensor]:
-    """Every agent's own (1, C, ny, nx)."""
-    return split_rows(agents) if isinstance(agents, Tensor) else agents
+def _per_agent(maps: AgentMaps) -> Sequence[Tensor]:
+    """Return the maps as M tensors (1, C, ny, nx)."""
+    return split_batch(maps) if isinstance(maps, Tensor) else maps
 
 
-def _together(agents: Agents) -> Tensor:
-    """(M, C, ny, nx); no copy of what lies together already."""
-    if isinstance(agents, Tensor):
-        return agents
-    return agents[0] if len(agents) == 1 else torch.cat(tuple(agents))
+def _as_batch(maps: AgentMaps) -> Tensor:
+    """Return the maps as one tensor (M, C, ny, nx), without a copy where they are one tensor already."""
+    if isinstance(maps, Tensor):
+        return maps
+    return maps[0] if len(maps) == 1 else torch.cat(tuple(maps))
 
 
-def _weighted_mean(shape: torch.Size, agents: Sequence[_Moved], factors: Sequence[float]) -> Tensor:
-    """A scene's map of `shape` (1, C, ny, nx) from its agents' and factors on their weights; zero where all weights are."""
+def _weighted_mean(shape: torch.Size, agents: Sequence[_MovedMap], factors: Sequence[float]) -> Tensor:
+    """Return the weighted mean of a scene's maps.
+
+    Args:
+        shape: (1, C, ny, nx) of the ego's map.
+        agents: the maps and scores of the scene's agents.
+        factors: on the agents' weights.
+
+    Returns:
+        A map of `shape`; zero where all weights are zero.
+    """
     like = agents[0].score
-    total, mean = like.new_zeros(1, 1, *shape[-2:]), zeros_as(agents[0].level, shape)
+    total, mean = like.new_zeros(1, 1, *shape[-2:]), zeros_in_format_of(agents[0].level, shape)
     weights = []
     for agent, factor in zip(agents, factors, strict=True):
-        # Scores are at most 1, so their exponentials need no shift.
+        # Scores are at most about 1, so the softmax needs no shift of its exponents.
         weights.append(torch.where(agent.score == 0, torch.zeros_like(agent.score), agent.score.exp() * factor))
         total[agent.part] += weights[-1]
     total = torch.where(total == 0, torch.ones_like(total), total)
@@ -227,6 +260,8 @@ def _weighted_mean(shape: torch.Size, agents: Sequence[_Moved], factors: Sequenc
     return mean
 
 
-def _coverage(coverage: Sequence[tuple[float, float] | None], scores: Tensor) -> Tensor:
+def _coverage_masks(coverage: Sequence[tuple[float, float] | None], scores: Tensor) -> Tensor:
+    """Return the coverage masks (M, 1, ny, nx) of agents, in the type and on the device of the scores (M, 1, ny, nx)."""
     ny, nx = scores.shape[-2:]
+    # An agent without a range of its own gets a ratio that covers the whole map.
     return torch.stack([coverage_mask(ratio or (1e-6, 1e-6), ny, nx) for ratio in coverage])[:, None].to(scores)

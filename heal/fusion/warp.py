@@ -1,4 +1,4 @@
-"""Moving bird's-eye-view maps from their agents' frames into the ego's."""
+"""Moving bird's-eye-view maps from their agents' frames into the ego's frame."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from heal.grid import BevGrid
 
 
 def normalized_affine(agent_SE3_ego: Tensor, length_x_m: float, length_y_m: float) -> Tensor:
-    """The planar part of poses, in the coordinates of `torch.nn.functional.affine_grid` (-1 to 1 across the map).
+    """Return the planar part of poses in the coordinates of `torch.nn.functional.affine_grid` (-1 to 1 across the map).
 
     Args:
         agent_SE3_ego: (..., 4, 4) float64, maps ego coordinates into the agent's frame.
-        length_x_m: metric extent of the map along its columns; it is centred on the agent.
-        length_y_m: along its rows.
+        length_x_m: extent of the map in x; the map is centred on the agent.
+        length_y_m: extent of the map in y.
 
     Returns:
         (..., 2, 3) float64.
@@ -34,36 +34,36 @@ def normalized_affine(agent_SE3_ego: Tensor, length_x_m: float, length_y_m: floa
 
 
 def warp(maps: Tensor, affine: Tensor, align_corners: bool = False) -> Tensor:
-    """Sample maps (M, C, ny, nx) through affine transforms (M, 2, 3), bilinearly; zero outside of a map.
+    """Sample maps (M, C, ny, nx) through affine transforms (M, 2, 3), bilinearly, with zeros outside of a map.
 
-    The sampling grid is built in float64, for centimetres matter at a hundred metres, and rounded once, to float32: in half
-    precision it would be off by up to half a cell.
+    The sampling grid is built in float64, because centimetres matter at a hundred metres, and rounded once, to float32. In half
+    precision, the grid would be off by up to half a cell.
     """
-    # No float64 on Apple's GPUs; elsewhere the grid is built where it is used.
+    # Apple's GPUs have no float64; on other devices the grid is built on the device itself.
     device = torch.device("cpu") if maps.device.type == "mps" else maps.device
     grid = F.affine_grid(affine.to(device, torch.float64), list(maps.shape), align_corners=align_corners)
     return _sample(maps, grid.to(maps.device, torch.float32), align_corners)
 
 
 def warp_to_ego(maps: Tensor, agent_SE3_ego: Tensor, grid: BevGrid) -> Tensor:
-    """Maps (M, C, ny, nx) over the whole of `grid`, each in its agent's frame, as the ego would have them."""
+    """Move maps (M, C, ny, nx), which cover the whole of `grid` in their agents' frames, into the ego's frame."""
     return warp(maps, normalized_affine(agent_SE3_ego, grid.length_x_m, grid.length_y_m))
 
 
 def affine_rows(agent_SE3_ego: Tensor, grid: BevGrid) -> list[list[float]]:
-    """Poses (M, 4, 4) as `normalized_affine` of maps over the whole of `grid`: the six numbers of each, row by row."""
+    """Return `normalized_affine` of poses (M, 4, 4) for maps that cover the whole of `grid`: M times six numbers, row by row."""
     rows: list[list[float]] = normalized_affine(agent_SE3_ego.cpu(), grid.length_x_m, grid.length_y_m).flatten(1).tolist()
     return rows
 
 
 @dataclass(frozen=True)
 class Window:
-    """The part of an ego's map that another agent's map of the same size reaches: rows, columns, and where to look for its cells.
+    """The part of the ego's map that an agent's map of the same size reaches, and where its cells lie in the agent's map.
 
     Attributes:
-        rows: of the ego's map.
-        columns: of the ego's map.
-        grid: (1, rows, columns, 2) float32 places in the agent's map, as `torch.nn.functional.grid_sample` takes them.
+        rows: rows of the ego's map.
+        columns: columns of the ego's map.
+        grid: (1, rows, columns, 2) float32 places of the cells in the agent's map, as `torch.nn.functional.grid_sample` takes them.
     """
 
     rows: slice
@@ -72,25 +72,32 @@ class Window:
 
     @staticmethod
     def of(affine: Sequence[float], ny: int, nx: int, device: torch.device) -> Window:
-        """For one of `affine_rows`, and maps with so many cells."""
+        """Find the window of an agent.
+
+        Args:
+            affine: the agent's pose, one entry of `affine_rows`.
+            ny: rows of both maps.
+            nx: columns of both maps.
+            device: of the window's grid.
+        """
         a, b, x0, c, d, y0 = affine
-        rows, columns = _reach(affine, ny, nx)
+        rows, columns = _reached_part(affine, ny, nx)
         y, x = _centres(ny)[rows, None], _centres(nx)[columns]
         places = torch.empty(1, len(y), len(x), 2)
-        # Added in float64 and rounded once, as in `warp`.
+        # The sum is computed in float64 and rounded once, as in `warp`.
         torch.add(b * y + x0, a * x, out=places[0, ..., 0])
         torch.add(d * y + y0, c * x, out=places[0, ..., 1])
         return Window(rows, columns, places.to(device))
 
     def sample(self, maps: Tensor) -> Tensor:
-        """The agent's map (1, C, ny, nx) as the ego would have it, in this window."""
+        """Sample the agent's map (1, C, ny, nx) at this window's cells: (1, C, rows, columns)."""
         return _sample(maps, self.grid)
 
 
-def _reach(affine: Sequence[float], ny: int, nx: int) -> tuple[slice, slice]:
-    """Rows and columns around the footprint of a map that is moved through `affine`, row by row; at least one of each."""
+def _reached_part(affine: Sequence[float], ny: int, nx: int) -> tuple[slice, slice]:
+    """Return the rows and columns of the ego's map that an agent's map reaches; at least one of each."""
     a, b, x0, c, d, y0 = affine
-    # Bilinearly, a map reaches half a cell beyond its edge.
+    # With bilinear sampling, a map reaches half a cell beyond its edge.
     edges = [(x - x0, y - y0) for x in (-1 - 1 / nx, 1 + 1 / nx) for y in (-1 - 1 / ny, 1 + 1 / ny)]
     corners = [((d * x - b * y) / (a * d - b * c), (a * y - c * x) / (a * d - b * c)) for x, y in edges]
     columns, rows = (
@@ -100,35 +107,38 @@ def _reach(affine: Sequence[float], ny: int, nx: int) -> tuple[slice, slice]:
 
 
 def _span(places: Sequence[float], cells: int) -> slice:
+    """Return the slice of `cells` cells between the least and the greatest of the places, in cells; at least one cell."""
     first = min(max(math.ceil(min(places)), 0), cells - 1)
     return slice(first, max(min(math.floor(max(places)) + 1, cells), first + 1))
 
 
 @functools.cache
 def _centres(cells: int) -> Tensor:
-    """(cells,) float64 centres of cells, from -1 to 1 across the map."""
+    """Return the centres (cells,) float64 of cells, in coordinates from -1 to 1 across the map."""
     return (2 * torch.arange(cells, dtype=torch.float64) + 1) / cells - 1
 
 
 def _sample(maps: Tensor, grid: Tensor, align_corners: bool = False) -> Tensor:
+    """Sample maps bilinearly in float32, with zeros outside of a map; the result has the type of the maps."""
     sampled = F.grid_sample(maps.float(), grid, mode="bilinear", padding_mode="zeros", align_corners=align_corners)
     return sampled.to(maps.dtype)
 
 
 def coverage_mask(ratio_xy: tuple[float, float], ny: int, nx: int) -> Tensor:
-    """(ny, nx) ones where a camera agent's own, smaller grid has said something, zeros elsewhere.
+    """Return (ny, nx) ones where the own range of an agent's encoder covers the map, zeros elsewhere.
 
     Args:
-        ratio_xy: the shared range over the agent's own, in x and y; at 1 all but two cells at each border are covered.
-        ny: rows of the level.
-        nx: columns of the level.
+        ratio_xy: the alliance's range divided by the encoder's own range, in x and y; at a ratio of 1 all cells but two at each
+            border are covered.
+        ny: rows of the map.
+        nx: columns of the map.
     """
     mask = torch.zeros(ny, nx)
-    mask[_window(ny, ratio_xy[1]), _window(nx, ratio_xy[0])] = 1.0
+    mask[_covered_cells(ny, ratio_xy[1]), _covered_cells(nx, ratio_xy[0])] = 1.0
     return mask
 
 
-def _window(cells: int, ratio: float) -> slice:
-    """The central cells, less two at each side, where the agent's map was interpolated with nothing."""
+def _covered_cells(cells: int, ratio: float) -> slice:
+    """Return the central cells that an encoder's own range covers, without the two at each border: these mix with zeros outside."""
     size = cells / ratio - 4
     return slice(max(int(cells // 2 - size // 2), 0), max(int(cells // 2 + size // 2), 0))

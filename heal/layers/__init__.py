@@ -1,1 +1,1 @@
-"""Layers that several networks share, and how they are made fast."""
+"""Layers that several networks share, and faster versions of them that compute the same numbers."""

@@ -12,14 +12,14 @@ from heal.layers.residual import ResidualStages, Upsample
 
 @config
 class BackboneConfig:
-    """One stage by default; with several, `upsample_channels` joins them at one size.
+    """Settings of the backbone. The default has one stage; the maps of several stages are enlarged to one size and joined.
 
     Attributes:
-        blocks: residual blocks of each stage.
-        strides: of each stage's first block.
-        channels: of each stage.
-        upsample_strides: enlargement of each stage's map.
-        upsample_channels: of each enlarged map; empty: the only stage's map is the output.
+        blocks: number of residual blocks of each stage.
+        strides: stride of each stage's first block.
+        channels: channels of each stage's map.
+        upsample_strides: factor by which each stage's map is enlarged; one more factor enlarges the joined map.
+        upsample_channels: channels of each enlarged map; if empty, the last stage's map is the output.
     """
 
     blocks: tuple[int, ...] = (3,)
@@ -35,7 +35,7 @@ class BackboneConfig:
 
     @property
     def reduction(self) -> float:
-        """Edge of an output cell over that of an input cell."""
+        """Edge of an output cell divided by the edge of an input cell."""
         if not self.upsample_channels:
             return math.prod(self.strides)
         further = math.prod(self.upsample_strides[len(self.channels) :])
@@ -43,17 +43,17 @@ class BackboneConfig:
 
 
 class Backbone(nn.Module):
-    """Residual stages over an encoder's map."""
+    """Residual stages, applied to an encoder's map."""
 
     def __init__(self, settings: BackboneConfig, in_channels: int) -> None:
-        """For an encoder with `in_channels`."""
+        """Make the layers for maps of `in_channels` channels."""
         super().__init__()
         self.resnet = ResidualStages(in_channels, settings.blocks, settings.strides, settings.channels)
         if settings.upsample_channels:
             self.deblocks = Upsample(settings.channels, settings.upsample_strides, settings.upsample_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, in_channels, ny, nx) to (N, out_channels, ny / stride, nx / stride)."""
+        """Map (N, in_channels, ny, nx) to (N, out_channels, ny / reduction, nx / reduction); see `BackboneConfig.reduction`."""
         maps = self.resnet(x)
         joined: Tensor = self.deblocks(maps) if hasattr(self, "deblocks") else maps[-1]
         return joined

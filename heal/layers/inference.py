@@ -1,7 +1,8 @@
-"""Networks as they run fastest: the same numbers from a copy that can no longer be trained.
+"""Fast copies of networks for inference. A copy computes the same numbers up to rounding and cannot be trained.
 
-Batch norms are folded into the convolutions before them; kernels lie with channels last, in which order grouped convolutions run
-four times as fast on a CPU; wide 3x3 convolutions are done there by Winograd's algorithm, with a quarter of the multiplications.
+Batch norms are folded into the convolutions before them. Kernels are stored in the channels_last format, in which grouped
+convolutions run four times as fast on a CPU. On a CPU, Winograd's algorithm computes wide 3x3 convolutions with a quarter of the
+multiplications.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ Convolution = nn.Conv2d | nn.ConvTranspose2d
 
 
 def for_inference(network: Network) -> Network:
-    """A copy of a network in eval mode that gives the same up to rounding."""
+    """Return a fast copy of a network in eval mode, without gradients; the network itself is left unchanged."""
     fast = copy.deepcopy(network).eval().requires_grad_(False)
     for parent in list(fast.modules()):
         _fold_norms(parent)
@@ -33,14 +34,18 @@ def for_inference(network: Network) -> Network:
 
 
 def _fold_norms(parent: nn.Module) -> None:
-    """Fold every batch norm that is registered right behind the convolution whose output it takes; as do all networks here."""
+    """Fold the batch norms among a module's direct children into their convolutions.
+
+    A batch norm that is registered right behind a convolution is taken to normalise that convolution's output, which holds for
+    all networks here.
+    """
     for (name, convolution), (norm_name, norm) in itertools.pairwise(list(parent.named_children())):
         if isinstance(convolution, Convolution) and isinstance(norm, nn.BatchNorm2d):
             setattr(parent, name, fuse_conv_bn_eval(convolution, norm, transpose=isinstance(convolution, nn.ConvTranspose2d)))
-            setattr(parent, norm_name, _rest(norm))
+            setattr(parent, norm_name, _without_norm(norm))
 
 
-def _rest(norm: nn.BatchNorm2d) -> nn.Module:
-    """What a batch norm does besides: timm's also have the activation in them."""
+def _without_norm(norm: nn.BatchNorm2d) -> nn.Module:
+    """Return the layers of a batch norm that remain once its norm is folded: timm's batch norms include dropout and activation."""
     parts = [part for name in ("drop", "act") if isinstance(part := getattr(norm, name, None), nn.Module)]
     return nn.Sequential(*parts) if parts else nn.Identity()

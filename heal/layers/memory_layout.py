@@ -1,4 +1,7 @@
-"""How maps lie in memory: channels last or first. With maps of both kinds, or parts of maps, much takes up to ten times as long."""
+"""The memory format of maps, channels_last or contiguous: zeros and gradients are kept in the format of the map they belong to.
+
+Operations on maps of different formats, or on strided parts of maps, can take ten times as long.
+"""
 
 from __future__ import annotations
 
@@ -9,39 +12,48 @@ from torch import Tensor
 
 
 def memory_format_of(x: Tensor) -> torch.memory_format:
-    """Of a map (N, C, ny, nx); channels first if it is none of both."""
+    """Return the memory format of a map (N, C, ny, nx); contiguous if the map is in neither format."""
     return torch.channels_last if x.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
 
 
-def zeros_as(like: Tensor, shape: torch.Size) -> Tensor:
-    """Zeros (N, C, ny, nx) that lie as `like` does."""
+def zeros_in_format_of(like: Tensor, shape: torch.Size) -> Tensor:
+    """Return zeros (N, C, ny, nx) with the type, the device and the memory format of the map `like`."""
     return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=memory_format_of(like)).zero_()
 
 
-def gradient_as_itself(x: Tensor) -> Tensor:
-    """`x`, whose gradient will lie as it does: not as a part of a wider map's, or as whatever is done with `x` would have it."""
+def keep_gradient_format(x: Tensor) -> Tensor:
+    """Return the map `x`; its gradient will have the memory format of `x`.
+
+    Without this, the gradient is for example a strided part of a wider map's gradient, or has the format of whichever operation
+    reads `x` next.
+    """
     if x.requires_grad:
         layout = memory_format_of(x)
         x.register_hook(lambda gradient: gradient.contiguous(memory_format=layout))  # type: ignore[no-untyped-call]
     return x
 
 
-def split_rows(x: Tensor) -> tuple[Tensor, ...]:
-    """Every row of a map on its own, (1, C, ny, nx), no copies; the gradient will lie as `x` does, unlike that of `torch.split`."""
+def split_batch(x: Tensor) -> tuple[Tensor, ...]:
+    """Split a map (N, C, ny, nx) into N views (1, C, ny, nx).
+
+    The gradient of `x` will have the memory format of `x`, which the gradient of `torch.split` has not.
+    """
     if not x.requires_grad:
         return torch.split(x, 1)
-    rows: tuple[Tensor, ...] = _SplitRows.apply(x)
-    return rows
+    parts: tuple[Tensor, ...] = _SplitBatch.apply(x)
+    return parts
 
 
-class _SplitRows(torch.autograd.Function):
+class _SplitBatch(torch.autograd.Function):
+    """The split with its gradient; see `split_batch`."""
+
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> tuple[Tensor, ...]:
-        """See `split_rows`."""
+        """Split a map and note its memory format for the gradient."""
         ctx.layout = memory_format_of(x)
         return torch.split(x, 1)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        """Of the rows; of one that nobody used it is zeros."""
+        """Join the gradients of the parts; the gradient of a part that was not used is zero."""
         return torch.cat([gradient.contiguous(memory_format=ctx.layout) for gradient in gradients])

@@ -1,7 +1,8 @@
-"""Norm, ReLU and convolution in a row, of which only the norm's input is kept for the gradient.
+"""Norm, ReLU and convolution in a row that keep only the norm's input for the gradient.
 
-What the ReLU gives is usually kept for itself and for the convolution; it follows from the norm's input by one multiplication and
-one addition. To compute it again takes some hundredths of a training step's time, to keep it a third of its memory.
+Usually the output of the ReLU is kept too, for the gradients of the ReLU and of the convolution. That output follows from the
+norm's input by one multiplication and one addition. Computing it again takes a few hundredths of a training step's time; keeping
+it takes a third of a training step's memory.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ from torch.autograd.function import once_differentiable
 
 
 def norm_relu_conv(x: Tensor, norm: nn.BatchNorm2d, conv: nn.Conv2d) -> Tensor:
-    """`conv(relu(norm(x)))` in training, with its gradient.
+    """Return `conv(relu(norm(x)))` in training, with gradients.
 
     Args:
         x: (N, C, ny, nx) float32.
-        norm: with running statistics, in train mode; they are moved.
-        conv: without a bias, padded by zeros.
+        norm: a batch norm with running statistics, in train mode; this call updates the statistics.
+        conv: a convolution without a bias, padded with zeros.
     """
     assert norm.num_batches_tracked is not None and conv.bias is None and conv.padding_mode == "zeros"
     norm.num_batches_tracked.add_(1)
@@ -29,9 +30,11 @@ def norm_relu_conv(x: Tensor, norm: nn.BatchNorm2d, conv: nn.Conv2d) -> Tensor:
 
 
 class _NormReluConv(torch.autograd.Function):
+    """The three layers with their gradients; see `norm_relu_conv`."""
+
     @staticmethod
     def forward(ctx: Any, x: Tensor, scale: Tensor, shift: Tensor, kernel: Tensor, norm: nn.BatchNorm2d, conv: nn.Conv2d) -> Tensor:
-        """See `norm_relu_conv`."""
+        """Compute the output; keep the norm's input, the batch's statistics and the weights for the gradient."""
         running = (norm.running_mean, norm.running_var, True, norm.momentum or 0.0, norm.eps)
         y, mean, inverse = torch.native_batch_norm(x, scale, shift, *running)
         ctx.save_for_backward(x, scale, shift, kernel, mean, inverse)
@@ -41,7 +44,7 @@ class _NormReluConv(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, None, None]:
-        """Of input, norm and kernel."""
+        """Return the gradients of the input, of the norm's scale and shift, and of the convolution's kernel."""
         x, scale, shift, kernel, mean, inverse = ctx.saved_tensors
         norm, conv = ctx.norm, ctx.conv
         slope = scale * inverse

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from heal.layers.memory_layout import memory_format_of
 
-# From so many input channels on, oneDNN's gradient is sound.
+# With this many input channels or more, oneDNN's gradient is sound.
 SAFE_CHANNELS = 16
 
 

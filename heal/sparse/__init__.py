@@ -1,1 +1,1 @@
-"""Sparse 3D convolutions, on whichever engine the device has."""
+"""Sparse 3D convolution: sites, rulebooks, engines and layers."""

@@ -1,4 +1,4 @@
-"""Where a sparse map has values, and which kernels walk over it: the data that all engines of sparse convolution share."""
+"""Sites, the cells at which a sparse map has values, and the geometry of kernels: the data that all engines share."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ Triple: TypeAlias = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class ConvGeometry:
-    """The kernel of a convolution, in cells; all triples are z, y, x.
+    """The kernel of a convolution, in cells; all triples are in the order z, y, x.
 
     Attributes:
-        kernel: edges.
-        stride: of the output's cells over the input's.
+        kernel: edges of the kernel.
+        stride: edges of an output cell divided by those of an input cell.
         padding: cells added on each side.
-        submanifold: the output has values at the input's sites and nowhere else; stride and padding play no role then.
+        submanifold: the output's sites are the input's sites; stride and padding then have no effect.
     """
 
     kernel: Triple
@@ -29,17 +29,17 @@ class ConvGeometry:
     submanifold: bool = False
 
     def __post_init__(self) -> None:
-        """Raise ValueError for a sub-manifold kernel without a centre."""
+        """Raise ValueError for a sub-manifold kernel with an even edge, which has no centre."""
         if self.submanifold and any(edge % 2 == 0 for edge in self.kernel):
             raise ValueError(f"a sub-manifold kernel needs odd edges, so that it has a centre; got {self.kernel}")
 
     @property
     def volume(self) -> int:
-        """Number of the kernel's cells."""
+        """Number of cells of the kernel."""
         return self.kernel[0] * self.kernel[1] * self.kernel[2]
 
     def output_shape(self, shape_zyx: Triple) -> Triple:
-        """The grid of the output; ValueError if nothing of it is left."""
+        """Return the shape of the output's grid in z, y, x; ValueError if it has no cell."""
         if self.submanifold:
             return shape_zyx
         nz, ny, nx = ((shape_zyx[i] + 2 * self.padding[i] - self.kernel[i]) // self.stride[i] + 1 for i in range(3))
@@ -50,13 +50,13 @@ class ConvGeometry:
 
 @dataclass(frozen=True)
 class Sites:
-    """The V cells of several grids that have values.
+    """The V cells with values of several clouds' grids.
 
     Attributes:
-        coords: (V, 4) int64 cloud, z, y, x; unique. In the order of `linear_index`, which the torch engine needs.
-        shape_zyx: cells of a grid.
+        coords: (V, 4) int64 index of the cloud, and the cell's z, y, x; unique. The torch engine needs the order of `linear_index`.
+        shape_zyx: cells of a grid in z, y, x.
         batch_size: number of clouds.
-        cache: what an engine worked out for these sites, so that layers of one resolution share it.
+        cache: results of engines for these sites, which layers of one resolution share.
     """
 
     coords: Tensor
@@ -65,19 +65,19 @@ class Sites:
     cache: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def __len__(self) -> int:
-        """V."""
+        """Return the number V of sites."""
         return len(self.coords)
 
 
 @dataclass(frozen=True)
 class SparseMap:
-    """Features (V, C) at V sites; everywhere else the map is zero."""
+    """A map with features (V, C) at V sites and zeros elsewhere."""
 
     features: Tensor
     sites: Sites
 
     def to_bev(self) -> Tensor:
-        """The dense map (batch_size, C * nz, ny, nx), its height folded into the channels: channel c * nz + z."""
+        """Return the dense map (batch_size, C * nz, ny, nx), with the height as part of the channels: channel c * nz + z."""
         (nz, ny, nx), channels = self.sites.shape_zyx, self.features.shape[1]
         cloud, z, y, x = self.sites.coords.unbind(1)
         canvas = self.features.new_zeros(self.sites.batch_size, ny, nx, channels, nz)
@@ -86,16 +86,16 @@ class SparseMap:
 
 
 def make_sparse(features: Tensor, coords: Tensor, shape_zyx: Triple, batch_size: int) -> SparseMap:
-    """A map from values in any order.
+    """Make a sparse map from cells in any order.
 
     Args:
-        features: (V, C).
-        coords: (V, 4) integers cloud, z, y, x.
-        shape_zyx: cells of a grid.
-        batch_size: number of clouds, also of those without a value.
+        features: (V, C) features of the cells.
+        coords: (V, 4) integers, index of the cloud, and the cell's z, y, x.
+        shape_zyx: cells of a grid in z, y, x.
+        batch_size: number of clouds, with empty clouds counted.
 
     Raises:
-        ValueError: a cell lies outside the grid or is named twice.
+        ValueError: a cell lies outside the grid or is given twice.
     """
     coords = coords.long()
     limits = torch.tensor((batch_size, *shape_zyx), device=coords.device)
@@ -103,14 +103,14 @@ def make_sparse(features: Tensor, coords: Tensor, shape_zyx: Triple, batch_size:
         raise ValueError(f"cells must lie in {batch_size} grids of {shape_zyx} cells (z, y, x), but some lie outside")
     keys, order = stable_order(linear_index(coords, shape_zyx))
     if bool((keys[1:] == keys[:-1]).any()):
-        raise ValueError("every cell may be named once, but some are named twice; merge their values first")
+        raise ValueError("every cell may be given once, but some are given twice; merge their values first")
     return SparseMap(features.index_select(0, order), Sites(coords.index_select(0, order), shape_zyx, batch_size))
 
 
 def linear_index(coords: Tensor, shape_zyx: Triple, margin: Triple = (0, 0, 0)) -> Tensor:
-    """One number (V,) for each of the cells (V, 4), ascending by cloud, y, x, z: the flat grids are stacks of short columns.
+    """Return one number (V,) for each of the cells (V, 4), ascending by cloud, y, x, z.
 
-    With a margin of empty cells around every grid, steps of up to that many cells never lead into another column, row or cloud.
+    With a margin of empty cells around every grid, a step of up to so many cells never leads into another column, row or cloud.
     """
     nz, ny, nx = (cells + 2 * rim for cells, rim in zip(shape_zyx, margin, strict=True))
     cloud, z, y, x = coords.unbind(1)
@@ -118,7 +118,7 @@ def linear_index(coords: Tensor, shape_zyx: Triple, margin: Triple = (0, 0, 0)) 
 
 
 def coords_of(index: Tensor, shape_zyx: Triple) -> Tensor:
-    """The cells (V, 4) of linear indices (V,) without a margin."""
+    """Return the cells (V, 4) of linear indices (V,) that were computed without a margin."""
     nz, ny, nx = shape_zyx
     column, z = _divmod(index, nz)
     row, x = _divmod(column, nx)
@@ -127,30 +127,32 @@ def coords_of(index: Tensor, shape_zyx: Triple) -> Tensor:
 
 
 def stable_order(keys: Tensor) -> tuple[Tensor, Tensor]:
-    """The keys (V,), not negative, in ascending order, and where each of them was."""
-    # Key and place in one number: sorting plain numbers takes a tenth of the time of sorting places.
+    """Return the non-negative keys (V,) in ascending order, and the original index (V,) of each; equal keys keep their order."""
+    # Key and index are packed into one number: sorting numbers takes a tenth of the time of sorting indices.
     bits = len(keys).bit_length()
     both = _sorted((keys << bits) | torch.arange(len(keys), device=keys.device))
     return both >> bits, both & ((1 << bits) - 1)
 
 
 def indices_of(mask: Tensor) -> Tensor:
-    """Where a mask (V,) is true."""
+    """Return the indices at which a mask (V,) is true."""
     return torch.from_numpy(np.flatnonzero(mask.numpy())) if mask.device.type == "cpu" else mask.nonzero().squeeze(1)
 
 
-def places_of(wanted: Tensor, keys: Tensor) -> Tensor:
-    """How many of the keys (V,), which ascend, are smaller than each of the wanted numbers (W,)."""
+def search_sorted(keys: Tensor, wanted: Tensor) -> Tensor:
+    """Return for each of the wanted numbers (W,) how many of the ascending keys (V,) are smaller."""
     if keys.device.type == "cpu":
         return torch.from_numpy(np.searchsorted(keys.numpy(), wanted.numpy()))
     return torch.searchsorted(keys, wanted)
 
 
 def _sorted(values: Tensor) -> Tensor:
+    """Return numbers (V,) in ascending order."""
     # numpy sorts integers with vector instructions where the processor has them; torch takes ten times as long.
     return torch.from_numpy(np.sort(values.numpy())) if values.device.type == "cpu" else values.sort().values
 
 
 def _divmod(values: Tensor, divisor: int) -> tuple[Tensor, Tensor]:
+    """Return quotients and remainders of non-negative numbers."""
     quotient = torch.div(values, divisor, rounding_mode="trunc")
     return quotient, values - quotient * divisor

@@ -1,4 +1,4 @@
-"""All that is to run on a GPU, on a device that only behaves like one; `test_apart.py` runs this in a process of its own."""
+"""All code for GPUs, run on a simulated device that refuses CPU tensors; `test_apart.py` runs this file in its own process."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from heal.agent_model import AgentConfig, AgentModel
-from heal.agents.agent import AgentHost, AgentKit, Errand
+from heal.agents.agent import AgentHost, AgentRequest, AgentSetup
 from heal.agents.fusion.host import NodeHost
 from heal.agents.options import RunOptions
 from heal.agents.records import Arrival, FusionOutcome, FusionRequest
@@ -20,13 +20,13 @@ from heal.layers.inference import for_inference
 from heal.message.codec import FLOAT32
 from heal.training.augment import AugmentConfig
 from heal.training.batches import TrainingSteps
-from heal.training.config import TrainConfig
+from heal.training.config import TrainingConfig
 from heal.training.replica import Replica
 from heal.training.step import StepTaker, set_learning
 from heal.types import Scene
 from tests.agents.tiny_run import TinyAlliance, TinySource
 from tests.apart import apart, register
-from tests.heal.networks import AGENT, BASE, GRID, LIFT_SPLAT, SECOND, SceneList, shaken, small_scene
+from tests.heal.networks import AGENT, BASE, GRID, LIFT_SPLAT, SECOND, SceneList, small_scene, with_random_norms
 from tests.heal.views import camera_view
 from tests.tools.training.small_training import SETTINGS
 
@@ -38,7 +38,7 @@ TYPES = {
         SECOND, encoder=replace(LIFT_SPLAT, cell_m=0.8, range_m=(-8.0, -4.8, -10.0, 8.0, 4.8, 10.0), depth_supervision=True)
     ),
 }
-# As wide as for the paper's, where the CPU has an algorithm of its own.
+# As wide as the paper's base, so that the CPU uses its own convolution algorithm.
 WIDE_BASE = replace(BASE, pyramid=replace(BASE.pyramid, upsample_channels=(128, 128)), shrink_channels=(256,))
 
 
@@ -49,7 +49,7 @@ def device() -> Iterator[torch.device]:
 
 
 def scene_with_cameras(seed: int) -> Scene:
-    """One with an agent for each type."""
+    """Make a scene with one agent for each type."""
     scene = small_scene(seed, agents=3)
     views = tuple(camera_view(f"camera{i}", yaw_deg=90 * i, depth_m=5.0) for i in range(2))
     return replace(scene, frames=tuple(replace(frame, cameras=views) for frame in scene.frames))
@@ -69,7 +69,7 @@ def test_sides_do_not_mix(device: torch.device) -> None:
 @pytest.mark.parametrize("name", TYPES)
 def test_types_give_the_same_maps(name: str, device: torch.device) -> None:
     torch.manual_seed(0)
-    model = shaken(AgentModel(TYPES[name], GRID)).eval()
+    model = with_random_norms(AgentModel(TYPES[name], GRID)).eval()
     inputs = model.prepare(SOURCE.scenes[0].frames)
     with torch.no_grad():
         expected = model(inputs)
@@ -93,7 +93,7 @@ def test_aligners_run_and_learn(kind: str, device: torch.device) -> None:
 @pytest.mark.parametrize("frozen", [False, True], ids=["stage 1", "stage 2"])
 def test_training_steps(frozen: bool, precision: str, device: torch.device) -> None:
     training = replace(SETTINGS.training, max_agents=3, random_agents=False, frozen_base=frozen, precision=precision)
-    settings = TrainConfig(base=WIDE_BASE, agents=TYPES, loss=SETTINGS.loss, augment=AugmentConfig(), training=training)
+    settings = TrainingConfig(base=WIDE_BASE, agents=TYPES, loss=SETTINGS.loss, augment=AugmentConfig(), training=training)
 
     def losses(where: str) -> list[float]:
         torch.manual_seed(0)
@@ -113,9 +113,9 @@ def test_agents_and_fusion_node(split: str, precision: str, device: torch.device
 
     def outcome(where: torch.device) -> FusionOutcome:
         alliance, source = TinyAlliance(), TinySource()
-        host = AgentHost(AgentKit.of(alliance, "m1", source, options), where)
+        host = AgentHost(AgentSetup.of(alliance, "m1", source, options), where)
         ids, outline = ("ego", "b", "c"), source.outline(0)
-        sent = host.step(0, [Errand(agent_id, FLOAT32) for agent_id in ids])
+        sent = host.step(0, [AgentRequest(agent_id, FLOAT32) for agent_id in ids])
         request = FusionRequest(0, outline.timestamp_ns, "tiny", "ego", outline.world_SE3_ego)
         arrivals = [Arrival(agent_id, message, 0) for agent_id, (message, _) in zip(ids, sent, strict=True)]
         return NodeHost(alliance.base, alliance.base_hash, options, where).step([(request, arrivals)])[0]

@@ -43,16 +43,17 @@ LIFT_SPLAT = LiftSplatConfig(
     range_m=(-8.0, -4.0, -10.0, 8.0, 4.0, 10.0),
     cell_m=1.0,
 )
-SIGNS = np.array([(1, -1, -1), (1, 1, -1), (-1, 1, -1), (-1, -1, -1), (1, -1, 1), (1, 1, 1), (-1, 1, 1), (-1, -1, 1)])
+# The corners of a box, as factors on half its edges.
+CORNER_SIGNS = np.array([(1, -1, -1), (1, 1, -1), (-1, 1, -1), (-1, -1, -1), (1, -1, 1), (1, 1, 1), (-1, 1, 1), (-1, -1, 1)])
 
 
 def small_model() -> CollabModel:
-    """A base and one type, with whatever weights torch's seed gives."""
+    """Return a base with one agent type; the weights follow from torch's seed."""
     return CollabModel(BaseModel(BASE), {"m1": AgentModel(AGENT, GRID)})
 
 
-def shaken(model: nn.Module) -> nn.Module:
-    """With norms that do something, as after a training."""
+def with_random_norms(model: nn.Module) -> nn.Module:
+    """Give a model's batch norms random weights and statistics, as after a training, and return the model."""
     generator = torch.Generator().manual_seed(0)
     for part in model.modules():
         if isinstance(part, (nn.BatchNorm1d, nn.BatchNorm2d)):
@@ -64,13 +65,13 @@ def shaken(model: nn.Module) -> nn.Module:
 
 
 def small_scene(seed: int, agents: int = 2, cars: int = 3) -> Scene:
-    """Cars as clouds of points on their surfaces, seen by agents a few metres apart; every agent labels all of them."""
+    """Return a scene of cars, each a cloud of points, seen by agents a few metres apart; every agent labels all cars."""
     rng = np.random.default_rng(seed)
     corners, points = [], []
     for _ in range(cars):
         world_SE3_car = pose_to_SE3([rng.uniform(-9, 9), rng.uniform(-4, 4), -1.0, 0, rng.uniform(-180, 180), 0])
         half = np.array([1.95, 0.8, 0.78])
-        corners.append(transform_points(world_SE3_car, SIGNS * half))
+        corners.append(transform_points(world_SE3_car, CORNER_SIGNS * half))
         points.append(transform_points(world_SE3_car, rng.uniform(-1, 1, (60, 3)) * half))
     objects = ObjectLabels(np.arange(cars), np.stack(corners) if cars else np.zeros((0, 8, 3)))
     world = np.concatenate([*points, rng.uniform((-12, -6, -1.8), (12, 6, -1.7), (200, 3))])
@@ -87,24 +88,24 @@ def _frame(agent_id: str, world_points: np.ndarray, objects: ObjectLabels, rng: 
 
 
 class SceneList:
-    """Scenes in memory as a source."""
+    """A source of scenes in memory."""
 
     def __init__(self, scenes: list[Scene]) -> None:
-        """Hold them."""
+        """Take over the scenes."""
         self.scenes = scenes
 
     def __len__(self) -> int:
-        """Number of scenes."""
+        """Return the number of scenes."""
         return len(self.scenes)
 
     def outline(self, index: int) -> SceneOutline:
-        """Of one scene."""
+        """Return the outline of a scene."""
         return self.scenes[index].outline
 
     def agent_frame(self, index: int, agent_id: str, choice: SensorChoice | None = None) -> AgentFrame:
-        """Of one agent."""
+        """Return an agent's frame, with all sensors whatever the choice."""
         return self.scenes[index].frame(agent_id)
 
     def scene_objects(self, index: int) -> ObjectLabels:
-        """Of one scene."""
+        """Return the labels of a scene."""
         return self.scenes[index].objects

@@ -1,4 +1,4 @@
-"""An agent type on its own: what it refuses, what it leaves out, what it makes of nothing."""
+"""The network of an agent type: refused settings and inputs, ignored points, and empty clouds."""
 
 import re
 from dataclasses import replace
@@ -18,7 +18,7 @@ def _frame(points: np.ndarray) -> AgentFrame:
     return replace(small_scene(0).ego, lidar=LidarScan(points.astype(np.float32)))
 
 
-def test_an_agent_that_sees_nothing_still_has_a_map() -> None:
+def test_an_empty_cloud_still_gives_a_map() -> None:
     model = AgentModel(AGENT, GRID).eval()
     frames = [_frame(np.zeros((0, 4))), small_scene(0).ego]
     with torch.no_grad():
@@ -26,7 +26,7 @@ def test_an_agent_that_sees_nothing_still_has_a_map() -> None:
     assert maps.shape == (2, 8, GRID.ny, GRID.nx) and maps.isfinite().all()
 
 
-def test_points_on_the_own_vehicle_and_points_that_are_no_numbers_are_left_out() -> None:
+def test_points_on_the_own_vehicle_and_nan_points_are_left_out() -> None:
     points = np.array([(0.0, 0.0, 0.0, 1.0), (np.nan, 5.0, 0.0, 1.0), (np.inf, 5.0, 0.0, 1.0), (4.0, 2.0, 0.0, 1.0)])
     voxels = AgentModel(AGENT, GRID).prepare([_frame(points)])
     np.testing.assert_array_equal(voxels.points[voxels.num_points > 0][:, 0], [(4.0, 2.0, 0.0, 1.0)])

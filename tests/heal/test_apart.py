@@ -1,4 +1,4 @@
-"""Everything that may run on a GPU keeps its tensors together there; checked on a device that only behaves like one."""
+"""Code for GPUs keeps its tensors on one device; checked on a simulated device that refuses CPU tensors."""
 
 import subprocess
 import sys

@@ -21,7 +21,7 @@ def _seed() -> None:
 
 
 def _poses(*xy_yaw: tuple[float, float, float]) -> Tensor:
-    """agent_SE3_ego of agents placed relative to an ego at the origin."""
+    """Return agent_SE3_ego of agents with poses x, y, yaw relative to an ego at the origin."""
     ego = np.eye(4)
     return torch.from_numpy(np.stack([relative_SE3(pose_to_SE3([x, y, 0, 0, yaw, 0]), ego) for x, y, yaw in xy_yaw]))
 
@@ -30,7 +30,7 @@ def test_voxels_keep_the_first_points_in_the_order_in_which_cells_are_reached() 
     xy = [(3.5, 0.5), (0.5, 1.5), (3.6, 0.5), (3.7, 0.5), (4.0, 0.5), (1.5, 0.5), (2.5, 0.5)]
     cloud = np.array([(x, y, 0.5, i) for i, (x, y) in enumerate(xy)], np.float32)
     found = voxelize([cloud], VOXELS)
-    # The third point of the first cell is dropped, the one on the upper bound is outside, the fourth cell is one too many.
+    # The third point of the first cell is dropped, the point on the upper bound is outside, the fourth cell exceeds the limit.
     np.testing.assert_array_equal(found.coords, [(0, 0, 0, 3), (0, 0, 1, 0), (0, 0, 0, 1)])
     np.testing.assert_array_equal(found.num_points, [2, 1, 1])
     np.testing.assert_array_equal(found.points[..., 3], [(0, 2), (1, 0), (5, 0)])
@@ -101,7 +101,7 @@ def test_scenes_of_a_batch_do_not_mix(base: BaseModel) -> None:
     torch.testing.assert_close(together[1:], _fused(base, features[2:], poses[2:], [1]), atol=1e-5, rtol=1e-5)
 
 
-def test_a_lone_agent_is_fused_with_nothing(base: BaseModel) -> None:
+def test_a_single_agent_is_fused_alone(base: BaseModel) -> None:
     features = torch.rand(2, 8, GRID.ny, GRID.nx)
     with torch.no_grad():
         levels = base.trunk(features)
@@ -109,13 +109,13 @@ def test_a_lone_agent_is_fused_with_nothing(base: BaseModel) -> None:
     torch.testing.assert_close(_fused(base, features, _poses((0, 0, 0), (0, 0, 0)), [1, 1]), joined)
 
 
-def test_a_camera_agent_has_no_say_where_its_own_grid_does_not_reach(base: BaseModel) -> None:
+def test_a_camera_agent_has_no_weight_outside_its_own_grid(base: BaseModel) -> None:
     features, poses = torch.rand(2, 8, GRID.ny, GRID.nx), _poses((0, 0, 0), (0, 0, 0))
     with torch.no_grad():
         levels = base.trunk(features)
         fused = base.pyramid_backbone.fuse_levels(levels, poses, [2], [None, (2.0, 1.0)])[0][0]
         both = base.pyramid_backbone.fuse_levels(levels, poses, [2])[0][0]
-    # Half of the 32 columns less four: the central 12; two rows fewer at each side.
+    # Columns: half of 32, less four: the central 12. Rows: two fewer at each side.
     window = (slice(None), slice(2, GRID.ny - 2), slice(10, 22))
     torch.testing.assert_close(fused[window], both[window])
     outside = torch.ones(GRID.ny, GRID.nx, dtype=torch.bool)

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from heal.detection.anchors import AnchorConfig, make_anchors
+from heal.detection.anchors import AnchorConfig, make_anchors, spread_anchors
 from heal.grid import BevGrid
 
 GRID = BevGrid((-4.0, -2.0, -3.0, 4.0, 2.0, 1.0), 1.0)
@@ -21,8 +21,8 @@ def test_anchors_by_hand() -> None:
     assert anchors[:, 1, 0, 1].tolist() == [-1.5, -0.5, 0.5, 1.5]
 
 
-def test_margin_of_a_voxel_moves_the_border() -> None:
-    anchors = make_anchors(GRID, AnchorConfig(), voxel_m=0.25)
+def test_the_margin_moves_the_outermost_anchors() -> None:
+    anchors = spread_anchors(GRID.range_m, (GRID.ny, GRID.nx), AnchorConfig(), margin_m=0.25)
     assert anchors[0, 0, 0, :2].tolist() == [-3.75, -1.75]
     assert anchors[-1, -1, 0, :2].tolist() == [3.75, 1.75]
 

@@ -1,4 +1,4 @@
-"""Decoding: the inverse of the targets, and what is dropped on the way."""
+"""Decoding: the inverse of the targets, and the boxes that are dropped."""
 
 import math
 
@@ -25,7 +25,7 @@ def car(x: float, y: float, yaw: float, length: float = 4.2, z: float = -0.9) ->
 
 
 def perfect_head(boxes: torch.Tensor, score: float = 0.9) -> HeadOutput:
-    """What a head that has learnt its targets by heart answers."""
+    """Return the output of a head that predicts its targets exactly."""
     targets = assign_targets(ANCHORS, boxes, TargetConfig())
     logit = math.log(score / (1 - score))
     yaw = targets.regression.view(*ANCHORS.shape)[..., YAW] + ANCHORS[..., YAW]
@@ -82,7 +82,7 @@ def test_heights_and_range() -> None:
     assert positions(perfect_head(boxes[:2]), DecodeConfig(z_limits_m=(-1.0, 1.0))) == []
 
 
-def test_low_scores_and_bad_numbers_are_nothing() -> None:
+def test_low_scores_and_numbers_that_are_not_finite_are_dropped() -> None:
     head = perfect_head(torch.tensor([car(0.0, 0.0, 0.0)]), score=0.15)
     assert len(decode(head, ANCHORS, CONFIG, RANGE_M)) == 0
     nonsense = HeadOutput(*(torch.full_like(part, float("nan")) for part in vars(head).values()))
@@ -93,7 +93,7 @@ def test_low_scores_and_bad_numbers_are_nothing() -> None:
 
 def test_late_fusion_moves_boxes_and_drops_what_two_agents_see() -> None:
     ego_SE3_other = torch.eye(4, dtype=torch.float64)
-    ego_SE3_other[:2, :2] = torch.tensor([[-1.0, 0.0], [0.0, -1.0]])  # the other comes the opposite way, 4 m ahead
+    ego_SE3_other[:2, :2] = torch.tensor([[-1.0, 0.0], [0.0, -1.0]])  # the other agent drives in the opposite direction, 4 m ahead
     ego_SE3_other[0, 3] = 4.0
     ego = perfect_head(torch.tensor([car(-3.0, 1.0, 0.0)]), score=0.6)
     other = perfect_head(torch.tensor([car(7.0, -1.0, 0.0), car(-6.0, 3.0, 0.5)]), score=0.8)

@@ -13,8 +13,8 @@ from heal.detection.detections import GroundTruth
 from heal.detection.ground_truth import (
     agent_ground_truth,
     ground_truth,
-    merge_by_id,
     merge_by_iou,
+    objects_in_frame,
     visible_objects,
     without_vehicle_at,
 )
@@ -54,18 +54,18 @@ def test_objects_come_into_the_ego_frame_and_range() -> None:
 
 def test_height_can_be_left_out_and_the_own_vehicle_too() -> None:
     scene = scene_at(EGO_POSE, labels(AHEAD, OWN, FAR, HIGH))
-    assert ground_truth(scene, RANGE_M, use_z=False).ids.tolist() == [10, 11, 13]
+    assert objects_in_frame(scene.objects, pose_to_SE3(EGO_POSE), RANGE_M, use_z=False).ids.tolist() == [10, 11, 13]
     assert ground_truth(scene, RANGE_M, include_ego=False).ids.tolist() == [10]
 
 
-def test_own_vehicle_is_told_by_its_footprint() -> None:
+def test_own_vehicle_is_found_by_its_footprint() -> None:
     beside = [2.0, 3.0, 0.0, 1.5, 2.0, 8.0, 0.0]
     across = [0.0, 0.5, 0.0, 1.5, 2.0, 8.0, 1.2]
     assert without_vehicle_at(labels(beside, across), np.eye(4)).ids.tolist() == [10]
 
 
-def test_another_frame_can_be_named() -> None:
-    found = ground_truth(scene_at(EGO_POSE, labels(AHEAD)), RANGE_M, world_SE3_frame=pose_to_SE3([3400, 2130, 2, 0, 0, 0]))
+def test_objects_in_another_frame() -> None:
+    found = objects_in_frame(labels(AHEAD), pose_to_SE3([3400, 2130, 2, 0, 0, 0]), RANGE_M)
     torch.testing.assert_close(found.boxes[0, :2], torch.tensor([0.0, -10.0]), atol=1e-4, rtol=0)
 
 
@@ -76,7 +76,7 @@ def test_tilted_objects_stand_upright_in_the_frame() -> None:
     torch.testing.assert_close(bottom[:, :2], top[:, :2])
 
 
-def test_labels_of_one_agent_are_seen_from_where_it_believes_to_be() -> None:
+def test_labels_of_one_agent_are_in_the_frame_of_its_measured_pose() -> None:
     frame = scene_at(EGO_POSE, labels(AHEAD)).ego
     wrong = dataclasses.replace(frame, world_SE3_agent_measured=pose_to_SE3([3401.0, 2100.0, 2.0, 0, 90, 0]))
     torch.testing.assert_close(agent_ground_truth(wrong, RANGE_M).boxes[0, :2], torch.tensor([20.0, 1.0]), atol=1e-4, rtol=0)
@@ -90,13 +90,15 @@ def part(ids: list[int], *boxes: list[float]) -> GroundTruth:
     return GroundTruth(corners_of(*boxes).float(), torch.tensor(ids))
 
 
-def test_merging_by_id_keeps_the_first() -> None:
-    merged = merge_by_id([part([3, 1], AHEAD, OWN), part([1, 7], FAR, HIGH)])
-    assert merged.ids.tolist() == [3, 1, 7]
-    torch.testing.assert_close(merged.corners[1], corners_of(OWN)[0].float())
+def test_the_union_of_labels_keeps_the_first_of_each_id() -> None:
+    first, second = labels(AHEAD, OWN), labels(OWN, FAR, HIGH)
+    merged = ObjectLabels.union([first, dataclasses.replace(second, ids=second.ids + 1)])
+    assert merged.ids.tolist() == [10, 11, 12, 13]
+    np.testing.assert_array_equal(merged.world_corners, labels(AHEAD, OWN, FAR, HIGH).world_corners)
+    assert len(ObjectLabels.union([])) == 0
 
 
-def test_merging_by_overlap_drops_what_is_there_already() -> None:
+def test_merging_by_overlap_drops_objects_that_are_there_already() -> None:
     shifted = [AHEAD[0] + 0.5, *AHEAD[1:]]
     merged = merge_by_iou([part([0, 1], AHEAD, OWN), part([0, 1], shifted, FAR)])
     assert merged.ids.tolist() == [0, 1, 2]

@@ -18,13 +18,13 @@ CONFIG = LossConfig()
 FOCAL_AT_0 = 0.25 * math.log(2)  # of a logit of 0, before alpha
 
 
-def silence(scenes: int = 1) -> HeadOutput:
-    """A head that answers 0 everywhere."""
+def zero_head(scenes: int = 1) -> HeadOutput:
+    """Return the output of a head that predicts 0 everywhere."""
     return HeadOutput(torch.zeros(scenes, A, NY, NX), torch.zeros(scenes, 7 * A, NY, NX), torch.zeros(scenes, 2 * A, NY, NX))
 
 
 def one_positive(scenes: int = 1) -> Targets:
-    """The anchor with yaw 90 degrees in row 1, column 2 is positive, those of row 0 are negative, the others are ignored."""
+    """Return targets: the anchor of 90 degrees in row 1, column 2 is positive, row 0 is negative, the others are ignored."""
     positive, negative = torch.zeros(2, scenes, NY, NX, A, dtype=torch.bool)
     positive[:, 1, 2, 1] = True
     negative[:, 0] = True
@@ -33,11 +33,11 @@ def one_positive(scenes: int = 1) -> Targets:
 
 def random_head(scenes: int, seed: int = 0) -> HeadOutput:
     generator = torch.Generator().manual_seed(seed)
-    return HeadOutput(*(torch.randn(part.shape, generator=generator) for part in vars(silence(scenes)).values()))
+    return HeadOutput(*(torch.randn(part.shape, generator=generator) for part in vars(zero_head(scenes)).values()))
 
 
 def test_classification_by_hand() -> None:
-    loss = detection_loss(silence(), one_positive(), CONFIG, ANCHORS)
+    loss = detection_loss(zero_head(), one_positive(), CONFIG, ANCHORS)
     assert loss.classification.item() == pytest.approx(2 * 0.25 * FOCAL_AT_0 + 16 * 0.75 * FOCAL_AT_0, rel=1e-6)
     assert loss.regression.item() == 0.0
     assert loss.direction.item() == pytest.approx(0.2 * math.log(2), rel=1e-6)
@@ -55,13 +55,13 @@ def test_focal_loss_by_hand() -> None:
     [(0, 1.0, 1 - 1 / 18), (5, -2.0, 2 - 1 / 18), (3, 0.1, 0.5 * 0.3**2), (6, math.pi, 0.0), (6, math.pi / 2, 1 - 1 / 18)],
 )
 def test_regression_by_hand(code: int, difference: float, expected: float) -> None:
-    head = silence()
+    head = zero_head()
     head.regression[0, 7 + code, 1, 2] = difference  # the codes of the second anchor follow those of the first
     assert detection_loss(head, one_positive(), CONFIG, ANCHORS).regression.item() == pytest.approx(2 * expected, abs=1e-5)
 
 
 def test_direction_is_that_of_the_box_not_of_its_anchor() -> None:
-    head, targets = silence(), one_positive()
+    head, targets = zero_head(), one_positive()
     head.direction[0, 2:4, 1, 2] = torch.tensor([5.0, -5.0])  # the second anchor's first bin: 45 to 225 degrees
     assert detection_loss(head, targets, CONFIG, ANCHORS).direction.item() < 1e-4
     targets.regression[0, 1, 2, 13] = -math.pi  # now the box points to -90 degrees
@@ -87,7 +87,7 @@ def test_without_positives_all_is_finite_and_boxes_cost_nothing() -> None:
     assert head.classification.grad is not None and bool(head.classification.grad.isfinite().all())
 
 
-def test_what_the_head_says_of_ignored_anchors_does_not_matter() -> None:
+def test_the_output_for_ignored_anchors_does_not_matter() -> None:
     head = random_head(1)
     expected = detection_loss(head, one_positive(), CONFIG, ANCHORS).total
     head.regression[0, :, 3] = float("nan")
@@ -142,7 +142,7 @@ def test_occupancy_by_hand() -> None:
 def test_a_cell_is_background_only_if_all_of_it_is() -> None:
     targets = one_positive()
     targets.negative[0, 1, 4:] = True  # rows 0 and 1, columns 4 to 7: two cells of the second level
-    targets.negative[0, 1, 5, 0] = False  # one of them has an ignored anchor
+    targets.negative[0, 1, 5, 0] = False  # one of the two cells has an ignored anchor
     loss = occupancy_loss(occupancy(), targets, LossConfig(occupancy_weights=(0.0, 1.0, 0.0)))
     assert loss.item() == pytest.approx(2 * 0.25 * FOCAL_AT_0 + 0.75 * FOCAL_AT_0, rel=1e-6)
 

@@ -22,7 +22,7 @@ from heal.detection.metrics import (
 
 
 def corners(xs: list[float]) -> torch.Tensor:
-    """Cars 4 m long and 2 m wide that stand one behind the other, 20 m apart and more."""
+    """Return cars 4 m long and 2 m wide, one behind the other, at least 20 m apart."""
     return boxes_to_corners(torch.tensor([[x, 0.0, -1.0, 1.5, 2.0, 4.0, 0.0] for x in xs]).reshape(-1, 7))
 
 

@@ -129,14 +129,14 @@ def test_near_pairs_are_those_whose_hulls_meet(seed: int, spread_m: float) -> No
     assert list(zip(*(part.tolist() for part in near_pairs(hulls)), strict=True)) == all_near_pairs(hulls)
 
 
-def test_near_pairs_bear_the_absurd() -> None:
+def test_near_pairs_with_huge_and_infinite_hulls() -> None:
     hulls = torch.tensor([[0, 0, 1, 1], [-3e38, -3e38, 3e38, 3e38], [0, 0, 0, 0], [math.nan, 0, 1, 1], [0, 0, math.inf, 1]])
     assert list(zip(*(part.tolist() for part in near_pairs(hulls)), strict=True)) == [(0, 1), (0, 2), (1, 2)]
 
 
 @pytest.mark.parametrize("threshold", [0.05, 0.15])
 def test_suppression_of_crowds_follows_its_definition(threshold: float) -> None:
-    # more pairs than are looked at first
+    # more pairs than the first chunk
     boxes = random_boxes(400, seed=8, spread_m=15.0)
     scores, footprint = torch.rand(400, generator=torch.Generator().manual_seed(8)), footprints(boxes)
     kept = nms_rotated(boxes_to_corners(boxes), scores, threshold, max_candidates=400)

@@ -9,15 +9,16 @@ from hypothesis import strategies as st
 
 from heal.detection.anchors import AnchorConfig, make_anchors
 from heal.detection.boxes import boxes_to_corners, planar_hulls
-from heal.detection.targets import TargetConfig, Targets, assign_targets, encode_boxes, hull_iou
+from heal.detection.targets import TargetConfig, Targets, assign_targets, encode_boxes
 from heal.grid import BevGrid
+from tests.heal.detection.hulls import hull_iou
 
 GRID = BevGrid((-16.0, -8.0, -3.0, 16.0, 8.0, 1.0), 0.8)
 ANCHORS = make_anchors(GRID, AnchorConfig())
 
 
 def naive(anchors: torch.Tensor, boxes: torch.Tensor, config: TargetConfig) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Positive, negative and owner of every anchor, one anchor and one true box after another."""
+    """Return positive, negative and true box of every anchor, by a loop over anchors and true boxes."""
     flat = planar_hulls(boxes_to_corners(anchors.reshape(-1, 7).float()))
     iou = hull_iou(flat, planar_hulls(boxes_to_corners(boxes.float())))
     owner = [-1] * len(flat)
@@ -39,7 +40,7 @@ def naive(anchors: torch.Tensor, boxes: torch.Tensor, config: TargetConfig) -> t
 @given(st.integers(0, 10**6), st.integers(1, 12), st.sampled_from([(0.6, 0.45), (0.45, 0.3), (0.3, 0.3)]))
 def test_equals_the_full_computation(seed: int, count: int, thresholds: tuple[float, float]) -> None:
     draw = torch.rand(count, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-    low = torch.tensor([-19.0, -11.0, -2.0, 1.0, 0.5, 0.8, -math.pi])  # some stick out, some are wholly outside
+    low = torch.tensor([-19.0, -11.0, -2.0, 1.0, 0.5, 0.8, -math.pi])  # some boxes cross the border, some are wholly outside
     high = torch.tensor([19.0, 11.0, 0.0, 4.0, 3.0, 14.0, math.pi])
     boxes = low + draw * (high - low)
     config = TargetConfig(positive_iou=thresholds[0], negative_iou=thresholds[1])
@@ -72,7 +73,7 @@ def test_a_box_like_its_anchor_is_found_and_encoded_as_nothing() -> None:
 def test_an_odd_box_still_gets_its_best_anchor() -> None:
     truck = torch.tensor([[0.1, 0.1, 0.0, 3.5, 2.6, 12.0, 0.0]])
     targets = assign_targets(ANCHORS, truck, TargetConfig())
-    assert targets.positive.sum() == 1  # any of those inside it overlap it equally
+    assert targets.positive.sum() == 1  # all anchors inside the box overlap it equally
     x, y = ANCHORS[targets.positive][0, :2].abs().tolist()
     assert x < 6.1 and y < 1.4
 

@@ -1,4 +1,4 @@
-"""Camera agents cover a range of their own: their maps are fitted to the alliance's, and beyond their range they have no say."""
+"""Encoders with a range of their own: their maps are fitted to the alliance's grid, and have no weight beyond the own range."""
 
 import numpy as np
 import pytest
@@ -35,7 +35,7 @@ CAMERA = AgentConfig(
 
 
 def _mixed_scene() -> Scene:
-    """A LiDAR agent, the ego, and a camera agent."""
+    """Return a scene with a LiDAR agent, which is the ego, and a camera agent."""
     scene = small_scene(0, agents=1)
     camera = AgentFrame("c", "vehicle", 0, np.eye(4), np.eye(4), None, (camera_view(depth_m=4.0),), ObjectLabels.empty())
     return Scene(
@@ -53,7 +53,7 @@ def _mixed_model() -> CollabModel:
     [(4, 4, [0, 1, 2, 3]), (3, 6, [-1, 0, 1, 2, -1, -1]), (7, 4, [2, 3, 4, 5]), (9, 4, [2, 3, 4, 5]), (6, 4, [1, 2, 3, 4])],
 )
 def test_maps_are_cut_or_surrounded_around_their_middle(cells: int, wanted: int, kept: list[int]) -> None:
-    # (7 - 4) / 2 = 1.5 and (9 - 4) / 2 = 2.5 are both rounded to the even 2; of three missing cells two come behind.
+    # (7 - 4) / 2 = 1.5 and (9 - 4) / 2 = 2.5 are both rounded to the even 2; of three missing cells, two are added behind.
     grid = BevGrid((-wanted / 2, -2.0, -1.0, wanted / 2, 2.0, 1.0), 1.0)
     row = torch.arange(cells) + 1.0
     fitted = fit_to_grid(row.expand(1, 1, 4, cells), grid)
@@ -75,14 +75,14 @@ def test_a_camera_agents_map_lies_on_the_alliances_grid() -> None:
     assert model.coverage == (2.0, pytest.approx(6.4 / 9.6))
 
 
-def test_a_lidar_agent_has_neither_a_range_of_its_own_nor_depth() -> None:
+def test_a_lidar_agent_has_no_range_of_its_own_and_no_depth() -> None:
     model = AgentModel(AGENT, GRID).eval()
     assert model.coverage is None
     assert model.forward_with_depth(model.prepare([small_scene(0).frames[0]]))[1] is None
     model.load_pretrained()  # nothing to load
 
 
-def test_in_evaluation_a_camera_agent_has_no_say_beyond_its_range(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_in_evaluation_a_camera_agent_has_no_weight_beyond_its_range() -> None:
     model = _mixed_model().eval()
     batch = model.prepare([_mixed_scene()], [{"0": "m1", "c": "c1"}])
     with torch.no_grad():
@@ -95,7 +95,7 @@ def test_in_evaluation_a_camera_agent_has_no_say_beyond_its_range(monkeypatch: p
     assert not torch.equal(expected.head.classification, everywhere.head.classification)
 
 
-def test_depth_can_be_taught_through_the_whole_network() -> None:
+def test_the_losses_of_boxes_and_depth_reach_the_whole_agent_model() -> None:
     model = _mixed_model().train()
     batch = model.prepare([_mixed_scene()], [{"0": "m1", "c": "c1"}], np.random.default_rng(0))
     output, depths = model.forward_with_depth(batch)

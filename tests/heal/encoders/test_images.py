@@ -1,4 +1,4 @@
-"""Images on their way into a network: every pixel is where the affine map says."""
+"""Images as input of a network: every pixel goes where the affine map says."""
 
 from dataclasses import replace
 from typing import Literal
@@ -29,24 +29,25 @@ SMALL = ImageConfig(size=(24, 40))
 
 
 def shown(affine: np.ndarray, pixel: tuple[float, float]) -> np.ndarray:
+    """Map a pixel through an affine map (2, 3)."""
     return affine[:, :2] @ pixel + affine[:, 2]
 
 
 def project(view: CameraView, point: np.ndarray) -> np.ndarray:
-    """The pixel of a point in the agent's frame."""
+    """Return the pixel (x, y) of a point in the agent's frame."""
     x, y, z = np.linalg.inv(view.agent_SE3_camera)[:3] @ [*point, 1.0]
     return (view.intrinsic @ [x / z, y / z, 1.0])[:2]
 
 
 def test_in_evaluation_an_image_is_shrunk_until_it_covers_and_cut_at_the_bottom() -> None:
     transform = evaluation_transform((600, 800), ImageConfig())
-    # 384 / 600 = 512 / 800 = 0.64; of 384 rows 2.5 % are cut, int(374.4), so 10 black ones come in above.
+    # 384 / 600 = 512 / 800 = 0.64. Of 384 rows 2.5 % are cut off, which leaves int(374.4), so 10 black rows are added above.
     assert transform == ImageTransform(0.64, (512, 384), (0, -10, 512, 374))
     np.testing.assert_allclose(transform.affine(), [[0.64, 0, 0], [0, 0.64, 10]])
 
 
 def test_an_image_of_another_shape_is_cut_in_the_middle() -> None:
-    # Twice as wide as needed: 0.5 covers the height, and 100 of 200 columns are too many, 50 at each side.
+    # The image is twice as wide as needed: a scale of 0.5 covers the height, and of 200 columns 50 are cut off at each side.
     settings = ImageConfig(size=(100, 100), bottom_cut=(0.0, 0.0))
     assert evaluation_transform((200, 400), settings) == ImageTransform(0.5, (200, 100), (50, 0, 150, 100))
 
@@ -100,7 +101,7 @@ def test_agents_may_have_different_numbers_of_cameras() -> None:
     torch.testing.assert_close(chosen.images, batch.images[1:2])
 
 
-def test_a_depth_image_keeps_its_depths_and_says_where_there_is_none() -> None:
+def test_a_depth_image_keeps_its_depths_and_is_zero_outside_of_the_image() -> None:
     view = camera_view(depth_m=7.0)
     depths = view.depth_m
     assert depths is not None
@@ -111,14 +112,14 @@ def test_a_depth_image_keeps_its_depths_and_says_where_there_is_none() -> None:
     assert batch.depth_m[0, -1, :32].eq(7.0).all() and batch.depth_m[0, -1, 32:].eq(90.0).all()
 
 
-def test_an_agent_without_what_its_type_needs_is_named() -> None:
+def test_the_error_names_an_agent_that_lacks_images_or_depths() -> None:
     with pytest.raises(ValueError, match=r"agent '9' has no camera images.*sensors=\{'camera'\}"):
         camera_batch([camera_frame(agent_id="9")], SMALL)
     with pytest.raises(ValueError, match="has the cameras camera0, but its type needs rear"):
         camera_batch([camera_frame(camera_view())], SMALL, ("camera0", "rear"))
     with pytest.raises(ValueError, match=r"camera0 has no depth image.*depth_supervision=false"):
         camera_batch([camera_frame(camera_view())], SMALL, depth=True, rng=np.random.default_rng(0))
-    assert camera_batch([camera_frame(camera_view())], SMALL, depth=True).depth_m is None  # in evaluation nothing is learned
+    assert camera_batch([camera_frame(camera_view())], SMALL, depth=True).depth_m is None  # not needed in evaluation
 
 
 @pytest.mark.parametrize(("negate", "signs"), [("y", (1, -1, 1)), ("x", (-1, 1, 1))])

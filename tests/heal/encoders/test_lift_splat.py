@@ -1,4 +1,4 @@
-"""Lift-Splat puts every pixel where its depth says, and sums without losing anything."""
+"""Lift-Splat puts every pixel where its depth says, and its sums are exact."""
 
 from dataclasses import replace
 
@@ -24,7 +24,7 @@ OWN = BevGrid((-8.0, -4.0, -10.0, 8.0, 4.0, 10.0), 1.0)
 
 
 def cameras_of(*counts: int, settings: LiftSplatConfig = LIFT_SPLAT, rng: np.random.Generator | None = None) -> CameraBatch:
-    """Agents with so many cameras that look all around."""
+    """Return the images of agents with the given numbers of cameras, which look in all directions."""
     frames = [
         camera_frame(*(camera_view(f"camera{i}", yaw_deg=360 * i / count, depth_m=5.0) for i in range(count))) for count in counts
     ]
@@ -32,7 +32,7 @@ def cameras_of(*counts: int, settings: LiftSplatConfig = LIFT_SPLAT, rng: np.ran
 
 
 def random_lift(cameras: CameraBatch, grid: BevGrid) -> tuple[Tensor, Tensor, Tensor]:
-    """Features, weights and points; half of the points are outside of the grid."""
+    """Return features, weights and points; half of the points are outside of the grid."""
     torch.manual_seed(0)
     images, depths, rows, columns = len(cameras.images), 7, 4, 5
     features = torch.randn(images, 6, rows, columns, requires_grad=True)
@@ -42,11 +42,11 @@ def random_lift(cameras: CameraBatch, grid: BevGrid) -> tuple[Tensor, Tensor, Te
 
 
 def summed_one_by_one(features: Tensor, weights: Tensor, points: Tensor, cameras: CameraBatch, grid: BevGrid) -> Tensor:
-    """(agents, C, ny, nx) float64."""
+    """Return the sums that `splat` computes, (agents, C, ny, nx) float64, from a plain loop."""
     maps = torch.zeros(cameras.agents, features.shape[1], grid.ny, grid.nx, dtype=torch.float64)
     for image, depth, row, column in np.ndindex(*weights.shape):
         x, y, z = (points[image, depth, row, column].double() - torch.tensor(grid.range_m[:3])).tolist()
-        # Up to a cell below the lower bounds counts as the first cell.
+        # A point up to a cell below the lower bounds falls into the first cell.
         j, i, k = int(x / grid.cell_m), int(y / grid.cell_m), int(z / (grid.range_m[5] - grid.range_m[2]))
         if j in range(grid.nx) and i in range(grid.ny) and k == 0:
             share = weights[image, depth, row, column].double() * features[image, :, row, column].double()
@@ -67,8 +67,8 @@ def test_pooling_equals_a_loop_in_double_precision_also_in_its_gradients() -> No
         torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
 
 
-def test_a_sum_does_not_suffer_from_what_lies_in_other_cells() -> None:
-    # A running sum over all cells would lose the small one beside ten million.
+def test_a_sum_does_not_suffer_from_large_values_in_other_cells() -> None:
+    # A running sum over all cells would lose the small value beside ten million.
     points = torch.tensor([[-7.5, -3.5, 0.0], [7.5, 3.5, 0.0]]).view(1, 2, 1, 1, 3)
     weights = torch.tensor([1e7, 1e-3]).view(1, 2, 1, 1)
     maps = splat(torch.ones(1, 1, 1, 1), weights, points, cameras_of(1), OWN)
@@ -83,7 +83,7 @@ def test_cells_are_counted_from_the_lower_corner_and_cut_towards_zero() -> None:
     assert maps[0, 0, 4, 0] == 2
 
 
-def test_where_nothing_lies_in_the_grid_the_map_is_empty() -> None:
+def test_the_map_is_zero_if_all_points_are_outside_of_the_grid() -> None:
     cameras = cameras_of(1, 1)
     features, weights, points = random_lift(cameras, OWN)
     maps = splat(features, weights, points + 100, cameras, OWN)
@@ -98,7 +98,7 @@ def test_the_frustum_by_hand() -> None:
     assert points[1, 1].tolist() == [[0, 15, 5], [11.5, 15, 5], [23, 15, 5]]
 
 
-def test_a_pixel_at_a_depth_is_where_geometry_puts_it() -> None:
+def test_the_place_of_a_pixel_at_a_depth_by_hand() -> None:
     # Focal length 40, the axis through pixel (40, 30): pixel (60, 10) at depth 10 is 5 right of the axis and 5 above it.
     ahead = camera_view(position_m=(1.0, 2.0, 3.0))
     left = camera_view(yaw_deg=90, position_m=(1.0, 2.0, 3.0))
@@ -108,7 +108,7 @@ def test_a_pixel_at_a_depth_is_where_geometry_puts_it() -> None:
     torch.testing.assert_close(points[1], torch.tensor([6.0, 12.0, 8.0]))  # looking along +y, to the right is +x
 
 
-def test_varied_images_are_of_the_same_world() -> None:
+def test_pixels_of_varied_images_have_the_places_of_the_plain_images_pixels() -> None:
     settings = ImageConfig(size=(32, 48), zoom=(1.0, 1.4), rotate_deg=(-20.0, 20.0), flip=True)
     views = [camera_view(f"camera{i}", yaw_deg=50 * i, position_m=(1.0, 0.0, 2.0)) for i in range(6)]
     plain = camera_batch([camera_frame(*views)], ImageConfig(size=(60, 80), bottom_cut=(0.0, 0.0)))
@@ -123,7 +123,7 @@ def test_varied_images_are_of_the_same_world() -> None:
 
 
 class _Certain(nn.Module):
-    """Stands for the image network: one bright pixel, and everywhere the same certain depth."""
+    """A stand-in for the image network: one pixel with a feature, and one certain depth everywhere."""
 
     def __init__(self, row: int, column: int, depth_bin: int) -> None:
         super().__init__()
@@ -144,8 +144,9 @@ class _Certain(nn.Module):
 def test_a_feature_lands_at_its_depth_in_the_direction_of_its_camera(
     yaw_deg: float, position_m: tuple[float, float, float], depth_bin: int, cell: tuple[int, int]
 ) -> None:
-    # Shrunk to 0.6: focal length 24, axis through column 24. The fourth of six features stands at pixel 47 * 3 / 5 = 28.2, so
-    # at a depth of 5 m it is 0.9 m to the right of the axis: at (5.5, -0.9) or (-5.5, 0.9); at 3 m it is 0.5 m: at (0.5, 3.5).
+    # Images are resized to 0.6: focal length 24, axis through column 24. The fourth of six features is at pixel 47 * 3 / 5 = 28.2.
+    # At a depth of 5 m, the feature is 0.9 m to the right of the axis: at (5.5, -0.9) or (-5.5, 0.9); at 3 m it is 0.5 m to the
+    # right of the axis: at (0.5, 3.5).
     model = LiftSplat(LIFT_SPLAT, GRID)
     model.camencode = _Certain(2, 3, depth_bin)  # type: ignore[assignment]
     maps = model(model.prepare([camera_frame(camera_view(yaw_deg=yaw_deg, position_m=position_m))]))
@@ -163,7 +164,7 @@ def test_gradients_reach_every_weight() -> None:
     assert without == []
 
 
-def test_depth_is_taught_at_the_middle_of_every_feature() -> None:
+def test_the_true_depth_is_taken_at_the_middle_of_every_feature() -> None:
     model = LiftSplat(LIFT_SPLAT, GRID).eval()
     cameras = cameras_of(1)
     assert cameras.depth_m is not None
@@ -171,12 +172,12 @@ def test_depth_is_taught_at_the_middle_of_every_feature() -> None:
     cameras.depth_m[:, 4, 12] = 5.5  # feature in row 0, column 1
     _, depth = model.forward_with_depth(cameras)
     assert depth.bins is not None and depth.bins.shape == depth.logits[:, 0].shape
-    assert depth.bins[0, 0, :3].tolist() == [7, 4, 7]  # what was not measured counts as far
-    untaught = LiftSplat(replace(LIFT_SPLAT, depth_supervision=False), GRID)
-    assert untaught.forward_with_depth(cameras)[1].bins is None
+    assert depth.bins[0, 0, :3].tolist() == [7, 4, 7]  # a depth without a measurement is in the last bin
+    unsupervised = LiftSplat(replace(LIFT_SPLAT, depth_supervision=False), GRID)
+    assert unsupervised.forward_with_depth(cameras)[1].bins is None
 
 
-def test_mixed_precision_leaves_the_geometry_alone() -> None:
+def test_mixed_precision_does_not_change_the_geometry() -> None:
     model = LiftSplat(LIFT_SPLAT, GRID).eval()
     cameras = cameras_of(2)
     plain = model(cameras)
@@ -202,7 +203,7 @@ def test_a_trunk_must_exist_and_have_the_scales() -> None:
         ImageTrunk("test_efficientnet", (8, 64), 0.0, 0.1, False)
 
 
-def test_what_lies_behind_the_coarsest_scale_is_cut_off() -> None:
+def test_layers_behind_the_coarsest_scale_are_removed() -> None:
     light = ImageTrunk("test_efficientnet", (8, 8), 0.0, 0.01, False)
     whole = ImageTrunk("test_efficientnet", (8, 8), 0.0, 0.01, True)
     sizes = [sum(weight.numel() for weight in trunk.parameters()) for trunk in (light, whole)]
@@ -212,7 +213,7 @@ def test_what_lies_behind_the_coarsest_scale_is_cut_off() -> None:
     assert finest.shape == (1, *light.channels, 4, 6)
 
 
-def test_missing_weights_are_told_and_are_no_disaster(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_weights_are_an_error_unless_they_are_not_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
     import timm
 
     def offline(name: str, pretrained: bool = False) -> nn.Module:
@@ -226,7 +227,7 @@ def test_missing_weights_are_told_and_are_no_disaster(monkeypatch: pytest.Monkey
     model.load_pretrained()
 
 
-def test_published_weights_are_loaded_where_there_are_some(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_published_weights_are_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     import timm
 
     published = timm.create_model("test_efficientnet")
@@ -237,7 +238,7 @@ def test_published_weights_are_loaded_where_there_are_some(monkeypatch: pytest.M
     torch.testing.assert_close(model.camencode.trunk.net.conv_stem.weight, published.conv_stem.weight)
 
 
-def test_settings_survive_a_file_and_the_references_words() -> None:
+def test_settings_are_unchanged_after_a_file_and_after_heals_configuration() -> None:
     settings = LiftSplatConfig(cameras=("camera0", "camera1"), classifier=True)
     assert build_config(LiftSplatConfig, to_plain(settings)) == settings
     assert read_lift_splat(write_lift_splat(settings, (600, 800))) == settings
@@ -245,7 +246,7 @@ def test_settings_survive_a_file_and_the_references_words() -> None:
         write_lift_splat(LIFT_SPLAT, (600, 800))
 
 
-def test_the_references_names_number_all_blocks_in_a_row() -> None:
+def test_heals_parameter_names_count_all_blocks_in_a_row() -> None:
     model = LiftSplat(replace(LiftSplatConfig(), neck_channels=8, channels=4, classifier=True), GRID)
     names = reference_names(model.state_dict(), model.settings.trunk)
     assert len(set(names.values())) == len(names) == len(model.state_dict())

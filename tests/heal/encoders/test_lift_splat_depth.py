@@ -1,4 +1,4 @@
-"""Depth bins: every depth falls into the one that begins before it."""
+"""Depth bins: every depth falls into the bin that begins before it."""
 
 import pytest
 import torch
@@ -22,13 +22,13 @@ def test_a_depth_falls_into_the_bin_that_begins_before_it(spacing: str, start: f
 
 
 @pytest.mark.parametrize("spacing", SPACINGS)
-def test_near_counts_as_nearest_far_and_unmeasured_as_farthest(spacing: str) -> None:
+def test_near_depths_fall_into_the_first_bin_far_and_unmeasured_ones_into_the_last(spacing: str) -> None:
     settings = DepthBinsConfig(spacing=spacing)  # type: ignore[arg-type]
     depth_m = torch.tensor([0.3, 1.9, 50.0, 1000.0, torch.inf, 0.0, -1.0, torch.nan])
     assert depth_to_bins(depth_m, settings).tolist() == [0, 0, 47, 47, 47, 47, 47, 47]
 
 
-def test_heal_takes_what_is_too_near_for_far() -> None:
+def test_compat_heal_puts_near_depths_into_the_last_bin() -> None:
     settings = DepthBinsConfig()
     assert depth_to_bins(torch.tensor([0.3, 1.9, 5.0]), settings, compat_heal=True).tolist() == [47, 47, 11]
     assert depth_to_bins(torch.tensor([0.3, 1.9, 5.0]), settings).tolist() == [0, 0, 11]
@@ -42,7 +42,7 @@ def test_a_feature_takes_the_depth_at_its_middle() -> None:
     ]
 
 
-def test_bins_must_follow_each_other() -> None:
+def test_impossible_bins_are_refused() -> None:
     for start, end, count in ((0.0, 50.0, 48), (5.0, 5.0, 48), (2.0, 50.0, 0)):
         with pytest.raises(ValueError, match="0 < start_m < end_m"):
             DepthBinsConfig(start_m=start, end_m=end, count=count)

@@ -34,7 +34,7 @@ def test_maps_equal_those_of_the_cpu(settings: LiftSplatConfig, monkeypatch: pyt
         found, depth = model.cuda().forward_with_depth(inputs.to("cuda"))
     scale = expected_depth.logits.abs().max().item()
     torch.testing.assert_close(depth.logits.cpu(), expected_depth.logits, atol=1e-4 * scale, rtol=1e-4)
-    # A pixel on the border of two cells may fall into the other one: nearly all cells are equal, and so is the sum.
+    # A pixel on the border of two cells may fall into the other cell, so nearly all cells are equal, and so is their sum.
     equal = torch.isclose(found.cpu(), expected, atol=1e-4 * expected.abs().max().item(), rtol=1e-4)
     assert equal.float().mean() > 0.999
     torch.testing.assert_close(found.sum((2, 3)).cpu(), expected.sum((2, 3)), atol=1e-2, rtol=1e-3)

@@ -1,4 +1,4 @@
-"""PointPillars computes equal slots once; here it is held to the plain form that pads every pillar."""
+"""PointPillars computes equal slots once; the tests compare it with the plain form, which pads every pillar."""
 
 import numpy as np
 import pytest
@@ -30,7 +30,7 @@ def _model(settings: PointPillarsConfig = SETTINGS) -> PointPillars:
 
 
 def _padded(model: PointPillars, voxels: Voxels) -> Tensor:
-    """(V, C), with `nn.BatchNorm1d` itself over all V * P slots."""
+    """Return the pillars' vectors (V, C) in the plain form, with `nn.BatchNorm1d` over all V * P slots."""
     pillars, slots = voxels.points.shape[:2]
     xyz = voxels.points[..., :3]
     mean = xyz.sum(1, keepdim=True) / voxels.num_points[:, None, None]
@@ -58,7 +58,7 @@ def test_equals_the_padded_form_in_values_gradients_and_statistics(training: boo
         torch.testing.assert_close(a.grad, b.grad, atol=1e-3, rtol=1e-3)
 
 
-def test_a_pillar_lies_where_its_points_are() -> None:
+def test_a_pillar_is_at_the_place_of_its_points() -> None:
     cloud = np.array([(-3.1, -1.5, 0, 1), (1.0, 0.3, 0, 1)], np.float32)
     model = _model().eval()
     occupied = model(voxelize([cloud], model.voxel_grid))[0].any(0).nonzero().tolist()
@@ -78,7 +78,7 @@ def test_clouds_without_points_give_empty_maps(training: bool) -> None:
     assert all(buffer.isfinite().all() for buffer in model.buffers())
 
 
-def test_mixed_precision_leaves_the_points_alone() -> None:
+def test_mixed_precision_changes_no_feature() -> None:
     model = _model().train()
     voxels = voxelize(_clouds(300), model.voxel_grid)
     plain = model(voxels)

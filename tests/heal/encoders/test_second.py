@@ -1,4 +1,4 @@
-"""SECOND: sizes, a small variant, empty clouds, and maps that move with the points."""
+"""SECOND: sizes, a small variant, empty clouds, and a map that moves with the points."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def frame(points: np.ndarray) -> AgentFrame:
 
 
 def cloud(seed: int, points: int = 400) -> np.ndarray:
-    """Points in the middle of the range, beside the own vehicle."""
+    """Return random points near the middle of the range, outside of the agent's own vehicle."""
     return np.random.default_rng(seed).uniform((3, -3, -2.5, 0), (6, 3, 0.5, 1), (points, 4))
 
 
@@ -50,7 +50,7 @@ def test_a_kind_is_chosen_by_its_name() -> None:
         build_config(AgentConfig, {"encoder": {"kind": "second", "voxel_n": [0.1, 0.1, 0.1]}})
 
 
-def test_an_unfit_height_is_refused_with_the_fit_one() -> None:
+def test_the_error_for_a_wrong_height_names_the_right_one() -> None:
     with pytest.raises(ValueError, match="set it to 2"):
         Second(SecondConfig(height_cells=3), GRID)
     with pytest.raises(ValueError, match="at least one stage"):
@@ -61,7 +61,7 @@ def test_a_voxel_s_value_is_the_mean_of_its_points() -> None:
     points = np.array([[5.01, 1.01, 0.01, 0.2], [5.03, 1.05, 0.07, 0.4], [-5.0, 1.0, 0.0, 1.0]])
     encoder = small_encoder()
     means = encoder.sparse_means(encoder.prepare([frame(points)]))
-    # Voxels of 0.2 m from (-12.8, -6.4, -3) on; in the order of columns.
+    # Voxels of 0.2 m, counted from (-12.8, -6.4, -3), in the order of columns.
     assert means.sites.coords.tolist() == [[0, 15, 37, 39], [0, 15, 37, 89]]
     torch.testing.assert_close(means.features, torch.tensor([[-5.0, 1.0, 0.0, 1.0], [5.02, 1.03, 0.04, 0.3]]))
 
@@ -75,7 +75,7 @@ def test_agents_do_not_see_each_other_s_points() -> None:
     assert not together[1].any() and together[0].any()
 
 
-def test_no_point_at_all_can_be_trained_on() -> None:
+def test_a_cloud_without_points_can_be_trained_on() -> None:
     encoder = small_encoder().train()
     maps = encoder(encoder.prepare([frame(np.zeros((0, 4)))]))
     maps.sum().backward()
@@ -85,7 +85,7 @@ def test_no_point_at_all_can_be_trained_on() -> None:
 
 def test_points_moved_by_a_cell_move_the_map_by_a_cell() -> None:
     encoder = small_encoder()
-    # The first layer takes coordinates; without them only the pattern of the voxels counts.
+    # The first layer reads coordinates; with zero weights for them, only the pattern of the voxels counts.
     with torch.no_grad():
         encoder.spconv_block.get_parameter("conv_input.0.weight")[..., :3] = 0
         centres = np.floor(cloud(4) / 0.2) * 0.2 + 0.1

@@ -1,4 +1,4 @@
-"""Voxels against a few lines of Python that do the same, point by point."""
+"""Voxels compared with a plain loop over the points."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ RANGE_M = (-8.0, -4.0, -3.0, 8.0, 4.0, 1.0)
 
 
 def point_by_point(clouds: list[Float32], grid: VoxelGrid) -> list[tuple[list[int], list[list[float]]]]:
-    """Each voxel's cloud and cell, and its points."""
+    """Return each voxel's cloud and cell, and its points, from a plain loop."""
     lower, size = np.float32(grid.range_m[:3]), np.float32(grid.voxel_m)
     voxels: list[tuple[list[int], list[list[float]]]] = []
     for index, cloud in enumerate(clouds):
@@ -28,7 +28,7 @@ def point_by_point(clouds: list[Float32], grid: VoxelGrid) -> list[tuple[list[in
 
 
 def as_lists(voxels: Voxels) -> list[tuple[list[int], list[list[float]]]]:
-    """The same of `voxelize`'s result; empty slots must be zero."""
+    """Return the same for the result of `voxelize`; check that empty slots are zero."""
     rows = zip(voxels.coords.tolist(), voxels.points.tolist(), voxels.num_points.tolist(), strict=True)
     assert not voxels.points[np.arange(voxels.points.shape[1]) >= voxels.num_points.numpy()[:, None]].any()
     return [(coords, points[:count]) for coords, points, count in rows]
@@ -51,20 +51,20 @@ def test_voxels_are_those_of_a_loop_over_points(
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_points_that_are_no_numbers_are_in_no_voxel(value: float) -> None:
+def test_points_that_are_not_finite_are_in_no_voxel(value: float) -> None:
     cloud = np.zeros((4, 4), np.float32)
     cloud[0, 0] = cloud[1, 1] = cloud[2, 2] = value
     grid = VoxelGrid(RANGE_M, (0.5, 0.5, 4.0), 8, 100)
     assert voxelize([cloud], grid).num_points.tolist() == [1]
 
 
-def test_a_cloud_need_not_lie_in_one_piece() -> None:
+def test_a_cloud_need_not_be_contiguous() -> None:
     cloud = np.random.default_rng(0).uniform(-3, 1, (200, 4)).astype(np.float32)
     grid = VoxelGrid(RANGE_M, (0.5, 0.5, 4.0), 8, 100)
     assert as_lists(voxelize([np.asfortranarray(cloud)], grid)) == as_lists(voxelize([cloud], grid))
     assert as_lists(voxelize([cloud[::2]], grid)) == as_lists(voxelize([cloud[::2].copy()], grid))
 
 
-def test_no_cloud_is_no_voxel() -> None:
+def test_no_cloud_gives_no_voxel() -> None:
     found = voxelize([], VoxelGrid(RANGE_M, (0.5, 0.5, 4.0), 8, 100))
     assert found.batch_size == 0 and found.points.shape == (0, 8, 4) and found.coords.shape == (0, 4)

@@ -1,4 +1,4 @@
-"""The graphs that are exported compute what the networks do, whatever there is of pillars, images and agents."""
+"""The exported graphs compute the same as the networks, for any number of pillars, images and agents."""
 
 from dataclasses import replace
 
@@ -13,7 +13,7 @@ from heal.base_model import BaseModel
 from heal.encoders.lift_splat import LiftSplat
 from heal.encoders.point_pillars import PointPillarsConfig
 from heal.fusion.warp import coverage_mask
-from heal.graphs.traceable import Graph, _covered, agent_graph, base_graphs, camera_cells
+from heal.graphs.traceable import Graph, _coverage_mask, agent_graph, base_graphs, camera_cells
 from tests.heal.encoders.test_lift_splat import cameras_of
 from tests.heal.networks import AGENT, BASE, GRID, SECOND
 from tests.heal.networks import LIFT_SPLAT as CAMERA
@@ -28,8 +28,8 @@ AGENTS = {
 }
 
 
-def lively(model: nn.Module) -> nn.Module:
-    """In evaluation, with batch norms that have seen something."""
+def with_random_statistics(model: nn.Module) -> nn.Module:
+    """Put a model into evaluation, with random statistics in its batch norms."""
     torch.manual_seed(1)
     for module in model.modules():
         if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)) and module.running_mean is not None:
@@ -52,22 +52,22 @@ def require_equal(graph: Graph, count: int) -> None:
 @pytest.mark.parametrize("kind", sorted(AGENTS))
 def test_an_agent_s_graph_gives_its_feature_map(kind: str, count: int) -> None:
     torch.manual_seed(0)
-    model = lively(AgentModel(AGENTS[kind], GRID))
+    model = with_random_statistics(AgentModel(AGENTS[kind], GRID))
     assert isinstance(model, AgentModel)
     graph = agent_graph("m7", model)
     assert graph.name == ("m7.dense" if kind == "sparse" else "m7")
-    require_equal(graph, count if graph.counts == "pillars" else min(count, 5))
+    require_equal(graph, count if graph.first_dimension == "pillars" else min(count, 5))
 
 
 def test_an_encoder_that_is_left_out_is_named() -> None:
-    assert "second" in agent_graph("m3", AgentModel(AGENTS["sparse"], GRID)).says
+    assert "second" in agent_graph("m3", AgentModel(AGENTS["sparse"], GRID)).description
 
 
 @pytest.mark.parametrize("agents", [1, 2, 5])
 @pytest.mark.parametrize("part", [0, 1, 2])
 def test_the_base_s_graphs_give_its_heads(part: int, agents: int) -> None:
     torch.manual_seed(0)
-    base = lively(BaseModel(BASE))
+    base = with_random_statistics(BaseModel(BASE))
     assert isinstance(base, BaseModel)
     require_equal(base_graphs(base)[part], agents)
 
@@ -75,7 +75,7 @@ def test_the_base_s_graphs_give_its_heads(part: int, agents: int) -> None:
 def test_coverage_is_that_of_the_networks() -> None:
     ratios = [(2.0, 1.25), (1.0, 1.0), (0.5, 3.3), (1.9, 40.0)]
     for ny, nx in ((16, 32), (15, 27), (128, 256)):
-        masks = _covered(torch.tensor([*ratios, (0.0, 0.0)], dtype=torch.float64), torch.zeros(5, 1, ny, nx))
+        masks = _coverage_mask(torch.tensor([*ratios, (0.0, 0.0)], dtype=torch.float64), torch.zeros(5, 1, ny, nx))
         for mask, ratio in zip(masks, [*ratios, (1e-6, 1e-6)], strict=True):
             assert torch.equal(mask[0], coverage_mask(ratio, ny, nx))
 

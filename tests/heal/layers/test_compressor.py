@@ -1,4 +1,4 @@
-"""The compressor: what crosses the link, and what it refuses."""
+"""The compressor: the number of channels that cross the link, and ratios that are refused."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Networks for inference: the same numbers, no batch norm over a map left, the original untouched."""
+"""Fast copies of networks for inference: the same numbers, no batch norm of a map, and an unchanged original."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from heal.encoders.lift_splat import LiftSplat
 from heal.layers.inference import for_inference
 from heal.layers.winograd import WinogradConv2d
 from heal.tools.shared.paths import CONFIGS
-from tests.heal.networks import BASE, shaken, small_model, small_scene
+from tests.heal.networks import BASE, small_model, small_scene, with_random_norms
 
 TYPES = sorted((CONFIGS / "agents").glob("*.yaml"))
 DEMO = CONFIGS / "demo" / "alliance"
 
 
 def dense_parts(model: AgentModel, channels: int) -> list[Tensor]:
-    """What the convolutions of a type make of noise: its images' network if it has one, backbone and aligner."""
+    """Return the outputs of a type's convolutions for noise: backbone and aligner, and the image network if there is one."""
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         found = [model.aligner(model.backbone(torch.randn(1, channels, 32, 48, generator=generator)))]
@@ -33,10 +33,10 @@ def dense_parts(model: AgentModel, channels: int) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("path", TYPES, ids=lambda path: path.stem)
-def test_shipped_types_give_the_same(path: Path) -> None:
+def test_shipped_types_compute_the_same(path: Path) -> None:
     config = load_config(AgentConfig, path)
     model = AgentModel(config, BaseConfig().grid)
-    shaken(model).eval()
+    with_random_norms(model).eval()
     fast = for_inference(model)
     assert not any(isinstance(part, nn.BatchNorm2d) for part in fast.modules())
     width = config.encoder.out_channels
@@ -44,9 +44,9 @@ def test_shipped_types_give_the_same(path: Path) -> None:
         torch.testing.assert_close(other, one, atol=2e-5 * float(one.abs().max()), rtol=0)
 
 
-def test_a_base_gives_the_same_and_is_left_as_it_was() -> None:
+def test_a_base_computes_the_same_and_is_left_unchanged() -> None:
     base = BaseModel(BASE)
-    shaken(base).eval()
+    with_random_norms(base).eval()
     before = {name: tensor.clone() for name, tensor in base.state_dict().items()}
     fast, features = for_inference(base), torch.randn(2, 8, BASE.grid.ny, BASE.grid.nx)
     poses = torch.eye(4, dtype=torch.float64).repeat(2, 1, 1)

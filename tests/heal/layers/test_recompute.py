@@ -1,4 +1,4 @@
-"""Blocks that compute maps again for the gradient learn as those that keep them."""
+"""Blocks that compute maps again for the gradient have the gradients of blocks that keep them, and keep less."""
 
 import copy
 
@@ -9,8 +9,8 @@ from torch import Tensor
 from heal.layers.residual import BasicBlock, GroupedBlock, ResidualBlock
 
 
-def _learned(block: ResidualBlock, x: Tensor) -> list[Tensor]:
-    """Output, gradients and statistics after one pass."""
+def _trained(block: ResidualBlock, x: Tensor) -> list[Tensor]:
+    """Return output, gradients and statistics after one forward and backward pass."""
     leaf = x.clone().requires_grad_()
     output = block(leaf)
     (output * output).sum().backward()
@@ -24,16 +24,16 @@ def _learned(block: ResidualBlock, x: Tensor) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("block", [GroupedBlock(16, 32, 2, 4, 16), BasicBlock(16, 16, 1)], ids=["grouped", "basic"])
-def test_the_same_is_learned(block: ResidualBlock) -> None:
+def test_gradients_are_the_same(block: ResidualBlock) -> None:
     torch.manual_seed(0)
     other = copy.deepcopy(block)
     other.recomputes = True
     x = torch.randn(2, 16, 12, 20).to(memory_format=torch.channels_last)
-    for one, again in zip(_learned(block, x), _learned(other, x), strict=True):
-        torch.testing.assert_close(again, one, rtol=1e-4, atol=1e-5)
+    for kept, recomputed in zip(_trained(block, x), _trained(other, x), strict=True):
+        torch.testing.assert_close(recomputed, kept, rtol=1e-4, atol=1e-5)
 
 
-def test_less_is_kept() -> None:
+def test_less_memory_is_kept() -> None:
     kept: list[int] = []
     block = GroupedBlock(16, 32, 2, 4, 16)
     for block.recomputes in (False, True):

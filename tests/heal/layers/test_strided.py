@@ -1,4 +1,4 @@
-"""The strided 1x1 convolution: equal to the plain one, and safe where the plain one's gradient ends the process."""
+"""The strided 1x1 convolution: equal to the plain convolution, and safe where the plain one's gradient ends the process."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_values_and_gradients_are_those_of_the_plain_convolution(
 ) -> None:
     torch.manual_seed(0)
     ours = StridedConv1x1(channels, 16, stride=2).to(memory_format=memory_format)
-    # The plain one in the contiguous format, in which its gradient is sound.
+    # The plain convolution runs in the contiguous format, in which its gradient is sound.
     plain = nn.Conv2d(channels, 16, 1, 2, bias=False)
     plain.load_state_dict(ours.state_dict())
     x = torch.randn(2, channels, *size)

@@ -1,4 +1,4 @@
-"""Winograd's convolution against the direct one in float64."""
+"""Winograd's convolution against the direct convolution in float64."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_is_exact_up_to_rounding() -> None:
 
 
 def test_one_dimension_by_hand() -> None:
-    """A line of 6 with the kernel (1, 2, 3): the first output is 1 * 1 + 2 * 2 + 3 * 3 = 14, and each next one 6 more."""
+    """A line 1 to 6 with the kernel (1, 2, 3): the first output is 1 * 1 + 2 * 2 + 3 * 3 = 14, and each next output is 6 more."""
     AT, G, BT = _matrices()
     line, kernel = torch.arange(1.0, 7.0).double(), torch.tensor([1.0, 2.0, 3.0]).double()
     torch.testing.assert_close(AT @ ((G @ kernel) * (BT @ line)), torch.tensor([14.0, 20.0, 26.0, 32.0]).double())
@@ -48,7 +48,7 @@ def test_a_batch_equals_its_images() -> None:
     torch.testing.assert_close(layer(x), torch.cat([layer(x[:1]), layer(x[1:])]), rtol=0, atol=0)
 
 
-def test_any_memory_in_and_channels_last_out() -> None:
+def test_input_in_any_memory_format_gives_output_in_channels_last() -> None:
     conv, wide = _conv(), torch.randn(1, 48, 90, 22)
     x = wide[:, ::2, 1::2].transpose(2, 3)
     assert not x.is_contiguous()
@@ -57,7 +57,7 @@ def test_any_memory_in_and_channels_last_out() -> None:
     assert _deviation(y, _reference(conv, x)) < 1e-5
 
 
-def test_leaves_its_input_and_its_earlier_results_alone() -> None:
+def test_input_and_earlier_results_stay_unchanged() -> None:
     layer, x = WinogradConv2d(_conv()), torch.randn(1, 24, 16, 16)
     before, first = x.clone(), layer(x)
     kept = first.clone()
@@ -118,7 +118,7 @@ def test_gradients_are_those_of_the_direct_convolution(size: tuple[int, int], le
             assert _deviation(ours, theirs) < 1e-5
 
 
-def test_weights_keep_their_names_and_learn_in_place() -> None:
+def test_weights_keep_their_names_and_are_trained_in_place() -> None:
     network = nn.Sequential(nn.Conv2d(256, 256, 3, padding=1), nn.ReLU(), nn.Conv2d(256, 4, 1))
     before, names = [id(one) for one in network.parameters()], list(network.state_dict())
     x = torch.randn(1, 256, 5, 6)

@@ -1,23 +1,21 @@
-"""Messages for tests, small ones, of both splits."""
+"""Small messages of both splits for tests."""
 
 from __future__ import annotations
 
 import struct
 import zlib
-from typing import get_args
 
 import numpy as np
 from hypothesis import strategies as st
 
 from heal.grid import BevGrid
-from heal.message.codec import Codec, Values
+from heal.message.codec import VALUES, Codec
 from heal.message.message import Message
 from heal.se3 import pose_to_SE3
 from heal.types import Float32, Split
 
 GRID = BevGrid((-3.2, -1.6, -3.0, 3.2, 1.6, 1.0), 0.8)
 SPLITS: tuple[Split, ...] = ("feature", "pyramid")
-VALUES: tuple[Values, ...] = get_args(Values)
 
 CODECS = st.builds(
     Codec,
@@ -29,7 +27,7 @@ CODECS = st.builds(
 
 
 def make_message(seed: int = 0, channels: int = 2, split: Split = "feature", scale: float = 1.0) -> Message:
-    """Features like a trunk's, none below zero, and scores of which few are high; two scales under the pyramid split."""
+    """Make a message with features of at least zero, like a trunk's, and few high scores; two scales under the pyramid split."""
     rng = np.random.default_rng(seed)
     shapes = [(channels, GRID.ny, GRID.nx), (2 * channels, GRID.ny // 2, GRID.nx // 2)][: 1 if split == "feature" else 2]
     return Message(
@@ -46,7 +44,7 @@ def make_message(seed: int = 0, channels: int = 2, split: Split = "feature", sca
 
 
 def reseal(damaged: bytearray) -> bytes:
-    """The bytes with a valid checksum, as a sender with bad content would make them."""
+    """Return the bytes with a valid checksum, as a sender of bad content would make them."""
     damaged[12:16] = struct.pack("<I", zlib.crc32(damaged[16:], zlib.crc32(damaged[:12])))
     return bytes(damaged)
 

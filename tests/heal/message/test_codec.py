@@ -1,4 +1,4 @@
-"""Codecs in words, and what each does to feature maps: exact or within its bound, within its budget, the same every time."""
+"""Codecs: the options that they are read from, and their effect on feature maps: exact or within a bound, within the budget."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from heal.message.codec import FLOAT32, Codec, Values
+from heal.message.codec import FLOAT32, VALUES, Codec, Values
 from heal.message.message import Message
 from heal.types import Split
-from tests.heal.message.messages import CODECS, SPLITS, VALUES, make_message
+from tests.heal.message.messages import CODECS, SPLITS, make_message
 
 SEEDS = st.integers(0, 2**31)
 
 
 @given(CODECS)
-def test_words_round_trip(codec: Codec) -> None:
+def test_options_round_trip(codec: Codec) -> None:
     assert Codec.parse(str(codec)) == codec
 
 
-def test_words_are_the_documented_ones() -> None:
+def test_options_are_the_documented_ones() -> None:
     assert Codec.parse("float32") == FLOAT32
     assert Codec.parse("int8,score:0.1,zstd") == Codec("int8", min_score=0.1, zstd=True)
     assert Codec.parse(" float16 , budget:84000 , zstd ") == Codec("float16", budget_bytes=84000, zstd=True)
@@ -33,17 +33,38 @@ def test_words_are_the_documented_ones() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        *("", "int9", "zstd", "int8 zstd", "int8,", "int8,best:3", "int8,zstd:3", "int8,zstd,zstd"),
-        *("int8,score", "int8,score:2", "int8,score:nan", "int8,budget:0", "int8,budget:many"),
+        *("", "int9", "int8 zstd", "int8,", "int8,best:3", "int8,zstd:3", "int8,zstd,zstd", "int8,score", "int8,int8"),
+        *("int8,budget:1,budget:2"),
     ],
 )
-def test_other_words_are_answered_with_the_possible_ones(text: str) -> None:
-    with pytest.raises(ValueError, match=r"(?s)codec '.*float32, float16, int8, int4.*score:S .*budget:BYTES .*zstd"):
+def test_unknown_options_are_answered_with_the_possible_ones(text: str) -> None:
+    with pytest.raises(ValueError, match=r"codec '.*is not one of float32, float16, int8, int4, zstd, score:.*, budget:"):
+        Codec.parse(text)
+
+
+@pytest.mark.parametrize("text", ["zstd", "zstd,int8", "score:0.1,int8", "score:0.1:int8", "int8,float16"])
+def test_the_format_of_values_comes_first_and_only_once(text: str) -> None:
+    with pytest.raises(ValueError, match=rf"codec '{text}': the format of values comes first .*float32, float16, int8 or int4"):
+        Codec.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("int8,score:2", "expected 0 to 1, got 2.0; .*score:S .*budget:BYTES .*zstd"),
+        ("int8,score:nan", "expected a finite number after score:, got 'nan'"),
+        ("int8,budget:0", "expected at least 1.*, got 0; .*score:S .*budget:BYTES .*zstd"),
+        ("int8,budget:many", "expected a whole number after budget:, got 'many'"),
+        ("int8,budget:1.5", "expected a whole number after budget:, got '1.5'"),
+    ],
+)
+def test_values_that_are_out_of_range_are_refused(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=rf"codec '{text}': .*{message}"):
         Codec.parse(text)
 
 
 @pytest.mark.parametrize("wrong", [{"values": "int9"}, {"min_score": -0.1}, {"min_score": float("nan")}, {"budget_bytes": 0}])
-def test_a_codec_that_cannot_be_meant_is_refused(wrong: dict[str, object]) -> None:
+def test_a_codec_with_a_value_out_of_range_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=f"Codec.{next(iter(wrong))}: expected"):
         Codec(**wrong)  # type: ignore[arg-type]
 
@@ -90,7 +111,7 @@ def test_errors_stay_within_half_a_step(seed: int, split: Split, values: Values,
         assert (after > 0).all()
 
 
-def test_scores_of_zero_stay_zero_and_no_other_becomes_zero() -> None:
+def test_scores_of_zero_stay_zero_and_no_other_score_becomes_zero() -> None:
     sent = make_message(split="pyramid")
     scores = (np.zeros_like(sent.scores[0]), np.full_like(sent.scores[1], 1e-7))
     scores[0][0, :3] = (1.0001, 1e-4, 0.5)
@@ -127,7 +148,7 @@ def test_the_feature_split_fills_unsent_cells_with_the_median() -> None:
 
 @given(SEEDS, st.sampled_from(SPLITS), CODECS, st.integers(1, 4000))
 @settings(max_examples=150, deadline=None)
-def test_a_budget_is_kept_wherever_it_can_be(seed: int, split: Split, codec: Codec, budget: int) -> None:
+def test_a_budget_is_kept_where_an_empty_message_fits(seed: int, split: Split, codec: Codec, budget: int) -> None:
     sent = make_message(seed, 4, split)
     data = sent.to_bytes(replace(codec, budget_bytes=budget))
     smallest = sent.to_bytes(replace(codec, min_score=0.0, budget_bytes=1))
@@ -142,10 +163,10 @@ def test_a_budget_is_spent_on_the_best_cells() -> None:
     smallest = len(sent.to_bytes(Codec(budget_bytes=1)))
     budget = (whole + smallest) // 2
     data = sent.to_bytes(Codec(budget_bytes=budget))
-    # No cell more would have fitted: one takes 4 (32 + 1) bytes at most.
+    # Not one more cell would have fitted: a cell takes 4 (32 + 1) bytes at most.
     assert budget - len(data) <= max(132, 0.01 * budget)
     for scores, found in zip(sent.scores, Message.from_bytes(data).scores, strict=True):
-        # Of two cells of one scale the better is sent, but for a tenth that a neighbour can lend.
+        # Of two cells of one scale the better one is sent, up to the tenth of its score that a neighbour can add.
         assert scores[found > 0].min() >= 0.9 * scores[found == 0].max() - 0.1
     assert Message.from_bytes(sent.to_bytes(Codec(budget_bytes=whole))).scores[0].all()
 

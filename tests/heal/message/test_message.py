@@ -56,7 +56,7 @@ def test_layout_is_the_documented_one() -> None:
 
 
 def test_a_receiver_written_from_the_page_reads_the_same() -> None:
-    """docs/message.md step by step, without this project's reader: int4, chosen cells, zstd, pyramid."""
+    """Read a message step by step as docs/message.md says, without this project's reader: int4, chosen cells, zstd, pyramid."""
     sent = make_message(5, 3, "pyramid")
     codec = Codec("int4", min_score=0.05, zstd=True)
     data = sent.to_bytes(codec)
@@ -152,7 +152,7 @@ def test_sealed_nonsense_names_its_reason(offset: int, value: bytes, reason: str
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), -1.0])
 @pytest.mark.parametrize("values", ["int8", "int4"])
-def test_ranges_that_are_none_are_refused(values: str, number: float) -> None:
+def test_ranges_that_are_not_finite_are_refused(values: str, number: float) -> None:
     data = bytearray(make_message().to_bytes(Codec.parse(values)))
     data[328:332] = struct.pack("<f", number)  # the first step, after the two channels' least features
     with pytest.raises(MessageError, match="range"):
@@ -160,7 +160,7 @@ def test_ranges_that_are_none_are_refused(values: str, number: float) -> None:
 
 
 @pytest.mark.parametrize("score", [float("nan"), float("inf"), -0.1, 1.01])
-def test_scores_that_are_none_are_refused(score: float) -> None:
+def test_scores_out_of_range_are_refused(score: float) -> None:
     sent = make_message(split="pyramid")
     data = bytearray(sent.to_bytes())
     data[-64:-60] = struct.pack("<f", score)  # the last scale's 2 x 4 scores are filled up to 64 bytes
@@ -171,7 +171,7 @@ def test_scores_that_are_none_are_refused(score: float) -> None:
 
 
 @pytest.mark.parametrize("codec", ["int8", "int4,zstd", "float16", "float32,zstd"])
-def test_a_sender_of_infinities_is_heard_or_turned_down_but_does_not_fall(codec: str) -> None:
+def test_infinities_are_sent_or_refused_without_another_error(codec: str) -> None:
     sent = make_message()
     sent.maps[0][0, 0, :2] = (np.inf, np.nan)
     data = sent.to_bytes(Codec.parse(codec))
@@ -204,7 +204,7 @@ def test_mutated_messages_parse_or_raise_message_error(
 
 
 def _with_payload(split: Split, shape: tuple[int, int, int], payload: bytes, content_bytes: int) -> bytes:
-    """A sealed int8 zstd message with one map of `shape` claimed and whatever payload."""
+    """Make a sealed int8 zstd message that claims one map of `shape`, with the given payload."""
     header = (
         bytearray(make_message(split=split).to_bytes()[:320]) if split == "feature" else bytearray(_one_scale().to_bytes()[:320])
     )
@@ -220,7 +220,7 @@ def _one_scale() -> Message:
     return replace(sent, maps=sent.maps[:1], scores=sent.scores[:1])
 
 
-def test_a_bomb_allocates_nothing_to_speak_of() -> None:
+def test_a_decompression_bomb_allocates_almost_nothing() -> None:
     bomb = zstandard.ZstdCompressor(level=19).compress(bytes(1 << 28))
     assert len(bomb) < 30_000
     honest = Message.from_bytes(_with_payload("feature", (2, 4, 8), zstandard.compress(bytes(8 + 8 + 64)), 80))
@@ -241,7 +241,7 @@ def test_a_bomb_allocates_nothing_to_speak_of() -> None:
         zstandard.compress(bytes(79)),
         zstandard.compress(bytes(80))[:-3],
         zstandard.ZstdCompressor(write_content_size=False).compress(bytes(80)),
-        b"\x50\x2a\x4d\x18" + struct.pack("<I", 80) + bytes(80),  # a frame that decoders skip
+        b"\x50\x2a\x4d\x18" + struct.pack("<I", 80) + bytes(80),  # a skippable frame
         b"",
         bytes(80),
     ],

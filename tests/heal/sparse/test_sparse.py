@@ -1,4 +1,4 @@
-"""Sparse convolutions equal dense ones in double that are masked to the sites; engines, threads and orders change nothing."""
+"""Sparse convolutions equal dense convolutions in float64, masked to the sites; engine, threads and order change nothing."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,7 +30,7 @@ CLOUDS = 3
 
 
 def random_map(seed: int, sites: int = 300, channels: int = 5, dtype: torch.dtype = torch.float64) -> SparseMap:
-    """Values in the first and the last of three clouds; the one between them is empty."""
+    """Return a map with values in the first and the last of three clouds; the second cloud is empty."""
     random = torch.Generator().manual_seed(seed)
     cells = torch.randperm(2 * SHAPE[0] * SHAPE[1] * SHAPE[2], generator=random)[:sites]
     cloud, z, y, x = (torch.tensor(part) for part in zip(*[_unravel(int(cell)) for cell in cells], strict=True))
@@ -53,12 +53,12 @@ def weights(seed: int, geometry: ConvGeometry, dtype: torch.dtype = torch.float6
 
 
 def dense(x: SparseMap) -> Tensor:
-    """(clouds, C, nz, ny, nx)."""
+    """Return the dense map (clouds, C, nz, ny, nx)."""
     return x.to_bev().unflatten(1, (-1, x.sites.shape_zyx[0]))
 
 
 def dense_convolution(x: Tensor, mask: Tensor, weight: Tensor, bias: Tensor, geometry: ConvGeometry) -> tuple[Tensor, Tensor]:
-    """The masked result (clouds, out, z, y, x) and the mask of its sites (clouds, 1, z, y, x)."""
+    """Return the masked result (clouds, out, z, y, x) and the mask of its sites (clouds, 1, z, y, x)."""
     padding = tuple(edge // 2 for edge in geometry.kernel) if geometry.submanifold else geometry.padding
     touched = F.conv3d(mask, torch.ones(1, 1, *geometry.kernel, dtype=mask.dtype), stride=geometry.stride, padding=padding) > 0
     sites = mask > 0 if geometry.submanifold else touched
@@ -113,10 +113,10 @@ def test_gradients_equal_finite_differences() -> None:
         )
 
 
-def test_sites_whose_values_are_zero_stay_sites() -> None:
+def test_sites_with_zero_values_stay_sites() -> None:
     x = make_sparse(torch.zeros(1, 2), torch.tensor([[0, 3, 3, 3]]), (8, 8, 8), 1)
     found = TorchEngine().convolve(x, torch.ones(1, 3, 3, 3, 2), None, HALF)
-    # 3 is an odd coordinate, so two output cells of each axis reach it: 1 and 2.
+    # 3 is an odd coordinate, so on each axis two output cells reach it: 1 and 2.
     assert sorted(map(tuple, found.sites.coords.tolist())) == [(0, z, y, x) for z in (1, 2) for y in (1, 2) for x in (1, 2)]
     assert found.sites.shape_zyx == (4, 4, 4) and not found.features.any()
 
@@ -130,7 +130,7 @@ def test_the_grids_of_the_paper() -> None:
 
 
 def test_neighbours_do_not_reach_around_borders() -> None:
-    # The last cell of a row and the first of the next one lie side by side in memory.
+    # The last cell of a row and the first cell of the next row are side by side in memory.
     coords = torch.tensor([[0, 7, 0, 0], [0, 0, 0, 1], [0, 7, 7, 7], [1, 0, 0, 0], [0, 0, 1, 0]])
     x = make_sparse(torch.ones(5, 1), coords, (8, 8, 8), 2)
     found = TorchEngine().convolve(x, torch.ones(1, 3, 3, 3, 1), None, SAME)
@@ -174,7 +174,7 @@ def test_layers_of_one_resolution_share_a_rulebook() -> None:
     assert rulebook(sites, HALF) is not rulebook(sites, SAME)
 
 
-def test_cells_outside_or_named_twice_are_refused() -> None:
+def test_cells_outside_or_given_twice_are_refused() -> None:
     with pytest.raises(ValueError, match="outside"):
         make_sparse(torch.ones(1, 1), torch.tensor([[0, 0, 8, 0]]), (8, 8, 8), 1)
     with pytest.raises(ValueError, match="twice"):
@@ -183,7 +183,7 @@ def test_cells_outside_or_named_twice_are_refused() -> None:
         ConvGeometry((2, 3, 3), submanifold=True)
 
 
-def test_no_site_at_all() -> None:
+def test_a_map_without_sites() -> None:
     x = make_sparse(torch.zeros(0, 5), torch.zeros(0, 4, dtype=torch.long), SHAPE, CLOUDS)
     for geometry in GEOMETRIES.values():
         layer = SparseLayer(5, 7, geometry)
@@ -231,7 +231,7 @@ def test_a_single_site_has_no_statistics_of_its_own() -> None:
     assert torch.equal(trained, layer.eval()(x).features) and layer[1].num_batches_tracked == 0
 
 
-def test_autocast_leaves_the_cpu_exact() -> None:
+def test_autocast_does_not_change_results_on_the_cpu() -> None:
     x = random_map(12, dtype=torch.float32)
     layer = SparseLayer(5, 7, SAME)
     expected = layer(x).features
@@ -242,7 +242,7 @@ def test_autocast_leaves_the_cpu_exact() -> None:
 
 
 def small_network() -> SparseStages:
-    """With statistics that keep the values at about one."""
+    """Return a network whose running statistics keep the values at about one."""
     torch.manual_seed(13)
     network = SparseStages(SecondConfig(channels=(8, 8, 12, 16), map_channels=8))
     for _ in range(60):
@@ -251,7 +251,7 @@ def small_network() -> SparseStages:
 
 
 def scattered(seed: int, device: str = "cpu") -> SparseMap:
-    """Voxels of two clouds, dense enough to have neighbours."""
+    """Return the voxels of two clouds, dense enough to have neighbours."""
     random = torch.Generator().manual_seed(seed)
     coords = torch.unique(torch.randint(0, 20, (1500, 4), generator=random) % torch.tensor([2, 20, 20, 20]), dim=0)
     return make_sparse(torch.randn(len(coords), 4, generator=random).to(device), coords.to(device), (21, 24, 24), 2)

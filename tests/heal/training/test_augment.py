@@ -12,7 +12,7 @@ SIGNS = np.array([(1, -1, -1), (1, 1, -1), (-1, 1, -1), (-1, -1, -1), (1, -1, 1)
 
 
 def _scene() -> Scene:
-    """Two agents that both look at the eight corners of one car, each in its own frame."""
+    """Make a scene of two agents whose clouds are the eight corners of one car, each in its own frame."""
     car = transform_points(pose_to_SE3([20, 5, 0.8, 0, 30, 0]), SIGNS * np.array([2.2, 0.9, 0.75]))
     objects = ObjectLabels(np.array([7]), car[None])
     frames = []
@@ -44,7 +44,7 @@ def test_a_mirrored_car_is_a_car_again() -> None:
     corners = mirror(_scene()).objects.world_corners[0]
     forward, left = corners[0] - corners[3], corners[1] - corners[0]
     np.testing.assert_allclose([np.linalg.norm(forward), np.linalg.norm(left)], [4.4, 1.8], atol=1e-6)
-    # Right-handed: up is where forward x left points to, as for every box of heal.detection.boxes.
+    # Right-handed: the cross product of forward and left points up, as for every box of heal.detection.boxes.
     assert np.cross(forward, left)[2] > 0
 
 
@@ -84,7 +84,7 @@ def test_a_mirrored_frame_shows_its_car_mirrored(negate: str, place: tuple[float
 
 
 def test_an_agent_alone_is_varied_as_the_paper_does() -> None:
-    """Labels and points of one agent agree, and all three variations show."""
+    """Check that labels and points of a single agent agree, and that all three variations occur."""
     scales, turns, mirrored = [], [], 0
     original = _scene().frames[1]
     before = transform_points(inverse_SE3(original.world_SE3_agent), original.objects.world_corners[0])
@@ -95,7 +95,7 @@ def test_an_agent_alone_is_varied_as_the_paper_does() -> None:
         np.testing.assert_allclose(own[np.lexsort(own.T.round(2))], points[np.lexsort(points.T.round(2))], atol=1e-3)
         scales.append(np.linalg.norm(own.mean(axis=0)) / np.linalg.norm(before.mean(axis=0)))
         left = np.cross(own[0, :2] - own[3, :2], own[1, :2] - own[0, :2])
-        assert left > 0  # still a box whose second corner is to the left of its first
+        assert left > 0  # the second corner is still to the left of the first
         turns.append(bearing(own) - bearing(before))
         mirrored += abs(turns[-1]) > 46
     assert 0.949 < min(scales) < 0.96 and 1.04 < max(scales) < 1.051
@@ -104,6 +104,6 @@ def test_an_agent_alone_is_varied_as_the_paper_does() -> None:
 
 
 def bearing(corners: np.ndarray) -> float:
-    """Degrees from the agent's x axis to the middle of a box."""
+    """Return the angle from the agent's x axis to the middle of a box, degrees."""
     x, y, _ = corners.mean(axis=0)
     return float(np.degrees(np.arctan2(y, x)))
