@@ -1,4 +1,4 @@
-"""One agent type: from its own sensors to a feature map in the shared space. It knows nothing of other agents."""
+"""The network of one agent type: from the agent's own sensors to a feature map in the shared feature space of its alliance."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from heal.aligners.aligner import Aligner, AlignerConfig, IdentityAlignerConfig
 from heal.config import BY_KIND, config
-from heal.encoders.coverage import OwnRange, fit_to_grid
+from heal.encoders.coverage import RangedEncoder, fit_to_grid
 from heal.encoders.lift_splat import LiftSplat, LiftSplatConfig
 from heal.encoders.lift_splat_depth import DepthPrediction
 from heal.encoders.point_pillars import PointPillars, PointPillarsConfig
@@ -21,7 +21,7 @@ from heal.grid import BevGrid
 from heal.layers.backbone import Backbone, BackboneConfig
 from heal.types import BEAMS, AgentFrame, SensorChoice
 
-# Settings and network of every encoder, the only place that names them. A network has `cell_m`, `prepare` and `forward`.
+# The table of encoders: settings -> network. A network has `cell_m`, `prepare` and `forward`.
 ENCODERS: dict[type[Any], type[Any]] = {
     PointPillarsConfig: PointPillars,
     SecondConfig: Second,
@@ -30,17 +30,17 @@ ENCODERS: dict[type[Any], type[Any]] = {
 
 
 class EncoderInput(Protocol):
-    """What an encoder's `prepare` makes of agents' frames."""
+    """The input of an encoder, as its `prepare` makes it from agents' frames."""
 
     def to(self, device: torch.device) -> EncoderInput:
-        """The same on another device."""
+        """Copy the input to another device."""
         ...
 
 
 if TYPE_CHECKING:
 
     class EncoderConfig(Protocol):
-        """Settings of an encoder; `senses` says which sensor it needs, "lidar" or "camera"."""
+        """Settings of an encoder; `senses` is the sensor that the encoder needs, "lidar" or "camera"."""
 
         senses: ClassVar[str]
 
@@ -56,19 +56,19 @@ else:
 
 @runtime_checkable
 class DepthEncoder(Protocol):
-    """An encoder that can be taught depth."""
+    """An encoder that also predicts depth, so that training can supervise it."""
 
     def forward_with_depth(self, inputs: Any) -> tuple[Tensor, DepthPrediction]:
-        """The feature maps, and what it thinks of depth."""
+        """Return the feature maps and the predicted depths."""
         ...
 
 
 @runtime_checkable
 class PretrainedEncoder(Protocol):
-    """An encoder with a part that somebody else has trained."""
+    """An encoder with a part whose trained weights are published, such as a camera trunk."""
 
     def load_pretrained(self) -> None:
-        """Load it; PretrainedWeightsError if it cannot be had."""
+        """Load the published weights; PretrainedWeightsError if they are not available."""
         ...
 
 
@@ -77,10 +77,10 @@ class AgentConfig:
     """An agent type: sensor, encoder, backbone, aligner. The defaults are the paper's m1.
 
     Attributes:
-        lidar_beams: lines of its LiDAR, for an encoder of clouds: 16, 32 or 64.
-        encoder: from what its agents sense to a map; it says which sensors they have.
-        backbone: from there into the shared feature space.
-        aligner: the last step into it.
+        lidar_beams: laser lines of its LiDAR, for a LiDAR encoder: 16, 32 or 64.
+        encoder: from sensor data to a map; it also determines the sensors of the type's agents.
+        backbone: from the encoder's map to features.
+        aligner: the last step into the shared feature space (HEAL, section 3.3).
     """
 
     lidar_beams: int = 64
@@ -89,35 +89,39 @@ class AgentConfig:
     aligner: AlignerConfig = IdentityAlignerConfig()
 
     def __post_init__(self) -> None:
-        """Raise ValueError for a LiDAR that no data set has."""
+        """Raise ValueError for a number of laser lines that no data set has."""
         if self.lidar_beams not in BEAMS:
             raise ValueError(f"lidar_beams: expected one of {BEAMS}, got {self.lidar_beams}")
 
     @property
     def sensor(self) -> SensorChoice:
-        """What its agents sense."""
+        """The sensor data that the type's agents need."""
         cameras = self.encoder.senses == "camera"
         return SensorChoice(lidar=not cameras, cameras=cameras, beams=self.lidar_beams)
 
     @property
     def sensor_in_training(self) -> SensorChoice:
-        """What is read to train it: depth images too if its encoder learns from them, and of labels those that it can see."""
-        taught = getattr(self.encoder, "depth_supervision", False)
-        return replace(self.sensor, depth=taught, labels="lidar" if self.sensor.lidar else "camera")
+        """The sensor data for training: with depth images if the encoder learns from them, with labels that the sensor can see."""
+        supervised = getattr(self.encoder, "depth_supervision", False)
+        return replace(self.sensor, depth=supervised, labels="lidar" if self.sensor.lidar else "camera")
 
     def coverage(self, grid: BevGrid) -> tuple[float, float] | None:
-        """The alliance's range over the encoder's own, in x and y; None for an encoder that covers whatever range there is."""
-        return self.encoder.coverage(grid) if isinstance(self.encoder, OwnRange) else None
+        """Return the alliance's range divided by the encoder's own, in x and y; None if the encoder has no range of its own."""
+        return self.encoder.coverage(grid) if isinstance(self.encoder, RangedEncoder) else None
 
 
 class AgentModel(nn.Module):
     """Encoder, backbone and aligner of one type."""
 
     def __init__(self, settings: AgentConfig, grid: BevGrid) -> None:
-        """For an alliance's grid.
+        """Make the network with random weights.
+
+        Args:
+            settings: configuration of the agent type.
+            grid: the grid of the alliance, on which the feature map lies.
 
         Raises:
-            ValueError: if the type's feature map would not lie on the grid.
+            ValueError: the cells of the type's feature map do not have the size of the grid's cells.
         """
         super().__init__()
         self.config, self.grid = settings, grid
@@ -128,25 +132,25 @@ class AgentModel(nn.Module):
 
     @property
     def sensor(self) -> SensorChoice:
-        """What its agents sense."""
+        """The sensor data that the type's agents need."""
         return self.config.sensor
 
     @property
     def coverage(self) -> tuple[float, float] | None:
-        """As `AgentConfig.coverage`, for the alliance's grid."""
+        """The alliance's range divided by the encoder's own, as in `AgentConfig.coverage`."""
         return self.config.coverage(self.grid)
 
     def load_pretrained(self) -> None:
-        """Begin with what others have trained, where the settings want it; PretrainedWeightsError if it cannot be had."""
+        """Load published weights if the encoder's settings ask for them; PretrainedWeightsError if they are not available."""
         if isinstance(self.encoder, PretrainedEncoder):
             self.encoder.load_pretrained()
 
     def prepare(self, frames: Sequence[AgentFrame], rng: np.random.Generator | None = None) -> EncoderInput:
-        """What the encoder takes, for agents of this type.
+        """Make the encoder's input for agents of this type.
 
         Args:
-            frames: one for every agent.
-            rng: for what is random in training, such as the order of points; None in evaluation.
+            frames: the frame of every agent.
+            rng: random generator for training, such as for the order of points; None in evaluation.
 
         Raises:
             ValueError: an agent lacks a sensor that this type needs.
@@ -155,11 +159,11 @@ class AgentModel(nn.Module):
         return inputs
 
     def forward(self, inputs: EncoderInput) -> Tensor:
-        """The aligned feature maps (agents, C, ny, nx)."""
+        """Return the aligned feature maps (agents, C, ny, nx)."""
         return self.forward_with_depth(inputs)[0]
 
     def forward_with_depth(self, inputs: EncoderInput) -> tuple[Tensor, DepthPrediction | None]:
-        """The aligned feature maps (agents, C, ny, nx), and for the loss what a camera encoder thinks of depth."""
+        """Return the aligned feature maps (agents, C, ny, nx), and the depths that a camera encoder predicts, for the loss."""
         depth: DepthPrediction | None = None
         if isinstance(self.encoder, DepthEncoder):
             maps, depth = self.encoder.forward_with_depth(inputs)

@@ -1,4 +1,4 @@
-"""Which agent of a scene has which agent type."""
+"""Choose the agents that take part in a scene, and assign an agent type to each."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ def select_agents(
     *,
     compat_heal: bool = False,
 ) -> tuple[str, ...]:
-    """The agents that take part, the ego first.
+    """Return the ids of the agents that take part, the ego's first.
 
     Args:
         agent_ids: all agents of the scene, in the data set's order.
-        types: agent type of each; more agents than those of the scene do no harm.
-        ego_types: types that the ego may have, where that matters. The first agent with one becomes the ego, the others keep their
-            order; without such an agent the order stays.
-        max_agents: at most so many, the ego included.
-        compat_heal: choose as the reference does: the first in the order of `types` becomes the ego, also a roadside unit before
-            the vehicles, and the others follow sorted by name.
+        types: agent type of every agent; agents that are not in the scene are ignored.
+        ego_types: types that the ego may have; empty for any. If the first agent has another type, the first agent with one of
+            these types becomes the ego and the others keep their order; without such an agent the order stays.
+        max_agents: number of agents at most, the ego included.
+        compat_heal: choose as HEAL does: the first agent with such a type in the order of `types` becomes the ego, even a roadside
+            unit before the vehicles, and the others follow sorted by name.
     """
     order = list(agent_ids)
     if ego_types and types.get(order[0]) not in ego_types:
@@ -41,28 +41,28 @@ def select_agents(
 
 
 def within_range(agent_ids: Sequence[str], world_SE3_agents: Sequence[Float64], comm_range_m: float) -> tuple[str, ...]:
-    """The agents no further from the first, the ego, than `comm_range_m`.
+    """Return the ids of the agents at most `comm_range_m` away from the first agent, the ego, which is always included.
 
     Args:
         agent_ids: N agents.
-        world_SE3_agents: N poses (4, 4) as the agents believe them to be, in the same order; x and y alone count.
-        comm_range_m: metres; the ego always stays.
+        world_SE3_agents: N measured poses (4, 4), in the same order; only x and y count.
+        comm_range_m: range of communication, metres.
     """
-    places = np.stack([pose[:2, 3] for pose in world_SE3_agents])
-    near = np.linalg.norm(places - places[0], axis=1) <= comm_range_m
+    xy = np.stack([pose[:2, 3] for pose in world_SE3_agents])
+    near = np.linalg.norm(xy - xy[0], axis=1) <= comm_range_m
     return tuple(name for name, keep in zip(agent_ids, near, strict=True) if keep)
 
 
 def draw_types(
     agent_ids: Sequence[str], ego_types: Sequence[str], shares: Mapping[str, float], rng: np.random.Generator
 ) -> dict[str, str]:
-    """Types at random for a training scene: the ego's, who is the first, evenly out of `ego_types`, the others' by `shares`.
+    """Draw agent types for a training scene: the ego's uniformly from `ego_types`, the others' in proportion to `shares`.
 
     Args:
         agent_ids: the agents, the ego first.
         ego_types: types that the ego may have.
-        shares: of each type among the others, in any unit.
-        rng: the draw.
+        shares: relative frequency of each type among the other agents.
+        rng: the random generator.
     """
     names, weights = list(shares), np.array(list(shares.values()), np.float64)
     others = rng.choice(len(names), len(agent_ids) - 1, p=weights / weights.sum())
@@ -71,16 +71,16 @@ def draw_types(
 
 
 TypesOf: TypeAlias = Callable[[SceneOutline], Mapping[str, str]]
-"""A scene's agents (ids) and their types; agents that are left out take no part."""
+"""Function from a scene's outline to agent id -> agent type; agents that are left out take no part."""
 
 
-def everyone(agent_type: str) -> TypesOf:
-    """All agents have one type."""
+def same_type(agent_type: str) -> TypesOf:
+    """Assign the same type to all agents."""
     return lambda outline: dict.fromkeys(outline.agent_ids, agent_type)
 
 
 def in_order(agent_types: Sequence[str]) -> TypesOf:
-    """The ego has the first type, the others the next ones in their order, over and over."""
+    """Assign the first type to the ego and the next types to the other agents in turn, starting over at the end."""
 
     def types_of(outline: SceneOutline) -> Mapping[str, str]:
         return {agent_id: agent_types[i % len(agent_types)] for i, agent_id in enumerate(outline.ego_first)}
@@ -89,10 +89,10 @@ def in_order(agent_types: Sequence[str]) -> TypesOf:
 
 
 def joining(types_of: TypesOf, join_ns: Mapping[str, int]) -> TypesOf:
-    """Some agents join later: `join_ns` says from which time on they take part."""
+    """Let agents join later: an agent takes part from its time in `join_ns` (nanoseconds) on, or from the start."""
 
-    def there(outline: SceneOutline) -> Mapping[str, str]:
+    def types_so_far(outline: SceneOutline) -> Mapping[str, str]:
         types = types_of(outline)
-        return {agent_id: kind for agent_id, kind in types.items() if outline.timestamp_ns >= join_ns.get(agent_id, 0)}
+        return {agent_id: name for agent_id, name in types.items() if outline.timestamp_ns >= join_ns.get(agent_id, 0)}
 
-    return there
+    return types_so_far

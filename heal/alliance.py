@@ -2,10 +2,10 @@
 
     alliance/
       base/  base.safetensors   base.yaml     configuration, training record, content hash
-      m1/    agent.safetensors  agent.yaml    the same, and the hash of the base it is aligned to
+      m1/    agent.safetensors  agent.yaml    the same, and the hash of the base that the type is aligned to
 
-This is the one module of `heal` that touches the disk. Opening checks every hash; weights are safetensors, so nothing is ever
-unpickled.
+Opening an alliance checks every hash. Weights are safetensors, so no pickle is ever loaded. Apart from `heal.config`, no other
+module of `heal` itself reads or writes files.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ from heal.layers.inference import for_inference
 
 
 class AllianceError(ValueError):
-    """A folder that is no alliance, or one whose parts do not belong together; the message names the file and what to do."""
+    """A folder that is no alliance, or whose parts do not belong together; the message names the file and the remedy."""
 
 
 @config
 class TrainingRecord:
-    """Where weights come from.
+    """The training that weights come from.
 
     Attributes:
         data: name of the data set.
         scenes: number of training scenes.
-        epochs: times each of them was seen.
-        seconds: how long it took.
-        seed: of the run.
-        initial: hash of the base it started from, empty when it started from nothing.
-        agent_types: the types that a base was trained with.
+        epochs: number of passes over the training scenes.
+        seconds: duration of the training.
+        seed: seed of the training.
+        initial: hash of the base that the training started from; empty for random weights.
+        agent_types: the agent types that a base was trained with.
     """
 
     data: str = ""
@@ -57,7 +57,13 @@ class TrainingRecord:
 
 @config
 class BaseCard:
-    """What stands in base.yaml."""
+    """The content of base.yaml.
+
+    Attributes:
+        hash: content hash of configuration and weights.
+        config: configuration of the base.
+        training: the training that the weights come from.
+    """
 
     hash: str
     config: BaseConfig
@@ -66,7 +72,14 @@ class BaseCard:
 
 @config
 class AgentCard:
-    """What stands in agent.yaml; `base_hash` names the base that the type is aligned to."""
+    """The content of agent.yaml.
+
+    Attributes:
+        hash: content hash of configuration and weights.
+        base_hash: hash of the base that the type is aligned to.
+        config: configuration of the agent type.
+        training: the training that the weights come from.
+    """
 
     hash: str
     base_hash: str
@@ -75,15 +88,15 @@ class AgentCard:
 
 
 class Alliance:
-    """An opened alliance. Models are on the CPU in eval mode; agent types are loaded when they are first asked for."""
+    """An open alliance. Models are on the CPU in eval mode; an agent type is loaded on its first use."""
 
     def __init__(self, path: Path, card: BaseCard, base: BaseModel, fast: bool = False) -> None:
-        """Hold what `load_alliance` has read and checked; `fast`: agent types are to be as `for_inference` makes them."""
+        """Take the base that `load_alliance` has read; `fast` has agent types made fast by `heal.layers.inference` when loaded."""
         self.path, self.card, self.base, self._fast = path, card, base, fast
         self._agents: dict[str, AgentModel] = {}
 
     def for_inference(self) -> Alliance:
-        """The alliance as it runs fastest (`heal.layers.inference`); its networks can no longer be trained or saved."""
+        """Return the alliance with networks for fast inference (`heal.layers.inference`), which cannot be trained or saved."""
         return Alliance(self.path, self.card, for_inference(self.base), fast=True)
 
     @property
@@ -93,12 +106,12 @@ class Alliance:
 
     @property
     def trunk(self) -> PyramidFusion:
-        """The part of the base that agents compute too, for messages and for telling foreground."""
+        """The part of the base that agents run too: for messages of the pyramid split, and for foreground scores."""
         return self.base.pyramid_backbone
 
     @property
     def grid(self) -> BevGrid:
-        """The grid that all its agents' feature maps lie on."""
+        """The grid of all feature maps."""
         return self.base.config.grid
 
     @property
@@ -107,7 +120,7 @@ class Alliance:
         return tuple(sorted(path.parent.name for path in self.path.glob("*/agent.yaml")))
 
     def agent_card(self, name: str) -> AgentCard:
-        """Configuration and record of one type; AllianceError if it is missing or aligned to another base."""
+        """Read the card of an agent type; AllianceError if the type is missing or aligned to another base."""
         if name not in self.agent_names:
             raise AllianceError(f"{self.path}: no agent type {name!r}; there are {', '.join(self.agent_names) or 'none'}")
         card: AgentCard = _read_card(AgentCard, self.path / name / "agent.yaml")
@@ -120,7 +133,7 @@ class Alliance:
         return card
 
     def agent(self, name: str) -> AgentModel:
-        """The model of one type."""
+        """Return the network of an agent type; it is loaded on the first call."""
         if name not in self._agents:
             card = self.agent_card(name)
             model = AgentModel(card.config, self.grid)
@@ -134,11 +147,11 @@ def load_alliance(path: Path | str, range_m: Range | None = None) -> Alliance:
 
     Args:
         path: the folder.
-        range_m: run it over this range instead of the one it was trained on: the networks are convolutions, their cells stay as
-            they are. x_min, y_min, z_min, x_max, y_max, z_max.
+        range_m: x_min, y_min, z_min, x_max, y_max, z_max, a range to use instead of the trained one, with cells of the same size.
+            The networks are convolutions, so they run over any range.
 
     Raises:
-        AllianceError: the folder, a file or a hash is not as it should be.
+        AllianceError: the folder is no alliance, or a file is missing, unreadable or has another hash than recorded.
     """
     path = Path(path)
     card_path = path / "base" / "base.yaml"
@@ -154,8 +167,8 @@ def load_alliance(path: Path | str, range_m: Range | None = None) -> Alliance:
 
 
 def save_base(path: Path, model: BaseModel, training: TrainingRecord, half: bool = False) -> str:
-    """Write the base into `path`/base and return its content hash; `half` stores kernels in float16, in half the bytes."""
-    state = _stored(model, half)
+    """Write the base into `path`/base and return its content hash; `half` stores kernels in float16, which halves their bytes."""
+    state = _state_to_store(model, half)
     content_hash = hash_content(state, model.config)
     _save(path / "base", "base", state, BaseCard(hash=content_hash, config=model.config, training=training))
     return content_hash
@@ -163,15 +176,15 @@ def save_base(path: Path, model: BaseModel, training: TrainingRecord, half: bool
 
 def save_agent(path: Path, name: str, model: AgentModel, base_hash: str, training: TrainingRecord, half: bool = False) -> None:
     """Write an agent type into `path`/`name`; `half` as in `save_base`."""
-    state = _stored(model, half)
+    state = _state_to_store(model, half)
     content_hash = hash_content(state, model.config)
     card = AgentCard(hash=content_hash, base_hash=base_hash, config=model.config, training=training)
     _save(path / name, "agent", state, card)
 
 
 def hash_content(state: Mapping[str, Tensor], settings: Any) -> str:
-    """SHA-256 over the configuration and every tensor's name, type, shape and bytes."""
-    # As it is after reading: a 1 that was given for a float is a 1.0 then.
+    """Return the SHA-256 over the configuration and every tensor's name, type, shape and bytes."""
+    # Build the configuration as if read from a file: an int given for a float becomes a float.
     as_read = build_config(type(settings), to_plain(settings))
     digest = hashlib.sha256(json.dumps(to_plain(as_read), sort_keys=True).encode())
     for name in sorted(state):
@@ -188,8 +201,8 @@ def _read_card(cls: type[Any], path: Path) -> Any:
         raise AllianceError(str(error)) from error
 
 
-def _stored(model: nn.Module, half: bool) -> dict[str, Tensor]:
-    """The state as it is written. Only kernels are halved: statistics of batch norms may leave float16's range."""
+def _state_to_store(model: nn.Module, half: bool) -> dict[str, Tensor]:
+    """Return the state to write. `half` applies to kernels only: statistics of batch norms may exceed float16's range."""
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     return {name: tensor.half() if half and tensor.ndim > 1 else tensor for name, tensor in state.items()}
 

@@ -1,4 +1,4 @@
-"""The collaboration base: Pyramid Fusion and heads, shared by all agent types. It knows nothing of sensors."""
+"""The network of the collaboration base: Pyramid Fusion and detection heads, shared by all agent types, whatever their sensors."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from heal.detection.anchors import AnchorConfig, make_anchors
 from heal.detection.decode import DecodeConfig
 from heal.detection.head import HeadOutput, Shrink
 from heal.detection.targets import TargetConfig
-from heal.fusion.pyramid import RARE_LOGIT, Agents, PyramidConfig, PyramidFusion, PyramidLevels
+from heal.fusion.pyramid import RARE_LOGIT, AgentMaps, PyramidConfig, PyramidFusion, PyramidLevels
 from heal.grid import BevGrid
 
 
 @config
 class BaseConfig:
-    """A base; the defaults are the paper's for OPV2V-H.
+    """Configuration of a base; the defaults are the paper's for OPV2V-H.
 
     Attributes:
-        grid: that all feature maps lie on.
-        in_channels: of the feature maps that agents send.
+        grid: the grid of all feature maps.
+        in_channels: channels of the feature maps that agents send.
         pyramid: scales of the fusion.
-        shrink_channels: after each pair of convolutions between fusion and heads.
-        shrink_sizes: kernel of each pair's first convolution.
-        shrink_strides: its stride.
-        direction_bins: halves of the circle that a heading is told from.
-        anchors: boxes that the head starts from.
-        targets: which anchors are to be positive.
-        decode: what counts as a detection.
+        shrink_channels: output channels of each pair of convolutions between fusion and heads.
+        shrink_sizes: kernel size of each pair's first convolution.
+        shrink_strides: stride of each pair's first convolution.
+        direction_bins: number of equal sectors of the circle that the direction head tells apart.
+        anchors: boxes that the regression starts from.
+        targets: thresholds for positive and negative anchors in training.
+        decode: thresholds for detections.
     """
 
     grid: BevGrid = BevGrid((-102.4, -51.2, -3.0, 102.4, 51.2, 1.0), 0.8)
@@ -49,17 +49,22 @@ class BaseConfig:
 
 @dataclass(frozen=True)
 class BaseOutput:
-    """The head's output for B scenes, and the foreground logits that each of the M agents' scales gave."""
+    """The output of a base.
+
+    Attributes:
+        head: the output of the heads for B scenes.
+        occupancy: per scale, the foreground logits (M, 1, ny / k, nx / k) of the M agents.
+    """
 
     head: HeadOutput
     occupancy: tuple[Tensor, ...]
 
 
 class BaseModel(nn.Module):
-    """Trunk, fusion, shrinking, heads."""
+    """Pyramid Fusion, the shrink layers and the heads (HEAL, section 3.2)."""
 
     def __init__(self, settings: BaseConfig) -> None:
-        """A fresh base."""
+        """Make a base with random weights."""
         super().__init__()
         self.config = settings
         self.pyramid_backbone = PyramidFusion(settings.pyramid, settings.in_channels, settings.grid)
@@ -72,7 +77,7 @@ class BaseModel(nn.Module):
         self.dir_head = nn.Conv2d(width, settings.direction_bins * anchors, 1)
 
     def trunk(self, features: Tensor) -> PyramidLevels:
-        """The pyramid of every agent's feature map (M, C, ny, nx), agent by agent."""
+        """Return the pyramid of every agent's feature map (M, C, ny, nx), each computed independently."""
         return self.pyramid_backbone.trunk(features)
 
     def fuse(
@@ -82,25 +87,25 @@ class BaseModel(nn.Module):
         agents_per_scene: Sequence[int],
         coverage: Sequence[tuple[float, float] | None] | None = None,
     ) -> Tensor:
-        """One joined map per scene (B, C, ny, nx) in the ego's frame; arguments as in `PyramidFusion.fuse_levels`."""
+        """Fuse pyramids to one map per scene (B, C, ny, nx) in the ego's frame; arguments as in `PyramidFusion.fuse_levels`."""
         fused = self.pyramid_backbone.fuse_levels(levels, agent_SE3_ego, agents_per_scene, coverage)
         return self.pyramid_backbone.join(fused)
 
     def fuse_scored(
         self,
-        maps: Sequence[Agents],
-        scores: Sequence[Agents],
+        maps: Sequence[AgentMaps],
+        scores: Sequence[AgentMaps],
         agent_SE3_ego: Tensor,
         agents_per_scene: Sequence[int],
         trust: Tensor | None = None,
     ) -> Tensor:
-        """As `fuse`, from maps and foreground scores; arguments as in `PyramidFusion.fuse_scored`."""
+        """Fuse received maps and foreground scores as `fuse` does; arguments as in `PyramidFusion.fuse_scored`."""
         return self.pyramid_backbone.join(self.pyramid_backbone.fuse_scored(maps, scores, agent_SE3_ego, agents_per_scene, trust))
 
     def heads(self, joined: Tensor) -> HeadOutput:
-        """The head's output for joined maps (B, C, ny, nx)."""
+        """Return the output of the heads for fused maps (B, C, ny, nx)."""
         shrunk = self.shrink_conv(joined)
-        # As one convolution: each reads all of the widest map.
+        # The three heads run as one convolution, because each of them reads the whole map.
         heads = (self.cls_head, self.reg_head, self.dir_head)
         weight, bias = (torch.cat([getattr(head, name) for head in heads]) for name in ("weight", "bias"))
         return HeadOutput(*torch.split(F.conv2d(shrunk, weight, bias), [head.out_channels for head in heads], dim=1))
@@ -112,10 +117,10 @@ class BaseModel(nn.Module):
         agents_per_scene: Sequence[int],
         coverage: Sequence[tuple[float, float] | None] | None = None,
     ) -> BaseOutput:
-        """Feature maps of all agents (M, C, ny, nx) to the output of all scenes."""
+        """Turn the feature maps of all agents (M, C, ny, nx) into the output for all scenes; arguments as in `fuse`."""
         levels = self.trunk(features)
         return BaseOutput(self.heads(self.fuse(levels, agent_SE3_ego, agents_per_scene, coverage)), levels.occupancy)
 
     def anchors(self) -> Tensor:
-        """(ny, nx, A, 7) float64, in the ego's frame."""
+        """Return the anchors (ny, nx, A, 7) float64, in the ego's frame."""
         return make_anchors(self.config.grid, self.config.anchors)

@@ -1,4 +1,4 @@
-"""Many agents of many scenes through one network: the batch, and the base with its agent types, as stage 1 trains them."""
+"""A base with its agent types as one network, and its batches: the agents of several scenes, as training needs them."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from heal.types import Scene
 
 @dataclass(frozen=True)
 class CollabBatch:
-    """Agents of several scenes, scene after scene, each scene's ego first. M agents in all.
+    """The agents of B scenes, M in total: scene after scene, the ego of each scene first.
 
     Attributes:
-        inputs: what each agent type's encoder takes, for all agents of that type in their order.
-        agent_types: (M) the type of each agent.
-        agents_per_scene: (B) how many agents each scene has.
+        inputs: by agent type, the encoder's input for all agents of that type, in their order.
+        agent_types: (M,) the type of each agent.
+        agents_per_scene: (B,) number of agents of each scene.
         agent_SE3_ego: (M, 4, 4) float64, maps ego coordinates into the agent's frame.
     """
 
@@ -33,7 +33,7 @@ class CollabBatch:
     agent_SE3_ego: Tensor
 
     def to(self, device: torch.device) -> CollabBatch:
-        """The batch with its encoder inputs on `device`; poses stay, for the warp builds its grids from float64."""
+        """Copy the encoder inputs to `device`; poses stay on the CPU, where the warp computes its grids in float64."""
         return replace(self, inputs={name: part.to(device) for name, part in self.inputs.items()})
 
 
@@ -52,9 +52,9 @@ class CollabModel(nn.Module):
         """Turn scenes into encoder inputs.
 
         Args:
-            scenes: their agents need not have the ego first.
-            types: for each scene, agent id to agent type.
-            rng: shuffles points, in training.
+            scenes: B scenes, their agents in any order.
+            types: for each scene, agent id -> agent type.
+            rng: random generator that shuffles points in training; None in evaluation.
         """
         ordered = [scene.ego_first for scene in scenes]
         frames = [frame for part in ordered for frame in part]
@@ -69,21 +69,22 @@ class CollabModel(nn.Module):
         return CollabBatch(inputs, agent_types, tuple(len(part) for part in ordered), torch.from_numpy(np.stack(poses)))
 
     def encode(self, batch: CollabBatch) -> Tensor:
-        """All agents' aligned feature maps (M, C, ny, nx), in the batch's order."""
-        return self._ordered(batch, {name: self.agent(name)(part) for name, part in batch.inputs.items()})
+        """Return the aligned feature maps (M, C, ny, nx) of all agents, in the batch's order."""
+        return self._in_batch_order(batch, {name: self.agent(name)(part) for name, part in batch.inputs.items()})
 
     def forward(self, batch: CollabBatch) -> BaseOutput:
-        """Encode, fuse, detect."""
+        """Encode, fuse and detect the scenes of a batch."""
         return self._detect(batch, self.encode(batch))
 
     def forward_with_depth(self, batch: CollabBatch) -> tuple[BaseOutput, dict[str, DepthPrediction]]:
-        """Encode, fuse, detect; and for the loss, what each type of camera agents thinks of depth."""
+        """Encode, fuse and detect; return also the depths that each camera agent type predicts, for the loss."""
         encoded = {name: self.agent(name).forward_with_depth(part) for name, part in batch.inputs.items()}
         depths = {name: depth for name, (_, depth) in encoded.items() if depth is not None}
-        return self._detect(batch, self._ordered(batch, {name: maps for name, (maps, _) in encoded.items()})), depths
+        maps = self._in_batch_order(batch, {name: type_maps for name, (type_maps, _) in encoded.items()})
+        return self._detect(batch, maps), depths
 
-    def _ordered(self, batch: CollabBatch, maps: Mapping[str, Tensor]) -> Tensor:
-        """Maps by type, as one (M, C, ny, nx) in the batch's order."""
+    def _in_batch_order(self, batch: CollabBatch, maps: Mapping[str, Tensor]) -> Tensor:
+        """Join the maps of all agent types to one tensor (M, C, ny, nx) in the batch's order."""
         if len(maps) == 1:
             return next(iter(maps.values()))
         rows = torch.cat(list(maps.values()))
@@ -96,7 +97,7 @@ class CollabModel(nn.Module):
         return output
 
     def agent(self, name: str) -> AgentModel:
-        """One of its agent types."""
+        """Return the network of an agent type."""
         model = self.agents[name]
         assert isinstance(model, AgentModel)
         return model

@@ -1,11 +1,12 @@
-"""Configuration: frozen typed trees with the defaults in code; YAML only overrides, and an unknown key is an error.
+"""Configuration: frozen typed trees with defaults in code. YAML only overrides defaults; an unknown key is an error.
 
-A config class is declared with `@config`. It stays a plain dataclass, so the networks need nothing but torch; `build_config`
-checks what was read from a file with pydantic.
+A config class is declared with `@config`. It stays a plain dataclass, so the networks need only torch; `build_config` checks the
+values of a file with pydantic.
 """
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import difflib
 import re
@@ -22,7 +23,7 @@ T = TypeVar("T")
 
 
 class ConfigError(ValueError):
-    """A configuration that cannot be used; the message names the file, the key, and what was expected."""
+    """A configuration that cannot be used; the message names the file, the key and the expected value."""
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
@@ -33,10 +34,10 @@ def config(cls: type[T]) -> type[T]:
 
 
 class ByKind:
-    """Marks a union of config classes that a `kind` tells apart: `Annotated[A | B, BY_KIND]`; without a kind it is the first."""
+    """Marks a union of config classes that a key `kind` selects, by default the first: `Annotated[A | B, BY_KIND]`."""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
-        """What pydantic asks for when it meets the mark."""
+        """Return the schema of the union; pydantic calls this method where it finds the mark."""
         from pydantic_core import core_schema
 
         kinds = {kind: member for member in get_args(source) for kind in get_args(get_type_hints(member)["kind"])}
@@ -68,17 +69,11 @@ def build_config(cls: type[T], values: Mapping[str, Any], source: str = "configu
 
 
 def load_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML file whose top level is a mapping; ConfigError naming the file otherwise."""
+    """Read a YAML file whose top level is a mapping; ConfigError names the file otherwise."""
     import yaml
 
-    class Loader(yaml.SafeLoader):
-        """Safe loading in which 1e-10 is a number; YAML 1.1 alone calls it a string."""
-
-    Loader.add_implicit_resolver(
-        "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
-    )
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=Loader)
+        values = _parse_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ConfigError(f"{path}: no such file") from error
     except yaml.YAMLError as error:
@@ -101,7 +96,7 @@ def save_config(values: Any, path: Path) -> None:
 
 
 def to_plain(values: Any) -> Any:
-    """A config instance as nested dictionaries, lists and numbers."""
+    """Convert a config instance to nested dictionaries, lists and plain values."""
     if dataclasses.is_dataclass(values) and not isinstance(values, type):
         return {field.name: to_plain(getattr(values, field.name)) for field in dataclasses.fields(values)}
     if isinstance(values, Mapping):
@@ -112,9 +107,7 @@ def to_plain(values: Any) -> Any:
 
 
 def apply_overrides(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """A copy of `values` with each `key.sub=value` set; the value is read as YAML, so `[1, 2]` is a list and `1e-3` a number."""
-    import copy
-
+    """Return a copy of `values` with each `key.sub=value` set; values are YAML: `[1, 2]` is a list and `1e-3` a number."""
     result = copy.deepcopy(dict(values))
     for text in overrides:
         key, equals, value = text.partition("=")
@@ -126,20 +119,34 @@ def apply_overrides(values: Mapping[str, Any], overrides: Sequence[str]) -> dict
             node = node.setdefault(parent, {})
             if not isinstance(node, dict):
                 raise ConfigError(f"--set {text}: {parent} is a value, not a section")
-        node[last] = _parse_scalar(value)
+        node[last] = _parse_override(value)
     return result
 
 
-def _parse_scalar(text: str) -> Any:
+def _parse_override(text: str) -> Any:
     import yaml
 
     try:
-        return float(text) if re.fullmatch(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+", text) else yaml.safe_load(text)
+        return _parse_yaml(text)
     except yaml.YAMLError as error:
         raise ConfigError(f"--set ...={text}: not a YAML value: {error}") from error
 
 
+def _parse_yaml(text: str) -> Any:
+    """Read YAML safely, and 1e-10 as a number; YAML 1.1 reads it as a string."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        pass
+
+    Loader.add_implicit_resolver(
+        "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
+    )
+    return yaml.load(text, Loader=Loader)
+
+
 def _explain(cls: type[Any], detail: ErrorDetails) -> str:
+    """Return one line of an error message: the key and its problem, with the nearest known key for an unknown one."""
     where = ".".join(str(part) for part in detail["loc"])
     if detail["type"] != "unexpected_keyword_argument":
         return f"{where}: {detail['msg']}, got {detail['input']!r}"
@@ -150,7 +157,7 @@ def _explain(cls: type[Any], detail: ErrorDetails) -> str:
 
 
 def _known_keys(cls: type[Any]) -> set[str]:
-    """The names of all fields of `cls` and of the config classes inside it."""
+    """Return the names of all fields of `cls` and of the config classes inside it."""
     names: set[str] = set()
     pending: list[Any] = [cls]
     while pending:

@@ -14,7 +14,7 @@ class BevGrid:
 
     Attributes:
         range_m: x_min, y_min, z_min, x_max, y_max, z_max in the agent's own frame; centred on it in x and y.
-        cell_m: edge of a feature cell.
+        cell_m: edge of a cell in metres.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
@@ -23,7 +23,7 @@ class BevGrid:
     cell_m: float
 
     def __post_init__(self) -> None:
-        """Raise ValueError for an empty range, one off centre, or one that the cells do not fill."""
+        """Raise ValueError for a range that is empty, off centre, or not a whole number of cells."""
         x_min, y_min, z_min, x_max, y_max, z_max = self.range_m
         if not (x_min < x_max and y_min < y_max and z_min < z_max and self.cell_m > 0):
             raise ValueError(f"range_m must be x_min, y_min, z_min, x_max, y_max, z_max, got {self.range_m}")
@@ -38,12 +38,12 @@ class BevGrid:
 
     @property
     def nx(self) -> int:
-        """Number of columns."""
+        """Number of columns of a map."""
         return round((self.range_m[3] - self.range_m[0]) / self.cell_m)
 
     @property
     def ny(self) -> int:
-        """Number of rows."""
+        """Number of rows of a map."""
         return round((self.range_m[4] - self.range_m[1]) / self.cell_m)
 
     @property

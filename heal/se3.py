@@ -1,4 +1,4 @@
-"""Poses: the data sets' six numbers to 4x4 transforms and back.
+"""Poses: from the six numbers of the data sets to 4x4 transforms and back, and transforms of points.
 
 A pose is [x, y, z, roll, yaw, pitch] in metres and degrees (yaw is the fifth entry, pitch the sixth), in the convention of CARLA.
 """
@@ -12,7 +12,7 @@ from heal.types import Float64, require_shape
 
 
 def pose_to_SE3(pose: npt.ArrayLike) -> Float64:
-    """World-from-agent transform of a pose.
+    """Return the transform of a pose.
 
     Args:
         pose: (6,) x, y, z in metres, roll, yaw, pitch in degrees.
@@ -35,7 +35,7 @@ def pose_to_SE3(pose: npt.ArrayLike) -> Float64:
 
 
 def SE3_to_pose(world_SE3_agent: Float64) -> Float64:
-    """The (6,) pose of a transform: x, y, z in metres, roll, yaw, pitch in degrees; inverse of `pose_to_SE3`."""
+    """Return the (6,) pose of a transform: x, y, z in metres, roll, yaw, pitch in degrees; the inverse of `pose_to_SE3`."""
     m = world_SE3_agent
     yaw = np.arctan2(m[1, 0], m[0, 0])
     roll = np.arctan2(-m[2, 1], m[2, 2])
@@ -44,7 +44,7 @@ def SE3_to_pose(world_SE3_agent: Float64) -> Float64:
 
 
 def inverse_SE3(a_SE3_b: Float64) -> Float64:
-    """`b_SE3_a`, by transposing the rotation: exact for rigid transforms and cheaper than a matrix inverse."""
+    """Return `b_SE3_a` by transposing the rotation: exact for rigid transforms and cheaper than a matrix inverse."""
     b_SE3_a = np.eye(4)
     b_SE3_a[:3, :3] = a_SE3_b[:3, :3].T
     b_SE3_a[:3, 3] = -a_SE3_b[:3, :3].T @ a_SE3_b[:3, 3]
@@ -52,7 +52,7 @@ def inverse_SE3(a_SE3_b: Float64) -> Float64:
 
 
 def relative_SE3(world_SE3_a: Float64, world_SE3_b: Float64) -> Float64:
-    """`a_SE3_b`, which maps b's coordinates into a."""
+    """Return `a_SE3_b`, which maps coordinates of frame b into frame a."""
     return inverse_SE3(world_SE3_a) @ world_SE3_b
 
 

@@ -1,4 +1,4 @@
-"""Random numbers that depend on a key alone: not on the order of the draws, nor on the process that draws."""
+"""Random numbers that depend only on a seed and a key, not on the order of the draws or the process that draws."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import numpy as np
 
 
 def keyed_generator(seed: int, *key: int | str) -> np.random.Generator:
-    """Return the random numbers of a seed and a key; equal keys give equal numbers in every process.
+    """Return the random generator of a seed and a key; equal seeds and keys give equal numbers in every process.
 
-    A key names its purpose, and a purpose has keys of one length. That is more than good style: NumPy pads short keys with zeros, so
-    that without a purpose `(epoch,)`, `(epoch, 0)` and `(epoch, 0, 0)` would all draw the same numbers.
+    Every key contains its purpose, and all keys of a purpose have the same length. This is necessary: NumPy pads short keys with
+    zeros, so without a purpose `(epoch,)`, `(epoch, 0)` and `(epoch, 0, 0)` would draw the same numbers.
 
     Args:
-        seed: of the run, the training or the town; 0 or more.
-        key: the purpose, such as "jitter", and what the numbers belong to, such as an agent and a tick, each number 0 or more.
+        seed: the seed of the run, the training or the town; 0 or more.
+        key: the purpose, such as "jitter", and the owner of the numbers, such as an agent and a tick; each number 0 or more.
     """
     return np.random.default_rng([seed, *(zlib.crc32(part.encode()) if isinstance(part, str) else part for part in key)])
 
@@ -26,7 +26,7 @@ class AgentDraws:
     """The random numbers of one agent: the same for the same purpose and tick, whenever they are drawn.
 
     Attributes:
-        seed: of the run.
+        seed: the seed of the run.
         agent_id: the agent.
     """
 
@@ -34,7 +34,7 @@ class AgentDraws:
     agent_id: str
 
     def generator(self, purpose: str, tick: int) -> np.random.Generator:
-        """Return the numbers for a purpose in a tick; different purposes draw independently."""
+        """Return the random generator for a purpose in a tick; different purposes draw independently."""
         return keyed_generator(self.seed, self.agent_id, purpose, tick)
 
     def uniform(self, purpose: str, tick: int) -> float:

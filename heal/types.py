@@ -1,7 +1,11 @@
-"""What travels between the modules: one instant of a scene, as sensed by its agents, and what is found in it.
+"""The data types that modules exchange: a scene as its agents sense it, and the sources that scenes come from.
 
-Everything here is frozen and checked once, at construction; nobody checks again. Poses are 4x4 float64 named `a_SE3_b`: they map
-coordinates of frame b into frame a. An agent's frame is its LiDAR frame: x forward, z up, metres.
+A `SceneSource`, such as a data set on disk or the built-in town, gives scenes. A `Scene` is one instant: an `AgentFrame` for every
+agent, with its poses, its LiDAR scan, its camera views and the objects labelled around it. A `SceneOutline` is a scene without
+sensor data. A `SensorChoice` names the sensors of an agent that a source has to read.
+
+All types are frozen and check their arguments at construction, so no other module checks them again. Poses are 4x4 float64 matrices
+named `a_SE3_b`; they map coordinates of frame b into frame a. An agent's frame is its LiDAR frame: x forward, z up, in metres.
 """
 
 from __future__ import annotations
@@ -15,24 +19,21 @@ import numpy.typing as npt
 
 from heal.config import config
 
-Split = Literal["feature", "pyramid"]
-
-
-# Keeps the foreground score of a cell that an agent sees from zero, which stands for one that it does not see or has not sent.
-SCORE_FLOOR = 1e-4
-
-
-BoolMask = npt.NDArray[np.bool_]
-
-
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 Int64 = npt.NDArray[np.int64]
 UInt8 = npt.NDArray[np.uint8]
+BoolMask = npt.NDArray[np.bool_]
 
 AgentKind = Literal["vehicle", "roadside"]
 Sensor = Literal["lidar", "camera", "depth"]
+# Numbers of laser lines that a LiDAR may have.
 BEAMS = (16, 32, 64)
+
+# The side of the link on which the base's trunk runs: the fusion node's ("feature") or the sender's ("pyramid").
+Split = Literal["feature", "pyramid"]
+# The lowest foreground score of a cell that an agent sees. A score of 0 marks a cell that the agent does not see or has not sent.
+SCORE_FLOOR = 1e-4
 
 
 def require_shape(name: str, array: npt.NDArray[Any], shape: tuple[int | None, ...]) -> None:
@@ -46,8 +47,8 @@ def require_shape(name: str, array: npt.NDArray[Any], shape: tuple[int | None, .
 _IDENTITY, _LAST_ROW = np.eye(3), np.array([0.0, 0.0, 0.0, 1.0])
 
 
-def _close(found: Float64, expected: Float64, absolute: float) -> bool:
-    """As `numpy.allclose` of finite numbers, which takes longer than all else that is checked of every message's pose."""
+def _all_close(found: Float64, expected: Float64, absolute: float) -> bool:
+    """Compare finite numbers as `numpy.allclose` does, which takes longer than every other check of a message's pose together."""
     return bool((np.abs(found - expected) <= absolute + 1e-5 * np.abs(expected)).all())
 
 
@@ -56,7 +57,7 @@ def require_SE3(name: str, matrix: Float64) -> None:
     require_shape(name, matrix, (4, 4))
     rotation = matrix[:3, :3]
     finite = np.isfinite(matrix).all()
-    if not (finite and _close(rotation @ rotation.T, _IDENTITY, 1e-3) and _close(matrix[3], _LAST_ROW, 1e-8)):
+    if not (finite and _all_close(rotation @ rotation.T, _IDENTITY, 1e-3) and _all_close(matrix[3], _LAST_ROW, 1e-8)):
         raise ValueError(f"{name}: expected a rigid 4x4 transform (rotation, translation, last row 0 0 0 1), got\n{matrix}")
 
 
@@ -66,7 +67,7 @@ class LidarScan:
 
     Attributes:
         points: (N, 4) float32: x, y, z in metres in the agent's frame, intensity in [0, 1].
-        beams: number of laser lines, where it is known.
+        beams: number of laser lines; None if it is unknown.
     """
 
     points: Float32
@@ -81,10 +82,10 @@ class LidarScan:
 
 @dataclass(frozen=True)
 class CameraView:
-    """One image with its calibration.
+    """One camera image with its calibration.
 
     Attributes:
-        name: such as "camera0".
+        name: the camera's name, such as "camera0".
         image: (H, W, 3) uint8, RGB.
         intrinsic: (3, 3) float64, pixels.
         agent_SE3_camera: (4, 4) float64; the camera's axes are x right, y down, z forward (OpenCV).
@@ -98,7 +99,7 @@ class CameraView:
     depth_m: Float32 | None = None
 
     def __post_init__(self) -> None:
-        """Check shapes."""
+        """Check the shapes."""
         require_shape("CameraView.image", self.image, (None, None, 3))
         require_shape("CameraView.intrinsic", self.intrinsic, (3, 3))
         require_SE3("CameraView.agent_SE3_camera", self.agent_SE3_camera)
@@ -108,7 +109,7 @@ class CameraView:
 
 @dataclass(frozen=True)
 class ObjectLabels:
-    """Labelled vehicles, independent of who looks at them.
+    """Labelled vehicles in the world frame, the same for every agent that looks at them.
 
     Attributes:
         ids: (N,) int64, unique within a scene.
@@ -119,22 +120,22 @@ class ObjectLabels:
     world_corners: Float64
 
     def __post_init__(self) -> None:
-        """Check shapes and that both agree on N."""
+        """Check the shapes, and that ids and corners have the same N."""
         require_shape("ObjectLabels.ids", self.ids, (None,))
         require_shape("ObjectLabels.world_corners", self.world_corners, (len(self.ids), 8, 3))
 
     def __len__(self) -> int:
-        """Number of labelled objects."""
+        """Return the number of labelled objects."""
         return len(self.ids)
 
     @staticmethod
     def empty() -> ObjectLabels:
-        """No object at all."""
+        """Return labels without any object."""
         return ObjectLabels(np.zeros(0, np.int64), np.zeros((0, 8, 3)))
 
     @staticmethod
     def union(parts: list[ObjectLabels]) -> ObjectLabels:
-        """All objects of `parts`; of several with one id the first is kept."""
+        """Join the objects of `parts`; of several objects with the same id, the first is kept."""
         if not parts:
             return ObjectLabels.empty()
         ids = np.concatenate([part.ids for part in parts])
@@ -146,16 +147,16 @@ class ObjectLabels:
 
 @dataclass(frozen=True)
 class AgentFrame:
-    """What one agent senses at one instant, and what is labelled around it.
+    """The measurements of one agent at one instant, and the objects labelled around it.
 
     Attributes:
         agent_id: unique in the scene, such as "641" or "roadside-1".
         kind: a vehicle or a roadside unit.
-        timestamp_ns: when it was sensed.
+        timestamp_ns: the time of the measurements.
         world_SE3_agent: (4, 4) float64, the true pose.
-        world_SE3_agent_measured: (4, 4) float64, the pose that the agent believes in and sends; the true one unless noise is added.
-        lidar: its sweep, or None.
-        cameras: its images; may be empty.
+        world_SE3_agent_measured: (4, 4) float64, the pose that the agent measures and sends; the true pose unless noise is added.
+        lidar: its LiDAR sweep, or None.
+        cameras: its camera images; may be empty.
         objects: the objects labelled from this agent's point of view.
     """
 
@@ -176,13 +177,13 @@ class AgentFrame:
 
 @dataclass(frozen=True)
 class SceneOutline:
-    """A scene without its sensor data: cheap to make, enough to know who takes part.
+    """A scene without its sensor data: cheap to read, and enough to choose the agents that take part.
 
     Attributes:
         scene_id: such as "2021_08_22_21_41_24/000069".
-        timestamp_ns: the instant.
+        timestamp_ns: the time of the scene.
         ego_id: the agent in whose frame the scene is fused and evaluated.
-        agent_ids: all agents, ego included, in the data set's order.
+        agent_ids: all agents, the ego included, in the data set's order.
         world_SE3_ego: (4, 4) float64, the ego's true pose.
     """
 
@@ -202,13 +203,19 @@ class SceneOutline:
 
     @property
     def ego_first(self) -> tuple[str, ...]:
-        """The ids of all agents, the ego's before the others'."""
+        """The ids of all agents: the ego's first, then the others' in the data set's order."""
         return self.ego_id, *(agent_id for agent_id in self.agent_ids if agent_id != self.ego_id)
 
 
 @dataclass(frozen=True)
 class Scene:
-    """One instant: the outline, every agent's frame in the outline's order, and all labelled objects."""
+    """One instant of several agents.
+
+    Attributes:
+        outline: the ids, the time and the ego.
+        frames: the frame of every agent, in the outline's order.
+        objects: all labelled objects of the scene.
+    """
 
     outline: SceneOutline
     frames: tuple[AgentFrame, ...]
@@ -222,16 +229,16 @@ class Scene:
 
     @property
     def ego(self) -> AgentFrame:
-        """The ego's frame."""
+        """The frame of the ego."""
         return self.frame(self.outline.ego_id)
 
     @property
     def ego_first(self) -> tuple[AgentFrame, ...]:
-        """All frames, the ego's before the others'."""
+        """The frames of all agents: the ego's first, then the others' in the data set's order."""
         return tuple(self.frame(agent_id) for agent_id in self.outline.ego_first)
 
     def frame(self, agent_id: str) -> AgentFrame:
-        """The frame of one agent; KeyError if it takes no part."""
+        """Return the frame of one agent; KeyError if the agent is not in the scene."""
         for frame in self.frames:
             if frame.agent_id == agent_id:
                 return frame
@@ -240,14 +247,15 @@ class Scene:
 
 @config
 class SensorChoice:
-    """What is wanted of an agent, which follows from its agent type; nothing else is read.
+    """The sensor data and labels to read for an agent; its agent type decides, and nothing else is read.
 
     Attributes:
-        lidar: its sweep.
-        beams: laser lines of the sweep: 16 or 32, or 64 for its own cloud, whatever it has. A source with one cloud gives that one.
-        cameras: its images.
-        depth: the depth images that belong to them.
-        labels: "lidar" for all objects that are listed, "camera" for those of them that the agent's cameras see.
+        lidar: read the LiDAR sweep.
+        beams: laser lines of the sweep: 16 or 32 for a thinned cloud, 64 for the agent's own cloud, whatever lines it has. A source
+            with one cloud per agent gives that cloud.
+        cameras: read the camera images.
+        depth: read the depth images that belong to the camera images.
+        labels: "lidar" for all objects that the source lists, "camera" for the objects among them that the agent's cameras see.
     """
 
     lidar: bool = True
@@ -257,44 +265,53 @@ class SensorChoice:
     labels: Literal["lidar", "camera"] = "lidar"
 
     def __post_init__(self) -> None:
-        """Check the number of lines, and that depth has its images."""
+        """Check the number of laser lines, and that depth images come with camera images."""
         if self.beams not in BEAMS:
             raise ValueError(f"SensorChoice.beams: expected one of {BEAMS}, got {self.beams}")
         if self.depth and not self.cameras:
-            raise ValueError("SensorChoice.depth: depth belongs to images, so cameras must be wanted too")
+            raise ValueError("SensorChoice.depth: depth belongs to images, so cameras must be chosen too")
 
     @staticmethod
     def of(sensors: Collection[Sensor], beams: int = BEAMS[-1]) -> SensorChoice:
-        """The choice of some sensors by name; depth brings the images along."""
+        """Make a choice from names of sensors; "depth" includes the camera images."""
         depth = "depth" in sensors
         return SensorChoice(lidar="lidar" in sensors, beams=beams, cameras=depth or "camera" in sensors, depth=depth)
 
 
 class SceneSource(Protocol):
-    """Anything that scenes come from: a folder on disk, the live town. Indices count scenes (ticks) from 0.
+    """A source of scenes, such as a folder on disk or the live town. Indices count scenes (ticks) from 0.
 
-    A source must be picklable and deterministic: every agent's actor holds a copy of its own and asks it for its own frames only.
+    A source must be picklable and deterministic: every agent's actor holds its own copy and reads only its own frames.
     """
 
     def __len__(self) -> int:
-        """Number of scenes."""
+        """Return the number of scenes."""
         ...
 
     def outline(self, index: int) -> SceneOutline:
-        """Who takes part in scene `index`."""
+        """Return the outline of scene `index`."""
         ...
 
     def agent_frame(self, index: int, agent_id: str, choice: SensorChoice | None = None) -> AgentFrame:
-        """What `agent_id` senses in scene `index`; KeyError if it takes no part. Without a choice, the source's own is made."""
+        """Read the frame of an agent in scene `index`.
+
+        Args:
+            index: number of the scene.
+            agent_id: the agent.
+            choice: the sensor data and labels to read; the source's own choice by default.
+
+        Raises:
+            KeyError: the agent is not in the scene.
+        """
         ...
 
     def scene_objects(self, index: int) -> ObjectLabels | None:
-        """Labels of the scene as a whole where the source has them, None where they are the union of all agents' labels."""
+        """Return the labels of scene `index` as a whole; None if they are the union of all agents' labels."""
         ...
 
 
 def load_scene(source: SceneSource, index: int) -> Scene:
-    """All of scene `index`: every agent's frame and all objects."""
+    """Read scene `index` as a whole: the frames of all agents and all objects."""
     outline = source.outline(index)
     frames = tuple(source.agent_frame(index, agent_id) for agent_id in outline.agent_ids)
     objects = source.scene_objects(index)

@@ -1,4 +1,4 @@
-"""Anchors: the boxes of average size that stand in every cell of the grid, from which the head's answers are measured."""
+"""Anchors: boxes of average size in every cell of the grid; the head predicts boxes as differences from them."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from heal.grid import BevGrid
 
 @config
 class AnchorConfig:
-    """Size and place of the anchors; one per yaw in every cell.
+    """Size, height and yaws of the anchors; every cell has one anchor per yaw.
 
     Attributes:
         length_m: along the anchor's heading.
-        width_m: across it.
-        height_m: upwards.
+        width_m: across the heading.
+        height_m: from bottom to top.
         z_m: height of the centre above the agent's LiDAR.
-        yaws_deg: one anchor each.
+        yaws_deg: yaw of each anchor of a cell.
     """
 
     length_m: float = 3.9
@@ -36,30 +36,28 @@ class AnchorConfig:
         return tuple(math.radians(yaw) for yaw in self.yaws_deg)
 
 
-def make_anchors(grid: BevGrid, anchor: AnchorConfig, voxel_m: float | None = None) -> Tensor:
-    """The anchors of a grid.
+def make_anchors(grid: BevGrid, anchor: AnchorConfig) -> Tensor:
+    """Make the anchors of a grid, on the centres of its cells.
 
     Args:
         grid: the feature grid of the head.
         anchor: sizes and yaws.
-        voxel_m: distance of the outermost anchors from the border. HEAL takes the edge of its finest voxels, which is off the
-            cells' centres unless a cell is two voxels wide; the default, half a cell, is always on them.
 
     Returns:
         (ny, nx, A, 7) float64: x, y, z, h, w, l, yaw in the ego's frame.
     """
-    margin_m = grid.cell_m / 2 if voxel_m is None else voxel_m
-    return spread_anchors(grid.range_m, (grid.ny, grid.nx), anchor, margin_m)
+    return spread_anchors(grid.range_m, (grid.ny, grid.nx), anchor, grid.cell_m / 2)
 
 
 def spread_anchors(range_m: Sequence[float], shape: tuple[int, int], anchor: AnchorConfig, margin_m: float) -> Tensor:
-    """Anchors spread evenly over a range, the outermost ones `margin_m` away from its border.
+    """Make anchors spread evenly over a range, the outermost ones `margin_m` away from its border.
 
     Args:
         range_m: x_min, y_min, z_min, x_max, y_max, z_max.
         shape: ny, nx: rows follow +y, columns follow +x.
         anchor: sizes and yaws.
-        margin_m: metres.
+        margin_m: distance of the outermost anchors from the border, metres. HEAL uses the edge of its finest voxels, which is half
+            a cell only if a cell is two voxels wide.
 
     Returns:
         (ny, nx, A, 7) float64: x, y, z, h, w, l, yaw.

@@ -1,6 +1,6 @@
-"""3D boxes: seven numbers to eight corners and back, hulls, and range tests.
+"""3D boxes: from seven numbers to eight corners and back, hulls, and range tests.
 
-The one box order everywhere is x, y, z (centre), h, w, l, yaw: metres and radians, (N, 7). The eight corners of a box, (N, 8, 3),
+All boxes (N, 7) have the order x, y, z (centre), h, w, l, yaw: metres and radians. The eight corners of a box, (N, 8, 3),
 in units of (l/2, w/2, h/2) before the turn by yaw, are (+,-,-) (+,+,-) (-,+,-) (-,-,-) (+,-,+) (+,+,+) (-,+,+) (-,-,+): the bottom
 rectangle in turn, then the top one above it.
 """
@@ -16,7 +16,7 @@ from torch import Tensor
 X, Y, Z, H, W, L, YAW = range(7)
 
 _CORNER_SIGNS = ((1, -1, -1), (1, 1, -1), (-1, 1, -1), (-1, -1, -1), (1, -1, 1), (1, 1, 1), (-1, 1, 1), (-1, -1, 1))
-# Corners from which the centre is averaged: two diagonals that cross in it.
+# Corners whose mean is the centre: the ends of two diagonals.
 _CENTRE_CORNERS = (0, 3, 5, 6)
 # Edges along the length, from the rear to the front, and edges along the width.
 _REAR, _FRONT = (2, 3, 6, 7), (1, 0, 5, 4)
@@ -24,7 +24,7 @@ _RIGHT, _LEFT = (0, 2, 4, 6), (1, 3, 5, 7)
 
 
 def boxes_to_corners(boxes: Tensor) -> Tensor:
-    """The eight corners of boxes.
+    """Compute the eight corners of boxes.
 
     Args:
         boxes: (N, 7) x, y, z, h, w, l in metres, yaw in radians.
@@ -32,7 +32,7 @@ def boxes_to_corners(boxes: Tensor) -> Tensor:
     Returns:
         (N, 8, 3) corners in metres, in the dtype and on the device of `boxes`.
     """
-    _require("boxes", boxes, (7,))
+    _require_rows("boxes", boxes, (7,))
     half = boxes[:, None, [L, W, H]] / 2
     local = half * boxes.new_tensor(_CORNER_SIGNS)  # (N, 8, 3)
     cos, sin = boxes[:, YAW, None].cos(), boxes[:, YAW, None].sin()
@@ -42,27 +42,27 @@ def boxes_to_corners(boxes: Tensor) -> Tensor:
 
 
 def boxes_around_origin(boxes: Tensor) -> Tensor:
-    """Which boxes (N, 7) have the frame's origin inside their footprint; (N,) bool. In an agent's frame: its own vehicle."""
-    _require("boxes", boxes, (7,))
+    """Return which boxes (N, 7) have the frame's origin inside their footprint, as an agent's own vehicle has; (N,) bool."""
+    _require_rows("boxes", boxes, (7,))
     cos, sin = boxes[:, YAW].cos(), boxes[:, YAW].sin()
     along, across = boxes[:, X] * cos + boxes[:, Y] * sin, boxes[:, Y] * cos - boxes[:, X] * sin
     return (along.abs() <= boxes[:, L] / 2) & (across.abs() <= boxes[:, W] / 2)
 
 
 def corners_to_boxes(corners: Tensor, compat_heal: bool = False) -> Tensor:
-    """The boxes that fit corners; exact for true boxes, a fit of upright ones for tilted boxes.
+    """Fit boxes to corners: exact for the corners of upright boxes, an upright fit for tilted boxes.
 
     Sizes are means over the parallel edges, lengths and widths measured in the x-y plane.
 
     Args:
         corners: (N, 8, 3) metres.
-        compat_heal: average the yaw of the four long edges as plain numbers, as HEAL does. That is wrong by up to half a turn
-            where the four lie on both sides of +-pi; the default averages directions.
+        compat_heal: average the yaws of the four long edges as plain numbers, as HEAL does. The mean is wrong by up to half a turn
+            if the yaws lie on both sides of +-pi. The default averages directions.
 
     Returns:
         (N, 7) boxes, yaw in (-pi, pi].
     """
-    _require("corners", corners, (8, 3))
+    _require_rows("corners", corners, (8, 3))
     centre = corners[:, _CENTRE_CORNERS].mean(dim=1)
     height = (corners[:, 4:, 2] - corners[:, :4, 2]).mean(dim=1).abs()
     along = (corners[:, _FRONT] - corners[:, _REAR])[..., :2]  # (N, 4, 2)
@@ -74,17 +74,17 @@ def corners_to_boxes(corners: Tensor, compat_heal: bool = False) -> Tensor:
 
 
 def limit_period(angle: Tensor, offset: float = 0.5, period: float = 2 * math.pi) -> Tensor:
-    """`angle` moved by whole periods into [-offset * period, (1 - offset) * period); by default into [-pi, pi)."""
+    """Move `angle` by whole periods into [-offset * period, (1 - offset) * period); by default into [-pi, pi)."""
     return angle - torch.floor(angle / period + offset) * period
 
 
 def bottom_rectangles(corners: Tensor) -> Tensor:
-    """Footprints of boxes seen from above: (N, 8, 3) corners to (N, 4, 2), the four bottom ones in turn."""
+    """Return the footprints of boxes: corners (N, 8, 3) to (N, 4, 2), the four bottom corners in turn."""
     return corners[:, :4, :2]
 
 
 def planar_hulls(corners: Tensor) -> Tensor:
-    """Axis-aligned hulls seen from above: (N, K, 2 or 3) corners to (N, 4) x_min, y_min, x_max, y_max."""
+    """Return axis-aligned hulls in the x-y plane: corners (N, K, 2 or 3) to (N, 4) x_min, y_min, x_max, y_max."""
     planar = corners[..., :2]
     return torch.cat((planar.amin(dim=1), planar.amax(dim=1)), dim=1)
 
@@ -100,13 +100,13 @@ def transform_corners(a_SE3_b: Tensor, b_corners: Tensor) -> Tensor:
 
 
 def corners_within_range(corners: Tensor, range_m: Sequence[float], use_z: bool = True, minimum_corners: int = 8) -> Tensor:
-    """Which boxes lie inside a range.
+    """Return which boxes lie inside a range.
 
     Args:
         corners: (N, 8, 3) metres.
-        range_m: x_min, y_min, z_min, x_max, y_max, z_max; the bounds belong to it.
+        range_m: x_min, y_min, z_min, x_max, y_max, z_max, bounds included.
         use_z: test the height too.
-        minimum_corners: so many of the eight corners must be inside.
+        minimum_corners: number of the eight corners that must be inside.
 
     Returns:
         (N,) bool.
@@ -119,18 +119,18 @@ def corners_within_range(corners: Tensor, range_m: Sequence[float], use_z: bool 
 
 
 def corners_within_extent(corners: Tensor, max_extent_m: float) -> Tensor:
-    """Which boxes have an axis-aligned hull of at most `max_extent_m` in x and in y; (N, 8, 3) to (N,) bool."""
+    """Return which boxes have an axis-aligned hull of at most `max_extent_m` in x and in y; (N, 8, 3) to (N,) bool."""
     extent = corners[..., :2].amax(dim=1) - corners[..., :2].amin(dim=1)
     return (extent <= max_extent_m).all(dim=1)
 
 
 def corners_within_heights(corners: Tensor, z_limits_m: tuple[float, float]) -> Tensor:
-    """Which boxes lie between two heights, bounds included; (N, 8, 3) to (N,) bool."""
+    """Return which boxes lie between two heights, bounds included; (N, 8, 3) to (N,) bool."""
     z = corners[..., 2]
     return (z.amin(dim=1) >= z_limits_m[0]) & (z.amax(dim=1) <= z_limits_m[1])
 
 
-def _require(name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
+def _require_rows(name: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
     if tensor.shape[1:] != shape or tensor.ndim != len(shape) + 1:
         wanted = ", ".join(str(n) for n in shape)
         raise ValueError(f"{name}: expected a tensor of shape (N, {wanted}), got {tuple(tensor.shape)}")

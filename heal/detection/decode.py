@@ -1,4 +1,4 @@
-"""From the head's output to detections: decode, settle the heading, drop the absurd, suppress duplicates, cut to the range."""
+"""From the head's output to detections: decode boxes, choose headings, drop impossible boxes and duplicates, cut to the range."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ from heal.detection.rotated_iou import nms_rotated
 
 @config
 class DecodeConfig:
-    """What counts as a detection.
+    """Thresholds for detections.
 
     Attributes:
-        score_threshold: boxes that do not score more are dropped.
-        nms_iou: of two boxes that overlap more, seen from above, the lower-scored one is dropped.
-        max_candidates: only so many of the best boxes enter the suppression.
+        score_threshold: boxes must score more than this.
+        nms_iou: of two boxes that overlap more than this in bird's-eye view, the lower-scored box is dropped.
+        max_candidates: number of best boxes that enter the suppression of duplicates.
         direction_offset_rad: yaw at which the first direction bin begins; the same as in the loss.
-        max_extent_m: boxes whose axis-aligned hull is longer in x or y are dropped as absurd; None keeps all. The default lets
-            every road vehicle pass. HEAL's value, 6.0, drops every bus and truck that the labels hold.
-        z_limits_m: boxes that reach below or above are dropped. HEAL's value is (-3.0, 1.0) for every data set; by default the
-            range alone decides, in height too.
+        max_extent_m: boxes whose axis-aligned hull is longer than this in x or y are dropped; None keeps all boxes. The default
+            keeps every road vehicle. HEAL's value, 6.0, drops the buses and trucks that the labels contain.
+        z_limits_m: boxes that reach below the first or above the second height are dropped. HEAL uses (-3.0, 1.0) for every data
+            set; by default only the range limits the height.
     """
 
     score_threshold: float = 0.2
@@ -53,13 +53,13 @@ class DecodeConfig:
 
 
 def decode(head: HeadOutput, anchors: Tensor, config: DecodeConfig, gt_range_m: Sequence[float]) -> Detections:
-    """The detections of one scene.
+    """Decode the detections of one scene.
 
     Args:
         head: the head's output for one scene, in the ego's frame.
         anchors: (ny, nx, A, 7) in the ego's frame.
         config: thresholds.
-        gt_range_m: x_min, y_min, z_min, x_max, y_max, z_max; boxes that stick out of it are dropped.
+        gt_range_m: x_min, y_min, z_min, x_max, y_max, z_max; boxes that are not wholly inside are dropped.
 
     Returns:
         Detections in the ego's frame, best first.
@@ -74,11 +74,11 @@ def decode_late(
     config: DecodeConfig,
     gt_range_m: Sequence[float],
 ) -> Detections:
-    """Late fusion: the detections that several agents make on their own, as one set.
+    """Decode the detections of several agents and join them: late fusion.
 
     Args:
         heads: each agent's output for one scene, in its own frame.
-        anchors: each agent's, (ny, nx, A, 7), in its own frame.
+        anchors: each agent's anchors (ny, nx, A, 7), in its own frame.
         ego_SE3_agents: each agent's (4, 4) pose in the ego's frame.
         config: thresholds.
         gt_range_m: as in `decode`.
@@ -95,14 +95,14 @@ def decode_late(
 
 
 def decode_candidates(head: HeadOutput, anchors: Tensor, config: DecodeConfig) -> tuple[Tensor, Tensor]:
-    """All boxes of one scene that score enough, duplicates included.
+    """Decode all boxes of one scene that score more than the threshold, duplicates included.
 
     Returns:
-        corners: (K, 8, 3) float32 in the frame of the anchors, metres; on their device.
-        scores: (K,) float32, there too.
+        corners: (K, 8, 3) float32 in the frame of the anchors, metres, on the device of the anchors.
+        scores: (K,) float32, on the same device.
 
     Raises:
-        ValueError: if `head` holds several scenes or does not fit the anchors.
+        ValueError: `head` holds several scenes or does not fit the anchors.
     """
     ny, nx, count, _ = anchors.shape
     if head.classification.shape != (1, count, ny, nx):
@@ -111,10 +111,10 @@ def decode_candidates(head: HeadOutput, anchors: Tensor, config: DecodeConfig) -
             f"got {tuple(head.classification.shape)}"
         )
     scores = head.classification[0].permute(1, 2, 0).float().sigmoid()  # (ny, nx, A)
-    # A thousand anchors out of a hundred thousand: only their codes are read, and brought to where the anchors are.
+    # Few anchors score enough (a thousand of a hundred thousand): only their codes are read and moved to the anchors' device.
     row, column, anchor = (scores > config.score_threshold).nonzero(as_tuple=True)
-    of_head = [part[0].reshape(count, -1, ny, nx)[anchor, :, row, column].float() for part in (head.regression, head.direction)]
-    found = (*of_head, scores[row, column, anchor], row, column, anchor)
+    found_codes = [part[0].reshape(count, -1, ny, nx)[anchor, :, row, column].float() for part in (head.regression, head.direction)]
+    found = (*found_codes, scores[row, column, anchor], row, column, anchor)
     codes, directions, scores, row, column, anchor = (part.to(anchors.device) for part in found)
     boxes = decode_boxes(codes, anchors[row, column, anchor].to(codes))
     boxes[:, YAW] = settle_yaw(boxes[:, YAW], directions, config.direction_offset_rad)
@@ -122,20 +122,20 @@ def decode_candidates(head: HeadOutput, anchors: Tensor, config: DecodeConfig) -
 
 
 def select_detections(corners: Tensor, scores: Tensor, config: DecodeConfig, gt_range_m: Sequence[float]) -> Detections:
-    """The candidates (K, 8, 3) with scores (K,) that are sensible, no duplicates, and wholly inside the range."""
-    sensible = corners.isfinite().flatten(1).all(dim=1)  # the exponentials of an untrained head overflow
+    """Return the candidates, corners (K, 8, 3) with scores (K,), that are possible, no duplicates, and wholly inside the range."""
+    possible = corners.isfinite().flatten(1).all(dim=1)  # the exponentials of an untrained head overflow
     if config.max_extent_m is not None:
-        sensible &= corners_within_extent(corners, config.max_extent_m)
+        possible &= corners_within_extent(corners, config.max_extent_m)
     if config.z_limits_m is not None:
-        sensible &= corners_within_heights(corners, config.z_limits_m)
-    corners, scores = corners[sensible], scores[sensible]
+        possible &= corners_within_heights(corners, config.z_limits_m)
+    corners, scores = corners[possible], scores[possible]
     kept = nms_rotated(corners, scores, config.nms_iou, config.max_candidates)
     kept = kept[corners_within_range(corners[kept], gt_range_m)]
     return Detections(corners[kept], scores[kept])
 
 
 def decode_boxes(codes: Tensor, anchors: Tensor) -> Tensor:
-    """Boxes (..., 7) from codes and anchors, both (..., 7); the inverse of `heal.detection.targets.encode_boxes`."""
+    """Compute boxes (..., 7) from codes and anchors, both (..., 7); the inverse of `heal.detection.targets.encode_boxes`."""
     diagonal = anchors[..., L].hypot(anchors[..., W])
     return torch.stack(
         (
@@ -152,7 +152,7 @@ def decode_boxes(codes: Tensor, anchors: Tensor) -> Tensor:
 
 
 def settle_yaw(yaw: Tensor, direction: Tensor, offset_rad: float) -> Tensor:
-    """Turn boxes, whose yaw is known up to whole sectors, into the sector that the direction head prefers.
+    """Turn yaws, which are known up to whole sectors, into the sector that the direction head prefers.
 
     Args:
         yaw: (K,) radians.

@@ -1,4 +1,4 @@
-"""What a fusion node finds, and what is truly there: boxes in the ego's frame with scores or with ids."""
+"""Detections, boxes with scores, and ground truth, boxes with ids; both in the ego's frame."""
 
 from __future__ import annotations
 
@@ -31,26 +31,26 @@ class Detections:
 
     @staticmethod
     def empty(device: torch.device | str = "cpu") -> Detections:
-        """Nothing found."""
+        """Return detections without any box."""
         return Detections(torch.zeros(0, 8, 3, device=device), torch.zeros(0, device=device))
 
     @staticmethod
     def sorted(corners: Tensor, scores: Tensor) -> Detections:
-        """Detections from corners (N, 8, 3) and scores (N,) in any order; equal scores keep theirs."""
+        """Make detections from corners (N, 8, 3) and scores (N,) in any order; boxes of equal score keep their order."""
         order = scores.argsort(descending=True, stable=True)
         return Detections(corners[order].float(), scores[order].float())
 
     def __len__(self) -> int:
-        """Number of boxes."""
+        """Return the number of boxes."""
         return len(self.scores)
 
     @property
     def boxes(self) -> Tensor:
-        """(N, 7) x, y, z, h, w, l, yaw."""
+        """The boxes (N, 7): x, y, z, h, w, l, yaw."""
         return corners_to_boxes(self.corners)
 
     def select(self, keep: Tensor) -> Detections:
-        """Those marked in a mask (N,) bool, or listed in ascending order of index."""
+        """Return the boxes that a mask (N,) bool marks, or that a list of ascending indices names."""
         return Detections(self.corners[keep], self.scores[keep])
 
 
@@ -60,7 +60,7 @@ class GroundTruth:
 
     Attributes:
         corners: (N, 8, 3) float32, metres in the ego's frame, in the corner order of `heal.detection.boxes`.
-        ids: (N,) int64.
+        ids: (N,) int64, unique within the scene.
     """
 
     corners: Tensor
@@ -73,20 +73,20 @@ class GroundTruth:
 
     @staticmethod
     def empty(device: torch.device | str = "cpu") -> GroundTruth:
-        """Nothing there."""
+        """Return ground truth without any object."""
         return GroundTruth(torch.zeros(0, 8, 3, device=device), torch.zeros(0, dtype=torch.int64, device=device))
 
     def __len__(self) -> int:
-        """Number of objects."""
+        """Return the number of objects."""
         return len(self.ids)
 
     @property
     def boxes(self) -> Tensor:
-        """(N, 7) x, y, z, h, w, l, yaw."""
+        """The boxes (N, 7): x, y, z, h, w, l, yaw."""
         return corners_to_boxes(self.corners)
 
     def select(self, keep: Tensor) -> GroundTruth:
-        """Those marked in a mask (N,) bool, or listed by index."""
+        """Return the objects that a mask (N,) bool marks, or that a list of indices names."""
         return GroundTruth(self.corners[keep], self.ids[keep])
 
 

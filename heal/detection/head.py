@@ -1,4 +1,4 @@
-"""The detection head: a shrinking of the fused map and three 1x1 convolutions over it."""
+"""The output of the detection heads, and the convolutions that shrink the fused map for the heads."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class HeadOutput:
-    """What the head says about B scenes, for every cell and each of its A anchors.
+    """The output of the detection heads for B scenes: for every cell, for each of its A anchors.
 
     Attributes:
         classification: (B, A, ny, nx) logits.
-        regression: (B, 7A, ny, nx), for every anchor in turn its seven codes.
+        regression: (B, 7A, ny, nx), for every anchor in turn its seven codes (`heal.detection.targets.encode_boxes`).
         direction: (B, bins * A, ny, nx) logits, for every anchor in turn its direction bins.
     """
 
@@ -24,6 +24,8 @@ class HeadOutput:
 
 
 class _DoubleConvolution(nn.Module):
+    """Two convolutions with ReLU; only the first has a stride."""
+
     def __init__(self, in_channels: int, channels: int, size: int, stride: int) -> None:
         super().__init__()
         self.double_conv = nn.Sequential(
@@ -39,10 +41,10 @@ class _DoubleConvolution(nn.Module):
 
 
 class Shrink(nn.Module):
-    """Pairs of convolutions that bring the joined scales to the width that the heads work on."""
+    """Pairs of convolutions that reduce the joined scales of the pyramid to the channels that the heads read."""
 
     def __init__(self, in_channels: int, channels: Sequence[int], sizes: Sequence[int], strides: Sequence[int]) -> None:
-        """One pair for every entry."""
+        """Make one pair of convolutions for every entry of `channels`, `sizes` and `strides`."""
         super().__init__()
         widths = [in_channels, *channels]
         self.layers = nn.Sequential(
@@ -50,6 +52,6 @@ class Shrink(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, in_channels, ny, nx) to (B, channels[-1], ...)."""
+        """Shrink maps (B, in_channels, ny, nx) to (B, channels[-1], ny / s, nx / s), s being the product of the strides."""
         y: Tensor = self.layers(x)
         return y

@@ -1,6 +1,7 @@
 """Training losses: detection, foreground occupancy of the pyramid's levels, and depth of camera encoders (HEAL, section 3.2).
 
-Computed in float32 whatever the head's precision. Only positive anchors enter the box losses, so they are picked out first.
+All losses are computed in float32, whatever the precision of the heads. Only positive anchors enter the box losses, so positive
+anchors are selected first.
 """
 
 from __future__ import annotations
@@ -17,26 +18,26 @@ from heal.detection.boxes import YAW, limit_period
 from heal.detection.head import HeadOutput
 from heal.detection.targets import Targets
 
-# Weights of the depth bins around the true one, where the target is smoothed.
+# Weights of the true depth bin and of its two neighbours where the target is smoothed.
 _SMOOTH_CENTRE, _SMOOTH_SIDE = 0.9, 0.2
 
 
 @config
 class LossConfig:
-    """Weights of the parts.
+    """Weights and parameters of the losses.
 
     Attributes:
         classification_weight: focal loss of the anchors' scores.
         regression_weight: smooth L1 of the seven codes.
-        direction_weight: cross entropy of the heading's half plane.
+        direction_weight: cross entropy of the direction bins.
         depth_weight: focal loss of the depth bins.
         occupancy_weights: focal loss of the foreground of each level, from the finest on.
-        positive_weight: of positive anchors and cells, relative to negative ones.
+        positive_weight: weight of positive anchors and cells, relative to negative ones.
         focal_alpha: share of the positive class in focal losses.
         focal_gamma: exponent of focal losses.
         smooth_l1_sigma: the regression loss is quadratic below 1 / sigma^2.
         direction_offset_rad: yaw at which the first direction bin begins.
-        smooth_depth: count the neighbours of the true depth bin too.
+        smooth_depth: give the neighbours of the true depth bin some weight too.
     """
 
     classification_weight: float = 1.0
@@ -54,7 +55,7 @@ class LossConfig:
 
 @dataclass(frozen=True)
 class DetectionLoss:
-    """Scalars, weighted; `total` is the sum of the other three and carries the gradient."""
+    """The weighted parts of the detection loss, scalars; `total` is the sum of the other three and carries the gradient."""
 
     total: Tensor
     classification: Tensor
@@ -63,44 +64,46 @@ class DetectionLoss:
 
 
 def detection_loss(head: HeadOutput, targets: Targets, config: LossConfig, anchors: Tensor) -> DetectionLoss:
-    """Loss of the head's output, the mean over the scenes of a batch.
+    """Compute the loss of the heads' output, the mean over the scenes of a batch.
 
     Args:
         head: the output for B scenes.
-        targets: of the same B scenes.
-        config: the weights.
+        targets: the targets of the same B scenes.
+        config: weights of the parts.
         anchors: (ny, nx, A, 7); only their yaws are used.
 
     Returns:
-        The parts, float32 scalars; finite without any positive anchor.
+        The parts, float32 scalars; finite even without any positive anchor.
     """
     scenes, count = len(targets.positive), targets.positive.shape[-1]
     logits = head.classification.permute(0, 2, 3, 1)
     classification = _weighted_focal_loss(logits, targets.positive, targets.negative, config) * config.classification_weight
     scene, row, column, anchor = targets.positive.nonzero(as_tuple=True)
-    weight = (1.0 / _positives(targets.positive))[scene] / scenes
-    codes = _of_anchors(head.regression, count)[scene, row, column, anchor].float()
+    weight = (1.0 / _positive_counts(targets.positive))[scene] / scenes
+    codes = _by_anchor(head.regression, count)[scene, row, column, anchor].float()
     wanted = targets.regression.view(*targets.positive.shape, 7)[scene, row, column, anchor].to(codes)
     regression = (_box_loss(codes, wanted, config.smooth_l1_sigma) * weight).sum() * config.regression_weight
-    bins = _of_anchors(head.direction, count)[scene, row, column, anchor].float()
+    bins = _by_anchor(head.direction, count)[scene, row, column, anchor].float()
     yaw = wanted[:, YAW] + anchors[0, 0, :, YAW].to(wanted)[anchor]
     direction = (_direction_loss(bins, yaw, config.direction_offset_rad) * weight).sum() * config.direction_weight
     return DetectionLoss(classification + regression + direction, classification, regression, direction)
 
 
 def occupancy_loss(occupancy: tuple[Tensor, ...], targets: Targets, config: LossConfig) -> Tensor:
-    """Loss of the foreground that each agent's levels claim, against the agent's own targets; the mean over the agents.
+    """Compute the loss of the foreground logits of the pyramid's levels, the mean over the agents.
+
+    A cell of a level is foreground if any anchor in the cell is positive, background if all anchors in the cell are negative.
 
     Args:
-        occupancy: per level logits (M, 1, ny / k, nx / k), from the finest on.
-        targets: of the same M agents.
-        config: the weights; a cell of a level is foreground if any anchor in it is positive, background if all are negative.
+        occupancy: per level, from the finest on, logits (M, 1, ny / k, nx / k) of M agents.
+        targets: each agent's targets from its own labels.
+        config: weights of the levels.
 
     Returns:
         A float32 scalar.
 
     Raises:
-        ValueError: if the number of levels or their sizes do not fit.
+        ValueError: the number of levels or their sizes do not fit.
     """
     if len(occupancy) != len(config.occupancy_weights):
         raise ValueError(
@@ -122,12 +125,12 @@ def occupancy_loss(occupancy: tuple[Tensor, ...], targets: Targets, config: Loss
 
 
 def depth_loss(logits: Tensor, bins: Tensor, config: LossConfig) -> Tensor:
-    """Focal loss of the depth bins of one camera agent type, the mean over its pixels.
+    """Compute the focal loss of the depth bins of one camera agent type, the mean over its pixels.
 
     Args:
         logits: (images, D, h, w).
         bins: (images, h, w) int64, the true bin.
-        config: the weights; focal alpha counts every bin here.
+        config: weights; `focal_alpha` weighs every bin here.
 
     Returns:
         A float32 scalar.
@@ -141,12 +144,12 @@ def depth_loss(logits: Tensor, bins: Tensor, config: LossConfig) -> Tensor:
 
 
 def sigmoid_focal_loss(logits: Tensor, positive: Tensor, alpha: float, gamma: float) -> Tensor:
-    """Focal loss of each logit (Lin et al. 2017, equation 5).
+    """Compute the focal loss of each logit (Lin et al. 2017, equation 5).
 
     Args:
         logits: any shape.
-        positive: the same shape, bool: which ought to be 1.
-        alpha: weight of the positive ones; 1 - alpha that of the others.
+        positive: bool of the same shape: the logits whose probability should be 1.
+        alpha: weight of the positive logits; the others have the weight 1 - alpha.
         gamma: exponent.
 
     Returns:
@@ -159,42 +162,42 @@ def sigmoid_focal_loss(logits: Tensor, positive: Tensor, alpha: float, gamma: fl
 
 
 def direction_bins(yaw: Tensor, bins: int, offset_rad: float) -> Tensor:
-    """Which of `bins` equal sectors, the first beginning at `offset_rad`, each yaw (radians) lies in; int64."""
+    """Return the sector, int64, of each yaw (radians) among `bins` equal sectors, the first of which begins at `offset_rad`."""
     turned = limit_period(yaw - offset_rad, offset=0.0)
     return (turned / (2 * math.pi / bins)).floor().long().clamp(0, bins - 1)
 
 
 def _weighted_focal_loss(logits: Tensor, positive: Tensor, negative: Tensor, config: LossConfig) -> Tensor:
-    """Focal loss over positive and negative places (B, ...), per item divided by its positives, the mean over the items."""
+    """Compute the focal loss of positive and negative entries (B, ...), divided per item by its positives; the mean over items."""
     weight = config.positive_weight * positive.float() + negative.float()
     loss = sigmoid_focal_loss(logits, positive, config.focal_alpha, config.focal_gamma) * weight
-    return (loss.flatten(1).sum(dim=1) / _positives(positive)).mean()
+    return (loss.flatten(1).sum(dim=1) / _positive_counts(positive)).mean()
 
 
-def _positives(positive: Tensor) -> Tensor:
-    """Number of positives of each item (B, ...), at least 1; (B,) float32."""
+def _positive_counts(positive: Tensor) -> Tensor:
+    """Count the positive entries of each item (B, ...), at least 1; (B,) float32."""
     return positive.flatten(1).sum(dim=1).clamp(min=1).float()
 
 
-def _of_anchors(output: Tensor, count: int) -> Tensor:
-    """Head output (B, A * K, ny, nx) as (B, ny, nx, A, K)."""
+def _by_anchor(output: Tensor, count: int) -> Tensor:
+    """Rearrange head output (B, A * K, ny, nx) as (B, ny, nx, A, K)."""
     channels_last = output.permute(0, 2, 3, 1)
     return channels_last.view(*channels_last.shape[:3], count, -1)
 
 
 def _box_loss(codes: Tensor, wanted: Tensor, sigma: float) -> Tensor:
-    """Smooth L1 of codes (K, 7), summed over them; (K,). Yaws differ by the sine, so a heading and its opposite are alike."""
+    """Compute the smooth L1 loss of codes (K, 7), summed; (K,). Yaws are compared by sine, so opposite headings are equal."""
     difference = torch.cat((codes[:, :YAW] - wanted[:, :YAW], (codes[:, YAW:] - wanted[:, YAW:]).sin()), dim=1).abs()
     border = 1.0 / sigma**2
     return torch.where(difference < border, 0.5 * (sigma * difference) ** 2, difference - 0.5 * border).sum(dim=1)
 
 
 def _direction_loss(logits: Tensor, yaw: Tensor, offset_rad: float) -> Tensor:
-    """Cross entropy of the direction bins (K, bins) against the true yaw (K,); (K,)."""
+    """Compute the cross entropy of the direction bins (K, bins) with the true yaw (K,); (K,)."""
     return functional.cross_entropy(logits, direction_bins(yaw, logits.shape[1], offset_rad), reduction="none")
 
 
 def _smooth(one_hot: Tensor) -> Tensor:
-    """Spread (images, D, h, w) over the neighbouring bins."""
+    """Spread a one-hot target (images, D, h, w) over the neighbouring bins."""
     side = functional.pad(one_hot, (0, 0, 0, 0, 1, 1)) * _SMOOTH_SIDE
     return one_hot * _SMOOTH_CENTRE + side[:, :-2] + side[:, 2:]

@@ -1,4 +1,4 @@
-"""Average precision of detections, in stages that are pure functions: match a frame, sort all frames, curve, area."""
+"""Average precision of detections, in stages that are pure functions: match each frame, sort all frames, compute curve and area."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from heal.detection.detections import Detections, GroundTruth
 from heal.detection.rotated_iou import rotated_iou
 from heal.types import BoolMask, Float32, Float64
 
-# Names the rule beside every number that is printed: AP of other rules cannot be compared with it.
+# The rule of AP, printed beside every number: values of different rules cannot be compared.
 AP_RULE = "bird's-eye-view IoU, detections of all frames sorted by score, all-point interpolation (VOC 2010)"
 IOU_THRESHOLDS = (0.3, 0.5, 0.7)
 
 
 @dataclass(frozen=True)
 class FrameMatch:
-    """What became of one frame's detections and objects at several IoU thresholds.
+    """The result of matching one frame's detections with its objects at several IoU thresholds.
 
     Attributes:
         scores: (D,) float32, descending.
-        true_positive: (T, D) bool, per threshold: the detection found an object.
-        found: (T, G) bool, per threshold: the object was found.
+        true_positive: (T, D) bool, whether a detection found an object at a threshold.
+        found: (T, G) bool, whether an object was found at a threshold.
     """
 
     scores: Float32
@@ -39,12 +39,12 @@ class ApCurve:
     """Precision over recall at one IoU threshold.
 
     Attributes:
-        iou_threshold: an overlap of at least this finds an object.
-        ap: area under the curve, in [0, 1]; 0 if there is no object at all.
-        precision: (K + 2,) float64, made monotone from the right, between the sentinels.
+        iou_threshold: the least overlap that finds an object.
+        ap: area under the curve, in [0, 1]; 0 if there is no object.
+        precision: (K + 2,) float64, made monotone from the right, with a sentinel at each end.
         recall: (K + 2,) float64, ascending from 0 to 1.
-        true_positives: detections that found an object.
-        false_positives: the others.
+        true_positives: number of detections that found an object.
+        false_positives: number of the other detections.
     """
 
     iou_threshold: float
@@ -78,13 +78,13 @@ class ApResult:
 
 
 class ApAccumulator:
-    """Collects frames, in any number of processes, and gives their average precision. Can be pickled and merged."""
+    """Collects matched frames and computes their average precision; accumulators of several processes can be merged."""
 
     def __init__(self, iou_thresholds: Sequence[float] = IOU_THRESHOLDS) -> None:
         """Start empty.
 
         Args:
-            iou_thresholds: overlaps, in (0, 1], from which on an object counts as found.
+            iou_thresholds: the least overlaps, in (0, 1], that find an object.
         """
         if not iou_thresholds or not all(0.0 < threshold <= 1.0 for threshold in iou_thresholds):
             raise ValueError(f"ApAccumulator: expected IoU thresholds in (0, 1], got {list(iou_thresholds)}")
@@ -92,28 +92,28 @@ class ApAccumulator:
         self._frames: list[FrameMatch] = []
 
     def add(self, detections: Detections, ground_truth: GroundTruth) -> None:
-        """Add one frame; both in the ego's frame, both may be empty."""
+        """Match one frame and add it; both arguments are in the ego's frame and may be empty."""
         self.add_match(match_frame(detections, ground_truth, self.iou_thresholds))
 
     def add_match(self, match: FrameMatch) -> None:
-        """Add one frame that has been matched at these thresholds already."""
+        """Add one frame that is already matched at these thresholds."""
         self._frames.append(match)
 
     def merge(self, other: ApAccumulator) -> None:
-        """Add all frames of `other` behind the own ones; ValueError if its thresholds differ."""
+        """Append all frames of `other`; ValueError if its thresholds differ."""
         if other.iou_thresholds != self.iou_thresholds:
             raise ValueError(f"ApAccumulator: cannot merge thresholds {other.iou_thresholds} into {self.iou_thresholds}")
         self._frames.extend(other._frames)
 
     def results(self) -> ApResult:
-        """Average precision of all frames so far."""
+        """Compute the average precision of all frames so far."""
         return average_precision(self._frames, self.iou_thresholds)
 
 
 def match_frame(detections: Detections, ground_truth: GroundTruth, iou_thresholds: Sequence[float]) -> FrameMatch:
-    """Give each detection, best first, the object that it overlaps most among those not yet found.
+    """Match each detection, best first, with the object that it overlaps most among the objects not yet found.
 
-    It finds that object if the overlap, seen from above, is at least the threshold.
+    The detection finds that object if the overlap in bird's-eye view is at least the threshold.
 
     Args:
         detections: of one frame, in the ego's frame.
@@ -121,7 +121,7 @@ def match_frame(detections: Detections, ground_truth: GroundTruth, iou_threshold
         iou_thresholds: T overlaps.
 
     Returns:
-        The flags of D detections and G objects at T thresholds.
+        Flags of D detections and G objects at T thresholds.
     """
     iou = rotated_iou(bottom_rectangles(detections.corners), bottom_rectangles(ground_truth.corners)).cpu().numpy()
     return FrameMatch(detections.scores.cpu().numpy(), *match_overlaps(iou, iou_thresholds))
@@ -130,21 +130,23 @@ def match_frame(detections: Detections, ground_truth: GroundTruth, iou_threshold
 def match_overlaps(iou: Float32, iou_thresholds: Sequence[float]) -> tuple[BoolMask, BoolMask]:
     """Match the rows of an overlap matrix, in turn, to its columns, at all thresholds at once.
 
-    Each row asks for the column that it overlaps most, and a column refuses all rows behind the first one that asks; the refused
-    ask for their next best, until none is refused. That is what taking turns comes to, in a few rounds instead of one per row.
+    The result is that of a loop over the rows in which each row takes the free column that it overlaps most, but a few rounds
+    suffice: in a round, each row asks for its best column, each column keeps the first row that asks and refuses the others, and
+    refused rows ask for their next best column in the next round.
 
     Args:
-        iou: (D, G) detections, best first, by objects.
-        iou_thresholds: T overlaps, the least that count.
+        iou: (D, G) overlaps of detections, best first, with objects.
+        iou_thresholds: the T least overlaps that find an object.
 
     Returns:
-        (T, D) bool, the detection found an object, and (T, G) bool, the object was found.
+        true_positive: (T, D) bool, whether a detection found an object.
+        found: (T, G) bool, whether an object was found.
     """
     rows, columns = iou.shape
     true_positive = np.zeros((len(iou_thresholds), rows), np.bool_)
     found = np.zeros((len(iou_thresholds), columns), np.bool_)
     level, row, column = (iou >= np.asarray(iou_thresholds, iou.dtype)[:, None, None]).nonzero()
-    order = np.lexsort((-iou[row, column], level * rows + row))  # of equal overlaps the first
+    order = np.lexsort((-iou[row, column], level * rows + row))  # of equal overlaps the first column
     asking, asked = (level * rows + row)[order], (level * columns + column)[order]
     while True:
         wish = np.flatnonzero(np.diff(asking, prepend=-1))
@@ -158,7 +160,7 @@ def match_overlaps(iou: Float32, iou_thresholds: Sequence[float]) -> tuple[BoolM
 
 
 def average_precision(frames: Iterable[FrameMatch], iou_thresholds: Sequence[float]) -> ApResult:
-    """Average precision of matched frames, their detections sorted by score over all frames (a stable sort)."""
+    """Compute the average precision of matched frames, with the detections of all frames sorted by score (a stable sort)."""
     matched = list(frames)
     scores = np.concatenate([np.zeros(0, np.float32), *(frame.scores for frame in matched)])
     flags = np.concatenate([np.zeros((len(iou_thresholds), 0), np.bool_), *(frame.true_positive for frame in matched)], axis=1)
@@ -169,14 +171,14 @@ def average_precision(frames: Iterable[FrameMatch], iou_thresholds: Sequence[flo
 
 
 def precision_recall(true_positive: BoolMask, objects: int) -> tuple[Float64, Float64]:
-    """The curve of detections sorted by score.
+    """Compute the precision-recall curve of detections sorted by score.
 
     Args:
         true_positive: (K,) bool, best first.
         objects: number of objects.
 
     Returns:
-        precision: (K + 2,) the best at this recall or any higher one; the sentinels' own is 0.
+        precision: (K + 2,) the highest precision at this recall or a higher one; the sentinels count as 0.
         recall: (K + 2,) with the sentinels 0 and 1 at the ends.
     """
     hits = np.cumsum(true_positive, dtype=np.float64)
@@ -186,48 +188,48 @@ def precision_recall(true_positive: BoolMask, objects: int) -> tuple[Float64, Fl
 
 
 def area_under(precision: Float64, recall: Float64) -> float:
-    """Area under a precision-recall curve, all its points used (VOC 2010)."""
+    """Compute the area under a precision-recall curve, with all its points (VOC 2010)."""
     return float(((recall[1:] - recall[:-1]) * precision[1:]).sum())
 
 
 def matched_ground_truth(detections: Detections, ground_truth: GroundTruth, iou_threshold: float) -> Tensor:
-    """Which objects of a frame were found; (G,) bool, in the order and on the device of `ground_truth`."""
+    """Return which objects of a frame were found; (G,) bool, in the order and on the device of `ground_truth`."""
     found = match_frame(detections, ground_truth, (iou_threshold,)).found[0]
     return torch.from_numpy(found).to(ground_truth.ids.device)
 
 
 @dataclass(frozen=True)
 class Recall:
-    """Share of objects that were found; add those of several frames with `+`.
+    """The share of objects that were found; `+` adds the counts of several frames.
 
     Attributes:
-        found: how many were found.
-        objects: of how many.
+        found: number of objects that were found.
+        objects: number of objects.
     """
 
     found: int = 0
     objects: int = 0
 
     def __add__(self, other: Recall) -> Recall:
-        """Both together."""
+        """Add the counts of both."""
         return Recall(self.found + other.found, self.objects + other.objects)
 
     @property
     def value(self) -> float:
-        """The share in [0, 1]; 0 of no objects."""
+        """The share in [0, 1]; 0 without any object."""
         return self.found / self.objects if self.objects else 0.0
 
 
 def recall_of(detections: Detections, ground_truth: GroundTruth, mask: Tensor, iou_threshold: float) -> Recall:
-    """Recall of some objects of a frame, such as those that the ego cannot see.
+    """Compute the recall of some objects of a frame, such as the objects that the ego cannot see.
 
-    All objects take part in the matching, so a detection of another object does not count for one of these.
+    All objects take part in the matching, so a detection of another object does not count for an object of interest.
 
     Args:
-        detections: of one frame.
+        detections: the detections of one frame.
         ground_truth: all G objects of the frame.
         mask: (G,) bool, the objects of interest.
-        iou_threshold: the least overlap that counts.
+        iou_threshold: the least overlap that finds an object.
     """
     found = matched_ground_truth(detections, ground_truth, iou_threshold)
     return Recall(int((found & mask).sum()), int(mask.sum()))

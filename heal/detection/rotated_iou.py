@@ -1,10 +1,10 @@
-"""Overlap of boxes seen from above, and the non-maximum suppression built on it. Only boxes that are near are compared.
+"""Overlap of boxes in bird's-eye view, and the non-maximum suppression built on it. Only boxes that are near are compared.
 
 The footprint of a box is a parallelogram (a rectangle, sheared a little where the box is tilted). In the frame in which one
-footprint is the unit square, the overlap with the other is the area that its outline encloses after every point of it is moved to
-the nearest point of the square: moving to the nearest point changes no winding number inside. An edge stays piecewise straight,
-with breaks only where it crosses the lines x = 0, x = 1, y = 0, y = 1, so the area is one sum over a fixed number of points,
-without sorting, without tolerances, and exact for shared edges and equal boxes.
+footprint is the unit square, the overlap with the other is the area that its outline encloses after every point of the outline is
+moved to the nearest point of the square: the move changes no winding number inside the square. An edge stays piecewise straight,
+with breaks only where it crosses the lines x = 0, x = 1, y = 0, y = 1. So the area is one sum over a fixed number of points,
+without sorting and without tolerances, and it is exact for shared edges and equal boxes.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from torch import Tensor
 from heal.detection.boxes import bottom_rectangles, planar_hulls
 from heal.types import BoolMask, Int64
 
-# Pairs worked on at once on a CPU: the working set (20 points a pair, float64) stays in the cache, and below the size from which
-# torch wakes further threads, whose barriers cost more than they save here. Other devices want much work at once.
-_PAIRS_AT_ONCE, _PAIRS_AT_ONCE_ELSEWHERE = 800, 1 << 18
-# Pairs that the suppression looks at first, then twice as many, and so on; by then most of the others have no say any more.
+# Pairs per chunk on a CPU: the working set (20 points a pair, float64) stays in the cache, and below the size from which torch uses
+# further threads, whose barriers cost more than they save here. Other devices need large chunks.
+_CPU_CHUNK, _DEVICE_CHUNK = 800, 1 << 18
+# Pairs in the first chunk of the suppression; each further chunk has twice as many. Early chunks decide most of the later pairs.
 _FIRST_PAIRS = 400
-# An overlap this small is rounding: footprints that do not meet must give 0, so that a threshold of 0 means what it says.
+# A smaller overlap than this is a rounding error: footprints that do not meet must give exactly 0, or a threshold of 0 fails.
 _ROUNDING = 1e-12
 
 
 def rotated_iou(a: Tensor, b: Tensor) -> Tensor:
-    """Intersection over union of every footprint in `a` with every one in `b`, computed in float64.
+    """Compute the intersection over union of every footprint in `a` with every footprint in `b`, in float64.
 
     Args:
         a: (N, 4, 2) corners in turn, metres.
-        b: (M, 4, 2) likewise, in the same frame.
+        b: (M, 4, 2) corners in turn, metres in the same frame.
 
     Returns:
         (N, M) in [0, 1], in the dtype of `a`; 0 where a footprint has no area.
@@ -42,42 +42,43 @@ def rotated_iou(a: Tensor, b: Tensor) -> Tensor:
 
 
 def paired_iou(a: Tensor, b: Tensor) -> Tensor:
-    """Intersection over union of footprint k of `a` with footprint k of `b`: (K, 4, 2) each to (K,) float64."""
-    size = _PAIRS_AT_ONCE if a.device.type == "cpu" else _PAIRS_AT_ONCE_ELSEWHERE
+    """Compute the intersection over union of footprint k of `a` with footprint k of `b`: (K, 4, 2) each to (K,) float64."""
+    size = _CPU_CHUNK if a.device.type == "cpu" else _DEVICE_CHUNK
     parts = zip(torch.split(a, size), torch.split(b, size), strict=True)
-    return torch.cat([_paired_iou(a_part.double(), b_part.double()) for a_part, b_part in parts])
+    return torch.cat([_chunk_iou(a_part.double(), b_part.double()) for a_part, b_part in parts])
 
 
 def nms_rotated(corners: Tensor, scores: Tensor, iou_threshold: float, max_candidates: int = 1000) -> Tensor:
-    """Greedy non-maximum suppression: the best box stays, those that overlap it by more than the threshold go, and so on.
+    """Greedy non-maximum suppression: keep the best box, drop the boxes that overlap it by more than the threshold, and so on.
 
     Args:
         corners: (N, 8, 3) metres.
         scores: (N,).
-        iou_threshold: overlap above which the lower-scored box goes.
-        max_candidates: only so many of the highest scores take part; the others go.
+        iou_threshold: overlap above which the lower-scored box is dropped.
+        max_candidates: number of best boxes that take part; the others are dropped.
 
     Returns:
-        (K,) int64 indices of those that stay, in descending order of score; of equal scores the first comes first.
+        (K,) int64 indices of the boxes that are kept, in descending order of score; boxes of equal score keep their order.
     """
     order = scores.argsort(descending=True, stable=True)[:max_candidates]
-    # On the CPU, wherever the boxes are: it is a walk from box to box.
+    # On the CPU, whatever the device of the boxes: the suppression is a loop over boxes.
     footprints = bottom_rectangles(corners[order]).cpu()
-    gone = _suppressed(footprints, *near_pairs(planar_hulls(footprints)), iou_threshold)
-    return order[torch.from_numpy(~gone).to(order.device)]
+    dropped = _suppress(footprints, *near_pairs(planar_hulls(footprints)), iou_threshold)
+    return order[torch.from_numpy(~dropped).to(order.device)]
 
 
 def near_pairs(hulls: Tensor) -> tuple[Int64, Int64]:
-    """Every two hulls that meet.
+    """Find all pairs of hulls that meet.
 
-    The plane is cut into strips along x, as high as a hull is in the mean; in each, hulls are sorted by where they begin. So the
-    work grows like n log n for n boxes spread over a plane.
+    The plane is cut into strips along x, as high as the mean hull; in each strip, hulls are sorted by their lower x. So the work
+    grows like n log n for n boxes spread over a plane.
 
     Args:
-        hulls: (N, 4) x_min, y_min, x_max, y_max on the CPU; one with a number that is not finite meets none.
+        hulls: (N, 4) x_min, y_min, x_max, y_max on the CPU; a hull with a number that is not finite meets no other.
 
     Returns:
-        (P,) the lower index of each pair, ascending, and (P,) the higher one.
+        lower: (P,) the lower index of each pair, ascending.
+        higher: (P,) the higher index of each pair.
     """
     finite = np.flatnonzero(hulls.isfinite().all(dim=1).numpy())
     if len(finite) < 2:
@@ -92,7 +93,7 @@ def near_pairs(hulls: Tensor) -> tuple[Int64, Int64]:
     place, further = _ranges(np.searchsorted(begin[order], end[order], side="right") - np.arange(1, len(order) + 1))
     left, right = order[place], order[place + 1 + further]
     a, b = hull[left], hull[right]
-    # Two that share several strips are taken in the first of these.
+    # A pair that shares several strips is taken only in the first of them.
     meet = (strip[left] == strip[right]) & (strip[left] == np.maximum(lowest[a], lowest[b]))
     meet &= (y_min[a] <= y_max[b]) & (y_min[b] <= y_max[a])
     a, b = finite[a[meet]], finite[b[meet]]
@@ -101,35 +102,42 @@ def near_pairs(hulls: Tensor) -> tuple[Int64, Int64]:
 
 
 def _ranges(counts: Int64) -> tuple[Int64, Int64]:
-    """For every owner k, counts[k] times k; and beside it 0, 1, 2 and so on. For counts 2, 0, 1: (0, 0, 2) and (0, 1, 0)."""
+    """Repeat every k counts[k] times, and number the repetitions. For counts 2, 0, 1: (0, 0, 2) and (0, 1, 0)."""
     owner = np.repeat(np.arange(len(counts)), counts)
     return owner, np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
 
 
-def _suppressed(footprints: Tensor, better: Int64, worse: Int64, iou_threshold: float) -> BoolMask:
-    """Which of N footprints (N, 4, 2), best first, go; `better` (P,), ascending, and `worse` (P,) may overlap."""
-    gone, size = np.zeros(len(footprints), np.bool_), _FIRST_PAIRS
+def _suppress(footprints: Tensor, better: Int64, worse: Int64, iou_threshold: float) -> BoolMask:
+    """Return which of N footprints (N, 4, 2), best first, are dropped; (N,).
+
+    Args:
+        footprints: (N, 4, 2) corners in turn, in descending order of score.
+        better: (P,) the better footprint of each pair that may overlap, ascending.
+        worse: (P,) the worse footprint of each pair.
+        iou_threshold: overlap above which the worse footprint is dropped.
+    """
+    dropped, size = np.zeros(len(footprints), np.bool_), _FIRST_PAIRS
     while len(better):
-        undecided = ~(gone[better] | gone[worse])
+        undecided = ~(dropped[better] | dropped[worse])
         better, worse = better[undecided], worse[undecided]
-        now, better, worse = (better[:size], worse[:size]), better[size:], worse[size:]
-        one, other = (footprints[torch.from_numpy(part)] for part in now)
+        chunk, better, worse = (better[:size], worse[:size]), better[size:], worse[size:]
+        one, other = (footprints[torch.from_numpy(part)] for part in chunk)
         overlap = (paired_iou(one, other) > iou_threshold).numpy()
-        gone = _walked(gone.tolist(), *(part[overlap].tolist() for part in now))
+        dropped = _drop_worse(dropped.tolist(), *(part[overlap].tolist() for part in chunk))
         size *= 2
-    return gone
+    return dropped
 
 
-def _walked(gone: list[bool], better: list[int], worse: list[int]) -> BoolMask:
-    """Which go after this walk through pairs that exclude each other, in the order of the better one."""
+def _drop_worse(dropped: list[bool], better: list[int], worse: list[int]) -> BoolMask:
+    """Go through overlapping pairs in the order of the better box, and drop the worse box if the better one is kept."""
     for one, other in zip(better, worse, strict=True):
-        if not gone[one]:
-            gone[other] = True
-    return np.array(gone, np.bool_)
+        if not dropped[one]:
+            dropped[other] = True
+    return np.array(dropped, np.bool_)
 
 
 def _touching(a: Tensor, b: Tensor) -> Tensor:
-    """Which axis-aligned hulls (N, 4) and (M, 4) meet; (N, M) bool."""
+    """Return which axis-aligned hulls (N, 4) and (M, 4) meet; (N, M) bool."""
     apart = a[:, None, 0] > b[None, :, 2]
     apart |= b[None, :, 0] > a[:, None, 2]
     apart |= a[:, None, 1] > b[None, :, 3]
@@ -137,27 +145,28 @@ def _touching(a: Tensor, b: Tensor) -> Tensor:
     return apart.logical_not_()
 
 
-def _paired_iou(a: Tensor, b: Tensor) -> Tensor:
-    a_xy, b_xy = a.permute(1, 2, 0), b.permute(1, 2, 0)  # (4, 2, K): long rows make fast steps
+def _chunk_iou(a: Tensor, b: Tensor) -> Tensor:
+    """Compute the intersection over union of footprints (K, 4, 2) float64, pair by pair; (K,)."""
+    a_xy, b_xy = a.permute(1, 2, 0), b.permute(1, 2, 0)  # (4, 2, K): long rows are fast
     area_a, area_b = _enclosed_area(a_xy).abs(), _enclosed_area(b_xy).abs()
     intersection = _intersection_area(a_xy, b_xy)
     union = area_a + area_b - intersection
     iou = intersection / union.where(union > 0, torch.ones_like(union))
-    return iou.where(iou > _ROUNDING, torch.zeros_like(iou)).clamp(max=1.0)  # not a number becomes 0 too
+    return iou.where(iou > _ROUNDING, torch.zeros_like(iou)).clamp(max=1.0)  # NaN becomes 0 too
 
 
 def _intersection_area(a: Tensor, b: Tensor) -> Tensor:
-    """Common area of polygons a and parallelograms b, (4, 2, K) each; (K,)."""
+    """Compute the common area of polygons a and parallelograms b, (4, 2, K) each; (K,)."""
     side, other = b[1] - b[0], b[3] - b[0]  # (2, K)
     determinant = _cross(side, other)
     offset = a - b[0]
     divisor = determinant.where(determinant != 0, torch.ones_like(determinant))
-    local = torch.stack((_cross(offset, other), _cross(side, offset)), dim=1) / divisor  # b is the unit square here
-    return (_enclosed_area(_pulled_into_unit_square(local)) * determinant).abs()
+    local = torch.stack((_cross(offset, other), _cross(side, offset)), dim=1) / divisor  # in these coordinates b is the unit square
+    return (_enclosed_area(_clamp_to_unit_square(local)) * determinant).abs()
 
 
-def _pulled_into_unit_square(outline: Tensor) -> Tensor:
-    """Outlines (4, 2, K) with every point moved to the nearest one of the unit square, as polygons of 20 points (20, 2, K)."""
+def _clamp_to_unit_square(outline: Tensor) -> Tensor:
+    """Move every point of outlines (4, 2, K) to the nearest point of the unit square; polygons of 20 points (20, 2, K)."""
     step = outline.roll(-1, dims=0) - outline
     divisor = step.where(step != 0, torch.ones_like(step))
     at_0, at_1 = -outline / divisor, (1 - outline) / divisor
@@ -178,10 +187,10 @@ def _pulled_into_unit_square(outline: Tensor) -> Tensor:
 
 
 def _enclosed_area(polygon: Tensor) -> Tensor:
-    """Signed area of polygons (P, 2, K); (K,)."""
+    """Compute the signed area of polygons (P, 2, K); (K,)."""
     return 0.5 * _cross(polygon, polygon.roll(-1, dims=0)).sum(dim=0)
 
 
 def _cross(a: Tensor, b: Tensor) -> Tensor:
-    """Cross product of planar vectors (..., 2, K); (..., K)."""
+    """Compute the cross product of planar vectors (..., 2, K); (..., K)."""
     return a[..., 0, :] * b[..., 1, :] - a[..., 1, :] * b[..., 0, :]

@@ -1,7 +1,7 @@
-"""Training targets: which anchors stand for which true box, and what the head should answer there.
+"""Training targets: the assignment of anchors to true boxes, and the codes that the heads should predict there.
 
-HEAL's rules, kept to the letter because released weights were trained by them: overlap is measured between axis-aligned hulls seen
-from above, with one metre added to every width and height.
+The rules are exactly HEAL's, because released weights were trained by them: overlap is measured between axis-aligned hulls in
+bird's-eye view, with one metre added to every width and height.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ from torch import Tensor
 from heal.config import config
 from heal.detection.boxes import YAW, H, L, W, X, Y, Z, boxes_to_corners, planar_hulls
 
-# Added to widths and heights when hulls are compared: a habit from pixel boxes, kept on metres.
+# Added to the widths and heights of hulls: a custom from boxes in pixels, which HEAL keeps for metres.
 _PIXEL_M = 1.0
-# Anchors without a true box.
-_NOBODY = torch.iinfo(torch.int64).max
+# Stands for the true box of an anchor that has none.
+_NO_BOX = torch.iinfo(torch.int64).max
 
 
 @config
 class TargetConfig:
-    """When an anchor counts.
+    """Thresholds for positive and negative anchors.
 
     Attributes:
-        positive_iou: an anchor that overlaps a true box by more than this stands for it.
-        negative_iou: an anchor that overlaps every true box by less than this is background; those between are ignored.
+        positive_iou: an anchor that overlaps a true box by more than this is positive.
+        negative_iou: an anchor that overlaps every true box by less than this is background; anchors between are ignored.
     """
 
     positive_iou: float = 0.6
     negative_iou: float = 0.45
 
     def __post_init__(self) -> None:
-        """Check the order of the two."""
+        """Check the order of the thresholds."""
         if not 0.0 < self.negative_iou <= self.positive_iou < 1.0:
             raise ValueError(
                 f"targets: expected 0 < negative_iou <= positive_iou < 1, got {self.negative_iou} and {self.positive_iou}"
@@ -43,12 +43,12 @@ class TargetConfig:
 
 @dataclass(frozen=True)
 class Targets:
-    """What the head should answer, for one scene or, with a leading dimension, for a batch.
+    """The target output of the heads, for one scene or, with a leading dimension, for a batch.
 
     Attributes:
-        positive: (..., ny, nx, A) bool, anchors that stand for a true box.
-        negative: (..., ny, nx, A) bool, anchors that stand for background.
-        regression: (..., ny, nx, 7A) float32, for every anchor in turn the seven codes of `encode_boxes`; 0 where not positive.
+        positive: (..., ny, nx, A) bool, anchors of a true box.
+        negative: (..., ny, nx, A) bool, anchors of the background.
+        regression: (..., ny, nx, 7A) float32, for every anchor in turn the seven codes of `encode_boxes`; 0 if not positive.
     """
 
     positive: Tensor
@@ -56,7 +56,7 @@ class Targets:
     regression: Tensor
 
     def __post_init__(self) -> None:
-        """Check that the three agree."""
+        """Check that the shapes agree."""
         shape = self.positive.shape
         wanted = (*shape[:-1], 7 * shape[-1])
         if self.negative.shape != shape or self.regression.shape != wanted:
@@ -67,29 +67,29 @@ class Targets:
 
     @staticmethod
     def stack(parts: Sequence[Targets]) -> Targets:
-        """Scenes as one batch, in their order."""
+        """Join the targets of scenes to one batch, in their order."""
         return Targets(
             torch.stack([part.positive for part in parts]),
             torch.stack([part.negative for part in parts]),
             torch.stack([part.regression for part in parts]),
         )
 
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> Targets:
-        """The same on another device."""
-        moved = (part.to(device, non_blocking=non_blocking) for part in (self.positive, self.negative, self.regression))
-        return Targets(*moved)
+    def to(self, device: torch.device | str) -> Targets:
+        """Copy the targets to another device."""
+        return Targets(self.positive.to(device), self.negative.to(device), self.regression.to(device))
 
 
 def assign_targets(anchors: Tensor, gt_boxes: Tensor, config: TargetConfig) -> Targets:
-    """Give every true box its anchors.
+    """Assign anchors to true boxes.
 
-    An anchor is positive for the true box that it overlaps by more than `positive_iou`; of several the first. Besides, the anchor
-    that overlaps a true box best (the first in row, column, yaw order) is positive for it, if it is not already for another.
+    An anchor is positive for the true box that it overlaps by more than `positive_iou`, for the first of several such boxes. The
+    anchor that overlaps a true box best (the first in row, column, yaw order) is positive for this box too, unless it is already
+    positive for another box.
 
     Args:
-        anchors: (ny, nx, A, 7), on a grid: x the same along a column, y the same along a row, sizes and yaws the same everywhere.
+        anchors: (ny, nx, A, 7) on a grid: equal x in a column, equal y in a row, equal sizes and yaws in all cells.
         gt_boxes: (N, 7) in the same frame, metres and radians.
-        config: the thresholds.
+        config: thresholds.
 
     Returns:
         The targets of one scene, on the device of `anchors`.
@@ -103,7 +103,7 @@ def assign_targets(anchors: Tensor, gt_boxes: Tensor, config: TargetConfig) -> T
     negative = torch.ones_like(owner, dtype=torch.bool)
     negative[index[iou >= config.negative_iou]] = False
     negative[best] = False
-    positive = owner != _NOBODY
+    positive = owner != _NO_BOX
     regression = torch.zeros(len(owner), 7, device=anchors.device)
     codes = encode_boxes(gt_boxes[owner[positive]].to(anchors.dtype), anchors.reshape(-1, 7)[positive])
     regression[positive] = codes.float()
@@ -111,11 +111,11 @@ def assign_targets(anchors: Tensor, gt_boxes: Tensor, config: TargetConfig) -> T
 
 
 def encode_boxes(boxes: Tensor, anchors: Tensor) -> Tensor:
-    """Boxes as differences from anchors, both (..., 7); `heal.detection.decode.decode_boxes` is the inverse.
+    """Compute the codes of boxes: differences from anchors, both (..., 7); `heal.detection.decode.decode_boxes` is the inverse.
 
     Returns:
-        (..., 7): offsets in x and y in units of the anchor's diagonal, in z of its height, logarithms of the ratios of h, w and l,
-        and the difference in yaw, as it is.
+        (..., 7): offsets in x and y in units of the anchor's diagonal, in z in units of its height, logarithms of the ratios of h,
+        w and l, and the difference in yaw, not wrapped.
     """
     diagonal = anchors[..., L].hypot(anchors[..., W])
     return torch.stack(
@@ -132,27 +132,12 @@ def encode_boxes(boxes: Tensor, anchors: Tensor) -> Tensor:
     )
 
 
-def hull_iou(a: Tensor, b: Tensor) -> Tensor:
-    """Overlap of axis-aligned hulls with one metre added to every width and height.
-
-    Args:
-        a: (N, 4) x_min, y_min, x_max, y_max, metres.
-        b: (M, 4) likewise.
-
-    Returns:
-        (N, M), above 0 for hulls less than one metre apart.
-    """
-    width, length_x_a, length_x_b = _common_length(a[:, None, 0::2], b[None, :, 0::2])
-    height, length_y_a, length_y_b = _common_length(a[:, None, 1::2], b[None, :, 1::2])
-    return _ratio(width * height, length_x_a * length_y_a, length_x_b * length_y_b)
-
-
 def _overlaps(anchors: Tensor, gt_boxes: Tensor) -> tuple[Tensor, Tensor]:
-    """Overlap of each true box with the window of anchors around it, the only ones it can overlap.
+    """Compute the overlap of each true box with the window of anchors around it, the only anchors that it can overlap.
 
     Returns:
-        iou: (N, K) float32 in row, column, yaw order; 0 where the window sticks out of the grid.
-        index: (N, K) the anchors' flat indices.
+        iou: (N, K) float32 in row, column, yaw order; 0 where the window crosses the border of the grid.
+        index: (N, K) flat indices of the anchors.
     """
     ny, nx, count, _ = anchors.shape
     gt = planar_hulls(boxes_to_corners(gt_boxes.to(anchors.device, torch.float32)))[:, None, None]  # (N, 1, 1, 4)
@@ -163,23 +148,23 @@ def _overlaps(anchors: Tensor, gt_boxes: Tensor) -> tuple[Tensor, Tensor]:
     columns, width = _window(width)  # (N, wx), (N, wx, A)
     rows, height = _window(height)
     common = height[:, :, None] * width[:, None]  # (N, wy, wx, A)
-    # All anchors of one yaw are equal, but not to the last bit once moved; so each has its own area.
+    # All anchors of one yaw have equal sizes, but their corners are rounded, so each anchor has its own area.
     anchor_area = anchor_x[0][columns][:, None] * anchor_y[0][rows][:, :, None]
-    iou = _ratio(common, anchor_area, (gt_x * gt_y)[..., None])
+    iou = _iou(common, anchor_area, (gt_x * gt_y)[..., None])
     yaw = torch.arange(count, device=anchors.device)
     index = (rows[:, :, None, None] * nx + columns[:, None, :, None]) * count + yaw
     return iou.flatten(1), index.flatten(1)
 
 
 def _window(common: Tensor) -> tuple[Tensor, Tensor]:
-    """The stretch of lines in which each true box shares some length with an anchor.
+    """Find the range of lines (rows or columns) in which each true box shares some length with an anchor.
 
     Args:
         common: (N, lines, A) shared length of every box with the anchors of every line.
 
     Returns:
-        lines: (N, K) their numbers, K being the longest stretch; the last line is repeated where a shorter one meets the border.
-        common: (N, K, A) the shared lengths there, 0 at such a repetition.
+        lines: (N, K) numbers of the lines, K being the longest range; at the border the last line is repeated to fill a row.
+        common: (N, K, A) the shared lengths in these lines, 0 in a repeated line.
     """
     touched = (common > 0).any(dim=2)
     first = touched.int().argmax(dim=1, keepdim=True)
@@ -192,23 +177,23 @@ def _window(common: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _owners(iou: Tensor, index: Tensor, positive_iou: float, anchor_count: int) -> tuple[Tensor, Tensor]:
-    """For each anchor the true box it stands for, or _NOBODY; and the best anchors of the true boxes that overlap any."""
+    """Return the true box of each anchor, or _NO_BOX, and the best anchors of all true boxes that overlap any anchor."""
     box = torch.arange(len(iou), device=iou.device)
     above = iou > positive_iou
-    owner = torch.full((anchor_count,), _NOBODY, device=iou.device)
+    owner = torch.full((anchor_count,), _NO_BOX, device=iou.device)
     owner.scatter_reduce_(0, index[above], box[:, None].expand_as(iou)[above], "amin")
     highest, place = iou.max(dim=1)
     overlapping = highest > 0
     best = index.gather(1, place[:, None]).squeeze(1)[overlapping]
-    best_owner = torch.full_like(owner, _NOBODY).scatter_reduce_(0, best, box[overlapping], "amin")
-    return torch.where(owner == _NOBODY, best_owner, owner), best
+    best_owner = torch.full_like(owner, _NO_BOX).scatter_reduce_(0, best, box[overlapping], "amin")
+    return torch.where(owner == _NO_BOX, best_owner, owner), best
 
 
 def _common_length(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Shared length of intervals (..., 2), at least 0, and the length of each; one metre added to all."""
+    """Return the shared length of intervals (..., 2), at least 0, and the length of each; one metre is added to all of them."""
     common = torch.minimum(a[..., 1], b[..., 1]) - torch.maximum(a[..., 0], b[..., 0]) + _PIXEL_M
     return common.clamp_(min=0), a[..., 1] - a[..., 0] + _PIXEL_M, b[..., 1] - b[..., 0] + _PIXEL_M
 
 
-def _ratio(common: Tensor, area_a: Tensor, area_b: Tensor) -> Tensor:
+def _iou(common: Tensor, area_a: Tensor, area_b: Tensor) -> Tensor:
     return common / (area_a + area_b - common)

@@ -1,1 +1,1 @@
-"""Networks as graphs that other programs can run: ONNX files and exported programs."""
+"""Networks as graphs for other runtimes: ONNX files and exported programs."""

@@ -1,4 +1,4 @@
-"""Inputs for exported graphs, random but always the same, and what the networks themselves, run as ever, make of them."""
+"""Example inputs for exported graphs, random but reproducible, with the outputs of the original networks to compare with."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Tensors = tuple[Tensor, ...]
 
 
 def pillars_example(agent: AgentModel, count: int) -> tuple[Voxels, Tensor]:
-    """Pillars of one cloud of so many points, crowded around the sensor, and its map."""
+    """Return the pillars of one random cloud of `count` points, dense around the sensor, and the agent's feature map."""
     assert isinstance(agent.encoder, PointPillars)
     rng, high = np.random.default_rng(count), np.array(agent.grid.range_m[3:])
     xyz = np.clip(rng.normal(0, high / 4, (count, 3)), -0.9 * high, 0.9 * high)
@@ -31,10 +31,10 @@ def pillars_example(agent: AgentModel, count: int) -> tuple[Voxels, Tensor]:
 
 
 def images_example(agent: AgentModel, count: int) -> tuple[CameraBatch, Tensor]:
-    """One agent's images from so many cameras, which look all around, and its map."""
+    """Return random images of one agent with `count` cameras that look in all directions, and the agent's feature map."""
     assert isinstance(agent.encoder, LiftSplat)
     height, width = agent.encoder.settings.image.size
-    draw = torch.Generator().manual_seed(count)
+    generator = torch.Generator().manual_seed(count)
     poses = torch.eye(4).repeat(count, 1, 1)
     for i in range(count):
         # The camera's axes are x right, y down, z forward.
@@ -43,7 +43,7 @@ def images_example(agent: AgentModel, count: int) -> tuple[CameraBatch, Tensor]:
         poses[i, :3, :3], poses[i, 2, 3] = turn @ forward_first, 1.5
     intrinsic = torch.tensor([[width / 2, 0, width / 2], [0, width / 2, height / 2], [0, 0, 1]]).repeat(count, 1, 1)
     cameras = CameraBatch(
-        images=torch.randn(count, 3, height, width, generator=draw),
+        images=torch.randn(count, 3, height, width, generator=generator),
         agent=torch.zeros(count, dtype=torch.int64),
         agents=1,
         intrinsic=intrinsic,
@@ -54,7 +54,7 @@ def images_example(agent: AgentModel, count: int) -> tuple[CameraBatch, Tensor]:
 
 
 def maps_example(agent: AgentModel, count: int) -> tuple[Tensor, Tensor]:
-    """Maps as the encoder makes them, (count, C, any, any), and what backbone and aligner make of them."""
+    """Return random maps in the shape of the encoder's, (count, C, any, any), and the feature maps of backbone and aligner."""
     reduction, grid = agent.config.backbone.reduction, agent.grid
     shape = (count, agent.config.encoder.out_channels, round(grid.ny * reduction), round(grid.nx * reduction))
     maps = torch.rand(shape, generator=torch.Generator().manual_seed(count))
@@ -63,28 +63,34 @@ def maps_example(agent: AgentModel, count: int) -> tuple[Tensor, Tensor]:
 
 
 def features_example(base: BaseModel, count: int) -> tuple[Tensor, Tensor, Tensor]:
-    """So many agents' feature maps, poses agent_SE3_ego (the first is the ego's own), and coverage: every other one has cameras."""
-    draw, grid = torch.Generator().manual_seed(count), base.config.grid
-    features = torch.randn(count, base.config.in_channels, grid.ny, grid.nx, generator=draw)
+    """Return the inputs of the base for `count` agents, every second one of them with cameras.
+
+    Returns:
+        features: (count, C, ny, nx) random feature maps.
+        agent_SE3_ego: (count, 4, 4) float64 poses; the first agent is the ego.
+        coverage: (count, 2) float64, as `TrunkGraph` takes it.
+    """
+    generator, grid = torch.Generator().manual_seed(count), base.config.grid
+    features = torch.randn(count, base.config.in_channels, grid.ny, grid.nx, generator=generator)
     poses = np.stack([pose_to_SE3([0.3 * i * grid.range_m[4], -2.0 * i, 0, 0, 25.0 * i, 0]) for i in range(count)])
     coverage = torch.tensor([(0.0, 0.0), (2.0, 1.25)], dtype=torch.float64).repeat(math.ceil(count / 2), 1)[:count]
     return features, torch.from_numpy(poses), coverage
 
 
 def levels_example(base: BaseModel, count: int) -> tuple[Tensors, Tensors]:
-    """The maps and the scores of every scale that the base's trunk makes of `features_example`."""
+    """Return the maps and the scores of every scale that the base's trunk computes from `features_example`."""
     features, _, coverage = features_example(base, count)
     levels = base.trunk(features)
-    return levels.maps, base.pyramid_backbone.scores(levels.occupancy, ratios(coverage))
+    return levels.maps, base.pyramid_backbone.scores(levels.occupancy, coverage_ratios(coverage))
 
 
 def heads_example(base: BaseModel, count: int) -> Tensors:
-    """What the heads say of `features_example`."""
+    """Return the output of the heads (classification, regression, direction) for `features_example` as one scene."""
     features, poses, coverage = features_example(base, count)
-    head = base(features, poses, (count,), ratios(coverage)).head
+    head = base(features, poses, (count,), coverage_ratios(coverage)).head
     return head.classification, head.regression, head.direction
 
 
-def ratios(coverage: Tensor) -> list[tuple[float, float] | None]:
-    """Coverage (N, 2) as the networks take it: None for an agent whose sensors reach everywhere."""
+def coverage_ratios(coverage: Tensor) -> list[tuple[float, float] | None]:
+    """Convert coverage (N, 2) to the networks' form: None for an agent whose sensors cover the whole grid."""
     return [(x, y) if x else None for x, y in coverage.tolist()]

@@ -1,8 +1,8 @@
-"""An alliance's networks as graphs that other runtimes can run: fixed operations, no data-dependent loops, sizes that may vary.
+"""The networks of an alliance in traceable form: fixed operations, no data-dependent loops, first dimensions of any length.
 
-Each graph computes what the networks do in evaluation, in a form that can be traced; with it comes an example of what the networks
-themselves give, to check every exported file against. What depends on where points fall is done before: the graphs take pillars
-and cells, not clouds and calibrations.
+Each graph computes the same as the networks in evaluation. Its example has the outputs of the original networks, against which
+every exported file is checked. Work that depends on the places of points or pixels is left outside: the graphs take pillars and
+cells, not clouds and calibrations.
 """
 
 from __future__ import annotations
@@ -27,13 +27,10 @@ from heal.fusion.warp import normalized_affine
 from heal.graphs.examples import features_example, heads_example, images_example, levels_example, maps_example, pillars_example
 from heal.types import SCORE_FLOOR
 
-_FUSED = " one scene's agents, in any order, to the heads' maps in the ego's frame"
-_SENT = "feature maps to every scale's maps and foreground scores, as the pyramid split sends them"
-
 
 @dataclass(frozen=True)
 class Example:
-    """Inputs of a graph, and what the networks themselves make of them."""
+    """Inputs of a graph, and the outputs of the original networks for them."""
 
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
@@ -41,29 +38,34 @@ class Example:
 
 @dataclass(frozen=True)
 class Graph:
-    """Something to export.
+    """A network to export.
 
     Attributes:
-        name: of the file.
-        says: one sentence about what it computes, and what it leaves to be done outside.
-        module: takes and gives tensors, in eval mode.
-        inputs: their names.
-        outputs: their names.
-        counts: what the first dimension of all inputs counts; it may vary.
-        example: inputs and outputs for about so many of these, at random but always the same.
+        name: name of the file.
+        description: a sentence on the computation, and on the work that is left outside.
+        module: from tensors to tensors, in eval mode.
+        inputs: names of the inputs.
+        outputs: names of the outputs.
+        first_dimension: the things that the first dimension of all inputs counts, such as "agents"; their number may vary.
+        example: makes random but reproducible inputs, with their outputs, for about as many of these things.
     """
 
     name: str
-    says: str
+    description: str
     module: nn.Module
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
-    counts: str
+    first_dimension: str
     example: Callable[[int], Example]
 
 
 def agent_graph(name: str, agent: AgentModel) -> Graph:
-    """One agent's feature map (1, C, ny, nx), from its pillars or its images; for sparse encoders from their map on."""
+    """Return the graph of an agent type: from pillars or images to the feature map, or from the map of a sparse encoder on.
+
+    Args:
+        name: name of the agent type.
+        agent: its network.
+    """
 
     def pillars(count: int) -> Example:
         voxels, feature = pillars_example(agent, count)
@@ -79,17 +81,18 @@ def agent_graph(name: str, agent: AgentModel) -> Graph:
         return Example((encoded,), (feature,))
 
     if isinstance(agent.encoder, PointPillars):
-        says = "the pillars of one cloud to its feature map; slots of a pillar beyond num_points must be zero"
-        return Graph(name, says, PillarsGraph(agent), ("points", "coords", "num_points"), ("feature",), "pillars", pillars)
+        description = "the pillars of one cloud to its feature map; slots of a pillar beyond num_points must be zero"
+        return Graph(name, description, PillarsGraph(agent), ("points", "coords", "num_points"), ("feature",), "pillars", pillars)
     if isinstance(agent.encoder, LiftSplat):
-        says = "one agent's images, and the cells into which their pixels fall at every depth, to its feature map"
-        return Graph(name, says, CameraGraph(agent), ("images", "cells"), ("feature",), "images", images)
-    says = f"the encoder's map to the feature map; the encoder itself ({agent.config.encoder.kind}) is sparse and not in the file"
-    return Graph(f"{name}.dense", says, DenseGraph(agent), ("map",), ("feature",), "agents", maps)
+        description = "one agent's images, and the cells into which their pixels fall at every depth, to its feature map"
+        return Graph(name, description, CameraGraph(agent), ("images", "cells"), ("feature",), "images", images)
+    kind = agent.config.encoder.kind
+    description = f"the encoder's map to the feature map; the encoder itself ({kind}) is sparse and not in the file"
+    return Graph(f"{name}.dense", description, DenseGraph(agent), ("map",), ("feature",), "agents", maps)
 
 
 def base_graphs(base: BaseModel) -> tuple[Graph, ...]:
-    """The base in one graph, and cut at the link as for `split: pyramid`: the sender's trunk, the receiver's fusion and heads."""
+    """Return the graphs of a base: the whole base, and its two halves for the pyramid split, trunk and fusion with heads."""
 
     def whole(count: int) -> Example:
         return Example(features_example(base, count), heads_example(base, count))
@@ -105,13 +108,15 @@ def base_graphs(base: BaseModel) -> tuple[Graph, ...]:
 
     heads = ("classification", "regression", "direction")
     levels = tuple(f"{part}_{i}" for part in ("map", "score") for i in range(len(base.config.pyramid.channels)))
-    takes = ("feature", "agent_SE3_ego", "coverage")
+    fused = "one scene's agents, in any order, to the heads' maps in the ego's frame"
+    sent = "feature maps to every scale's maps and foreground scores, as the pyramid split sends them"
+    inputs = ("feature", "agent_SE3_ego", "coverage")
     return (
-        Graph("base", "feature maps of" + _FUSED, BaseGraph(base), takes, heads, "agents", whole),
-        Graph("trunk", _SENT, TrunkGraph(base), ("feature", "coverage"), levels, "agents", sender),
+        Graph("base", f"feature maps of {fused}", BaseGraph(base), inputs, heads, "agents", whole),
+        Graph("trunk", sent, TrunkGraph(base), ("feature", "coverage"), levels, "agents", sender),
         Graph(
             "fusion",
-            "maps and foreground scores of" + _FUSED,
+            f"maps and foreground scores of {fused}",
             FusionGraph(base),
             ("agent_SE3_ego", *levels),
             heads,
@@ -122,32 +127,32 @@ def base_graphs(base: BaseModel) -> tuple[Graph, ...]:
 
 
 class DenseGraph(nn.Module):
-    """Backbone and aligner: from an encoder's map on."""
+    """Backbone and aligner, from the encoder's map to the feature map."""
 
     def __init__(self, agent: AgentModel) -> None:
-        """Of a type."""
+        """Wrap the network of an agent type for export."""
         super().__init__()
         self.agent = agent.eval()
 
     def forward(self, encoded: Tensor) -> Tensor:
-        """(N, C, any, any) to (N, C, ny, nx)."""
+        """Turn an encoder's maps (N, C, any, any) into feature maps (N, C, ny, nx)."""
         aligned: Tensor = self.agent.aligner(self.agent.backbone(encoded))
         return aligned if self.agent.coverage is None else fit_to_grid(aligned, self.agent.grid)
 
 
 class PillarsGraph(DenseGraph):
-    """PointPillars over all slots of all pillars at once."""
+    """PointPillars, backbone and aligner; the point layers run over all slots of all pillars, empty slots included."""
 
     def forward(self, points: Tensor, coords: Tensor, num_points: Tensor) -> Tensor:  # type: ignore[override]
-        """One cloud's map.
+        """Turn the pillars of one cloud into its feature map.
 
         Args:
             points: (V, P, 4) float32 x, y, z in metres, intensity; zero beyond `num_points`.
-            coords: (V, 3) int64 z, y, x.
+            coords: (V, 3) int64 z, y, x of the pillars.
             num_points: (V,) int64, at least 1.
 
         Returns:
-            (1, C, ny, nx).
+            Feature map (1, C, ny, nx).
         """
         encoder = self.agent.encoder
         assert isinstance(encoder, PointPillars)
@@ -157,7 +162,7 @@ class PillarsGraph(DenseGraph):
             assert isinstance(layer, PointLayer)
             if i:
                 features = torch.cat([features, pillars[:, None].expand(-1, features.shape[1], -1)], dim=2)
-            features = _folded(layer, features)
+            features = _apply_point_layer(layer, features)
             pillars = features.amax(dim=1)
         _, ny, nx = encoder.voxel_grid.shape_zyx
         place = coords[:, 1] * nx + coords[:, 2]
@@ -166,7 +171,7 @@ class PillarsGraph(DenseGraph):
 
 
 def _slot_features(encoder: PointPillars, points: Tensor, coords: Tensor, num_points: Tensor) -> Tensor:
-    """(V, P, C) as `PointPillars` makes them of every point; zero in empty slots."""
+    """Compute the features (V, P, C) of every point as `PointPillars` does; zero in empty slots."""
     xyz, grid = points[..., :3], encoder.voxel_grid
     size, lower = torch.tensor(grid.voxel_m), torch.tensor(grid.range_m[:3])
     mean = xyz.sum(dim=1) / num_points[:, None].to(xyz.dtype)
@@ -174,12 +179,12 @@ def _slot_features(encoder: PointPillars, points: Tensor, coords: Tensor, num_po
     parts = [points if encoder.settings.absolute_xyz else points[..., 3:], xyz - mean[:, None], xyz - centre[:, None]]
     if encoder.settings.distance:
         parts.append(xyz.norm(dim=2, keepdim=True))
-    taken = torch.arange(points.shape[1]) < num_points[:, None]
-    return torch.cat(parts, dim=2) * taken[..., None].to(xyz.dtype)
+    filled = torch.arange(points.shape[1]) < num_points[:, None]
+    return torch.cat(parts, dim=2) * filled[..., None].to(xyz.dtype)
 
 
-def _folded(layer: PointLayer, features: Tensor) -> Tensor:
-    """A point layer in evaluation, on (..., C)."""
+def _apply_point_layer(layer: PointLayer, features: Tensor) -> Tensor:
+    """Run a point layer in evaluation, its norm folded into its weights, on features (..., C)."""
     norm = layer.norm
     assert norm.running_mean is not None and norm.running_var is not None
     scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
@@ -187,17 +192,17 @@ def _folded(layer: PointLayer, features: Tensor) -> Tensor:
 
 
 class CameraGraph(DenseGraph):
-    """Lift-Splat with the cells given: they depend on the cameras' places alone, so a vehicle works them out once."""
+    """Lift-Splat, backbone and aligner, with the cells as input: they depend only on the cameras' places, so they can be kept."""
 
     def forward(self, images: Tensor, cells: Tensor) -> Tensor:  # type: ignore[override]
-        """One agent's map.
+        """Turn one agent's images into its feature map.
 
         Args:
             images: (M, 3, h, w) float32, normalised.
-            cells: (M, D, h / s, w / s) int64, row * nx + column of the encoder's own grid; ny * nx for outside. See `camera_cells`.
+            cells: (M, D, h / s, w / s) int64, row * nx + column in the encoder's own grid; ny * nx for outside. See `camera_cells`.
 
         Returns:
-            (1, C, ny, nx).
+            Feature map (1, C, ny, nx).
         """
         encoder = self.agent.encoder
         assert isinstance(encoder, LiftSplat)
@@ -209,7 +214,7 @@ class CameraGraph(DenseGraph):
 
 
 def camera_cells(encoder: LiftSplat, cameras: CameraBatch) -> Tensor:
-    """(M, D, h, w) int64: the cell of the encoder's own grid that each pixel falls into at each depth; ny * nx for outside."""
+    """Return the cell of the encoder's own grid for each pixel at each depth: (M, D, h, w) int64; ny * nx for outside."""
     settings, grid = encoder.settings, encoder.own_grid
     points = frustum_in_agent(frustum(settings.image.size, settings.downsample, bin_depths(settings.depth)), cameras)
     cell, inside = cells_of(points, grid)
@@ -217,37 +222,37 @@ def camera_cells(encoder: LiftSplat, cameras: CameraBatch) -> Tensor:
 
 
 class TrunkGraph(nn.Module):
-    """The trunk and the foreground scores, agent by agent."""
+    """The trunk and the foreground scores of every agent: the sender's half of the pyramid split."""
 
     def __init__(self, base: BaseModel) -> None:
-        """Of a base."""
+        """Wrap a trained base for export."""
         super().__init__()
         self.pyramid = deepcopy(base.pyramid_backbone).eval()
-        del self.pyramid.deblocks  # a file holds all weights of its module
+        del self.pyramid.deblocks  # the fusion's weights: a file contains all weights of its module
 
     def forward(self, feature: Tensor, coverage: Tensor) -> tuple[Tensor, ...]:
-        """Every scale's maps, then every scale's scores.
+        """Return every scale's maps, then every scale's scores.
 
         Args:
             feature: (N, C, ny, nx).
-            coverage: (N, 2) float64, the grid's range over that of the agent's sensors, in x and y; 0 where they reach everywhere.
+            coverage: (N, 2) float64, the grid's range over the range of the agent's sensors, in x and y; 0 if they cover the grid.
         """
         levels = self.pyramid.trunk(feature)
-        scores = tuple((logits.sigmoid() + SCORE_FLOOR) * _covered(coverage, logits) for logits in levels.occupancy)
+        scores = tuple((logits.sigmoid() + SCORE_FLOOR) * _coverage_mask(coverage, logits) for logits in levels.occupancy)
         return (*levels.maps, *scores)
 
 
 class FusionGraph(nn.Module):
-    """All agents' maps moved and summed at once, over the whole of the ego's map; then the heads."""
+    """The fusion of one scene and the heads: the receiver's half. All maps are warped at once, over the whole of the ego's map."""
 
     def __init__(self, base: BaseModel) -> None:
-        """Of a base."""
+        """Wrap a trained base for export."""
         super().__init__()
         self.upsample, self.base = base.pyramid_backbone.deblocks, deepcopy(base).eval()
         del self.base.pyramid_backbone
 
     def forward(self, agent_SE3_ego: Tensor, *levels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The heads' maps.
+        """Return the heads' maps (1, ..., ny, nx): classification, regression, direction.
 
         Args:
             agent_SE3_ego: (N, 4, 4) float64, maps ego coordinates into the agent's frame.
@@ -255,39 +260,39 @@ class FusionGraph(nn.Module):
         """
         grid, scales = self.base.config.grid, len(levels) // 2
         affine = normalized_affine(agent_SE3_ego, grid.length_x_m, grid.length_y_m)
-        fused = [_fused(levels[i], levels[scales + i], affine) for i in range(scales)]
+        fused = [_fuse_scale(levels[i], levels[scales + i], affine) for i in range(scales)]
         head = self.base.heads(self.upsample(fused))
         return head.classification, head.regression, head.direction
 
 
 class BaseGraph(nn.Module):
-    """Trunk, fusion and heads in one."""
+    """The whole base: trunk, fusion and heads."""
 
     def __init__(self, base: BaseModel) -> None:
-        """Of a base."""
+        """Wrap a trained base for export."""
         super().__init__()
         self.trunk, self.fusion = TrunkGraph(base), FusionGraph(base)
 
     def forward(self, feature: Tensor, agent_SE3_ego: Tensor, coverage: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """As `TrunkGraph` and `FusionGraph`."""
+        """Return the heads' maps; arguments and outputs as in `TrunkGraph` and `FusionGraph`."""
         heads: tuple[Tensor, Tensor, Tensor] = self.fusion(agent_SE3_ego, *self.trunk(feature, coverage))
         return heads
 
 
-def _fused(maps: Tensor, scores: Tensor, affine: Tensor) -> Tensor:
-    """(1, C, ny, nx): as `PyramidFusion` fuses one scene."""
+def _fuse_scale(maps: Tensor, scores: Tensor, affine: Tensor) -> Tensor:
+    """Fuse one scale of one scene as `PyramidFusion` does: maps (N, C, ny, nx) to (1, C, ny, nx)."""
     ny, nx = maps.shape[-2:]
     y, x = ((2 * torch.arange(cells, dtype=torch.float64) + 1) / cells - 1 for cells in (ny, nx))
     row = affine[:, :, None, None, :]  # (N, 2, 1, 1, 3)
     places = (row[..., 0] * x + row[..., 1] * y[:, None] + row[..., 2]).permute(0, 2, 3, 1).float()
-    moved, seen = (F.grid_sample(part, places, align_corners=False) for part in (maps, scores))
+    warped, seen = (F.grid_sample(part, places, align_corners=False) for part in (maps, scores))
     weights = torch.where(seen == 0, torch.zeros_like(seen), seen.exp())
     total = weights.sum(dim=0, keepdim=True)
-    return (moved * (weights / torch.where(total == 0, torch.ones_like(total), total))).sum(dim=0, keepdim=True)
+    return (warped * (weights / torch.where(total == 0, torch.ones_like(total), total))).sum(dim=0, keepdim=True)
 
 
-def _covered(coverage: Tensor, like: Tensor) -> Tensor:
-    """(N, 1, ny, nx) as `coverage_mask`, from ratios (N, 2)."""
+def _coverage_mask(coverage: Tensor, like: Tensor) -> Tensor:
+    """Return the mask (N, 1, ny, nx) of `heal.fusion.warp.coverage_mask` for ratios (N, 2)."""
     inside = []
     for cells, ratio in zip(like.shape[-2:], (coverage[:, 1], coverage[:, 0]), strict=True):
         size = cells / torch.where(ratio == 0, torch.full_like(ratio, 1e-6), ratio) - 4

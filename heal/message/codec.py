@@ -1,4 +1,4 @@
-"""How feature maps become bytes: how values are stored, which cells are sent, whether the bytes are compressed."""
+"""Codecs: the ways to write feature maps as bytes. A codec sets the format of values, the choice of cells and the compression."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from heal.option_text import OptionText
+
 Values = Literal["float32", "float16", "int8", "int4"]
+# In the order of their codes in a message header, which count from 1.
+VALUES: tuple[Values, ...] = get_args(Values)
 
-
-_POSSIBLE = (
-    f"expected one of {', '.join(get_args(Values))}, and after it, each at most once: score:S (0 to 1), budget:BYTES (at least 1), "
-    "zstd; such as int8,budget:84000,zstd"
+_EXPECTED = (
+    f"expected {', '.join(VALUES[:-1])} or {VALUES[-1]}, and after it score:S (0 to 1), budget:BYTES (at least 1) or zstd; "
+    "such as int8,budget:84000,zstd"
 )
 
 
@@ -23,9 +26,9 @@ class Codec:
         values: how a number is stored. int8 has 256 values over each channel's range; int4 has 16 over the range of a scale's
             widest channel, in steps that all its channels share.
         min_score: only cells with at least this foreground score are sent; 0 sends all.
-        budget_bytes: only the best cells, so many that the whole message is no longer than this, or none where not even that fits;
-            None for no limit.
-        zstd: compress what is left.
+        budget_bytes: send only the best cells, as many as keep the whole message within this length; no cell if not even an empty
+            message does. None for no limit.
+        zstd: compress the bytes with zstd.
     """
 
     values: Values = "float32"
@@ -34,9 +37,9 @@ class Codec:
     zstd: bool = False
 
     def __post_init__(self) -> None:
-        """Raise ValueError for what cannot be meant."""
-        if self.values not in get_args(Values):
-            raise ValueError(f"Codec.values: expected one of {', '.join(get_args(Values))}, got {self.values!r}")
+        """Raise ValueError for a value out of its range."""
+        if self.values not in VALUES:
+            raise ValueError(f"Codec.values: expected one of {', '.join(VALUES)}, got {self.values!r}")
         if not (math.isfinite(self.min_score) and 0 <= self.min_score <= 1):
             raise ValueError(f"Codec.min_score: expected 0 to 1, got {self.min_score}")
         if self.budget_bytes is not None and self.budget_bytes < 1:
@@ -49,26 +52,25 @@ class Codec:
 
     @staticmethod
     def parse(text: str) -> Codec:
-        """The codec in words, such as "float32", "int8,score:0.1,zstd" or "float16,budget:84000,zstd".
+        """Read a codec from options such as "float32", "int8,score:0.1,zstd" or "float16,budget:84000,zstd".
+
+        The first item is the format of the values.
 
         Raises:
-            ValueError: for any other words; it says which are possible.
+            ValueError: for any other text; the message says which options are possible.
         """
-        values, *words = text.strip().split(",")
-        given: dict[str, str] = {}
-        for word in words:
-            name, _, value = word.strip().partition(":")
-            if name not in ("score", "budget", "zstd") or name in given or bool(value) == (name == "zstd"):
-                raise ValueError(f"codec {text!r}: {word!r} cannot be read; {_POSSIBLE}")
-            given[name] = value
+        options = OptionText.read("codec", text, ("score", "budget"), (*VALUES, "zstd"))
+        values, *others = [name for name, _ in options.pairs]
+        if values not in VALUES or any(name in VALUES for name in others):
+            raise options.error(f"the format of values comes first and only once; {_EXPECTED}")
+        score, budget = options.number("score", 0.0), options.whole_number("budget")
         try:
-            score, budget = float(given.get("score", 0)), int(given["budget"]) if "budget" in given else None
-            return Codec(values.strip(), score, budget, "zstd" in given)  # type: ignore[arg-type]
+            return Codec(values, score, budget, "zstd" in options)
         except ValueError as error:
-            raise ValueError(f"codec {text!r}: {error}; {_POSSIBLE}") from error
+            raise options.error(f"{error}; {_EXPECTED}") from error
 
     def __str__(self) -> str:
-        """The words that `parse` reads."""
+        """Return the options that `parse` reads back to this codec."""
         score = [f"score:{self.min_score!r}"] if self.min_score else []
         budget = [] if self.budget_bytes is None else [f"budget:{self.budget_bytes}"]
         return ",".join([self.values, *score, *budget, *(["zstd"] if self.zstd else [])])

@@ -1,4 +1,4 @@
-"""The message an agent sends: a header (who, where, when, for which base) and its feature maps, to bytes and back.
+"""The message that an agent sends, to bytes and back: a header (sender, pose, time, base) and its feature maps.
 
 The header of format version 2, little-endian; docs/message.md describes what follows it, byte by byte:
 
@@ -33,12 +33,12 @@ import numpy as np
 
 from heal.grid import BevGrid
 from heal.message.byte_reader import PayloadError, aligned
-from heal.message.codec import FLOAT32, Codec, Values
+from heal.message.codec import FLOAT32, VALUES, Codec, Values
 from heal.message.payload import Layout, decode, encode
 from heal.types import SCORE_FLOOR, Float32, Float64, Split, require_SE3, require_shape
 
 try:
-    # The same checksum in a seventh of the time, which was a fifth of what a message costs its receiver.
+    # The same checksum in a seventh of the time. With zlib it was a fifth of the time that a message costs its receiver.
     from isal.isal_zlib import crc32
 except ImportError:
     from zlib import crc32
@@ -50,42 +50,41 @@ Buffer: TypeAlias = "bytes | bytearray | memoryview | np.ndarray[tuple[int], np.
 Shape: TypeAlias = tuple[int, int, int]
 
 _SPLITS: tuple[Split, ...] = ("feature", "pyramid")
-_VALUES: tuple[Values, ...] = ("float32", "float16", "int8", "int4")
 _PREAMBLE = struct.Struct("<4sHBBII")
 _BODY = struct.Struct("<Qq16d7d2dQBB3H")
 _SHAPE = struct.Struct("<3I")
 _FIXED_BYTES = _PREAMBLE.size + _BODY.size
 _CHECKSUM_AT = 12
-_CHOSEN, _ZSTD = 1, 2
+_SOME_CELLS, _ZSTD = 1, 2
 _MAX_STRING_BYTES = 1024
 _MAX_MAPS = 8
-# 64 MiB of float32; the paper's largest pyramid has 3.7 million. What a few bytes make a receiver allocate is bounded by it.
+# 64 MiB of float32; the paper's largest pyramid has 3.7 million numbers. The limit bounds the memory that a few bytes can claim.
 MAX_NUMBERS = 1 << 24
-# Foreground scores are a sigmoid and the floor; and a little, for the sum is rounded.
+# A foreground score is a sigmoid plus the floor; the last hundredth of the floor allows for rounding of the sum.
 _MAX_SCORE = 1 + 1.01 * SCORE_FLOOR
 
 
 class MessageError(ValueError):
-    """Bytes that are no message of this format; the text says what was expected and what came."""
+    """Bytes that are no message of this format; the text names the expected and the received content."""
 
 
 @dataclass(frozen=True, eq=False)
 class Message:
-    """What an agent sends at one instant.
+    """The feature maps of an agent at one instant, with its pose and the base that they belong to.
 
     Attributes:
         agent_id: the sender.
         agent_type: its type, such as "m1".
         base_hash: content hash of the base that the maps are aligned to.
-        timestamp_ns: when the maps were sensed.
-        world_SE3_agent: (4, 4) float64, the sender's pose as it measured it.
+        timestamp_ns: the time of the measurements.
+        world_SE3_agent: (4, 4) float64, the pose that the sender measured.
         grid: the grid of the finest map, in the sender's frame.
-        maps: float32, possibly read-only views of received bytes; under the feature split the one feature map (C, ny, nx) on
-            `grid`, under the pyramid split the trunk's map of every scale, the finest first.
-        scores: (ny, nx) float32 foreground scores in [0, 1 + 1e-4]; under the pyramid split of every scale, 0 for a cell that was
-            not sent; under the feature split none or one, by which the sender chooses cells, and which it keeps to itself.
-        coverage: the grid's range over the one that the sender's sensors cover, in x and y; None if they cover all of it.
-        split: whether the base's trunk is still to come ("feature") or has been passed ("pyramid").
+        maps: float32, possibly read-only views of received bytes. Feature split: the one feature map (C, ny, nx) on `grid`. Pyramid
+            split: the trunk's map (C, ny, nx) of every scale, the finest first.
+        scores: (ny, nx) float32 foreground scores in [0, 1 + 1e-4]. Pyramid split: one of every scale, 0 for a cell that was not
+            sent. Feature split: none or one, by which the sender chooses cells; it is not sent.
+        coverage: the grid's range divided by the range of the sender's sensors, in x and y; None if the sensors cover the grid.
+        split: the side of the link on which the base's trunk runs: the receiver's ("feature") or the sender's ("pyramid").
     """
 
     agent_id: str
@@ -135,10 +134,10 @@ class Message:
                 )
 
     def to_bytes(self, codec: Codec = FLOAT32) -> bytes:
-        """The message as sent; its size on the link is the length of these bytes.
+        """Return the bytes to send; their number is the size of the message on the link.
 
         Raises:
-            ValueError: if the codec chooses cells and there are no scores to choose by.
+            ValueError: the codec chooses cells, but the message has no scores.
         """
         if codec.chooses_cells and not self.scores:
             raise ValueError(f"codec {codec} chooses cells by their scores: expected Message.scores, got none")
@@ -154,24 +153,24 @@ class Message:
             self.grid.cell_m,
             *(self.coverage or (0.0, 0.0)),
             layout.content_bytes,
-            _CHOSEN * layout.chosen | _ZSTD * layout.zstd,
+            _SOME_CELLS * layout.chosen | _ZSTD * layout.zstd,
             len(self.maps),
             *map(len, strings),
         )
         shapes = [_SHAPE.pack(*shape) for shape in layout.shapes]
         rest = b"".join([body, *shapes, *strings]).ljust(header_bytes - _PREAMBLE.size, b"\0")
         start = struct.pack(
-            "<4sHBBI", MAGIC, FORMAT_VERSION, _SPLITS.index(self.split) + 1, _VALUES.index(codec.values) + 1, header_bytes
+            "<4sHBBI", MAGIC, FORMAT_VERSION, _SPLITS.index(self.split) + 1, VALUES.index(codec.values) + 1, header_bytes
         )
         checksum = crc32(payload, crc32(rest, crc32(start)))
         return b"".join([start, struct.pack("<I", checksum), rest, payload])
 
     @staticmethod
     def from_bytes(buffer: Buffer) -> Message:
-        """Read a message; what was sent as plain float32 is not copied: its maps and scores are read-only views of `buffer`.
+        """Read a message. Plain float32 maps and scores are not copied: they are read-only views of `buffer`.
 
         Raises:
-            MessageError: for anything but the exact bytes of a message of this format version.
+            MessageError: `buffer` is not exactly the bytes of one message of this format version.
         """
         view = memoryview(buffer.data if isinstance(buffer, np.ndarray) else buffer).toreadonly().cast("B")
         split, values, header_bytes = _check_frame(view)
@@ -182,11 +181,11 @@ class Message:
             raise MessageError(
                 f"message of {len(view)} bytes: expected a payload of {payload_bytes} after {header_bytes} of header"
             )
-        if flags & ~(_CHOSEN | _ZSTD):
-            raise MessageError(f"unknown flags {flags:#x}: this program reads {_CHOSEN} (cells) and {_ZSTD} (zstd)")
+        if flags & ~(_SOME_CELLS | _ZSTD):
+            raise MessageError(f"unknown flags {flags:#x}: this program reads {_SOME_CELLS} (cells) and {_ZSTD} (zstd)")
         shapes = _shapes(view[_FIXED_BYTES:header_bytes], count)
         agent_id, agent_type, base_hash = _strings(view[_FIXED_BYTES + _SHAPE.size * count : header_bytes], lengths)
-        layout = Layout(split, values, bool(flags & _CHOSEN), bool(flags & _ZSTD), shapes, content_bytes)
+        layout = Layout(split, values, bool(flags & _SOME_CELLS), bool(flags & _ZSTD), shapes, content_bytes)
         try:
             world_SE3_agent = np.array(pose, dtype=np.float64).reshape(4, 4)
             grid, coverage = _grid(geometry), (covered[0], covered[1]) if any(covered) else None
@@ -206,14 +205,14 @@ def _check_frame(view: memoryview) -> tuple[Split, Values, int]:
         raise MessageError(f"not a message: expected the first bytes {MAGIC!r}, got {magic!r}")
     if version != FORMAT_VERSION:
         raise MessageError(f"message format version {version}: this program reads version {FORMAT_VERSION}")
-    if not (1 <= split <= len(_SPLITS) and 1 <= values <= len(_VALUES)):
-        raise MessageError(f"unknown split {split} or values {values}: this program reads {_SPLITS} and {_VALUES}, from 1 on")
+    if not (1 <= split <= len(_SPLITS) and 1 <= values <= len(VALUES)):
+        raise MessageError(f"unknown split {split} or values {values}: this program reads {_SPLITS} and {VALUES}, from 1 on")
     if not _FIXED_BYTES <= header_bytes <= len(view) or header_bytes != aligned(header_bytes):
         raise MessageError(f"truncated message: the header claims {header_bytes} bytes of {len(view)}")
     actual = crc32(view[_CHECKSUM_AT + 4 :], crc32(view[:_CHECKSUM_AT]))
     if actual != checksum:
         raise MessageError(f"damaged message: checksum {actual:#010x}, expected {checksum:#010x}")
-    return _SPLITS[split - 1], _VALUES[values - 1], int(header_bytes)
+    return _SPLITS[split - 1], VALUES[values - 1], int(header_bytes)
 
 
 def _shapes(tail: memoryview, count: int) -> tuple[Shape, ...]:

@@ -1,4 +1,4 @@
-"""How the numbers of the cells that are sent become bytes, and back: features channel by channel, and foreground scores."""
+"""Write the numbers of the sent cells as bytes and read them back: features channel by channel, and foreground scores."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from heal.types import SCORE_FLOOR, Float32, UInt8
 
 _FLOAT_TYPES: dict[Values, str] = {"float32": "<f4", "float16": "<f2"}
 _FLOAT16_MAX = 65504.0
-# The largest whole number that a feature or a score is counted in.
+# The largest whole number that stands for a feature or a score.
 _TOP: dict[Values, int] = {"int8": 255, "int4": 15}
 
 
 def write_features(values: Values, cells: Float32) -> bytes:
-    """Features (C, n) of the cells that are sent."""
+    """Return the bytes of the features (C, n) of the sent cells."""
     if values in _FLOAT_TYPES:
         return _write_floats(values, cells)
     lows, steps = _ranges(values, cells)
-    # In int4 all channels share a step: those that vary little take few of the 16 values then, which zstd makes use of.
+    # In int4 all channels share a step: channels that vary little then take few of the 16 values, which zstd compresses well.
     shared = steps if values == "int8" else steps[:1]
     with np.errstate(invalid="ignore", over="ignore"):
         counts = np.rint((cells - lows[:, None]) / np.where(steps > 0, steps, 1)[:, None])
@@ -30,7 +30,7 @@ def write_features(values: Values, cells: Float32) -> bytes:
 
 
 def read_features(values: Values, reader: ByteReader, channels: int, count: int) -> Float32:
-    """Features (channels, count); PayloadError for ranges that are not numbers."""
+    """Read features (channels, count); PayloadError for a range of a channel that is not finite."""
     if values in _FLOAT_TYPES:
         return _read_floats(values, reader, (channels, count))
     lows = reader.take("<f4", (channels,))
@@ -45,17 +45,17 @@ def read_features(values: Values, reader: ByteReader, channels: int, count: int)
 
 
 def write_fill(values: Values, fill: Float32) -> bytes:
-    """What stands for the cells that are not sent (C), no more precisely than the features."""
+    """Return the bytes of the fill (C) for cells that are not sent, in no higher precision than the features."""
     return _write_floats("float32" if values == "float32" else "float16", fill)
 
 
 def read_fill(values: Values, reader: ByteReader, channels: int) -> Float32:
-    """The fill (channels)."""
+    """Read the fill (channels) for cells that are not sent."""
     return _read_floats("float32" if values == "float32" else "float16", reader, (channels,))
 
 
 def write_scores(values: Values, scores: Float32) -> bytes:
-    """Scores (n). One that is not 0 does not become 0, for that would take its cell out of the fusion."""
+    """Return the bytes of scores (n). No score above 0 becomes 0, because that would remove its cell from the fusion."""
     if values == "float32":
         return _write_floats(values, scores)
     if values == "float16":
@@ -65,7 +65,7 @@ def write_scores(values: Values, scores: Float32) -> bytes:
 
 
 def read_scores(values: Values, reader: ByteReader, count: int) -> Float32:
-    """Scores (count)."""
+    """Read the foreground scores (count) of the sent cells; a score of 0 stays exactly 0."""
     if values in _FLOAT_TYPES:
         return _read_floats(values, reader, (count,))
     counts = _read_counts(values, reader, count).astype(np.float32)
@@ -75,7 +75,7 @@ def read_scores(values: Values, reader: ByteReader, count: int) -> Float32:
 
 
 def _ranges(values: Values, cells: Float32) -> tuple[Float32, Float32]:
-    """Every channel's least feature and its step (C); NaN where a feature is not finite, which receivers turn down."""
+    """Return the least feature and the step of every channel, (C) each; NaN where a feature is not finite: receivers refuse NaN."""
     if not cells.shape[1]:
         return np.zeros(len(cells), np.float32), np.zeros(len(cells), np.float32)
     lows = cells.min(1)
@@ -97,7 +97,7 @@ def _read_floats(values: Values, reader: ByteReader, shape: tuple[int, ...]) -> 
 
 
 def _write_counts(values: Values, counts: npt.NDArray[Any]) -> bytes:
-    """Whole numbers, a byte each, or two in a byte, the first in its lower half."""
+    """Return the bytes of whole numbers: one byte each for int8; for int4 two in a byte, the first in its lower half."""
     whole: UInt8 = np.clip(np.nan_to_num(counts.reshape(-1)), 0, _TOP[values]).astype(np.uint8)
     if values == "int8":
         return whole.tobytes()

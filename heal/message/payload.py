@@ -1,4 +1,4 @@
-"""Maps and scores to the bytes after a message's header, and back; docs/message.md describes them."""
+"""Encode maps and scores as the payload of a message, and decode them; docs/message.md describes the bytes."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from heal.message.byte_reader import ALIGNMENT, ByteReader, PayloadError, aligned, compress, decompress
-from heal.message.cells import CellOrder, Mask, fit
+from heal.message.cells import CellOrder, fit
 from heal.message.codec import Codec, Values
 from heal.message.numbers import read_features, read_fill, read_scores, write_features, write_fill, write_scores
-from heal.types import Float32, Split
+from heal.types import BoolMask, Float32, Split
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What a header says of the payload.
+    """The layout of a payload, as its header describes it.
 
     Attributes:
-        split: where the trunk computes.
+        split: the side of the link on which the trunk runs.
         values: how a number is stored.
-        chosen: only some cells are sent, and bitmaps say which.
+        chosen: only some cells are sent; bitmaps mark them.
         zstd: the payload is compressed.
         shapes: (C, ny, nx) of every map.
         content_bytes: length of the payload before compression.
@@ -36,18 +36,18 @@ class Layout:
 
     @property
     def is_view(self) -> bool:
-        """Maps and scores lie in the payload as they are."""
+        """Whether maps and scores lie in the payload as plain float32, so that a receiver needs no copy."""
         return self.values == "float32" and not self.chosen and not self.zstd
 
     @property
     def max_content_bytes(self) -> int:
-        """No payload of these shapes is longer: features, ranges or fill, scores and bitmap, padding."""
+        """The longest possible payload of these shapes: features, ranges or fill, scores and bitmap, padding."""
         return sum(channels * (4 * ny * nx + 8) + 5 * ny * nx + 2 * ALIGNMENT for channels, ny, nx in self.shapes)
 
 
 @dataclass(frozen=True)
 class _Payload:
-    """Bytes as they are sent, and the layout that a receiver needs to read them."""
+    """The bytes to send, and the layout that a receiver needs to read them."""
 
     layout: Layout
     data: bytes
@@ -63,19 +63,22 @@ def encode(
 
     Args:
         maps: per scale (C, ny, nx).
-        scores: per scale (ny, nx); needed for the pyramid, and wherever cells are chosen.
-        split: where the trunk computes.
-        codec: how to write.
-        room_bytes: the payload is to be no longer, if possible.
+        scores: per scale (ny, nx); needed for the pyramid split, and wherever cells are chosen.
+        split: the side of the link on which the trunk runs.
+        codec: the format of values, the choice of cells, the compression.
+        room_bytes: the longest payload wanted; None for no limit.
+
+    Returns:
+        The layout for the header, and the bytes of the payload.
     """
     shapes = tuple((level.shape[0], level.shape[1], level.shape[2]) for level in maps)
     layout = Layout(split, codec.values, codec.chooses_cells, codec.zstd, shapes)
 
-    # What the background mostly looks like: of all cells, for those that are sent are few where it matters.
+    # The usual background, from all cells: where the fill matters, only few cells are sent.
     with np.errstate(invalid="ignore"):
         fills = [np.median(level, (1, 2)) for level in maps] if layout.chosen and split == "feature" else []
 
-    def pack(masks: Sequence[Mask | None]) -> _Payload:
+    def pack(masks: Sequence[BoolMask | None]) -> _Payload:
         return _packed(layout, _write_levels(layout, maps, scores, fills, masks))
 
     if layout.is_view:
@@ -88,10 +91,10 @@ def encode(
 
 
 def decode(layout: Layout, payload: memoryview) -> tuple[tuple[Float32, ...], tuple[Float32, ...]]:
-    """Maps and scores.
+    """Read maps, per scale (C, ny, nx), and scores, per scale (ny, nx), from a payload.
 
     Raises:
-        PayloadError: for bytes that are not laid out so.
+        PayloadError: the bytes do not have the layout.
     """
     if layout.content_bytes > layout.max_content_bytes:
         raise PayloadError(f"{layout.content_bytes} bytes are too many for maps of the shapes {layout.shapes}")
@@ -123,9 +126,9 @@ def _read_view(layout: Layout, reader: ByteReader) -> tuple[list[Float32], list[
 
 
 def _write_levels(
-    layout: Layout, maps: Sequence[Float32], scores: Sequence[Float32], fills: Sequence[Float32], masks: Sequence[Mask | None]
+    layout: Layout, maps: Sequence[Float32], scores: Sequence[Float32], fills: Sequence[Float32], masks: Sequence[BoolMask | None]
 ) -> bytes:
-    """Scale after scale: which cells, their scores or what stands for the others, their features; no mask sends all cells."""
+    """Return the bytes of all scales, one after the other: bitmap, scores or fill, features; a mask of None sends all cells."""
     parts: list[bytes] = []
     for i, (level, mask) in enumerate(zip(maps, masks, strict=True)):
         if mask is not None:
@@ -138,8 +141,8 @@ def _write_levels(
     return b"".join(parts)
 
 
-def _cells(level: Float32, mask: Mask | None) -> Float32:
-    """The cells (C, n) of a map (C, ny, nx) that are sent."""
+def _cells(level: Float32, mask: BoolMask | None) -> Float32:
+    """Return the sent cells (C, n) of a map (C, ny, nx)."""
     return level.reshape(len(level), -1) if mask is None else level[:, mask]
 
 
@@ -158,8 +161,8 @@ def _read_levels(layout: Layout, reader: ByteReader) -> tuple[list[Float32], lis
     return maps, scores
 
 
-def _spread(cells: Float32, mask: Mask | None, fill: Float32, ny: int, nx: int) -> Float32:
-    """A map (C, ny, nx) from the cells (C, n) that were sent, no mask for all of them, and a fill (C) for the others."""
+def _spread(cells: Float32, mask: BoolMask | None, fill: Float32, ny: int, nx: int) -> Float32:
+    """Make a map (C, ny, nx) of the sent cells (C, n) and the fill (C) for the others; a mask of None has all cells sent."""
     if mask is None:
         return cells.reshape(-1, ny, nx)
     level: Float32 = np.empty((len(cells), ny, nx), np.float32)
@@ -168,6 +171,6 @@ def _spread(cells: Float32, mask: Mask | None, fill: Float32, ny: int, nx: int) 
     return level
 
 
-def _read_mask(reader: ByteReader, ny: int, nx: int) -> Mask:
+def _read_mask(reader: ByteReader, ny: int, nx: int) -> BoolMask:
     bits = np.unpackbits(reader.take("u1", (-(-ny * nx // 8),)), bitorder="little")
     return bits[: ny * nx].reshape(ny, nx).astype(np.bool_)

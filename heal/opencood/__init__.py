@@ -1,1 +1,1 @@
-"""HEAL's own files: configurations, checkpoints and names of weights, read and written. No other room knows them."""
+"""Read and write HEAL's own configurations and checkpoints. No other room knows HEAL's keys or its names of weights."""

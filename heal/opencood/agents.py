@@ -1,4 +1,4 @@
-"""The blocks of HEAL's configuration that describe an agent type, as our settings, and back."""
+"""Convert the blocks of HEAL's configuration that describe an agent type to settings of this package, and back."""
 
 from __future__ import annotations
 
@@ -11,24 +11,28 @@ from heal.aligners.aligner import AlignerConfig
 from heal.config import ConfigError, build_config, config, to_plain
 from heal.grid import BevGrid, Range
 from heal.layers.backbone import BackboneConfig
-from heal.opencood.lidar import read_point_pillars, read_second, write_point_pillars, write_second
+from heal.opencood.lidar import Plain, read_point_pillars, read_second, write_point_pillars, write_second
 from heal.opencood.lift_splat import read_lift_splat, write_lift_splat
 
-Plain = dict[str, Any]
-
-# The number of channels that a backbone takes in without saying so.
-_INPLANES = 64
-# Our names of an aligner's settings by HEAL's.
+# The input channels of HEAL's backbones where the configuration does not give them.
+INPLANES = 64
+# Settings of an aligner: HEAL's name -> our name.
 _ALIGNER_SETTINGS = {"num_of_blocks": "blocks", "num_of_layers": "layers"}
-# HEAL's names of encoders, and the sensor they need, by ours.
+# Our kind of an encoder -> HEAL's name and the sensor that the encoder needs.
 _KINDS = {"point_pillars": ("point_pillar", "lidar"), "second": ("second", "lidar"), "lift_splat": ("lift_splat_shoot", "camera")}
-# What a camera modality is told where our settings take whatever cameras an agent has.
+# The cameras to write for an encoder whose settings take all cameras of an agent.
 _CAMERAS = ("camera0", "camera1", "camera2", "camera3")
 
 
 @dataclass(frozen=True)
 class ReadAgent:
-    """An agent type, the edge of its map's cells in metres, and the range that it asks of its alliance, if it does."""
+    """An agent type read from HEAL's configuration.
+
+    Attributes:
+        config: settings of the agent type.
+        cell_m: edge of the cells of its feature map, metres.
+        range_m: x_min, y_min, z_min, x_max, y_max, z_max that its alliance must have; None if any range will do.
+    """
 
     config: AgentConfig
     cell_m: float
@@ -36,12 +40,12 @@ class ReadAgent:
 
 
 def read_agent(name: str, block: Mapping[str, Any], preprocess: Mapping[str, Any]) -> ReadAgent:
-    """One modality.
+    """Convert a modality, HEAL's word for an agent type.
 
     Args:
-        name: such as m1, for error messages.
-        block: of that name in model.args.
-        preprocess: its block in heter.modality_setting; may be empty.
+        name: name of the modality such as m1, for error messages.
+        block: the block of this name in model.args.
+        preprocess: `preprocess` of the modality in heter.modality_setting; may be empty.
 
     Raises:
         ConfigError: a setting that is not supported.
@@ -56,7 +60,7 @@ def read_agent(name: str, block: Mapping[str, Any], preprocess: Mapping[str, Any
 
 
 def _read_encoder(name: str, kind: str, args: Mapping[str, Any], voxels: Mapping[str, Any]) -> tuple[Any, float]:
-    """Settings, and the edge of a cell of the encoder's map."""
+    """Return the settings of an encoder, and the edge of a cell of its map in metres."""
     if kind == "point_pillar":
         return read_point_pillars(args, voxels), args["voxel_size"][0]
     if kind == "second":
@@ -69,9 +73,9 @@ def _read_encoder(name: str, kind: str, args: Mapping[str, Any], voxels: Mapping
 
 
 def _read_backbone(name: str, block: Mapping[str, Any], in_channels: int) -> BackboneConfig:
-    if block.get("inplanes", _INPLANES) != in_channels:
+    if block.get("inplanes", INPLANES) != in_channels:
         raise ConfigError(
-            f"{name}.backbone_args.inplanes: expected {in_channels}, the encoder's channels, got {block.get('inplanes', _INPLANES)}"
+            f"{name}.backbone_args.inplanes: expected {in_channels}, the encoder's channels, got {block.get('inplanes', INPLANES)}"
         )
     return BackboneConfig(
         blocks=tuple(block["layer_nums"]),
@@ -88,7 +92,7 @@ class _AlignerHolder:
 
 
 def read_aligner(block: Mapping[str, Any], channels: int) -> AlignerConfig:
-    """An `aligner_args` block, for maps of `channels`; ConfigError for what is not supported."""
+    """Convert an `aligner_args` block for maps of `channels` channels; ConfigError for a setting that is not supported."""
     if block.get("spatial_align"):
         raise ConfigError("aligner_args.spatial_align: expected false, got true; no released network uses it")
     args = dict(block.get("args") or {})
@@ -100,11 +104,11 @@ def read_aligner(block: Mapping[str, Any], channels: int) -> AlignerConfig:
 
 
 def write_agent(settings: AgentConfig, grid: BevGrid, image_px: tuple[int, int]) -> tuple[Plain, Plain]:
-    """A modality's blocks in model.args and in heter.modality_setting.
+    """Return a modality's blocks in model.args and in heter.modality_setting.
 
     Args:
-        settings: of the agent type.
-        grid: of its alliance.
+        settings: settings of the agent type.
+        grid: grid of its alliance.
         image_px: height and width of the data set's images.
     """
     kind, sensor = _KINDS[settings.encoder.kind]
@@ -118,7 +122,7 @@ def write_agent(settings: AgentConfig, grid: BevGrid, image_px: tuple[int, int])
 
 
 def _write_encoder(settings: Any, grid: BevGrid, image_px: tuple[int, int]) -> tuple[Plain, Plain]:
-    """The block `encoder_args`, and what the modality setting says beside the names."""
+    """Return the block `encoder_args`, and the entries of the modality setting that depend on the encoder."""
     if settings.kind == "lift_splat":
         block = write_lift_splat(settings, image_px)
         if not settings.cameras:
@@ -144,15 +148,15 @@ def _write_backbone(settings: BackboneConfig, in_channels: int) -> Plain:
 
 
 def whole_numbers(strides: Sequence[float]) -> list[float]:
-    """Strides as HEAL takes them for sizes of kernels: those that are whole are no floats."""
+    """Write whole strides as int: HEAL uses them as sizes of kernels."""
     return [int(stride) if stride == int(stride) else stride for stride in strides]
 
 
 def _write_aligner(settings: AlignerConfig, channels: int) -> Plain:
-    theirs = {ours: name for name, ours in _ALIGNER_SETTINGS.items()}
+    heal_names = {name: heal_name for heal_name, name in _ALIGNER_SETTINGS.items()}
     values = to_plain(settings)
     kind = values.pop("kind")
     if kind == "identity":
         return {"core_method": kind}
-    args = {theirs[name]: value for name, value in values.items() if name in theirs}
+    args = {heal_names[name]: value for name, value in values.items() if name in heal_names}
     return {"core_method": kind, "spatial_align": False, "args": {**args, "dim": channels}}

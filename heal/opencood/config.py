@@ -1,6 +1,7 @@
-"""HEAL's config.yaml as our configurations, and back.
+"""Convert HEAL's config.yaml to configurations of this package, and back.
 
-What HEAL has no setting for goes under a key of our own, which HEAL does not read, so that nothing is lost there and back.
+Settings that HEAL does not have are written under a key of our own, which HEAL does not read. So a conversion to HEAL and back
+loses nothing.
 """
 
 from __future__ import annotations
@@ -14,20 +15,19 @@ from heal.agent_model import AgentConfig
 from heal.base_model import BaseConfig
 from heal.config import ConfigError, build_config, config, to_plain
 from heal.fusion.pyramid import PyramidConfig
-from heal.opencood.agents import ReadAgent, read_agent, whole_numbers, write_agent
+from heal.opencood.agents import INPLANES, ReadAgent, read_agent, whole_numbers, write_agent
+from heal.opencood.lidar import Plain
 
-Plain = dict[str, Any]
-
-# Our own part of an exported file, and what it may hold: settings that change no network.
+# Our own key in an exported file, and the settings that it may contain: settings that do not change the networks.
 _OWN_KEY = "heal_perception"
 _OWN_SETTINGS = re.compile(
     r"base\.(decode|anchors|targets)\..*|agents\.m\d+\.encoder\.(max_\w+|cameras|image\..*|pretrained|drop_path|norm_momentum|classifier)"
 )
-# Hard-wired in HEAL's post-processing.
-_HULL_M, _HEIGHTS_M = 6.0, (-3.0, 1.0)
+# Constants of HEAL's post-processing: the largest extent of a box, and the limits of its height.
+_EXTENT_M, _HEIGHTS_M = 6.0, (-3.0, 1.0)
 _MODELS = ("heter_pyramid_collab", "heter_pyramid_single")
-# Numbers of channels and blocks that HEAL has without saying so.
-_GROUPS, _INPLANES = 32, 64
+# The groups of HEAL's ResNeXt blocks, a constant.
+_GROUPS = 32
 
 
 @config
@@ -39,11 +39,11 @@ class Networks:
 
 
 def read_config(reference: Mapping[str, Any], types: Collection[str] | None = None) -> Networks:
-    """What a HEAL configuration says about the networks: its `model`, `postprocess` and `heter` blocks.
+    """Convert the networks of a HEAL configuration: its blocks `model`, `postprocess` and `heter`.
 
     Args:
-        reference: the configuration.
-        types: only these agent types; all by default.
+        reference: the content of a config.yaml.
+        types: agent types to read; all by default.
 
     Raises:
         ConfigError: another kind of network, or a setting that is not supported.
@@ -60,32 +60,33 @@ def read_config(reference: Mapping[str, Any], types: Collection[str] | None = No
 
 
 def _read(reference: Mapping[str, Any], types: Collection[str] | None = None) -> Networks:
+    """Convert HEAL's own blocks, without those under our own key; KeyError or TypeError for a missing or empty key."""
     kind, args = reference["model"]["core_method"], reference["model"]["args"]
     if kind not in _MODELS:
         raise ConfigError(f"model.core_method: expected {' or '.join(_MODELS)}, got {kind}; only Pyramid Fusion can be imported")
     if "compressor" in args:
         raise ConfigError("model.args.compressor: networks with a channel compressor cannot be imported")
     heter = reference.get("heter") or {}
-    settings, lines = heter.get("modality_setting") or {}, heter.get("lidar_channels_dict") or {}
+    settings, beams = heter.get("modality_setting") or {}, heter.get("lidar_channels_dict") or {}
     known = [name for name in args if re.fullmatch(r"m\d+", name)]
     if not known or (types is not None and not set(types) <= set(known)):
         raise ConfigError(f"model.args: expected the agent types {sorted(types or ['m1'])}, got {known}")
     names = [name for name in known if types is None or name in types]
     read = {name: read_agent(name, args[name], (settings.get(name) or {}).get("preprocess") or {}) for name in names}
     base = _read_base(args, read, reference.get("postprocess") or {})
-    return Networks(base=base, agents={name: _with_lines(part.config, lines.get(name)) for name, part in read.items()})
+    return Networks(base=base, agents={name: _with_beams(part.config, beams.get(name)) for name, part in read.items()})
 
 
-def _with_lines(settings: AgentConfig, lines: int | None) -> AgentConfig:
-    return settings if lines is None else replace(settings, lidar_beams=lines)
+def _with_beams(settings: AgentConfig, beams: int | None) -> AgentConfig:
+    return settings if beams is None else replace(settings, lidar_beams=beams)
 
 
 def _read_base(args: Mapping[str, Any], agents: Mapping[str, ReadAgent], post: Mapping[str, Any]) -> BaseConfig:
     fusion, shrink, directions = args["fusion_backbone"], args["shrink_header"], args["dir_args"]
     channels = {part.config.backbone.out_channels for part in agents.values()}
-    if channels != {fusion.get("inplanes", _INPLANES)}:
+    if channels != {fusion.get("inplanes", INPLANES)}:
         raise ConfigError(
-            f"model.args: agents send {sorted(channels)} channels, the pyramid takes {fusion.get('inplanes', _INPLANES)}"
+            f"model.args: agents send {sorted(channels)} channels, the pyramid takes {fusion.get('inplanes', INPLANES)}"
         )
     cells = {part.cell_m for part in agents.values()}
     ranges = {tuple(args["lidar_range"])} | {part.range_m for part in agents.values() if part.range_m}
@@ -118,8 +119,8 @@ def _read_pyramid(fusion: Mapping[str, Any]) -> PyramidConfig:
 
 
 def _read_post(post: Mapping[str, Any], directions: Mapping[str, Any], anchors: int) -> Plain:
-    """Anchors, targets and decoding; where the block is missing, as in the paper."""
-    decode: Plain = {"direction_offset_rad": directions["dir_offset"], "max_extent_m": _HULL_M, "z_limits_m": _HEIGHTS_M}
+    """Convert `postprocess` to anchors, targets and decoding; a missing block leaves the paper's defaults."""
+    decode: Plain = {"direction_offset_rad": directions["dir_offset"], "max_extent_m": _EXTENT_M, "z_limits_m": _HEIGHTS_M}
     if not post:
         return {"decode": decode}
     sizes, target = post["anchor_args"], post["target_args"]
@@ -136,11 +137,11 @@ def _read_post(post: Mapping[str, Any], directions: Mapping[str, Any], anchors: 
 
 
 def write_config(networks: Networks, image_px: tuple[int, int]) -> Plain:
-    """A HEAL configuration for inference with these networks.
+    """Return a HEAL configuration for inference with these networks.
 
     Args:
-        networks: agent types are named m and a number.
-        image_px: height and width of the data set's images, which HEAL has to know.
+        networks: the networks; their agent types must be named "m" and a number.
+        image_px: height and width of the data set's images, which HEAL needs.
 
     Raises:
         ConfigError: HEAL has no setting for a part of the networks.
@@ -151,11 +152,11 @@ def write_config(networks: Networks, image_px: tuple[int, int]) -> Plain:
             f"HEAL's agent types are named m1, m2 and so on, got {', '.join(wrong)}; rename with --rename {wrong[0]}=m1"
         )
     written = _write(networks, image_px)
-    lost = _difference(to_plain(_read(written)), to_plain(networks))
-    for path, value in _leaves(lost):
+    missing = _difference(to_plain(_read(written)), to_plain(networks))
+    for path, value in _leaves(missing):
         if not _OWN_SETTINGS.fullmatch(path):
             raise ConfigError(f"HEAL has no setting for {path} = {value}, so this network cannot be exported")
-    return {**written, _OWN_KEY: lost} if lost else written
+    return {**written, _OWN_KEY: missing} if missing else written
 
 
 def _write(networks: Networks, image_px: tuple[int, int]) -> Plain:
@@ -189,7 +190,7 @@ def _write(networks: Networks, image_px: tuple[int, int]) -> Plain:
 
 
 def _write_preprocess(base: BaseConfig) -> Plain:
-    """Of this block, HEAL's anchors take the range and the size of voxels."""
+    """Return the block `preprocess`, from which HEAL's anchors read the range and the size of voxels."""
     z_min, z_max = base.grid.range_m[2], base.grid.range_m[5]
     edge = base.grid.cell_m / 2
     args = {"voxel_size": [edge, edge, z_max - z_min], "max_points_per_voxel": 1, "max_voxel_train": 1, "max_voxel_test": 1}
@@ -251,16 +252,16 @@ def _write_post(base: BaseConfig, directions: Plain) -> Plain:
 
 
 def _merged(under: Plain, over: Mapping[str, Any]) -> Plain:
-    """Nested mappings joined; where both have a plain value, `over` has the last word."""
+    """Join nested mappings; where both have a value, the value of `over` is kept."""
     merged = dict(under)
     for key, value in over.items():
-        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
-        merged[key] = _merged(merged[key], value) if both else value
+        nested = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = _merged(merged[key], value) if nested else value
     return merged
 
 
 def _difference(found: Plain, wanted: Plain) -> Plain:
-    """What of `wanted` is otherwise, or missing, in `found`."""
+    """Return the entries of `wanted` that are missing or different in `found`."""
     difference: Plain = {}
     for key, value in wanted.items():
         if isinstance(value, dict) and isinstance(found.get(key), dict):
@@ -272,7 +273,7 @@ def _difference(found: Plain, wanted: Plain) -> Plain:
 
 
 def _leaves(tree: Plain, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted paths and values."""
+    """Yield the dotted path and the value of every leaf."""
     for key, value in tree.items():
         if isinstance(value, dict):
             yield from _leaves(value, f"{prefix}{key}.")

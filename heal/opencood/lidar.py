@@ -1,4 +1,4 @@
-"""LiDAR encoders in HEAL's words: its configuration blocks as our settings, and back."""
+"""Convert the blocks of HEAL's configuration that describe LiDAR encoders to settings of this package, and back."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from heal.encoders.point_pillars import PointPillarsConfig
 from heal.encoders.second import POINT_CHANNELS, SecondConfig
 from heal.grid import BevGrid
 
+# A block of HEAL's configuration, as read from YAML.
 Plain = dict[str, Any]
 
 
 def read_point_pillars(block: Mapping[str, Any], voxels: Mapping[str, Any]) -> PointPillarsConfig:
-    """An `encoder_args` block.
+    """Convert the `encoder_args` of a point_pillar modality.
 
     Args:
-        block: of a point_pillar modality.
-        voxels: `preprocess.args` of its modality setting, the limits of voxels; may be empty.
+        block: the `encoder_args`.
+        voxels: `preprocess.args` of the modality's setting, the limits of voxels; may be empty.
 
     Raises:
         ConfigError: a setting that is not supported.
@@ -35,12 +36,12 @@ def read_point_pillars(block: Mapping[str, Any], voxels: Mapping[str, Any]) -> P
         channels=tuple(layers["num_filters"]),
         absolute_xyz=layers["use_absolute_xyz"],
         distance=layers["with_distance"],
-        **_given(voxels, max_points_per_voxel="max_points", max_voxel_train="max_pillars_train", max_voxel_test="max_pillars"),
+        **_renamed(voxels, max_points_per_voxel="max_points", max_voxel_train="max_pillars_train", max_voxel_test="max_pillars"),
     )
 
 
 def write_point_pillars(settings: PointPillarsConfig, grid: BevGrid) -> tuple[Plain, Plain]:
-    """The `encoder_args` block and `preprocess.args` of the modality setting."""
+    """Return the `encoder_args` of the modality, and `preprocess.args` of its setting."""
     size = [*settings.pillar_m, grid.range_m[5] - grid.range_m[2]]
     layers = {
         "use_norm": True,
@@ -64,9 +65,9 @@ def write_point_pillars(settings: PointPillarsConfig, grid: BevGrid) -> tuple[Pl
 
 
 def read_second(block: Mapping[str, Any], voxels: Mapping[str, Any]) -> SecondConfig:
-    """An `encoder_args` block; `voxels` as for `read_point_pillars`.
+    """Convert the `encoder_args` of a second modality; `voxels` as for `read_point_pillars`.
 
-    How many channels `spconv.num_features_in` promises is not read: the first kernel tells it.
+    The number of channels in `spconv.num_features_in` is ignored: the first kernel of the checkpoint has the true number.
 
     Raises:
         ConfigError: a setting that is not supported.
@@ -78,12 +79,12 @@ def read_second(block: Mapping[str, Any], voxels: Mapping[str, Any]) -> SecondCo
         voxel_m=tuple(block["voxel_size"]),
         map_channels=channels,
         height_cells=folded // channels,
-        **_given(voxels, max_points_per_voxel="max_points", max_voxel_train="max_voxels_train", max_voxel_test="max_voxels"),
+        **_renamed(voxels, max_points_per_voxel="max_points", max_voxel_train="max_voxels_train", max_voxel_test="max_voxels"),
     )
 
 
 def write_second(settings: SecondConfig, grid: BevGrid) -> tuple[Plain, Plain]:
-    """The `encoder_args` block and `preprocess.args` of the modality setting."""
+    """Return the `encoder_args` of the modality, and `preprocess.args` of its setting."""
     size = list(settings.voxel_m)
     block = {
         "voxel_size": size,
@@ -101,6 +102,6 @@ def write_second(settings: SecondConfig, grid: BevGrid) -> tuple[Plain, Plain]:
     return block, voxels
 
 
-def _given(values: Mapping[str, Any], **names: str) -> Plain:
-    """Those of the values that are there, under our names."""
-    return {ours: values[theirs] for theirs, ours in names.items() if theirs in values}
+def _renamed(values: Mapping[str, Any], **names: str) -> Plain:
+    """Return the values that are present, from HEAL's names to the names of this package."""
+    return {name: values[heal_name] for heal_name, name in names.items() if heal_name in values}

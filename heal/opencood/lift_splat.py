@@ -1,4 +1,4 @@
-"""The blocks of HEAL's configuration that describe Lift-Splat, as our settings, and back."""
+"""Convert the blocks of HEAL's configuration that describe Lift-Splat to settings of this package, and back."""
 
 from __future__ import annotations
 
@@ -11,16 +11,18 @@ from heal.encoders.lift_splat import LiftSplatConfig
 from heal.encoders.lift_splat_depth import DepthBinsConfig
 from heal.opencood.lift_splat_weights import reference_trunk
 
-# Trunk, stride of its coarsest scale, drop path, momentum of its norms, whether the checkpoint holds its classifier.
+# By HEAL's name of a trunk: timm's name, stride of its coarsest scale, drop path, momentum of its norms, and whether the checkpoint
+# contains its classifier.
 _TRUNKS: dict[str, tuple[str, int, float, float, bool]] = {
     "EfficientNet": ("tf_efficientnet_b0", 32, 0.2, 0.01, True),
     "Resnet101": ("resnet101", 8, 0.0, 0.1, False),
 }
+# The spacing of depth bins by HEAL's name.
 SPACINGS: dict[str, Literal["linear", "uniform", "log"]] = {"LID": "linear", "UD": "uniform", "SID": "log"}
 
 
 def read_lift_splat(reference: Mapping[str, Any]) -> LiftSplatConfig:
-    """An `encoder_args` block of a camera modality; ConfigError for what is not supported."""
+    """Convert the `encoder_args` of a camera modality; ConfigError for a setting that is not supported."""
     grid, images = reference["grid_conf"], reference["data_aug_conf"]
     if reference["camera_encoder"] not in _TRUNKS:
         raise ConfigError(f"camera_encoder: expected one of {', '.join(_TRUNKS)}, got {reference['camera_encoder']!r}")
@@ -48,7 +50,12 @@ def read_lift_splat(reference: Mapping[str, Any]) -> LiftSplatConfig:
 
 
 def write_lift_splat(settings: LiftSplatConfig, image_px: tuple[int, int]) -> dict[str, Any]:
-    """The `encoder_args` block of the settings, for cameras of a height and width."""
+    """Return the `encoder_args` of a camera modality.
+
+    Args:
+        settings: the settings of the encoder.
+        image_px: height and width of the data set's images.
+    """
     x0, y0, z0, x1, y1, z1 = settings.range_m
     image, depth = settings.image, settings.depth
     covering = max(image.size[0] / image_px[0], image.size[1] / image_px[1])

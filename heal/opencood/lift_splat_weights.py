@@ -1,4 +1,4 @@
-"""HEAL's names of Lift-Splat's weights: it builds its trunks by hand and from another package than timm."""
+"""HEAL's names of Lift-Splat's weights, which differ in the trunks: HEAL does not take them from timm."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 
 from heal.config import ConfigError
 
-# HEAL's name of a trunk, by timm's.
+# timm's name of a trunk -> HEAL's name.
 REFERENCE_TRUNKS = {"tf_efficientnet_b0": "EfficientNet", "resnet101": "Resnet101"}
-# Names inside the trunk, timm's to those of the package that HEAL's EfficientNet comes from.
+# Names inside the trunk: timm's -> those of the package that HEAL's EfficientNet comes from.
 _STEM = {"conv_stem": "_conv_stem", "bn1": "_bn0", "conv_head": "_conv_head", "bn2": "_bn1", "classifier": "_fc"}
 _PLAIN_BLOCK = {"conv_dw": "_depthwise_conv", "bn1": "_bn1", "conv_pw": "_project_conv", "bn2": "_bn2"}
 _EXPANDING_BLOCK = {
@@ -25,10 +25,10 @@ _TRUNK = "camencode.trunk.net."
 
 
 def reference_names(ours: Iterable[str], trunk: str) -> dict[str, str]:
-    """HEAL's name of every weight of the encoder, by ours; both without the prefix that says whose encoder it is.
+    """Return HEAL's name of every weight of the encoder, by our name; neither has the prefix of the encoder.
 
     Args:
-        ours: all names of the encoder's state.
+        ours: our names of all weights of the encoder.
         trunk: timm's name of its trunk.
 
     Raises:
@@ -44,22 +44,29 @@ def reference_names(ours: Iterable[str], trunk: str) -> dict[str, str]:
 
 
 def reference_trunk(trunk: str) -> str:
-    """HEAL's name of a trunk; ConfigError if it has no such."""
-    network = trunk.partition(".")[0]  # behind the point timm says which training the published weights come from
+    """Return HEAL's name of a trunk; ConfigError if HEAL has no such trunk."""
+    network = trunk.partition(".")[0]  # after the point, timm names the training of the published weights
     if network not in REFERENCE_TRUNKS:
         raise ConfigError(f"encoder.trunk={trunk}: HEAL has only {' and '.join(REFERENCE_TRUNKS)}")
     return REFERENCE_TRUNKS[network]
 
 
 def _efficientnet_names(names: list[str]) -> dict[str, str]:
-    """Names inside the trunk to HEAL's, whose blocks are numbered through all stages."""
-    places = sorted({(int(match[1]), int(match[2])) for name in names if (match := re.match(r"blocks\.(\d+)\.(\d+)\.", name))})
-    number = {f"blocks.{stage}.{block}.": i for i, (stage, block) in enumerate(places)}
+    """Return HEAL's name of every weight of an EfficientNet, by timm's; HEAL numbers blocks through all stages."""
+    blocks = sorted({(int(match[1]), int(match[2])) for name in names if (match := re.match(r"blocks\.(\d+)\.(\d+)\.", name))})
+    number = {f"blocks.{stage}.{block}.": i for i, (stage, block) in enumerate(blocks)}
     expanding = {name.partition("conv_pwl")[0] for name in names if "conv_pwl" in name}
     return {name: _efficientnet_name(name, number, expanding) for name in names}
 
 
 def _efficientnet_name(name: str, number: Mapping[str, int], expanding: set[str]) -> str:
+    """Return HEAL's name of one weight.
+
+    Args:
+        name: timm's name.
+        number: HEAL's number of every block, by timm's prefix.
+        expanding: timm's prefixes of the blocks that expand their channels.
+    """
     layer, _, weight = name.rpartition(".")
     match = re.match(r"blocks\.\d+\.\d+\.", name)
     if match is None:

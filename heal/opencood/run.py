@@ -1,4 +1,4 @@
-"""A HEAL run, that is its configuration and a checkpoint, as our configurations and weights, and back."""
+"""Convert a HEAL run, a configuration with a checkpoint, to configurations and weights of this package, and back."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from heal.config import ConfigError
 from heal.opencood.config import Networks, read_config
 from heal.opencood.weights import State, current_keys, reference_keys, with_own_kernels
 
-# Channels of a point that LiDAR networks take in: x, y, z, intensity.
+# Input channels of LiDAR networks: x, y, z, intensity of a point.
 _POINT_CHANNELS = 4
 _FIRST_SPARSE_KERNEL = "spconv_block.conv_input.0.weight"
 
 
 @dataclass(frozen=True)
 class ImportedRun:
-    """A HEAL run under our names.
+    """A HEAL run as configurations and weights of this package.
 
     Attributes:
         base: configuration of the base.
-        agents: of every agent type in the run.
+        agents: configuration of every agent type in the run.
         base_state: weights of the base.
         agent_states: weights of every agent type.
-        dropped: keys of the checkpoint that no network of ours reads.
+        dropped: keys of the checkpoint that our networks do not have.
     """
 
     base: BaseConfig
@@ -41,54 +41,56 @@ class ImportedRun:
 
 
 def import_state(reference: Mapping[str, Any], state: Mapping[str, Tensor], types: Collection[str] | None = None) -> ImportedRun:
-    """Read a run.
+    """Convert a HEAL run.
 
     Args:
-        reference: its config.yaml; `model` is needed, `postprocess` and `heter` are read where they are.
-        state: its checkpoint.
-        types: read these agent types only; all by default.
+        reference: the content of its config.yaml; `model` is required, `postprocess` and `heter` are optional.
+        state: the content of its checkpoint.
+        types: agent types to read; all by default.
 
     Raises:
-        ConfigError: networks that are not supported, or weights that do not fit them.
+        ConfigError: the networks are not supported, or the weights do not fit the networks.
     """
     networks, state = read_config(reference, types), current_keys(state)
     _require_point_channels(
         {key: tensor for key, tensor in state.items() if key.startswith(tuple(f"encoder_{name}." for name in networks.agents))}
     )
     model = make_networks(networks)
-    theirs = reference_keys(model)
-    shapes = {theirs[name]: tensor.shape for name, tensor in model.state_dict().items()}
+    heal_keys = reference_keys(model)
+    shapes = {heal_keys[name]: tensor.shape for name, tensor in model.state_dict().items()}
     _require_all(set(shapes), set(state))
-    turned = with_own_kernels({key: state[key] for key in shapes}, shapes)
-    _require_shapes(shapes, turned)
-    own = {name: turned[key] for name, key in theirs.items()}
+    permuted = with_own_kernels({key: state[key] for key in shapes}, shapes)
+    _require_shapes(shapes, permuted)
+    own = {name: permuted[key] for name, key in heal_keys.items()}
     return ImportedRun(
         networks.base,
         networks.agents,
-        _below("base.", own),
-        {name: _below(f"agents.{name}.", own) for name in networks.agents},
+        _strip_prefix("base.", own),
+        {name: _strip_prefix(f"agents.{name}.", own) for name in networks.agents},
         tuple(sorted(set(state) - set(shapes))),
     )
 
 
 def export_state(model: CollabModel) -> State:
-    """A model's weights as HEAL names and lays them out, with the sparse kernels of spconv 2.x."""
-    theirs = reference_keys(model)
-    return {theirs[name]: tensor for name, tensor in model.state_dict().items()}
+    """Return a model's weights under HEAL's names, with sparse kernels in the layout of spconv 2.x."""
+    heal_keys = reference_keys(model)
+    return {heal_keys[name]: tensor for name, tensor in model.state_dict().items()}
 
 
 def make_networks(networks: Networks) -> CollabModel:
-    """The networks without weights: names and shapes alone."""
+    """Make the networks without memory for weights (torch's meta device), for the names and shapes of their weights."""
     with torch.device("meta"):
         base = BaseModel(networks.base)
         return CollabModel(base, {name: AgentModel(agent, networks.base.grid) for name, agent in networks.agents.items()})
 
 
-def _below(prefix: str, state: State) -> State:
+def _strip_prefix(prefix: str, state: State) -> State:
+    """Return the weights whose names begin with a prefix, without the prefix."""
     return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
 
 
 def _require_point_channels(state: State) -> None:
+    """Raise ConfigError for a sparse encoder that was trained with a wrong number of input channels."""
     for key, kernel in state.items():
         # In both layouts of spconv a wrong number of input channels is larger than any edge of the kernel.
         if key.endswith(_FIRST_SPARSE_KERNEL) and kernel.ndim == 5 and _POINT_CHANNELS not in kernel.shape[3:]:

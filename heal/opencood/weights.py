@@ -1,7 +1,7 @@
-"""How HEAL names and lays out the weights in its checkpoints, and how several of them become one.
+"""The names and layouts of weights in HEAL's checkpoints, and the merging of several checkpoints.
 
-Its keys are ours behind another prefix: `base.cls_head.bias` is `cls_head.bias` there, `agents.m1.encoder.x` is `encoder_m1.x`.
-Only inside the trunks of camera encoders do names differ.
+HEAL's keys differ from ours in the prefix: HEAL's `cls_head.bias` is our `base.cls_head.bias`, `encoder_m1.x` is
+`agents.m1.encoder.x`. Other names differ only inside the trunks of camera encoders.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from heal.opencood.lift_splat_weights import reference_names
 
 State = dict[str, Tensor]
 
-# Parts of networks that join their agents' boxes late; merging drops them from all checkpoints but the last.
+# Parts of late-fusion networks; merging keeps them only from the last checkpoint.
 _LATE_PARTS = ("layers_m", "head_m", "shrink_conv_m")
 
 
 def reference_keys(model: CollabModel) -> dict[str, str]:
-    """HEAL's key of every weight of a model, by ours."""
+    """Return HEAL's key of every weight of a model, by our key."""
     keys = {f"base.{name}": name for name in model.base.state_dict()}
     for agent, part in model.agents.items():
         assert isinstance(part, AgentModel)
@@ -32,20 +32,21 @@ def reference_keys(model: CollabModel) -> dict[str, str]:
 
 
 def _agent_keys(agent: str, settings: AgentConfig, names: Sequence[str]) -> dict[str, str]:
+    """Return HEAL's key of every weight of an agent type, by our name."""
     encoder = [name.removeprefix("encoder.") for name in names if name.startswith("encoder.")]
     if isinstance(settings.encoder, LiftSplatConfig):
-        theirs = reference_names(encoder, settings.encoder.trunk)
+        inside = reference_names(encoder, settings.encoder.trunk)
     else:
-        theirs = {name: name for name in encoder}
+        inside = {name: name for name in encoder}
     keys = {}
     for name in names:
         part, rest = name.split(".", 1)
-        keys[name] = f"{part}_{agent}.{theirs[rest] if part == 'encoder' else rest}"
+        keys[name] = f"{part}_{agent}.{inside[rest] if part == 'encoder' else rest}"
     return keys
 
 
 def current_keys(state: Mapping[str, Tensor]) -> State:
-    """A HEAL checkpoint with the names that were given up since put right."""
+    """Replace names of older HEAL versions in a checkpoint by the current names."""
     return {
         key.replace(".model.model.", ".channel_align.model.", 1) if key.startswith("aligner_") else key: tensor
         for key, tensor in state.items()
@@ -53,10 +54,11 @@ def current_keys(state: Mapping[str, Tensor]) -> State:
 
 
 def merge_states(states: Sequence[Mapping[str, Tensor]]) -> tuple[State, list[str]]:
-    """Join the checkpoints of several run folders as HEAL does: what is in more than one comes from the last.
+    """Merge the checkpoints of several run folders as HEAL does: a key that several contain is taken from the last of them.
 
     Returns:
-        The joined checkpoint, and the keys on which two of them differ.
+        merged: the merged checkpoint.
+        differing: the keys for which two checkpoints differ.
     """
     merged: State = {}
     differing: set[str] = set()
@@ -68,18 +70,18 @@ def merge_states(states: Sequence[Mapping[str, Tensor]]) -> tuple[State, list[st
 
 
 def with_own_kernels(state: Mapping[str, Tensor], shapes: Mapping[str, torch.Size]) -> State:
-    """Turn sparse kernels of spconv 1.x (kz, ky, kx, in, out) into the layout of 2.x and ours (out, kz, ky, kx, in).
+    """Permute sparse kernels of spconv 1.x (kz, ky, kx, in, out) into the layout of 2.x, which is ours (out, kz, ky, kx, in).
 
-    A shape may fit both, so one kernel that fits only the old layout speaks for all of its encoder.
+    A shape may fit both layouts. One kernel that fits only the old layout shows that all kernels of its encoder are in the old one.
 
     Args:
-        state: under HEAL's names.
-        shapes: that each of them should have.
+        state: weights under HEAL's names.
+        shapes: the shape that each weight should have.
     """
     kernels = {key for key, tensor in state.items() if tensor.ndim == 5 and len(shapes.get(key, ())) == 5}
-    old = {key.split(".", 1)[0] for key in kernels if state[key].shape != shapes[key] == _turned(state[key]).shape}
-    return {key: _turned(tensor) if key in kernels and key.split(".", 1)[0] in old else tensor for key, tensor in state.items()}
+    old = {key.split(".", 1)[0] for key in kernels if state[key].shape != shapes[key] == _permuted(state[key]).shape}
+    return {key: _permuted(tensor) if key in kernels and key.split(".", 1)[0] in old else tensor for key, tensor in state.items()}
 
 
-def _turned(kernel: Tensor) -> Tensor:
+def _permuted(kernel: Tensor) -> Tensor:
     return kernel.permute(4, 0, 1, 2, 3).contiguous()

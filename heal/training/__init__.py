@@ -1,1 +1,1 @@
-"""Everything that makes a training step: settings, batches, augmentation, losses, optimiser."""
+"""The parts of a training step: settings, batches, augmentation, losses and the optimiser."""

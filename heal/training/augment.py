@@ -1,7 +1,7 @@
-"""Augmentation of whole scenes: every function maps a scene to a scene that another world could have shown.
+"""Augmentation of whole scenes: random changes of the world, of the agents' frames and of single points.
 
-Agents stay consistent with each other because what changes is the world or an agent's own frame, and the poses change with it;
-labels are kept in the world frame. Images are mirrored with the world; `heal.encoders.images` varies them further, one by one.
+Agents stay consistent with each other: a change of the world or of an agent's frame changes the poses too, and labels stay in the
+world frame. Images are mirrored with the world; `heal.encoders.images` varies single images further.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from heal.encoders.images import mirror_view, rescale_view
 from heal.types import AgentFrame, Float32, Float64, LidarScan, ObjectLabels, Scene, SceneOutline
 
 _NEGATE = {"x": np.array([-1.0, 1.0, 1.0, 1.0]), "y": np.array([1.0, -1.0, 1.0, 1.0])}
-# Corners in the order of heal.detection.boxes after a reflection: the left and the right side have changed places.
+# The corner order of heal.detection.boxes after a reflection, which exchanges the left and the right side.
 _MIRRORED_CORNERS = [1, 0, 3, 2, 5, 4, 7, 6]
 
 
 @config
 class AugmentConfig:
-    """How training scenes are varied; the defaults vary nothing, as the paper's stage 1 does.
+    """The random variation of training scenes; the defaults vary nothing, as in the paper's stage 1.
 
     Attributes:
         flip: mirror the world in y with probability one half.
-        agent_yaw_deg: turn an agent's frame about its z axis, uniform in plus or minus this.
-        turned_share: probability that an agent's frame is turned at all: most vehicles drive along the street that they are in.
-        scale: scale the world, uniform in 1 plus or minus this.
-        height_m: lift or lower every agent's frame, uniform in plus or minus this.
-        tilt_deg: roll and pitch every agent's frame, normal with this deviation.
-        intensity: multiply intensities by a log-uniform factor up to this (1 for none) and bend them by a random exponent.
+        agent_yaw_deg: turn an agent's frame about its z axis by a uniform angle of plus or minus this.
+        turned_share: probability that an agent's frame is turned; most vehicles drive along their street.
+        scale: scale the world by a uniform factor of 1 plus or minus this.
+        height_m: lift every agent's frame by a uniform height of plus or minus this.
+        tilt_deg: roll and pitch every agent's frame by normal angles of this standard deviation.
+        intensity: multiply intensities by a log-uniform factor up to this (1 for none) and raise them to a random power.
         intensity_blind: probability that an agent's intensities are all set to zero.
-        thin_points: with probability one half drop a random share of an agent's points, up to this share.
-        jitter_m: normal noise on every point.
+        thin_points: with probability one half, drop a random share of an agent's points, up to this share.
+        jitter_m: standard deviation of normal noise on every point.
     """
 
     flip: bool = False
@@ -50,32 +50,32 @@ class AugmentConfig:
     jitter_m: float = 0.0
 
 
-# What the paper's stage 2 does to the LiDAR agents that it trains alone.
+# The augmentation of single LiDAR agents in the paper's stage 2.
 STAGE_TWO = AugmentConfig(flip=True, agent_yaw_deg=45.0, scale=0.05)
 
 
 def augment(scene: Scene, settings: AugmentConfig, rng: np.random.Generator) -> Scene:
-    """A random variation of `scene`; equal generators give equal scenes."""
+    """Return a random variation of `scene`; equal generators give equal scenes."""
     if settings.flip and rng.random() < 0.5:
         scene = mirror(scene)
     if settings.scale:
         scene = rescale(scene, rng.uniform(1 - settings.scale, 1 + settings.scale))
-    return map_frames(scene, lambda frame: _vary_points(_move_frame(frame, settings, rng), settings, rng))
+    return map_frames(scene, lambda frame: _vary_points(_move_frame_at_random(frame, settings, rng), settings, rng))
 
 
 def augment_frame(frame: AgentFrame, settings: AugmentConfig, rng: np.random.Generator) -> AgentFrame:
-    """A random variation of what one agent senses alone, points and labels together, as stage 2 trains on it."""
+    """Return a random variation of a single agent's frame, its points and labels together, as stage 2 trains on it."""
     outline = SceneOutline("", frame.timestamp_ns, frame.agent_id, (frame.agent_id,), frame.world_SE3_agent)
     return augment(Scene(outline, (frame,), frame.objects), settings, rng).frames[0]
 
 
 def mirror(scene: Scene) -> Scene:
-    """The scene seen in a mirror: y is negated in the world and in every agent's frame."""
+    """Mirror a scene: negate y in the world and in every agent's frame."""
     return replace(map_frames(scene, mirror_frame), objects=_mirrored(scene.objects, _NEGATE["y"]))
 
 
 def mirror_frame(frame: AgentFrame, negate: Literal["x", "y"] = "y") -> AgentFrame:
-    """What an agent senses in a mirror: y, or x, is negated in the world and in its frame."""
+    """Mirror an agent's frame: negate y, or x, in the world and in the agent's coordinates."""
     signs = _NEGATE[negate]
     flip = np.diag(signs)
     return replace(
@@ -89,19 +89,19 @@ def mirror_frame(frame: AgentFrame, negate: Literal["x", "y"] = "y") -> AgentFra
 
 
 def rescale(scene: Scene, factor: float) -> Scene:
-    """The scene in a world `factor` times as large."""
+    """Make the world of a scene `factor` times as large."""
     return replace(map_frames(scene, lambda frame: rescale_frame(frame, factor)), objects=_scaled(scene.objects, factor))
 
 
 def rescale_frame(frame: AgentFrame, factor: float) -> AgentFrame:
-    """What an agent senses in a world `factor` times as large."""
+    """Make the world around an agent `factor` times as large: poses, points, images and labels."""
     factors = np.array([factor, factor, factor, 1.0])
-    apart = np.ones((4, 4))
-    apart[:, 3] = factors
+    pose_factors = np.ones((4, 4))
+    pose_factors[:, 3] = factors  # only the translation
     return replace(
         frame,
-        world_SE3_agent=frame.world_SE3_agent * apart,
-        world_SE3_agent_measured=frame.world_SE3_agent_measured * apart,
+        world_SE3_agent=frame.world_SE3_agent * pose_factors,
+        world_SE3_agent_measured=frame.world_SE3_agent_measured * pose_factors,
         lidar=frame.lidar and replace(frame.lidar, points=frame.lidar.points * factors.astype(np.float32)),
         cameras=tuple(rescale_view(view, factor) for view in frame.cameras),
         objects=_scaled(frame.objects, factor),
@@ -109,7 +109,7 @@ def rescale_frame(frame: AgentFrame, factor: float) -> AgentFrame:
 
 
 def move_frame(frame: AgentFrame, old_SE3_new: Float64) -> AgentFrame:
-    """The same agent with its frame moved: points and poses change together, nothing in the world does."""
+    """Move the coordinate frame of an agent: its points and poses change together, the world stays the same."""
     new_SE3_old = np.linalg.inv(old_SE3_new)
     lidar = frame.lidar
     if lidar is not None:
@@ -125,7 +125,7 @@ def move_frame(frame: AgentFrame, old_SE3_new: Float64) -> AgentFrame:
 
 
 def map_frames(scene: Scene, change: Callable[[AgentFrame], AgentFrame]) -> Scene:
-    """The scene with `change` applied to every agent's frame; the outline follows the ego."""
+    """Apply `change` to every agent's frame; the outline gets the ego's new pose."""
     frames = tuple(change(frame) for frame in scene.frames)
     ego = next(frame for frame in frames if frame.agent_id == scene.outline.ego_id)
     return Scene(replace(scene.outline, world_SE3_ego=ego.world_SE3_agent), frames, scene.objects)
@@ -139,7 +139,8 @@ def _scaled(objects: ObjectLabels, factor: float) -> ObjectLabels:
     return ObjectLabels(objects.ids, objects.world_corners * factor)
 
 
-def _move_frame(frame: AgentFrame, settings: AugmentConfig, rng: np.random.Generator) -> AgentFrame:
+def _move_frame_at_random(frame: AgentFrame, settings: AugmentConfig, rng: np.random.Generator) -> AgentFrame:
+    """Turn, tilt and lift the coordinate frame of an agent at random."""
     turned = rng.random() < settings.turned_share
     yaw = np.radians(rng.uniform(-settings.agent_yaw_deg, settings.agent_yaw_deg)) * turned
     roll, pitch = np.radians(rng.normal(0.0, settings.tilt_deg, 2))
@@ -153,6 +154,7 @@ def _move_frame(frame: AgentFrame, settings: AugmentConfig, rng: np.random.Gener
 
 
 def _vary_points(frame: AgentFrame, settings: AugmentConfig, rng: np.random.Generator) -> AgentFrame:
+    """Drop points, and vary their places and intensities at random."""
     if frame.lidar is None:
         return frame
     points = frame.lidar.points
@@ -166,7 +168,7 @@ def _vary_points(frame: AgentFrame, settings: AugmentConfig, rng: np.random.Gene
 
 
 def _vary_intensity(intensity: Float32, settings: AugmentConfig, rng: np.random.Generator) -> Float32:
-    """Intensity scales differ from sensor to sensor by far more than what they say about a surface."""
+    """Vary intensities at random: their scale differs from sensor to sensor by far more than from surface to surface."""
     if rng.random() < settings.intensity_blind:
         return np.zeros_like(intensity)
     if settings.intensity <= 1.0:

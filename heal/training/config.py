@@ -1,4 +1,4 @@
-"""What a training is told: the networks, the loss, the augmentation, the schedule."""
+"""The configuration of a training: the networks, the loss, the augmentation, the schedule."""
 
 from __future__ import annotations
 
@@ -16,31 +16,32 @@ from heal.training.augment import AugmentConfig
 
 
 @config
-class TrainingConfig:
-    """The course of a training; the defaults are the paper's for OPV2V (HEAL, section 5.1).
+class ScheduleConfig:
+    """The section `training` of a training's configuration; the defaults are the paper's for OPV2V (HEAL, section 5.1).
 
     Attributes:
-        epochs: times every scene is seen.
-        batch_scenes: scenes in a step.
-        learning_rate: the initial rate (multistep), or the highest one (onecycle).
+        epochs: number of passes over all scenes.
+        batch_scenes: scenes in a step, over all replicas.
+        learning_rate: the initial rate (multistep), or the highest rate (onecycle).
         schedule: "multistep" divides the rate by ten after each milestone; "onecycle" warms up for a tenth of the steps, then
-            follows a cosine down to nothing.
+            follows a cosine down to zero.
         milestones: epochs after which the rate is divided by ten.
         weight_decay: L2 in the gradient for multistep's Adam, decoupled for onecycle's AdamW.
-        adam_epsilon: of Adam.
+        adam_epsilon: epsilon of Adam and AdamW.
         clip_gradient_norm: largest gradient norm, 0 for no limit.
-        single_weight: weight of the occupancy loss on every agent alone.
-        max_agents: agents of a scene that are used at most.
-        random_agents: draw the number of agents of a scene at random from one upwards, so that the base knows lone agents too.
+        single_weight: weight of the occupancy loss of the single agents.
+        max_agents: number of agents of a scene at most.
+        random_agents: draw the number of agents of a scene uniformly from 1 to `max_agents`, so that the base learns single agents
+            too.
         random_ego: draw the ego among all agents.
-        include_ego: the ego's own vehicle is to be found where others label it, as in OPV2V's evaluation.
+        include_ego: keep the ego's own vehicle in the ground truth if other agents label it, as OPV2V's evaluation does.
         comm_range_m: agents further than this from the ego take no part.
-        seed: of the initial weights, the order of scenes and all augmentation.
-        workers: processes that load data beside each one that trains.
+        seed: seed of the initial weights, the order of scenes and all augmentation.
+        workers: number of processes that load data for each training process.
         replicas: processes that train together, each on its share of a batch's scenes: one for each GPU, or for each CPU core.
         precision: of the convolutions; float16 needs a GPU, bfloat16 a GPU or a CPU that has it (AMX or AVX-512).
-        half_weights: store the result's kernels in float16, in half the bytes.
-        frozen_base: stage 2: only the agent types learn, each from scenes with one agent alone.
+        half_weights: store the trained kernels in float16, which halves their bytes.
+        frozen_base: stage 2: train only the agent types, each from scenes with a single agent.
         checkpoint_s: seconds between checkpoints.
     """
 
@@ -67,7 +68,7 @@ class TrainingConfig:
     checkpoint_s: float = 60.0
 
     def __post_init__(self) -> None:
-        """Check that a batch can be shared."""
+        """Check that the replicas can share a batch evenly."""
         if self.replicas < 1 or self.batch_scenes % self.replicas:
             raise ValueError(
                 f"training: expected batch_scenes to be a multiple of replicas, got {self.batch_scenes} and {self.replicas}"
@@ -75,33 +76,38 @@ class TrainingConfig:
 
 
 @config
-class TrainConfig:
-    """Everything of a training: the base, the agent types that learn, and how.
+class TrainingConfig:
+    """The whole configuration of a training: networks, loss, augmentation and schedule.
 
     Attributes:
-        base: which all types share; in stage 2 that of an alliance.
-        agents: the types by name; in stage 1 usually one, with several every agent of a scene is given one at random.
-        loss: what is minimised.
-        augment: how scenes are varied.
-        training: the course of it.
+        base: the base that all agent types share; in stage 2 the base of an alliance.
+        agents: the agent types by name; usually one. With several, every agent of a scene is given a type at random.
+        loss: weights of the losses.
+        augment: random variation of the scenes.
+        training: schedule, optimiser, choice of agents, processes.
     """
 
     base: BaseConfig = BaseConfig()
     agents: Mapping[str, AgentConfig] = field(default_factory=lambda: {"m1": AgentConfig()})
     loss: LossConfig = LossConfig()
     augment: AugmentConfig = AugmentConfig()
-    training: TrainingConfig = TrainingConfig()
+    training: ScheduleConfig = ScheduleConfig()
 
     def __post_init__(self) -> None:
-        """Raise ValueError without any agent type, or for augmentations that images would not show."""
+        """Check that there is an agent type."""
         if not self.agents:
             raise ValueError("agents: expected at least one agent type")
 
 
-def learning_rate(training: TrainingConfig, step: int, steps_per_epoch: int) -> float:
-    """The rate of a step, counted from 0 over the whole training.
+def learning_rate(training: ScheduleConfig, step: int, steps_per_epoch: int) -> float:
+    """Return the learning rate of a step.
 
     A milestone m takes effect from epoch m + 1, counted from 0, as in the paper's released schedules.
+
+    Args:
+        training: the schedule.
+        step: number of the step, from 0 over the whole training.
+        steps_per_epoch: number of steps of an epoch.
     """
     if training.schedule == "multistep":
         finished = step // steps_per_epoch - 1

@@ -1,4 +1,4 @@
-"""Which of several processes that train together this one is."""
+"""The replicas of a training: processes that train together, each on its share of every batch."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 class ReplicaError(RuntimeError):
-    """A process that trained together with others failed; the message is its own."""
+    """A replica failed; the message is that of the replica's own error."""
 
 
 @dataclass(frozen=True)
@@ -14,9 +14,9 @@ class Replica:
     """One of the processes that train together.
 
     Attributes:
-        rank: which one; the first writes logs and checkpoints.
-        count: how many there are.
-        device: where it computes.
+        rank: number of this replica, from 0; replica 0 writes logs and checkpoints.
+        count: number of replicas.
+        device: torch's name of the device that this replica computes on.
     """
 
     rank: int = 0
@@ -25,7 +25,7 @@ class Replica:
 
     @property
     def is_first(self) -> bool:
-        """Whether it is the one that writes."""
+        """Whether this replica writes logs and checkpoints."""
         return self.rank == 0
 
 

@@ -1,4 +1,7 @@
-"""One training step: the losses of a batch, their gradients, and what the optimiser makes of them."""
+"""One training step: compute the losses of a batch and their gradients, and update the weights.
+
+A training sets a model up with `StepTaker.of`, after `set_learning`, and then calls `StepTaker.take` for every batch.
+"""
 
 from __future__ import annotations
 
@@ -18,19 +21,29 @@ from heal.layers.inference import for_inference
 from heal.layers.residual import ResidualBlock
 from heal.layers.winograd import replace_wide
 from heal.training.batches import TrainingBatch
-from heal.training.config import TrainConfig, TrainingConfig
+from heal.training.config import ScheduleConfig, TrainingConfig
 from heal.training.replica import ALONE, Replica
 
-AUTOCAST = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+# Torch's types of the precisions that need autocast.
+_AUTOCAST_TYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class TrainingStoppedError(RuntimeError):
-    """The loss is no number any more; the message says where, and what to try."""
+    """A training that cannot go on, such as one whose loss is NaN; the message names the cause and a remedy."""
 
 
 @dataclass(frozen=True)
 class StepLosses:
-    """The parts of a step's loss; `total` is what is minimised, the others are for the log."""
+    """The weighted losses of a step.
+
+    Attributes:
+        total: the scalar to minimise, with its gradient; the others are its parts, for the log.
+        classification: scores of the anchors.
+        regression: boxes.
+        direction: headings.
+        occupancy: foreground of every single agent, before `single_weight`.
+        depth: depth of camera agents.
+    """
 
     total: Tensor
     classification: float
@@ -40,7 +53,7 @@ class StepLosses:
     depth: float
 
     def parts(self) -> dict[str, float]:
-        """All of them as numbers, by name."""
+        """Return the total and its parts as numbers, by name."""
         return {
             "total": float(self.total.detach()),
             "classification": self.classification,
@@ -51,26 +64,84 @@ class StepLosses:
         }
 
 
-class Learner(nn.Module):
-    """A collaborative model whose `forward` also says what the loss needs, which is what torch's data parallelism wraps."""
+class StepTaker:
+    """Takes training steps: losses, gradients, update of the weights."""
 
-    def __init__(self, model: CollabModel) -> None:
-        """Wrap a model; its weights are shared."""
-        super().__init__()
-        self.model = model
+    def __init__(
+        self,
+        learner: nn.Module,
+        settings: TrainingConfig,
+        device: torch.device,
+        optimizer: torch.optim.Optimizer,
+        scaler: torch.amp.GradScaler,
+    ) -> None:
+        """Join the parts of a step.
 
-    def forward(self, batch: CollabBatch) -> tuple[BaseOutput, dict[str, DepthPrediction]]:
-        """As `CollabModel.forward_with_depth`."""
-        return self.model.forward_with_depth(batch)
+        Args:
+            learner: the model as `make_learner` wraps it, on `device`.
+            settings: losses, precision and clipping.
+            device: the device of batches and learner.
+            optimizer: updates the learner's weights.
+            scaler: scales the gradients in float16.
+        """
+        self.learner, self.settings, self.device, self._optimizer, self._scaler = learner, settings, device, optimizer, scaler
+        self.anchors = make_anchors(settings.base.grid, settings.base.anchors).to(device)
+
+    @staticmethod
+    def of(model: CollabModel, settings: TrainingConfig, replica: Replica = ALONE) -> StepTaker:
+        """Move a model to the replica's device and make its step taker; `set_learning` has to be called before."""
+        device = torch.device(replica.device)
+        place(model, device)
+        optimizer, scaler = make_optimizer(model, settings.training), make_scaler(settings.training, device)
+        return StepTaker(make_learner(model, settings.training, replica), settings, device, optimizer, scaler)
+
+    def take(self, batch: TrainingBatch, rate: float) -> StepLosses:
+        """Update the weights by one batch at a learning rate; errors as in `losses`."""
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        losses = self.losses(batch)
+        self._optimizer.zero_grad(set_to_none=True)
+        self._scaler.scale(losses.total).backward()  # type: ignore[no-untyped-call]
+        if self.settings.training.clip_gradient_norm:
+            self._scaler.unscale_(self._optimizer)
+            torch.nn.utils.clip_grad_norm_(self.learner.parameters(), self.settings.training.clip_gradient_norm)
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+        return losses
+
+    def losses(self, batch: TrainingBatch) -> StepLosses:
+        """Compute the losses of a batch in the precision of the settings; the weights stay the same.
+
+        Raises:
+            TrainingStoppedError: the loss is infinite or NaN.
+        """
+        precision = self.settings.training.precision
+        with torch.autocast(self.device.type, _AUTOCAST_TYPES.get(precision), enabled=precision in _AUTOCAST_TYPES):
+            losses = training_loss(self.learner, batch, self.settings, self.anchors)
+        if not torch.isfinite(losses.total):
+            raise TrainingStoppedError(
+                f"the loss is {float(losses.total.detach())} in scenes {', '.join(batch.scene_ids)}, its parts {losses.parts()}. "
+                "The last checkpoint is good: try a lower training.learning_rate, or training.clip_gradient_norm=10."
+            )
+        return losses
 
 
-def training_loss(learner: nn.Module, batch: TrainingBatch, settings: TrainConfig, anchors: Tensor) -> StepLosses:
-    """Detection on the fused map, foreground on every agent's own, and the depth of camera agents (HEAL, section 3.2)."""
+def training_loss(learner: nn.Module, batch: TrainingBatch, settings: TrainingConfig, anchors: Tensor) -> StepLosses:
+    """Compute the losses of a batch (HEAL, section 3.2).
+
+    The loss sums detection on the fused map, foreground on the map of every single agent, and depth of camera agents.
+
+    Args:
+        learner: a `Learner`, perhaps wrapped for data parallelism.
+        batch: inputs and targets.
+        settings: weights of the losses.
+        anchors: (ny, nx, A, 7), on the device of the batch.
+    """
     output, depths = learner(batch.inputs)
     fused = detection_loss(output.head, batch.targets, settings.loss, anchors)
     alone = occupancy_loss(output.occupancy, batch.agent_targets, settings.loss)
-    nothing = alone.new_zeros(())
-    depth = sum((depth_loss(part.logits, part.bins, settings.loss) for part in depths.values() if part.bins is not None), nothing)
+    zero = alone.new_zeros(())
+    depth = sum((depth_loss(part.logits, part.bins, settings.loss) for part in depths.values() if part.bins is not None), zero)
     total = fused.total + settings.training.single_weight * alone + depth
     return StepLosses(
         total,
@@ -82,11 +153,37 @@ def training_loss(learner: nn.Module, batch: TrainingBatch, settings: TrainConfi
     )
 
 
+class Learner(nn.Module):
+    """A collaborative model whose `forward` also returns depths for the loss; torch's data parallelism wraps this module."""
+
+    def __init__(self, model: CollabModel) -> None:
+        """Wrap a model; its weights are shared, not copied."""
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: CollabBatch) -> tuple[BaseOutput, dict[str, DepthPrediction]]:
+        """Run `CollabModel.forward_with_depth`, through the hooks of torch's data parallelism."""
+        return self.model.forward_with_depth(batch)
+
+
+def set_learning(model: CollabModel, training: ScheduleConfig) -> BaseGuard:
+    """Set a model to train; a frozen base stays in evaluation, so that its statistics do not change either (HEAL, section 3.3).
+
+    Returns:
+        The guard that checks that a frozen base stays unchanged.
+    """
+    model.train()
+    if not training.frozen_base:
+        return BaseGuard(None)
+    model.base.requires_grad_(False).eval()
+    return BaseGuard(model.base)
+
+
 class BaseGuard:
-    """Holds a copy of a frozen base, to see that nothing has touched it."""
+    """Keeps a copy of a frozen base's state, to check that the base has not changed."""
 
     def __init__(self, base: nn.Module | None) -> None:
-        """Copy the state of `base`; None if it is to learn."""
+        """Copy the state of `base`; None if the base is trained and there is nothing to check."""
         self._base = base
         self._before = {} if base is None else {name: tensor.clone() for name, tensor in base.state_dict().items()}
 
@@ -99,27 +196,11 @@ class BaseGuard:
             raise TrainingStoppedError(f"the frozen base has changed in {names}; types aligned to it would not fit it")
 
 
-def set_learning(model: CollabModel, training: TrainingConfig) -> BaseGuard:
-    """Set everything to learn, or with a frozen base only the agent types: it keeps its statistics too (HEAL, section 3.3)."""
-    model.train()
-    if not training.frozen_base:
-        return BaseGuard(None)
-    model.base.requires_grad_(False).eval()
-    return BaseGuard(model.base)
-
-
-def make_optimizer(model: CollabModel, training: TrainingConfig) -> torch.optim.Optimizer:
-    """Adam with L2 for the paper's schedule, AdamW for onecycle."""
-    kind = torch.optim.Adam if training.schedule == "multistep" else torch.optim.AdamW
-    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    rate, epsilon, decay = training.learning_rate, training.adam_epsilon, training.weight_decay
-    return kind(learning, lr=rate, eps=epsilon, weight_decay=decay, fused=True)
-
-
 def place(model: nn.Module, device: torch.device) -> None:
-    """Move a model, its kernels with channels last: convolutions and their gradients run about half again as fast on a CPU.
+    """Move a model to a device, in the layout and with the algorithms that train fastest there.
 
-    There a step's memory is the machine's, so that its maps are kept sparingly, and wide convolutions have a faster algorithm.
+    Kernels are channels_last: convolutions and their gradients run about half again as fast on a CPU. On a CPU, residual blocks
+    recompute their maps in the backward pass to save memory, and wide convolutions have a faster algorithm.
     """
     model.to(device)
     replace_wide(model)
@@ -130,75 +211,29 @@ def place(model: nn.Module, device: torch.device) -> None:
             part.recomputes = device.type == "cpu"
 
 
-def make_scaler(training: TrainingConfig, device: torch.device) -> torch.amp.GradScaler:
+def make_learner(model: CollabModel, training: ScheduleConfig, replica: Replica) -> nn.Module:
+    """Wrap a model for training steps; with several replicas the wrapper averages their gradients.
+
+    A frozen base takes part as a copy with its norms folded, which has the same gradients in less time and memory; the base itself
+    is saved.
+    """
+    agents = {name: model.agent(name) for name in model.agents}
+    learner = Learner(CollabModel(for_inference(model.base), agents) if training.frozen_base else model)
+    # Some weights may have no gradient: a batch may lack an agent type, and a camera trunk can hold weights that nothing reads.
+    return DistributedDataParallel(learner, find_unused_parameters=True) if replica.count > 1 else learner
+
+
+def make_optimizer(model: CollabModel, training: ScheduleConfig) -> torch.optim.Optimizer:
+    """Make the optimiser of the weights that learn: Adam with L2 for multistep, the paper's schedule; AdamW for onecycle."""
+    kind = torch.optim.Adam if training.schedule == "multistep" else torch.optim.AdamW
+    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    rate, epsilon, decay = training.learning_rate, training.adam_epsilon, training.weight_decay
+    return kind(learning, lr=rate, eps=epsilon, weight_decay=decay, fused=True)
+
+
+def make_scaler(training: ScheduleConfig, device: torch.device) -> torch.amp.GradScaler:
     """Make the gradient scaler that float16 needs, switched off in other precisions; ConfigError for float16 without a GPU."""
     half = training.precision == "float16"
     if half and device.type != "cuda":
         raise ConfigError("training.precision=float16 needs a GPU; take bfloat16 or float32")
     return torch.amp.GradScaler(device.type, enabled=half)
-
-
-def make_learner(model: CollabModel, training: TrainingConfig, replica: Replica) -> nn.Module:
-    """What is called in a step; with several replicas it averages their gradients.
-
-    A frozen base takes part as a copy with its norms folded, which has the same gradients in less time and memory; what is saved
-    remains the base itself.
-    """
-    agents = {name: model.agent(name) for name in model.agents}
-    learner = Learner(CollabModel(for_inference(model.base), agents) if training.frozen_base else model)
-    # With several types a batch may lack one, and a camera trunk can hold weights that nothing reads: they have no gradient then.
-    return DistributedDataParallel(learner, find_unused_parameters=True) if replica.count > 1 else learner
-
-
-class StepTaker:
-    """Takes training steps."""
-
-    def __init__(
-        self,
-        learner: nn.Module,
-        settings: TrainConfig,
-        device: torch.device,
-        optimizer: torch.optim.Optimizer,
-        scaler: torch.amp.GradScaler,
-    ) -> None:
-        """On a device that the learner is on too."""
-        self.learner, self.settings, self.device, self._optimizer, self._scaler = learner, settings, device, optimizer, scaler
-        self.anchors = make_anchors(settings.base.grid, settings.base.anchors).to(device)
-
-    @staticmethod
-    def of(model: CollabModel, settings: TrainConfig, replica: Replica = ALONE) -> StepTaker:
-        """For a model that has been set to learn."""
-        device = torch.device(replica.device)
-        place(model, device)
-        optimizer, scaler = make_optimizer(model, settings.training), make_scaler(settings.training, device)
-        return StepTaker(make_learner(model, settings.training, replica), settings, device, optimizer, scaler)
-
-    def losses(self, batch: TrainingBatch) -> StepLosses:
-        """Of a batch; nothing is learned yet.
-
-        Raises:
-            TrainingStoppedError: the loss is infinite or NaN.
-        """
-        precision = self.settings.training.precision
-        with torch.autocast(self.device.type, AUTOCAST.get(precision), enabled=precision in AUTOCAST):
-            losses = training_loss(self.learner, batch, self.settings, self.anchors)
-        if not torch.isfinite(losses.total):
-            raise TrainingStoppedError(
-                f"the loss is {float(losses.total.detach())} in scenes {', '.join(batch.scene_ids)}, its parts {losses.parts()}. "
-                "The last checkpoint is good: try a lower training.learning_rate, or training.clip_gradient_norm=10."
-            )
-        return losses
-
-    def take(self, batch: TrainingBatch, rate: float) -> StepLosses:
-        """Learn from a batch at a learning rate; errors as in `losses`."""
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate
-        losses = self.losses(batch)
-        self._optimizer.zero_grad(set_to_none=True)
-        self._scaler.scale(losses.total).backward()  # type: ignore[no-untyped-call]
-        if self.settings.training.clip_gradient_norm:
-            self._scaler.unscale_(self._optimizer)
-            torch.nn.utils.clip_grad_norm_(self.learner.parameters(), self.settings.training.clip_gradient_norm)
-        self._scaler.step(self._optimizer)
-        self._scaler.update()
-        return losses

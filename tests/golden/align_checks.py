@@ -1,4 +1,4 @@
-"""Aligners and what else is imported from the reference's run folders give what it recorded."""
+"""Aligners and the compressor give the reference's recorded outputs with the recorded weights."""
 
 from __future__ import annotations
 

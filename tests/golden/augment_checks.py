@@ -1,4 +1,4 @@
-"""What training does to one agent's points and boxes is what the reference does with the same draws."""
+"""The augmentation of a single agent's points and boxes equals the reference's with the same draws."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def check_lidar_augmentation(fixture: Fixture) -> None:
 
 
 def agent_frame(points: Array, boxes: Array) -> AgentFrame:
-    """An agent somewhere in the world that senses these points and has labelled these boxes."""
+    """Return the frame of an agent, somewhere in the world, with these points and labelled boxes."""
     corners = boxes_to_corners(torch.from_numpy(boxes)).numpy()
     objects = ObjectLabels(np.arange(len(boxes)), transform_points(WORLD_SE3_AGENT, corners))
     return AgentFrame("1", "vehicle", 0, WORLD_SE3_AGENT, WORLD_SE3_AGENT, LidarScan(points), (), objects)
 
 
 def flipped(frame: AgentFrame, step: dict[str, Any], random: np.random.RandomState) -> AgentFrame:
-    """The reference names the axis along which the mirror lies."""
+    """Mirror the frame; the reference names the axis along which the mirror lies."""
     for axis in step["ALONG_AXIS_LIST"]:
         if random.choice([False, True], replace=False, p=[0.5, 0.5]):
             frame = mirror_frame(frame, "y" if axis == "x" else "x")
@@ -49,7 +49,7 @@ def flipped(frame: AgentFrame, step: dict[str, Any], random: np.random.RandomSta
 
 
 def turned(frame: AgentFrame, step: dict[str, Any], random: np.random.RandomState) -> AgentFrame:
-    """What is seen turns one way if the agent's frame turns the other way."""
+    """Turn the agent's frame opposite to the recorded turn of the points."""
     angle = random.uniform(*step["WORLD_ROT_ANGLE"])
     return move_frame(frame, pose_to_SE3([0, 0, 0, 0, -np.degrees(angle), 0]))
 

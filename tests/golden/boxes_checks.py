@@ -25,16 +25,17 @@ from heal.detection.head import HeadOutput
 from heal.detection.loss import DetectionLoss, LossConfig, depth_loss, detection_loss, occupancy_loss
 from heal.detection.metrics import ApAccumulator, match_frame
 from heal.detection.rotated_iou import nms_rotated, rotated_iou
-from heal.detection.targets import TargetConfig, Targets, assign_targets, hull_iou
+from heal.detection.targets import TargetConfig, Targets, assign_targets
 from heal.encoders.lidar import points_on_own_vehicle, points_within_range, transform_scan
 from tests.golden.fixture import Fixture
+from tests.heal.detection.hulls import hull_iou
 
-# The reference's limits on predicted boxes, which its fixtures were made with.
+# The reference's limits on predicted boxes, with which its fixtures were recorded.
 REFERENCE_EXTENT_M, REFERENCE_Z_M = 6.0, (-3.0, 1.0)
 
 
 def columns(order: str) -> list[int]:
-    """Where the columns of an order such as "lwh" stand in our boxes."""
+    """Return the columns of our boxes in an order such as "lwh"."""
     return [0, 1, 2, *("hwl".index(letter) + 3 for letter in order), 6]
 
 
@@ -43,7 +44,7 @@ def inputs(fixture: Fixture, prefix: str) -> dict[str, Tensor]:
 
 
 def groups(fixture: Fixture, prefix: str) -> list[str]:
-    """The first parts of the names below a prefix: the agents or frames that the fixture holds."""
+    """Return the first parts of the names below a prefix: the agents or frames of the fixture."""
     return sorted({name.split("/")[0] for name in fixture.names(prefix)})
 
 
@@ -87,7 +88,7 @@ def check_boxes(fixture: Fixture) -> None:
         (planar_hulls(projected), "standup_torch"),
     ):
         close(actual, recorded(fixture, name), rtol=1e-5, atol=1e-4)
-    yaw = corners_to_boxes(projected)[:, 6]  # ours, which is the same but for means of angles on both sides of +-pi
+    yaw = corners_to_boxes(projected)[:, 6]  # our fit, which differs only in means of angles on both sides of +-pi
     close(yaw[yaw.abs() < 3.1], recorded(fixture, "center_from_corners_hwl")[:, 6][yaw.abs() < 3.1], rtol=1e-5, atol=1e-4)
     for mask, name in (
         (corners_within_range(local, range_m), "mask_range_allcorners_xyz"),

@@ -1,4 +1,4 @@
-"""Cameras: what happens to images, where pixels are put, and what Lift-Splat makes of them."""
+"""Cameras: transforms of images, the places of pixels, and the maps of Lift-Splat."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.golden.fixture import Fixture, assert_close
 
 
 def recorded_cameras(fixture: Fixture, prefix: str = "") -> CameraBatch:
-    """The images of a fixture, whose agents have equally many."""
+    """Return the images of a fixture, in which all agents have the same number of images."""
     images = fixture.tensor(f"{prefix}imgs_f16").float()
     agents, cameras = images.shape[:2]
 
@@ -65,7 +65,7 @@ def check_lift_splat(fixture: Fixture) -> None:
 
 
 def check_recorded_bins(cameras: CameraBatch, settings: LiftSplatConfig, found: Tensor | None, expected: Any) -> None:
-    """The bins are those of the reference, but for what is too near, which it calls far."""
+    """Check the depth bins against the reference's, except for depths that are too near, which the reference takes as far."""
     assert cameras.depth_m is not None and found is not None
     depth_m = sample_at_features(cameras.depth_m, settings.downsample)
     np.testing.assert_array_equal(depth_to_bins(depth_m, settings.depth, compat_heal=True), expected)
@@ -129,7 +129,7 @@ def check_image_transforms(fixture: Fixture) -> None:
 
 
 def _random(image_px: tuple[int, int], settings: ImageConfig, seed: int) -> ImageTransform:
-    """Drawn from numpy's old generator, which the reference uses."""
+    """Draw a transform from numpy's old generator, which the reference uses."""
     return random_transform(image_px, settings, np.random.RandomState(seed))  # type: ignore[arg-type]
 
 

@@ -1,4 +1,4 @@
-"""Poses, labels, cameras and noise are what the reference recorded."""
+"""Poses, labels, cameras and noise equal the reference's recorded values."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from heal.datasets.noise import PoseNoise
 from heal.datasets.opv2v.metadata import parse_metadata
 from heal.detection.boxes import boxes_to_corners, corners_within_range
 from heal.detection.detections import GroundTruth
-from heal.detection.ground_truth import merge_by_id, merge_by_iou, objects_in_frame, visible_objects
+from heal.detection.ground_truth import merge_by_iou, objects_in_frame, visible_objects
 from heal.se3 import SE3_to_pose, pose_to_SE3, relative_SE3, transform_points
+from heal.types import ObjectLabels
 from tests.golden.fixture import Fixture
 
 Array = npt.NDArray[Any]
@@ -22,7 +23,7 @@ EVERYWHERE = (-1e4, -1e4, -1e4, 1e4, 1e4, 1e4)
 
 
 def same_boxes(found: GroundTruth, ids: Array | list[int], boxes: Array, atol: float = 1e-4) -> None:
-    """The same objects in any order, each in the same place; a whole turn does not count."""
+    """Check that both have the same objects, in any order, each in the same place; yaws may differ by whole turns."""
     order, expected_order = np.argsort(found.ids.numpy()), np.argsort(ids)
     np.testing.assert_array_equal(found.ids.numpy()[order], np.asarray(ids)[expected_order])
     difference = found.boxes.double().numpy()[order] - boxes[expected_order]
@@ -49,7 +50,7 @@ def check_pairwise_transforms(fixture: Fixture) -> None:
 
 
 def pairwise(poses: Array, slots: int) -> Array:
-    """[i, j] maps i's coordinates into j's frame; identity where there is no agent."""
+    """Return transforms whose element [i, j] maps i's coordinates into j's frame; identity where there is no agent."""
     transforms = [pose_to_SE3(pose) for pose in poses]
     matrix = np.tile(np.eye(4), (slots, slots, 1, 1))
     for i, world_SE3_i in enumerate(transforms):
@@ -83,7 +84,7 @@ def check_objects_of_dair(fixture: Fixture) -> None:
 
 
 def taller_range(range_m: list[float]) -> list[float]:
-    """A metre more at the bottom and at the top, as the reference has it for the labels of single agents."""
+    """Return the range with a metre more at the bottom and at the top, as the reference does for labels of single agents."""
     return [*range_m[:2], range_m[2] - 1, *range_m[3:5], range_m[5] + 1]
 
 
@@ -91,13 +92,15 @@ def check_merging(fixture: Fixture) -> None:
     range_m = fixture.config["gt_range"]
     agents = dict.fromkeys(name.split("/")[0] for name in fixture.names("in/"))
     parts = [party(fixture, agent) for agent in agents]
-    by_id, by_iou = merge_by_id(parts), merge_by_iou(parts)
+    labels = ObjectLabels.union([ObjectLabels(part.ids.numpy(), part.corners.double().numpy()) for part in parts])
+    by_id = GroundTruth(torch.from_numpy(labels.world_corners).float(), torch.from_numpy(labels.ids))
+    by_iou = merge_by_iou(parts)
     same_set(by_id.select(corners_within_range(by_id.corners, range_m)), fixture.expected("by_id_corners"))
     same_set(by_iou.select(corners_within_range(by_iou.corners, range_m, use_z=False)), fixture.expected("by_iou_corners"))
 
 
 def party(fixture: Fixture, agent: str) -> GroundTruth:
-    """What one agent knows, in the ego's frame."""
+    """Return the labels of one agent, in the ego's frame."""
     boxes = fixture.input(f"{agent}/object_bbx_center")[0][fixture.input(f"{agent}/object_bbx_mask")[0] > 0]
     ego_SE3_agent = fixture.input(f"{agent}/transformation_matrix_clean").astype(np.float64)
     corners = transform_points(ego_SE3_agent, boxes_to_corners(torch.from_numpy(boxes)).numpy())

@@ -1,4 +1,4 @@
-"""Access to the golden fixtures: what the reference computes, unit by unit, from $HEAL_GOLDEN or ../shared/golden."""
+"""Access to the golden fixtures in $HEAL_GOLDEN or ../shared/golden: recorded results of the reference, unit by unit."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ FOLDER = Path(os.environ.get("HEAL_GOLDEN") or Path(__file__).resolve().parents[
 
 
 def golden_files(pattern: str) -> list[Path]:
-    """The fixture files of that unit name or pattern; empty where the folder is missing."""
+    """Return the fixture files of a unit name or pattern; none if the folder is missing."""
     return sorted(FOLDER.glob(f"{pattern}.npz"))
 
 
 def golden_units(pattern: str) -> list[Any]:
-    """Parameters for `pytest.mark.parametrize`: one for every file, or one that skips with the reason."""
+    """Return parameters for `pytest.mark.parametrize`: one for every file, or one that skips with the reason."""
     files = golden_files(pattern)
     if files:
         return [pytest.param(Fixture(path), id=path.stem, marks=pytest.mark.golden) for path in files]
@@ -35,7 +35,7 @@ def golden_units(pattern: str) -> list[Any]:
 
 @dataclass(frozen=True)
 class Fixture:
-    """One file: its settings (`meta`), inputs, expected outputs and stored weights."""
+    """One fixture file: its settings (`meta`), inputs, expected outputs and stored weights."""
 
     path: Path
 
@@ -57,25 +57,25 @@ class Fixture:
         return values
 
     def input(self, name: str) -> npt.NDArray[Any]:
-        """One input."""
+        """Return an input by name."""
         array: npt.NDArray[Any] = self.arrays[f"in/{name}"]
         return array
 
     def tensor(self, name: str) -> Tensor:
-        """One input as a tensor."""
+        """Return an input as a tensor."""
         return torch.from_numpy(self.input(name))
 
     def expected(self, name: str) -> npt.NDArray[Any]:
-        """One expected output."""
+        """Return an expected output by name."""
         array: npt.NDArray[Any] = self.arrays[f"out/{name}"]
         return array
 
     def names(self, prefix: str) -> list[str]:
-        """Names of arrays that begin so, such as "in/" or "out/occ/", without that prefix."""
+        """Return the names of arrays below a prefix such as "in/" or "out/occ/", without the prefix."""
         return [name[len(prefix) :] for name in self.arrays.files if name.startswith(prefix)]
 
     def reference_state(self) -> dict[str, Tensor]:
-        """The recorded network's checkpoint: stored weights, and the recipe's draws for the others."""
+        """Return the recorded network's checkpoint: stored weights, and the recipe's draws for the others."""
         arrays, meta = self.arrays, self.meta
         state = {}
         for key, (shape, kind) in meta["state_dict"].items():
@@ -113,7 +113,7 @@ class Fixture:
 def assert_close(
     found: Tensor | npt.NDArray[Any], expected: npt.NDArray[Any], relative: float = 1e-4, absolute: float = 1e-6
 ) -> None:
-    """max|a - b| <= relative * max|b| + absolute, the rule of all network fixtures."""
+    """Assert max|a - b| <= relative * max|b| + absolute, the rule of all network fixtures."""
     array = found.detach().numpy() if isinstance(found, Tensor) else found
     assert array.shape == expected.shape
     limit = relative * np.abs(expected).max(initial=0.0) + absolute
@@ -121,7 +121,7 @@ def assert_close(
 
 
 def _draw(key: str, shape: tuple[int, ...], seed: int) -> npt.NDArray[np.float64] | float:
-    """The fixtures' recipe: weights that depend on the reference's key, the shape and the seed alone."""
+    """Draw weights by the fixtures' recipe: they depend only on the reference's key, the shape and the seed."""
     random = np.random.RandomState((zlib.crc32(key.encode()) + seed) % 2**32)
     if key.endswith("running_var"):
         return random.uniform(0.5, 1.5, shape)

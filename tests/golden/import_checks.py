@@ -1,4 +1,4 @@
-"""Whole networks, read from the reference's configuration and checkpoint, give what it recorded."""
+"""Whole networks, read from the reference's configuration and checkpoint, give the recorded outputs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from heal.agent_model import AgentModel, EncoderInput
 from heal.base_model import BaseModel
 from heal.collab_model import CollabBatch, CollabModel
-from heal.detection.anchors import make_anchors
+from heal.detection.anchors import spread_anchors
 from heal.detection.decode import decode
 from heal.detection.head import HeadOutput
 from heal.detection.loss import depth_loss, detection_loss, occupancy_loss
@@ -23,7 +23,7 @@ from tests.golden.networks_checks import recorded_poses, recorded_voxels
 
 
 def _imported(fixture: Fixture, types: list[str]) -> CollabModel:
-    """The fixture's network, with the agent types that are asked for."""
+    """Return the fixture's network with some agent types."""
     state = fixture.reference_state()
     run = import_state(fixture.config, state, types)
     base, agents = BaseModel(run.base), {name: AgentModel(settings, run.base.grid) for name, settings in run.agents.items()}
@@ -55,7 +55,7 @@ def check_collab(fixture: Fixture) -> None:
     _check_head(fixture, output.head, output.occupancy)
     for name in inputs:
         rows = torch.tensor([kind == name for kind in types])
-        if model.agents[name].coverage is None:  # of others, the reference recorded the map before it was cut to the range
+        if model.agents[name].coverage is None:  # for other types, the reference recorded the map before the cut to the range
             assert_close(features[rows].mean((2, 3)), fixture.expected(f"per_agent_feature/aligner_{name}"), 1e-3, 1e-5)
     _check_detections(fixture, model.base, output.head)
 
@@ -95,7 +95,8 @@ def _check_head(fixture: Fixture, head: HeadOutput, occupancy: tuple[torch.Tenso
 def _check_detections(fixture: Fixture, base: BaseModel, head: HeadOutput) -> None:
     offset = fixture.config["cls_offset_before_postprocess"]
     first = HeadOutput(head.classification[:1] - offset, head.regression[:1], head.direction[:1])
-    anchors = make_anchors(base.config.grid, base.config.anchors, fixture.config["postprocess"]["anchor_args"]["vw"])
+    grid, voxel_m = base.config.grid, fixture.config["postprocess"]["anchor_args"]["vw"]
+    anchors = spread_anchors(grid.range_m, (grid.ny, grid.nx), base.config.anchors, voxel_m)
     found = decode(first, anchors, base.config.decode, fixture.config["postprocess"]["gt_range"])
     if "post_corners" not in fixture.names("out/"):
         assert len(found.scores) == 0

@@ -1,4 +1,4 @@
-"""The networks give what the reference recorded, with the recorded weights."""
+"""The networks give the reference's recorded outputs with the recorded weights."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def check_point_pillars(fixture: Fixture) -> None:
     with torch.no_grad():
         assert_close(model.eval().pillar_features(voxels), fixture.expected("pillar_features"))
         assert_close(model(voxels), fixture.expected("spatial_features"))
-        # The recorded training step began with the recipe's statistics, before they were calibrated.
+        # The recorded training step began with the recipe's statistics before their calibration.
         fixture.load_weights(model, stored_statistics=False)
         assert_close(model.train()(voxels).sum((2, 3)), fixture.expected("train_mode_pillar_sum_over_bev"))
     state = model.state_dict()

@@ -1,4 +1,4 @@
-"""Access to scenes that the reference read from the recorded folder tree, and the same scenes through our reader."""
+"""Access to scenes that the reference read from the recorded folder tree, and to the same scenes by our reader."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from heal.types import ObjectLabels, Scene, SensorChoice
 from tests.golden.fixture import Fixture
 
 Array = npt.NDArray[Any]
-# What the runs of the in-order inference set by themselves.
+# Settings that the runs of the in-order inference make themselves.
 IN_ORDER_RANGE_M, IN_ORDER_EGO = 180.0, "m1"
 
 
@@ -33,7 +33,7 @@ class RecordedScene:
 
     @property
     def change(self) -> dict[str, Any]:
-        """The run's settings that are not those of the others."""
+        """Return the settings of the run that differ from the other runs' settings."""
         change: dict[str, Any] = self.fixture.meta["runs"][self.run]["change"]
         return change
 
@@ -48,11 +48,11 @@ class RecordedScene:
         array: Array = self.arrays[f"{self.run}/{self.index}/{name}"]
         return array
 
-    def words(self, name: str) -> Any:
+    def plain(self, name: str) -> Any:
         return json.loads(str(self.array(f"{name}#json")))
 
     def sparse(self, name: str) -> Array:
-        """Labels, recorded as places and values of what is not zero, or as the places of the zeros among ones."""
+        """Return labels, recorded as indices and values of the non-zero elements, or as indices of the zeros among ones."""
         found = np.zeros(self.array(f"{name}_shape"))
         if self.has(f"{name}_zero_index"):
             found.flat[:] = 1.0
@@ -62,7 +62,7 @@ class RecordedScene:
         return found
 
     def boxes(self, name: str, suffix: str = "", row: int = 0) -> Array:
-        """(N, 7) the recorded boxes of one agent or scene."""
+        """Return the recorded boxes (N, 7) of one agent or scene."""
         mask = self.array(f"{name}object_bbx_mask{suffix}")[row] > 0
         boxes: Array = self.array(f"{name}object_bbx_center{suffix}")[row][mask]
         return boxes
@@ -77,7 +77,7 @@ class RecordedScene:
         return types
 
     def sees_by_camera(self, agent_type: str) -> bool:
-        """Whether the labels of such an agent are cut to what cameras see; where the set is built to be shown, they never are."""
+        """Whether labels of this agent type are cut to the cameras' view; the data set for visualisation never cuts them."""
         setting = self.fixture.config["heter"]["modality_setting"]
         return "infer" not in self.change and bool(setting[agent_type]["sensor_type"] == "camera")
 
@@ -92,7 +92,7 @@ def recorded_scenes(fixture: Fixture, fused: bool) -> Iterator[RecordedScene]:
 
 
 def scene_of(recorded: RecordedScene, cameras: bool = False) -> tuple[Scene, dict[str, str]]:
-    """The same instant through our reader: the agents that take part, the ego first, and their types.
+    """Read the same scene by our reader: the agents that take part, the ego first, and their types.
 
     Every agent is read as its type wants it: its number of laser lines, and the labels that the reference gives such a type.
     """

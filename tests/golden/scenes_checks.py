@@ -1,4 +1,4 @@
-"""Whole scenes, read from the recorded folder tree, are what the reference made of it: agents, poses, labels, targets."""
+"""Whole scenes, read from the recorded folder tree, equal the reference's: agents, poses, labels, targets."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from heal.datasets.opv2v.source import Opv2vSource
 from heal.detection.boxes import boxes_to_corners, planar_hulls
 from heal.detection.detections import GroundTruth
 from heal.detection.ground_truth import ground_truth, objects_in_frame
-from heal.detection.targets import TargetConfig, assign_targets, hull_iou
+from heal.detection.targets import TargetConfig, assign_targets
 from heal.se3 import SE3_to_pose, relative_SE3
 from tests.golden.boxes_checks import recorded_anchors, target_config
 from tests.golden.data_checks import pairwise, same_boxes
 from tests.golden.fixture import Fixture
 from tests.golden.recorded_scenes import Array, RecordedScene, recorded_scenes, scene_of
+from tests.heal.detection.hulls import hull_iou
 
 
 def check_agents_of_scenes(fixture: Fixture) -> None:
@@ -22,8 +23,8 @@ def check_agents_of_scenes(fixture: Fixture) -> None:
     assert {description["len"] for description in fixture.meta["runs"].values()} == {len(source)}
     for recorded in recorded_scenes(fixture, fused=True):
         scene, types = scene_of(recorded)
-        assert list(scene.outline.agent_ids) == recorded.words("ego/cav_id_list")
-        listed = recorded.words("ego/agent_modality_list")
+        assert list(scene.outline.agent_ids) == recorded.plain("ego/cav_id_list")
+        listed = recorded.plain("ego/agent_modality_list")
         assert list(types.values())[: recorded.change.get("infer", len(types))] == listed
         poses = [SE3_to_pose(frame.world_SE3_agent) for frame in scene.frames]
         np.testing.assert_allclose(poses, recorded.array("ego/lidar_pose_clean"), rtol=1e-5, atol=1e-5)
@@ -37,15 +38,15 @@ def check_ground_truth_of_scenes(fixture: Fixture) -> None:
     range_m = fixture.config["postprocess"]["gt_range"]
     for recorded in recorded_scenes(fixture, fused=True):
         scene, _ = scene_of(recorded)
-        same_boxes(ground_truth(scene, range_m), recorded.words("ego/object_ids"), recorded.boxes("ego/"))
-        for row, frame in enumerate(scene.frames[: len(recorded.words("ego/agent_modality_list"))]):
+        same_boxes(ground_truth(scene, range_m), recorded.plain("ego/object_ids"), recorded.boxes("ego/"))
+        for row, frame in enumerate(scene.frames[: len(recorded.plain("ego/agent_modality_list"))]):
             single = objects_in_frame(frame.objects, frame.world_SE3_agent, range_m)
             boxes = recorded.boxes("ego/", "_single", row)
             same_boxes(single, np.sort(single.ids.numpy()), by_id(single, boxes))
 
 
 def by_id(found: GroundTruth, boxes: Array) -> Array:
-    """Recorded boxes, whose order is arbitrary, in the order of the ids of those that they lie nearest to."""
+    """Sort recorded boxes, whose order is arbitrary, by the ids of the nearest found boxes."""
     assert len(found) == len(boxes)
     distance = np.linalg.norm(found.boxes.numpy()[:, None, :3] - boxes[None, :, :3], axis=2)
     nearest = distance.argmin(axis=1)
@@ -54,19 +55,19 @@ def by_id(found: GroundTruth, boxes: Array) -> Array:
 
 
 def check_labels_of_single_agents(fixture: Fixture) -> None:
-    """Runs of single agents: each with its own labels, and its pose relative to the ego."""
+    """Check runs of single agents: each has its own labels, and its pose relative to the ego."""
     for recorded in recorded_scenes(fixture, fused=False):
         scene, types = scene_of(recorded)
         for name, frame in zip(("ego", *scene.outline.agent_ids[1:]), scene.frames, strict=True):
-            assert recorded.words(f"{name}/modality_name") == types[frame.agent_id]
+            assert recorded.plain(f"{name}/modality_name") == types[frame.agent_id]
             found = objects_in_frame(frame.objects, frame.world_SE3_agent, fixture.config["postprocess"]["gt_range"])
-            same_boxes(found, recorded.words(f"{name}/object_ids"), recorded.boxes(f"{name}/"))
+            same_boxes(found, recorded.plain(f"{name}/object_ids"), recorded.boxes(f"{name}/"))
             ego_SE3_agent = relative_SE3(scene.outline.world_SE3_ego, frame.world_SE3_agent)
             np.testing.assert_allclose(ego_SE3_agent, recorded.array(f"{name}/transformation_matrix_clean"), atol=1e-4)
 
 
 def check_targets_of_scenes(fixture: Fixture) -> None:
-    """What the network should say is made from the boxes that the other checks have found to be ours."""
+    """Check targets, made from the recorded boxes, which the other checks compare with ours."""
     for recorded in [*recorded_scenes(fixture, fused=True), *recorded_scenes(fixture, fused=False)]:
         names = {name.split("/")[2] for name in recorded.arrays.files if name.startswith(f"{recorded.run}/{recorded.index}/")}
         for name in names:
@@ -94,7 +95,7 @@ def same_targets(recorded: RecordedScene, place: str, group: str, suffix: str) -
 
 
 def close_calls(anchors: torch.Tensor, boxes: Array, config: TargetConfig) -> Array:
-    """Anchors of which rounding decides whether they are the best of a box, or above a threshold; of the best there can be many."""
+    """Return the anchors for which rounding decides whether they are the best anchor of a box, or above a threshold."""
     if not len(boxes):
         return np.zeros(anchors.shape[:3], bool)
     hulls = planar_hulls(boxes_to_corners(anchors.reshape(-1, 7)))

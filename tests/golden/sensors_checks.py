@@ -1,4 +1,4 @@
-"""What agents sense, read from the recorded folder tree, is what the reference made of it: clouds with their lines, cameras."""
+"""Sensor data, read from the recorded folder tree, equals the reference's: clouds by number of laser lines, cameras."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from tests.golden.camera_checks import image_config
 from tests.golden.fixture import Fixture
 from tests.golden.recorded_scenes import Array, RecordedScene, recorded_scenes, scene_of
 
-# Own-vehicle box that the reference cuts out of a cloud: x from, x to, |y| to.
+# The box of the own vehicle that the reference cuts out of a cloud: smallest x, largest x, largest |y|.
 OWN_VEHICLE_M = (-1.95, 2.95, 1.1)
 
 
 def recorded_inputs(fixture: Fixture, cameras: bool) -> Iterator[tuple[RecordedScene, str, str, list[AgentFrame]]]:
-    """Every recorded input of LiDARs, or of cameras: the scene, where it is, the agent type, and whose it is."""
+    """Yield every recorded input of LiDARs, or of cameras: the scene, its prefix in the file, the agent type, and the agents."""
     for recorded, place, kind, members in all_inputs(fixture, cameras):
         if recorded.has(f"{place}/voxel_coords") != cameras:
             yield recorded, place, kind, members
@@ -26,7 +26,7 @@ def recorded_inputs(fixture: Fixture, cameras: bool) -> Iterator[tuple[RecordedS
 def all_inputs(fixture: Fixture, cameras: bool) -> Iterator[tuple[RecordedScene, str, str, list[AgentFrame]]]:
     for recorded in recorded_scenes(fixture, fused=True):
         scene, types = scene_of(recorded, cameras)
-        part = recorded.words("ego/agent_modality_list")
+        part = recorded.plain("ego/agent_modality_list")
         for kind in dict.fromkeys(part):
             members = [frame for frame in scene.frames[: len(part)] if types[frame.agent_id] == kind]
             yield recorded, f"ego/inputs_{kind}", kind, members
@@ -64,14 +64,14 @@ def same_calibrations(recorded: RecordedScene, place: str, members: list[AgentFr
 
 
 def shown_depth(view: CameraView, settings: ImageConfig) -> Array:
-    """Whole metres (h, w), resized as the reference does it, like a picture."""
+    """Return depth in whole metres (h, w), resized like a picture, as the reference does."""
     assert view.depth_m is not None
     metres = view.depth_m.astype(np.uint8)
     return transform_pixels(metres, evaluation_transform(metres.shape, settings)).astype(np.float64)
 
 
 def same_cloud(recorded: RecordedScene, place: str, kind: str, members: list[AgentFrame]) -> None:
-    """Every voxel of the recorded cloud holds as many points as ours, and where none was dropped the same sum."""
+    """Check that every voxel holds as many points as recorded, with the same sum where no point was dropped."""
     setting = recorded.fixture.config["heter"]["modality_setting"][kind]["preprocess"]
     limit = setting["args"]["max_points_per_voxel"]
     names = ("voxel_coords", "voxel_num_points", "voxel_point_sum")
@@ -89,7 +89,7 @@ def same_cloud(recorded: RecordedScene, place: str, kind: str, members: list[Age
 
 
 def voxels(frame: AgentFrame, range_m: list[float], size_m: list[float]) -> Iterator[tuple[tuple[int, ...], Array]]:
-    """The points outside the own vehicle and inside the range, each with its voxel (z, y, x)."""
+    """Yield the points outside the own vehicle and inside the range, each with its voxel (z, y, x)."""
     assert frame.lidar is not None
     points = frame.lidar.points
     x_from, x_to, y_to = OWN_VEHICLE_M
@@ -102,7 +102,7 @@ def voxels(frame: AgentFrame, range_m: list[float], size_m: list[float]) -> Iter
 
 
 def same_images(recorded: RecordedScene, place: str, kind: str, members: list[AgentFrame]) -> None:
-    """Pixels as the network gets them in evaluation, and where each of them came from."""
+    """Check the pixels that the network gets in evaluation, and the pixel of the image that each comes from."""
     setting = recorded.fixture.config["heter"]["modality_setting"][kind]["data_aug_conf"]
     made = camera_batch(members, image_config(setting), setting["cams"][: setting["Ncams"]])
     affine = made.shown_from_image.numpy().reshape(len(members), -1, 2, 3)

@@ -1,4 +1,4 @@
-"""The sparse encoder gives what the reference recorded, with the recorded weights."""
+"""The sparse encoder gives the reference's recorded outputs with the recorded weights."""
 
 from __future__ import annotations
 

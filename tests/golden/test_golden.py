@@ -1,4 +1,4 @@
-"""Everything that the reference recorded, in one table: fixture, and the function that holds us to it."""
+"""The table of all recordings of the reference: the fixture, and the function that compares with it."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Who is the ego, which type every agent has and which cloud it is given are what the reference recorded as plain JSON."""
+"""The choice of the ego, the agent types and the clouds equals the reference's, recorded as plain JSON."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_egos_and_types_are_chosen_as_recorded() -> None:
         modalities = {agent_id: mapped.type_of(case["scenario"], agent_id) for agent_id in case["cav_list"]}
         assert modalities == case["modalities"]
         agents, ego_types = case["cav_list"], case["ego"].split("&")
-        # Whether the first agent may stay the ego goes by its assigned type, who else may be it by what that is mapped to.
+        # The first agent may stay the ego by its assigned type; another agent may become the ego by its mapped type.
         stays = assigned.type_of(case["scenario"], agents[0]) in ego_types
         candidates = agents if stays else ["nobody", *agents]
         chosen = select_agents(candidates, {} if stays else mapped.of_scenario(case["scenario"]), ego_types, 99, compat_heal=True)
@@ -44,7 +44,7 @@ def test_egos_and_types_are_chosen_as_recorded() -> None:
 
 
 def test_clouds_of_the_recorded_lines_are_read(tmp_path: Path) -> None:
-    """The names of the files that the reference opens are those that we read for as many lines."""
+    """Check that we read the files that the reference opens for the same number of laser lines."""
     root = write_tree(tmp_path, ("1",), ("000068",))
     source = Opv2vSource(root, "test")
     for name in {name for case in recorded()["cases"] for name in case["lidar_files"].values()}:

@@ -1,4 +1,4 @@
-"""The names and shapes of our weights against the reference's, so that its checkpoints can be read and written."""
+"""The names and shapes of exported weights equal the reference's, so its checkpoints can be read and written."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from heal.config import load_config
 from heal.opencood.config import Networks
 from heal.opencood.run import export_state, make_networks
 from heal.tools.shared.paths import CONFIGS
-from heal.training.config import TrainConfig
+from heal.training.config import TrainingConfig
 from tests.golden.fixture import FOLDER
 
-# Configurations of the reference, and the shipped ones of the same networks: a base, and by the reference's name an agent type.
+# The reference's configurations, and ours of the same networks: a base, and an agent type by the reference's name.
 SAME: dict[str, tuple[str, dict[str, str]]] = {
     "opv2v*HEAL*stage1*m1_pyramid": ("base.yaml", {"m1": "m1.yaml"}),
     "opv2v*HEAL*stage2*m2_single_pyramid": ("base.yaml", {"m2": "m2.yaml"}),
@@ -42,7 +42,7 @@ CASES = [
 @pytest.mark.parametrize(("path", "base", "agents"), CASES)
 def test_the_papers_networks_are_exported_with_the_references_weights(path: Path, base: str, agents: dict[str, str]) -> None:
     networks = Networks(
-        base=load_config(TrainConfig, CONFIGS / base).base,
+        base=load_config(TrainingConfig, CONFIGS / base).base,
         agents={name: load_config(AgentConfig, CONFIGS / "agents" / file) for name, file in agents.items()},
     )
     found = {key: list(tensor.shape) for key, tensor in export_state(make_networks(networks)).items()}

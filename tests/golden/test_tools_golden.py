@@ -1,4 +1,4 @@
-"""What the reference's tools do beside the networks: joining checkpoints, learning rates, anchors of its configurations."""
+"""The reference's tools beside the networks: merging of checkpoints, learning rates, anchors of its configurations."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from heal.detection.anchors import AnchorConfig, make_anchors
 from heal.grid import BevGrid
 from heal.opencood.weights import merge_states
 from heal.tools.shared.paths import CONFIGS
-from heal.training.config import TrainConfig, TrainingConfig, learning_rate
+from heal.training.config import ScheduleConfig, TrainingConfig, learning_rate
 from tests.golden.fixture import FOLDER
 
 FILE = FOLDER / "tools_and_configs.json"
@@ -50,13 +50,13 @@ def _schedules() -> list[Any]:
 @pytest.mark.parametrize("schedule", _schedules())
 def test_learning_rates_follow_the_recorded_tables(schedule: dict[str, Any]) -> None:
     rate, milestones, _, epochs = schedule["args"]
-    training = TrainingConfig(epochs=epochs, learning_rate=rate, milestones=tuple(milestones))
+    training = ScheduleConfig(epochs=epochs, learning_rate=rate, milestones=tuple(milestones))
     steps = 7
     first = [learning_rate(training, epoch * steps, steps) for epoch in range(epochs)]
     last = [learning_rate(training, epoch * steps + steps - 1, steps) for epoch in range(epochs)]
     np.testing.assert_allclose(first, schedule["lr_per_epoch"], rtol=1e-9)
     assert first == last
-    # Stage 2 begins with the base's checkpoint as if one epoch were done.
+    # Stage 2 starts from the base's checkpoint at epoch 1.
     np.testing.assert_allclose(first[1:], schedule["lr_per_epoch_resumed_from_1"], rtol=1e-9)
 
 
@@ -75,7 +75,7 @@ def test_grids_and_anchors_are_those_of_the_references_configurations(args: dict
 
 @pytest.mark.parametrize(("name", "shipped"), SHIPPED.items())
 def test_shipped_configurations_have_the_references_range_anchors_and_optimiser(name: str, shipped: str) -> None:
-    args, settings = RECORDED["parsed_anchor_args"][name], load_config(TrainConfig, CONFIGS / shipped)
+    args, settings = RECORDED["parsed_anchor_args"][name], load_config(TrainingConfig, CONFIGS / shipped)
     assert list(settings.base.grid.range_m) == args["cav_lidar_range"]
     anchors = settings.base.anchors
     assert (anchors.length_m, anchors.width_m, anchors.height_m) == (args["l"], args["w"], args["h"])
