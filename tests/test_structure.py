@@ -19,7 +19,7 @@ ALLOWED = {
     "datasets": {"heal", "datasets"},
     "tools": {"heal", "agents", "datasets", "tools"},
 }
-# The floors of heal/: a module may import its own floor and those below. Rooms on one floor may import each other, without a circle.
+# The floors of heal/: a part may import its floor and those below. Parts of one floor may import each other, without a circle.
 FLOORS = (
     {"agent_types", "types", "grid", "se3", "config", "seeding", "option_text"},
     {"aligners", "detection", "encoders", "fusion", "layers", "message", "sparse"},

@@ -1,4 +1,4 @@
-"""`heal assign`: give every agent of a data set an agent type, and write it as a file."""
+"""`heal assign`: give every agent of a data set an agent type, and write the assignment to a file."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from rich.console import Console
 
 from heal.datasets.assignment import Assignment, write_assignment
 from heal.datasets.open import open_dataset
+from heal.tools.shared.type_argument import split_names
 
 console = Console()
 
@@ -20,20 +21,22 @@ def assign(
     out: Annotated[Path, typer.Option(help="JSON file to write: {scenario: {agent: type}}.")],
     types: Annotated[str, typer.Option(help="Agent types, separated by commas.")] = "m1,m2,m3,m4",
     split: Annotated[str, typer.Option(help="One split, or several separated by commas.")] = "test",
-    in_order: Annotated[bool, typer.Option("--in-order", help="Agents in their order get the types one after the other.")] = False,
-    seed: Annotated[int, typer.Option(min=0, help="Random types otherwise; other seeds give others.")] = 0,
+    in_order: Annotated[
+        bool, typer.Option("--in-order", help="Give the agents the types in turn, in the order of the agents; otherwise at random.")
+    ] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the random types.")] = 0,
 ) -> None:
     """Assign agent types to the agents of a data set.
 
-    In order, vehicles sorted by name come first and roadside units last, as the paper's in-order evaluation wants it.
+    With --in-order, the agents have the order of the paper's in-order evaluation: vehicles sorted by name, then roadside units.
 
     \b
     heal assign DATA --split test --types m1,m2,m3,m4 --in-order --out runs/in_order.json
     heal assign DATA --split train,validate --types m1,m2 --seed 303 --out runs/types.json
     """  # noqa: D301 - click's mark for lines that stay lines is the character, not its name
-    names = _names("--types", types)
+    names = _distinct_names("--types", types)
     agents: dict[str, tuple[str, ...]] = {}
-    for part in _names("--split", split):
+    for part in _distinct_names("--split", split):
         agents.update(open_dataset(root, part).scenario_agents)
     assignment = Assignment.in_order(agents, names) if in_order else Assignment.at_random(agents, names, seed)
     write_assignment(out, assignment)
@@ -42,8 +45,9 @@ def assign(
     console.print(f"{out}: {sum(count.values())} agents in {len(agents)} scenarios: {text}")
 
 
-def _names(option: str, text: str) -> list[str]:
-    names = [name.strip() for name in text.split(",")]
+def _distinct_names(option: str, text: str) -> list[str]:
+    """Split names at their commas; ValueError if one is empty or is given twice."""
+    names = split_names(text)
     if not all(names) or len(set(names)) != len(names):
         raise ValueError(f"{option} {text!r}: expected names separated by commas, each once, such as m1,m2")
     return names

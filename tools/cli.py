@@ -1,8 +1,10 @@
-"""The command `heal`: one place that joins the commands; each lives in a file of its own."""
+"""The command `heal` with all its subcommands, each from a file of its own."""
 
 from __future__ import annotations
 
+import importlib.metadata
 import sys
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -12,7 +14,7 @@ from heal.agents.process import keep_freed_memory, sleep_while_waiting
 sleep_while_waiting()
 keep_freed_memory()
 
-# ruff: noqa: E402 - torch must not be loaded before
+# ruff: noqa: E402 - the two calls above must come before torch is loaded
 from heal.tools.assign import assign
 from heal.tools.bench import bench
 from heal.tools.demo import demo
@@ -28,13 +30,14 @@ from heal.tools.view import view
 from heal.training.replica import ReplicaError
 from heal.training.step import TrainingStoppedError
 
+DISTRIBUTION = "heal-perception"
+
 app = typer.Typer(
     name="heal",
     help="Heterogeneous collaborative perception: train agent types, run simulations, evaluate detection.",
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    add_completion=False,
 )
 app.command()(generate)
 app.command()(assign)
@@ -50,8 +53,24 @@ app.command()(export)
 app.command()(info)
 
 
+def _print_version(wanted: bool) -> None:
+    """Print name and version of the distribution and exit, if the option was used."""
+    if wanted:
+        typer.echo(f"{DISTRIBUTION} {importlib.metadata.version(DISTRIBUTION)}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Declare the options of `heal` itself; typer shows the help text of `app` instead of this one."""
+
+
 def main() -> None:
-    """Run a command; what the user can mend is said in one line, everything else keeps its traceback."""
+    """Run the command line; print errors that the user can correct in one line, and leave the traceback of all others."""
     try:
         app()
     except (ValueError, FileNotFoundError, TrainingStoppedError, ReplicaError) as error:

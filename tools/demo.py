@@ -1,4 +1,4 @@
-"""`heal demo`: agents of different types in a town that their networks have never seen; the ego alone against all together."""
+"""`heal demo`: agents of different types in a town that their networks have never seen; the ego alone compared with all agents."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.progress import track
 
-from heal.agent_types import TypesOf, joining
+from heal.agent_types import TypesOf, in_order, joining
 from heal.agents.network.network import PerfectNetwork
 from heal.agents.options import RunOptions
 from heal.agents.records import TickResult
@@ -22,41 +22,46 @@ from heal.datasets.town import PRESETS, TownSource
 from heal.datasets.visibility import SceneVisibility, scene_visibility
 from heal.detection.metrics import matched_ground_truth
 from heal.tools.pictures.draw import draw_comparison, draw_frame, save_animation
+from heal.tools.shared.arguments import AllianceArg, RuntimeArg
 from heal.tools.shared.paths import CONFIGS
 from heal.tools.shared.scoring import HIDDEN_IOU, RunScore, score_table, write_metrics
-from heal.tools.shared.type_argument import in_turn
+from heal.tools.shared.type_argument import require_types, split_names
 from heal.types import SceneSource, load_scene
 
-# Half a second between two scored instants: neighbouring ones at 10 Hz say nearly the same.
+# Half a second between two evaluated ticks: neighbouring ticks at 10 Hz are nearly equal.
 STRIDE_TICKS = 5
 TYPES = "m1,m2,m3,m4,m5"
 console = Console()
 
+TypesArg = Annotated[
+    str,
+    typer.Option(help="Agent types of the agents in their order, the ego's first; the last agent joins in the middle of the run."),
+]
+
 
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for metrics.json and pictures.")] = Path("runs/demo"),
-    alliance: Annotated[Path, typer.Option(help="Alliance folder.")] = CONFIGS / "demo" / "alliance",
-    types: Annotated[
-        str, typer.Option(help="Agent types in their order, the ego's first; the last one joins in the middle.")
-    ] = TYPES,
-    ticks: Annotated[int, typer.Option(min=1, help="Instants to run, half a second apart.")] = 40,
-    seed: Annotated[int, typer.Option(min=0, help="Another seed is another town, of the test towns.")] = 3,
-    runtime: Annotated[str, typer.Option(help="ray or local.")] = "ray",
+    alliance: AllianceArg = CONFIGS / "demo" / "alliance",
+    types: TypesArg = TYPES,
+    ticks: Annotated[int, typer.Option(min=1, help="Number of instants to run, half a second apart.")] = 40,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the test town: each seed is another town.")] = 3,
+    runtime: RuntimeArg = "ray",
 ) -> None:
-    """Let agents of different types drive through an unseen town, each a Ray actor; one more joins on the way.
+    """Run agents of different types in an unseen town.
 
-    What they find together is compared with what the ego finds alone.
+    Each agent is a Ray actor; the last one joins in the middle of the run. The vehicles that all agents find together are compared
+    with those that the ego finds alone.
 
     \b
     heal demo
     heal demo --ticks 20 --seed 8 --out runs/another-town
     heal demo --types m1,m1,m1,m3
     """  # noqa: D301 - click's mark for lines that stay lines is the character, not its name
-    opened, names = load_alliance(alliance).for_inference(), types.split(",")
+    opened, names = load_alliance(alliance).for_inference(), split_names(types)
+    require_types(names, opened)
     instants = range(0, ticks * STRIDE_TICKS, STRIDE_TICKS)
-    town = replace(PRESETS["demo"], vehicles=max(len(names) - 1, 1))
-    source = TownSource(town, seed=seed, ticks=len(instants) * STRIDE_TICKS, split="test")
-    plan = plan_join(opened, source, names, instants)
+    source = open_town(len(names), seed, len(instants) * STRIDE_TICKS)
+    plan = plan_join(source, names, instants)
     together = run_agents(opened, source, instants, plan, None, runtime)
     alone = run_agents(opened, source, instants, plan, 1, runtime)
     visibilities = [scene_visibility(load_scene(source, tick), opened.grid.range_m) for tick in instants]
@@ -64,24 +69,29 @@ def demo(
     joined = sum(record.status == "used" for result in together for record in result.messages if record.agent_id == plan.agent_id)
     join = {"agent": plan.agent_id, "agent_type": plan.agent_type, "tick": plan.tick, "messages_used": joined}
     write_metrics(out / "metrics.json", {"ego": ego.metrics(), "fused": fused.metrics(), "join": join})
-    best = most_telling(alone, together, visibilities)
-    draw_comparison(alone[best.index], together[best.index], opened.grid.range_m, out / "found_through_others.png")
-    save_animation([draw_frame(result, opened.grid.range_m) for result in together], out / "drive.gif")
+    example = choose_example(alone, together, visibilities)
+    draw_pictures(alone, together, example.index, opened.grid.range_m, out)
     console.print(score_table({f"the ego ({names[0]}) alone": ego, f"together: {', '.join(names)}": fused}, "an unseen town"))
     console.print(f"{plan.agent_id}, a {plan.agent_type}, joined at tick {plan.tick}; {joined} of its messages were used")
-    console.print(f"{len(best.ids)} vehicles hidden from the ego, found through others: {out / 'found_through_others.png'}")
-    console.print(f"the drive: {out / 'drive.gif'}   numbers: {out / 'metrics.json'}")
+    console.print(f"{len(example.ids)} vehicles hidden from the ego, found through others: {out / 'found_through_others.png'}")
+    console.print(f"animation: {out / 'drive.gif'}   numbers: {out / 'metrics.json'}")
+
+
+def open_town(agents: int, seed: int, ticks: int) -> TownSource:
+    """Open a test town with this number of agents, but at least two; one of them is a roadside unit."""
+    preset = replace(PRESETS["demo"], vehicles=max(agents - 1, 1))
+    return TownSource(preset, seed=seed, ticks=ticks, split="test")
 
 
 @dataclass(frozen=True)
-class Join:
-    """Who has which type, and who comes later.
+class JoinPlan:
+    """The types of all agents, and the agent that joins later.
 
     Attributes:
-        types_of: the agents of a scene and their types.
-        agent_id: who joins.
-        agent_type: its type.
-        tick: from which tick on.
+        types_of: the agents of a scene and their types; without the joining agent before its tick.
+        agent_id: the agent that joins.
+        agent_type: type of this agent.
+        tick: first tick in which this agent takes part.
     """
 
     types_of: TypesOf
@@ -90,18 +100,18 @@ class Join:
     tick: int
 
 
-def plan_join(alliance: Alliance, source: TownSource, names: list[str], instants: range) -> Join:
-    """The agents have the types in their order; the last one joins in the middle of the run."""
+def plan_join(source: TownSource, names: list[str], instants: range) -> JoinPlan:
+    """Give the agents the types in their order; the last agent joins in the middle of the run."""
     last, tick = source.outline(0).agent_ids[-1], instants[len(instants) // 2]
-    types_of = in_turn(names, alliance)
-    when = joining(types_of, {last: source.outline(tick).timestamp_ns})
-    return Join(when, last, types_of(source.outline(0))[last], tick)
+    types_of = in_order(names)
+    types_with_join = joining(types_of, {last: source.outline(tick).timestamp_ns})
+    return JoinPlan(types_with_join, last, types_of(source.outline(0))[last], tick)
 
 
 def run_agents(
-    alliance: Alliance, source: SceneSource, ticks: range, plan: Join, agents: int | None, runtime: str
+    alliance: Alliance, source: SceneSource, ticks: range, plan: JoinPlan, agents: int | None, runtime: str
 ) -> list[TickResult]:
-    """All ticks with so many agents, over links on which everything arrives."""
+    """Run all ticks with at most `agents` agents (None for all), over links on which every message arrives."""
     options = RunOptions(agents=agents, keep_views=True)
     with open_runtime(runtime, alliance, source, plan.types_of, PerfectNetwork(), options) as opened:
         title = "the ego alone" if agents == 1 else "all agents"
@@ -109,7 +119,7 @@ def run_agents(
 
 
 def score(results: Iterable[TickResult], visibilities: Iterable[SceneVisibility], alliance: Alliance) -> RunScore:
-    """Add up a run."""
+    """Return the score of a run; `visibilities` tell for each tick which vehicles are hidden from the ego."""
     total = RunScore(alliance.grid.range_m)
     for result, visibility in zip(results, visibilities, strict=True):
         total.add(result, visibility)
@@ -117,21 +127,33 @@ def score(results: Iterable[TickResult], visibilities: Iterable[SceneVisibility]
 
 
 @dataclass(frozen=True)
-class Telling:
-    """A tick, by its place in the run, and the hidden vehicles that only all agents together have found in it."""
+class ExampleTick:
+    """A tick for the picture.
+
+    Attributes:
+        index: position of the tick in the run.
+        ids: vehicles hidden from the ego that only all agents together have found.
+    """
 
     index: int
     ids: tuple[int, ...]
 
 
-def most_telling(alone: list[TickResult], together: list[TickResult], visibilities: list[SceneVisibility]) -> Telling:
-    """The tick with the most vehicles that are hidden from the ego, missed by it alone, and found together."""
-    found = [Telling(i, found_through_others(*parts)) for i, parts in enumerate(zip(alone, together, visibilities, strict=True))]
-    return max(found, key=lambda tick: len(tick.ids))
+def choose_example(alone: list[TickResult], together: list[TickResult], visibilities: list[SceneVisibility]) -> ExampleTick:
+    """Return the first tick with the most vehicles that are hidden from the ego, missed by the ego alone, and found together."""
+    ticks = zip(alone, together, visibilities, strict=True)
+    examples = [ExampleTick(i, found_through_others(*tick)) for i, tick in enumerate(ticks)]
+    return max(examples, key=lambda example: len(example.ids))
+
+
+def draw_pictures(alone: list[TickResult], together: list[TickResult], example: int, range_m: tuple[float, ...], out: Path) -> None:
+    """Write the comparison of the example tick, given by its position in the run, and the animation of all agents' run."""
+    draw_comparison(alone[example], together[example], range_m, out / "found_through_others.png")
+    save_animation([draw_frame(result, range_m) for result in together], out / "drive.gif")
 
 
 def found_through_others(alone: TickResult, together: TickResult, visibility: SceneVisibility) -> tuple[int, ...]:
-    """Ids of the hidden vehicles that are found only together."""
+    """Return the ids of the vehicles hidden from the ego that the ego alone misses and all agents together find."""
     truth = together.ground_truth
     hidden = torch.isin(truth.ids, torch.from_numpy(visibility.ids[visibility.hidden]))
     missed = ~matched_ground_truth(alone.detections, truth, HIDDEN_IOU)

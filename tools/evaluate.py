@@ -27,35 +27,36 @@ from heal.tools.shared.arguments import (
     CacheArg,
     CommRangeArg,
     DataArg,
-    EgoArg,
-    PrecisionArg,
+    IncludeEgoArg,
     ThreadsArg,
     TypesArg,
 )
-from heal.tools.shared.scoring import RunScore, record, score_table, spread, write_metrics
-from heal.tools.shared.type_argument import parse_types
+from heal.tools.shared.scoring import RunScore, record_evaluation, score_table, spread_evenly, write_metrics
+from heal.tools.shared.type_argument import parse_types, split_names
 from heal.types import SceneSource, load_scene
 
-# As published numbers are made: with poses as they are given.
-ALIGN = False
 CORES = os.cpu_count() or 1
 console = Console()
 
-
 OutArg = Annotated[Path, typer.Option(help="Folder for metrics.json and pictures.")]
 SplitArg = Annotated[str, typer.Option(help="Split to evaluate.")]
-FramesArg = Annotated[int | None, typer.Option(min=1, help="Only so many scenes, spread over the split.")]
+FramesArg = Annotated[int | None, typer.Option(min=1, help="Number of scenes, evenly spaced over the split. Default: all.")]
 RangeArg = Annotated[
     tuple[float, float, float, float, float, float] | None,
-    typer.Option(help="x_min y_min z_min x_max y_max z_max to run over, if not what the alliance was trained on."),
+    typer.Option(
+        help="Range in the ego's frame, in metres: x_min y_min z_min x_max y_max z_max. Default: the range that the alliance was "
+        "trained on."
+    ),
 ]
 PicturesArg = Annotated[int, typer.Option(min=0, help="Number of scenes to draw.")]
-
-
-KeepArg = Annotated[bool, typer.Option("--record", help="Keep the AP in the alliance, where `heal info` shows it.")]
+PrecisionArg = Annotated[str, typer.Option(help="float32 or bfloat16; bfloat16 is faster on GPUs and on CPUs with AMX.")]
+RecordArg = Annotated[bool, typer.Option("--record", help="Write the AP into the alliance folder; `heal info` shows it.")]
 InOrderArg = Annotated[
     str | None,
-    typer.Option(help="Types joined by commas: evaluate with one agent, with two and so on, of these types in this order."),
+    typer.Option(
+        help="Agent types separated by commas: evaluate with the first agent alone, then with one agent more at a time, of these "
+        "types in this order."
+    ),
 ]
 
 
@@ -70,16 +71,17 @@ def evaluate(
     frames: FramesArg = None,
     comm_range_m: CommRangeArg = 70.0,
     range_m: RangeArg = None,
-    include_ego: EgoArg = False,
+    include_ego: IncludeEgoArg = False,
     pictures: PicturesArg = 4,
     threads: ThreadsArg = 0,
     precision: PrecisionArg = "float32",
     cache: CacheArg = None,
-    keep: KeepArg = False,
+    record: RecordArg = False,
 ) -> None:
-    """Evaluate detection: AP at IoU 0.3, 0.5 and 0.7, and the recall of vehicles hidden from the ego.
+    """Evaluate the detection AP of an alliance on a data set.
 
-    Ground truth is what all agents of a scene have labelled, however few take part.
+    Prints AP at IoU 0.3, 0.5 and 0.7, and the recall of vehicles hidden from the ego. Ground truth are the labels of all agents of
+    a scene, even if only some of the agents take part. Poses are not corrected.
 
     \b
     heal evaluate --alliance configs/demo/alliance --data runs/town --out runs/alone --agents 1
@@ -88,40 +90,40 @@ def evaluate(
     """  # noqa: D301 - click's mark for lines that stay lines is the character, not its name
     opened, source = load_alliance(alliance, range_m).for_inference(), open_dataset(data, split, cache=cache)
     console.print(str(source.summary))
-    ticks = spread(range(len(source)), frames or len(source))
-    drawn = frozenset(spread(ticks, pictures))
+    ticks = spread_evenly(range(len(source)), frames or len(source))
+    drawn = frozenset(spread_evenly(ticks, pictures))
     options = _options(agents, comm_range_m, precision, threads, drawn, include_ego)
     types_of, draw = parse_types(in_order or types, opened, source), partial(_draw, drawn=drawn, alliance=opened, out=out)
-    rows = {
-        name: evaluate_source(opened, source, types_of, step, ticks, draw) for name, step in steps_of(in_order, options).items()
-    }
-    write_rows(rows, bool(in_order), out)
-    if keep:
-        record(alliance, f"{data.name}, {split}", rows)
-    console.print(score_table(rows, f"{data.name}, {split}"), f"metrics and pictures: {out}", sep="\n")
+    runs = evaluation_runs(in_order, options)
+    scores = {name: evaluate_source(opened, source, types_of, run, ticks, draw) for name, run in runs.items()}
+    write_scores(scores, bool(in_order), out)
+    if record:
+        record_evaluation(alliance, f"{data.name}, {split}", scores)
+    console.print(score_table(scores, f"{data.name}, {split}"), f"metrics and pictures: {out}", sep="\n")
 
 
 def _options(
     agents: int | None, comm_range_m: float, precision: str, threads: int, drawn: frozenset[int], include_ego: bool
 ) -> RunOptions:
-    """As the command line has them; ValueError for a precision that there is not."""
-    options = RunOptions(agents, comm_range_m, align=ALIGN, keep_views=drawn, include_ego=include_ego)
+    """Return the options of the command line; ValueError for an unknown precision."""
+    # Published results are with poses as they are given.
+    options = RunOptions(agents, comm_range_m, correct_poses=False, keep_views=drawn, include_ego=include_ego)
     return replace(options, precision=precision, threads=threads or CORES)  # type: ignore[arg-type]
 
 
-def write_rows(rows: Mapping[str, RunScore], steps: bool, out: Path) -> None:
-    """Write the last run's metrics and curves, and with `steps` the AP of all of them."""
-    score = list(rows.values())[-1]
-    told = {"steps": [{"agents": part.agents, "ap": part.metrics()["ap"]} for part in rows.values()]} if steps else {}
-    write_metrics(out / "metrics.json", {**score.metrics(), **told})
+def write_scores(scores: Mapping[str, RunScore], in_order: bool, out: Path) -> None:
+    """Write metrics.json and precision-recall curves of the last run; with `in_order` also the AP of every run as a step."""
+    score = list(scores.values())[-1]
+    steps = {"steps": [{"agents": part.agents, "ap": part.metrics()["ap"]} for part in scores.values()]} if in_order else {}
+    write_metrics(out / "metrics.json", {**score.metrics(), **steps})
     draw_curves(score.results(), out / "precision_recall.png")
 
 
-def steps_of(in_order: str | None, options: RunOptions) -> dict[str, RunOptions]:
-    """The runs of an evaluation by name: one, or with agent types in order one for each of them, with one agent more each."""
+def evaluation_runs(in_order: str | None, options: RunOptions) -> dict[str, RunOptions]:
+    """Return the options of each run of an evaluation, by name: of one run, or with `--in-order` of one run for each agent type."""
     if in_order is None:
         return {{None: "all agents", 1: "ego alone"}.get(options.agents, f"{options.agents} agents"): options}
-    names = in_order.split(",")
+    names = split_names(in_order)
     return {" + ".join(names[:count]): replace(options, agents=count) for count in range(1, len(names) + 1)}
 
 
@@ -133,7 +135,16 @@ def evaluate_source(
     ticks: Sequence[int],
     on_result: Callable[[TickResult], None] = lambda _: None,
 ) -> RunScore:
-    """Score scenes with everybody in one process and messages that always arrive."""
+    """Run scenes in this process, with links on which every message arrives, and return the score.
+
+    Args:
+        alliance: the networks.
+        source: the scenes.
+        types_of: the agents of a scene and their types.
+        options: of the run.
+        ticks: indices of the scenes.
+        on_result: called with each scene's result.
+    """
     score = RunScore(alliance.grid.range_m)
     with LocalRuntime(alliance, source, types_of, options=options) as runtime:
         for result in track(runtime.run(ticks), "evaluating", total=len(ticks), console=console):
@@ -143,5 +154,6 @@ def evaluate_source(
 
 
 def _draw(result: TickResult, drawn: frozenset[int], alliance: Alliance, out: Path) -> None:
+    """Draw a scene if it is among those to be drawn."""
     if result.tick in drawn:
         draw_tick(result, alliance.grid.range_m, out / f"scene_{result.tick:06d}.png")

@@ -1,4 +1,4 @@
-"""`heal export`: an alliance becomes a run folder of HEAL, that is config.yaml and a checkpoint, or graphs for other runtimes."""
+"""`heal export`: write an alliance as a run folder of HEAL (config.yaml and a checkpoint), or as graphs for other runtimes."""
 
 from __future__ import annotations
 
@@ -16,30 +16,35 @@ from heal.opencood.config import Networks, write_config
 from heal.opencood.run import export_state
 from heal.tools.export_graphs import Format, export_graphs
 from heal.tools.import_runs import parse_renames
+from heal.tools.shared.arguments import OnlyTypesArg, RenameArg
+from heal.tools.shared.type_argument import split_names
 
 console = Console()
 
 AllianceArg = Annotated[Path, typer.Argument(help="Alliance folder.")]
-OutArg = Annotated[Path, typer.Option(help="Folder to make.")]
-TypesArg = Annotated[str | None, typer.Option(help="Only these agent types, such as m1,m2.")]
-RenameArg = Annotated[list[str] | None, typer.Option(help="old=new name of an agent type; may be repeated.")]
-ImageArg = Annotated[tuple[int, int], typer.Option(help="Height and width of the data set's images, which HEAL has to know.")]
-ProgramArg = Annotated[bool, typer.Option("--program", help="Write graphs for torch.export.load instead, checked.")]
-OnnxArg = Annotated[bool, typer.Option("--onnx", help="Write ONNX graphs instead, checked; needs the extra [onnx].")]
+OutArg = Annotated[Path, typer.Option(help="Folder to write.")]
+ImageArg = Annotated[tuple[int, int], typer.Option(help="Height and width of the data set's images in pixels, for HEAL's config.")]
+ProgramArg = Annotated[
+    bool, typer.Option("--program", help="Write exported programs for torch.export.load instead; each is run and compared.")
+]
+OnnxArg = Annotated[
+    bool, typer.Option("--onnx", help="Write ONNX graphs instead; each is run and compared. Needs the extra [onnx].")
+]
 
 
 def export(
     alliance: AllianceArg,
     out: OutArg,
-    types: TypesArg = None,
+    types: OnlyTypesArg = None,
     rename: RenameArg = None,
     image_px: ImageArg = (600, 800),
     program: ProgramArg = False,
     onnx: OnnxArg = False,
 ) -> None:
-    """Turn an alliance into a HEAL run folder that holds the merged model, or into graphs for deployment.
+    """Export an alliance for HEAL, or as graphs for deployment.
 
-    HEAL calls its agent types m1, m2 and so on. Paths of data and the settings of training are left for you to fill in.
+    For HEAL, the result is a run folder with the merged model. HEAL's agent types are named m1, m2 and so on; rename others with
+    --rename. The data paths and training settings in config.yaml are yours to fill in.
 
     \b
     heal export runs/alliance --out runs/for-heal
@@ -47,11 +52,11 @@ def export(
     heal export runs/alliance --onnx --out runs/onnx
     """  # noqa: D301 - click's mark for lines that stay lines is the character, not its name
     opened = load_alliance(alliance)
-    chosen = types.split(",") if types else list(opened.agent_names)
+    chosen = split_names(types) if types else list(opened.agent_names)
     renamed = parse_renames(rename or [])
     if program or onnx:
         if (program and onnx) or renamed:
-            raise ConfigError("--program and --onnx do not go together, nor with --rename")
+            raise ConfigError("--program, --onnx and --rename do not go together; use one of them")
         _export_graphs(opened, chosen, out, "onnx" if onnx else "program")
         return
     export_alliance(opened, {name: renamed.get(name, name) for name in chosen}, out, image_px)
@@ -60,15 +65,21 @@ def export(
 
 def _export_graphs(alliance: Alliance, names: list[str], out: Path, form: Format) -> None:
     for card in export_graphs(alliance, names, out, form):
-        console.print(f"{card.file}: {card.says}; off by {card.deviation:.1e} at most", highlight=False, soft_wrap=True)
-    console.print(f"{out}: graphs.json says what goes in and out")
+        console.print(f"{card.file}: {card.says}; largest deviation {card.deviation:.1e}", highlight=False, soft_wrap=True)
+    console.print(f"{out}: graphs.json describes the inputs and outputs")
 
 
 def export_alliance(alliance: Alliance, names: dict[str, str], out: Path, image_px: tuple[int, int] = (600, 800)) -> None:
-    """Write agent types under new names, with the base, into the folder `out`.
+    """Write the base and agent types as a HEAL run folder.
+
+    Args:
+        alliance: where the networks are from.
+        names: name of each agent type in the alliance -> its name in HEAL.
+        out: folder to write.
+        image_px: height and width of the data set's images.
 
     Raises:
-        ConfigError: HEAL has no words for a part of them, or `out` holds a run.
+        ConfigError: HEAL has no setting for a part of the networks, or `out` holds a run.
     """
     import yaml
 

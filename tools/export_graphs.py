@@ -1,4 +1,4 @@
-"""`heal export --program` and `--onnx`: agents and base as files for deployment, each reloaded and held against the networks."""
+"""`heal export --program` and `--onnx`: write agent types and base as graphs, and compare each file with the networks."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
 
 Format = Literal["program", "onnx"]
 SUFFIX: dict[Format, str] = {"program": ".pt2", "onnx": ".onnx"}
-# How many pillars' points, images or agents: one for tracing, others for the check, which shows that sizes may vary.
+# Number of pillars, images or agents: one number for tracing, and several for the check, so that it also covers other sizes.
 TRACED: dict[str, int] = {"pillars": 2000, "images": 3, "agents": 3}
 CHECKED: dict[str, tuple[int, ...]] = {"pillars": (2000, 5000), "images": (3, 1), "agents": (3, 1, 4)}
-# Largest deviation from the networks, over the largest value, that passes: float32 sums in another order.
+# Largest accepted deviation from the networks, relative to the largest value: other runtimes sum float32 in another order.
 TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True)
 class TensorCard:
-    """An input or output of a file: a dimension that may vary is a word."""
+    """An input or output of a file; in `shape`, a dimension that may vary is a name such as "agents"."""
 
     name: str
     dtype: str
@@ -44,15 +44,15 @@ class TensorCard:
 
 @dataclass(frozen=True)
 class GraphCard:
-    """What stands in graphs.json of a file.
+    """The entry of a file in graphs.json.
 
     Attributes:
-        file: its name.
-        says: what it computes.
-        sha256: of its bytes.
+        file: name of the file.
+        says: description of what the graph computes.
+        sha256: hash of the file's bytes.
         inputs: in order.
         outputs: in order.
-        deviation: the largest from the networks, over the largest value.
+        deviation: largest deviation from the networks, relative to the largest value.
     """
 
     file: str
@@ -64,10 +64,10 @@ class GraphCard:
 
 
 def export_graphs(alliance: Alliance, names: list[str], out: Path, form: Format) -> list[GraphCard]:
-    """Write agent types and the base into the folder `out`, with graphs.json beside them.
+    """Write agent types and the base as graphs into the folder `out`, with graphs.json beside them.
 
     Raises:
-        ConfigError: packages are missing, `out` holds an export, or a written file does not compute what the networks do.
+        ConfigError: packages are missing, `out` holds an export, or the outputs of a written file deviate from the networks'.
     """
     _require_packages(form)
     if (out / "graphs.json").exists():
@@ -86,43 +86,45 @@ def export_graphs(alliance: Alliance, names: list[str], out: Path, form: Format)
 
 
 def export_graph(graph: Graph, out: Path, form: Format) -> GraphCard:
-    """Trace, write, reload and check one graph; ConfigError if the file deviates from the networks."""
+    """Trace, write, reload and check one graph; ConfigError if the file's outputs deviate from the networks'."""
     path = out / f"{graph.name}{SUFFIX[form]}"
     with torch.no_grad():
-        example = graph.example(TRACED[graph.counts])
+        example = graph.example(TRACED[graph.first_dimension])
         write = _write_program if form == "program" else _write_onnx
-        with _quiet():
-            write(graph, _traced(graph, example), path)
-        deviation = float(np.max([_deviation(path, form, graph.example(count)) for count in CHECKED[graph.counts]]))
+        with _exporters_silenced():
+            write(graph, _trace(graph, example), path)
+        deviation = float(np.max([_deviation(path, form, graph.example(count)) for count in CHECKED[graph.first_dimension]]))
     if not deviation <= TOLERANCE:
         path.unlink()
-        raise ConfigError(f"{path.name}: deviates from the networks by {deviation:.1e} of the largest value; it was deleted")
+        raise ConfigError(f"{path.name}: deviates from the networks by {deviation:.1e} of the largest value; the file was deleted")
     return GraphCard(
         file=path.name,
-        says=graph.says,
+        says=graph.description,
         sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
-        inputs=_cards(graph.inputs, example.inputs, graph.counts, len(example.inputs[0])),
-        outputs=_cards(graph.outputs, example.outputs, graph.counts, len(example.inputs[0])),
+        inputs=_tensor_cards(graph.inputs, example.inputs, graph.first_dimension, len(example.inputs[0])),
+        outputs=_tensor_cards(graph.outputs, example.outputs, graph.first_dimension, len(example.inputs[0])),
         deviation=deviation,
     )
 
 
 def _agent_record(alliance: Alliance, name: str) -> dict[str, Any]:
+    """Return the entry of an agent type in graphs.json."""
     card = alliance.agent_card(name)
     coverage = alliance.agent(name).coverage or (0.0, 0.0)
     return {"hash": card.hash, "coverage": list(coverage), "config": to_plain(card.config)}
 
 
-def _traced(graph: Graph, example: Example) -> ExportedProgram:
-    vary = {0: torch.export.Dim(graph.counts)}
-    shapes: Any = tuple(vary for _ in example.inputs)
-    if graph.name == "fusion":  # its levels are one parameter, *levels
-        shapes = (vary, shapes[1:])
+def _trace(graph: Graph, example: Example) -> ExportedProgram:
+    """Trace a graph with an example; the first dimension of every input may vary."""
+    first_varies = {0: torch.export.Dim(graph.first_dimension)}
+    shapes: Any = tuple(first_varies for _ in example.inputs)
+    if graph.name == "fusion":  # the levels are one parameter, *levels
+        shapes = (first_varies, shapes[1:])
     return torch.export.export(graph.module, example.inputs, dynamic_shapes=shapes)
 
 
 def _write_program(graph: Graph, program: ExportedProgram, path: Path) -> None:
-    program.example_inputs = None  # they would be saved too
+    program.example_inputs = None  # the example inputs would be saved too
     torch.export.save(program, path)
 
 
@@ -139,10 +141,10 @@ def _write_onnx(graph: Graph, program: ExportedProgram, path: Path) -> None:
 
 
 def _deviation(path: Path, form: Format, example: Example) -> float:
-    """The largest deviation of any output, over that output's largest value."""
+    """Return the largest deviation of any output of a file, relative to the largest value of this output; NaN if there is one."""
     run = _run_program if form == "program" else _run_onnx
     pairs = zip(run(path, example.inputs), example.outputs, strict=True)
-    # By torch, whose maximum keeps what is not a number.
+    # torch's max() returns NaN if one of the values is NaN; Python's max() may not.
     return float(torch.stack([(found - right).abs().max() / right.abs().max() for found, right in pairs]).max())
 
 
@@ -155,27 +157,31 @@ def _run_onnx(path: Path, inputs: tuple[Tensor, ...]) -> list[Tensor]:
     import onnxruntime  # type: ignore[import-untyped, import-not-found, unused-ignore]
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    names = [one.name for one in session.get_inputs()]
-    found = session.run(None, {name: np.ascontiguousarray(one.numpy()) for name, one in zip(names, inputs, strict=True)})
-    return [torch.from_numpy(one) for one in found]
+    names = [description.name for description in session.get_inputs()]
+    found = session.run(None, {name: np.ascontiguousarray(array.numpy()) for name, array in zip(names, inputs, strict=True)})
+    return [torch.from_numpy(array) for array in found]
 
 
-def _cards(names: tuple[str, ...], tensors: tuple[Tensor, ...], counts: str, counted: int) -> tuple[TensorCard, ...]:
+def _tensor_cards(names: tuple[str, ...], tensors: tuple[Tensor, ...], counts: str, count: int) -> tuple[TensorCard, ...]:
+    """Describe inputs or outputs; a first dimension of length `count` is the varying one, named `counts`."""
     return tuple(
-        TensorCard(name, str(one.dtype).removeprefix("torch."), (counts if len(one) == counted else len(one), *one.shape[1:]))
-        for name, one in zip(names, tensors, strict=True)
+        TensorCard(
+            name, str(tensor.dtype).removeprefix("torch."), (counts if len(tensor) == count else len(tensor), *tensor.shape[1:])
+        )
+        for name, tensor in zip(names, tensors, strict=True)
     )
 
 
 def _require_packages(form: Format) -> None:
+    """Raise ConfigError if packages for ONNX are missing."""
     missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if form == "onnx" and find_spec(name) is None]
     if missing:
         raise ConfigError(f"--onnx needs {', '.join(missing)}; pip install onnx onnxscript onnxruntime, or use --program")
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the exporters' notes on their own workings."""
+def _exporters_silenced() -> Iterator[None]:
+    """Switch off the log messages and warnings of torch's exporters."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

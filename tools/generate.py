@@ -1,4 +1,4 @@
-"""`heal generate`: write many small towns to disk in OPV2V's layout."""
+"""`heal generate`: write scenarios of the built-in town to disk in OPV2V's layout."""
 
 from __future__ import annotations
 
@@ -28,16 +28,26 @@ SEEDS_PER_RUN = 1_000_000
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
-class Written(str, Enum):
-    """What is written besides the metadata."""
+class SensorSet(str, Enum):
+    """The sensor data that is written besides the metadata."""
 
     LIDAR = "lidar"
     ALL = "all"
 
 
 @dataclass(frozen=True)
-class Job:
-    """One scenario to write; small enough to send to another process."""
+class ScenarioJob:
+    """One scenario to write, as sent to a worker process.
+
+    Attributes:
+        preset: kind of town.
+        split: split of the data set.
+        seed: of the town.
+        frames: number of instants.
+        stride: number of ticks of 0.1 s from one instant to the next.
+        sensors: sensors that are written.
+        root: folder of the data set.
+    """
 
     preset: str
     split: str
@@ -48,24 +58,24 @@ class Job:
     root: Path
 
 
-class Interrupted(Exception):  # noqa: N818 - it is a wish of the user, not an error
-    """The user wants to stop."""
+class Interrupted(Exception):  # noqa: N818 - the user asks for it, so it is no error
+    """A worker process has stopped because the user has interrupted the command."""
 
 
 def generate(
-    out: Annotated[Path, typer.Argument(help="Folder that gets OPV2V and OPV2V_Hetero.")],
+    out: Annotated[Path, typer.Argument(help="Folder in which the folders OPV2V and OPV2V_Hetero are made.")],
     preset: Annotated[str, typer.Option(help="Kind of town: demo, easy, dense, crossing or test.")] = "demo",
-    split: Annotated[str, typer.Option(help="train, validate or test; their towns are never the same.")] = "train",
-    frames: Annotated[int, typer.Option(min=1, help="Instants in all; each is sensed by all agents.")] = 100,
-    seed: Annotated[int, typer.Option(min=0, help="Other seeds give other towns.")] = 0,
+    split: Annotated[str, typer.Option(help="train, validate or test; no town is in two splits.")] = "train",
+    frames: Annotated[int, typer.Option(min=1, help="Number of instants over all scenarios; all agents sense each instant.")] = 100,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the towns.")] = 0,
     sensors: Annotated[
-        Written, typer.Option(help="lidar: clouds and metadata; all: images, depth, 16- and 32-line clouds too.")
-    ] = Written.ALL,
-    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
+        SensorSet, typer.Option(help="lidar: point clouds; all: also images, depth images, and clouds of 16 and 32 lines.")
+    ] = SensorSet.ALL,
+    workers: Annotated[int, typer.Option(min=1, help="Number of processes.")] = 2,
 ) -> None:
     """Write scenes of the built-in town in the layout of OPV2V.
 
-    Equal arguments give equal files. Scenarios that are there already are kept, so an interrupted run goes on where it stopped.
+    Equal arguments give equal files. Existing scenarios are kept: repeat an interrupted command to write the missing ones.
 
     \b
     heal generate runs/town --preset demo --split test --frames 100 --seed 1 --sensors lidar
@@ -73,59 +83,71 @@ def generate(
     heal generate runs/pictures --split test --frames 4 --sensors all
     """  # noqa: D301 - click's mark for lines that stay lines is the character, not its name
     console, started = Console(), time.monotonic()
-    jobs = plan(out, preset, split, frames, seed, sensors)
+    jobs = plan_scenarios(out, preset, split, frames, seed, sensors)
     try:
-        reports = run_jobs(jobs, workers, console)
+        reports = write_scenarios(jobs, workers, console)
     except (KeyboardInterrupt, Interrupted):
-        console.print("stopped; the same command goes on from here")
+        console.print("stopped; the same command writes the missing scenarios")
         raise typer.Exit(130) from None
-    _summarise(reports, time.monotonic() - started, out, console)
+    _print_summary(reports, time.monotonic() - started, out, console)
 
 
-def plan(out: Path, preset: str, split: str, frames: int, seed: int, sensors: Written) -> list[Job]:
-    """The scenarios that make up `frames` instants, each a town of its own.
+def plan_scenarios(out: Path, preset: str, split: str, frames: int, seed: int, sensors: SensorSet) -> list[ScenarioJob]:
+    """Return the scenarios that together have `frames` instants, each in its own town.
 
     Raises:
-        ValueError: for an unknown preset or split.
+        ValueError: the preset or split is unknown.
     """
     from heal.datasets.town import town_preset
     from heal.datasets.town.seeds import random_stream
 
     chosen = town_preset(preset)
-    random_stream(split, seed)
-    each = chosen.frames_per_scenario
-    names: frozenset[Sensor] = frozenset({"lidar"}) if sensors is Written.LIDAR else frozenset({"lidar", "camera", "depth"})
+    random_stream(split, seed)  # checks the split
+    frames_each = chosen.frames_per_scenario
+    names: frozenset[Sensor] = frozenset({"lidar"}) if sensors is SensorSet.LIDAR else frozenset({"lidar", "camera", "depth"})
     return [
-        Job(preset, split, seed * SEEDS_PER_RUN + number, min(each, frames - number * each), chosen.stride, names, out)
-        for number in range(-(-frames // each))
+        ScenarioJob(
+            preset=preset,
+            split=split,
+            seed=seed * SEEDS_PER_RUN + number,
+            frames=min(frames_each, frames - number * frames_each),
+            stride=chosen.stride,
+            sensors=names,
+            root=out,
+        )
+        for number in range(-(-frames // frames_each))
     ]
 
 
-def run_jobs(jobs: list[Job], workers: int, console: Console) -> list[ScenarioReport]:
-    """Write all scenarios, in as many processes as are wanted, and report on them in the order of `jobs`."""
+def write_scenarios(jobs: list[ScenarioJob], workers: int, console: Console) -> list[ScenarioReport]:
+    """Write all scenarios in up to `workers` processes, with a progress bar; return the reports in the order of `jobs`."""
     columns = TextColumn("towns"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("towns", total=len(jobs))
         reports: dict[int, ScenarioReport] = {}
-        for number, report in _write_one_by_one(jobs) if min(workers, len(jobs)) == 1 else _write_in_parallel(jobs, workers):
+        for number, report in _write_in_this_process(jobs) if min(workers, len(jobs)) == 1 else _write_in_processes(jobs, workers):
             reports[number] = report
             progress.advance(task)
     return [reports[number] for number in range(len(jobs))]
 
 
-def _write_one_by_one(jobs: list[Job]) -> Iterator[tuple[int, ScenarioReport]]:
+def _write_in_this_process(jobs: list[ScenarioJob]) -> Iterator[tuple[int, ScenarioReport]]:
+    """Write the scenarios one after the other; yield the number and report of each."""
     for number, job in enumerate(jobs):
-        yield number, write_job(job)
+        yield number, write_scenario(job)
 
 
-def _write_in_parallel(jobs: list[Job], workers: int) -> Iterator[tuple[int, ScenarioReport]]:
-    """Fresh processes with one thread each; on an interrupt they stop at the next agent's frame."""
+def _write_in_processes(jobs: list[ScenarioJob], workers: int) -> Iterator[tuple[int, ScenarioReport]]:
+    """Write the scenarios in new processes with one thread each; yield the number and report of each finished scenario.
+
+    On an interrupt every process stops before its next frame of an agent.
+    """
     import multiprocessing
 
     context = multiprocessing.get_context("spawn")
     stop = context.Event()
     with _one_thread_each(), _executor(context, min(workers, len(jobs)), stop) as executor:
-        futures = {executor.submit(write_job, job): number for number, job in enumerate(jobs)}
+        futures = {executor.submit(write_scenario, job): number for number, job in enumerate(jobs)}
         try:
             for future in as_completed(futures):
                 yield futures[future], future.result()
@@ -139,33 +161,33 @@ def _executor(context: SpawnContext, workers: int, stop: Event) -> ProcessPoolEx
     return ProcessPoolExecutor(workers, mp_context=context, initializer=_prepare_worker, initargs=(stop,))
 
 
-_stop: Event | None = None
+_stop_event: Event | None = None
 
 
 def _prepare_worker(stop: Event) -> None:
-    """Leave Ctrl-C to the parent, which says when to stop."""
+    """Ignore Ctrl-C in a worker process: the parent process handles it and sets `stop`."""
     import signal
 
-    global _stop
-    _stop = stop
+    global _stop_event
+    _stop_event = stop
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def write_job(job: Job) -> ScenarioReport:
-    """Write one scenario."""
+def write_scenario(job: ScenarioJob) -> ScenarioReport:
+    """Write one scenario; Interrupted if the parent process has asked the worker to stop."""
     from heal.datasets.town import TownSource
     from heal.datasets.town.opv2v_writer import write_opv2v
 
-    def keep_going() -> None:
-        if _stop is not None and _stop.is_set():
+    def raise_if_stopped() -> None:
+        if _stop_event is not None and _stop_event.is_set():
             raise Interrupted
 
-    return write_opv2v(TownSource(job.preset, job.seed, job.frames, job.split, job.sensors, job.stride), job.root, keep_going)
+    return write_opv2v(TownSource(job.preset, job.seed, job.frames, job.split, job.sensors, job.stride), job.root, raise_if_stopped)
 
 
 @contextmanager
 def _one_thread_each() -> Iterator[None]:
-    """Processes started inside compute with one thread: more of them would only fight for the cores."""
+    """Give processes that are started in this context one computing thread each, because there are as many as cores."""
     before = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
     os.environ.update(dict.fromkeys(_THREAD_VARIABLES, "1"))
     try:
@@ -178,11 +200,12 @@ def _one_thread_each() -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _summarise(reports: list[ScenarioReport], seconds: float, out: Path, console: Console) -> None:
+def _print_summary(reports: list[ScenarioReport], seconds: float, out: Path, console: Console) -> None:
+    """Print a table of what has been written, with the number of vehicles hidden from the ego."""
     labelled, hidden = (sum(getattr(report, name) * 1 for report in reports) for name in ("labelled", "hidden"))
     frames = sum(report.frames for report in reports)
     table = Table(title=f"{out}", show_header=False)
-    table.add_row("towns", f"{len(reports)} ({sum(not report.written for report in reports)} were there already)")
+    table.add_row("towns", f"{len(reports)} ({sum(not report.written for report in reports)} existed already)")
     table.add_row("instants", f"{frames}")
     table.add_row("agents' frames", f"{sum(report.frames * report.agents for report in reports)}")
     table.add_row("vehicles labelled within 51.2 m of the ego", f"{labelled} ({labelled / frames:.1f} an instant)")

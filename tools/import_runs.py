@@ -1,4 +1,4 @@
-"""`heal import`: run folders of HEAL, that is config.yaml and a checkpoint, become an alliance or join one."""
+"""`heal import`: turn run folders of HEAL (config.yaml and a checkpoint) into an alliance, or add them to one."""
 
 from __future__ import annotations
 
@@ -19,39 +19,50 @@ from heal.config import ConfigError, load_yaml
 from heal.opencood.run import ImportedRun, import_state
 from heal.opencood.weights import State, merge_states
 from heal.tools.info import describe_alliance
+from heal.tools.shared.arguments import OnlyTypesArg, RenameArg
+from heal.tools.shared.type_argument import split_names
 
 console = Console()
 
-RunsArg = Annotated[list[Path], typer.Argument(help="Run folders, the one whose base counts last.")]
-OutArg = Annotated[Path, typer.Option(help="Alliance folder; agent types join the one that is there.")]
-TypesArg = Annotated[str | None, typer.Option(help="Only these agent types, such as m1,m2.")]
-RenameArg = Annotated[list[str] | None, typer.Option(help="old=new name of an agent type; may be repeated.")]
-BaseWinsArg = Annotated[bool, typer.Option("--base-wins", help="Go on where the folders' bases differ: take the last one's.")]
+RunsArg = Annotated[list[Path], typer.Argument(help="Run folders of HEAL; the base is taken from the last one.")]
+OutArg = Annotated[Path, typer.Option(help="Alliance folder; to an existing alliance the agent types are added.")]
+BaseWinsArg = Annotated[
+    bool, typer.Option("--base-wins", help="If the bases of the folders differ, take the last folder's base instead of stopping.")
+]
 
 
 def import_runs(
-    run_dirs: RunsArg, out: OutArg, types: TypesArg = None, rename: RenameArg = None, base_wins: BaseWinsArg = False
+    run_dirs: RunsArg, out: OutArg, types: OnlyTypesArg = None, rename: RenameArg = None, base_wins: BaseWinsArg = False
 ) -> None:
-    """Turn HEAL run folders into an alliance, or add their agent types to one.
+    """Import HEAL run folders as an alliance.
 
-    Folders of stage 1, of stage 2 and merged ones are read alike. Their bases must be equal: a type is aligned to one base.
+    If the alliance exists, the agent types are added to it. Run folders of stage 1, stage 2 and merged models can be imported.
+    Their bases must be equal, because each agent type is aligned to one base.
 
     \b
     heal import LOGS/final_infer --out runs/imported
     heal import LOGS/stage1 --out runs/imported
     heal import LOGS/stage2_m3 --rename m2=m3 --out runs/imported
     """  # noqa: D301 - click's mark for lines that stay lines is the character, not its name
-    chosen, renamed = types.split(",") if types else None, parse_renames(rename or [])
+    chosen, renamed = split_names(types) if types else None, parse_renames(rename or [])
     runs = [rename_agents(read_run(path, chosen), renamed) for path in run_dirs]
     alliance = join_runs(runs, out, [path.name for path in run_dirs], base_wins)
     for path, run in zip(run_dirs, runs, strict=True):
         if run.dropped:
-            console.print(f"{path}: left out {len(run.dropped)} weights that no network reads, such as {run.dropped[0]}")
+            console.print(f"{path}: left out {len(run.dropped)} weights that no network uses, such as {run.dropped[0]}")
     console.print(describe_alliance(alliance))
 
 
 def read_run(folder: Path, types: Sequence[str] | None = None) -> ImportedRun:
-    """Read a run folder; ConfigError names the folder and what is wrong with it."""
+    """Read a run folder of HEAL.
+
+    Args:
+        folder: with config.yaml and checkpoints.
+        types: agent types to read; None for all.
+
+    Raises:
+        ConfigError: the folder cannot be imported; the message names the folder and the reason.
+    """
     checkpoint = find_checkpoint(folder)
     try:
         return import_state(load_yaml(folder / "config.yaml"), load_checkpoint(checkpoint), types)
@@ -60,31 +71,31 @@ def read_run(folder: Path, types: Sequence[str] | None = None) -> ImportedRun:
 
 
 def find_checkpoint(folder: Path) -> Path:
-    """The checkpoint that HEAL itself would go on from: the best in validation, else that of the last epoch."""
+    """Return the checkpoint that HEAL itself would load: the best one in validation, else that of the last epoch."""
     for pattern in (r"net_epoch_bestval_at(\d+)\.pth", r"net_epoch(\d+)\.pth"):
         found = {int(match[1]): path for path in folder.glob("*.pth") if (match := re.fullmatch(pattern, path.name))}
         if found:
             return found[max(found)]
     raise ConfigError(
-        f"{folder} is no HEAL run folder: expected net_epoch_bestval_at<N>.pth or net_epoch<N>.pth beside config.yaml"
+        f"{folder} is no HEAL run folder: expected a checkpoint net_epoch_bestval_at<N>.pth or net_epoch<N>.pth beside config.yaml"
     )
 
 
 def load_checkpoint(path: Path) -> State:
-    """Read weights and nothing else: a file that would run code is refused."""
+    """Read the weights of a checkpoint; ConfigError for a file that holds anything else, such as code that loading would run."""
     import pickle
 
     try:
         state: Any = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise ConfigError(f"{path}: not a file of weights alone ({error}); nothing else is loaded") from error
+        raise ConfigError(f"{path}: not a file of weights alone ({error}); other files are not loaded") from error
     if not isinstance(state, Mapping) or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
-        raise ConfigError(f"{path}: expected a state dict, names and tensors, got {type(state).__name__}")
+        raise ConfigError(f"{path}: expected a state dict (names and tensors), got {type(state).__name__}")
     return dict(state)
 
 
 def parse_renames(rename: Sequence[str]) -> dict[str, str]:
-    """Old to new names from `old=new`."""
+    """Parse `old=new` texts into a mapping from old to new names; ConfigError for any other text."""
     pairs = [text.partition("=") for text in rename]
     for old, equals, new in pairs:
         if not (old and equals and new):
@@ -93,7 +104,7 @@ def parse_renames(rename: Sequence[str]) -> dict[str, str]:
 
 
 def rename_agents(run: ImportedRun, names: Mapping[str, str]) -> ImportedRun:
-    """The run with other names of its agent types."""
+    """Return the run with agent types renamed; types that are not in `names` keep their names."""
     return replace(
         run,
         agents={names.get(name, name): settings for name, settings in run.agents.items()},
@@ -102,21 +113,27 @@ def rename_agents(run: ImportedRun, names: Mapping[str, str]) -> ImportedRun:
 
 
 def join_runs(runs: Sequence[ImportedRun], out: Path, sources: Sequence[str], base_wins: bool = False) -> Alliance:
-    """Write an alliance of several runs, or add them to the one at `out`, whose base then counts.
+    """Write several runs as an alliance, or add their agent types to the alliance at `out`.
+
+    Args:
+        runs: the base of the last one becomes the alliance's base, unless `out` is an alliance, which keeps its own.
+        out: alliance folder.
+        sources: name of each run for the training record.
+        base_wins: accept runs with other bases.
 
     Raises:
-        AllianceError: bases differ, two agent types have one name, or `out` is something else.
+        AllianceError: the bases differ, two agent types have the same name, or `out` holds something else.
     """
     existing = _open_existing(out)
-    _require_one_of_each([name for run in runs for name in run.agents] + list(existing.agent_names if existing else ()))
+    _require_distinct([name for run in runs for name in run.agents] + list(existing.agent_names if existing else ()))
     settings = existing.card.config if existing else runs[-1].base
-    _require_one_height([run.base for run in runs], settings)
+    _require_same_grid([run.base for run in runs], settings)
     states = [run.base_state for run in runs] + ([existing.base.state_dict()] if existing else [])
     state, differing = merge_states(states)
     if differing and not base_wins:
         raise AllianceError(
-            f"the bases differ in {len(differing)} weights, such as {differing[0]}, so their types are aligned to different ones; "
-            "import each into an alliance of its own, or take the last one with --base-wins and expect worse detections"
+            f"the bases differ in {len(differing)} weights, such as {differing[0]}, so their types are aligned to different bases; "
+            "import each run into its own alliance, or take the last base with --base-wins and expect worse detections"
         )
     base_hash = existing.base_hash if existing else _save_base(out, settings, state, sources[-1])
     for run, source in zip(runs, sources, strict=True):
@@ -125,6 +142,7 @@ def join_runs(runs: Sequence[ImportedRun], out: Path, sources: Sequence[str], ba
 
 
 def _open_existing(out: Path) -> Alliance | None:
+    """Open the alliance at `out`; None for an empty or missing folder, AllianceError for any other folder."""
     if (out / "base").exists():
         return load_alliance(out)
     if out.exists() and any(out.iterdir()):
@@ -132,15 +150,17 @@ def _open_existing(out: Path) -> Alliance | None:
     return None
 
 
-def _require_one_of_each(names: Sequence[str]) -> None:
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
+def _require_distinct(names: Sequence[str]) -> None:
+    """Raise AllianceError if two agent types have the same name."""
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
         raise AllianceError(
-            f"more than one agent type is called {', '.join(twice)}; give one another name with --rename {twice[0]}=NEW"
+            f"more than one agent type is called {', '.join(repeated)}; rename one of them with --rename {repeated[0]}=NEW"
         )
 
 
-def _require_one_height(bases: Sequence[BaseConfig], wanted: BaseConfig) -> None:
+def _require_same_grid(bases: Sequence[BaseConfig], wanted: BaseConfig) -> None:
+    """Raise AllianceError if the grids differ in height or cell size; the range in x and y may differ."""
     for base in bases:
         found, expected = ((part.grid.range_m[2], part.grid.range_m[5], part.grid.cell_m) for part in (base, wanted))
         if found != expected:
@@ -151,12 +171,14 @@ def _require_one_height(bases: Sequence[BaseConfig], wanted: BaseConfig) -> None
 
 
 def _save_base(out: Path, settings: BaseConfig, state: State, source: str) -> str:
+    """Write the base of a new alliance; return its content hash."""
     model = BaseModel(settings)
     model.load_state_dict(state)
     return save_base(out, model, TrainingRecord(data=source))
 
 
 def _save_agents(out: Path, run: ImportedRun, base: BaseConfig, base_hash: str, source: str) -> None:
+    """Write the agent types of a run into an alliance."""
     for name, settings in run.agents.items():
         model = AgentModel(settings, base.grid)
         model.load_state_dict(run.agent_states[name])

@@ -1,4 +1,4 @@
-"""`heal info`: this installation, or an alliance."""
+"""`heal info`: describe this installation or an alliance."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ console = Console()
 
 
 def info(
-    alliance: Annotated[Path | None, typer.Argument(help="An alliance folder; without one, this installation.")] = None,
+    alliance: Annotated[Path | None, typer.Argument(help="Alliance folder. Default: describe this installation.")] = None,
 ) -> None:
-    """Print version, devices and engines, or describe an alliance.
+    """Describe an alliance, or this installation.
 
     \b
     heal info
     heal info configs/demo/alliance
     """  # noqa: D301 - click's mark for lines that stay lines is the character, not its name
     console.print(describe_alliance(load_alliance(alliance)) if alliance else describe_installation())
-    evaluated = evaluations_table(alliance) if alliance else None
-    if evaluated:
-        console.print(evaluated)
+    evaluations = evaluations_table(alliance) if alliance else None
+    if evaluations:
+        console.print(evaluations)
 
 
 def describe_installation() -> Table:
-    """Versions, devices, and which optional engines are there."""
+    """Make a table of versions, devices, and installed optional engines."""
     table = Table(title=f"heal {heal.__version__}", show_header=False)
     table.add_row("python", platform.python_version())
     table.add_row("cpu", f"{os.cpu_count()} cores, torch uses {torch.get_num_threads()} threads")
@@ -49,7 +49,7 @@ def describe_installation() -> Table:
 
 
 def describe_alliance(alliance: Alliance) -> Table:
-    """The base and every agent type: parameters, size on disk, where they come from."""
+    """Make a table of the base and every agent type: parameters, size on disk, training record."""
     grid = alliance.grid
     title = f"{alliance.path}: {grid.length_x_m:g} x {grid.length_y_m:g} m, cells of {grid.cell_m:g} m, {grid.nx} x {grid.ny}"
     table = Table("part", "parameters", "kB", "hash", "trained on", "scenes", "epochs", "minutes", title=title)
@@ -64,12 +64,14 @@ def describe_alliance(alliance: Alliance) -> Table:
 
 
 def _add_part(table: Table, name: str, model: torch.nn.Module, size: int, content_hash: str, record: TrainingRecord) -> None:
+    """Add the row of the base or of an agent type."""
     parameters = sum(parameter.numel() for parameter in model.parameters())
     row = (f"{parameters:,}", f"{size / 1e3:.0f}", content_hash[:12], record.data, f"{record.scenes}", f"{record.epochs}")
     table.add_row(name, *row, f"{record.seconds / 60:.1f}")
 
 
 def _version(package: str) -> str:
+    """Return the version of an installed package, or that there is none."""
     if importlib.util.find_spec(package) is None:
         return "not installed"
     try:

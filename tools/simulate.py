@@ -1,4 +1,4 @@
-"""`heal simulate`: agents, links and a fusion node, on the live town or on recorded scenes; counts everything that happens."""
+"""`heal simulate`: run agents, links and a fusion node on the live town or on recorded scenes, and report the results."""
 
 from __future__ import annotations
 
@@ -21,45 +21,81 @@ from heal.agents.records import TickResult
 from heal.agents.runtime import Runtime, open_runtime
 from heal.alliance import Alliance, load_alliance
 from heal.config import save_config, to_plain
-from heal.datasets.dair.index import data_folder
 from heal.datasets.noise import SensorNoise
-from heal.datasets.open import open_dataset
 from heal.tools.pictures.draw import draw_frame, draw_tick, save_animation
 from heal.tools.report.history import ReportData
 from heal.tools.report.page import Report, write_report
-from heal.tools.shared.arguments import AgentsArg, AllianceArg, EgoArg, TypesArg
+from heal.tools.shared.arguments import (
+    AgentsArg,
+    AllianceArg,
+    IncludeEgoArg,
+    PresetArg,
+    RuntimeArg,
+    SettingsArg,
+    SettingsFileArg,
+    SourceArg,
+    SourceSplitArg,
+    TypesArg,
+)
 from heal.tools.shared.run_log import ALLOWED_LAG_MS, RunLog, tick_line
-from heal.tools.shared.run_settings import RunSettings, read_settings, with_flags
-from heal.tools.shared.scoring import RunScore, score_table, spread, write_metrics
+from heal.tools.shared.run_settings import RunSettings, read_settings, with_options
+from heal.tools.shared.scoring import RunScore, score_table, spread_evenly, write_metrics
+from heal.tools.shared.sources import TOWN, TOWN_TICKS, open_source
 from heal.tools.shared.type_argument import parse_types
 from heal.tools.viewer.viewer import RunViewer, open_viewer
 from heal.types import SceneSource
 
 ANIMATION_FRAMES = 24
-TOWN_TICKS = 40
 console = Console()
 
 OutArg = Annotated[Path, typer.Option(help="Folder for metrics.json, ticks.jsonl, report.html and pictures.")]
-SourceArg = Annotated[str, typer.Option(help="town, or a folder of scenes: OPV2V layout or DAIR-V2X-C.")]
-PresetArg = Annotated[str, typer.Option(help="Kind of town.")]
-SplitArg = Annotated[str | None, typer.Option(help="Split of the source; by default test, for DAIR-V2X-C val.")]
-TicksArg = Annotated[int | None, typer.Option(min=1, help=f"Ticks to run; by default {TOWN_TICKS} of a town, all of a folder.")]
-SeedArg = Annotated[int, typer.Option(min=0, help="Of the town, of the links and of the noise.")]
-RuntimeArg = Annotated[str, typer.Option(help="ray: agents and fusion node as actors; local: all in this process.")]
-LinkArg = Annotated[str | None, typer.Option(help="perfect, dsrc, delay:MS, loss:SHARE and more, by commas; see docs/links.md.")]
-NoiseArg = Annotated[str | None, typer.Option(help="What poses and clocks are off by: position:M,rotation:DEG,clock:MS.")]
-CodecArg = Annotated[str | None, typer.Option(help="float32, float16, int8, int4; score:MIN, budget:BYTES, zstd, by commas.")]
-LateArg = Annotated[str | None, typer.Option(help="What becomes of late maps: drop, hold or weigh (the default).")]
-DeadlineArg = Annotated[float | None, typer.Option(min=0, help="The fusion node fuses what has come by then; 100 by default.")]
-AgentRangeArg = Annotated[float | None, typer.Option(min=0, help="Agents further than this take no part; 70 by default.")]
-RealtimeArg = Annotated[bool, typer.Option("--realtime", help="Run by the wall clock.")]
-PicturesArg = Annotated[bool, typer.Option("--pictures", help="Draw every tick, not only the last one and an animation.")]
-ViewArg = Annotated[str | None, typer.Option(help="Watch it in 3D: native opens rerun's viewer, web serves it to a browser.")]
-RecordArg = Annotated[Path | None, typer.Option(help="Write the 3D view to this .rrd file, to be played back later.")]
-AddressArg = Annotated[str | None, typer.Option(help="Of a Ray cluster to run on, such as auto; see docs/cluster.md.")]
-FaultArg = Annotated[str | None, typer.Option(help="Break something: crash:AGENT@TICK or hang:AGENT@TICK, AGENT may be node.")]
-ConfigArg = Annotated[Path | None, typer.Option(help="YAML file with settings; a run writes its own to run.yaml.")]
-SetArg = Annotated[list[str], typer.Option("--set", help="Any setting, such as run.split=pyramid or deployment.placement=spread.")]
+TicksArg = Annotated[
+    int | None, typer.Option(min=1, help=f"Number of ticks to run. Default: {TOWN_TICKS} of a town, all scenes of a folder.")
+]
+SeedArg = Annotated[int, typer.Option(min=0, help="Seed of the town, the links and the noise.")]
+LinkArg = Annotated[
+    str | None,
+    typer.Option(
+        help="Links: perfect (the default); or dsrc, delay:MS, loss:SHARE and more, separated by commas; see docs/links.md."
+    ),
+]
+NoiseArg = Annotated[
+    str | None,
+    typer.Option(help="Errors of poses and clocks: position:M, rotation:DEG, clock:MS, separated by commas; see docs/links.md."),
+]
+CodecArg = Annotated[
+    str | None,
+    typer.Option(
+        help="Encoding of messages: float32 (the default), float16, int8 or int4; also score:MIN, budget:BYTES, zstd, separated by "
+        "commas; see docs/message.md."
+    ),
+]
+LateArg = Annotated[
+    str | None, typer.Option(help="Use of late feature maps: drop, hold or weigh (the default); see docs/runtime.md.")
+]
+DeadlineArg = Annotated[
+    float | None,
+    typer.Option(min=0, help="Time in ms after the begin of a tick at which the fusion node fuses what has arrived. Default: 100."),
+]
+AgentRangeArg = Annotated[
+    float | None,
+    typer.Option(min=0, help="Communication range in metres: agents further from the ego take no part. Default: 70."),
+]
+RealtimeArg = Annotated[bool, typer.Option("--realtime", help="Run by the wall clock instead of in simulated time.")]
+PicturesArg = Annotated[
+    bool, typer.Option("--pictures", help="Draw a picture of every tick; otherwise only of the last tick, and an animation.")
+]
+ViewArg = Annotated[
+    str | None, typer.Option(help="Watch the run in 3D: native opens the viewer of rerun, web serves the view to a browser.")
+]
+RecordArg = Annotated[Path | None, typer.Option(help="Write the 3D view to this .rrd file; `heal view` plays it.")]
+AddressArg = Annotated[str | None, typer.Option(help="Address of the Ray cluster to run on, such as auto; see docs/cluster.md.")]
+FaultArg = Annotated[
+    str | None,
+    typer.Option(
+        help="Faults to cause: crash:AGENT@TICK or hang:AGENT@TICK, separated by commas; the AGENT node is the fusion node."
+    ),
+]
 
 EXAMPLES = """
 heal simulate --alliance configs/demo/alliance --source town --ticks 40 --seed 3 --out runs/drive
@@ -74,18 +110,18 @@ heal simulate --alliance runs/dair-base/alliance --source DAIR_ROOT --out runs/r
 
 @dataclass(frozen=True)
 class Plan:
-    """All of a simulation.
+    """Everything that a simulation needs.
 
     Attributes:
         alliance: the networks.
         source: the scenes.
-        ticks: which of them.
+        ticks: indices of the scenes to run.
         types_of: the agents of a scene and their types.
-        settings: how they run.
+        settings: options of the run, deployment, links and noise.
         seed: of links and noise.
-        runtime: where it computes.
-        pictures: draw every tick.
-        viewer: whoever looks on.
+        runtime: "ray" or "local".
+        pictures: whether to draw every tick.
+        viewer: the 3D view.
     """
 
     alliance: Alliance
@@ -102,9 +138,9 @@ class Plan:
 def simulate(
     alliance: AllianceArg,
     out: OutArg,
-    source: SourceArg = "town",
+    source: SourceArg = TOWN,
     preset: PresetArg = "demo",
-    split: SplitArg = None,
+    split: SourceSplitArg = None,
     ticks: TicksArg = None,
     seed: SeedArg = 0,
     runtime: RuntimeArg = "ray",
@@ -116,44 +152,38 @@ def simulate(
     types: TypesArg = None,
     deadline_ms: DeadlineArg = None,
     comm_range_m: AgentRangeArg = None,
-    include_ego: EgoArg = False,
+    include_ego: IncludeEgoArg = False,
     realtime: RealtimeArg = False,
     pictures: PicturesArg = False,
     view: ViewArg = None,
     record: RecordArg = None,
     address: AddressArg = None,
     fault: FaultArg = None,
-    config: ConfigArg = None,
-    change: SetArg = [],  # noqa: B006 - typer takes a copy
+    settings_file: SettingsFileArg = None,
+    changes: SettingsArg = [],  # noqa: B006 - typer takes a copy
 ) -> None:
-    """Let every agent sense, encode and send, and a fusion node detect from what arrives in time."""
+    """Run a simulation of agents, links and a fusion node.
+
+    In every tick each agent reads its sensors, encodes a feature map and sends it as a message over a link. The fusion node fuses
+    the messages that have arrived by its deadline, and detects vehicles. report.html shows the results.
+    """
     opened, scenes = load_alliance(alliance).for_inference(), open_source(source, preset, split, ticks, seed)
-    words = {"link": link, "noise": noise, "codec": codec, "late": late, "address": address, "fault": fault}
+    texts = {"link": link, "noise": noise, "codec": codec, "late": late, "address": address, "fault": fault}
     numbers = {"agents": agents, "deadline_ms": deadline_ms, "comm_range_m": comm_range_m}
-    settings = with_flags(read_settings(config, change), words, numbers, include_ego, realtime)
+    settings = with_options(read_settings(settings_file, changes), texts, numbers, include_ego, realtime)
     chosen = range(min(ticks or len(scenes), len(scenes)))
     with open_viewer(view, record, opened.grid.range_m, f"{source}, seed {seed}") as viewer:
-        if viewer.address:
-            console.print(f"watch: {viewer.address}", soft_wrap=True)
         plan = Plan(opened, scenes, chosen, parse_types(types, opened, scenes), settings, seed, runtime, pictures, viewer)
         run_and_report(plan, f"{source}, {len(chosen)} ticks", out)
-        viewer.wait()
-
-
-def open_source(source: str, preset: str, split: str | None, ticks: int | None, seed: int) -> SceneSource:
-    """The town, or what lies in a folder."""
-    if source == "town":
-        from heal.datasets.town.source import TownSource
-
-        return TownSource(preset, seed, ticks or TOWN_TICKS, split=split or "test")
-    root = Path(source)
-    dataset = open_dataset(root, split or ("test" if data_folder(root) is None else "val"))
-    console.print(str(dataset.summary))
-    return dataset
 
 
 def run_and_report(plan: Plan, title: str, out: Path) -> None:
-    """Run, write everything, print what happened; interrupted by Ctrl-C, do so for the ticks that were run, then pass it on."""
+    """Run a simulation, write all files, print a summary, and wait until the viewer can be closed.
+
+    After an error or Ctrl-C the files and the summary cover the ticks that were run, and the exception is raised again.
+    """
+    if plan.viewer.address:
+        console.print(f"watch: {plan.viewer.address}", soft_wrap=True)
     settings, log = plan.settings, RunLog(RunScore(plan.alliance.grid.range_m))
     out.mkdir(parents=True, exist_ok=True)
     save_config(settings, out / "run.yaml")
@@ -163,29 +193,36 @@ def run_and_report(plan: Plan, title: str, out: Path) -> None:
         run_plan(plan, [log, data, pace, plan.viewer], out)
     finally:
         if log.score.frames:
-            _write_numbers(plan, log, pace.rate_hz, out)
+            _write_metrics(plan, log, pace.rate_hz, out)
             write_report(out / "report.html", Report(title, log, data, to_plain(settings), out / "last_tick.png"))
-            report(log, f"{title} at {pace.rate_hz:.1f} Hz, link {settings.link}", settings.run.realtime, out)
+            print_summary(log, f"{title} at {pace.rate_hz:.1f} Hz, link {settings.link}", settings.run.realtime, out)
+    plan.viewer.wait()
 
 
-class Listener(Protocol):
-    """What is told of every tick."""
+class TickListener(Protocol):
+    """An object that receives every tick of a run."""
 
     def add(self, result: TickResult) -> None:
-        """A tick has been run."""
+        """Receive a tick that has been run."""
         ...
 
 
 @dataclass
 class Pace:
-    """Counts ticks per second, from the end of the first one on: before it networks are loaded and towns are built."""
+    """The rate of a run, measured from the end of the first tick: networks are loaded and towns are built in the first tick.
+
+    Attributes:
+        ticks: number of ticks so far.
+        first_s: end of the first tick, by the monotonic clock.
+        last_s: end of the last tick.
+    """
 
     ticks: int = 0
     first_s: float = 0.0
     last_s: float = 0.0
 
     def add(self, result: TickResult) -> None:
-        """A tick is done."""
+        """Count a tick that has just ended."""
         self.last_s = time.monotonic()
         self.first_s = self.first_s if self.ticks else self.last_s
         self.ticks += 1
@@ -196,11 +233,11 @@ class Pace:
         return (self.ticks - 1) / max(self.last_s - self.first_s, 1e-9)
 
 
-def run_plan(plan: Plan, listeners: Sequence[Listener], out: Path) -> None:
-    """Run all ticks, tell of them, write ticks.jsonl and the pictures."""
-    animated = frozenset(spread(plan.ticks, ANIMATION_FRAMES)) | {plan.ticks[-1]}
-    everything = plan.pictures or plan.viewer.wants_views
-    options = replace(plan.settings.run, keep_views=True if everything else animated)
+def run_plan(plan: Plan, listeners: Sequence[TickListener], out: Path) -> None:
+    """Run all ticks, hand each to the listeners, and write ticks.jsonl and the pictures."""
+    animated = frozenset(spread_evenly(plan.ticks, ANIMATION_FRAMES)) | {plan.ticks[-1]}
+    all_views = plan.pictures or plan.viewer.wants_views
+    options = replace(plan.settings.run, keep_views=True if all_views else animated)
     shown, range_m = [], plan.alliance.grid.range_m
     try:
         with open_run(plan, options) as runtime, (out / "ticks.jsonl").open("w", buffering=1, encoding="utf-8") as lines:
@@ -221,33 +258,34 @@ def run_plan(plan: Plan, listeners: Sequence[Listener], out: Path) -> None:
 
 
 def open_run(plan: Plan, options: RunOptions) -> Runtime:
-    """The runtime of a plan, with its network and its noise."""
+    """Open the runtime of a plan, with its links and its noise."""
     settings = plan.settings
     source = SensorNoise.parse(settings.noise).around(plan.source, plan.seed)
     network = LinkSpec.parse(settings.link).network(plan.seed)
     return open_runtime(plan.runtime, plan.alliance, source, plan.types_of, network, options, settings.deployment)
 
 
-def _write_numbers(plan: Plan, log: RunLog, rate_hz: float, out: Path) -> None:
-    """metrics.json."""
+def _write_metrics(plan: Plan, log: RunLog, rate_hz: float, out: Path) -> None:
+    """Write metrics.json: the log's metrics and the most important settings."""
     settings = plan.settings
-    told = {"runtime": plan.runtime, "link": settings.link, "codec": str(settings.run.codec), "split": settings.run.split}
+    texts = {"runtime": plan.runtime, "link": settings.link, "codec": str(settings.run.codec), "split": settings.run.split}
     numbers = {"seed": plan.seed, "ticks_per_second": round(rate_hz, 2)}
-    write_metrics(out / "metrics.json", {**log.metrics(), **told, **numbers, **_pace(log, settings.run.realtime)})
+    write_metrics(out / "metrics.json", {**log.metrics(), **texts, **numbers, **_realtime_metrics(log, settings.run.realtime)})
 
 
-def report(log: RunLog, title: str, realtime: bool, out: Path) -> None:
-    """Print what happened."""
+def print_summary(log: RunLog, title: str, realtime: bool, out: Path) -> None:
+    """Print the score, times, messages and faults of a run, and the files that were written."""
     agents = log.score.agents
     console.print(score_table({f"{agents} agents" if agents > 1 else "ego alone": log.score}, title))
     console.print(log.table())
     if realtime:
-        words = "kept up" if log.lag_ms <= ALLOWED_LAG_MS else "did not keep up"
-        console.print(f"wall clock: {words}; the latest tick began {log.lag_ms:.0f} ms after its time")
+        verdict = "kept up" if log.lag_ms <= ALLOWED_LAG_MS else "did not keep up"
+        console.print(f"wall clock: {verdict}; the latest tick began {log.lag_ms:.0f} ms after its time")
     console.print(
         f"report: {out / 'report.html'}   numbers: {out / 'metrics.json'}, {out / 'ticks.jsonl'}   animation: {out / 'run.gif'}"
     )
 
 
-def _pace(log: RunLog, realtime: bool) -> dict[str, Any]:
+def _realtime_metrics(log: RunLog, realtime: bool) -> dict[str, Any]:
+    """Return whether the run kept up with the wall clock; nothing for a run in simulated time."""
     return {"realtime": {"kept_up": log.lag_ms <= ALLOWED_LAG_MS, "max_lag_ms": round(log.lag_ms, 1)}} if realtime else {}

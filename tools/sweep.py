@@ -1,4 +1,4 @@
-"""`heal sweep`: AP against the bytes of a message, its delay, its loss, the error of poses; a table and a figure."""
+"""`heal sweep`: AP against the bytes, delay or loss of messages, the error of poses, or the size of regions; table and figure."""
 
 from __future__ import annotations
 
@@ -17,39 +17,53 @@ from rich.progress import track
 from rich.table import Table
 
 from heal.alliance import load_alliance
-from heal.tools.shared.arguments import AllianceArg, CommRangeArg, TypesArg
+from heal.tools.shared.arguments import (
+    AllianceArg,
+    CommRangeArg,
+    PresetArg,
+    SettingsArg,
+    SettingsFileArg,
+    SourceArg,
+    SourceSplitArg,
+    TypesArg,
+)
 from heal.tools.shared.run_settings import read_settings
 from heal.tools.shared.scoring import write_metrics
-from heal.tools.simulate import ConfigArg, PresetArg, SetArg, SourceArg, SplitArg, open_source
-from heal.tools.sweeps.chunk import Chunk, Tally, run_chunk
-from heal.tools.sweeps.conditions import ALONE, AXES, Condition, conditions
+from heal.tools.shared.sources import TOWN, open_source
+from heal.tools.sweeps.chunk import Chunk, RunTotals, run_chunk
+from heal.tools.sweeps.conditions import ALONE, AXES, Condition, sweep_conditions
 
+TICKS_PER_TOWN = 16
 CHUNK_TICKS = 32
 console = Console()
 
-KindArg = Annotated[str, typer.Argument(help="codec, delay, loss, noise or regions.")]
-SweepOutArg = Annotated[Path, typer.Option(help="Folder for sweep.json and sweep.png.")]
-TownsArg = Annotated[int, typer.Option(min=1, help="So many towns, with seeds from --seed on.")]
-SweepTicksArg = Annotated[
-    int | None, typer.Option(min=1, help="Ticks of 0.1 s in each town, 16 by default; scenes of a folder, by default all.")
+KindArg = Annotated[str, typer.Argument(help="What to vary: codec, delay, loss, noise or regions.")]
+OutArg = Annotated[Path, typer.Option(help="Folder for sweep.json and sweep.png.")]
+TownsArg = Annotated[int, typer.Option(min=1, help="Number of towns; their seeds are --seed and the following numbers.")]
+TicksArg = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help=f"Ticks of 0.1 s in each town (default: {TICKS_PER_TOWN}), or scenes of a folder (default: all).",
+    ),
 ]
-SeedArg = Annotated[int, typer.Option(min=0, help="Of the first town, of links and noise.")]
-ProcessesArg = Annotated[int, typer.Option(min=0, help="Processes of one thread each; 0 for one on each core.")]
+SeedArg = Annotated[int, typer.Option(min=0, help="Seed of the first town, its links and its noise.")]
+ProcessesArg = Annotated[int, typer.Option(min=0, help="Number of processes, each with one thread; 0 for one per core.")]
 
 
 @dataclass(frozen=True)
-class Row:
-    """A point of a sweep.
+class SweepRow:
+    """The result of one run of a sweep.
 
     Attributes:
-        series: the line that it belongs to.
-        x: its place there.
-        name: in the table.
-        ap: at IoU 0.3, 0.5 and 0.7.
-        bytes_per_message: of the messages that crossed a link.
-        used: share of them that was used in its own tick.
-        held: older maps that stood in, as a share of the messages.
-        frames: ticks scored.
+        series: label of the line in the figure that the run is a point of.
+        x: position of the point on the x axis.
+        name: label of the run in the table.
+        ap: AP at IoU 0.3, 0.5 and 0.7, by threshold.
+        bytes_per_message: mean size of a message over a link.
+        used: share of these messages that the fusion node used in their own tick.
+        held: number of older maps used in place of missing ones, per message.
+        frames: number of evaluated ticks.
     """
 
     series: str
@@ -65,30 +79,35 @@ class Row:
 def sweep(
     kind: KindArg,
     alliance: AllianceArg,
-    out: SweepOutArg,
-    source: SourceArg = "town",
+    out: OutArg,
+    source: SourceArg = TOWN,
     preset: PresetArg = "demo",
-    split: SplitArg = None,
+    split: SourceSplitArg = None,
     towns: TownsArg = 8,
-    ticks: SweepTicksArg = None,
+    ticks: TicksArg = None,
     seed: SeedArg = 1,
     types: TypesArg = None,
     comm_range_m: CommRangeArg = 70.0,
     processes: ProcessesArg = 0,
-    config: ConfigArg = None,
-    change: SetArg = [],  # noqa: B006 - typer takes a copy
+    settings_file: SettingsFileArg = None,
+    changes: SettingsArg = [],  # noqa: B006 - typer takes a copy
 ) -> None:
-    """Run the same ticks many times, under one condition after another, and draw AP against it; the ego alone beside."""
-    settings = read_settings(config, [f"run.comm_range_m={comm_range_m}", *change])
-    runs = conditions(kind, settings.run, float32_bytes(alliance))
-    make = partial(Chunk, alliance, source, preset, split, types=types)
-    if source == "town":
-        chunks = [make(seed=seed + i, ticks=range(ticks or 16)) for i in range(towns)]
-    else:
-        scenes = range(min(ticks or 10**9, len(open_source(source, preset, split, ticks, seed))))
-        chunks = [make(seed=seed, ticks=scenes[i : i + CHUNK_TICKS]) for i in range(0, len(scenes), CHUNK_TICKS)]
-    tallies = run_chunks(chunks, runs, processes or os.cpu_count() or 1)
-    rows = [row_of(condition, tally) for condition, tally in zip(runs, tallies, strict=True)]
+    """Measure AP against one condition of a run.
+
+    Every value of the condition (codec, delay or loss of the messages, error of the poses, size of the regions) is a run over the
+    same ticks. The ego alone is the reference.
+
+    \b
+    heal sweep codec --alliance configs/demo/alliance --towns 12 --ticks 4 --out runs/sweep-codec
+    heal sweep delay --alliance configs/demo/alliance --towns 8 --ticks 12 --set run.split=pyramid --out runs/sweep-delay
+    heal sweep codec --alliance runs/dair-base/alliance --source DAIR_ROOT --comm-range-m 100 --out runs/sweep-dair
+    """  # noqa: D301 - click's mark for lines that stay lines is the character, not its name
+    settings = read_settings(settings_file, [f"run.comm_range_m={comm_range_m}", *changes])
+    conditions = sweep_conditions(kind, settings.run, float32_bytes(alliance))
+    parts = divide(source, preset, split, towns, ticks, seed)
+    chunks = [Chunk(alliance, source, preset, split, part_seed, part, types) for part_seed, part in parts]
+    totals = run_chunks(chunks, conditions, processes or os.cpu_count() or 1)
+    rows = [make_row(condition, total) for condition, total in zip(conditions, totals, strict=True)]
     write_metrics(
         out / "sweep.json", {"kind": kind, "source": source, "run": str(settings.run), "rows": [asdict(row) for row in rows]}
     )
@@ -97,42 +116,50 @@ def sweep(
     console.print(f"numbers: {out / 'sweep.json'}   figure: {out / 'sweep.png'}")
 
 
+def divide(source: str, preset: str, split: str | None, towns: int, ticks: int | None, seed: int) -> list[tuple[int, range]]:
+    """Return seed and ticks of every chunk: one chunk for each town, or for every `CHUNK_TICKS` scenes of a folder."""
+    if source == TOWN:
+        return [(seed + i, range(ticks or TICKS_PER_TOWN)) for i in range(towns)]
+    scenes = range(len(open_source(source, preset, split, ticks, seed)))[:ticks]
+    return [(seed, scenes[i : i + CHUNK_TICKS]) for i in range(0, len(scenes), CHUNK_TICKS)]
+
+
 def float32_bytes(alliance: Path) -> int:
-    """Of an alliance's feature map, without a header."""
+    """Return the size of an alliance's feature map in float32, without a header."""
     base = load_alliance(alliance).base.config
     return 4 * base.in_channels * base.grid.ny * base.grid.nx
 
 
-def run_chunks(chunks: Sequence[Chunk], runs: Sequence[Condition], processes: int) -> list[Tally]:
-    """The tallies of all chunks together, in the order of the runs; equal for any number of processes."""
-    total = [Tally() for _ in runs]
+def run_chunks(chunks: Sequence[Chunk], conditions: Sequence[Condition], processes: int) -> list[RunTotals]:
+    """Run all chunks in several processes; return the totals of each condition, which do not depend on the number of processes."""
+    totals = [RunTotals() for _ in conditions]
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(processes, len(chunks)), mp_context=context) as pool:
-        work = pool.map(partial(run_chunk, conditions=runs), chunks)
-        for tallies in track(work, f"{len(runs)} runs", total=len(chunks), console=console):
-            for tally, part in zip(total, tallies, strict=True):
-                tally.merge(part)
-    return total
+        finished = pool.map(partial(run_chunk, conditions=conditions), chunks)
+        for parts in track(finished, f"{len(conditions)} runs", total=len(chunks), console=console):
+            for total, part in zip(totals, parts, strict=True):
+                total.merge(part)
+    return totals
 
 
-def row_of(condition: Condition, tally: Tally) -> Row:
-    """A run's point."""
-    counts, results = tally.counts, tally.ap.results()
+def make_row(condition: Condition, total: RunTotals) -> SweepRow:
+    """Make the row of a run from its totals."""
+    counts, results = total.counts, total.ap.results()
     size = counts.bytes / max(counts.sent, 1)
-    return Row(
+    return SweepRow(
         series=condition.series,
         x=size if condition.x is None else condition.x,
         name=condition.name,
         ap={f"{threshold:g}": round(value, 4) for threshold, value in results.ap.items()},
         bytes_per_message=round(size),
         used=round(counts.used / max(counts.sent, 1), 4),
-        held=round(tally.held / max(counts.sent, 1), 4),
+        held=round(total.held / max(counts.sent, 1), 4),
         frames=results.frames,
     )
 
 
-def sweep_table(rows: Sequence[Row], kind: str) -> Table:
-    """One line for each run."""
+def sweep_table(rows: Sequence[SweepRow], kind: str) -> Table:
+    """Make a table with one line for each run."""
     table = Table("", "AP@0.3", "AP@0.5", "AP@0.7", "kB per message", "used", "held", title=f"sweep of {kind}")
     for row in rows:
         ap = [f"{value:.3f}" for value in row.ap.values()]
@@ -140,14 +167,14 @@ def sweep_table(rows: Sequence[Row], kind: str) -> Table:
     return table
 
 
-def draw_sweep(rows: Sequence[Row], axis: str, logarithmic: bool, title: str, path: Path) -> None:
-    """Write AP at IoU 0.5 and 0.7 against what was varied, a line for each series, as PNG."""
+def draw_sweep(rows: Sequence[SweepRow], x_label: str, logarithmic: bool, title: str, path: Path) -> None:
+    """Draw AP at IoU 0.5 and 0.7 against `x`, with one line for each series, and write the figure as PNG."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9.6, 4.2), dpi=150, layout="constrained")
     for axes, threshold in zip(figure.subplots(1, 2), ("0.5", "0.7"), strict=True):
         _draw_lines(axes, rows, threshold)
-        axes.set(xlabel=axis, ylabel=f"AP@{threshold}", ylim=(0, 1), xscale="log" if logarithmic else "linear")
+        axes.set(xlabel=x_label, ylabel=f"AP@{threshold}", ylim=(0, 1), xscale="log" if logarithmic else "linear")
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
     axes.legend(loc="lower left", fontsize=9)
@@ -156,7 +183,8 @@ def draw_sweep(rows: Sequence[Row], axis: str, logarithmic: bool, title: str, pa
     figure.savefig(path)
 
 
-def _draw_lines(axes: Any, rows: Sequence[Row], threshold: str) -> None:
+def _draw_lines(axes: Any, rows: Sequence[SweepRow], threshold: str) -> None:
+    """Draw AP at one IoU threshold: a line for each series, and a horizontal line for the ego alone."""
     colors = ("#1f6feb", "#d9822b", "#8250df", "#1a7f37")
     names = dict.fromkeys(row.series for row in rows if row.series != ALONE)
     for color, name in zip(colors, names, strict=False):

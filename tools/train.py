@@ -1,4 +1,4 @@
-"""`heal train`: a base with its first agent type (stage 1), or new agent types for a base that stays as it is (stage 2)."""
+"""`heal train`: train a base with its first agent type (stage 1), or align new agent types to a frozen base (stage 2)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 import typer
 from rich.console import Console
 
-from heal.agent_types import everyone
+from heal.agent_types import same_type
 from heal.agents.local_runtime import LocalRuntime
 from heal.agents.options import RunOptions
 from heal.alliance import Alliance, TrainingRecord, load_alliance, save_agent, save_base
@@ -22,29 +22,29 @@ from heal.tools.pictures.draw import draw_tick
 from heal.tools.shared.arguments import CacheArg, DataArg, ThreadsArg
 from heal.tools.shared.paths import config_path, type_path
 from heal.tools.training.job import TrainingJob, run_job, run_jobs
-from heal.training.config import TrainConfig
+from heal.training.config import TrainingConfig
 from heal.types import SceneSource
 
-app = typer.Typer(help="Train a base, or agent types.", no_args_is_help=True)
+app = typer.Typer(help="Train a base, or align agent types to a base.", no_args_is_help=True)
 console = Console()
 
-
-@app.callback()
-def _group() -> None:
-    """Train a base, or agent types."""
-
-
-OutArg = Annotated[Path, typer.Option(help="Run folder; the result is an alliance at OUT/alliance.")]
-ConfigArg = Annotated[str, typer.Option(help="YAML file, or the name of a shipped one.")]
-InitArg = Annotated[Path | None, typer.Option(help="Alliance to start from; the config then changes only what it names.")]
+OutArg = Annotated[Path, typer.Option(help="Run folder; the trained alliance is written to OUT/alliance.")]
+ConfigArg = Annotated[str, typer.Option(help="YAML file with the settings, or the name of a shipped one.")]
+InitArg = Annotated[
+    Path | None, typer.Option(help="Alliance to start from; the settings then only override those of the alliance.")
+]
 SplitArg = Annotated[str, typer.Option(help="Split to train on.")]
-SetArg = Annotated[list[str] | None, typer.Option("--set", help="key=value, such as training.epochs=5; may be repeated.")]
-DeviceArg = Annotated[str, typer.Option(help="cpu, cuda, or auto.")]
-RestartArg = Annotated[bool, typer.Option("--restart", help="Begin anew instead of going on from the last checkpoint.")]
-BaseArg = Annotated[Path, typer.Option("--base", help="Alliance whose base the type is aligned to.")]
-AllianceOutArg = Annotated[Path, typer.Option("--out", help="Alliance to put the type into; it may be BASE itself.")]
-TypeOption = Annotated[str, typer.Option("--type", help="YAML file of the type, or the name of a shipped one.")]
-TypesArg = Annotated[list[str], typer.Argument(help="YAML files of types, or names of shipped ones.")]
+SetArg = Annotated[
+    list[str] | None, typer.Option("--set", help="Change a setting: key=value, such as training.epochs=5; may be repeated.")
+]
+DeviceArg = Annotated[str, typer.Option(help="cpu, cuda, or auto: a GPU if there is one.")]
+RestartArg = Annotated[
+    bool, typer.Option("--restart", help="Delete the run folder and start anew instead of resuming from the last checkpoint.")
+]
+BaseArg = Annotated[Path, typer.Option("--base", help="Alliance with the base that the type is aligned to.")]
+AllianceOutArg = Annotated[Path, typer.Option("--out", help="Alliance folder to which the type is added; may be BASE itself.")]
+TypeOption = Annotated[str, typer.Option("--type", help="YAML file of the agent type, or the name of a shipped one.")]
+TypesArg = Annotated[list[str], typer.Argument(help="YAML files of agent types, or names of shipped ones.")]
 
 
 @app.command()
@@ -62,7 +62,7 @@ def base(
 ) -> None:
     """Train a base together with its first agent type (stage 1).
 
-    Stopped or killed at any moment, the same command goes on from its last checkpoint to the same result.
+    Repeat the command of an interrupted or killed training to resume it from its last checkpoint; the result is the same.
 
     \b
     heal train base --data runs/town --config demo/base.yaml --out runs/town-base
@@ -78,10 +78,10 @@ def base(
     initial_path, cache = init and init.absolute(), cache and cache.absolute()
     job = TrainingJob("base", settings, data.absolute(), split, len(source), initial_path, out.absolute(), cache)
     run_job(job, choose_device(device), console)
-    model, seconds = job.trained()
-    alliance = save_alliance(out / "alliance", model, settings, _record(job, seconds, initial))
+    model, seconds = job.load_result()
+    alliance = save_alliance(out / "alliance", model, settings, _training_record(job, seconds, initial))
     draw_predictions(alliance, next(iter(settings.agents)), source, out / "predictions.png")
-    console.print(f"alliance: {out / 'alliance'}, a picture of what it finds: {out / 'predictions.png'}")
+    console.print(f"alliance: {out / 'alliance'}   picture of its detections: {out / 'predictions.png'}")
 
 
 @app.command()
@@ -98,9 +98,9 @@ def agent(
     cache: CacheArg = None,
     restart: RestartArg = False,
 ) -> None:
-    """Align a new agent type to a base (stage 2): the base stays as it is, to the last bit, and no other type is needed.
+    """Align a new agent type to a base (stage 2). The base does not change by a bit, and no other agent type is needed.
 
-    Only scenes of single agents with the new type's sensors are used. Checkpoints and logs lie beside OUT, in OUT-TYPE.
+    The training uses single agents only, with the sensors of the new type. Checkpoints and logs are written to the folder OUT-TYPE.
 
     \b
     heal train agent --type m2 --base runs/opv2v/alliance --data OPV2V --out runs/opv2v/alliance
@@ -111,7 +111,7 @@ def agent(
     console.print(str(source.summary))
     job = agent_job(agent_type, base, data, split, len(source), out, config, overrides or [], restart, cache)
     run_job(job, choose_device(device), console)
-    _keep_agent(job, base, out, source)
+    _add_agent(job, base, out, source)
 
 
 @app.command()
@@ -127,7 +127,9 @@ def agents(
     cache: CacheArg = None,
     restart: RestartArg = False,
 ) -> None:
-    """Align several new types side by side, each in a process of its own: on a GPU each, or on a core each.
+    """Align several new agent types at once, each in its own process.
+
+    Each process has one GPU, or one CPU core if there is no GPU.
 
     \b
     heal train agents m2 m3 m4 --base runs/opv2v/alliance --data OPV2V --out runs/opv2v/alliance
@@ -138,7 +140,7 @@ def agents(
     jobs = [agent_job(name, base, data, split, len(source), out, config, settings, restart, cache) for name in agent_types]
     run_jobs(jobs, choose_device(device), console)
     for job in jobs:
-        _keep_agent(job, base, out, source)
+        _add_agent(job, base, out, source)
 
 
 def agent_job(
@@ -153,7 +155,20 @@ def agent_job(
     restart: bool,
     cache: Path | None = None,
 ) -> TrainingJob:
-    """The training of one type for the base of an alliance, its run folder made."""
+    """Make the run folder OUT-TYPE and return the training of one agent type for the base of an alliance.
+
+    Args:
+        agent_type: YAML file of the type, or the name of a shipped one.
+        base: alliance with the base.
+        data: folder of scenes.
+        split: split of the data.
+        scenes: number of scenes in the split.
+        out: alliance folder to which the type will be added.
+        config: YAML file with the settings, or the name of a shipped one.
+        overrides: `key=value` changes of settings.
+        restart: delete an existing run folder.
+        cache: folder that keeps decoded data.
+    """
     file = type_path(agent_type)
     settings = resolve_agent_settings(file, load_alliance(base), config_path(config), overrides)
     run = out.with_name(f"{out.name}-{file.stem}").absolute()
@@ -161,40 +176,40 @@ def agent_job(
     return TrainingJob(file.stem, settings, data.absolute(), split, scenes, base.absolute(), run, cache and cache.absolute())
 
 
-def resolve_settings(path: Path, initial: Alliance | None, overrides: list[str]) -> TrainConfig:
-    """The settings of a stage 1 run: those of the alliance it starts from, if any, then the file, then the command line."""
+def resolve_settings(path: Path, initial: Alliance | None, overrides: list[str]) -> TrainingConfig:
+    """Return the settings of a stage 1 run: from the initial alliance, if any, overridden by the file, then by the command line."""
     values: dict[str, Any] = {}
     if initial:
         names = initial.card.training.agent_types or initial.agent_names[:1]
         agents = {name: to_plain(initial.agent_card(name).config) for name in names}
         values = {"base": to_plain(initial.card.config), "agents": agents}
     given = load_yaml(path)
-    given["agents"] = {name: _type_content(value) for name, value in given.get("agents", {}).items()}
+    given["agents"] = {name: _load_type(value) for name, value in given.get("agents", {}).items()}
     if not given["agents"]:
         del given["agents"]
-    return build_config(TrainConfig, apply_overrides(_merge(values, given), overrides), str(path))
+    return build_config(TrainingConfig, apply_overrides(_merge(values, given), overrides), str(path))
 
 
-def resolve_agent_settings(type_file: Path, alliance: Alliance, path: Path, overrides: list[str]) -> TrainConfig:
-    """The settings of a stage 2 run: the base of the alliance, one type, the file, then the command line."""
+def resolve_agent_settings(type_file: Path, alliance: Alliance, path: Path, overrides: list[str]) -> TrainingConfig:
+    """Return the settings of a stage 2 run: of the file, with one type and the alliance's frozen base, then the command line."""
     frozen = {"frozen_base": True, "max_agents": 1, "random_ego": True}
     values = {"base": to_plain(alliance.card.config), "agents": {type_file.stem: load_yaml(type_file)}, "training": frozen}
-    return build_config(TrainConfig, apply_overrides(_merge(load_yaml(path), values), overrides), f"{type_file}, {path}")
+    return build_config(TrainingConfig, apply_overrides(_merge(load_yaml(path), values), overrides), f"{type_file}, {path}")
 
 
-def prepare_run(run: Path, settings: TrainConfig, restart: bool) -> None:
-    """Make the run folder and write the resolved settings; ConfigError if it holds a run with other settings."""
+def prepare_run(run: Path, settings: TrainingConfig, restart: bool) -> None:
+    """Make the run folder and write the resolved settings; ConfigError if the folder holds a run with other settings."""
     if restart and run.exists():
         shutil.rmtree(run)
     run.mkdir(parents=True, exist_ok=True)
     resolved = run / "config.yaml"
-    if resolved.exists() and load_config(TrainConfig, resolved) != settings:
-        raise ConfigError(f"{resolved} belongs to a run with other settings; choose another --out, or --restart to begin anew")
+    if resolved.exists() and load_config(TrainingConfig, resolved) != settings:
+        raise ConfigError(f"{resolved} belongs to a run with other settings; choose another --out, or start anew with --restart")
     save_config(settings, resolved)
 
 
-def save_alliance(path: Path, model: CollabModel, settings: TrainConfig, record: TrainingRecord) -> Alliance:
-    """Write base and agent types, and open the result, which checks it."""
+def save_alliance(path: Path, model: CollabModel, settings: TrainingConfig, record: TrainingRecord) -> Alliance:
+    """Write base and agent types, and open the written alliance, which checks the hashes."""
     half = settings.training.half_weights
     base_hash = save_base(path, model.base, record, half)
     for name in settings.agents:
@@ -203,32 +218,33 @@ def save_alliance(path: Path, model: CollabModel, settings: TrainConfig, record:
 
 
 def draw_predictions(alliance: Alliance, agent_type: str, source: SceneSource, path: Path) -> None:
-    """A picture of what the trained networks find in the middle scene, all agents being of one type."""
-    with LocalRuntime(alliance, source, everyone(agent_type), options=RunOptions(keep_views=True)) as runtime:
+    """Draw the detections in the middle scene of a source, with all agents of one type."""
+    with LocalRuntime(alliance, source, same_type(agent_type), options=RunOptions(keep_views=True)) as runtime:
         draw_tick(next(runtime.run([len(source) // 2])), alliance.grid.range_m, path)
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of that name; auto takes a GPU where there is one."""
+    """Return the device of a name; "auto" is a GPU if there is one, else the CPU."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return torch.device(name)
 
 
-def _keep_agent(job: TrainingJob, base: Path, out: Path, source: SceneSource) -> None:
-    """Put a trained type into the alliance, which gets a copy of the base first if it has none."""
+def _add_agent(job: TrainingJob, base: Path, out: Path, source: SceneSource) -> None:
+    """Add a trained type to the alliance at `out`, after copying the base if `out` has none, and draw its detections."""
     initial = load_alliance(base)
     if not (out / "base").exists():
         shutil.copytree(base / "base", out / "base")
-    model, seconds = job.trained()
-    record = _record(job, seconds, initial)
+    model, seconds = job.load_result()
+    record = _training_record(job, seconds, initial)
     save_agent(out, job.name, model.agent(job.name), initial.base_hash, record, job.settings.training.half_weights)
     alliance = load_alliance(out)
     draw_predictions(alliance, job.name, source, job.run / "predictions.png")
-    console.print(f"{job.name} is in {out}, a picture of what it finds: {job.run / 'predictions.png'}")
+    console.print(f"{job.name} was added to {out}   picture of its detections: {job.run / 'predictions.png'}")
 
 
-def _record(job: TrainingJob, seconds: float, initial: Alliance | None) -> TrainingRecord:
+def _training_record(job: TrainingJob, seconds: float, initial: Alliance | None) -> TrainingRecord:
+    """Return the record of a training that is stored with its weights."""
     training = job.settings.training
     return TrainingRecord(
         data=job.data.name,
@@ -242,17 +258,18 @@ def _record(job: TrainingJob, seconds: float, initial: Alliance | None) -> Train
 
 
 def _use_threads(threads: int) -> None:
+    """Set the number of torch threads; 0 keeps torch's default."""
     if threads:
         torch.set_num_threads(threads)
 
 
-def _type_content(value: Any) -> Any:
-    """An agent type as it stands in a config: its content, or the name of its file."""
+def _load_type(value: Any) -> Any:
+    """Return the settings of an agent type in a config: `value` itself, or the content of the file that `value` names."""
     return load_yaml(type_path(value)) if isinstance(value, str) else value
 
 
 def _merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested mappings joined; where both have a plain value, `over` has the last word."""
+    """Merge nested mappings; where both have a value for a key, the value of `over` is used."""
     merged = dict(under)
     for key, value in over.items():
         both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)

@@ -7,7 +7,7 @@ from heal.config import load_config
 from heal.opencood.config import Networks
 from heal.opencood.run import make_networks
 from heal.tools.shared.paths import CONFIGS
-from heal.training.config import TrainConfig
+from heal.training.config import TrainingConfig
 
 # Weights of the encoder, the backbone and the aligner, as the reference's networks have them.
 SIZES = {
@@ -25,7 +25,7 @@ SIZES = {
 @pytest.mark.parametrize(("base", "agent"), SIZES)
 def test_shipped_types_have_the_papers_sizes(base: str, agent: str) -> None:
     settings = load_config(AgentConfig, CONFIGS / "agents" / agent)
-    model = make_networks(Networks(base=load_config(TrainConfig, CONFIGS / base).base, agents={"m1": settings})).agents["m1"]
+    model = make_networks(Networks(base=load_config(TrainingConfig, CONFIGS / base).base, agents={"m1": settings})).agents["m1"]
     parts = (model.get_submodule(name) for name in ("encoder", "backbone", "aligner"))
     assert tuple(sum(weight.numel() for weight in part.parameters()) for part in parts) == SIZES[base, agent]
 

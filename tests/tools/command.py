@@ -1,4 +1,4 @@
-"""Running commands in tests."""
+"""Helpers that run commands in tests."""
 
 import signal
 from pathlib import Path
@@ -8,19 +8,19 @@ from typer.testing import CliRunner
 from heal.tools.cli import app
 
 
-def run_command(*words: object) -> str:
-    """Run `heal ...`; its output."""
-    result = CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
+def run_command(*arguments: object) -> str:
+    """Run `heal` with these arguments in this process, check that it succeeds, and return its output."""
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
     assert result.exit_code == 0, result.output
     return result.output
 
 
 def generate_town(path: Path) -> None:
-    """A tiny town's scenes for training and for testing, clouds only."""
+    """Write LiDAR scenes of a tiny town, for training and for testing."""
     for split in ("train", "test"):
         run_command("generate", path, "--preset", "test", "--split", split, "--frames", 4, "--sensors", "lidar", "--workers", 1)
 
 
 def restore_interrupts() -> None:
-    """Let a child process take Ctrl-C, for `preexec_fn`: a background job ignores SIGINT, and its children inherit that."""
+    """Make a child process react to Ctrl-C, as its `preexec_fn`: children of a background job inherit that SIGINT is ignored."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -1,5 +1,6 @@
-"""The commands end to end on a tiny town: generate, train, evaluate, simulate, info; and what they say when something is wrong."""
+"""The commands end to end on a tiny town: generate, train, evaluate, simulate, info; the version, and the error messages."""
 
+import importlib.metadata
 import json
 from pathlib import Path
 
@@ -9,21 +10,21 @@ from heal.config import ConfigError, save_config
 from heal.detection.loss import LossConfig
 from heal.tools.cli import main
 from heal.tools.demo import demo
-from heal.training.config import TrainConfig, TrainingConfig
+from heal.training.config import ScheduleConfig, TrainingConfig
 from tests.heal.networks import AGENT, BASE
 from tests.tools.command import generate_town, run_command
 
-SETTINGS = TrainConfig(
+SETTINGS = TrainingConfig(
     base=BASE,
     agents={"m1": AGENT},
     loss=LossConfig(occupancy_weights=(0.4, 0.2)),
-    training=TrainingConfig(epochs=1, batch_scenes=2, workers=0),
+    training=ScheduleConfig(epochs=1, batch_scenes=2, workers=0),
 )
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a town's scenes in `town` and a run trained on them in `run`."""
+    """Return a folder with scenes of a town in `town` and a base trained on them in `run`."""
     path = tmp_path_factory.mktemp("commands")
     generate_town(path / "town")
     save_config(SETTINGS, path / "settings.yaml")
@@ -87,13 +88,24 @@ def test_the_demo_compares_the_ego_alone_with_all(folder: Path) -> None:
     assert (folder / "demo" / "found_through_others.png").exists() and (folder / "demo" / "drive.gif").exists()
 
 
-def test_a_training_is_not_begun_on_another_ones_folder(folder: Path) -> None:
-    words = ["--data", folder / "town", "--config", folder / "settings.yaml", "--out", folder / "run", "--set", "training.seed=5"]
+def test_a_training_does_not_start_in_the_folder_of_another_one(folder: Path) -> None:
+    options = ["--data", folder / "town", "--config", folder / "settings.yaml", "--out", folder / "run", "--set", "training.seed=5"]
     with pytest.raises(ConfigError, match="other settings"):
-        run_command("train", "base", *words)
+        run_command("train", "base", *options)
 
 
-def test_what_the_user_can_mend_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_version_is_that_of_the_distribution() -> None:
+    assert run_command("--version") == f"heal-perception {importlib.metadata.version('heal-perception')}\n"
+
+
+def test_the_help_lists_version_and_shell_completion() -> None:
+    text = run_command("--help")
+    assert all(option in text for option in ("--version", "--install-completion", "--show-completion"))
+
+
+def test_an_error_that_the_user_can_correct_is_printed_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr("sys.argv", ["heal", "info", "/nowhere"])
     with pytest.raises(SystemExit) as exit_:
         main()

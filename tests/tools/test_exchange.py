@@ -1,4 +1,4 @@
-"""Run folders of HEAL: what is exported is imported again, several become one alliance, and what cannot be read is refused."""
+"""Run folders of HEAL: export and import are inverse, several folders become one alliance, unsupported folders are refused."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from typer.testing import CliRunner
 
 from heal.agent_model import AgentConfig, AgentModel
 from heal.aligners.convnext import ConvNextAlignerConfig
@@ -27,9 +26,9 @@ from heal.encoders.second import SecondConfig
 from heal.fusion.pyramid import PyramidConfig
 from heal.grid import BevGrid
 from heal.layers.backbone import BackboneConfig
-from heal.tools.cli import app
 from heal.tools.export import export_alliance
 from heal.tools.import_runs import find_checkpoint, join_runs, read_run, rename_agents
+from tests.tools.command import run_command
 
 BASE = BaseConfig(
     grid=BevGrid((-12.8, -6.4, -3.0, 12.8, 6.4, 1.0), 0.8),
@@ -67,12 +66,6 @@ AGENTS = {
 }
 
 
-def _run(*words: object) -> str:
-    result = CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    return result.output
-
-
 def _write_alliance(path: Path, names: tuple[str, ...] = tuple(AGENTS), seed: int = 0, base: BaseConfig = BASE) -> Path:
     torch.manual_seed(seed)
     base_hash = save_base(path, BaseModel(base), TrainingRecord())
@@ -88,7 +81,7 @@ def alliance(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(alliance: Path, tmp_path: Path) -> Path:
-    """A run folder with m1 and m2."""
+    """Return a run folder of HEAL with m1 and m2."""
     export_alliance(load_alliance(alliance), {"m1": "m1", "m2": "m2"}, tmp_path / "run")
     return tmp_path / "run"
 
@@ -105,9 +98,9 @@ def _edit_config(run: Path, change: Callable[[dict[str, Any]], object]) -> None:
     (run / "config.yaml").write_text(yaml.safe_dump(values))
 
 
-def test_what_is_exported_is_imported_again_bit_by_bit(alliance: Path, tmp_path: Path) -> None:
-    _run("export", alliance, "--out", tmp_path / "run")
-    _run("import", tmp_path / "run", "--out", tmp_path / "again")
+def test_an_exported_alliance_is_imported_again_bit_by_bit(alliance: Path, tmp_path: Path) -> None:
+    run_command("export", alliance, "--out", tmp_path / "run")
+    run_command("import", tmp_path / "run", "--out", tmp_path / "again")
     ours, again = load_alliance(alliance), load_alliance(tmp_path / "again")
     assert again.card.config == ours.card.config and again.agent_names == ours.agent_names == ("m1", "m2", "m3")
     # The hashes are over configuration and weights.
@@ -117,7 +110,7 @@ def test_what_is_exported_is_imported_again_bit_by_bit(alliance: Path, tmp_path:
         assert again.agent_card(name).hash == ours.agent_card(name).hash
 
 
-def test_an_exported_configuration_says_what_heal_reads_in_its_words(run: Path) -> None:
+def test_an_exported_configuration_has_heals_keys_and_values(run: Path) -> None:
     values = load_yaml(run / "config.yaml")
     args, post = values["model"]["args"], values["postprocess"]
     assert values["model"]["core_method"] == "heter_pyramid_collab"
@@ -132,13 +125,13 @@ def test_an_exported_configuration_says_what_heal_reads_in_its_words(run: Path) 
     assert values["heal_perception"]["base"] == {"anchors": {"z_m": -0.7}, "decode": {"max_extent_m": None, "z_limits_m": None}}
 
 
-def test_a_run_folder_without_our_own_key_gets_heals_hard_wired_decoding(run: Path) -> None:
+def test_a_run_folder_without_our_own_key_gets_heals_fixed_decoding(run: Path) -> None:
     _edit_config(run, lambda values: values.pop("heal_perception"))
     decode = read_run(run).base.decode
     assert (decode.max_extent_m, decode.z_limits_m, decode.nms_iou) == (6.0, (-3.0, 1.0), 0.05)
 
 
-def test_kernels_of_spconv_1_are_turned(run: Path) -> None:
+def test_kernels_of_spconv_1_are_transposed(run: Path) -> None:
     new = read_run(run)
 
     def as_old(state: dict[str, torch.Tensor]) -> None:
@@ -187,18 +180,18 @@ def test_stage_2_folders_join_the_alliance_of_their_base(alliance: Path, tmp_pat
         export_alliance(opened, {name: name}, tmp_path / folder)
         if name == "m2":
             _edit_config(tmp_path / folder, lambda values: values["model"].update(core_method="heter_pyramid_single"))
-    _run("import", tmp_path / "stage1", "--out", tmp_path / "joined")
-    _run("import", tmp_path / "first", "--out", tmp_path / "joined")
+    run_command("import", tmp_path / "stage1", "--out", tmp_path / "joined")
+    run_command("import", tmp_path / "first", "--out", tmp_path / "joined")
     with pytest.raises(AllianceError, match=r"more than one agent type is called m2.*--rename m2=NEW"):
-        _run("import", tmp_path / "second", "--out", tmp_path / "joined")
-    _run("import", tmp_path / "second", "--rename", "m2=m3", "--out", tmp_path / "joined")
+        run_command("import", tmp_path / "second", "--out", tmp_path / "joined")
+    run_command("import", tmp_path / "second", "--rename", "m2=m3", "--out", tmp_path / "joined")
     joined = load_alliance(tmp_path / "joined")
     assert joined.base_hash == opened.base_hash
     hashes = [joined.agent_card(name).hash for name in joined.agent_names]
     assert hashes == [opened.agent_card(name).hash for name in ("m1", "m2", "m2")]
 
 
-def test_of_several_folders_the_last_ones_base_counts_but_only_if_that_is_wanted(run: Path, tmp_path: Path) -> None:
+def test_a_different_base_of_the_last_folder_is_only_used_with_base_wins(run: Path, tmp_path: Path) -> None:
     other = load_alliance(_write_alliance(tmp_path / "other", ("m1",), seed=1, base=replace(BASE, decode=DecodeConfig())))
     export_alliance(other, {"m1": "m4"}, tmp_path / "last")
     runs = [read_run(run), read_run(tmp_path / "last")]
@@ -241,7 +234,7 @@ def test_a_file_that_would_run_code_is_refused(run: Path, capsys: pytest.Capture
     assert "run by loading" not in capsys.readouterr().out
 
 
-def test_a_checkpoint_that_does_not_fit_is_refused_with_what_is_wrong(run: Path) -> None:
+def test_a_checkpoint_that_does_not_fit_is_refused_with_the_reason(run: Path) -> None:
     _edit(run, lambda state: state.update({"cls_head.bias": torch.zeros(9)}))
     with pytest.raises(ConfigError, match=r"cls_head.bias should have the shape \(2,\), it has \(9,\)"):
         read_run(run)
@@ -277,7 +270,7 @@ def test_a_configuration_that_is_not_supported_is_refused(run: Path, path: tuple
         read_run(run)
 
 
-def test_what_heal_cannot_express_is_not_exported(tmp_path: Path) -> None:
+def test_settings_that_heal_does_not_have_are_not_exported(tmp_path: Path) -> None:
     narrow = replace(BASE, pyramid=replace(BASE.pyramid, groups=8, base_width=8))
     opened = load_alliance(_write_alliance(tmp_path / "narrow", ("m1",), base=narrow))
     with pytest.raises(ConfigError, match=r"no setting for base\.pyramid\.groups = 8"):

@@ -1,4 +1,4 @@
-"""`heal export --program` and `--onnx`: files that are written, described, checked, and refused where they are wrong."""
+"""`heal export --program` and `--onnx`: files are written, described and checked; wrong ones are deleted."""
 
 import hashlib
 import json
@@ -33,12 +33,12 @@ def test_files_are_written_and_described(form: export_graphs.Format, alliance: P
         for package in ("onnx", "onnxscript", "onnxruntime"):
             pytest.importorskip(package)
     out = tmp_path / "out"
-    said = run_command("export", alliance, "--out", out, f"--{form}")
+    output = run_command("export", alliance, "--out", out, f"--{form}")
     card = json.loads((out / "graphs.json").read_text())
     files = [graph["file"] for graph in card["graphs"]]
     assert files == [f"{name}{export_graphs.SUFFIX[form]}" for name in ("m1", "base", "trunk", "fusion")]
     assert sorted(path.name for path in out.iterdir()) == sorted([*files, "graphs.json"])
-    assert all(file in said for file in files)
+    assert all(file in output for file in files)
     assert card["base"]["config"]["grid"]["cell_m"] == GRID.cell_m and len(card["base"]["hash"]) == 64
     assert card["agents"]["m1"]["coverage"] == [0.0, 0.0] and len(card["agents"]["m1"]["hash"]) == 64
     for graph in card["graphs"]:
@@ -63,7 +63,7 @@ def test_a_file_that_deviates_is_refused_and_deleted(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_is_not_a_number_is_refused(tmp_path: Path) -> None:
+def test_an_output_that_is_nan_is_refused(tmp_path: Path) -> None:
     base = BaseModel(BASE).eval()
     base.cls_head.weight.data.fill_(torch.nan)
     with pytest.raises(ConfigError, match="deviates from the networks by nan"):
@@ -78,6 +78,6 @@ def test_missing_packages_are_named(alliance: Path, tmp_path: Path, monkeypatch:
 
 
 def test_options_that_contradict_each_other_are_refused(alliance: Path, tmp_path: Path) -> None:
-    for more in (("--onnx", "--program"), ("--program", "--rename", "m1=m2")):
+    for options in (("--onnx", "--program"), ("--program", "--rename", "m1=m2")):
         with pytest.raises(ConfigError, match="do not go together"):
-            run_command("export", alliance, "--out", tmp_path / "out", *more)
+            run_command("export", alliance, "--out", tmp_path / "out", *options)

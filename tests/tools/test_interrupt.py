@@ -1,4 +1,4 @@
-"""Ctrl-C: a run ends, keeps what it has, and leaves no process behind."""
+"""Ctrl-C ends a run: the results so far are written, and no process is left."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ PATIENCE_S = 120.0
 @pytest.mark.ray
 def test_an_interrupted_run_keeps_its_ticks_and_ends_all_processes(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "heal.tools.cli", "simulate", "--alliance", str(CONFIGS / "demo" / "alliance")]
-    words = ["--preset", "test", "--ticks", "2000", "--runtime", "ray", "--out", str(tmp_path)]
-    # A session of its own, so that the signal goes to all of its processes, as a terminal's Ctrl-C does.
+    options = ["--preset", "test", "--ticks", "2000", "--runtime", "ray", "--out", str(tmp_path)]
+    # In a new session, so that the signal goes to all processes of the run, like Ctrl-C in a terminal.
     with subprocess.Popen(
-        [*command, *words],
+        [*command, *options],
         start_new_session=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -47,7 +47,7 @@ def test_an_interrupted_run_keeps_its_ticks_and_ends_all_processes(tmp_path: Pat
 
 
 def wait_for_ticks(path: Path, run: subprocess.Popen[bytes], count: int) -> None:
-    """Until so many lines are in the file."""
+    """Wait until the file has `count` lines; AssertionError if the run ends or takes too long before."""
     until = time.monotonic() + PATIENCE_S
     while time.monotonic() < until and run.poll() is None:
         if path.exists() and len(path.read_text().splitlines()) >= count:

@@ -1,25 +1,22 @@
-"""`heal simulate` from the command line to its files."""
+"""`heal simulate`, from the command line to the written files."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import typer
-from typer.testing import CliRunner
 
 from heal.agents.records import MessageRecord
 from heal.detection.metrics import AP_RULE
 from heal.tools.shared.run_log import RunLog
-from heal.tools.shared.scoring import RunScore, spread
-from heal.tools.simulate import simulate
+from heal.tools.shared.scoring import RunScore, spread_evenly
+from tests.agents.made_ticks import BYTES, RANGE_M, made_tick
 from tests.agents.tiny_run import save_tiny_alliance
-
-app = typer.Typer()
-app.command()(simulate)
+from tests.tools.command import run_command
 
 
 @pytest.fixture(scope="module")
@@ -27,17 +24,16 @@ def alliance(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny_alliance(tmp_path_factory.mktemp("alliance"))
 
 
-def run(alliance: Path, out: Path, *words: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    fixed = ["--alliance", str(alliance), "--out", str(out), "--preset", "test", "--runtime", "local"]
-    result = CliRunner().invoke(app, [*fixed, *words], catch_exceptions=False)
-    assert result.exit_code == 0, result.output
+def run(alliance: Path, out: Path, *options: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Run a simulation in this process; return its metrics and the lines of ticks.jsonl."""
+    run_command("simulate", "--alliance", alliance, "--out", out, "--preset", "test", "--runtime", "local", *options)
     lines = (out / "ticks.jsonl").read_text().splitlines()
     return json.loads((out / "metrics.json").read_text()), [json.loads(line) for line in lines]
 
 
-def test_a_town_with_bad_links_is_fully_accounted_for(alliance: Path, tmp_path: Path) -> None:
-    words = ("--ticks", "4", "--seed", "2", "--link", "delay:90,jitter:40,loss:0.3", "--late", "drop", "--pictures")
-    metrics, lines = run(alliance, tmp_path / "a", *words)
+def test_a_town_with_bad_links_counts_every_message(alliance: Path, tmp_path: Path) -> None:
+    options = ("--ticks", "4", "--seed", "2", "--link", "delay:90,jitter:40,loss:0.3", "--late", "drop", "--pictures")
+    metrics, lines = run(alliance, tmp_path / "a", *options)
     assert set(metrics["ap"]) == {"0.3", "0.5", "0.7"} and metrics["rule"] == AP_RULE
     assert (metrics["frames"], metrics["agents"], len(metrics["range_m"])) == (4, 3, 6)
     assert metrics["sent"] == 8 == metrics["arrived"] + metrics["late"] + metrics["lost"]
@@ -51,14 +47,14 @@ def test_a_town_with_bad_links_is_fully_accounted_for(alliance: Path, tmp_path: 
     assert len(list((tmp_path / "a" / "pictures").glob("*.png"))) == 4
     assert (tmp_path / "a" / "last_tick.png").exists() and (tmp_path / "a" / "run.gif").stat().st_size < 5_000_000
 
-    run(alliance, tmp_path / "b", *words[:-1])
+    run(alliance, tmp_path / "b", *options[:-1])
     assert (tmp_path / "a" / "ticks.jsonl").read_bytes() == (tmp_path / "b" / "ticks.jsonl").read_bytes()
 
 
-def test_everything_that_can_be_said_of_a_run_is_said_beside_its_results(alliance: Path, tmp_path: Path) -> None:
-    words = ("--ticks", "6", "--link", "dsrc,delay:120", "--noise", "position:0.2,rotation:0.2,clock:5", "--codec", "int8,zstd")
+def test_the_settings_are_written_beside_the_results_and_can_be_run_again(alliance: Path, tmp_path: Path) -> None:
+    options = ("--ticks", "6", "--link", "dsrc,delay:120", "--noise", "position:0.2,rotation:0.2,clock:5", "--codec", "int8,zstd")
     sets = ("--set", "run.split=pyramid", "--set", "run.adapt=true", "--set", "run.max_age_ms=400")
-    metrics, lines = run(alliance, tmp_path / "a", *words, *sets)
+    metrics, lines = run(alliance, tmp_path / "a", *options, *sets)
     assert (metrics["split"], metrics["codec"], metrics["link"]) == ("pyramid", "int8,zstd", "dsrc,delay:120")
     assert metrics["late"] == 12 and metrics["held"] == sum(len(line["held"]) for line in lines) > 0
     page = (tmp_path / "a" / "report.html").read_text()
@@ -75,7 +71,7 @@ def test_the_ego_alone_sends_nothing(alliance: Path, tmp_path: Path) -> None:
     assert metrics["realtime"]["kept_up"] and "link" not in metrics["latency_ms"]
 
 
-def test_unknown_words_are_refused(alliance: Path, tmp_path: Path) -> None:
+def test_wrong_option_values_are_refused(alliance: Path, tmp_path: Path) -> None:
     wrong = {
         ("--link", "speed:3"): "link",
         ("--runtime", "cloud"): "local, ray",
@@ -87,21 +83,31 @@ def test_unknown_words_are_refused(alliance: Path, tmp_path: Path) -> None:
         ("--fault", "stop:1@2"): "crash:AGENT@TICK",
         ("--set", "run.splt=pyramid"): "did you mean 'split'",
     }
-    for words, hint in wrong.items():
+    for options, hint in wrong.items():
         with pytest.raises(ValueError, match=hint):
-            run(alliance, tmp_path, *words)
+            run(alliance, tmp_path, *options)
 
 
 def test_reasons_are_counted_by_kind() -> None:
     log = RunLog(RunScore((0.0,)))
-    rejected = [MessageRecord(0, "a", "m1", False, 1, 0, 0, "rejected", f"stale: its time is {age} ms off") for age in (3, 4)]
+    rejected = [MessageRecord(0, "a", "m1", False, 1, 0, 0, "rejected", "stale", f"its time is {age} ms off") for age in (3, 4)]
     died = MessageRecord(0, "b", "m1", True, 0, 0, None, "lost", "agent died")
     for record in (*rejected, died):
         log.add_message(record)
     assert log.reasons == {"rejected: stale": 2, "lost: agent died": 1} and log.ego_missing == 1
 
 
+def test_messages_that_were_never_sent_do_not_lower_the_mean_size() -> None:
+    tick = made_tick(b="lost")
+    died = tuple(replace(record, size_bytes=0) if record.agent_id == "b" else record for record in tick.messages)
+    score = RunScore(RANGE_M)
+    score.add(replace(tick, messages=died))
+    assert (score.counts.sent, score.unsent, score.bytes_per_message) == (2, 1, BYTES["-1"])
+    score.add(made_tick())
+    assert score.metrics()["bytes_per_message"] == (2 * BYTES["-1"] + BYTES["b"]) / 3
+
+
 def test_frames_of_an_animation_are_spread_evenly() -> None:
-    assert spread(range(100), 4) == [0, 25, 50, 75]
-    assert spread(range(3), 24) == [0, 1, 2]
+    assert spread_evenly(range(100), 4) == [0, 25, 50, 75]
+    assert spread_evenly(range(3), 24) == [0, 1, 2]
     assert torch.get_num_threads() == 1

@@ -1,4 +1,4 @@
-"""`heal sweep`: every point is what a run of its own would give, for any number of processes."""
+"""`heal sweep`: every row equals the result of a separate run, for any number of processes."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
-from typer.testing import CliRunner
 
-from heal.agent_types import everyone
+from heal.agent_types import same_type
 from heal.agents.local_runtime import LocalRuntime
 from heal.agents.network.spec import LinkSpec
 from heal.agents.options import RunOptions
@@ -18,12 +16,9 @@ from heal.agents.records import MessageCounts
 from heal.alliance import load_alliance
 from heal.datasets.town import TownSource
 from heal.detection.metrics import ApAccumulator
-from heal.tools.sweep import sweep
-from heal.tools.sweeps.conditions import KINDS, conditions
+from heal.tools.sweeps.conditions import KINDS, sweep_conditions
 from tests.agents.tiny_run import save_tiny_alliance
-
-app = typer.Typer()
-app.command()(sweep)
+from tests.tools.command import run_command
 
 
 @pytest.fixture(scope="module")
@@ -31,16 +26,15 @@ def alliance(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny_alliance(tmp_path_factory.mktemp("alliance"))
 
 
-def run(alliance: Path, out: Path, kind: str, *words: str) -> list[dict[str, Any]]:
-    fixed = [kind, "--alliance", str(alliance), "--out", str(out), "--preset", "test", "--seed", "5"]
-    result = CliRunner().invoke(app, [*fixed, *words], catch_exceptions=False)
-    assert result.exit_code == 0, result.output
+def run(alliance: Path, out: Path, kind: str, *options: str) -> list[dict[str, Any]]:
+    """Run a sweep, check that its figure was written, and return its rows."""
+    run_command("sweep", kind, "--alliance", alliance, "--out", out, "--preset", "test", "--seed", "5", *options)
     assert (out / "sweep.png").stat().st_size > 1000
     rows: list[dict[str, Any]] = json.loads((out / "sweep.json").read_text())["rows"]
     return rows
 
 
-def test_a_point_is_what_a_run_of_its_own_gives(alliance: Path, tmp_path: Path) -> None:
+def test_a_row_equals_a_separate_run(alliance: Path, tmp_path: Path) -> None:
     rows = run(alliance, tmp_path, "delay", "--towns", "2", "--ticks", "4", "--processes", "2")
     assert [row["name"] for row in rows][:3] == ["ego alone", "drop, 0 ms", "drop, 100 ms"]
     point = next(row for row in rows if row["name"] == "hold, 150 ms")
@@ -48,7 +42,7 @@ def test_a_point_is_what_a_run_of_its_own_gives(alliance: Path, tmp_path: Path) 
     for seed in (5, 6):
         options = RunOptions(late="hold")
         source, network = TownSource("test", seed, 4), LinkSpec.parse("delay:150").network(seed)
-        with LocalRuntime(load_alliance(alliance), source, everyone("m1"), network, options) as runtime:
+        with LocalRuntime(load_alliance(alliance), source, same_type("m1"), network, options) as runtime:
             for result in runtime.run(range(4)):
                 ap.add(result.detections, result.ground_truth)
                 counts, held = counts + result.counts, held + len(result.held)
@@ -68,8 +62,8 @@ def test_the_codecs_shorten_the_messages_and_budgets_are_kept(alliance: Path, tm
 
 def test_every_kind_has_conditions_and_unknown_ones_are_named() -> None:
     for kind in KINDS:
-        runs = conditions(kind, RunOptions(), 1000)
+        runs = sweep_conditions(kind, RunOptions(), 1000)
         assert runs[0].options.agents == 1 and len(runs) >= 5
         assert len({run.name for run in runs}) == len(runs)
     with pytest.raises(ValueError, match="codec, delay, loss, noise, regions"):
-        conditions("speed", RunOptions(), 1000)
+        sweep_conditions("speed", RunOptions(), 1000)

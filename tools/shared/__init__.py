@@ -1,1 +1,1 @@
-"""What several commands share: arguments, paths, settings of a run, scores, logs."""
+"""What several commands share: options, paths, scene sources, settings of a run, scores, logs."""

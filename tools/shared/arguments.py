@@ -1,4 +1,4 @@
-"""Command line arguments that several commands have, said once."""
+"""Command line options that several commands have, each defined once."""
 
 from __future__ import annotations
 
@@ -7,24 +7,46 @@ from typing import Annotated
 
 import typer
 
+from heal.tools.shared.sources import TOWN
+
 AllianceArg = Annotated[Path, typer.Option(help="Alliance folder.")]
 DataArg = Annotated[Path, typer.Option(help="Folder of scenes: OPV2V layout or DAIR-V2X-C.")]
-AgentsArg = Annotated[int | None, typer.Option(min=1, help="Agents that take part, ego included; 1 for the ego alone.")]
+SourceArg = Annotated[str, typer.Option(help=f"{TOWN}, or a folder of scenes: OPV2V layout or DAIR-V2X-C.")]
+PresetArg = Annotated[str, typer.Option(help="Kind of town: demo, easy, dense, crossing or test.")]
+SourceSplitArg = Annotated[str | None, typer.Option(help="Split of the source. Default: test, or val for DAIR-V2X-C.")]
+AgentsArg = Annotated[
+    int | None, typer.Option(min=1, help="Number of agents that take part, the ego included; 1 for the ego alone.")
+]
 TypesArg = Annotated[
     str | None,
     typer.Option(
         "--types",
-        help="Agent types: one for all agents, or several joined by commas, of which the ego gets the first, the others the next "
-        "ones in turn; or an assignment file (JSON). By default the type that the base was trained with.",
+        help="Agent types: one for all agents; or several, separated by commas, the first for the ego and the next ones for the "
+        "other agents in turn; or an assignment file (JSON). Default: the type that the base was trained with.",
     ),
 ]
-CommRangeArg = Annotated[float, typer.Option(min=0, help="Agents further than this from the ego take no part.")]
-EgoArg = Annotated[
-    bool, typer.Option("--include-ego", help="Count the ego's own vehicle where others label it, as OPV2V's tools do.")
+OnlyTypesArg = Annotated[str | None, typer.Option(help="Only these agent types, separated by commas, such as m1,m2. Default: all.")]
+RenameArg = Annotated[list[str] | None, typer.Option(help="Rename an agent type: old=new; may be repeated.")]
+CommRangeArg = Annotated[
+    float, typer.Option(min=0, help="Communication range in metres: agents further from the ego take no part.")
 ]
-PrecisionArg = Annotated[str, typer.Option(help="float32 or bfloat16, which pays on GPUs and on CPUs with AMX.")]
+IncludeEgoArg = Annotated[
+    bool,
+    typer.Option(
+        "--include-ego", help="Count the ego's own vehicle as an object where another agent labels it, as OPV2V's tools do."
+    ),
+]
+RuntimeArg = Annotated[str, typer.Option(help="ray: agents and fusion node as Ray actors; local: all in this process.")]
 CacheArg = Annotated[
-    Path | None,
-    typer.Option(help="Folder to keep sweeps, poses and labels in, decoded; made and filled as they are read, by default nowhere."),
+    Path | None, typer.Option(help="Folder that keeps decoded sweeps, poses and labels for later runs. Default: nothing is kept.")
 ]
-ThreadsArg = Annotated[int, typer.Option(min=0, help="CPU threads; 0 for all cores.")]
+ThreadsArg = Annotated[int, typer.Option(min=0, help="Number of CPU threads; 0 for one per core.")]
+SettingsFileArg = Annotated[
+    Path | None, typer.Option("--config", help="YAML file with settings of the run; each simulation writes its own to run.yaml.")
+]
+SettingsArg = Annotated[
+    list[str],
+    typer.Option(
+        "--set", help="Change a setting: key=value, such as run.split=pyramid or deployment.placement=spread; may be repeated."
+    ),
+]

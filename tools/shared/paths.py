@@ -1,4 +1,4 @@
-"""Where things are: the shipped configurations, also when the package is installed from a wheel."""
+"""Paths of the shipped configurations, in the checkout and in an installed package."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
 
 def config_path(name: str) -> Path:
-    """A file that exists as given, or the shipped configuration of that name; ConfigError lists those otherwise."""
+    """Return the path of an existing file, or of a shipped configuration, with or without its suffix .yaml.
+
+    Raises:
+        ConfigError: there is neither; the message lists the shipped configurations.
+    """
     given = Path(name)
     for candidate in (given, CONFIGS / name, CONFIGS / f"{name}.yaml"):
         if candidate.is_file():
@@ -20,6 +24,6 @@ def config_path(name: str) -> Path:
 
 
 def type_path(name: str) -> Path:
-    """The file of an agent type: one that exists as given, or a shipped one, in configs/agents or elsewhere in configs."""
+    """Return the path of an agent type's file: `config_path`, but a name such as "m1" is looked up in configs/agents first."""
     shipped = CONFIGS / "agents" / f"{name}.yaml"
     return shipped if shipped.is_file() and not Path(name).is_file() else config_path(name)

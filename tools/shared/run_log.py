@@ -1,4 +1,4 @@
-"""What happened in a run: messages counted, times as percentiles, one line of JSON for each tick."""
+"""The log of a run: score, counts of messages and faults, times as percentiles, one line of JSON for each tick."""
 
 from __future__ import annotations
 
@@ -15,29 +15,27 @@ from heal.tools.shared.scoring import RunScore
 AGENT_STAGES, NODE_STAGES = ("sense", "encode", "pack"), ("unpack", "fuse", "decode")
 STAGES = (*AGENT_STAGES, "link", *NODE_STAGES)
 PERCENTILES = (50, 95, 99)
-# A run in wall-clock time has kept up if no tick began later than this.
+# A run in wall-clock time has kept up if no tick began later than this after its time.
 ALLOWED_LAG_MS = 100.0
 
 
 @dataclass
 class RunLog:
-    """Adds up the ticks of a run.
+    """The sums over the ticks of a run.
 
     Attributes:
-        score: their AP.
-        counts: their messages over links.
-        reasons: how often messages were not used, and why.
-        ego_missing: ticks in which the ego's own feature map was not used.
-        held: older maps that stood in for late or lost ones.
-        handed_over: how often an agent drove into another region.
-        faults: what broke and came back, by kind.
-        node_away: ticks in which the fusion node did not answer.
-        times_ms: per stage, all measured times; simulated ones of the links.
-        lag_ms: largest delay of a tick's beginning by the wall clock.
+        score: AP and counts of messages.
+        reasons: number of messages that were not used, by reason.
+        ego_missing: number of ticks in which the ego's own feature map was not used.
+        held: number of older maps that the fusion node used in place of late or lost ones.
+        handed_over: number of times that an agent drove into another region.
+        faults: number of faults and recoveries, by kind.
+        node_away: number of ticks in which the fusion node did not answer.
+        times_ms: all times of each stage: measured ones, of the links simulated ones.
+        lag_ms: in wall-clock time, the largest delay of the begin of a tick.
     """
 
     score: RunScore
-    counts: MessageCounts = field(default_factory=MessageCounts)
     reasons: Counter[str] = field(default_factory=Counter)
     ego_missing: int = 0
     held: int = 0
@@ -50,7 +48,6 @@ class RunLog:
     def add(self, result: TickResult) -> None:
         """Add a tick."""
         self.score.add(result)
-        self.counts = self.counts + result.counts
         self.lag_ms = max(self.lag_ms, result.lag_ms)
         for record in result.messages:
             self.add_message(record)
@@ -64,7 +61,7 @@ class RunLog:
             self._add_times(NODE_STAGES, result.latency)
 
     def add_message(self, record: MessageRecord) -> None:
-        """Add why a message was not used, and its times."""
+        """Add one message of a tick: the reason if it was not used, and its times."""
         if record.status != "used":
             self.reasons[record.kind] += 1
             self.ego_missing += record.own
@@ -77,8 +74,13 @@ class RunLog:
         for stage in stages:
             self.times_ms[stage].append(getattr(latency, f"{stage}_ms"))
 
+    @property
+    def counts(self) -> MessageCounts:
+        """The messages over links."""
+        return self.score.counts
+
     def latency_ms(self) -> dict[str, dict[str, float]]:
-        """Percentiles of every stage that has taken place."""
+        """Return stage -> percentile ("p50", ...) -> milliseconds, for every stage that has run."""
         return {
             stage: {f"p{p}": round(float(np.percentile(times, p)), 3) for p in PERCENTILES}
             for stage, times in self.times_ms.items()
@@ -86,13 +88,12 @@ class RunLog:
         }
 
     def metrics(self) -> dict[str, Any]:
-        """The content of metrics.json."""
+        """Return the content of metrics.json."""
         metrics = self.score.metrics()
-        del metrics["hidden_from_ego"]  # finding out takes everybody's clouds; `heal evaluate` does
-        counts = asdict(self.counts)
+        del metrics["hidden_from_ego"]  # needs the point clouds of all agents; `heal evaluate` reads them
         return {
             **metrics,
-            **counts,
+            **asdict(self.counts),
             "held": self.held,
             "handed_over": self.handed_over,
             "reasons": dict(self.reasons),
@@ -103,16 +104,18 @@ class RunLog:
         }
 
     def table(self) -> Table:
-        """Times of every stage and what became of the messages."""
+        """Make a table of the times of every stage; its caption counts the messages by status, and the faults."""
         counts = self.counts
-        table = Table("stage", *(f"p{p}, ms" for p in PERCENTILES), title="time per agent and tick, and of the fusion node")
+        table = Table(
+            "stage", *(f"p{p}, ms" for p in PERCENTILES), title="time per agent and tick, and per tick of the fusion node"
+        )
         for stage, percentiles in self.latency_ms().items():
             name = "link (simulated)" if stage == "link" else stage
             table.add_row(name, *(f"{value:.1f}" for value in percentiles.values()))
         table.caption = (
-            f"messages: {counts.sent} sent, {counts.arrived} arrived, {counts.late} late, {counts.lost} lost; "
-            f"of the arrived {counts.used} used, {counts.out_of_range} out of range, {counts.rejected} rejected; "
-            f"{self.held} older maps stood in; {counts.bytes / 1e6:.1f} MB in all"
+            f"messages: {counts.sent} sent, {counts.arrived} arrived in time, {counts.late} late, {counts.lost} lost; "
+            f"of those in time {counts.used} used, {counts.out_of_range} out of range, {counts.rejected} rejected; "
+            f"{self.held} older maps used in place of missing ones; {counts.bytes / 1e6:.1f} MB sent in total"
         )
         if self.faults:
             table.caption += "\nfaults: " + ", ".join(f"{count} {kind}" for kind, count in sorted(self.faults.items()))
@@ -120,7 +123,7 @@ class RunLog:
 
 
 def tick_line(result: TickResult) -> dict[str, Any]:
-    """A tick as one line of ticks.jsonl: nothing measured in it, so equal runs give equal lines."""
+    """Return a tick as a line of ticks.jsonl; without measured times, so that equal runs give equal lines."""
     return {
         "tick": result.tick,
         "scene_id": result.scene_id,
@@ -140,6 +143,7 @@ def tick_line(result: TickResult) -> dict[str, Any]:
                 "bytes": record.size_bytes,
                 "status": record.status,
                 "reason": record.reason,
+                "detail": record.detail,
                 "link_ms": record.link_ms,
             }
             for record in result.messages

@@ -1,4 +1,4 @@
-"""The settings of a simulation: from a file, from `--set`, from the flags that are used most; written beside its results."""
+"""The settings of a simulation: from a file, from `--set`, and from the most used options; written beside the results."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from heal.message.codec import Codec
 
 @config
 class RunSettings:
-    """All that can be said of a simulation besides what runs.
+    """Everything that can be set about a simulation except its alliance, scenes and agent types.
 
     Attributes:
-        run: what takes part, what is sent, what is made of it.
-        deployment: where it computes on Ray.
-        link: what messages cross, in words; see docs/links.md.
-        noise: what agents' poses and clocks are off by, in words.
+        run: which agents take part, the messages they send, and the fusion.
+        deployment: placement of the actors on Ray.
+        link: description of the links, as for `--link`; see docs/links.md.
+        noise: description of the errors of poses and clocks, as for `--noise`; see docs/links.md.
     """
 
     run: RunOptions = RunOptions()
@@ -31,34 +31,42 @@ class RunSettings:
 
 
 def read_settings(path: Path | None, overrides: list[str]) -> RunSettings:
-    """Settings of a YAML file, if there is one, and of `--set key.sub=value`; ConfigError naming every wrong key."""
+    """Read settings from a YAML file, if one is given, and apply the `key.sub=value` overrides of `--set`.
+
+    Raises:
+        ConfigError: a key or value is wrong; the message names each of them.
+    """
     values = {} if path is None else load_yaml(path)
     return build_config(RunSettings, apply_overrides(values, overrides), str(path or "--set"))
 
 
-def with_flags(
-    settings: RunSettings, words: Mapping[str, str | None], numbers: Mapping[str, float | None], include_ego: bool, realtime: bool
+def with_options(
+    settings: RunSettings,
+    texts: Mapping[str, str | None],
+    numbers: Mapping[str, float | None],
+    include_ego: bool,
+    realtime: bool,
 ) -> RunSettings:
-    """The settings with what flags have given; None for a flag that was not used.
+    """Return the settings changed by command line options; an option with the value None was not used and changes nothing.
 
     Args:
-        settings: without them.
-        words: of link, noise, codec, late, address and fault.
-        numbers: of fields of `RunOptions`, by name.
-        include_ego: as the flag.
-        realtime: as the flag.
+        settings: from `read_settings`.
+        texts: values of the options link, noise, codec, late, address and fault.
+        numbers: values of options that are fields of `RunOptions`, by name.
+        include_ego: whether `--include-ego` was used.
+        realtime: whether `--realtime` was used.
     """
-    said = {name: text for name, text in words.items() if text is not None}
+    given = {name: text for name, text in texts.items() if text is not None}
     run: dict[str, Any] = {name: value for name, value in numbers.items() if value is not None}
-    run |= {"late": said["late"]} if "late" in said else {}
-    run |= {"codec": Codec.parse(said["codec"])} if "codec" in said else {}
+    run |= {"late": given["late"]} if "late" in given else {}
+    run |= {"codec": Codec.parse(given["codec"])} if "codec" in given else {}
     run |= {"include_ego": include_ego or settings.run.include_ego, "realtime": realtime or settings.run.realtime}
-    deployment: dict[str, Any] = {"address": said["address"]} if "address" in said else {}
-    deployment |= {"faults": PlannedFault.parse(said["fault"])} if "fault" in said else {}
+    deployment: dict[str, Any] = {"address": given["address"]} if "address" in given else {}
+    deployment |= {"faults": PlannedFault.parse(given["fault"])} if "fault" in given else {}
     return replace(
         settings,
         run=replace(settings.run, **run),
         deployment=replace(settings.deployment, **deployment),
-        link=said.get("link", settings.link),
-        noise=said.get("noise", settings.noise),
+        link=given.get("link", settings.link),
+        noise=given.get("noise", settings.noise),
     )

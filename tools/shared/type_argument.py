@@ -11,26 +11,41 @@ from heal.datasets.assignment import AssignedSource, read_assignment
 from heal.types import SceneSource
 
 
+def split_names(text: str) -> list[str]:
+    """Split names at their commas, without spaces around them."""
+    return [name.strip() for name in text.split(",")]
+
+
 def base_type(alliance: Alliance) -> str:
-    """The type that an alliance's base was trained with, or its first type if the record does not say."""
+    """Return the type that the base was trained with, or the alliance's first type if the training record names none."""
     return next((name for name in alliance.card.training.agent_types if name in alliance.agent_names), alliance.agent_names[0])
 
 
-def parse_types(text: str | None, alliance: Alliance, source: SceneSource) -> TypesOf:
-    """What `--types` means; every type named is opened, so that a wrong one is told before anything runs.
+def require_types(names: Sequence[str], alliance: Alliance) -> None:
+    """Open every agent type, so that a missing type is reported before anything runs.
 
     Raises:
-        AllianceError: the alliance has no such type.
+        AllianceError: the alliance lacks a type.
+    """
+    for name in names:
+        alliance.agent(name)
+
+
+def parse_types(text: str | None, alliance: Alliance, source: SceneSource) -> TypesOf:
+    """Return the type assignment that `--types` describes.
+
+    Args:
+        text: types separated by commas, or the path of an assignment file (.json); None for the base's own type.
+        alliance: where the types are from; every type of `text` is opened.
+        source: the scenes whose agents get the types.
+
+    Raises:
+        AllianceError: the alliance lacks a type.
         DatasetError: the assignment file cannot be read.
     """
     if text and text.endswith(".json"):
         choices = {name: alliance.agent(name).sensor for name in alliance.agent_names}
         return AssignedSource(source, read_assignment(Path(text)), choices).types_of
-    return in_turn([name.strip() for name in text.split(",")] if text else [base_type(alliance)], alliance)
-
-
-def in_turn(names: Sequence[str], alliance: Alliance) -> TypesOf:
-    """The ego gets the first type, the others the next ones; AllianceError if the alliance lacks one."""
-    for name in names:
-        alliance.agent(name)
+    names = split_names(text) if text else [base_type(alliance)]
+    require_types(names, alliance)
     return in_order(names)

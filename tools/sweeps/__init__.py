@@ -1,1 +1,1 @@
-"""What `heal sweep` varies, and the work of one of its processes."""
+"""The conditions of a sweep, and the runs of one of its processes."""

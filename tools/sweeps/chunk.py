@@ -1,4 +1,4 @@
-"""One chunk of a sweep: all its runs side by side over the same ticks, so that everything is sensed and encoded once."""
+"""One chunk of a sweep: runs under all conditions, side by side, so that each frame is sensed and encoded only once."""
 
 from __future__ import annotations
 
@@ -8,31 +8,31 @@ from pathlib import Path
 
 import torch
 
+from heal.agent_types import TypesOf
 from heal.agents.local_runtime import LocalRuntime
 from heal.agents.network.spec import LinkSpec
 from heal.agents.records import MessageCounts, TickResult
-from heal.alliance import Alliance, load_alliance
+from heal.alliance import load_alliance
 from heal.datasets.noise import SensorNoise
 from heal.detection.metrics import ApAccumulator
+from heal.tools.shared.sources import open_source
 from heal.tools.shared.type_argument import parse_types
-from heal.tools.simulate import open_source
 from heal.tools.sweeps.conditions import Condition
-from heal.tools.sweeps.memo import RememberingAlliance, RememberingSource
-from heal.types import SceneSource
+from heal.tools.sweeps.memo import MemoAlliance, MemoSource
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Consecutive ticks of one town, or of a folder.
+    """Consecutive ticks of one town, or of a data set.
 
     Attributes:
-        alliance: folder.
+        alliance: alliance folder.
         source: "town", or a folder of scenes.
         preset: kind of town.
-        split: of the source.
+        split: split of the source; None for its default.
         seed: of the town, of links and noise.
-        ticks: which scenes.
-        types: agent types as on the command line.
+        ticks: indices of the scenes.
+        types: agent types as given to `--types`.
     """
 
     alliance: Path
@@ -45,8 +45,14 @@ class Chunk:
 
 
 @dataclass
-class Tally:
-    """What a run of a sweep adds up to; tallies of chunks are merged."""
+class RunTotals:
+    """The sums over the ticks of one run of a sweep; the totals of several chunks can be merged.
+
+    Attributes:
+        ap: accumulator of AP.
+        counts: messages over links.
+        held: number of older maps that the fusion node used in place of late or lost ones.
+    """
 
     ap: ApAccumulator = field(default_factory=ApAccumulator)
     counts: MessageCounts = field(default_factory=MessageCounts)
@@ -58,30 +64,31 @@ class Tally:
         self.counts = self.counts + result.counts
         self.held += len(result.held)
 
-    def merge(self, other: Tally) -> None:
-        """Add another chunk's."""
+    def merge(self, other: RunTotals) -> None:
+        """Add the totals of the same run over another chunk."""
         self.ap.merge(other.ap)
         self.counts, self.held = self.counts + other.counts, self.held + other.held
 
 
-def run_chunk(chunk: Chunk, conditions: Sequence[Condition]) -> list[Tally]:
-    """Run a chunk under every condition; its tallies in their order."""
+def run_chunk(chunk: Chunk, conditions: Sequence[Condition]) -> list[RunTotals]:
+    """Run a chunk under every condition, on one thread; return the totals in the order of the conditions."""
     torch.set_num_threads(1)
     alliance = load_alliance(chunk.alliance).for_inference()
     source = open_source(chunk.source, chunk.preset, chunk.split, chunk.ticks.stop, chunk.seed)
-    remembering = RememberingAlliance(alliance), RememberingSource(source)
-    tallies = [Tally() for _ in conditions]
-    runs = [_run(chunk, condition, alliance, *remembering) for condition in conditions]
+    types_of = parse_types(chunk.types, alliance, source)
+    networks, memo_source = MemoAlliance(alliance), MemoSource(source)
+    totals = [RunTotals() for _ in conditions]
+    runs = [_start_run(chunk, condition, networks, memo_source, types_of) for condition in conditions]
     for results in zip(*runs, strict=True):
-        for tally, result in zip(tallies, results, strict=True):
-            tally.add(result)
-    return tallies
+        for total, result in zip(totals, results, strict=True):
+            total.add(result)
+    return totals
 
 
-def _run(
-    chunk: Chunk, condition: Condition, alliance: Alliance, networks: RememberingAlliance, source: SceneSource
+def _start_run(
+    chunk: Chunk, condition: Condition, networks: MemoAlliance, source: MemoSource, types_of: TypesOf
 ) -> Iterator[TickResult]:
+    """Return the ticks of one run, each computed when it is asked for."""
     noisy = SensorNoise.parse(condition.noise).around(source, chunk.seed)
     network = LinkSpec.parse(condition.link).network(chunk.seed)
-    runtime = LocalRuntime(networks, noisy, parse_types(chunk.types, alliance, source), network, condition.options)
-    return runtime.run(chunk.ticks)
+    return LocalRuntime(networks, noisy, types_of, network, condition.options).run(chunk.ticks)

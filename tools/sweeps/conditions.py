@@ -1,4 +1,4 @@
-"""What a sweep varies: the runs that it makes over the same ticks, each with its place in the figure."""
+"""The conditions of a sweep: one run over the same ticks for each, with its point in the figure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ DELAYS_MS = (0, 100, 150, 200, 250, 300, 400, 500)
 LOSSES = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9)
 NOISES = (0.0, 0.2, 0.4, 0.6)
 REGIONS_M = (25.6, 51.2, 72.0)
-# Byte budgets, in shares of a float32 feature map: fine numbers where there is room, coarse ones for more cells where not.
+# Number format and byte budget of a message, the budget as a divisor of a float32 feature map. Large budgets have room for fine
+# numbers; under small ones, coarse numbers leave room for more cells.
 BUDGETS = (("int8", 10), ("int8", 25), ("int4", 50), ("int4", 100), ("int4", 250), ("int4", 500))
 WHOLE_CODECS = ("float32", "float16", "int8", "int8,zstd", "int4,zstd")
 
@@ -23,12 +24,12 @@ class Condition:
     """One run of a sweep.
 
     Attributes:
-        series: the line of the figure that it belongs to.
-        x: where on it; None where that is measured, as the bytes of a message are.
-        name: in the table.
+        series: label of the line in the figure that the run is a point of.
+        x: position of the point on the x axis; None if it is measured, like the bytes of a message.
+        name: label of the run in the table.
         options: of the run.
-        link: in words.
-        noise: in words.
+        link: description of the links, as for `--link`.
+        noise: description of the errors of poses, as for `--noise`.
     """
 
     series: str
@@ -39,26 +40,29 @@ class Condition:
     noise: str = "none"
 
 
-def conditions(kind: str, options: RunOptions, float32_bytes: int) -> tuple[Condition, ...]:
-    """The runs of a sweep, the ego alone first; ValueError for an unknown kind.
+def sweep_conditions(kind: str, options: RunOptions, float32_bytes: int) -> tuple[Condition, ...]:
+    """Return the conditions of a sweep; the first is the ego alone.
 
     Args:
         kind: codec, delay, loss, noise or regions.
-        options: what is not varied.
-        float32_bytes: of an uncoded feature map, from which the budgets of codecs follow.
+        options: values of the options that the sweep does not vary.
+        float32_bytes: size of an uncoded feature map, from which the byte budgets are derived.
+
+    Raises:
+        ValueError: there is no such kind.
     """
     if kind not in KINDS:
-        raise ValueError(f"unknown sweep {kind!r}; there are {', '.join(KINDS)}")
+        raise ValueError(f"unknown sweep {kind!r}; expected one of {', '.join(KINDS)}")
     alone = Condition(ALONE, None, ALONE, replace(options, agents=1))
     return alone, *KINDS[kind](options, float32_bytes)
 
 
 def _codecs(options: RunOptions, float32_bytes: int) -> list[Condition]:
-    budgets = [f"{values},zstd,budget:{float32_bytes // share}" for values, share in BUDGETS]
+    budgets = [f"{values},zstd,budget:{float32_bytes // divisor}" for values, divisor in BUDGETS]
     return [
-        Condition(split, None, f"{split}: {words}", replace(options, split=split, codec=Codec.parse(words)))
+        Condition(split, None, f"{split}: {codec}", replace(options, split=split, codec=Codec.parse(codec)))
         for split in SPLITS
-        for words in (*WHOLE_CODECS, *budgets)
+        for codec in (*WHOLE_CODECS, *budgets)
     ]
 
 
@@ -87,9 +91,9 @@ def _noises(options: RunOptions, float32_bytes: int) -> list[Condition]:
 
 
 def _regions(options: RunOptions, float32_bytes: int) -> list[Condition]:
-    one = Condition("one node", 0.0, "one node", options)
-    several = [Condition("regions", edge_m, f"regions of {edge_m:g} m", replace(options, region_m=edge_m)) for edge_m in REGIONS_M]
-    return [one, *several]
+    single_node = Condition("one node", 0.0, "one node", options)
+    regions = [Condition("regions", edge_m, f"regions of {edge_m:g} m", replace(options, region_m=edge_m)) for edge_m in REGIONS_M]
+    return [single_node, *regions]
 
 
 KINDS: Mapping[str, Callable[[RunOptions, int], list[Condition]]] = {

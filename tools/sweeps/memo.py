@@ -1,4 +1,8 @@
-"""Sense and encode once, fuse many times: what several runs over the same ticks share, remembered while it is needed."""
+"""Memoized sensing and encoding for runs side by side over the same ticks, as in a sweep.
+
+The conditions of a sweep change the links, the noise and the fusion, but neither the sensor data nor the feature maps. Reading or
+casting the sensors and running the encoders and the trunk take most of a tick's time, so their results are kept for the next run.
+"""
 
 from __future__ import annotations
 
@@ -18,20 +22,20 @@ from heal.types import AgentFrame, ObjectLabels, SceneOutline, SceneSource, Sens
 Key = TypeVar("Key")
 Value = TypeVar("Value")
 
-# Frames and maps of a few ticks of a few agents: runs side by side are never further apart.
+# Number of kept frames and feature maps: enough for the agents of a few ticks, and the runs are at most one tick apart.
 FRAMES, MAPS = 32, 16
 
 
-class Recent(Generic[Key, Value]):
-    """The values that were asked for last."""
+class RecentValues(Generic[Key, Value]):
+    """The most recently used values, by key; the least recently used one is dropped first."""
 
     def __init__(self, size: int) -> None:
-        """Keep so many."""
+        """Make an empty memory for `size` values."""
         self._size = size
         self._values: OrderedDict[Key, Value] = OrderedDict()
 
     def get(self, key: Key, make: Callable[[], Value]) -> Value:
-        """The value of a key, made if it is not remembered."""
+        """Return the value of a key; call `make` if the value is not in the memory."""
         if key not in self._values:
             self._values[key] = make()
         self._values.move_to_end(key)
@@ -40,100 +44,102 @@ class Recent(Generic[Key, Value]):
         return self._values[key]
 
 
-class RememberingSource:
-    """A source that reads each frame once, however many runs ask for it in turn."""
+class MemoSource:
+    """A source that keeps recent frames: each run reads the same sensor data, and reading or casting is slow."""
 
     def __init__(self, source: SceneSource) -> None:
-        """Remember what `source` gives."""
+        """Wrap a source."""
         self._source = source
-        self._frames: Recent[tuple[int, str, SensorChoice | None], AgentFrame] = Recent(FRAMES)
+        self._frames: RecentValues[tuple[int, str, SensorChoice | None], AgentFrame] = RecentValues(FRAMES)
 
     def __len__(self) -> int:
         """Number of scenes."""
         return len(self._source)
 
     def outline(self, index: int) -> SceneOutline:
-        """Who takes part."""
+        """Return the agents and the instant of a scene."""
         return self._source.outline(index)
 
     def agent_frame(self, index: int, agent_id: str, choice: SensorChoice | None = None) -> AgentFrame:
-        """The agent's frame."""
+        """Return the frame of an agent, kept by scene, agent and choice of sensors."""
         return self._frames.get((index, agent_id, choice), lambda: self._source.agent_frame(index, agent_id, choice))
 
     def scene_objects(self, index: int) -> ObjectLabels | None:
-        """The labels of the scene."""
+        """Return the labels of the scene as a whole, None if the source has none."""
         return self._source.scene_objects(index)
 
 
-class RememberingEncoder:
-    """An agent type that encodes what the same sensors have given once."""
+class MemoEncoder:
+    """The network of an agent type that keeps recent feature maps: links, codecs and pose noise do not change a frame's map."""
 
     def __init__(self, model: AgentModel) -> None:
-        """Remember what `model` makes."""
+        """Wrap a network."""
         self._model = model
-        self._maps: Recent[int, tuple[object, Tensor]] = Recent(MAPS)
+        # Sensor data by identity: a kept map also keeps its sensor data, so that no other object gets the same id.
+        self._maps: RecentValues[int, tuple[object, Tensor]] = RecentValues(MAPS)
 
     @property
     def sensor(self) -> SensorChoice:
-        """What its agents sense."""
+        """The sensors that the network reads."""
         return self._model.sensor
 
     @property
     def coverage(self) -> tuple[float, float] | None:
-        """As the model's."""
+        """The alliance's range divided by the range of the network's maps, in x and y; None if the maps cover all of it."""
         return self._model.coverage
 
     def prepare(self, frames: Sequence[AgentFrame]) -> Sequence[AgentFrame]:
-        """Nothing: it may not be needed."""
+        """Return the frames unchanged: the input of the network is only made for a frame whose map is not kept."""
         return frames
 
     def __call__(self, frames: Sequence[AgentFrame]) -> Tensor:
-        """The feature maps (agents, C, ny, nx); one frame's map is the same tensor every time."""
+        """Return the feature maps (agents, C, ny, nx); for a single frame with a kept map, the kept tensor itself."""
         maps = [self._encode(frame) for frame in frames]
         return maps[0] if len(maps) == 1 else torch.cat(maps)
 
-    def to(self, device: torch.device) -> RememberingEncoder:
-        """Move the model."""
+    def to(self, device: torch.device) -> MemoEncoder:
+        """Move the network to a device; return self."""
         self._model.to(device)
         return self
 
     def _encode(self, frame: AgentFrame) -> Tensor:
-        # Not the frame itself: noise of poses makes other frames of what the same sensors have given.
-        sensed: object = frame.cameras if frame.lidar is None else frame.lidar
-        return self._maps.get(id(sensed), lambda: (sensed, self._model(self._model.prepare([frame]))))[1]
+        # Keyed by the sensor data, not by the frame: pose noise makes several frames with the same sensor data.
+        data: object = frame.cameras if frame.lidar is None else frame.lidar
+        return self._maps.get(id(data), lambda: (data, self._model(self._model.prepare([frame]))))[1]
 
 
-class RememberingTrunk:
-    """A base's trunk that takes each feature map once."""
+class MemoTrunk:
+    """The trunk of a base that keeps the scales of recent feature maps: with `split: pyramid` every run needs the same scales."""
 
     def __init__(self, pyramid: PyramidFusion) -> None:
-        """Remember what `pyramid` makes."""
+        """Wrap the base's pyramid."""
         self._pyramid = pyramid
-        self._levels: Recent[int, tuple[Tensor, PyramidLevels]] = Recent(MAPS)
+        # Feature maps by address: a kept entry also keeps its map, so that no other map gets the same address.
+        self._levels: RecentValues[int, tuple[Tensor, PyramidLevels]] = RecentValues(MAPS)
 
     def trunk(self, features: Tensor) -> PyramidLevels:
-        """The scales of feature maps; an encoder that remembers gives the same memory for the same map."""
+        """Return the scales of feature maps (agents, C, ny, nx); a kept map of `MemoEncoder` has the same address in every run."""
         return self._levels.get(features.data_ptr(), lambda: (features, self._pyramid.trunk(features)))[1]
 
     def scores(
         self, occupancy: Sequence[Tensor], coverage: Sequence[tuple[float, float] | None] | None = None
     ) -> tuple[Tensor, ...]:
-        """Their foreground scores."""
+        """Return the foreground scores of all scales from their occupancy logits; not memoized."""
         return self._pyramid.scores(occupancy, coverage)
 
-    def to(self, device: torch.device) -> RememberingTrunk:
-        """Move it."""
+    def to(self, device: torch.device) -> MemoTrunk:
+        """Move the trunk to a device; return self."""
         self._pyramid.to(device)
         return self
 
 
-class RememberingAlliance:
-    """An alliance whose networks are remembering ones."""
+class MemoAlliance:
+    """An alliance whose encoders and trunk are memoized; one is shared by all runs of a sweep."""
 
     def __init__(self, alliance: Alliance) -> None:
-        """Share the networks of `alliance`."""
-        self._alliance, self.base, self.trunk = alliance, alliance.base, RememberingTrunk(alliance.trunk)
-        self._encoders: dict[str, RememberingEncoder] = {}
+        """Wrap an alliance; the networks are shared with it."""
+        self._alliance, self.base, self.trunk = alliance, alliance.base, MemoTrunk(alliance.trunk)
+        self._encoders: dict[str, MemoEncoder] = {}
 
     @property
     def base_hash(self) -> str:
@@ -142,16 +148,16 @@ class RememberingAlliance:
 
     @property
     def grid(self) -> BevGrid:
-        """Of all feature maps."""
+        """The grid of all feature maps."""
         return self._alliance.grid
 
     @property
     def agent_names(self) -> tuple[str, ...]:
-        """The agent types."""
+        """The names of the agent types."""
         return self._alliance.agent_names
 
-    def agent(self, name: str) -> RememberingEncoder:
-        """The network of one type."""
+    def agent(self, name: str) -> MemoEncoder:
+        """Return the memoized network of one type."""
         if name not in self._encoders:
-            self._encoders[name] = RememberingEncoder(self._alliance.agent(name))
+            self._encoders[name] = MemoEncoder(self._alliance.agent(name))
         return self._encoders[name]

@@ -1,1 +1,1 @@
-"""A training as a job: its loop, checkpoints and logs."""
+"""The execution of a training: its loop, checkpoints, logs and progress bars."""

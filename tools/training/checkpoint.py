@@ -1,4 +1,4 @@
-"""Checkpoints that survive a kill at any moment: written beside the old one, then put in its place in one step."""
+"""Checkpoints that survive a kill at any moment: each is written to a new file, which then replaces the old one atomically."""
 
 from __future__ import annotations
 
@@ -10,26 +10,28 @@ from typing import Any
 import torch
 from torch import nn
 
+CHECKPOINT_NAME = "checkpoint.pt"
+
 
 @dataclass(frozen=True)
-class Progress:
-    """How far a training is: steps done, seconds spent."""
+class TrainingProgress:
+    """How far a training is: number of steps done, and seconds of training."""
 
     step: int = 0
     seconds: float = 0.0
 
 
 @dataclass(frozen=True)
-class TrainingState:
-    """Everything a training goes on from, and the file that it is kept in."""
+class Checkpoint:
+    """The file that a training is resumed from, and the objects whose state the file keeps."""
 
     path: Path
     model: nn.Module
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
 
-    def save(self, progress: Progress) -> None:
-        """Write it."""
+    def save(self, progress: TrainingProgress) -> None:
+        """Write the state of all objects, and the progress."""
         state = {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -44,19 +46,28 @@ class TrainingState:
             os.fsync(file.fileno())
         temporary.replace(self.path)
 
-    def load(self) -> Progress:
-        """Go back to what was written last; without a file everything stays as it is, at step 0."""
+    def load(self) -> TrainingProgress:
+        """Restore all objects from the file and return the progress; without a file nothing changes and the progress is zero."""
         if not self.path.exists():
-            return Progress()
-        state: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)
+            return TrainingProgress()
+        state = _read_state(self.path)
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
-        return Progress(int(state["step"]), float(state["seconds"]))
+        return _progress_of(state)
 
 
-def load_weights(path: Path, model: nn.Module) -> Progress:
-    """Put a checkpoint's weights into `model`, and nothing else of it anywhere."""
-    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+def load_weights(path: Path, model: nn.Module) -> TrainingProgress:
+    """Load only the weights of a checkpoint into `model`; return the progress of the training."""
+    state = _read_state(path)
     model.load_state_dict(state["model"])
-    return Progress(int(state["step"]), float(state["seconds"]))
+    return _progress_of(state)
+
+
+def _read_state(path: Path) -> dict[str, Any]:
+    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    return state
+
+
+def _progress_of(state: dict[str, Any]) -> TrainingProgress:
+    return TrainingProgress(int(state["step"]), float(state["seconds"]))

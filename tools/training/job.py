@@ -1,4 +1,4 @@
-"""One training from settings to weights, in this process or in several, with its progress on the screen."""
+"""One training from settings to weights, in this process or in several, with progress bars."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from heal.base_model import BaseModel
 from heal.collab_model import CollabModel
 from heal.datasets.open import open_dataset
 from heal.encoders.lift_splat_trunk import PretrainedWeightsError
-from heal.tools.training.checkpoint import load_weights
+from heal.tools.training.checkpoint import CHECKPOINT_NAME, load_weights
 from heal.tools.training.loop import StepReport, train
-from heal.tools.training.step_log import MetricsLog, last_row
+from heal.tools.training.step_log import StepLog, last_row
 from heal.training.batches import TrainingSteps, steps_per_epoch
-from heal.training.config import TrainConfig
+from heal.training.config import TrainingConfig
 from heal.training.replica import Replica
 
 POLL_S = 0.5
@@ -31,21 +31,21 @@ POLL_S = 0.5
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """What every process of a training is told; paths are absolute.
+    """The description of a training, sent to each of its processes; paths are absolute.
 
     Attributes:
-        name: what its progress bar says.
-        settings: of the run.
+        name: label of the progress bar: the agent type, or "base".
+        settings: networks, loss, augmentation and schedule.
         data: folder of scenes.
-        split: of the data.
-        scenes: number of scenes in it.
-        init: alliance to start from; with a frozen base, the one that the base belongs to.
+        split: split of the data.
+        scenes: number of scenes in the split.
+        init: alliance to start from; with a frozen base, the alliance of this base.
         run: folder for checkpoints and logs.
-        cache: folder to keep decoded data in.
+        cache: folder that keeps decoded data; None for no cache.
     """
 
     name: str
-    settings: TrainConfig
+    settings: TrainingConfig
     data: Path
     split: str
     scenes: int
@@ -55,19 +55,19 @@ class TrainingJob:
 
     @property
     def steps(self) -> int:
-        """Steps of the whole training."""
+        """Number of steps of the whole training."""
         return self.settings.training.epochs * steps_per_epoch(self.scenes, self.settings.training)
 
-    def work(self, replica: Replica) -> None:
-        """Train to the end as one of the processes."""
+    def train_replica(self, replica: Replica) -> None:
+        """Train to the last step as one of the processes."""
         keep_freed_memory()
         model = make_model(self.settings, load_alliance(self.init) if self.init else None)
         steps = TrainingSteps(open_dataset(self.data, self.split, cache=self.cache), model, self.settings, replica)
-        log: MetricsLog | None = None
+        log: StepLog | None = None
 
         def report(step: StepReport) -> None:
             nonlocal log
-            log = log or MetricsLog(self.run, step.step)
+            log = log or StepLog(self.run, step.step)
             log.write(step)
 
         try:
@@ -76,14 +76,14 @@ class TrainingJob:
             if log:
                 log.close()
 
-    def trained(self) -> tuple[CollabModel, float]:
-        """The networks as the last checkpoint has them, and the seconds that they took."""
-        model = CollabModel(*_fresh(self.settings))
-        return model, load_weights(self.run / "checkpoint.pt", model).seconds
+    def load_result(self) -> tuple[CollabModel, float]:
+        """Return the networks with the weights of the last checkpoint, and the seconds of training."""
+        model = CollabModel(*_new_networks(self.settings))
+        return model, load_weights(self.run / CHECKPOINT_NAME, model).seconds
 
 
 def run_job(job: TrainingJob, device: torch.device, console: Console) -> None:
-    """Train, here or in as many processes as the settings say.
+    """Train in this process, or in as many as the settings have replicas.
 
     Raises:
         ConfigError: the precision does not fit the device.
@@ -91,31 +91,35 @@ def run_job(job: TrainingJob, device: torch.device, console: Console) -> None:
         ReplicaError: one of several processes failed.
     """
     count = job.settings.training.replicas
-    with follow([job], console):
+    with show_progress([job], console):
         if count == 1:
-            job.work(Replica(device=str(device)))
+            job.train_replica(Replica(device=str(device)))
         else:
             from heal.agents.on_ray.replicas import run_replicas
 
-            run_replicas(job.work, count, device.type == "cuda")
+            run_replicas(job.train_replica, count, device.type == "cuda")
 
 
 def run_jobs(jobs: Sequence[TrainingJob], device: torch.device, console: Console) -> None:
-    """Train side by side, every job in a process of its own; as many at once as there are GPUs, or cores.
+    """Train several jobs at once, each in a process of its own: as many at a time as there are GPUs, or CPU cores.
 
     Raises:
-        ReplicaError: one of them failed.
+        ReplicaError: one of the jobs failed.
     """
     from heal.agents.on_ray.replicas import run_alone
 
-    with follow(jobs, console):
-        run_alone([job.work for job in jobs], device.type == "cuda")
+    with show_progress(jobs, console):
+        run_alone([job.train_replica for job in jobs], device.type == "cuda")
 
 
-def make_model(settings: TrainConfig, initial: Alliance | None) -> CollabModel:
-    """The networks, fresh from the settings' seed; what `initial` has of them has its weights."""
+def make_model(settings: TrainingConfig, initial: Alliance | None) -> CollabModel:
+    """Make the networks of a training: with the weights of `initial` where it has them, else with random ones of the seed.
+
+    A new agent type gets ImageNet weights if its settings ask for them and they can be loaded. With a frozen base (stage 2) every
+    agent type is new.
+    """
     torch.manual_seed(settings.training.seed)
-    base, agents = _fresh(settings)
+    base, agents = _new_networks(settings)
     if initial:
         base.load_state_dict(initial.base.state_dict())
     for name, agent in agents.items():
@@ -126,21 +130,23 @@ def make_model(settings: TrainConfig, initial: Alliance | None) -> CollabModel:
     return CollabModel(base, agents)
 
 
-def _fresh(settings: TrainConfig) -> tuple[BaseModel, dict[str, AgentModel]]:
+def _new_networks(settings: TrainingConfig) -> tuple[BaseModel, dict[str, AgentModel]]:
+    """Make base and agent types with random weights."""
     grid = settings.base.grid
     return BaseModel(settings.base), {name: AgentModel(agent, grid) for name, agent in settings.agents.items()}
 
 
 def _load_pretrained(name: str, agent: AgentModel) -> None:
+    """Load pretrained weights; if they cannot be had, say so and keep the random ones."""
     try:
         agent.load_pretrained()
     except PretrainedWeightsError as error:
-        Console(stderr=True).print(f"{name} begins with random weights: {error}", markup=False, highlight=False)
+        Console(stderr=True).print(f"{name} starts with random weights: {error}", markup=False, highlight=False)
 
 
 @contextmanager
-def follow(jobs: Sequence[TrainingJob], console: Console) -> Iterator[None]:
-    """A bar for every job that follows its log, whichever process writes it."""
+def show_progress(jobs: Sequence[TrainingJob], console: Console) -> Iterator[None]:
+    """Show a progress bar for every job, updated from the job's log, which another process may write."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     done = threading.Event()
     with Progress(*columns, console=console) as progress:
@@ -148,7 +154,7 @@ def follow(jobs: Sequence[TrainingJob], console: Console) -> Iterator[None]:
 
         def watch() -> None:
             while not done.wait(POLL_S):
-                _show(progress, bars)
+                _update_bars(progress, bars)
 
         watcher = threading.Thread(target=watch, daemon=True)
         watcher.start()
@@ -157,10 +163,10 @@ def follow(jobs: Sequence[TrainingJob], console: Console) -> Iterator[None]:
         finally:
             done.set()
             watcher.join()
-            _show(progress, bars)
+            _update_bars(progress, bars)
 
 
-def _show(progress: Progress, bars: Sequence[tuple[TrainingJob, TaskID]]) -> None:
+def _update_bars(progress: Progress, bars: Sequence[tuple[TrainingJob, TaskID]]) -> None:
     for job, bar in bars:
         row = last_row(job.run)
         if row:

@@ -1,4 +1,4 @@
-"""What a training says about itself while it runs: a line a step, in a file and in TensorBoard."""
+"""The log of a running training: one line for each step, in a file and in TensorBoard."""
 
 from __future__ import annotations
 
@@ -11,11 +11,16 @@ from heal.tools.training.loop import StepReport
 LOG_NAME = "metrics.jsonl"
 
 
-class MetricsLog:
-    """One line a step in metrics.jsonl and in TensorBoard; lines of steps that a resumed run repeats are dropped."""
+class StepLog:
+    """Writes each step to metrics.jsonl and to TensorBoard; drops the old lines of steps that a resumed training repeats."""
 
     def __init__(self, run: Path, first_step: int) -> None:
-        """Open the log of `run` at a step."""
+        """Open the log in the folder `run`.
+
+        Args:
+            run: run folder of the training.
+            first_step: number of the first step that will be written; lines of this and later steps are dropped.
+        """
         from torch.utils.tensorboard import SummaryWriter
 
         self._path = run / LOG_NAME
@@ -28,7 +33,7 @@ class MetricsLog:
         return self._path.read_text(encoding="utf-8").splitlines() if self._path.exists() else []
 
     def write(self, report: StepReport) -> None:
-        """Add a step."""
+        """Append a step."""
         row = {"step": report.step, "epoch": report.epoch, "learning_rate": report.learning_rate, **report.losses}
         self._file.write(json.dumps(row) + "\n")
         self._file.flush()
@@ -37,13 +42,13 @@ class MetricsLog:
         self._board.add_scalar("learning_rate", report.learning_rate, report.step)
 
     def close(self) -> None:
-        """Flush both."""
+        """Close the file and the TensorBoard log; both are flushed."""
         self._file.close()
         self._board.close()
 
 
 def last_row(run: Path) -> dict[str, Any] | None:
-    """The newest whole line in the log of `run`, None without one; for those who watch a training in another process."""
+    """Return the last complete line in the log of `run`, None without one; another process may be writing the log."""
     path = run / LOG_NAME
     if not path.exists():
         return None

@@ -36,7 +36,7 @@ from heal.training.batches import TrainingBatch
 from heal.training.config import TrainingConfig
 from heal.training.step import Learner, training_loss
 from heal.types import AgentFrame, LidarScan, Scene, load_scene
-from tests.heal.networks import AGENT, BASE, GRID, LIFT_SPLAT, SECOND, shaken, small_scene
+from tests.heal.networks import AGENT, BASE, GRID, LIFT_SPLAT, SECOND, small_scene, with_random_norms
 from tests.heal.views import camera_frame, camera_view
 from tests.real_data import real_data
 
@@ -55,7 +55,7 @@ CAMERA = AgentConfig(
 
 def agent_model(settings: AgentConfig) -> AgentModel:
     torch.manual_seed(0)
-    model = shaken(AgentModel(settings, GRID)).eval()
+    model = with_random_norms(AgentModel(settings, GRID)).eval()
     assert isinstance(model, AgentModel)
     return model
 
@@ -127,7 +127,7 @@ def _poses(*xy_yaw: tuple[float, float, float]) -> Tensor:
 )
 def test_fusion(poses: list[tuple[float, float, float]]) -> None:
     torch.manual_seed(0)
-    base = shaken(BaseModel(BASE)).eval()
+    base = with_random_norms(BaseModel(BASE)).eval()
     with torch.no_grad():
         levels = base.trunk(torch.randn(len(poses), 8, GRID.ny, GRID.nx))
         scores = base.pyramid_backbone.scores(levels.occupancy, [None, *[(1.5, 1.2)] * (len(poses) - 1)])

@@ -1,4 +1,4 @@
-"""A training of seconds, and what a process does in it; processes beside the tests' own can import it."""
+"""A training that takes seconds, and functions for its processes, which have to be importable from other processes."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -9,31 +9,32 @@ from heal.collab_model import CollabModel
 from heal.detection.loss import LossConfig
 from heal.tools.training.loop import train
 from heal.training.batches import TrainingSteps
-from heal.training.config import TrainConfig, TrainingConfig
+from heal.training.config import ScheduleConfig, TrainingConfig
 from heal.training.replica import Replica
 from tests.heal.networks import AGENT, BASE, SceneList, small_model, small_scene
 
-SETTINGS = TrainConfig(
+SETTINGS = TrainingConfig(
     base=BASE,
     agents={"m1": AGENT},
     loss=LossConfig(occupancy_weights=(0.4, 0.2)),
-    training=TrainingConfig(epochs=3, batch_scenes=2, learning_rate=1e-2, schedule="onecycle", adam_epsilon=1e-8, workers=0),
+    training=ScheduleConfig(epochs=3, batch_scenes=2, learning_rate=1e-2, schedule="onecycle", adam_epsilon=1e-8, workers=0),
 )
 SOURCE = SceneList([small_scene(seed, agents=1 + seed % 3) for seed in range(5)])
-
-
 TOGETHER = replace(SETTINGS, training=replace(SETTINGS.training, epochs=1, replicas=2))
 
 
 def fresh_model() -> CollabModel:
+    """Make the model with the same random weights every time."""
     torch.manual_seed(0)
     return small_model()
 
 
 def work(run: Path, replica: Replica) -> None:
+    """Train as one of two processes."""
     model = fresh_model()
     train(model, TrainingSteps(SOURCE, model, TOGETHER, replica), TOGETHER, run, lambda _: None, replica)
 
 
 def fail(replica: Replica) -> None:
+    """Raise an error with the number of the process."""
     raise ValueError(f"the loss is nan in process {replica.rank}")

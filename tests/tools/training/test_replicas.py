@@ -1,4 +1,4 @@
-"""Several processes that train together do what one would do with the mean of their gradients."""
+"""Several processes that train together take the step of one process with the mean of their gradients."""
 
 import copy
 from functools import partial
@@ -12,14 +12,14 @@ from heal.agents.on_ray.replicas import run_replicas
 from heal.detection.anchors import make_anchors
 from heal.tools.training.checkpoint import load_weights
 from heal.training.batches import TrainingSteps
-from heal.training.config import TrainConfig, learning_rate
+from heal.training.config import TrainingConfig, learning_rate
 from heal.training.replica import Replica, ReplicaError
 from heal.training.step import Learner, make_optimizer, training_loss
 from tests.tools.training.small_training import SOURCE, TOGETHER, fail, fresh_model, work
 
 
-def _expected(settings: TrainConfig) -> dict[str, Tensor]:
-    """Both processes' steps, one after the other in this one; batch norms move as the first process sees them."""
+def _expected(settings: TrainingConfig) -> dict[str, Tensor]:
+    """Take the steps of both processes in this one; the batch norm statistics are those of the first process."""
     model = fresh_model().train()
     optimizer, anchors = make_optimizer(model, settings.training), make_anchors(settings.base.grid, settings.base.anchors)
     shares = [TrainingSteps(SOURCE, model, settings, Replica(rank, 2)) for rank in range(2)]
@@ -28,9 +28,9 @@ def _expected(settings: TrainConfig) -> dict[str, Tensor]:
         for twin, share in zip(twins, shares, strict=True):
             twin.zero_grad()
             training_loss(Learner(twin), share[step], settings, anchors).total.backward()
-        for mine, others in zip(*(twin.parameters() for twin in twins), strict=True):
-            assert mine.grad is not None and others.grad is not None
-            mine.grad = (mine.grad + others.grad) / 2
+        for first, second in zip(*(twin.parameters() for twin in twins), strict=True):
+            assert first.grad is not None and second.grad is not None
+            first.grad = (first.grad + second.grad) / 2
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(settings.training, step, shares[0].steps_per_epoch)
         optimizer.step()
@@ -45,6 +45,6 @@ def test_gradients_are_averaged_and_the_first_process_writes(tmp_path: Path) -> 
         torch.testing.assert_close(model.state_dict()[name], tensor, rtol=1e-3, atol=1e-5, msg=name)
 
 
-def test_what_stops_one_process_is_said_in_its_own_words() -> None:
+def test_the_error_of_a_process_is_reported_with_its_own_message() -> None:
     with pytest.raises(ReplicaError, match="ValueError: the loss is nan in process"):
         run_replicas(fail, 2, gpus=False)

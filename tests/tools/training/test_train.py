@@ -1,4 +1,4 @@
-"""Stage 1 learns, goes on after an interruption to the same weights, and stops when the loss is no number."""
+"""Stage 1: the loss falls, a resumed training ends with the same weights, and a loss that is NaN stops the training."""
 
 import json
 from dataclasses import replace
@@ -16,9 +16,9 @@ from heal.encoders.second import SecondConfig
 from heal.layers.backbone import BackboneConfig
 from heal.tools.train import prepare_run, resolve_settings, save_alliance
 from heal.tools.training.loop import StepReport, train
-from heal.tools.training.step_log import MetricsLog, last_row
-from heal.training.batches import TrainingSteps, draw_agents, draw_scene
-from heal.training.config import TrainConfig, TrainingConfig, learning_rate
+from heal.tools.training.step_log import StepLog, last_row
+from heal.training.batches import TrainingSteps, draw_max_agents, draw_scene
+from heal.training.config import ScheduleConfig, TrainingConfig, learning_rate
 from heal.training.replica import Replica
 from heal.training.step import TrainingStoppedError
 from heal.types import ObjectLabels, SensorChoice
@@ -28,7 +28,8 @@ from tests.tools.training.small_training import SETTINGS, SOURCE
 LIDAR = {"m1": SensorChoice()}
 
 
-def _run(out: Path, stop_after: int | None = None, settings: TrainConfig = SETTINGS) -> tuple[CollabModel, list[StepReport]]:
+def _train(out: Path, stop_after: int | None = None, settings: TrainingConfig = SETTINGS) -> tuple[CollabModel, list[StepReport]]:
+    """Train a small model, interrupted after a step if one is given; return the model and the reports of its steps."""
     out.mkdir(exist_ok=True)
     torch.manual_seed(0)
     model, reports = small_model(), []
@@ -44,7 +45,7 @@ def _run(out: Path, stop_after: int | None = None, settings: TrainConfig = SETTI
 
 def test_the_loss_falls(tmp_path: Path) -> None:
     longer = replace(SETTINGS, training=replace(SETTINGS.training, epochs=40))
-    _, reports = _run(tmp_path / "run", settings=longer)
+    _, reports = _train(tmp_path / "run", settings=longer)
     totals = [report.losses["total"] for report in reports]
     assert np.mean(totals[-4:]) < 0.5 * np.mean(totals[:4])
 
@@ -66,31 +67,31 @@ def test_types_of_different_encoders_learn_together(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("stop_after", [0, 3])
 def test_an_interrupted_training_ends_with_the_same_weights(tmp_path: Path, stop_after: int) -> None:
-    straight, _ = _run(tmp_path / "straight")
+    straight, _ = _train(tmp_path / "straight")
     with pytest.raises(KeyboardInterrupt):
-        _run(tmp_path / "resumed", stop_after)
-    resumed, reports = _run(tmp_path / "resumed")
+        _train(tmp_path / "resumed", stop_after)
+    resumed, reports = _train(tmp_path / "resumed")
     assert reports[0].step == stop_after + 1
     for name, tensor in straight.state_dict().items():
         assert torch.equal(tensor, resumed.state_dict()[name]), name
 
 
-def test_a_kill_between_two_checkpoints_repeats_the_steps_since(tmp_path: Path) -> None:
-    straight, _ = _run(tmp_path / "straight")
+def test_a_kill_between_two_checkpoints_repeats_the_steps_after_the_first(tmp_path: Path) -> None:
+    straight, _ = _train(tmp_path / "straight")
     with pytest.raises(KeyboardInterrupt):
-        _run(tmp_path / "killed", 1)
+        _train(tmp_path / "killed", 1)
     at_step_2 = (tmp_path / "killed" / "checkpoint.pt").read_bytes()
     with pytest.raises(KeyboardInterrupt):
-        _run(tmp_path / "killed", 4)
-    # As if the process had died before the later checkpoint, in the middle of writing it.
+        _train(tmp_path / "killed", 4)
+    # The files of a process that was killed while it wrote the later checkpoint.
     (tmp_path / "killed" / "checkpoint.pt").write_bytes(at_step_2)
     (tmp_path / "killed" / "checkpoint.writing").write_bytes(at_step_2[:100])
-    resumed, reports = _run(tmp_path / "killed")
+    resumed, reports = _train(tmp_path / "killed")
     assert reports[0].step == 2
     assert all(torch.equal(tensor, resumed.state_dict()[name]) for name, tensor in straight.state_dict().items())
 
 
-def test_a_loss_that_is_no_number_stops_with_the_scenes_and_advice(tmp_path: Path) -> None:
+def test_a_loss_that_is_nan_stops_the_training_with_the_scenes_and_advice(tmp_path: Path) -> None:
     model = small_model()
     with torch.no_grad():
         model.base.cls_head.weight.fill_(float("nan"))
@@ -99,7 +100,7 @@ def test_a_loss_that_is_no_number_stops_with_the_scenes_and_advice(tmp_path: Pat
         train(model, steps, SETTINGS, tmp_path, lambda _: None)
 
 
-def test_a_step_is_the_same_batch_whenever_it_is_asked_for() -> None:
+def test_a_step_has_the_same_batch_every_time() -> None:
     model = small_model().train()
     first, second = (TrainingSteps(SOURCE, model, SETTINGS)[3] for _ in range(2))
     assert first.scene_ids == second.scene_ids
@@ -108,37 +109,37 @@ def test_a_step_is_the_same_batch_whenever_it_is_asked_for() -> None:
 
 
 def test_the_number_of_agents_is_drawn_from_one_upwards() -> None:
-    source, rng, training = SceneList([small_scene(0, agents=4)]), np.random.default_rng(0), TrainingConfig(max_agents=3)
-    drawn = [draw_scene(source, 0, draw_agents(training, rng), LIDAR, training, rng).scene for _ in range(60)]
+    source, rng, training = SceneList([small_scene(0, agents=4)]), np.random.default_rng(0), ScheduleConfig(max_agents=3)
+    drawn = [draw_scene(source, 0, draw_max_agents(training, rng), LIDAR, training, rng).scene for _ in range(60)]
     assert {len(part.frames) for part in drawn} == {1, 2, 3}
     assert {part.outline.ego_id for part in drawn} == {"0"}
     assert {part.frames[1].agent_id for part in drawn if len(part.frames) > 1} == {"1", "2", "3"}
-    any_ego = TrainingConfig(random_ego=True)
+    any_ego = ScheduleConfig(random_ego=True)
     assert {draw_scene(source, 0, 3, LIDAR, any_ego, rng).scene.outline.ego_id for _ in range(60)} == {"0", "1", "2", "3"}
-    assert draw_agents(TrainingConfig(max_agents=3, random_agents=False), rng) == 3
+    assert draw_max_agents(ScheduleConfig(max_agents=3, random_agents=False), rng) == 3
 
 
-def test_every_agent_is_given_one_of_the_types_that_learn() -> None:
+def test_every_agent_gets_one_of_the_types_in_training() -> None:
     source, rng = SceneList([small_scene(0, agents=4)]), np.random.default_rng(0)
-    drawn = [draw_scene(source, 0, 2, {"m1": SensorChoice(), "m2": SensorChoice()}, TrainingConfig(), rng) for _ in range(40)]
+    drawn = [draw_scene(source, 0, 2, {"m1": SensorChoice(), "m2": SensorChoice()}, ScheduleConfig(), rng) for _ in range(40)]
     assert all(set(part.agent_types) == set(part.scene.outline.agent_ids) for part in drawn)
     assert {tuple(part.agent_types.values()) for part in drawn} == {("m1", "m1"), ("m1", "m2"), ("m2", "m1"), ("m2", "m2")}
 
 
 def test_agents_out_of_communication_range_take_no_part() -> None:
-    near, source = TrainingConfig(comm_range_m=0.0), SceneList([small_scene(0, agents=3)])
+    near, source = ScheduleConfig(comm_range_m=0.0), SceneList([small_scene(0, agents=3)])
     assert len(draw_scene(source, 0, 3, LIDAR, near, np.random.default_rng(0)).scene.frames) == 1
 
 
-def test_a_lone_agent_is_to_find_what_it_has_labelled_itself() -> None:
+def test_the_targets_of_a_single_agent_are_its_own_labels() -> None:
     scene = small_scene(0, agents=2, cars=3)
     seen = ObjectLabels(scene.objects.ids[:1], scene.objects.world_corners[:1])
     half_blind = SceneList([replace(scene, frames=(replace(scene.frames[0], objects=seen), scene.frames[1]))])
-    counts = [len(draw_scene(half_blind, 0, n, LIDAR, TrainingConfig(), np.random.default_rng(0)).scene.objects) for n in (1, 2)]
+    counts = [len(draw_scene(half_blind, 0, n, LIDAR, ScheduleConfig(), np.random.default_rng(0)).scene.objects) for n in (1, 2)]
     assert counts == [1, 3]
 
 
-def test_processes_that_train_together_share_a_batch_out_among_them() -> None:
+def test_processes_that_train_together_divide_a_batch() -> None:
     together = replace(SETTINGS, training=replace(SETTINGS.training, replicas=2))
     model = small_model().train()
     whole = TrainingSteps(SOURCE, model, together)[3]
@@ -146,30 +147,30 @@ def test_processes_that_train_together_share_a_batch_out_among_them() -> None:
     assert tuple(share.scene_ids[0] for share in shares) == whole.scene_ids
     assert torch.equal(torch.cat([share.targets.regression for share in shares]), whole.targets.regression)
     with pytest.raises(ValueError, match="multiple of replicas"):
-        TrainingConfig(batch_scenes=3, replicas=2)
+        ScheduleConfig(batch_scenes=3, replicas=2)
 
 
-def test_the_newest_line_of_a_log_that_is_being_written(tmp_path: Path) -> None:
+def test_the_last_complete_line_of_a_log_that_is_being_written(tmp_path: Path) -> None:
     assert last_row(tmp_path) is None
     (tmp_path / "metrics.jsonl").write_text('{"step": 0}\n{"step": 1}\n{"st')
     assert last_row(tmp_path) == {"step": 1}
 
 
 def test_a_milestone_takes_effect_one_epoch_later() -> None:
-    training = TrainingConfig(epochs=6, learning_rate=1.0, milestones=(2, 4))
+    training = ScheduleConfig(epochs=6, learning_rate=1.0, milestones=(2, 4))
     rates = [learning_rate(training, epoch * 10 + 9, 10) for epoch in range(6)]
     np.testing.assert_allclose(rates, [1, 1, 1, 0.1, 0.1, 0.01])
 
 
 def test_onecycle_rises_and_falls() -> None:
-    training = TrainingConfig(epochs=10, learning_rate=1.0, schedule="onecycle")
+    training = ScheduleConfig(epochs=10, learning_rate=1.0, schedule="onecycle")
     rates = [learning_rate(training, step, 10) for step in range(100)]
     assert np.argmax(rates) == 10 and rates[10] == pytest.approx(1.0) and rates[0] == pytest.approx(0.1) and rates[-1] < 0.01
 
 
 def test_lines_of_repeated_steps_are_dropped_from_the_log(tmp_path: Path) -> None:
     for first in (0, 1):
-        log = MetricsLog(tmp_path, first)
+        log = StepLog(tmp_path, first)
         for step in range(first, 3):
             log.write(StepReport(step, 3, 0, 0.1, 0.0, {"total": float(first)}))
         log.close()
@@ -179,7 +180,7 @@ def test_lines_of_repeated_steps_are_dropped_from_the_log(tmp_path: Path) -> Non
 
 def test_a_run_folder_belongs_to_one_set_of_settings(tmp_path: Path) -> None:
     prepare_run(tmp_path / "run", SETTINGS, restart=False)
-    assert load_config(TrainConfig, tmp_path / "run" / "config.yaml") == SETTINGS
+    assert load_config(TrainingConfig, tmp_path / "run" / "config.yaml") == SETTINGS
     prepare_run(tmp_path / "run", SETTINGS, restart=False)
     other = replace(SETTINGS, agents={"m9": AGENT})
     with pytest.raises(ConfigError, match="other settings"):
@@ -202,7 +203,7 @@ def test_an_alliance_comes_back_as_it_was_saved_and_a_changed_byte_is_noticed(tm
         load_alliance(tmp_path).agent("m1")
 
 
-def test_half_weights_take_half_the_bytes_and_say_nearly_the_same(tmp_path: Path) -> None:
+def test_half_weights_take_half_the_bytes_and_are_nearly_equal(tmp_path: Path) -> None:
     model = small_model()
     save_alliance(tmp_path / "full", model, SETTINGS, TrainingRecord())
     halved = replace(SETTINGS, training=replace(SETTINGS.training, half_weights=True))
