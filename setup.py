@@ -4,11 +4,13 @@
 package called `datasets` or `agents` would shadow widely used ones, so only `heal.*` is ever importable.
 """
 
+import re
 from pathlib import Path
 
 from setuptools import setup
 
 ROOT = Path(__file__).parent
+[VERSION] = re.findall(r'^__version__ = "(.+)"$', (ROOT / "heal" / "__init__.py").read_text(encoding="utf-8"), re.MULTILINE)
 
 # The four folders that are links, and the rooms in each.
 LINKED = {
@@ -81,7 +83,7 @@ ONNX = ["onnx>=1.17", "onnxscript>=0.5", "onnxruntime>=1.20"]
 
 setup(
     name="heal-perception",
-    version="0.1.0",
+    version=VERSION,
     description="Heterogeneous collaborative perception: HEAL's Pyramid Fusion and backward alignment, run as Ray actors",
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",

@@ -142,9 +142,7 @@ class AgentHost:
         return [stepped for batch in batches for stepped in self._step(tick, batch)]
 
     def _step(self, tick: int, requests: Sequence[AgentRequest]) -> list[tuple[bytes, AgentReport]]:
-        agents = [
-            self._agents.setdefault(agent_request.agent_id, Agent(agent_request.agent_id, self.setup)) for agent_request in requests
-        ]
+        agents = [self._agents.setdefault(request.agent_id, Agent(request.agent_id, self.setup)) for request in requests]
         started = perf_counter()
         frames = [agent.sense(tick) for agent in agents]
         sensed = perf_counter()
@@ -152,8 +150,8 @@ class AgentHost:
             features = self._encode(frames)
             encoded = perf_counter()
             stepped = [
-                agent.pack(tick, frame, features[i : i + 1], agent_request.codec)
-                for i, (agent, frame, agent_request) in enumerate(zip(agents, frames, requests, strict=True))
+                agent.pack(tick, frame, features[i : i + 1], request.codec)
+                for i, (agent, frame, request) in enumerate(zip(agents, frames, requests, strict=True))
             ]
         shared_ms = [(end - begin) * 1e3 / len(agents) for begin, end in ((started, sensed), (sensed, encoded))]
         return [(message, report.after(*shared_ms)) for message, report in stepped]

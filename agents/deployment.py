@@ -19,18 +19,18 @@ class PlannedFault:
 
     Attributes:
         kind: "crash" ends a process; "hang" makes a process run on without answering.
-        target: the id of an agent, whose process breaks; "node" for the fusion node, or "node:0" and so on for one of several.
+        who: the id of an agent, whose process breaks; "node" for the fusion node, or "node:0" and so on for one of several.
         tick: index of the scene before which the process breaks.
     """
 
     kind: Literal["crash", "hang"]
-    target: str
+    who: str
     tick: int
 
     @property
     def node(self) -> int | None:
         """The number of the fusion node that breaks, counted from 0; None for an agent."""
-        name, _, number = self.target.partition(":")
+        name, _, number = self.who.partition(":")
         return int(number or 0) if name == NODE_TARGET and (number or "0").isdigit() else None
 
     @staticmethod

@@ -24,7 +24,7 @@ class RunOptions:
 
     Attributes:
         agents: number of agents that take part, the ego first; None for all. The labels of all agents count as ground truth.
-        comm_range_m: range of communication in metres. Agents farther away in x and y from the ego are not used; with regions,
+        comm_range_m: range of communication in metres. Agents farther away from the ego, in the plane, are not used; with regions,
             the distance counts to the nearest side of the region.
         region_m: edge in metres of the regions, squares along the world's axes. Each region has a fusion node, which receives the
             messages of all agents around. None for a single fusion node on board the ego. See `heal.agents.fusion.division`.

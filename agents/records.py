@@ -14,17 +14,14 @@ from heal.detection.metrics import IOU_THRESHOLDS, FrameMatch, match_frame
 from heal.message.message import Buffer
 from heal.types import Float32, Float64, ObjectLabels
 
+# The id of the agent that sent a message, and the tick in which it was sent.
 Sender = tuple[str, int]
-NODE_AWAY = "fusion node away"
-
-
-LOST_WITH_MACHINE = "lost with its machine"
-
-
-OUT_OF_RANGE = "out of range"
-
-
+# Reasons of rejections that have a status of their own: the fusion node did not answer, the message could not be fetched from the
+# machine that held it, and the sender was too far away.
+NODE_AWAY, LOST_WITH_MACHINE, OUT_OF_RANGE = "fusion node away", "lost with its machine", "out of range"
 MessageStatus = Literal["used", "rejected", "out of range", "late", "lost"]
+# The stages of an agent's step and of a fusion node's, in their order; latencies have a field `STAGE_ms` for each.
+AGENT_STAGES, NODE_STAGES = ("sense", "encode", "pack"), ("unpack", "fuse", "decode")
 FaultKind = Literal[
     "agent crashed", "agent hung", "agent rejoined", "fusion node crashed", "fusion node hung", "fusion node restarted"
 ]

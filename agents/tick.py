@@ -51,7 +51,7 @@ class TickPlan:
         number: number of ticks of the run that came before.
         outline: of the scene.
         agent_types: the agents that take part, the ego first, and their types.
-        codecs: the codec of each agent's message; the ego's own message is read on board and stays in float32.
+        codecs: the codec of each agent's message. Without regions the ego's own message is read on board and stays in float32.
         lag_ms: how late the tick begins by the wall clock.
     """
 

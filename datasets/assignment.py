@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from heal.agent_types import select_agents
+from heal.agent_types import in_turn, select_agents
 from heal.datasets.dataset import DatasetError
 from heal.datasets.files import read_json
 from heal.seeding import keyed_generator
@@ -48,12 +48,7 @@ class Assignment:
     @staticmethod
     def in_order(scenario_agents: Mapping[str, Sequence[str]], types: Sequence[str]) -> Assignment:
         """Assign the types in turn to the agents of each scenario, in the source's order; after the last type the first follows."""
-        return Assignment(
-            {
-                scenario: {agent: types[i % len(types)] for i, agent in enumerate(agents)}
-                for scenario, agents in sorted(scenario_agents.items())
-            }
-        )
+        return Assignment({scenario: in_turn(agents, types) for scenario, agents in sorted(scenario_agents.items())})
 
     @staticmethod
     def at_random(scenario_agents: Mapping[str, Sequence[str]], types: Sequence[str], seed: int) -> Assignment:

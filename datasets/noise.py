@@ -87,14 +87,14 @@ class SensorNoise:
         Raises:
             ValueError: an unknown or unusable setting; the message lists the possible ones.
         """
-        words = OptionText.read("noise", text, ("position", "rotation", "kind", "clock", "clock_jitter"), ("none",))
-        if "none" in words and len(words.pairs) > 1:
-            raise ValueError(f"noise {text!r}: none stands alone; a part that is not named has no error")
-        spreads = [words.number(name, 0.0) for name in ("position", "rotation", "clock", "clock_jitter")]
+        given = OptionText.read("noise", text, ("position", "rotation", "kind", "clock", "clock_jitter"), ("none",))
+        if "none" in given and len(given.pairs) > 1:
+            raise given.error("none stands alone; a part that is not named has no error")
+        spreads = [given.number(name, 0.0) for name in ("position", "rotation", "clock", "clock_jitter")]
         if min(spreads) < 0:
-            raise ValueError(f"noise {text!r}: expected spreads >= 0: metres, degrees, milliseconds, milliseconds")
+            raise given.error("expected spreads >= 0: metres, degrees, milliseconds, milliseconds")
         position_m, rotation_deg, clock_ms, jitter_ms = spreads
-        kind = cast(Literal["gaussian", "laplace"], words.choice("kind", ("gaussian", "laplace"), "gaussian"))
+        kind = cast(Literal["gaussian", "laplace"], given.choice("kind", ("gaussian", "laplace"), "gaussian"))
         return SensorNoise(
             pose=PoseNoise(kind=kind, position_std_m=position_m, rotation_std_deg=rotation_deg),
             clock=ClockNoise(offset_std_ms=clock_ms, jitter_std_ms=jitter_ms),

@@ -56,7 +56,7 @@ def within_range(agent_ids: Sequence[str], world_SE3_agents: Sequence[Float64], 
 def draw_types(
     agent_ids: Sequence[str], ego_types: Sequence[str], shares: Mapping[str, float], rng: np.random.Generator
 ) -> dict[str, str]:
-    """Draw agent types for a training scene: the ego's uniformly from `ego_types`, the others' in proportion to `shares`.
+    """Draw agent types for a scene: the ego's uniformly from `ego_types`, the others' in proportion to `shares`.
 
     Args:
         agent_ids: the agents, the ego first.
@@ -81,11 +81,12 @@ def same_type(agent_type: str) -> TypesOf:
 
 def in_order(agent_types: Sequence[str]) -> TypesOf:
     """Assign the first type to the ego and the next types to the other agents in turn, starting over at the end."""
+    return lambda outline: in_turn(outline.ego_first, agent_types)
 
-    def types_of(outline: SceneOutline) -> Mapping[str, str]:
-        return {agent_id: agent_types[i % len(agent_types)] for i, agent_id in enumerate(outline.ego_first)}
 
-    return types_of
+def in_turn(agent_ids: Sequence[str], agent_types: Sequence[str]) -> dict[str, str]:
+    """Assign types to agents one after the other, starting over after the last type."""
+    return {agent_id: agent_types[i % len(agent_types)] for i, agent_id in enumerate(agent_ids)}
 
 
 def joining(types_of: TypesOf, join_ns: Mapping[str, int]) -> TypesOf:

@@ -11,11 +11,12 @@ import numpy as np
 def keyed_generator(seed: int, *key: int | str) -> np.random.Generator:
     """Return the random generator of a seed and a key; equal seeds and keys give equal numbers in every process.
 
-    Every key contains its purpose, and all keys of a purpose have the same length. This is necessary: NumPy pads short keys with
-    zeros, so without a purpose `(epoch,)`, `(epoch, 0)` and `(epoch, 0, 0)` would draw the same numbers.
+    Every key contains its purpose, and all keys of a purpose have the same length. This is necessary: NumPy pads a seed and a key
+    of fewer than four numbers with zeros, so without a purpose `(epoch,)`, `(epoch, 0)` and `(epoch, 0, 0)` would draw the same
+    numbers. The built-in town has keys of its own, of which `heal.datasets.town.seeds` takes care.
 
     Args:
-        seed: the seed of the run, the training or the town; 0 or more.
+        seed: the seed of the run or the training, 0 or more.
         key: the purpose, such as "jitter", and the owner of the numbers, such as an agent and a tick; each number 0 or more.
     """
     return np.random.default_rng([seed, *(zlib.crc32(part.encode()) if isinstance(part, str) else part for part in key)])

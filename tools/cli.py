@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import sys
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
+import heal
 from heal.agents.process import keep_freed_memory, sleep_while_waiting
 
 sleep_while_waiting()
@@ -54,9 +54,9 @@ app.command()(info)
 
 
 def _print_version(wanted: bool) -> None:
-    """Print name and version of the distribution and exit, if the option was used."""
+    """Print the name of the distribution and the version and exit, if the option was used."""
     if wanted:
-        typer.echo(f"{DISTRIBUTION} {importlib.metadata.version(DISTRIBUTION)}")
+        typer.echo(f"{DISTRIBUTION} {heal.__version__}")
         raise typer.Exit
 
 

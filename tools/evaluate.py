@@ -80,8 +80,8 @@ def evaluate(
 ) -> None:
     """Evaluate the detection AP of an alliance on a data set.
 
-    Prints AP at IoU 0.3, 0.5 and 0.7, and the recall of vehicles hidden from the ego. Ground truth are the labels of all agents of
-    a scene, even if only some of the agents take part. Poses are not corrected.
+    Prints AP at IoU 0.3, 0.5 and 0.7, and the recall of vehicles hidden from the ego. The ground truth is the labels of all
+    agents of a scene, even if only some of the agents take part. Poses are not corrected.
 
     \b
     heal evaluate --alliance configs/demo/alliance --data runs/town --out runs/alone --agents 1

@@ -187,7 +187,7 @@ def write_scenario(job: ScenarioJob) -> ScenarioReport:
 
 @contextmanager
 def _one_thread_each() -> Iterator[None]:
-    """Give processes that are started in this context one computing thread each, because there are as many as cores."""
+    """Give processes that are started in this context one computing thread each: they share the cores."""
     before = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
     os.environ.update(dict.fromkeys(_THREAD_VARIABLES, "1"))
     try:

@@ -279,7 +279,7 @@ def divide(options: RunOptions, grid: BevGrid, decode: DecodeConfig) -> Division
 
 
 def node_of(region: Region | None, nodes: int) -> int:
-    """Return the number of the actor, of `nodes` actors, that hosts a region. Regions side by side are on different actors."""
+    """Return the number of the actor, of `nodes` actors, that hosts a region: always the same, and not that of its neighbours."""
     return 0 if region is None else (region.column + region.row) % nodes
 
 

@@ -26,7 +26,7 @@ GAIN = 0.8
 FAIRNESS, COMMON_BYTES = 0.06, 32_000
 """Each step also moves the logarithm of the budget by this share towards the logarithm of one common size for all senders.
 
-The sum of the budgets stays constant because the other senders lower their budgets.
+The sum of the budgets stays constant because the steps of the other senders compensate for it.
 """
 
 LEAST_STEP, MOST_STEP = 0.25, 4.0

@@ -52,7 +52,7 @@ class LinkSpec:
         outages: mean times for which a link is up and down; None for no outages.
         trace: file of a recorded link with delay, loss and rate over time, the same for every agent; None for no recording.
         shared: rate of the medium that all agents share, in Mbit/s; None for no limit.
-        queue: longest time in ms that a message waits for a medium (`rate`, `trace` or `shared`) before it is dropped.
+        queue: a message that would have to wait longer than this, in ms, for a medium (`rate`, `trace` or `shared`) is dropped.
     """
 
     delay: float = 0.0
@@ -130,7 +130,7 @@ class LinkSpec:
         shared = None if self.shared is None else Medium(ConstantRate(self.shared), self.queue, seed)
         return LinkNetwork(self.links(seed, trace), self._own_media(seed, trace), shared)
 
-    def links(self, seed: int, trace: Trace | None = None) -> LinkFactory:
+    def links(self, seed: int, trace: Trace | None) -> LinkFactory:
         """Return the function that makes the link of each agent, without the media before the link.
 
         Args:

@@ -30,7 +30,7 @@ class Transmission:
 class MediumFeedback:
     """Feedback to a sender from the media that its message crosses before the link: the sender's own and the shared medium.
 
-    Rate control works with this feedback alone.
+    Rate control works with this feedback.
 
     Attributes:
         transmitted_ns: simulated time at which the last medium had transmitted the message; None if a queue dropped the message.

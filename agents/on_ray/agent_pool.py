@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
@@ -58,11 +58,13 @@ class HostedAgents:
         agent_type: of the agents.
         agent_ids: the agents.
         process: the actor.
-        unfinished: the job that the actor has not finished by its deadline; None if it is free.
+        unfinished: the job that the actor has not finished by the job's deadline; None if there is none.
     """
 
-    def __init__(self, agent_type: str, create: Any, deployment: Deployment, realtime: bool) -> None:
-        """Start the actor; it hosts no agent yet."""
+    def __init__(
+        self, agent_type: str, create: Callable[[], Any], report: Callable[[Fault], None], deployment: Deployment, realtime: bool
+    ) -> None:
+        """Start the actor; it hosts no agent yet. Faults of its agents go to `report`."""
         self.agent_type = agent_type
         self.agent_ids: list[str] = []
         self.unfinished: AgentJob | None = None
@@ -70,6 +72,7 @@ class HostedAgents:
             create,
             FAULT_KINDS,
             lambda: self.agent_ids,
+            report,
             hang_s=deployment.hang_s,
             realtime=realtime,
             restart_ms=deployment.restart_ms,
@@ -104,6 +107,7 @@ class AgentPool:
         self._placer = Placer(deployment)
         self._setups: dict[str, Any] = {}
         self._hosts: list[HostedAgents] = []
+        self._faults: list[Fault] = []
 
     def begin(self, plan: TickPlan) -> tuple[list[AgentJob], dict[str, Missing]]:
         """Ask the actors for their agents' steps in a tick.
@@ -145,7 +149,8 @@ class AgentPool:
 
     def take_faults(self) -> list[Fault]:
         """Return the faults and returns of all actors since the last call."""
-        return [fault for host in self._hosts for fault in host.process.take_faults()]
+        faults, self._faults = self._faults, []
+        return faults
 
     def actor_of(self, agent_id: str) -> Any:
         """Return the actor that hosts an agent; KeyError if none does."""
@@ -190,10 +195,14 @@ class AgentPool:
         return None
 
     def _start(self, agent_type: str, started: list[HostedAgents]) -> HostedAgents:
-        host = HostedAgents(agent_type, lambda: self._create(agent_type), self._deployment, self._coordinator.options.realtime)
+        realtime = self._coordinator.options.realtime
+        host = HostedAgents(agent_type, lambda: self._create(agent_type), self._note, self._deployment, realtime)
         started.append(host)
         self._hosts.append(host)
         return host
+
+    def _note(self, fault: Fault) -> None:
+        self._faults.append(fault)
 
     def _create(self, agent_type: str) -> Any:
         if agent_type not in self._setups:

@@ -65,10 +65,8 @@ class NodePool:
         self._options, self._deployment, self._placer = options, deployment, Placer(deployment)
         self._base, self._base_hash = ray.put(alliance.base), alliance.base_hash
         self._count = 1 if options.region_m is None else deployment.fusion_nodes
-        self._processes = [
-            RestartingActor(self._create, FAULT_KINDS, lambda: _OWNERS, hang_s=deployment.hang_s, realtime=options.realtime)
-            for _ in range(self._count)
-        ]
+        self._faults: list[Fault] = []
+        self._processes = [self._start(options.realtime) for _ in range(self._count)]
 
     def actor(self, number: int) -> Any:
         """Return one of the actors; without regions always the same."""
@@ -97,12 +95,20 @@ class NodePool:
 
     def take_faults(self) -> list[Fault]:
         """Return the faults and returns of all actors since the last call."""
-        return [fault for process in self._processes for fault in process.take_faults()]
+        faults, self._faults = self._faults, []
+        return faults
 
     def close(self) -> None:
         """End all actors."""
         for process in self._processes:
             process.end()
+
+    def _start(self, realtime: bool) -> RestartingActor:
+        hang_s = self._deployment.hang_s
+        return RestartingActor(self._create, FAULT_KINDS, lambda: _OWNERS, self._note, hang_s=hang_s, realtime=realtime)
+
+    def _note(self, fault: Fault) -> None:
+        self._faults.append(fault)
 
     def _create(self) -> Any:
         placer, gpus = self._placer, self._deployment.gpus_per_node
@@ -111,7 +117,7 @@ class NodePool:
 
 
 def _ask(process: RestartingActor, places: tuple[int, ...], tasks: Sequence[FusionTask[Any]]) -> NodeJob:
-    # In simulated time a fusion node is never away: its restart is waited for.
+    # In simulated time the restart of a fusion node is waited for.
     if not process.takes_part():
         return NodeJob(process, places, process.generation, None)
     needed = {(record.agent_id, record.tick): message for task in tasks for record, message in task.arrived}

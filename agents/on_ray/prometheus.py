@@ -6,11 +6,10 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
-from heal.agents.records import MessageRecord, TickResult
+from heal.agents.records import AGENT_STAGES, NODE_STAGES, MessageRecord, TickResult
 
 # Upper edges of the buckets that times are counted in, milliseconds.
 BUCKETS_MS = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0)
-AGENT_STAGES, NODE_STAGES = ("sense", "encode", "pack"), ("unpack", "fuse", "decode")
 
 
 class RunMetrics:
@@ -45,9 +44,9 @@ class RunMetrics:
         self._ticks = counter("heal_ticks_total", "Ticks that have been fused.")
         self._messages = counter("heal_messages_total", "What became of messages over links.", "agent_type", "status")
         self._bytes = counter("heal_message_bytes_total", "Bytes sent over links.", "agent_type")
-        self._rejections = counter("heal_rejections_total", "Messages that the fusion node turned down.", "reason")
-        self._held = counter("heal_held_maps_total", "Older maps that stood in for late or lost ones.", "agent_type")
-        self._faults = counter("heal_faults_total", "What broke and what came back.", "kind")
+        self._rejections = counter("heal_rejections_total", "Messages that a fusion node rejected.", "reason")
+        self._held = counter("heal_held_maps_total", "Older maps that were fused in place of late or lost ones.", "agent_type")
+        self._faults = counter("heal_faults_total", "Processes that broke or returned.", "kind")
         self._link_ms = histogram("heal_link_latency_ms", "Simulated time on the link.", "agent_type")
         self._stage_ms = histogram("heal_stage_latency_ms", "Computing time of a stage.", "stage")
         self._detections = Gauge("heal_detections", "Boxes found in the last tick.")

@@ -46,6 +46,7 @@ class RestartingActor:
         create: Callable[[], Any],
         kinds: FaultKinds,
         owners: Callable[[], Sequence[str]],
+        report: Callable[[Fault], None],
         *,
         hang_s: float,
         realtime: bool,
@@ -58,18 +59,18 @@ class RestartingActor:
             create: makes an actor with a method `ready`.
             kinds: how its faults are named.
             owners: tells whose faults they are: the ids of the actor's agents, or "" for a fusion node.
+            report: takes in every fault and return, one for each owner.
             hang_s: an actor that has not answered for so long has hung.
             realtime: by the wall clock the actor takes part as soon as it is ready; in simulated time `restart_ms` after the fault.
             restart_ms: simulated time for which a broken actor is away.
             max_crashes: an actor that breaks so often without an answer in between is given up; None for never.
         """
-        self._create, self._kinds, self._owners = create, kinds, owners
+        self._create, self._kinds, self._owners, self._report = create, kinds, owners, report
         self._hang_s, self._realtime, self._restart_ms, self._max_crashes = hang_s, realtime, restart_ms, max_crashes
         self.actor = create()
         self._ready = self.actor.ready.remote()
         self.generation, self._crashes, self._given_up = 0, 0, False
         self._back_at_ns: int | None = None
-        self._faults: list[Fault] = []
 
     @property
     def given_up(self) -> bool:
@@ -139,11 +140,6 @@ class RestartingActor:
             self._given_up = True
         return not self._given_up
 
-    def take_faults(self) -> list[Fault]:
-        """Return the faults and returns since the last call."""
-        faults, self._faults = self._faults, []
-        return faults
-
     def end(self) -> None:
         """End the actor."""
         ray.kill(self.actor)
@@ -159,4 +155,5 @@ class RestartingActor:
             self._ready = self.actor.ready.remote()
 
     def _note(self, kind: FaultKind) -> None:
-        self._faults += [Fault(kind, owner) for owner in self._owners()]
+        for owner in self._owners():
+            self._report(Fault(kind, owner))

@@ -50,7 +50,7 @@ class _Fusing:
 
 
 class RayRuntime:
-    """Runs ticks on Ray (see `heal.agents.runtime.Runtime`): in the Ray of this process, or in one that it starts."""
+    """Runs ticks on Ray (see `heal.agents.runtime.Runtime`): the Ray of this process, a cluster, or one that it starts."""
 
     def __init__(
         self,
@@ -105,7 +105,7 @@ class RayRuntime:
     def _inject_faults(self, tick: int) -> None:
         """Break the actors that the deployment plans to break before a tick."""
         for fault in self._deployment.faults_at(tick):
-            actor = self._agents.actor_of(fault.target) if fault.node is None else self._nodes.actor(fault.node)
+            actor = self._agents.actor_of(fault.who) if fault.node is None else self._nodes.actor(fault.node)
             if fault.kind == "crash":
                 ray.kill(actor)
             else:

@@ -29,7 +29,7 @@ class SideFrame:
         label: the side's own labels, in its LiDAR frame.
         intrinsic: the camera matrix.
         lidar_to_camera: the camera's calibration.
-        poses: the calibrations from the world to the LiDAR, the world's first.
+        poses: the calibrations whose product maps LiDAR coordinates into the world, the world's first.
         timestamp_ns: the time of the sweep.
     """
 

@@ -16,9 +16,10 @@ class Stream(IntEnum):
 
     The numbers and the lengths of the keys are part of every published town: a number never changes and is never used again.
 
-    NumPy pads short keys with zeros, so two keys draw the same numbers if they differ only in zeros at their ends. The keys of a
-    town differ in more. Every key of PATH has two more numbers (vehicle, attempt), and so has every key of NOISE (tick, agent). The
-    other purposes have a key without more numbers; LAYOUT and TRAFFIC also have keys with one more number, 1 or 2, never 0.
+    NumPy pads a seed sequence of fewer than four numbers with zeros, so that (1, 2, 3) and (1, 2, 3, 0) draw the same numbers. No
+    two keys of a town differ in zeros alone. Every key of PATH has two more numbers (vehicle, attempt), and so has every key of
+    NOISE (tick, agent). The other purposes have a key without more numbers; LAYOUT and TRAFFIC also have keys with one more number,
+    1 or 2, never 0.
     """
 
     LAYOUT = 1

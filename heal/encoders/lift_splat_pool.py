@@ -1,4 +1,4 @@
-"""From pixels with depths to a map seen from above: the place of each in its agent's frame, and the sum over every cell."""
+"""Pooling of pixels into a map seen from above: place each pixel at each depth in its agent's frame, and sum over every cell."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ SAFE_CHANNELS = 16
 
 
 class StridedConv1x1(nn.Conv2d):
-    """A 1x1 convolution with a stride and without a bias. Its weights are those of the same `nn.Conv2d`.
+    """A 1x1 convolution with a stride. Its weights are those of the same `nn.Conv2d`; it has a bias once a norm is folded into it.
 
     On CPUs with AVX-512 but without AMX, torch 2.14.1's oneDNN writes outside of its memory in the gradient of such a
     convolution in the channels_last format with fewer than 16 input channels (docs/performance.md). While gradients are recorded,
@@ -31,7 +31,7 @@ class StridedConv1x1(nn.Conv2d):
         """Convolve a map (N, in_channels, ny, nx) to (N, out_channels, ny / stride, nx / stride), both rounded up."""
         if self.in_channels >= SAFE_CHANNELS or not torch.is_grad_enabled() or self.stride == (1, 1):
             return super().forward(x)
-        return F.conv2d(_EveryNth.apply(x, self.stride[0]), self.weight)
+        return F.conv2d(_EveryNth.apply(x, self.stride[0]), self.weight, self.bias)
 
 
 class _EveryNth(torch.autograd.Function):

@@ -88,7 +88,7 @@ def fit(order: CellOrder, room_bytes: int | None, encode: Callable[[Sequence[Boo
     """Encode as many of the first cells as fit into `room_bytes`; no cell if even an empty encoding does not fit.
 
     The length grows almost linearly with the number of cells. So the next number to try is interpolated between a number that fits
-    and a number that does not, and a few trials come close enough. (zstd makes lengths uneven: the result may miss a few cells.)
+    and a number that does not, and a few trials come close enough. As zstd's lengths are uneven, the result may miss a few cells.
 
     Args:
         order: the ranks of the cells.

@@ -64,7 +64,7 @@ def augment(scene: Scene, settings: AugmentConfig, rng: np.random.Generator) -> 
 
 
 def augment_frame(frame: AgentFrame, settings: AugmentConfig, rng: np.random.Generator) -> AgentFrame:
-    """Return a random variation of a single agent's frame, its points and labels together, as stage 2 trains on it."""
+    """Return a random variation of a single agent's frame, its points and labels together, as HEAL's stage 2 uses it."""
     outline = SceneOutline("", frame.timestamp_ns, frame.agent_id, (frame.agent_id,), frame.world_SE3_agent)
     return augment(Scene(outline, (frame,), frame.objects), settings, rng).frames[0]
 

@@ -41,7 +41,7 @@ class ScheduleConfig:
         replicas: processes that train together, each on its share of a batch's scenes: one for each GPU, or for each CPU core.
         precision: of the convolutions; float16 needs a GPU, bfloat16 a GPU or a CPU that has it (AMX or AVX-512).
         half_weights: store the trained kernels in float16, which halves their bytes.
-        frozen_base: stage 2: train only the agent types, each from scenes with a single agent.
+        frozen_base: stage 2: train only the agent types. `max_agents` limits its scenes to single agents.
         checkpoint_s: seconds between checkpoints.
     """
 

@@ -1,6 +1,6 @@
 """One training step: compute the losses of a batch and their gradients, and update the weights.
 
-A training sets a model up with `StepTaker.of`, after `set_learning`, and then calls `StepTaker.take` for every batch.
+`place` and `set_learning` set a model up, `StepTaker` wraps it, and `StepTaker.take` is called for every batch.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _AUTOCAST_TYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class TrainingStoppedError(RuntimeError):
-    """A training that cannot go on, such as one whose loss is NaN; the message names the cause and a remedy."""
+    """A training that cannot go on, such as one whose loss is NaN; the message names the cause."""
 
 
 @dataclass(frozen=True)
@@ -200,7 +200,8 @@ def place(model: nn.Module, device: torch.device) -> None:
     """Move a model to a device, in the layout and with the algorithms that train fastest there.
 
     Kernels are channels_last: convolutions and their gradients run about half again as fast on a CPU. On a CPU, residual blocks
-    recompute their maps in the backward pass to save memory, and wide convolutions have a faster algorithm.
+    compute the outputs of ReLUs again in the backward pass (in float32), to save memory, and wide convolutions have a faster
+    algorithm.
     """
     model.to(device)
     replace_wide(model)

@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from heal.agents.records import MessageCounts, MessageRecord, TickResult
+from heal.agents.records import AGENT_STAGES, NODE_STAGES, MessageCounts, MessageRecord, TickResult
 from heal.tools.shared.scoring import RunScore
 
-AGENT_STAGES, NODE_STAGES = ("sense", "encode", "pack"), ("unpack", "fuse", "decode")
 STAGES = (*AGENT_STAGES, "link", *NODE_STAGES)
 PERCENTILES = (50, 95, 99)
 # A run in wall-clock time has kept up if no tick began later than this after its time.
@@ -88,7 +87,7 @@ class RunLog:
         }
 
     def metrics(self) -> dict[str, Any]:
-        """Return the content of metrics.json."""
+        """Return the scores, counts and times as entries of metrics.json."""
         metrics = self.score.metrics()
         del metrics["hidden_from_ego"]  # needs the point clouds of all agents; `heal evaluate` reads them
         return {

@@ -63,7 +63,7 @@ class RunScore:
         return self.counts.bytes / max(self.counts.sent - self.unsent, 1)
 
     def metrics(self) -> dict[str, Any]:
-        """Return the content of metrics.json."""
+        """Return the scores as entries of metrics.json."""
         result = self.results()
         return {
             "ap": {str(threshold): value for threshold, value in result.ap.items()},

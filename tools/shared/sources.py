@@ -16,12 +16,12 @@ console = Console()
 
 
 def open_source(source: str, preset: str, split: str | None, ticks: int | None, seed: int) -> SceneSource:
-    """Open the built-in town, or a data set, whose summary is printed.
+    """Open the built-in town, or a data set; the summary of a data set is printed.
 
     Args:
         source: "town", or a folder in OPV2V's layout or of DAIR-V2X-C.
         preset: kind of town.
-        split: of the town or data set; None for test, of DAIR-V2X-C for val.
+        split: name of the split; None for "test", or "val" in DAIR-V2X-C.
         ticks: number of ticks of the town; None for `TOWN_TICKS`.
         seed: of the town.
     """

@@ -46,7 +46,7 @@ def wall_texture(tint: Float32, style: Int64, st: Float32, blur_m: Float32) -> W
 
 
 def _masonry(tint: Float32, pattern: Int64, number: Int64, s: Float32, t: Float32, blur_m: Float32) -> Float32:
-    """Return the colour (N, 3) of walls without windows: bricks with joints, or an even surface with joints of concrete slabs."""
+    """Return the colour (N, 3) of the wall itself, without its windows: bricks with joints, or slabs of concrete with joints."""
     sharp = np.clip(0.05 / blur_m, 0.0, 1.0)
     row = np.floor(t / 0.085)
     brick = np.floor(s / 0.25 + 0.5 * np.mod(row, 2))

@@ -32,7 +32,7 @@ SECOND_NS = 1_000_000_000
 
 
 def link(spec: str, seed: int = 0, agent_id: str = "a") -> Link:
-    return LinkSpec.parse(spec).links(seed)(agent_id)
+    return LinkSpec.parse(spec).links(seed, None)(agent_id)
 
 
 def arrivals(spec: str, seed: int = 0, agent_id: str = "a", size_bytes: int = 64) -> list[int | None]:

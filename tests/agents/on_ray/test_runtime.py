@@ -58,12 +58,12 @@ def test_in_half_precision_messages_and_boxes_are_nearly_the_same(split: Split) 
 
 
 def test_ground_truth_is_of_all_agents_whoever_takes_part() -> None:
-    same_type, alone = run_local(), run_local(options=RunOptions(agents=1))
+    everyone, alone = run_local(), run_local(options=RunOptions(agents=1))
     assert total(alone) == MessageCounts()
-    for one, other in zip(alone, same_type, strict=True):
+    for one, other in zip(alone, everyone, strict=True):
         assert [record.agent_id for record in one.messages] == [other.ego_id]
         assert torch.equal(one.ground_truth.ids, other.ground_truth.ids)
-    assert same_type[0].ground_truth.ids.tolist() == [1, sum(b"ego"), sum(b"b"), sum(b"c")]
+    assert everyone[0].ground_truth.ids.tolist() == [1, sum(b"ego"), sum(b"b"), sum(b"c")]
     two = run_local(options=RunOptions(agents=2))
     assert [record.agent_id for record in two[0].messages] == ["ego", "b"]
 

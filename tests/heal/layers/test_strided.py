@@ -9,12 +9,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from heal.layers.inference import for_inference
 from heal.layers.residual import BasicBlock
 from heal.layers.strided import StridedConv1x1
+from tests.heal.networks import with_random_norms
 
 # The narrow case: fewer than 16 channels in, channels_last, a map of 100 x 100. Freed memory is checked when it is reused.
 NARROW = """
 import torch
+from heal.layers.inference import for_inference
 from heal.layers.residual import BasicBlock
 torch.set_num_threads(1)
 block = BasicBlock({channels}, 16, stride=2).to(memory_format=torch.channels_last)
@@ -46,6 +49,15 @@ def test_values_and_gradients_are_those_of_the_plain_convolution(
     for expected, got in zip(_gradients(plain, x), _gradients(ours, x.to(memory_format=memory_format)), strict=True):
         torch.testing.assert_close(got, expected)
         assert got.is_contiguous(memory_format=memory_format)
+
+
+def test_a_folded_block_is_the_same_with_and_without_gradients() -> None:
+    torch.manual_seed(0)
+    block = with_random_norms(BasicBlock(8, 32, stride=2)).eval()
+    folded, x = for_inference(block), torch.randn(1, 8, 20, 20)
+    with torch.no_grad():
+        expected = block(x)
+    torch.testing.assert_close(folded(x).detach(), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_without_gradients_it_is_the_plain_convolution() -> None:
