@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal, get_args
 
+from heal.errors import UserError
+
 Placement = Literal["pack", "spread", "per-node"]
 PLACEMENTS: tuple[Placement, ...] = get_args(Placement)
 NODE_TARGET = "node"
@@ -47,7 +49,7 @@ class PlannedFault:
         kind, _, rest = text.partition(":")
         target, _, tick = rest.rpartition("@")
         if kind not in ("crash", "hang") or not target or not tick.isdigit():
-            raise ValueError(
+            raise UserError(
                 f"fault {text!r}: expected crash:AGENT@TICK or hang:AGENT@TICK, with {NODE_TARGET} for the fusion node, "
                 f"{NODE_TARGET}:0, {NODE_TARGET}:1 for one of several"
             )
@@ -68,7 +70,8 @@ class Deployment:
         fusion_nodes: number of actors among which the regions are divided (`RunOptions.region_m`); without regions there is one.
         pipeline: number of ticks by which the agents may be ahead of the fusion node in simulated time.
         hang_s: time in s without an answer after which a process counts as hung; the process is ended and restarted. A first tick
-            takes long: towns are built in the first tick, and with many agents on few cores the agents wait for each other.
+            takes long: towns are built in the first tick, and with many agents on few cores the agents wait for each other. A
+            fusion node waits for the messages of a tick for a third of this time.
         restart_ms: simulated time in ms for which a crashed agent is away; with `RunOptions.realtime` the restart's own duration
             counts instead.
         metrics_port: port of the metrics of a Ray that is started for the run, 0 for any free port; None collects no metrics.
@@ -92,13 +95,15 @@ class Deployment:
     def __post_init__(self) -> None:
         """Check the ranges of all numbers, and that planned faults of fusion nodes name existing nodes."""
         if self.placement not in PLACEMENTS:
-            raise ValueError(f"placement: expected one of {', '.join(PLACEMENTS)}, got {self.placement!r}")
+            raise UserError(f"placement: expected one of {', '.join(PLACEMENTS)}, got {self.placement!r}")
         if self.agents_per_actor < 1 or not 0 <= self.pipeline <= MAX_PIPELINE:
-            raise ValueError(f"expected at least 1 agent in an actor and 0 to {MAX_PIPELINE} ticks of pipeline, got {self}")
+            raise UserError(f"expected at least 1 agent in an actor and 0 to {MAX_PIPELINE} ticks of pipeline, got {self}")
         if self.fusion_nodes < 1 or any(fault.node is not None and fault.node >= self.fusion_nodes for fault in self.faults):
-            raise ValueError(f"expected at least 1 fusion node, and planned faults of existing fusion nodes alone, got {self}")
+            raise UserError(f"expected at least 1 fusion node, and planned faults of existing fusion nodes alone, got {self}")
         if min(self.gpus_per_actor, self.gpus_per_node, self.restart_ms) < 0 or not self.hang_s > 0:
-            raise ValueError(f"GPUs and times must not be negative and hang_s more than 0, got {self}")
+            raise UserError(f"GPUs and times must not be negative and hang_s more than 0, got {self}")
+        if any(gpus > 1 and not float(gpus).is_integer() for gpus in (self.gpus_per_actor, self.gpus_per_node)):
+            raise UserError(f"gpus_per_actor and gpus_per_node: expected a part of one GPU, or a whole number of GPUs, got {self}")
 
     @property
     def collects_metrics(self) -> bool:

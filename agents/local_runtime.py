@@ -10,11 +10,12 @@ import torch
 
 from heal.agent_types import TypesOf
 from heal.agents.agent import AgentHost
+from heal.agents.failures import FAILED, AgentFailure, step_each
 from heal.agents.fusion.host import NodeHost
 from heal.agents.interfaces import AllianceLike
 from heal.agents.network.network import Network, PerfectNetwork
 from heal.agents.options import RunOptions
-from heal.agents.records import TickResult
+from heal.agents.records import AgentReport, TickResult
 from heal.agents.tick import AgentStep, Missing, TickCoordinator, TickPlan, arrivals_of
 from heal.types import SceneSource
 
@@ -29,11 +30,22 @@ class LocalRuntime:
         types_of: TypesOf,
         network: Network | None = None,
         options: RunOptions | None = None,
+        tolerant: bool = False,
     ) -> None:
-        """Open a run; the arguments are those of `heal.agents.runtime.open_runtime`."""
-        self._options = options or RunOptions()
+        """Open a run.
+
+        Args:
+            alliance: this and the next four as for `heal.agents.runtime.open_runtime`.
+            source: see there.
+            types_of: see there.
+            network: see there.
+            options: see there.
+            tolerant: whether an agent's error is a fault of that agent, as in a run on Ray. Otherwise the error ends the run, which
+                is what evaluations need: with a message less, they would measure something else.
+        """
+        self._options, self._tolerant = options or RunOptions(), tolerant
         self._coordinator: TickCoordinator[bytes] = TickCoordinator(
-            alliance, source, types_of, network or PerfectNetwork(), self._options
+            alliance, source, types_of, network or PerfectNetwork(), self._options, tolerant
         )
         self._nodes = NodeHost(alliance.base, alliance.base_hash, self._options)
         self._hosts: dict[str, AgentHost] = {}
@@ -50,11 +62,21 @@ class LocalRuntime:
 
     def _steps(self, plan: TickPlan) -> list[AgentStep[bytes] | Missing]:
         """Let the agents step one after the other; by the wall clock the later agents finish later."""
-        began, steps = monotonic(), []
-        for agent_id, agent_type in plan.agent_types.items():
-            [(message, report)] = self._host(agent_type).step(plan.tick, [plan.agent_request(agent_id)])
-            steps.append(AgentStep(report, message, (monotonic() - began) * 1e3 if self._options.realtime else 0.0))
-        return list(steps)
+        began, steps = monotonic(), list[AgentStep[bytes] | Missing]()
+        for agent_id in plan.agent_types:
+            stepped = self._step(plan, agent_id)
+            if isinstance(stepped, AgentFailure):
+                steps.append(Missing(FAILED, failure=stepped))
+            else:
+                message, report = stepped
+                steps.append(AgentStep(report, message, (monotonic() - began) * 1e3 if self._options.realtime else 0.0))
+        return steps
+
+    def _step(self, plan: TickPlan, agent_id: str) -> tuple[bytes, AgentReport] | AgentFailure:
+        host, requests = self._host(plan.agent_types[agent_id]), [plan.agent_request(agent_id)]
+        if self._tolerant:
+            return step_each(host, plan.tick, requests)[0]
+        return host.step(plan.tick, requests)[0]
 
     def _host(self, agent_type: str) -> AgentHost:
         if agent_type not in self._hosts:

@@ -7,6 +7,7 @@ from typing import ClassVar, Literal, get_args
 
 import torch
 
+from heal.errors import UserError
 from heal.message.codec import FLOAT32, Codec
 from heal.types import Split
 
@@ -75,16 +76,16 @@ class RunOptions:
     def __post_init__(self) -> None:
         """Check that the options are in their ranges."""
         if self.precision not in get_args(Precision):
-            raise ValueError(f"precision: expected one of {', '.join(get_args(Precision))}, got {self.precision!r}")
+            raise UserError(f"precision: expected one of {', '.join(get_args(Precision))}, got {self.precision!r}")
         if self.agents is not None and self.agents < 1:
-            raise ValueError(f"agents: expected at least 1 (the ego), got {self.agents}")
+            raise UserError(f"agents: expected at least 1 (the ego), got {self.agents}")
         if min(self.comm_range_m, self.deadline_ms, self.max_age_ms) < 0 or self.threads < 1:
-            raise ValueError(f"ranges and times must not be negative and threads at least 1, got {self}")
+            raise UserError(f"ranges and times must not be negative and threads at least 1, got {self}")
         if self.late not in LATE_POLICIES or self.split not in SPLITS:
-            raise ValueError(
+            raise UserError(
                 f"expected late to be one of {LATE_POLICIES} and split one of {SPLITS}, got {self.late!r} and {self.split!r}"
             )
         if not self.half_life_ms > 0:
-            raise ValueError(f"half_life_ms: expected more than 0, got {self.half_life_ms}")
+            raise UserError(f"half_life_ms: expected more than 0, got {self.half_life_ms}")
         if self.region_m is not None and not self.region_m > 0:
-            raise ValueError(f"region_m: expected more than 0, or None for one fusion node around the ego, got {self.region_m}")
+            raise UserError(f"region_m: expected more than 0, or None for one fusion node around the ego, got {self.region_m}")

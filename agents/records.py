@@ -23,8 +23,18 @@ MessageStatus = Literal["used", "rejected", "out of range", "late", "lost"]
 # The stages of an agent's step and of a fusion node's, in their order; latencies have a field `STAGE_ms` for each.
 AGENT_STAGES, NODE_STAGES = ("sense", "encode", "pack"), ("unpack", "fuse", "decode")
 FaultKind = Literal[
-    "agent crashed", "agent hung", "agent rejoined", "fusion node crashed", "fusion node hung", "fusion node restarted"
+    "agent crashed",
+    "agent hung",
+    "agent rejoined",
+    "agent failed",
+    "agent recovered",
+    "agent not placed",
+    "fusion node crashed",
+    "fusion node hung",
+    "fusion node restarted",
+    "planned fault missed",
 ]
+RECOVERIES: tuple[FaultKind, ...] = ("agent rejoined", "agent recovered", "fusion node restarted")
 
 
 @dataclass(frozen=True)
@@ -143,20 +153,22 @@ class HeldMap:
 
 @dataclass(frozen=True)
 class Fault:
-    """A process that broke or returned.
+    """A process that broke or returned, an agent whose step failed or succeeded again, or a planned fault that hit nothing.
 
     Attributes:
         kind: what happened.
         agent_id: the agent that it happened to; "" for a fusion node.
+        detail: the error of a step that failed, or why a planned fault hit nothing; "" for other kinds.
     """
 
     kind: FaultKind
     agent_id: str = ""
+    detail: str = ""
 
     @property
     def is_recovery(self) -> bool:
-        """Whether the process has returned, rather than broken."""
-        return self.kind in ("agent rejoined", "fusion node restarted")
+        """Whether a process or an agent has returned, rather than broken."""
+        return self.kind in RECOVERIES
 
     @property
     def owner(self) -> str:
@@ -166,7 +178,7 @@ class Fault:
     @property
     def description(self) -> str:
         """The fault in one line."""
-        return f"{self.kind}: {self.agent_id}" if self.agent_id else self.kind
+        return ": ".join(part for part in (self.kind, self.agent_id, self.detail) if part)
 
 
 @dataclass(frozen=True)
@@ -326,7 +338,7 @@ class TickResult:
         views: what pictures show of the agents; empty if no picture needs them.
         held: older maps that were fused in place of late or lost ones.
         late_rejections: messages of earlier ticks that came late and were not used.
-        faults: processes that broke or returned.
+        faults: what broke or returned.
         handed_over: agents that have driven into another region since the last report of them.
     """
 

@@ -12,6 +12,7 @@ from heal.agents.interfaces import AllianceLike
 from heal.agents.network.network import Network
 from heal.agents.options import RunOptions
 from heal.agents.records import TickResult
+from heal.errors import UserError
 from heal.types import SceneSource
 
 
@@ -61,9 +62,9 @@ def open_runtime(
     if name == "local":
         from heal.agents.local_runtime import LocalRuntime
 
-        return LocalRuntime(alliance, source, types_of, network, options)
+        return LocalRuntime(alliance, source, types_of, network, options, tolerant=True)
     if name == "ray":
         from heal.agents.on_ray.runtime import RayRuntime
 
         return RayRuntime(alliance, source, types_of, network, options, deployment)
-    raise ValueError(f"unknown runtime {name!r}; there are local, ray")
+    raise UserError(f"unknown runtime {name!r}; there are local, ray")

@@ -8,6 +8,7 @@ from typing import Generic, TypeVar
 
 from heal.agent_types import TypesOf
 from heal.agents.agent import AgentRequest, AgentSetup
+from heal.agents.failures import FAILED, AgentFailure, Failures, in_one_line
 from heal.agents.fusion.division import FusionTask, divide
 from heal.agents.interfaces import AllianceLike
 from heal.agents.mailbox import Mailbox
@@ -34,6 +35,7 @@ from heal.agents.records import (
 from heal.detection.boxes import boxes_around_origin
 from heal.detection.detections import Detections, GroundTruth
 from heal.detection.ground_truth import objects_in_frame, without_vehicle_at
+from heal.errors import UserError
 from heal.message.codec import FLOAT32, Codec
 from heal.message.message import Buffer
 from heal.types import ObjectLabels, SceneOutline, SceneSource
@@ -96,10 +98,12 @@ class Missing:
     Attributes:
         reason: why there is no message.
         late: whether the message will be finished later.
+        failure: the error of an agent whose step failed.
     """
 
     reason: str
     late: bool = False
+    failure: AgentFailure | None = None
 
 
 @dataclass(frozen=True)
@@ -112,6 +116,7 @@ class Delivery(Generic[Payload]):
         arrived: the messages that the fusion nodes are to read now.
         tasks: the request to each fusion node, with its messages.
         handed_over: agents that have driven into another region.
+        faults: agents whose steps failed, or succeeded again.
     """
 
     records: tuple[MessageRecord, ...]
@@ -119,15 +124,31 @@ class Delivery(Generic[Payload]):
     arrived: tuple[tuple[MessageRecord, Payload], ...]
     tasks: tuple[FusionTask[Payload], ...]
     handed_over: tuple[str, ...]
+    faults: tuple[Fault, ...] = ()
 
 
 class TickCoordinator(Generic[Payload]):
     """Plans ticks, sends their messages, and joins what is known of them in the end."""
 
     def __init__(
-        self, alliance: AllianceLike, source: SceneSource, types_of: TypesOf, network: Network, options: RunOptions
+        self,
+        alliance: AllianceLike,
+        source: SceneSource,
+        types_of: TypesOf,
+        network: Network,
+        options: RunOptions,
+        tolerant: bool = False,
     ) -> None:
-        """Coordinate one run; the arguments are those of `heal.agents.runtime.open_runtime`."""
+        """Coordinate one run.
+
+        Args:
+            alliance: this and the next four as for `heal.agents.runtime.open_runtime`.
+            source: see there.
+            types_of: see there.
+            network: see there.
+            options: see there.
+            tolerant: whether labels that cannot be read are a fault of their agent, and the run goes on without them.
+        """
         self.alliance, self.source, self.types_of, self.options = alliance, source, types_of, options
         self._network = network
         self._division = divide(options, alliance.grid, alliance.base.config.decode)
@@ -135,6 +156,8 @@ class TickCoordinator(Generic[Payload]):
         self._rate = RateControl(options.deadline_ms) if options.adapt else None
         self._pacer = Pacer() if options.realtime else None
         self._planned = 0
+        self._tolerant, self._failures = tolerant, Failures()
+        self._late_faults: list[Fault] = []
 
     def agent_setup(self, agent_type: str) -> AgentSetup:
         """Return what the agents of one type need."""
@@ -145,7 +168,7 @@ class TickCoordinator(Generic[Payload]):
         outline = self.source.outline(tick)
         assigned = self.types_of(outline)
         if outline.ego_id not in assigned:
-            raise ValueError(
+            raise UserError(
                 f"scene {outline.scene_id}: the ego {outline.ego_id!r} has no agent type, and nothing is fused without it"
             )
         there = [agent_id for agent_id in outline.ego_first if agent_id in assigned]
@@ -163,7 +186,16 @@ class TickCoordinator(Generic[Payload]):
         return replace(codec, budget_bytes=min(known)) if known else codec
 
     def deliver(self, plan: TickPlan, steps: Sequence[AgentStep[Payload] | Missing]) -> Delivery[Payload]:
-        """Send the messages of a tick over the network; `steps` are in the order of the plan's agents."""
+        """Send the messages of a tick over the network.
+
+        Args:
+            plan: of the tick.
+            steps: in the order of the plan's agents.
+
+        Raises:
+            Exception: the error of the first agent, if all agents have failed and none has worked since the run began.
+        """
+        faults = self._take_late_faults() + self._note_failures(plan, dict(zip(plan.agent_types, steps, strict=True)))
         done = {step.report.agent_id: step for step in steps if isinstance(step, AgentStep)}
         transits = self._send(plan, list(done.values()))
         records = []
@@ -174,14 +206,30 @@ class TickCoordinator(Generic[Payload]):
         arrived = tuple(self._mailbox.collect(plan.request))
         reports = tuple(step.report for step in done.values())
         handed_over = self._division.locate(plan.request, reports)
-        return Delivery(tuple(records), reports, arrived, self._division.share_out(plan.request, arrived), handed_over)
+        tasks = self._division.share_out(plan.request, arrived)
+        return Delivery(tuple(records), reports, arrived, tasks, handed_over, tuple(faults))
 
-    def post_late(self, plan: TickPlan, step: AgentStep[Payload]) -> None:
-        """Send a message that was finished after the deadline of its tick."""
-        agent_id = step.report.agent_id
+    def post_late(self, plan: TickPlan, agent_id: str, step: AgentStep[Payload] | Missing) -> None:
+        """Send a message that was finished after the deadline of its tick; if the step has failed, the next tick has the fault."""
+        self._late_faults += self._note_failures(plan, {agent_id: step})
+        if isinstance(step, Missing):
+            return
         self._division.locate(plan.request, [step.report])
         record = self._record(plan, agent_id, step, self._send(plan, [step]).get(agent_id))
         self._mailbox.post(replace(record, status="late") if record.status == "used" else record, step.payload)
+
+    def _note_failures(self, plan: TickPlan, steps: Mapping[str, AgentStep[Payload] | Missing]) -> list[Fault]:
+        """Return the faults and recoveries of agents that have stepped; the error of a run in which no agent works is raised."""
+        faults: list[Fault] = []
+        for agent_id, step in steps.items():
+            if isinstance(step, AgentStep) or step.failure is not None:
+                faults += self._failures.note(agent_id, None if isinstance(step, AgentStep) else step.failure)
+        self._failures.check(plan.agent_types)
+        return faults
+
+    def _take_late_faults(self) -> list[Fault]:
+        faults, self._late_faults = self._late_faults, []
+        return faults
 
     def _send(self, plan: TickPlan, steps: Sequence[AgentStep[Payload]]) -> dict[str, Transit]:
         """Send messages over the network; returns what became of those that cross it, by agent."""
@@ -201,7 +249,8 @@ class TickCoordinator(Generic[Payload]):
         tick_ns, own = plan.outline.timestamp_ns, self._division.is_own(agent_id, plan.outline.ego_id)
         record = MessageRecord(plan.tick, agent_id, plan.agent_types[agent_id], own, 0, tick_ns, None, "lost", "")
         if isinstance(step, Missing):
-            return replace(record, status="late" if step.late else "lost", reason=step.reason)
+            detail = "" if step.failure is None else step.failure.text
+            return replace(record, status="late" if step.late else "lost", reason=step.reason, detail=detail)
         sent_ns = tick_ns + round(step.elapsed_ms * 1e6)
         record = replace(record, size_bytes=step.report.size_bytes, sent_ns=sent_ns, latency=step.report.latency)
         arrival_ns = sent_ns if transit is None else transit.arrival_ns
@@ -224,12 +273,13 @@ class TickCoordinator(Generic[Payload]):
             plan: of the tick.
             delivery: its messages.
             outcomes: of the delivery's tasks; None for a fusion node that did not answer.
-            faults: processes that broke or returned.
+            faults: processes that broke or returned, and planned faults that hit nothing.
         """
         outline = plan.outline
         senders = [(record.agent_id, record.tick) for record, _ in delivery.arrived]
         outcome = self._division.join(plan.request, delivery.tasks, outcomes, senders)
-        detections, ground_truth = self._detections_and_truth(plan, delivery, outcome)
+        objects, unread = self._objects(plan, delivery)
+        detections, ground_truth = self._detections_and_truth(plan, objects, outcome)
         rejected = () if outcome is None else outcome.rejected
         return TickResult(
             tick=plan.tick,
@@ -245,30 +295,42 @@ class TickCoordinator(Generic[Payload]):
             views=tuple(view for report in delivery.reports if (view := _view(report)) is not None),
             held=() if outcome is None else outcome.held,
             late_rejections=tuple(rejection for rejection in rejected if rejection.tick != plan.tick),
-            faults=tuple(faults),
+            faults=(*faults, *delivery.faults, *unread),
             handed_over=delivery.handed_over,
         )
 
     def _detections_and_truth(
-        self, plan: TickPlan, delivery: Delivery[Payload], outcome: FusionOutcome | None
+        self, plan: TickPlan, objects: ObjectLabels, outcome: FusionOutcome | None
     ) -> tuple[Detections, GroundTruth]:
         """Return the detections and the ground truth in the ego's frame, both without the ego's vehicle unless it is included."""
         world_SE3_ego, options = plan.outline.world_SE3_ego, self.options
         detections = Detections.empty() if outcome is None else outcome.detections
-        objects = self._objects(plan, delivery.reports)
         if not options.include_ego:
             objects = without_vehicle_at(objects, world_SE3_ego)
             detections = detections.select(~boxes_around_origin(detections.boxes))
         return detections, objects_in_frame(objects, world_SE3_ego, self.alliance.grid.range_m, options.use_z)
 
-    def _objects(self, plan: TickPlan, reports: Sequence[AgentReport]) -> ObjectLabels:
-        """Return the labels of all agents of the scene; agents without a report are read from the source."""
+    def _objects(self, plan: TickPlan, delivery: Delivery[Payload]) -> tuple[ObjectLabels, list[Fault]]:
+        """Return the labels of all agents of the scene; agents without a report are read from the source.
+
+        Labels that cannot be read are missing where the run is tolerant; they are a fault, unless the agent has one already.
+        """
         objects = self.source.scene_objects(plan.tick)
         if objects is not None:
-            return objects
-        known = {report.agent_id: report.objects for report in reports}
-        ids = plan.outline.agent_ids
-        return ObjectLabels.union([known[i] if i in known else self.source.agent_frame(plan.tick, i).objects for i in ids])
+            return objects, []
+        known = {report.agent_id: report.objects for report in delivery.reports}
+        failed = {fault.agent_id for fault in delivery.faults if not fault.is_recovery}
+        faults: list[Fault] = []
+        for agent_id in plan.outline.agent_ids:
+            if agent_id in known:
+                continue
+            try:
+                known[agent_id] = self.source.agent_frame(plan.tick, agent_id).objects
+            except Exception as error:
+                if not self._tolerant:
+                    raise
+                faults += [] if agent_id in failed else [Fault(FAILED, agent_id, in_one_line(error))]
+        return ObjectLabels.union([known[agent_id] for agent_id in plan.outline.agent_ids if agent_id in known]), faults
 
 
 def arrivals_of(arrived: Sequence[tuple[MessageRecord, Buffer]]) -> list[Arrival]:

@@ -32,6 +32,7 @@ from heal.agents.region import Region, region_frame, regions_in_reach
 from heal.detection.boxes import corners_within_range, transform_corners
 from heal.detection.decode import DecodeConfig, select_detections
 from heal.detection.detections import Detections
+from heal.errors import UserError
 from heal.grid import BevGrid
 from heal.se3 import relative_SE3
 from heal.types import Float64
@@ -187,7 +188,7 @@ class Regions:
         extents_m = sorted((grid.length_x_m, grid.length_y_m))
         smallest_m, largest_m = extents_m[1] / _SMALLEST_SHARE, extents_m[0] / math.sqrt(2)
         if not smallest_m <= region_m <= largest_m:
-            raise ValueError(
+            raise UserError(
                 f"region_m: expected {smallest_m:.1f} to {largest_m:.1f} m with this alliance's grid of {grid.length_x_m:g} x "
                 f"{grid.length_y_m:g} m, because a region must lie inside its fusion node's map at any heading, got {region_m:g}"
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from torch import Tensor
@@ -65,6 +66,11 @@ class MapMemory:
     def keep(self, known: KnownMap) -> None:
         """Store a map in place of the agent's older map."""
         self._maps[known.agent_id] = known
+
+    def forget(self, maps: Iterable[KnownMap]) -> None:
+        """Forget the agents of these maps."""
+        gone = {known.agent_id for known in maps}
+        self._maps = {name: known for name, known in self._maps.items() if name not in gone}
 
     def release_messages(self, request: FusionRequest) -> None:
         """Copy the borrowed maps of earlier ticks. Call this once all messages of a tick are read: newer maps need no copy yet."""

@@ -11,7 +11,8 @@ from heal.agents.fusion.map_memory import KnownMap
 from heal.agents.options import RunOptions
 from heal.agents.records import Arrival
 from heal.base_model import BaseModel
-from heal.message.message import Buffer, Message
+from heal.message.header import Buffer, UnreadMessage
+from heal.message.message import Message
 from heal.types import Float32
 
 
@@ -22,13 +23,21 @@ class MapReader:
         """Make a reader that computes scales with the trunk of a base, which is on the device already."""
         self._base, self._device, self._options = base, device, options
 
-    def read_message(self, arrival: Arrival) -> Message:
-        """Read the message from its bytes.
+    def open_message(self, arrival: Arrival) -> UnreadMessage:
+        """Read the header of a message alone.
 
         Raises:
             MessageError: the bytes are not a message.
         """
-        return Message.from_bytes(arrival.buffer)
+        return UnreadMessage.of(arrival.buffer)
+
+    def read_message(self, arrival: Arrival, unread: UnreadMessage) -> Message:
+        """Decode the payload of a message that `open_message` has opened.
+
+        Raises:
+            MessageError: the payload is not what the header describes.
+        """
+        return Message.of(unread)
 
     def read_map(self, arrival: Arrival, message: Message) -> KnownMap:
         """Return the scales of a message, computed by the base's trunk if the message holds a plain feature map.
@@ -60,20 +69,32 @@ class SharedMapReader(MapReader):
     def __init__(self, base: BaseModel, device: torch.device, options: RunOptions) -> None:
         """Make a reader that has read nothing yet; arguments as for `MapReader`."""
         super().__init__(base, device, options)
-        # Each message is stored with its bytes: while these are alive no other bytes can have the same id.
-        self._messages: dict[int, tuple[Buffer, Message]] = {}
+        # Each header is stored with its bytes: while these are alive no other bytes can have the same id.
+        self._opened: dict[int, tuple[Buffer, UnreadMessage]] = {}
+        self._messages: dict[int, Message] = {}
         self._maps: dict[tuple[int, int], KnownMap] = {}
 
-    def read_message(self, arrival: Arrival) -> Message:
-        """Return the message of the bytes, read at the first call for these bytes.
+    def open_message(self, arrival: Arrival) -> UnreadMessage:
+        """Return the opened message of the bytes, whose header is read at the first call for these bytes.
 
         Raises:
             MessageError: the bytes are not a message.
         """
         key = id(arrival.buffer)
+        if key not in self._opened:
+            self._opened[key] = (arrival.buffer, super().open_message(arrival))
+        return self._opened[key][1]
+
+    def read_message(self, arrival: Arrival, unread: UnreadMessage) -> Message:
+        """Return the message of the bytes, decoded at the first call for these bytes.
+
+        Raises:
+            MessageError: the payload is not what the header describes.
+        """
+        key = id(arrival.buffer)
         if key not in self._messages:
-            self._messages[key] = (arrival.buffer, super().read_message(arrival))
-        return self._messages[key][1]
+            self._messages[key] = super().read_message(arrival, unread)
+        return self._messages[key]
 
     def read_map(self, arrival: Arrival, message: Message) -> KnownMap:
         """Return the scales of a message, computed at the first call for these bytes and this tick."""
@@ -84,5 +105,6 @@ class SharedMapReader(MapReader):
 
     def forget(self) -> None:
         """Forget all messages and maps."""
+        self._opened.clear()
         self._messages.clear()
         self._maps.clear()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from time import monotonic, perf_counter
 
 import numpy as np
 import torch
 
+from heal.agents.fusion.admission import Admission, Problem
 from heal.agents.fusion.map_memory import KnownMap, MapMemory, age_ms
 from heal.agents.fusion.map_reader import MapReader
 from heal.agents.options import RunOptions
@@ -18,9 +20,9 @@ from heal.detection.boxes import transform_corners
 from heal.detection.decode import decode
 from heal.detection.detections import Detections
 from heal.detection.head import HeadOutput
-from heal.fusion.pose_correction import corrected_poses, find_peaks
-from heal.message.message import Message, MessageError
-from heal.se3 import relative_SE3
+from heal.fusion.pose_correction import corrected_poses, find_peaks, pose_corrections
+from heal.message.message import MessageError
+from heal.se3 import inverse_SE3, relative_SE3
 from heal.types import Float64
 
 BORDER_M = 1.0
@@ -30,11 +32,24 @@ The nodes of two regions place a vehicle on their common border some centimetres
 the border. Where the regions' results are joined, the better of two boxes of one vehicle is kept.
 """
 
+FUSION_FAILED, LEFT_OUT = "fusion failed", "left out"
+"""Reasons of rejections: reading or fusing the map raised an error; the map was fine, but the fusion failed with another map."""
+
+_MAX_DETAIL = 200
 _EVERYWHERE = (-math.inf,) * 3 + (math.inf,) * 3
 
 
+@dataclass(frozen=True)
+class _Found:
+    """The detections of a tick, the maps that were fused for them, and the time that decoding took."""
+
+    detections: Detections
+    fused: tuple[KnownMap, ...]
+    decode_ms: float
+
+
 class FusionNode:
-    """Fuses the maps of agents around the ego or in a region. Bad messages are rejected; no message raises an error."""
+    """Fuses the maps of agents around the ego or in a region. Bad messages are rejected, and no message raises an error."""
 
     def __init__(
         self,
@@ -54,8 +69,9 @@ class FusionNode:
             reader: a reader of messages that several nodes share; None for a reader of the node's own.
         """
         self._device = torch.device(device)
-        self._base, self._base_hash, self._options = base.to(self._device), base_hash, options
+        self._base, self._options = base.to(self._device), options
         self._anchors = base.anchors()
+        self._admission = Admission(base, base_hash, options)
         self._memory = MapMemory(options)
         self._reader = reader or MapReader(self._base, self._device, options)
 
@@ -70,17 +86,15 @@ class FusionNode:
         self._memory.release_messages(request)
         world_SE3_frame, chosen, far = self._choose_maps(request)
         unpacked = perf_counter()
-        head = self._fuse(request, world_SE3_frame, chosen) if chosen else None
-        fused = perf_counter()
-        detections = Detections.empty() if head is None else self._decode(head, request)
-        decoded = perf_counter()
+        found, failed = self._find(request, world_SE3_frame, chosen)
+        found_ms = (perf_counter() - unpacked) * 1e3
         return FusionOutcome(
             tick=request.tick,
-            detections=detections,
-            used=tuple(known.agent_id for known in chosen if known.tick == request.tick),
-            held=tuple(self._held_map(known, request) for known in chosen if known.tick != request.tick),
-            rejected=(*rejected, *far),
-            latency=NodeLatency((unpacked - started) * 1e3, (fused - unpacked) * 1e3, (decoded - fused) * 1e3, began_s),
+            detections=found.detections,
+            used=tuple(known.agent_id for known in found.fused if known.tick == request.tick),
+            held=tuple(self._held_map(known, request) for known in found.fused if known.tick != request.tick),
+            rejected=(*rejected, *far, *failed),
+            latency=NodeLatency((unpacked - started) * 1e3, found_ms - found.decode_ms, found.decode_ms, began_s),
         )
 
     def _store_maps(self, request: FusionRequest, arrivals: Sequence[Arrival]) -> list[Rejection]:
@@ -88,50 +102,59 @@ class FusionNode:
         rejected = []
         for arrival in arrivals:
             try:
-                message = self._reader.read_message(arrival)
+                problem = self._store_map(request, arrival)
             except MessageError as error:
-                rejected.append(Rejection(arrival.agent_id, arrival.tick, "malformed", str(error)))
-                continue
-            problem = self._problem(request, arrival, message)
-            if problem is None:
-                self._memory.keep(self._reader.read_map(arrival, message))
-            else:
+                problem = "malformed", str(error)
+            except Exception as error:  # noqa: BLE001 - whatever one message does, the others are fused
+                problem = FUSION_FAILED, _described(error)
+            if problem is not None:
                 rejected.append(Rejection(arrival.agent_id, arrival.tick, *problem))
         return rejected
 
-    def _problem(self, request: FusionRequest, arrival: Arrival, message: Message) -> tuple[str, str] | None:
-        """Return the reason and the detail of a message's rejection, None for a usable message; the cheap checks come first."""
-        if message.agent_id != arrival.agent_id:
-            return "wrong sender", f"claims to be from {message.agent_id!r}"
-        if message.base_hash != self._base_hash:
-            return "other base", f"made for base {message.base_hash[:12]}, this is {self._base_hash[:12]}"
-        mismatch = self._mismatch(message)
-        if mismatch is not None:
-            return mismatch
-        age = (request.timestamp_ns - message.timestamp_ns) / 1e6
-        if abs(age) > self._options.max_age_ms:
-            return "stale", f"its time is {age:.0f} ms before the tick's, allowed are {self._options.max_age_ms:g}"
-        newest = self._memory.newest(message.agent_id)
-        if newest is not None and newest.tick == arrival.tick:
-            return "duplicate", "a second message for one tick"
-        if newest is not None and newest.timestamp_ns >= message.timestamp_ns:
-            return "superseded", "a newer message has come before it"
+    def _store_map(self, request: FusionRequest, arrival: Arrival) -> Problem | None:
+        """Store the map of a usable message; return the reason and the detail of another's rejection. The cheap checks come first.
+
+        Raises:
+            MessageError: the bytes are not a message.
+        """
+        unread = self._reader.open_message(arrival)
+        newest = self._memory.newest(unread.header.agent_id)
+        problem = self._admission.problem(request, arrival, unread.header, newest)
+        if problem is not None:
+            return problem
+        message = self._reader.read_message(arrival, unread)
         if not all(math.isfinite(part.min()) and math.isfinite(part.max()) for part in message.maps):
             return "not finite", "the feature map holds infinities or NaN"
+        self._memory.keep(self._reader.read_map(arrival, message))
         return None
 
-    def _mismatch(self, message: Message) -> tuple[str, str] | None:
-        """Return the reason and the detail of a rejection if the split, the grid or the shapes are not those of the run."""
-        base, split = self._base.config, self._options.split
-        if message.split != split:
-            return "other split", f"split {message.split}, this run has {split}"
-        shapes = [part.shape for part in message.maps]
-        expected = (
-            self._base.pyramid_backbone.level_shapes() if split == "pyramid" else [(base.in_channels, base.grid.ny, base.grid.nx)]
-        )
-        if message.grid != base.grid or shapes != expected:
-            return "other grid", f"maps {shapes} on {message.grid}, expected {expected} on {base.grid}"
-        return None
+    def _find(self, request: FusionRequest, world_SE3_frame: Float64, chosen: Sequence[KnownMap]) -> tuple[_Found, list[Rejection]]:
+        """Fuse the chosen maps and decode boxes; if that raises an error, use the ego's own map alone, or no map if there is none.
+
+        After an error all other maps are forgotten, so that no map that is held causes the error again in the next tick.
+
+        Returns:
+            The detections with the maps that were fused, and rejections of the maps that were set aside.
+        """
+        try:
+            return self._find_in(request, world_SE3_frame, chosen), []
+        except Exception as error:  # noqa: BLE001 - the last line of defence: the error is counted, and the run goes on
+            problem = _described(error)
+        own = [known for known in chosen if known.agent_id == request.ego_id]
+        others = [known for known in chosen if known.agent_id != request.ego_id]
+        self._memory.forget(others or own)
+        rejected = _set_aside(request, others or own, problem)
+        found, more = self._find(request, world_SE3_frame, own if others else [])
+        return found, [*rejected, *more]
+
+    def _find_in(self, request: FusionRequest, world_SE3_frame: Float64, maps: Sequence[KnownMap]) -> _Found:
+        """Fuse maps and decode boxes; without any map there are no boxes."""
+        if not maps:
+            return _Found(Detections.empty(), (), 0.0)
+        head = self._fuse(request, world_SE3_frame, maps)
+        fused = perf_counter()
+        detections = self._decode(head, request)
+        return _Found(detections, tuple(maps), (perf_counter() - fused) * 1e3)
 
     def _choose_maps(self, request: FusionRequest) -> tuple[Float64, list[KnownMap], list[Rejection]]:
         """Choose the maps to fuse in a tick, and the frame.
@@ -174,15 +197,28 @@ class FusionNode:
         weights = [self._memory.weight(known, request) for known in chosen]
         trust = None if all(weight == 1 for weight in weights) else torch.tensor(weights)
         with torch.no_grad(), self._options.autocast(self._device.type):
-            return self._base.heads(self._base.fuse_scored(maps, scores, poses, [len(chosen)], trust))
+            head = self._base.heads(self._base.fuse_scored(maps, scores, poses, [len(chosen)], trust))
+        if not all(bool(part.isfinite().all()) for part in (head.classification, head.regression, head.direction)):
+            raise ArithmeticError("the output of the heads is not finite")
+        return head
 
     def _poses(self, request: FusionRequest, world_SE3_frame: Float64, chosen: Sequence[KnownMap]) -> list[Float64]:
-        """Return `agent_SE3_frame` for each map: corrected if the ego's own map of this tick is among them, else as measured."""
+        """Return `agent_SE3_frame` for each map, corrected if the run corrects poses.
+
+        Around the ego, poses are corrected relative to the ego's own map of this tick, and stay as measured without it. In a region
+        no agent is the reference: all agents move to their most probable poses in the world.
+        """
         measured, first = [relative_SE3(known.world_SE3_agent, world_SE3_frame) for known in chosen], chosen[0]
-        without_reference = len(chosen) == 1 or first.agent_id != request.ego_id or first.tick != request.tick
-        if without_reference or not self._options.correct_poses:
+        has_reference = first.agent_id == request.ego_id and first.tick == request.tick
+        if len(chosen) == 1 or not self._options.correct_poses or not (has_reference or request.region):
             return measured
-        return corrected_poses([find_peaks(known.scores[0], self._base.config.grid) for known in chosen], measured)
+        peaks = [find_peaks(known.scores[0], self._base.config.grid) for known in chosen]
+        if request.region is None:
+            return corrected_poses(peaks, measured)
+        motions = pose_corrections(peaks, [inverse_SE3(pose) for pose in measured])
+        if motions is None:
+            return measured
+        return [pose @ inverse_SE3(motion) for pose, motion in zip(measured, motions, strict=True)]
 
     def _decode(self, head: HeadOutput, request: FusionRequest) -> Detections:
         """Return the boxes wholly on the grid; for a region the boxes whose centre is in the region or up to `BORDER_M` beyond."""
@@ -194,3 +230,19 @@ class FusionNode:
             centres = transform_corners(torch.from_numpy(request.world_SE3_frame), found.boxes[:, :3].double())
             off_m = (centres[:, :2] - centres.new_tensor(request.region.centre_m)).abs()
             return found.select((off_m <= request.region.edge_m / 2 + BORDER_M).all(dim=1))
+
+
+def _described(error: Exception) -> str:
+    """Return the name of an error and the first line of its text, for the detail of a rejection."""
+    return f"{type(error).__name__}: {error}".partition("\n")[0][:_MAX_DETAIL]
+
+
+def _set_aside(request: FusionRequest, maps: Sequence[KnownMap], problem: str) -> list[Rejection]:
+    """Return the rejections after a failed fusion: of the newest map for the failure, and of the tick's other maps as left out."""
+    newest = max(maps, key=lambda known: (known.tick, known.timestamp_ns, known.agent_id))
+    left_out = [known for known in maps if known is not newest and known.tick == request.tick]
+    detail = f"the fusion failed with the map of {newest.agent_id!r}"
+    return [
+        Rejection(newest.agent_id, newest.tick, FUSION_FAILED, problem),
+        *(Rejection(known.agent_id, known.tick, LEFT_OUT, detail) for known in left_out),
+    ]

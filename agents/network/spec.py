@@ -12,6 +12,7 @@ from heal.agents.network.link import DelayedLink, LossyLink, OutageLink, PacketL
 from heal.agents.network.medium import ConstantRate, Medium, Rate
 from heal.agents.network.network import Link, LinkFactory, LinkNetwork, Network, PerfectNetwork
 from heal.agents.network.trace import MIN_MBIT_S, Trace
+from heal.errors import UserError
 from heal.option_text import OptionText, number_text
 from heal.seeding import AgentDraws
 
@@ -31,7 +32,7 @@ class Outages:
     def __post_init__(self) -> None:
         """Check that both times are positive and finite."""
         if not (0 < self.up_s < math.inf and 0 < self.down_s < math.inf):
-            raise ValueError(f"link: outage is the mean seconds up and down, both more than 0, as in outage:20/2; got {self}")
+            raise UserError(f"link: outage is the mean seconds up and down, both more than 0, as in outage:20/2; got {self}")
 
     def __str__(self) -> str:
         """Return the value of the option `outage`, such as `20/2`."""
@@ -69,17 +70,17 @@ class LinkSpec:
     def __post_init__(self) -> None:
         """Check the ranges, and that the options fit together; the negated comparisons also refuse NaN."""
         if not (0 <= self.delay < math.inf and 0 <= self.jitter < math.inf and 0 <= self.queue < math.inf):
-            raise ValueError(f"link: delay, jitter and queue are milliseconds >= 0; got {self}")
+            raise UserError(f"link: delay, jitter and queue are milliseconds >= 0; got {self}")
         if not (0 <= self.loss <= 1 and 0 <= self.packet_loss <= 1):
-            raise ValueError(f"link: loss and packet_loss are probabilities in [0, 1]; got {self}")
+            raise UserError(f"link: loss and packet_loss are probabilities in [0, 1]; got {self}")
         if not all(rate is None or MIN_MBIT_S <= rate < math.inf for rate in (self.rate, self.shared)):
-            raise ValueError(f"link: rate and shared are Mbit/s >= {MIN_MBIT_S}; got {self}")
+            raise UserError(f"link: rate and shared are Mbit/s >= {MIN_MBIT_S}; got {self}")
         if self.jitter and not self.delay and self.spread not in ("uniform", "normal"):
-            raise ValueError(f"link: spread {self.spread} varies around a delay of more than 0; got {self}")
+            raise UserError(f"link: spread {self.spread} varies around a delay of more than 0; got {self}")
         if self.rate is not None and self.trace is not None:
-            raise ValueError(f"link: a trace brings its own rate, so name rate or trace, not both; got {self}")
+            raise UserError(f"link: a trace brings its own rate, so name rate or trace, not both; got {self}")
         if self.queue != QUEUE_MS and self.rate is None and self.trace is None and self.shared is None:
-            raise ValueError(f"link: nothing queues without a rate; name rate, trace, shared or dsrc beside queue; got {self}")
+            raise UserError(f"link: nothing queues without a rate; name rate, trace, shared or dsrc beside queue; got {self}")
 
     @staticmethod
     def parse(text: str) -> LinkSpec:

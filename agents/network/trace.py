@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from heal.errors import UserError
+
 COLUMNS = ("time", "delay", "loss", "rate")
 MIN_MBIT_S = 0.001
 
@@ -33,13 +35,13 @@ class TraceRow:
     def __post_init__(self) -> None:
         """Check the ranges; the negated comparisons also refuse NaN."""
         if not 0 <= self.time_s < math.inf:
-            raise ValueError(f"time: expected seconds >= 0, got {self.time_s}")
+            raise UserError(f"time: expected seconds >= 0, got {self.time_s}")
         if not 0 <= self.delay_ms < math.inf:
-            raise ValueError(f"delay: expected milliseconds >= 0, got {self.delay_ms}")
+            raise UserError(f"delay: expected milliseconds >= 0, got {self.delay_ms}")
         if not 0 <= self.loss <= 1:
-            raise ValueError(f"loss: expected a probability in [0, 1], got {self.loss}")
+            raise UserError(f"loss: expected a probability in [0, 1], got {self.loss}")
         if self.rate_mbit_s is not None and not MIN_MBIT_S <= self.rate_mbit_s < math.inf:
-            raise ValueError(f"rate: expected Mbit/s >= {MIN_MBIT_S}, or nothing for no limit, got {self.rate_mbit_s}")
+            raise UserError(f"rate: expected Mbit/s >= {MIN_MBIT_S}, or nothing for no limit, got {self.rate_mbit_s}")
 
     @property
     def start_ns(self) -> int:
@@ -60,7 +62,7 @@ class Trace:
     def __post_init__(self) -> None:
         """Check that there are rows and that their times begin at 0 and increase."""
         if not self.rows:
-            raise ValueError("a trace needs at least one row")
+            raise UserError("a trace needs at least one row")
         for previous, row in zip((None, *self.rows), self.rows, strict=False):
             _require_order(previous, row)
 
@@ -75,11 +77,11 @@ class Trace:
             with path.open(encoding="utf-8", newline="") as file:
                 rows = tuple(_read_rows(path, file))
         except OSError as error:
-            raise ValueError(f"trace {path}: cannot be read: {error.strerror}") from error
+            raise UserError(f"trace {path}: cannot be read: {error.strerror}") from error
         except (UnicodeDecodeError, csv.Error) as error:
-            raise ValueError(f"trace {path}: expected a CSV file in UTF-8: {error}") from error
+            raise UserError(f"trace {path}: expected a CSV file in UTF-8: {error}") from error
         if not rows:
-            raise ValueError(f"trace {path}: expected rows below the header, got none")
+            raise UserError(f"trace {path}: expected rows below the header, got none")
         return Trace(rows)
 
     @property
@@ -123,9 +125,9 @@ class Trace:
 
 def _require_order(previous: TraceRow | None, row: TraceRow) -> None:
     if previous is None and row.start_ns != 0:
-        raise ValueError(f"time: expected 0 in the first row, got {row.time_s}")
+        raise UserError(f"time: expected 0 in the first row, got {row.time_s}")
     if previous is not None and row.start_ns <= previous.start_ns:
-        raise ValueError(f"time: expected more than the {previous.time_s} of the row before, got {row.time_s}")
+        raise UserError(f"time: expected more than the {previous.time_s} of the row before, got {row.time_s}")
 
 
 def _read_rows(path: Path, lines: Iterable[str]) -> Iterator[TraceRow]:
@@ -133,7 +135,7 @@ def _read_rows(path: Path, lines: Iterable[str]) -> Iterator[TraceRow]:
     reader, previous = csv.reader(lines), None
     header = next(reader, [])
     if tuple(name.strip() for name in header) != COLUMNS:
-        raise ValueError(f"trace {path}, line 1: expected the header {','.join(COLUMNS)}, got {','.join(header)!r}")
+        raise UserError(f"trace {path}, line 1: expected the header {','.join(COLUMNS)}, got {','.join(header)!r}")
     for values in reader:
         if not values:
             continue
@@ -141,14 +143,14 @@ def _read_rows(path: Path, lines: Iterable[str]) -> Iterator[TraceRow]:
             row = _parse_row(values)
             _require_order(previous, row)
         except ValueError as error:
-            raise ValueError(f"trace {path}, line {reader.line_num}: {error}") from error
+            raise UserError(f"trace {path}, line {reader.line_num}: {error}") from error
         previous = row
         yield row
 
 
 def _parse_row(values: Sequence[str]) -> TraceRow:
     if len(values) != len(COLUMNS):
-        raise ValueError(f"expected the {len(COLUMNS)} values {','.join(COLUMNS)}, got {len(values)}")
+        raise UserError(f"expected the {len(COLUMNS)} values {','.join(COLUMNS)}, got {len(values)}")
     time, delay, loss, rate = (text.strip() for text in values)
     return TraceRow(
         _parse_number("time", time),
@@ -162,4 +164,4 @@ def _parse_number(name: str, text: str) -> float:
     try:
         return float(text)
     except ValueError as error:
-        raise ValueError(f"{name}: expected a number, got {text!r}") from error
+        raise UserError(f"{name}: expected a number, got {text!r}") from error

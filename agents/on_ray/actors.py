@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from time import monotonic
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import ray
 import torch
 
 from heal.agents.agent import AgentHost, AgentRequest, AgentSetup
+from heal.agents.failures import AgentFailure, step_each
 from heal.agents.fusion.host import NodeHost
 from heal.agents.on_ray.cluster import DIED_ERRORS
 from heal.agents.options import RunOptions
@@ -22,6 +24,8 @@ from heal.base_model import BaseModel
 # Niceness of the agents' processes: the fusion node goes first where cores are scarce. Agents work ahead of the fusion node: with
 # even shares they would finish early and leave the fusion node alone on one core, with the other cores idle.
 AGENTS_YIELD = 4
+# Detail of a message that was not fetched in time, and the least time to map one that is on this machine into the process.
+TOO_SLOW, COPY_S = "it was not fetched in time", 0.1
 
 
 class AgentActor:
@@ -31,7 +35,8 @@ class AgentActor:
         """Make the agents' host from a setup that Ray has fetched from the object store."""
         _set_up_process(setup.options.threads)
         os.nice(AGENTS_YIELD)
-        self._host = AgentHost(setup, _own_device())
+        device = _own_device()
+        self._host, self._together = AgentHost(setup, device), device == "cuda"
 
     def ready(self) -> None:
         """Answer once the actor has been made."""
@@ -44,10 +49,12 @@ class AgentActor:
     def step(self, tick: int, requests: Sequence[AgentRequest]) -> list[Any]:
         """Let agents step in a tick: return the message and the report of each, one after the other.
 
-        A message is an array, which Ray hands on without a copy; it would copy `bytes`.
+        A message is an array, which Ray hands on without a copy; it would copy `bytes`. Of an agent whose step fails the message is
+        empty, and the `AgentFailure` comes in place of the report.
         """
-        stepped = self._host.step(tick, requests)
-        return [part for message, report in stepped for part in (np.frombuffer(message, np.uint8), report)]
+        stepped = step_each(self._host, tick, requests, self._together)
+        pairs = [(b"", one) if isinstance(one, AgentFailure) else one for one in stepped]
+        return [part for message, report in pairs for part in (np.frombuffer(message, np.uint8), report)]
 
 
 class NodeActor:
@@ -60,7 +67,7 @@ class NodeActor:
             base: the network, which Ray has fetched from the object store.
             base_hash: its content hash.
             options: of the run.
-            fetch_s: a message that cannot be fetched from the object store within this time is lost.
+            fetch_s: messages of a tick that cannot be fetched from the object store within this time, all together, are lost.
         """
         _set_up_process(options.threads)
         self._fetch_s = fetch_s
@@ -92,18 +99,48 @@ class NodeActor:
             senders: the senders and ticks of all messages.
             messages: references to all messages, in the order of `senders`.
         """
-        fetched = {sender: self._fetch(*sender, reference) for sender, reference in zip(senders, messages, strict=True)}
+        fetched = fetch_messages(senders, messages, self._fetch_s)
         parts = [[fetched[sender] for sender in own] for own in wanted]
         arrivals = [[arrival for arrival in part if isinstance(arrival, Arrival)] for part in parts]
         outcomes = self._host.step(list(zip(requests, arrivals, strict=True)))
         lost = [[rejection for rejection in part if isinstance(rejection, Rejection)] for part in parts]
         return [outcome.and_rejected(rejections) for outcome, rejections in zip(outcomes, lost, strict=True)]
 
-    def _fetch(self, agent_id: str, tick: int, reference: Any) -> Arrival | Rejection:
-        try:
-            return Arrival(agent_id, ray.get(reference, timeout=self._fetch_s), tick)
-        except (*DIED_ERRORS, ray.exceptions.GetTimeoutError) as error:
-            return Rejection(agent_id, tick, LOST_WITH_MACHINE, type(error).__name__)
+
+def fetch_messages(senders: Sequence[Sender], references: Sequence[Any], limit_s: float) -> dict[Sender, Arrival | Rejection]:
+    """Fetch the messages of a tick from the object store, all at the same time.
+
+    Args:
+        senders: the sender and tick of each message.
+        references: to the messages, in the same order.
+        limit_s: a message that has not come after this time is lost.
+
+    Returns:
+        Every message that has come, and a rejection for every other one.
+    """
+    until_s = monotonic() + limit_s
+    come = set(ray.wait(list(references), num_returns=len(references), timeout=limit_s)[0]) if references else set()
+    fetched: dict[Sender, Arrival | Rejection] = {}
+    for (agent_id, tick), reference in zip(senders, references, strict=True):
+        # What has come is here, unless its machine is lost at this moment: then the time that is left must do.
+        left_s = max(until_s - monotonic(), COPY_S)
+        fetched[agent_id, tick] = (
+            _fetch(agent_id, tick, reference, left_s) if reference in come else _lost(agent_id, tick, TOO_SLOW)
+        )
+    return fetched
+
+
+def _fetch(agent_id: str, tick: int, reference: Any, limit_s: float) -> Arrival | Rejection:
+    try:
+        return Arrival(agent_id, ray.get(reference, timeout=limit_s), tick)
+    except ray.exceptions.GetTimeoutError:
+        return _lost(agent_id, tick, TOO_SLOW)
+    except DIED_ERRORS as error:
+        return _lost(agent_id, tick, type(error).__name__)
+
+
+def _lost(agent_id: str, tick: int, detail: str) -> Rejection:
+    return Rejection(agent_id, tick, LOST_WITH_MACHINE, detail)
 
 
 def _set_up_process(threads: int) -> None:

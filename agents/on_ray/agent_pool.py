@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
@@ -10,16 +11,18 @@ from typing import Any
 import ray
 
 from heal.agents.deployment import Deployment
+from heal.agents.failures import FAILED, AgentFailure
 from heal.agents.on_ray.actors import AgentActor
-from heal.agents.on_ray.cluster import Placer
+from heal.agents.on_ray.cluster import DIED_ERRORS, Demand, Placer, has_room, machines, node_demand, require_room
 from heal.agents.on_ray.restarting import ActorBrokeError, FaultKinds, RestartingActor
-from heal.agents.records import Fault
+from heal.agents.records import Fault, FaultKind
 from heal.agents.tick import AgentStep, Missing, TickCoordinator, TickPlan
 
 # An actor that has broken so often without a tick in between is not started again: whatever breaks it would break it again.
 MAX_CRASHES = 3
 RESTARTING, GIVEN_UP = "agent restarting", "agent given up"
 BUSY, UNFINISHED = "agent busy", "not computed in time"
+NOT_PLACED: FaultKind = "agent not placed"
 FAULT_KINDS = FaultKinds("agent crashed", "agent hung", "agent rejoined")
 
 
@@ -49,6 +52,11 @@ class AgentJob:
     def now_ns(self) -> int:
         """Simulated time of the tick."""
         return self.plan.outline.timestamp_ns
+
+    @property
+    def done(self) -> Any:
+        """A reference that is there once the job is done: the results of a call come together."""
+        return self.reports[-1]
 
 
 class HostedAgents:
@@ -108,15 +116,15 @@ class AgentPool:
         self._setups: dict[str, Any] = {}
         self._hosts: list[HostedAgents] = []
         self._faults: list[Fault] = []
+        self._not_placed: set[str] = set()
 
     def begin(self, plan: TickPlan) -> tuple[list[AgentJob], dict[str, Missing]]:
-        """Ask the actors for their agents' steps in a tick.
+        """Ask the actors for their agents' steps in a tick; `assign` must have been called for it.
 
         Returns:
             The jobs, and the agents that cannot take part, with the reason.
         """
-        self._assign(plan)
-        missing: dict[str, Missing] = {}
+        missing = {agent_id: Missing(NOT_PLACED) for agent_id in plan.agent_types if agent_id in self._not_placed}
         jobs = []
         for host in self._hosts:
             here = tuple(agent_id for agent_id in plan.agent_types if agent_id in host.agent_ids)
@@ -128,36 +136,35 @@ class AgentPool:
         return jobs, missing
 
     def steps(self, job: AgentJob, elapsed_ms: float) -> list[AgentStep[Any] | Missing]:
-        """Return the finished steps of a job; an actor that has died or hung is started again.
+        """Return the finished steps of a job; an actor that has died or hung is started again, one with an error stays.
 
         Args:
             job: as begun.
             elapsed_ms: how long after the beginning of its tick it was done.
-
-        Raises:
-            Exception: an error that an agent has raised.
         """
         try:
             reports = job.host.process.results(job.reports, job.generation, job.now_ns)
         except ActorBrokeError as error:
             return [self._missing(job, error)] * len(job.agent_ids)
-        return [AgentStep(report, message, elapsed_ms) for report, message in zip(reports, job.messages, strict=True)]
+        except Exception as error:  # noqa: BLE001 - for example results that cannot be read in this process
+            return [Missing(FAILED, failure=AgentFailure.of(error))] * len(job.agent_ids)
+        return [
+            Missing(FAILED, failure=report) if isinstance(report, AgentFailure) else AgentStep(report, message, elapsed_ms)
+            for report, message in zip(reports, job.messages, strict=True)
+        ]
 
-    def give_up_on(self, job: AgentJob) -> None:
-        """Restart the actor of a job that has hung."""
-        self._missing(job, job.host.process.broke(job.generation, hung=True, now_ns=job.now_ns))
+    def give_up_on(self, job: AgentJob) -> list[Missing]:
+        """Restart the actor of a job that has hung; return why each of its agents is missing."""
+        return [self._missing(job, job.host.process.broke(job.generation, hung=True, now_ns=job.now_ns))] * len(job.agent_ids)
 
     def take_faults(self) -> list[Fault]:
         """Return the faults and returns of all actors since the last call."""
         faults, self._faults = self._faults, []
         return faults
 
-    def actor_of(self, agent_id: str) -> Any:
-        """Return the actor that hosts an agent; KeyError if none does."""
-        for host in self._hosts:
-            if agent_id in host.agent_ids:
-                return host.process.actor
-        raise KeyError(f"no agent {agent_id!r} in this run; there are {[name for host in self._hosts for name in host.agent_ids]}")
+    def process_of(self, agent_id: str) -> RestartingActor | None:
+        """Return the actor that hosts an agent; None if none does."""
+        return next((host.process for host in self._hosts if agent_id in host.agent_ids), None)
 
     def close(self) -> None:
         """End all actors."""
@@ -170,19 +177,54 @@ class AgentPool:
             job.host.unfinished = None
         return Missing(error.kind)
 
-    def _assign(self, plan: TickPlan) -> None:
-        """Give every agent of a tick a place in an actor of its type, and wait until new actors answer."""
+    def assign(self, plan: TickPlan) -> None:
+        """Give every agent of a tick a place in an actor of its type, and wait until new actors answer.
+
+        Raises:
+            UserError: the agents of the run's first tick need more actors than the cluster has room for. Later an agent without
+                room is a fault, and takes part once there is room.
+        """
         for host in self._hosts:
             if not host.process.given_up:
                 host.agent_ids = [name for name in host.agent_ids if plan.agent_types.get(name) == host.agent_type]
         hosted = {name for host in self._hosts for name in host.agent_ids}
+        new = [agent_id for agent_id in plan.agent_types if agent_id not in hosted]
+        resources = machines() if new else []
+        if plan.number == 0:
+            require_room(resources, self._demands(plan.agent_types))
         started: list[HostedAgents] = []
-        for agent_id, agent_type in plan.agent_types.items():
-            if agent_id not in hosted:
-                host = self._free_host(agent_type) or self._start(agent_type, started)
-                host.agent_ids.append(agent_id)
+        for agent_id in new:
+            agent_type = plan.agent_types[agent_id]
+            self._place(agent_id, self._free_host(agent_type) or self._start(agent_type, started, resources))
+        self._not_placed &= set(plan.agent_types)
         for host in started:
+            self._await(host, plan)
+
+    def _demands(self, agent_types: Mapping[str, str]) -> list[Demand]:
+        """Return all actors that a tick needs, if none is there yet."""
+        deployment, sizes = self._deployment, Counter(agent_types.values())
+        actors = sum(-(-size // deployment.agents_per_actor) for size in sizes.values())
+        return [Demand("agents", actors, deployment.gpus_per_actor), node_demand(deployment, self._coordinator.options)]
+
+    def _place(self, agent_id: str, host: HostedAgents | None) -> None:
+        """Give an agent a place in an actor; note it as a fault, once, if there is no room for an actor."""
+        if host is not None:
+            host.agent_ids.append(agent_id)
+            if agent_id in self._not_placed:
+                self._not_placed.remove(agent_id)
+                self._note(Fault("agent rejoined", agent_id))
+        elif agent_id not in self._not_placed:
+            self._not_placed.add(agent_id)
+            self._note(Fault(NOT_PLACED, agent_id))
+
+    def _await(self, host: HostedAgents, plan: TickPlan) -> None:
+        """Wait until a new actor answers; one that cannot start ends the run at the first tick, and is a crash at later ones."""
+        try:
             host.process.wait_until_ready()
+        except DIED_ERRORS:
+            if plan.number == 0:
+                raise
+            host.process.broke(host.process.generation, hung=False, now_ns=plan.outline.timestamp_ns)
 
     def _free_host(self, agent_type: str) -> HostedAgents | None:
         for host in self._hosts:
@@ -194,7 +236,12 @@ class AgentPool:
                 return host
         return None
 
-    def _start(self, agent_type: str, started: list[HostedAgents]) -> HostedAgents:
+    def _start(self, agent_type: str, started: list[HostedAgents], resources: Sequence[Mapping[str, float]]) -> HostedAgents | None:
+        """Start an actor; None if the cluster has no room for one more."""
+        here = sum(not host.process.given_up for host in self._hosts)
+        demand = Demand("agents", here + 1, self._deployment.gpus_per_actor)
+        if not has_room(resources, [demand, node_demand(self._deployment, self._coordinator.options)]):
+            return None
         realtime = self._coordinator.options.realtime
         host = HostedAgents(agent_type, lambda: self._create(agent_type), self._note, self._deployment, realtime)
         started.append(host)

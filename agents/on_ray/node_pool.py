@@ -12,7 +12,7 @@ from heal.agents.deployment import Deployment
 from heal.agents.fusion.division import FusionTask, node_of
 from heal.agents.interfaces import AllianceLike
 from heal.agents.on_ray.actors import NodeActor
-from heal.agents.on_ray.cluster import Placer
+from heal.agents.on_ray.cluster import Placer, node_demand
 from heal.agents.on_ray.restarting import ActorBrokeError, FaultKinds, RestartingActor
 from heal.agents.options import RunOptions
 from heal.agents.records import Fault, FusionOutcome
@@ -20,6 +20,8 @@ from heal.agents.records import Fault, FusionOutcome
 FAULT_KINDS = FaultKinds("fusion node crashed", "fusion node hung", "fusion node restarted")
 # A fault of a fusion node belongs to no agent.
 _OWNERS = ("",)
+# With a deadline of 0, too, there is time for a message that is on its way between two machines.
+LEAST_FETCH_S = 0.1
 
 
 @dataclass(frozen=True)
@@ -64,13 +66,18 @@ class NodePool:
         """
         self._options, self._deployment, self._placer = options, deployment, Placer(deployment)
         self._base, self._base_hash = ray.put(alliance.base), alliance.base_hash
-        self._count = 1 if options.region_m is None else deployment.fusion_nodes
+        self._count = node_demand(deployment, options).actors
         self._faults: list[Fault] = []
         self._processes = [self._start(options.realtime) for _ in range(self._count)]
 
-    def actor(self, number: int) -> Any:
-        """Return one of the actors; without regions always the same."""
-        return self._processes[number % self._count].actor
+    @property
+    def count(self) -> int:
+        """Number of actors."""
+        return self._count
+
+    def process(self, number: int) -> RestartingActor | None:
+        """Return one of the actors, counted from 0; None if there are fewer."""
+        return self._processes[number] if number < self._count else None
 
     def wait_until_ready(self) -> None:
         """Return once all actors answer."""
@@ -83,6 +90,9 @@ class NodePool:
         for place, task in enumerate(tasks):
             places[node_of(task.request.region, self._count)].append(place)
         shares = [(process, tuple(own)) for process, own in zip(self._processes, places, strict=True) if own]
+        for process, own in zip(self._processes, places, strict=True):
+            if not own:
+                process.notice_death()
         return NodeJobs(len(tasks), tuple(_ask(process, own, [tasks[place] for place in own]) for process, own in shares))
 
     def outcomes(self, asked: NodeJobs) -> list[FusionOutcome | None]:
@@ -113,7 +123,18 @@ class NodePool:
     def _create(self) -> Any:
         placer, gpus = self._placer, self._deployment.gpus_per_node
         placed = placer.for_node() if self._count == 1 else {**placer.for_agents(), "num_gpus": gpus}
-        return ray.remote(**placed)(NodeActor).remote(self._base, self._base_hash, self._options, self._deployment.hang_s)
+        fetch_s = fetch_limit_s(self._deployment, self._options)
+        return ray.remote(**placed)(NodeActor).remote(self._base, self._base_hash, self._options, fetch_s)
+
+
+def fetch_limit_s(deployment: Deployment, options: RunOptions) -> float:
+    """Return for how long a fusion node waits for the messages of a tick that lie on other machines, in s.
+
+    The time is a third of `Deployment.hang_s`, so that a message that cannot be fetched does not make the node look hung. By the
+    wall clock it is no longer than the deadline of a tick either.
+    """
+    limit_s = deployment.hang_s / 3
+    return min(limit_s, max(options.deadline_ms / 1e3, LEAST_FETCH_S)) if options.realtime else limit_s
 
 
 def _ask(process: RestartingActor, places: tuple[int, ...], tasks: Sequence[FusionTask[Any]]) -> NodeJob:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from time import monotonic
 from typing import Any
 
 import ray
 
 from heal.agents.on_ray.cluster import DIED_ERRORS
 from heal.agents.records import Fault, FaultKind
+
+# A process imports torch before it answers for the first time. Where many start at once, that takes longer than a short `hang_s`.
+START_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -69,7 +74,7 @@ class RestartingActor:
         self._hang_s, self._realtime, self._restart_ms, self._max_crashes = hang_s, realtime, restart_ms, max_crashes
         self.actor = create()
         self._ready = self.actor.ready.remote()
-        self.generation, self._crashes, self._given_up = 0, 0, False
+        self.generation, self._crashes, self._given_up, self._killed = 0, 0, False, False
         self._back_at_ns: int | None = None
 
     @property
@@ -93,7 +98,7 @@ class RestartingActor:
         if not due:
             return False
         try:
-            ray.get(self._ready, timeout=self._hang_s)
+            ray.get(self._ready, timeout=max(self._hang_s, START_S))
         except (*DIED_ERRORS, ray.exceptions.GetTimeoutError):
             # For example an actor that Ray has placed on a machine of which Ray does not know yet that it is gone.
             self._restart(self._kinds.crashed, now_ns)
@@ -132,6 +137,26 @@ class RestartingActor:
             self._restart(kind, now_ns)
         return ActorBrokeError(kind)
 
+    def break_down(self, hangs: bool, now_ns: int = 0) -> None:
+        """Break the actor for a trial, so that the next call to it finds it dead or hung; one that is given up stays so.
+
+        An actor that is away has nobody who calls it: its fault is noted at once, and its restart begins anew.
+        """
+        if not self.takes_part(now_ns):
+            if not self._given_up:
+                self._restart(self._kinds.hung if hangs else self._kinds.crashed, now_ns)
+        elif hangs:
+            self.actor.hang.remote()
+        else:
+            ray.kill(self.actor)
+            self._wait_until_dead()
+            self._killed = True
+
+    def notice_death(self) -> None:
+        """Note that `break_down` has ended the actor, if no call has found it dead."""
+        if self._killed:
+            self.broke(self.generation, hung=False)
+
     def check_alive(self) -> bool:
         """Return whether an actor that nobody has asked lately still answers; otherwise it is given up without a fault."""
         try:
@@ -147,12 +172,19 @@ class RestartingActor:
     def _restart(self, kind: FaultKind, now_ns: int) -> None:
         self._note(kind)
         ray.kill(self.actor)
-        self.generation, self._crashes = self.generation + 1, self._crashes + 1
+        self.generation, self._crashes, self._killed = self.generation + 1, self._crashes + 1, False
         self._back_at_ns = now_ns + round(self._restart_ms * 1e6)
         self._given_up = self._max_crashes is not None and self._crashes >= self._max_crashes
         if not self._given_up:
             self.actor = self._create()
             self._ready = self.actor.ready.remote()
+
+    def _wait_until_dead(self) -> None:
+        """Wait until calls fail: Ray ends an actor a moment after it was told to, and until then the actor answers."""
+        until_s = monotonic() + self._hang_s
+        with suppress(*DIED_ERRORS, ray.exceptions.GetTimeoutError):
+            while monotonic() < until_s:
+                ray.get(self.actor.ready.remote(), timeout=self._hang_s)
 
     def _note(self, kind: FaultKind) -> None:
         for owner in self._owners():

@@ -16,16 +16,18 @@ import ray
 import torch
 
 from heal.agent_types import TypesOf
-from heal.agents.deployment import Deployment
+from heal.agents.deployment import Deployment, PlannedFault
 from heal.agents.interfaces import AllianceLike
 from heal.agents.network.network import Network, PerfectNetwork
 from heal.agents.on_ray.agent_pool import UNFINISHED, AgentJob, AgentPool
-from heal.agents.on_ray.cluster import start_ray
+from heal.agents.on_ray.cluster import Demand, machines, node_demand, require_room, start_ray
 from heal.agents.on_ray.node_pool import NodeJobs, NodePool
 from heal.agents.on_ray.prometheus import RunMetrics
+from heal.agents.on_ray.waiting import done_times
 from heal.agents.options import RunOptions
 from heal.agents.records import Fault, TickResult
 from heal.agents.tick import AgentStep, Delivery, Missing, TickCoordinator, TickPlan
+from heal.errors import UserError
 from heal.types import SceneSource
 
 
@@ -49,6 +51,14 @@ class _Fusing:
     faults: list[Fault]
 
 
+@dataclass(frozen=True)
+class _Work:
+    """The ticks in work, in order: first those that are being fused, then those that are being encoded."""
+
+    encoding: deque[_Encoding]
+    fusing: deque[_Fusing]
+
+
 class RayRuntime:
     """Runs ticks on Ray (see `heal.agents.runtime.Runtime`): the Ray of this process, a cluster, or one that it starts."""
 
@@ -64,8 +74,9 @@ class RayRuntime:
         """Start Ray and the fusion nodes; the arguments are those of `heal.agents.runtime.open_runtime`."""
         self._options, self._deployment = options or RunOptions(), deployment or Deployment()
         self._owns_ray = start_ray(self._deployment.address, self._deployment.metrics_port)
+        self._require_room()
         self._coordinator: TickCoordinator[Any] = TickCoordinator(
-            alliance, source, types_of, network or PerfectNetwork(), self._options
+            alliance, source, types_of, network or PerfectNetwork(), self._options, tolerant=True
         )
         self._agents = AgentPool(self._coordinator, self._deployment)
         self._nodes = NodePool(alliance, self._options, self._deployment)
@@ -78,38 +89,67 @@ class RayRuntime:
         self._threads_before = torch.get_num_threads()
         torch.set_num_threads(self._options.threads)
 
+    def _require_room(self) -> None:
+        """End with an error, and without Ray, where not even one actor of each kind has room."""
+        demands = [Demand("agents", 1, self._deployment.gpus_per_actor), node_demand(self._deployment, self._options)]
+        try:
+            require_room(machines(), demands)
+        except UserError:
+            if self._owns_ray:
+                ray.shutdown()
+            raise
+
     def run(self, ticks: Iterable[int]) -> Iterator[TickResult]:
-        """Return the results of the ticks, in order; agents encode the next ticks while the fusion nodes fuse this one."""
+        """Return the results of the ticks, in order; agents encode the next ticks while the fusion nodes fuse this one.
+
+        A tick with planned faults is run alone, so that they hit what is computed for this tick and for no other.
+        """
         self._nodes.wait_until_ready()
-        encoding: deque[_Encoding] = deque()
-        fusing: deque[_Fusing] = deque()
+        work = _Work(deque(), deque())
         for tick in ticks:
-            encoding.append(self._encode(tick))
-            if len(encoding) > self._encode_ahead:
-                fusing.append(self._fuse(encoding.popleft()))
-            if len(fusing) > self._fuse_ahead:
-                yield self._finish(fusing.popleft())
-        while encoding or fusing:
-            if encoding:
-                fusing.append(self._fuse(encoding.popleft()))
-            if len(fusing) > self._fuse_ahead or not encoding:
-                yield self._finish(fusing.popleft())
+            alone = bool(self._deployment.faults_at(tick))
+            if alone:
+                yield from self._finish_work(work, 0, 0)
+            work.encoding.append(self._encode(tick))
+            yield from self._finish_work(work, *((0, 0) if alone else (self._encode_ahead, self._fuse_ahead)))
+        yield from self._finish_work(work, 0, 0)
+
+    def _finish_work(self, work: _Work, encode_ahead: int, fuse_ahead: int) -> Iterator[TickResult]:
+        """Fuse and finish ticks until no more than so many are being encoded and fused; return the results of those finished."""
+        while len(work.encoding) > encode_ahead or len(work.fusing) > fuse_ahead:
+            if len(work.encoding) > encode_ahead:
+                work.fusing.append(self._fuse(work.encoding.popleft()))
+            if len(work.fusing) > fuse_ahead:
+                yield self._finish(work.fusing.popleft())
 
     def _encode(self, tick: int) -> _Encoding:
         plan = self._coordinator.plan(tick)
-        self._inject_faults(tick)
         self._post_unfinished()
+        self._agents.assign(plan)
+        missed = self._inject_faults(plan)
         jobs, missing = self._agents.begin(plan)
-        return _Encoding(plan, jobs, missing, self._agents.take_faults())
+        return _Encoding(plan, jobs, missing, [*self._agents.take_faults(), *missed])
 
-    def _inject_faults(self, tick: int) -> None:
-        """Break the actors that the deployment plans to break before a tick."""
-        for fault in self._deployment.faults_at(tick):
-            actor = self._agents.actor_of(fault.who) if fault.node is None else self._nodes.actor(fault.node)
-            if fault.kind == "crash":
-                ray.kill(actor)
+    def _inject_faults(self, plan: TickPlan) -> list[Fault]:
+        """Break the actors that the deployment plans to break before a tick; return the planned faults that hit nothing."""
+        missed: list[Fault] = []
+        for fault in self._deployment.faults_at(plan.tick):
+            process = self._agents.process_of(fault.who) if fault.node is None else self._nodes.process(fault.node)
+            if process is None or process.given_up:
+                missed.append(Fault("planned fault missed", fault.who, self._what_there_is(fault, plan, process is None)))
             else:
-                actor.hang.remote()
+                # The time of a fusion node's fault is always 0: it is away for no simulated time.
+                process.break_down(fault.kind == "hang", plan.outline.timestamp_ns if fault.node is None else 0)
+                self._post_unfinished()
+        return missed
+
+    def _what_there_is(self, fault: PlannedFault, plan: TickPlan, absent: bool) -> str:
+        """Say why a planned fault hit nothing: its target is not there, or was given up."""
+        if not absent:
+            return "it has been given up"
+        if fault.node is None:
+            return f"not in tick {plan.tick}; there are {', '.join(plan.agent_types)}"
+        return f"fusion nodes are counted from 0, and there are {self._nodes.count} (without run.region_m one)"
 
     def _post_unfinished(self) -> None:
         """Send the messages that were finished after their deadline, and give up on jobs that have hung."""
@@ -118,9 +158,8 @@ class RayRuntime:
             waited_s = monotonic() - job.began_s
             if len(ray.wait(job.reports, num_returns=len(job.reports), timeout=0)[0]) == len(job.reports):
                 job.host.unfinished = None
-                for step in self._agents.steps(job, waited_s * 1e3):
-                    if isinstance(step, AgentStep):
-                        self._coordinator.post_late(job.plan, step)
+                for agent_id, step in zip(job.agent_ids, self._agents.steps(job, waited_s * 1e3), strict=True):
+                    self._coordinator.post_late(job.plan, agent_id, step)
             elif waited_s > self._deployment.hang_s:
                 self._agents.give_up_on(job)
             else:
@@ -137,24 +176,31 @@ class RayRuntime:
         return _Fusing(plan, delivery, self._nodes.ask(delivery.tasks), faults)
 
     def _done_in_time(self, jobs: list[AgentJob]) -> list[float | None]:
-        """Return how long after the beginning of its tick each job was done, in milliseconds.
+        """Wait for all jobs of a tick at once; return how long after the beginning of the tick each was done, in milliseconds.
 
-        By the wall clock a job that is not done by the deadline has None. In simulated time computing takes no time; whether a job
-        is done at all shows when its results are fetched.
+        By the wall clock a job that is not done by the deadline has None, in simulated time one that hangs. In simulated time
+        computing takes no time.
         """
+        if not jobs:
+            return []
+        calls = [job.done for job in jobs]
         if not self._options.realtime:
-            return [0.0] * len(jobs)
-        elapsed: list[float | None] = []
-        for job in jobs:
-            left_s = max(0.0, job.began_s + self._options.deadline_ms / 1e3 - monotonic())
-            done, _ = ray.wait(job.reports, num_returns=len(job.reports), timeout=left_s)
-            elapsed.append((monotonic() - job.began_s) * 1e3 if len(done) == len(job.reports) else None)
-        return elapsed
+            done = set(ray.wait(calls, num_returns=len(calls), timeout=self._deployment.hang_s)[0])
+            return [0.0 if call in done else None for call in calls]
+        began_s = min(job.began_s for job in jobs)
+        times_s = done_times(calls, began_s + self._options.deadline_ms / 1e3)
+        return [None if time_s is None else (time_s - began_s) * 1e3 for time_s in times_s]
 
     def _steps(self, job: AgentJob, elapsed_ms: float | None) -> list[AgentStep[Any] | Missing]:
-        """Return the steps of a job; a job that is not done in time goes on, and its agents are missing in this tick."""
+        """Return the steps of a job.
+
+        The agents of a job that is not done are missing in this tick. By the wall clock the job goes on; in simulated time its
+        actor has hung, and is started again.
+        """
         if elapsed_ms is not None:
             return self._agents.steps(job, elapsed_ms)
+        if not self._options.realtime:
+            return [*self._agents.give_up_on(job)]
         job.host.unfinished = job
         self._unfinished.append(job)
         return [Missing(UNFINISHED, late=True)] * len(job.agent_ids)

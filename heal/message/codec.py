@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from heal.errors import UserError
 from heal.option_text import OptionText
 
 Values = Literal["float32", "float16", "int8", "int4"]
@@ -39,11 +40,11 @@ class Codec:
     def __post_init__(self) -> None:
         """Raise ValueError for a value out of its range."""
         if self.values not in VALUES:
-            raise ValueError(f"Codec.values: expected one of {', '.join(VALUES)}, got {self.values!r}")
+            raise UserError(f"Codec.values: expected one of {', '.join(VALUES)}, got {self.values!r}")
         if not (math.isfinite(self.min_score) and 0 <= self.min_score <= 1):
-            raise ValueError(f"Codec.min_score: expected 0 to 1, got {self.min_score}")
+            raise UserError(f"Codec.min_score: expected 0 to 1, got {self.min_score}")
         if self.budget_bytes is not None and self.budget_bytes < 1:
-            raise ValueError(f"Codec.budget_bytes: expected at least 1, or None for no limit, got {self.budget_bytes}")
+            raise UserError(f"Codec.budget_bytes: expected at least 1, or None for no limit, got {self.budget_bytes}")
 
     @property
     def chooses_cells(self) -> bool:

@@ -1,71 +1,33 @@
-"""The message that an agent sends, to bytes and back: a header (sender, pose, time, base) and its feature maps.
-
-The header of format version 2, little-endian; docs/message.md describes what follows it, byte by byte:
-
-    offset  size  field
-    0       4     magic "HEAL"
-    4       2     format version
-    6       1     split: 1 = feature, 2 = pyramid
-    7       1     values: 1 = float32, 2 = float16, 3 = int8, 4 = int4
-    8       4     length of the header in bytes, padding included
-    12      4     CRC-32 of the bytes 0..12 and 16..end
-    16      8     length of the payload in bytes, as sent
-    24      8     timestamp, ns (signed)
-    32      128   world_SE3_agent as measured by the sender, 16 float64, row by row
-    160     56    grid: x_min, y_min, z_min, x_max, y_max, z_max, cell edge in metres, 7 float64
-    216     16    coverage in x and y, 2 float64, zeros for none
-    232     8     length of the payload in bytes before compression
-    240     1     flags: 1 = only some cells are sent, 2 = the payload is compressed with zstd
-    241     1     number of maps, L
-    242     6     lengths of the three strings
-    248     12 L  C, ny, nx of every map
-    ...     ...   agent id, agent type, base hash, UTF-8; zeros up to a multiple of 64 bytes, where the payload starts
-"""
+"""The message that an agent sends: its header (sender, time, pose, base) and its feature maps, to bytes and back."""
 
 from __future__ import annotations
 
-import math
-import struct
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
 
 from heal.grid import BevGrid
-from heal.message.byte_reader import PayloadError, aligned
-from heal.message.codec import FLOAT32, VALUES, Codec, Values
+from heal.message.byte_reader import PayloadError
+from heal.message.codec import FLOAT32, Codec
+from heal.message.header import (
+    FORMAT_VERSION,
+    MAX_MAPS,
+    MAX_NUMBERS,
+    SPLITS,
+    Buffer,
+    Header,
+    MessageError,
+    UnreadMessage,
+    require_sender,
+)
 from heal.message.payload import Layout, decode, encode
-from heal.types import SCORE_FLOOR, Float32, Float64, Split, require_SE3, require_shape
+from heal.types import SCORE_FLOOR, Float32, Float64, Split, require_shape
 
-try:
-    # The same checksum in a seventh of the time. With zlib it was a fifth of the time that a message costs its receiver.
-    from isal.isal_zlib import crc32
-except ImportError:
-    from zlib import crc32
+# The names of the header that most readers of messages need too.
+__all__ = ["FORMAT_VERSION", "MAX_NUMBERS", "Buffer", "Message", "MessageError"]
 
-MAGIC = b"HEAL"
-FORMAT_VERSION = 2
-
-Buffer: TypeAlias = "bytes | bytearray | memoryview | np.ndarray[tuple[int], np.dtype[np.uint8]]"
-Shape: TypeAlias = tuple[int, int, int]
-
-_SPLITS: tuple[Split, ...] = ("feature", "pyramid")
-_PREAMBLE = struct.Struct("<4sHBBII")
-_BODY = struct.Struct("<Qq16d7d2dQBB3H")
-_SHAPE = struct.Struct("<3I")
-_FIXED_BYTES = _PREAMBLE.size + _BODY.size
-_CHECKSUM_AT = 12
-_SOME_CELLS, _ZSTD = 1, 2
-_MAX_STRING_BYTES = 1024
-_MAX_MAPS = 8
-# 64 MiB of float32; the paper's largest pyramid has 3.7 million numbers. The limit bounds the memory that a few bytes can claim.
-MAX_NUMBERS = 1 << 24
 # A foreground score is a sigmoid plus the floor; the last hundredth of the floor allows for rounding of the sum.
 _MAX_SCORE = 1 + 1.01 * SCORE_FLOOR
-
-
-class MessageError(ValueError):
-    """Bytes that are no message of this format; the text names the expected and the received content."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,19 +62,14 @@ class Message:
 
     def __post_init__(self) -> None:
         """Check the pose, the strings, and that maps and scores fit the grid and each other."""
-        require_SE3("Message.world_SE3_agent", self.world_SE3_agent)
-        if self.coverage is not None and not all(math.isfinite(ratio) and ratio > 0 for ratio in self.coverage):
-            raise ValueError(f"Message.coverage: expected two positive ratios, got {self.coverage}")
-        for name, text in (("agent_id", self.agent_id), ("agent_type", self.agent_type), ("base_hash", self.base_hash)):
-            if not 0 < len(text.encode()) <= _MAX_STRING_BYTES:
-                raise ValueError(f"Message.{name}: expected 1 to {_MAX_STRING_BYTES} bytes of UTF-8, got {len(text.encode())}")
+        require_sender((self.agent_id, self.agent_type, self.base_hash), self.world_SE3_agent, self.coverage)
         self._check_maps()
         self._check_scores()
 
     def _check_maps(self) -> None:
-        if self.split not in _SPLITS:
-            raise ValueError(f"Message.split: expected one of {', '.join(_SPLITS)}, got {self.split!r}")
-        most = 1 if self.split == "feature" else _MAX_MAPS
+        if self.split not in SPLITS:
+            raise ValueError(f"Message.split: expected one of {', '.join(SPLITS)}, got {self.split!r}")
+        most = 1 if self.split == "feature" else MAX_MAPS
         if not 1 <= len(self.maps) <= most:
             raise ValueError(f"Message.maps: expected 1 to {most} under the {self.split} split, got {len(self.maps)}")
         for i, level in enumerate(self.maps):
@@ -141,29 +98,11 @@ class Message:
         """
         if codec.chooses_cells and not self.scores:
             raise ValueError(f"codec {codec} chooses cells by their scores: expected Message.scores, got none")
-        strings = [text.encode() for text in (self.agent_id, self.agent_type, self.base_hash)]
-        header_bytes = aligned(_FIXED_BYTES + _SHAPE.size * len(self.maps) + sum(map(len, strings)))
-        room = None if codec.budget_bytes is None else codec.budget_bytes - header_bytes
+        room = None
+        if codec.budget_bytes is not None:
+            room = codec.budget_bytes - self._header(Layout.of(self.maps, self.split, codec)).length_bytes
         layout, payload = encode(self.maps, self.scores, self.split, codec, room)
-        body = _BODY.pack(
-            len(payload),
-            self.timestamp_ns,
-            *self.world_SE3_agent.reshape(-1).tolist(),
-            *self.grid.range_m,
-            self.grid.cell_m,
-            *(self.coverage or (0.0, 0.0)),
-            layout.content_bytes,
-            _SOME_CELLS * layout.chosen | _ZSTD * layout.zstd,
-            len(self.maps),
-            *map(len, strings),
-        )
-        shapes = [_SHAPE.pack(*shape) for shape in layout.shapes]
-        rest = b"".join([body, *shapes, *strings]).ljust(header_bytes - _PREAMBLE.size, b"\0")
-        start = struct.pack(
-            "<4sHBBI", MAGIC, FORMAT_VERSION, _SPLITS.index(self.split) + 1, VALUES.index(codec.values) + 1, header_bytes
-        )
-        checksum = crc32(payload, crc32(rest, crc32(start)))
-        return b"".join([start, struct.pack("<I", checksum), rest, payload])
+        return self._header(layout).to_bytes(payload)
 
     @staticmethod
     def from_bytes(buffer: Buffer) -> Message:
@@ -172,73 +111,42 @@ class Message:
         Raises:
             MessageError: `buffer` is not exactly the bytes of one message of this format version.
         """
-        view = memoryview(buffer.data if isinstance(buffer, np.ndarray) else buffer).toreadonly().cast("B")
-        split, values, header_bytes = _check_frame(view)
-        payload_bytes, timestamp_ns, *numbers = _BODY.unpack_from(view, _PREAMBLE.size)
-        pose, geometry, covered = numbers[:16], numbers[16:23], numbers[23:25]
-        content_bytes, flags, count, *lengths = numbers[25:]
-        if payload_bytes != len(view) - header_bytes:
-            raise MessageError(
-                f"message of {len(view)} bytes: expected a payload of {payload_bytes} after {header_bytes} of header"
-            )
-        if flags & ~(_SOME_CELLS | _ZSTD):
-            raise MessageError(f"unknown flags {flags:#x}: this program reads {_SOME_CELLS} (cells) and {_ZSTD} (zstd)")
-        shapes = _shapes(view[_FIXED_BYTES:header_bytes], count)
-        agent_id, agent_type, base_hash = _strings(view[_FIXED_BYTES + _SHAPE.size * count : header_bytes], lengths)
-        layout = Layout(split, values, bool(flags & _SOME_CELLS), bool(flags & _ZSTD), shapes, content_bytes)
+        return Message.of(UnreadMessage.of(buffer))
+
+    @staticmethod
+    def of(unread: UnreadMessage) -> Message:
+        """Decode the payload of a message whose header has been read.
+
+        Raises:
+            MessageError: the payload is not what the header describes.
+        """
+        header = unread.header
         try:
-            world_SE3_agent = np.array(pose, dtype=np.float64).reshape(4, 4)
-            grid, coverage = _grid(geometry), (covered[0], covered[1]) if any(covered) else None
             with np.errstate(over="ignore", invalid="ignore"):
-                maps, scores = decode(layout, view[header_bytes:])
-                return Message(agent_id, agent_type, base_hash, timestamp_ns, world_SE3_agent, grid, maps, scores, coverage, split)
+                maps, scores = decode(header.layout, unread.payload)
+                return Message(
+                    header.agent_id,
+                    header.agent_type,
+                    header.base_hash,
+                    header.timestamp_ns,
+                    header.world_SE3_agent,
+                    header.grid,
+                    maps,
+                    scores,
+                    header.coverage,
+                    header.layout.split,
+                )
         except (PayloadError, ValueError, OverflowError) as error:
-            raise MessageError(f"message of agent {agent_id!r}: {error}") from error
+            raise MessageError(f"message of agent {header.agent_id!r}: {error}") from error
 
-
-def _check_frame(view: memoryview) -> tuple[Split, Values, int]:
-    """Check length, magic, version, codes and checksum; return split, values and the length of the header."""
-    if len(view) < _FIXED_BYTES:
-        raise MessageError(f"truncated message: expected at least {_FIXED_BYTES} bytes, got {len(view)}")
-    magic, version, split, values, header_bytes, checksum = _PREAMBLE.unpack_from(view)
-    if magic != MAGIC:
-        raise MessageError(f"not a message: expected the first bytes {MAGIC!r}, got {magic!r}")
-    if version != FORMAT_VERSION:
-        raise MessageError(f"message format version {version}: this program reads version {FORMAT_VERSION}")
-    if not (1 <= split <= len(_SPLITS) and 1 <= values <= len(VALUES)):
-        raise MessageError(f"unknown split {split} or values {values}: this program reads {_SPLITS} and {VALUES}, from 1 on")
-    if not _FIXED_BYTES <= header_bytes <= len(view) or header_bytes != aligned(header_bytes):
-        raise MessageError(f"truncated message: the header claims {header_bytes} bytes of {len(view)}")
-    actual = crc32(view[_CHECKSUM_AT + 4 :], crc32(view[:_CHECKSUM_AT]))
-    if actual != checksum:
-        raise MessageError(f"damaged message: checksum {actual:#010x}, expected {checksum:#010x}")
-    return _SPLITS[split - 1], VALUES[values - 1], int(header_bytes)
-
-
-def _shapes(tail: memoryview, count: int) -> tuple[Shape, ...]:
-    if not 1 <= count <= _MAX_MAPS or count * _SHAPE.size > len(tail):
-        raise MessageError(f"expected 1 to {_MAX_MAPS} maps with their shapes in the header, got {count} in {len(tail)} bytes")
-    shapes = tuple(_SHAPE.unpack_from(tail, i * _SHAPE.size) for i in range(count))
-    if any(0 in shape for shape in shapes) or sum(map(math.prod, shapes)) > MAX_NUMBERS:
-        raise MessageError(f"maps of the shapes {shapes}: expected none empty and at most {MAX_NUMBERS} numbers together")
-    return shapes
-
-
-def _strings(tail: memoryview, lengths: list[int]) -> list[str]:
-    if sum(lengths) > len(tail):
-        raise MessageError(f"header strings of {lengths} bytes do not fit into the {len(tail)} bytes left for them")
-    texts, start = [], 0
-    for length in lengths:
-        try:
-            texts.append(bytes(tail[start : start + length]).decode())
-        except UnicodeDecodeError as error:
-            raise MessageError(f"a header string is not UTF-8: {error}") from error
-        start += length
-    return texts
-
-
-def _grid(geometry: list[float]) -> BevGrid:
-    if not all(map(math.isfinite, geometry)):
-        raise ValueError(f"expected a finite grid, got {geometry}")
-    x_min, y_min, z_min, x_max, y_max, z_max, cell_m = geometry
-    return BevGrid((x_min, y_min, z_min, x_max, y_max, z_max), cell_m)
+    def _header(self, layout: Layout) -> Header:
+        return Header(
+            self.agent_id,
+            self.agent_type,
+            self.base_hash,
+            self.timestamp_ns,
+            self.world_SE3_agent,
+            self.grid,
+            self.coverage,
+            layout,
+        )

@@ -34,6 +34,19 @@ class Layout:
     shapes: tuple[tuple[int, int, int], ...]
     content_bytes: int = 0
 
+    @staticmethod
+    def of(maps: Sequence[Float32], split: Split, codec: Codec) -> Layout:
+        """Return the layout that a codec gives to maps (C, ny, nx); the length of the content is not known yet."""
+        shapes = tuple((level.shape[0], level.shape[1], level.shape[2]) for level in maps)
+        return Layout(split, codec.values, codec.chooses_cells, codec.zstd, shapes)
+
+    def check_lengths(self, payload_bytes: int) -> None:
+        """Raise PayloadError if a payload of this length, as sent, cannot have the layout; the payload itself is not needed."""
+        if self.content_bytes > self.max_content_bytes:
+            raise PayloadError(f"{self.content_bytes} bytes are too many for maps of the shapes {self.shapes}")
+        if not self.zstd and payload_bytes != self.content_bytes:
+            raise PayloadError(f"expected a payload of {self.content_bytes} bytes, got {payload_bytes}")
+
     @property
     def is_view(self) -> bool:
         """Whether maps and scores lie in the payload as plain float32, so that a receiver needs no copy."""
@@ -71,8 +84,7 @@ def encode(
     Returns:
         The layout for the header, and the bytes of the payload.
     """
-    shapes = tuple((level.shape[0], level.shape[1], level.shape[2]) for level in maps)
-    layout = Layout(split, codec.values, codec.chooses_cells, codec.zstd, shapes)
+    layout = Layout.of(maps, split, codec)
 
     # The usual background, from all cells: where the fill matters, only few cells are sent.
     with np.errstate(invalid="ignore"):
@@ -84,9 +96,9 @@ def encode(
     if layout.is_view:
         payload = _packed(layout, _write_view([*maps, *(scores if split == "pyramid" else ())]))
     elif layout.chosen:
-        payload = fit(CellOrder.of(scores, [shape[0] for shape in shapes], split, codec.min_score), room_bytes, pack)
+        payload = fit(CellOrder.of(scores, [shape[0] for shape in layout.shapes], split, codec.min_score), room_bytes, pack)
     else:
-        payload = pack([None] * len(shapes))
+        payload = pack([None] * len(maps))
     return payload.layout, payload.data
 
 
@@ -96,11 +108,8 @@ def decode(layout: Layout, payload: memoryview) -> tuple[tuple[Float32, ...], tu
     Raises:
         PayloadError: the bytes do not have the layout.
     """
-    if layout.content_bytes > layout.max_content_bytes:
-        raise PayloadError(f"{layout.content_bytes} bytes are too many for maps of the shapes {layout.shapes}")
+    layout.check_lengths(len(payload))
     content = decompress(payload, layout.content_bytes) if layout.zstd else payload
-    if len(content) != layout.content_bytes:
-        raise PayloadError(f"expected a payload of {layout.content_bytes} bytes, got {len(content)}")
     reader = ByteReader(content)
     maps, scores = _read_view(layout, reader) if layout.is_view else _read_levels(layout, reader)
     reader.finish()

@@ -68,6 +68,7 @@ class TinySource:
         spacing_m: distance between neighbouring agents.
         broken: an agent whose data cannot be read.
         slow: an agent whose data takes a quarter of a second to read.
+        dirty: ticks in which the sensors of agent b cannot be read, but its labels can.
     """
 
     scenarios: tuple[tuple[str, ...], ...] = (("ego", "b", "c"), ("d", "ego"))
@@ -75,6 +76,7 @@ class TinySource:
     spacing_m: float = 3.0
     broken: str = ""
     slow: str = ""
+    dirty: tuple[int, ...] = ()
 
     def __len__(self) -> int:  # noqa: D105
         return self.ticks_each * len(self.scenarios)
@@ -86,6 +88,8 @@ class TinySource:
     def agent_frame(self, index: int, agent_id: str, choice: SensorChoice | None = None) -> AgentFrame:
         if agent_id == self.broken:
             raise ValueError(f"cloud of {agent_id} is truncated")
+        if agent_id == "b" and index in self.dirty and choice is not None:
+            raise ValueError("the lens of b is dirty\nwipe it")
         if agent_id == self.slow:
             time.sleep(0.25)
         rng = np.random.default_rng((index, sum(agent_id.encode())))

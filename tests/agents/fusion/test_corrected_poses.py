@@ -13,6 +13,7 @@ from heal.agents.agent import AgentHost, AgentRequest, AgentSetup
 from heal.agents.fusion.node import FusionNode
 from heal.agents.options import RunOptions
 from heal.agents.records import Arrival, FusionOutcome, FusionRequest
+from heal.agents.region import Region
 from heal.message.codec import FLOAT32
 from heal.message.message import Message
 from heal.se3 import inverse_SE3, pose_to_SE3, relative_SE3, transform_points
@@ -54,6 +55,16 @@ def fuse(*messages: Message, options: RunOptions = OPTIONS, tick: int = 0, node:
     node = node or FusionNode(ALLIANCE.base, ALLIANCE.base_hash, options)
     sent = [replace(message, timestamp_ns=tick * TICK_NS) for message in messages]
     return node.step(request, [Arrival(message.agent_id, message.to_bytes(), tick) for message in sent])
+
+
+REGION = Region(6, 3, 16.0)
+
+
+def fuse_region(*messages: Message, options: RunOptions = OPTIONS) -> FusionOutcome:
+    """Fuse messages of tick 0 in a region with the cars in its middle, which has no ego."""
+    request = FusionRequest(0, 0, "tiny", "", pose_to_SE3([*REGION.centre_m, 1.9, 0, 10, 0]), REGION)
+    node = FusionNode(ALLIANCE.base, ALLIANCE.base_hash, options)
+    return node.step(request, [Arrival(message.agent_id, message.to_bytes(), 0) for message in messages])
 
 
 @pytest.fixture
@@ -105,3 +116,28 @@ def test_without_the_egos_map_of_this_tick_poses_are_not_corrected(poses: list[F
     fuse(EGO, node=node)
     fuse(LOST_B, node=node, tick=1)
     assert off_m(poses[-1]) > 1.4
+
+
+def test_in_a_region_poses_are_corrected_without_a_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[list[Float64]] = []
+    original = ALLIANCE.base.fuse_scored
+
+    def spy(maps: Any, scores: Any, agent_SE3_region: torch.Tensor, *rest: Any) -> torch.Tensor:
+        seen.append(list(agent_SE3_region.numpy()))
+        return original(maps, scores, agent_SE3_region, *rest)
+
+    monkeypatch.setattr(ALLIANCE.base, "fuse_scored", spy)
+    for options in (OPTIONS, replace(OPTIONS, correct_poses=False)):
+        assert fuse_region(EGO, LOST_B, C, options=options).used == ("b", "c", "ego")
+    between = [off_m(b @ inverse_SE3(ego)) for b, _, ego in seen]
+    assert between[0] < 0.25 and between[1] > 1.4
+    # The agents share the correction, because it is not known which of them is wrong: b takes the larger part.
+    shifts_m = [np.linalg.norm((inverse_SE3(new) @ old)[:2, 3]) for new, old in zip(*seen, strict=True)]
+    assert shifts_m[0] > 0.7 and max(shifts_m[1:]) < 0.7
+
+
+def test_in_a_region_correction_of_right_poses_changes_no_bit() -> None:
+    corrected, plain = fuse_region(EGO, B, C), fuse_region(EGO, B, C, options=replace(OPTIONS, correct_poses=False))
+    assert len(corrected.detections)
+    assert torch.equal(corrected.detections.corners, plain.detections.corners)
+    assert torch.equal(corrected.detections.scores, plain.detections.scores)

@@ -155,7 +155,7 @@ def test_a_fusion_node_that_breaks_takes_its_regions_with_it_and_no_others() -> 
     assert [fault.kind for result in results for fault in result.faults] == ["fusion node crashed", "fusion node restarted"]
     whole, half = run_local(options=DROP), run_without(node=1)
     away = [result.tick for result, expected in zip(results, whole, strict=True) if boxes_of(result) != boxes_of(expected)]
-    assert away and away == list(range(away[0], away[-1] + 1)) and set(away) <= {2, 3, 4, 5}
+    assert away == [4]
     for tick in away:
         assert boxes_of(results[tick]) == boxes_of(half[tick])
     # All agents are heard by the other node too.

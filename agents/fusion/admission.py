@@ -1,0 +1,80 @@
+"""The admission of messages to a fusion node: checks of a message's header, so that a rejected message costs almost nothing."""
+
+from __future__ import annotations
+
+from heal.agents.fusion.map_memory import KnownMap
+from heal.agents.fusion.plausible import implausible_coverage, implausible_pose
+from heal.agents.options import RunOptions
+from heal.agents.records import Arrival, FusionRequest
+from heal.base_model import BaseModel
+from heal.message.header import Header
+
+MAX_AHEAD_MS = 200.0
+"""How far the time of a message may lie after the instant of the tick in which it is read.
+
+The limit allows for the wait for a tick's messages (100 ms by default), and for as large an error of the sender's clock. Without a
+limit, a clock that is ahead would make the sender's maps count as newer than they are.
+"""
+
+Problem = tuple[str, str]
+"""The reason and the detail of a rejection."""
+
+
+class Admission:
+    """Decides by their headers which messages a fusion node reads; of a message's payload nothing has been decoded yet."""
+
+    def __init__(self, base: BaseModel, base_hash: str, options: RunOptions) -> None:
+        """Admit the messages for one base; arguments as for `FusionNode`."""
+        self._base_hash, self._options, self._grid = base_hash, options, base.config.grid
+        grid = base.config.grid
+        whole = (base.config.in_channels, grid.ny, grid.nx)
+        self._shapes = tuple(base.pyramid_backbone.level_shapes()) if options.split == "pyramid" else (whole,)
+
+    def problem(self, request: FusionRequest, arrival: Arrival, header: Header, newest: KnownMap | None) -> Problem | None:
+        """Return the reason and the detail of a message's rejection; None for a message that is to be read.
+
+        Args:
+            request: of the tick.
+            arrival: the message as it came.
+            header: of the message.
+            newest: the newest map that is known of the sender.
+        """
+        if header.agent_id != arrival.agent_id:
+            return "wrong sender", f"claims to be from {header.agent_id!r}"
+        if header.base_hash != self._base_hash:
+            return "other base", f"made for base {header.base_hash[:12]}, this is {self._base_hash[:12]}"
+        return self._mismatch(header) or _implausible(header) or self._untimely(request, arrival, header, newest)
+
+    def _mismatch(self, header: Header) -> Problem | None:
+        """Check that the split, the grid and the shapes are those of the run."""
+        layout = header.layout
+        if layout.split != self._options.split:
+            return "other split", f"split {layout.split}, this run has {self._options.split}"
+        if header.grid != self._grid or layout.shapes != self._shapes:
+            return "other grid", f"maps {layout.shapes} on {header.grid}, expected {self._shapes} on {self._grid}"
+        return None
+
+    def _untimely(self, request: FusionRequest, arrival: Arrival, header: Header, newest: KnownMap | None) -> Problem | None:
+        """Check that the message is neither too old nor from the future, and the sender's first of its tick and newest so far.
+
+        A message's tick is the receiver's knowledge, its timestamp the sender's claim. So ticks decide which message is newer: one
+        timestamp ahead of its time does not shut out the sender's later messages.
+        """
+        age_ms = (request.timestamp_ns - header.timestamp_ns) / 1e6
+        if abs(age_ms) > self._options.max_age_ms:
+            return "stale", f"its time is {age_ms:.0f} ms before the tick's, allowed are {self._options.max_age_ms:g}"
+        if -age_ms > MAX_AHEAD_MS:
+            return "clock ahead", f"its time is {-age_ms:.0f} ms after the tick's, allowed are {MAX_AHEAD_MS:g}"
+        if newest is not None and newest.tick == arrival.tick:
+            return "duplicate", "a second message for one tick"
+        if newest is not None and newest.tick > arrival.tick:
+            return "superseded", "a newer message has come before it"
+        return None
+
+
+def _implausible(header: Header) -> Problem | None:
+    """Check that the pose and the coverage can be those of an agent in the world."""
+    pose, coverage = implausible_pose(header.world_SE3_agent), implausible_coverage(header.coverage)
+    if pose is not None:
+        return "implausible pose", pose
+    return None if coverage is None else ("implausible coverage", coverage)

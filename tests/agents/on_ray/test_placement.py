@@ -1,0 +1,85 @@
+"""Actors for which there is no room are refused in one line, instead of being waited for."""
+
+from __future__ import annotations
+
+import pytest
+
+from heal.agents.deployment import Deployment
+from heal.agents.network.network import PerfectNetwork
+from heal.agents.on_ray.cluster import Demand, has_room, node_demand, require_room
+from heal.agents.options import RunOptions
+from heal.agents.records import Fault
+from heal.errors import UserError
+from tests.agents.tiny_run import TinyAlliance, TinySource, by_id
+
+NONE = Demand("fusion nodes", 1, 0)
+LAPTOP = {"CPU": 2.0}
+SERVER = {"CPU": 16.0, "GPU": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("gpus", "fit"),
+    [(0, 1800), (0.1, 20), (0.25, 8), (0.3333, 6), (0.5, 4), (0.6, 2), (1, 2), (2, 1)],
+)
+def test_as_many_actors_have_room_as_ray_would_place(gpus: float, fit: int) -> None:
+    machines = [LAPTOP, SERVER]
+    assert has_room(machines, [Demand("agents", fit, gpus), NONE])
+    assert not has_room(machines, [Demand("agents", fit + 1, gpus), NONE])
+
+
+def test_agents_and_fusion_nodes_share_the_gpus() -> None:
+    whole = Demand("fusion nodes", 1, 1)
+    assert has_room([SERVER], [Demand("agents", 2, 0.5), whole]) and not has_room([SERVER], [Demand("agents", 3, 0.5), whole])
+    # Four GPUs on two machines hold no actor with three.
+    assert not has_room([SERVER, SERVER], [Demand("agents", 1, 3), NONE])
+
+
+def test_the_error_says_in_one_line_what_is_asked_for_and_what_there_is() -> None:
+    with pytest.raises(UserError) as caught:
+        require_room([LAPTOP], [Demand("agents", 3, 1), NONE])
+    text = str(caught.value)
+    assert "3 actors with agents at 1 GPU each and 1 actor with fusion nodes at 0 GPU each" in text
+    assert "0 GPUs and 2 cores on 1 machine" in text and "\n" not in text
+    require_room([SERVER], [NONE])
+
+
+def test_without_regions_there_is_one_actor_with_fusion_nodes() -> None:
+    deployment = Deployment(fusion_nodes=3, gpus_per_node=0.5)
+    assert node_demand(deployment, RunOptions()) == Demand("fusion nodes", 1, 0.5)
+    assert node_demand(deployment, RunOptions(region_m=50.0)) == Demand("fusion nodes", 3, 0.5)
+
+
+def test_parts_of_several_gpus_are_refused() -> None:
+    with pytest.raises(UserError, match="a part of one GPU"):
+        Deployment(gpus_per_actor=1.5)
+    assert Deployment(gpus_per_actor=2.0, gpus_per_node=0.5).gpus_per_actor == 2
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("local_ray")
+def test_an_agent_that_comes_later_and_has_no_room_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is room for three actors of each kind: ego, b and c have them when d comes, whose type is another."""
+    from heal.agents.on_ray import agent_pool
+    from heal.agents.on_ray.runtime import RayRuntime
+
+    monkeypatch.setattr(agent_pool, "machines", lambda: [{"CPU": 0.03}])
+    source, types = TinySource(ticks_each=2), by_id({"ego": "m1", "b": "m1", "c": "m1", "d": "m2"})
+    with RayRuntime(TinyAlliance(), source, types, PerfectNetwork(), RunOptions(), Deployment()) as runtime:
+        results = list(runtime.run(range(len(source))))
+    assert [(result.tick, fault) for result in results for fault in result.faults] == [(2, Fault("agent not placed", "d"))]
+    lost = [(result.tick, record.agent_id, record.kind) for result in results for record in result.messages if record.reason]
+    assert lost == [(2, "d", "lost: agent not placed"), (3, "d", "lost: agent not placed")]
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("local_ray")
+@pytest.mark.parametrize(
+    ("deployment", "asked"),
+    [(Deployment(gpus_per_actor=1000), "1 actor with agents at 1000 GPU"), (Deployment(gpus_per_node=1000), "nodes at 1000 GPU")],
+)
+def test_a_run_without_room_is_refused_before_it_begins(deployment: Deployment, asked: str) -> None:
+    from heal.agents.on_ray.runtime import RayRuntime
+
+    types = by_id({"ego": "m1", "b": "m2", "c": "m1", "d": "m2"})
+    with pytest.raises(UserError, match=f"no room.*{asked}"):
+        RayRuntime(TinyAlliance(), TinySource(), types, PerfectNetwork(), RunOptions(), deployment)

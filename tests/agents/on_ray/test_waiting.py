@@ -1,0 +1,126 @@
+"""The results of many calls are waited for at once: each is stamped when it comes, and one that hangs makes no other late."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from heal.agents.deployment import Deployment
+from heal.agents.on_ray import actors, runtime, waiting
+from heal.agents.on_ray.actors import TOO_SLOW, fetch_messages
+from heal.agents.on_ray.node_pool import fetch_limit_s
+from heal.agents.on_ray.runtime import RayRuntime
+from heal.agents.options import RunOptions
+from heal.agents.records import LOST_WITH_MACHINE, Arrival, Rejection, Sender
+
+NEVER = float("inf")
+
+
+class TimeoutExpiredError(Exception):
+    """Stands for Ray's error of a get that takes too long."""
+
+
+class LostError(Exception):
+    """Stands for Ray's error of an object whose machine is gone."""
+
+
+class FakeRay:
+    """A Ray in which time passes only while somebody waits; a reference is the time at which its result comes."""
+
+    def __init__(self) -> None:
+        self.now_s, self.waits = 0.0, 0
+        self.exceptions = SimpleNamespace(GetTimeoutError=TimeoutExpiredError)
+        self.broken: set[float] = set()
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+    def wait(self, references: Sequence[float], num_returns: int, timeout: float) -> tuple[list[float], list[float]]:
+        assert len(set(references)) == len(references) and 1 <= num_returns <= len(references)
+        self.waits += 1
+        self.now_s = max(self.now_s, min(self.now_s + timeout, sorted(references)[num_returns - 1]))
+        done = sorted(one for one in references if one <= self.now_s)[:num_returns]
+        return done, [one for one in references if one not in done]
+
+    def get(self, reference: float, timeout: float) -> bytes:
+        if reference in self.broken:
+            raise LostError
+        if reference > self.now_s:
+            self.now_s += timeout
+            raise TimeoutExpiredError
+        return b"map"
+
+
+@pytest.fixture
+def ray(monkeypatch: pytest.MonkeyPatch) -> FakeRay:
+    fake = FakeRay()
+    for module in (waiting, actors, runtime):
+        monkeypatch.setattr(module, "ray", fake)
+        monkeypatch.setattr(module, "monotonic", fake.monotonic)
+    monkeypatch.setattr(actors, "DIED_ERRORS", (LostError,))
+    return fake
+
+
+def test_every_result_is_stamped_when_it_comes_whatever_its_turn(ray: FakeRay) -> None:
+    assert waiting.done_times([0.02, NEVER, 0.05, 0.01], until_s=0.1) == [0.02, None, 0.05, 0.01]
+    assert ray.now_s == 0.1
+    assert waiting.done_times([], until_s=0.2) == [] and ray.now_s == 0.1
+    assert waiting.done_times([0.15, 0.12], until_s=9.0) == [0.15, 0.12] and ray.now_s == 0.15
+
+
+def test_results_that_are_there_already_are_taken_together(ray: FakeRay) -> None:
+    ray.now_s = 1.0
+    assert waiting.done_times([one / 1000 for one in range(100)], until_s=0.5) == [1.0] * 100
+    assert ray.waits == 2
+
+
+@pytest.mark.parametrize(
+    ("realtime", "expected", "ended_s"),
+    [(True, [20.0, None, 50.0, None], 0.1), (False, [0.0, None, 0.0, 0.0], 3.0)],
+)
+def test_an_agent_that_hangs_makes_no_other_late(
+    ray: FakeRay, realtime: bool, expected: list[float | None], ended_s: float
+) -> None:
+    """The second of four hangs and the fourth is slow: all are given the deadline, or the time of a hang, together."""
+    run = RayRuntime.__new__(RayRuntime)
+    run._options, run._deployment = RunOptions(realtime=realtime), Deployment(hang_s=3.0)
+    jobs: list[Any] = [SimpleNamespace(done=come_s, reports=[come_s], began_s=0.0) for come_s in (0.02, NEVER, 0.05, 0.4)]
+    assert run._done_in_time(jobs) == expected
+    assert ray.now_s == ended_s
+    assert run._done_in_time([]) == []
+
+
+def fetched(references: list[Any], limit_s: float) -> list[Arrival | Rejection]:
+    senders: list[Sender] = [(f"agent {place}", 7) for place in range(len(references))]
+    found = fetch_messages(senders, references, limit_s)
+    assert list(found) == senders
+    return list(found.values())
+
+
+def test_all_messages_that_cannot_be_fetched_cost_one_limit_together(ray: FakeRay) -> None:
+    assert fetched([0.5, NEVER, 1e9, 1.5, 0.1], limit_s=2.0) == [
+        Arrival("agent 0", b"map", 7),
+        Rejection("agent 1", 7, LOST_WITH_MACHINE, TOO_SLOW),
+        Rejection("agent 2", 7, LOST_WITH_MACHINE, TOO_SLOW),
+        Arrival("agent 3", b"map", 7),
+        Arrival("agent 4", b"map", 7),
+    ]
+    assert ray.now_s == 2.0
+    assert fetched([], limit_s=2.0) == []
+
+
+def test_a_message_whose_machine_is_gone_is_lost_and_no_other(ray: FakeRay) -> None:
+    ray.broken = {0.5}
+    first, second = fetched([0.5, 0.6], limit_s=2.0)
+    assert first == Rejection("agent 0", 7, LOST_WITH_MACHINE, "LostError") and isinstance(second, Arrival)
+
+
+def test_messages_are_waited_for_shorter_than_a_node_may_be_silent() -> None:
+    deployment = Deployment(hang_s=60)
+    assert fetch_limit_s(deployment, RunOptions()) == 20
+    assert fetch_limit_s(deployment, RunOptions(realtime=True, deadline_ms=150)) == 0.15
+    assert fetch_limit_s(deployment, RunOptions(realtime=True, deadline_ms=0)) == 0.1
+    assert fetch_limit_s(Deployment(hang_s=0.3), RunOptions(realtime=True)) < 0.3 / 2
