@@ -8,8 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from heal.agent_types import in_turn, select_agents
+from heal.atomic_write import write_text
 from heal.datasets.dataset import DatasetError
 from heal.datasets.files import read_json
+from heal.errors import UserError, naming_errors_after
 from heal.seeding import keyed_generator
 from heal.types import AgentFrame, ObjectLabels, SceneOutline, SceneSource, SensorChoice
 
@@ -30,14 +32,14 @@ class Assignment:
         """Return the types of a scenario's agents; ValueError for an unknown scenario."""
         if scenario not in self.types:
             known = ", ".join(list(self.types)[:5])
-            raise ValueError(f"{self.origin}: no scenario {scenario!r} among its {len(self.types)}, such as {known}")
+            raise UserError(f"{self.origin}: no scenario {scenario!r} among its {len(self.types)}, such as {known}")
         return self.types[scenario]
 
     def type_of(self, scenario: str, agent_id: str) -> str:
         """Return the type of an agent; ValueError for an unknown scenario or agent."""
         types = self.of_scenario(scenario)
         if agent_id not in types:
-            raise ValueError(f"{self.origin}: scenario {scenario} has no agent {agent_id!r}, there are {', '.join(types)}")
+            raise UserError(f"{self.origin}: scenario {scenario} has no agent {agent_id!r}, there are {', '.join(types)}")
         return types[agent_id]
 
     def mapped(self, mapping: Mapping[str, str]) -> Assignment:
@@ -82,9 +84,9 @@ def read_assignment(path: Path) -> Assignment:
 
 
 def write_assignment(path: Path, assignment: Assignment) -> None:
-    """Write a JSON file for `read_assignment`; make its folder if needed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(assignment.types, indent=4) + "\n", encoding="utf-8")
+    """Write a JSON file for `read_assignment`, whole; make its folder if needed."""
+    with naming_errors_after(path, overrule=True):
+        write_text(path, json.dumps(assignment.types, indent=4) + "\n")
 
 
 class AssignedSource:
@@ -140,7 +142,7 @@ class AssignedSource:
     def _choice_of(self, index: int, agent_id: str) -> SensorChoice:
         kind = self.assignment.type_of(_scenario_of(self.source.outline(index)), agent_id)
         if kind not in self.choices:
-            raise ValueError(f"agent {agent_id} is of type {kind!r}; sensor choices are known for {', '.join(self.choices)}")
+            raise UserError(f"agent {agent_id} is of type {kind!r}; sensor choices are known for {', '.join(self.choices)}")
         return self.choices[kind]
 
 

@@ -25,7 +25,7 @@ import numpy.typing as npt
 
 MAGIC = b"HEALENTR"
 # Raise the version when the layout changes or a reader gives other values for the same files: all entries are then written again.
-VERSION = 1
+VERSION = 2
 ALIGNMENT = 64
 _PREFIX = struct.Struct("<8sIIIQ4x")
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from heal.errors import UserError
 from heal.types import ObjectLabels, SceneSource, SensorChoice
 
 # Pairs of a scenario, agent or frame that a reader leaves out, and the reason.
@@ -57,6 +58,8 @@ class DatasetSummary:
         frames: number of scenes.
         agents: number of agents, each counted once per recording.
         skipped: pairs of a part of the data set that was left out, and the reason.
+        labels: the labels that the reader chose, such as "complemented labels"; empty where there is no choice.
+        notes: everything else that whoever reads the numbers has to know, such as the labelled objects that do not count.
     """
 
     layout: str
@@ -66,13 +69,15 @@ class DatasetSummary:
     frames: int
     agents: int
     skipped: tuple[tuple[str, str], ...] = ()
+    labels: str = ""
+    notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         """Return the lines to print when a data set is opened."""
-        lines = [
-            f"{self.layout} {self.root} ({self.split}): {self.frames} frames in {self.scenarios} scenarios, {self.agents} agents"
-        ]
-        return "\n".join(lines + [f"  skipped {part}: {reason}" for part, reason in self.skipped])
+        counts = f"{self.frames} frames in {self.scenarios} scenarios, {self.agents} agents"
+        first = f"{self.layout} {self.root} ({self.split}): {counts}{', ' if self.labels else ''}{self.labels}"
+        notes = [f"  {note}" for note in self.notes]
+        return "\n".join([first, *notes, *(f"  skipped {part}: {reason}" for part, reason in self.skipped)])
 
 
 @dataclass(frozen=True)
@@ -88,7 +93,7 @@ class Origin:
     files: tuple[Path, ...]
 
 
-class DatasetError(ValueError):
+class DatasetError(UserError):
     """Data on disk that cannot be used; the message names the file and the cause.
 
     Attributes:
@@ -103,8 +108,8 @@ class DatasetError(ValueError):
         self.cause = cause
 
     def __str__(self) -> str:
-        """Return the path and the cause."""
-        return f"{self.path}: {self.cause}"
+        """Return the path and the cause in one line."""
+        return f"{self.path}: {' '.join(self.cause.split())}"
 
 
 class UnknownAgentError(DatasetError, KeyError):

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from heal.datasets.dataset import DatasetError
-from heal.types import Float32, Float64, Sensor, UInt8, require_SE3, require_shape
+from heal.numpy_yaml import add_numpy_constructors
+from heal.types import Float32, Sensor, UInt8
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 LIDAR_ONLY: frozenset[Sensor] = frozenset({"lidar"})  # what the readers read by default
+IMAGE_ENDINGS = (".png", ".jpg", ".jpeg")
+METADATA_ENDINGS = (".yaml", ".json")
 
 
 @contextmanager
 def errors_naming(path: Path) -> Iterator[None]:
-    """Turn KeyError, ValueError, TypeError and OSError of the block into a DatasetError that names `path`."""
+    """Turn errors of the block that the content of a file can cause, and errors of the disk, into a DatasetError naming `path`."""
     try:
         yield
     except DatasetError:
@@ -28,7 +34,11 @@ def errors_naming(path: Path) -> Iterator[None]:
         raise DatasetError(path, "no such file") from error
     except KeyError as error:
         raise DatasetError(path, f"no entry {error}") from error
-    except (ValueError, TypeError, OSError) as error:
+    except RecursionError as error:
+        raise DatasetError(path, "its values are nested too deeply") from error
+    except OSError as error:
+        raise DatasetError(path, error.strerror or str(error) or type(error).__name__) from error
+    except (ValueError, TypeError, OverflowError) as error:
         raise DatasetError(path, str(error) or type(error).__name__) from error
 
 
@@ -42,15 +52,26 @@ def read_json(path: Path) -> Any:
 
 
 def read_yaml(path: Path) -> Any:
-    """Read a YAML file; DatasetError if it is missing or not valid."""
+    """Read a YAML file, numpy values in it as plain ones; DatasetError if it is missing or not valid."""
     import yaml
 
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     with errors_naming(path):
         try:
-            return yaml.load(path.read_bytes(), loader)
+            return yaml.load(path.read_bytes(), _yaml_loader())
         except yaml.YAMLError as error:
             raise DatasetError(path, f"not valid YAML: {' '.join(str(error).split())}") from error
+
+
+@cache
+def _yaml_loader() -> Any:
+    """Return LibYAML's fast safe loader if it is installed, with constructors for numpy values."""
+    import yaml
+
+    class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+        pass
+
+    add_numpy_constructors(Loader)
+    return Loader
 
 
 def write_yaml(path: Path, values: Mapping[str, Any]) -> None:
@@ -63,18 +84,33 @@ def write_yaml(path: Path, values: Mapping[str, Any]) -> None:
 
 
 def read_image(path: Path) -> UInt8:
-    """Read an image as (H, W, 3) uint8 RGB."""
+    """Read an image of 8 or 16 bits a channel as (H, W, 3) uint8 RGB."""
     return np.asarray(_read_pixels(path, "RGB"), np.uint8)
 
 
 def read_depth(path: Path) -> Float32:
-    """Read a depth image of OPV2V-H as (H, W) float32 metres; the file stores whole metres from 0 to 255."""
-    return read_grey(path).astype(np.float32)
+    """Read a depth image of OPV2V-H as (H, W) float32 metres; the file stores whole metres from 0 to 255 as 8-bit grey values."""
+    return _read_pixels(path, "L", only="L").astype(np.float32)
 
 
 def read_grey(path: Path) -> UInt8:
-    """Read an image as (H, W) uint8 grey values."""
+    """Read an image of 8 or 16 bits as (H, W) uint8 grey values."""
     return _read_pixels(path, "L")
+
+
+def find_file(path: Path, endings: Sequence[str]) -> Path:
+    """Return `path` or, if only that exists, the file beside it that differs in the ending alone: one of `endings`, in any case."""
+    if path.exists():
+        return path
+    others = (path.with_suffix(spelled) for ending in endings for spelled in (ending, ending.upper()))
+    return next((other for other in others if other.exists()), path)
+
+
+def missing_cause(path: Path) -> str:
+    """Return that a file is missing, and which files of the same name with other endings are there instead."""
+    there = sorted(other.name for other in path.parent.iterdir() if other.stem == path.stem) if path.parent.is_dir() else []
+    there = [name for name in there if not name.endswith(METADATA_ENDINGS)]
+    return f"no such file; {', '.join(there)} is there" if there else "no such file"
 
 
 def write_image(path: Path, pixels: UInt8) -> None:
@@ -84,37 +120,29 @@ def write_image(path: Path, pixels: UInt8) -> None:
     Image.fromarray(pixels).save(path, compress_level=3)
 
 
-def as_matrix(name: str, values: Any, shape: tuple[int, ...]) -> Float64:
-    """Convert nested lists of numbers to a float64 array; ValueError unless it has `shape` and is finite."""
-    try:
-        matrix = np.asarray(values, np.float64)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{name}: expected numbers in shape {shape}") from error
-    require_shape(name, matrix, shape)
-    if not np.isfinite(matrix).all():
-        raise ValueError(f"{name}: expected finite numbers, got {matrix.tolist()}")
-    return matrix
-
-
-def as_SE3(name: str, rotation: Any, translation: Any) -> Float64:
-    """Make a 4x4 transform from a 3x3 rotation and three numbers in any nesting; ValueError if it is not rigid."""
-    matrix = np.eye(4)
-    matrix[:3, :3] = as_matrix(f"{name} rotation", rotation, (3, 3))
-    matrix[:3, 3] = as_vector(f"{name} translation", translation, 3)
-    require_SE3(name, matrix)
-    return matrix
-
-
-def as_vector(name: str, values: Any, length: int) -> Float64:
-    """Convert numbers in any nesting to a flat float64 array; ValueError unless there are `length` finite numbers."""
-    try:
-        return as_matrix(name, np.asarray(values, np.float64).reshape(-1), (length,))
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{name}: expected {length} finite numbers, got {values!r}") from error
-
-
-def _read_pixels(path: Path, mode: str) -> npt.NDArray[np.uint8]:
+def _read_pixels(path: Path, mode: str, only: str | None = None) -> UInt8:
+    """Read an image in a mode of Pillow; DatasetError if it is missing, damaged, too deep, or not stored in the mode `only`."""
     from PIL import Image
 
-    with errors_naming(path), Image.open(path) as image:
-        return np.asarray(image.convert(mode))
+    with errors_naming(path):
+        try:
+            with Image.open(path) as image:
+                if only not in (None, image.mode):
+                    raise ValueError(f"expected 8-bit grey values (mode {only}), got mode {image.mode}")
+                return np.asarray(_in_bytes(image).convert(mode))
+        except FileNotFoundError as error:
+            raise DatasetError(path, missing_cause(path)) from error
+        except (SyntaxError, EOFError, Image.DecompressionBombError) as error:
+            raise DatasetError(path, f"not a readable image: {error}") from error
+
+
+def _in_bytes(image: Image) -> Image:
+    """Return an image with 8 bits a channel; ValueError if it has more than 16. Pillow would cut off all values above 255."""
+    from PIL.Image import fromarray
+
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
+        # Rounded up, so that no mark of a visibility map becomes 0.
+        return fromarray((-(-np.asarray(image).astype(np.int64) // 257)).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise ValueError(f"expected 8 or 16 bits a channel, got 32 (mode {image.mode})")
+    return image

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import partial
 from pathlib import Path
+from typing import Literal
 
 from heal.datasets.cache import CachedSource
 from heal.datasets.dair.index import data_folder
@@ -11,9 +13,11 @@ from heal.datasets.dair.source import DairSource
 from heal.datasets.dataset import Dataset, DatasetError
 from heal.datasets.files import LIDAR_ONLY
 from heal.datasets.opv2v.source import FULL_BEAMS, Opv2vSource
+from heal.datasets.split_names import find_split
 from heal.types import Sensor
 
-OPV2V_SPLITS = ("train", "validate", "test", "test_culvercity")
+OPV2V_SPLITS = ("train", "validate", "test")
+CULVER_CITY = "test_culvercity"
 OPV2V_NAMES = ("OPV2V", "V2XSet")
 
 
@@ -27,6 +31,8 @@ def open_dataset(
     beams: int = FULL_BEAMS,
     hetero_root: Path | None = None,
     cache: Path | None = None,
+    unlabelled: Literal["skip", "stop"] = "skip",
+    intensity_scale: float | None = None,
 ) -> Dataset:
     """Open a split of OPV2V (or V2XSet, or the built-in town) or of DAIR-V2X-C.
 
@@ -39,29 +45,39 @@ def open_dataset(
         beams: laser lines of the OPV2V clouds that `agent_frame` reads without a choice: 64, 32 or 16.
         hetero_root: the folder of OPV2V's depth images and thinned clouds, see `Opv2vSource`.
         cache: a folder that keeps decoded data, see `CachedSource`; it is made if needed.
+        unlabelled: leave out OPV2V's scenes without labels, which the summary lists, or stop.
+        intensity_scale: the value that stands for the intensity 1 in the clouds; by default judged by some of them, see `summary`.
 
     Raises:
         DatasetError: the folder has neither layout, or the split cannot be used.
     """
     source: Dataset
     if data_folder(root) is not None:
-        source = DairSource(root, split, sensors, ego_id=ego_id, max_agents=max_agents or 2)
+        source = DairSource(root, split, sensors, ego_id=ego_id, max_agents=max_agents or 2, intensity_scale=intensity_scale)
     else:
-        source = Opv2vSource(
-            _opv2v_folder(root), split, sensors, hetero_root=hetero_root, beams=beams, ego_id=ego_id, max_agents=max_agents or 5
-        )
+        opened = partial(Opv2vSource, hetero_root=hetero_root, beams=beams, unlabelled=unlabelled, intensity_scale=intensity_scale)
+        source = opened(_opv2v_folder(root), split, sensors, ego_id=ego_id, max_agents=max_agents or 5)
     return CachedSource(source, cache) if cache else source
 
 
 def _opv2v_folder(root: Path) -> Path:
-    """Return the folder with OPV2V's splits: `root` itself or a folder in it; DatasetError if there is none."""
-    for folder in (root, *(root / name for name in OPV2V_NAMES)):
-        if any((folder / split).is_dir() for split in OPV2V_SPLITS):
-            return folder
+    """Return the folder with OPV2V's splits: `root` itself or the only such folder in it; DatasetError if there is none."""
     if not root.is_dir():
         raise DatasetError(root, "no such folder")
+    for folder in (root, *(root / name for name in OPV2V_NAMES)):
+        if _has_splits(folder):
+            return folder
+    inside = [path for path in sorted(root.iterdir()) if not path.name.endswith(("_Hetero", "additional")) and _has_splits(path)]
+    if len(inside) == 1:
+        return inside[0]
     there = ", ".join(sorted(path.name for path in root.iterdir())[:12]) or "nothing"
     raise DatasetError(
         root,
         f"neither OPV2V's layout (train, validate, test) nor DAIR-V2X-C's (vehicle-side, infrastructure-side); it holds {there}",
     )
+
+
+def _has_splits(folder: Path) -> bool:
+    """Whether a folder holds a split of OPV2V, under any of the split's names."""
+    names = [path.name for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
+    return CULVER_CITY in names or any(find_split(split, names) for split in OPV2V_SPLITS)

@@ -1,13 +1,9 @@
-"""Read and write point clouds in PCD files (ascii, binary, binary_compressed) with numpy alone.
-
-OPV2V stores the intensity in the red byte of a packed `rgb` field; read as a float, the field is tiny and often denormal.
-"""
+"""Read and write point clouds in PCD files (ascii, binary, binary_compressed) with numpy alone."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,41 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from heal.datasets.files import errors_naming
+from heal.datasets.pcd_header import PcdHeader, parse_header
 from heal.types import Float32, Float64
-
-FIELD_TYPES: dict[tuple[str, int], np.dtype[Any]] = {
-    **{("F", size): np.dtype(f"<f{size}") for size in (4, 8)},
-    **{(kind, size): np.dtype(f"<{kind.lower()}{size}") for kind in "IU" for size in (1, 2, 4, 8)},
-}
-REQUIRED_KEYS = ("FIELDS", "SIZE", "TYPE", "WIDTH", "HEIGHT", "DATA")
-ENCODINGS = ("ascii", "binary", "binary_compressed")
-MAX_HEADER_BYTES = 8192
-
-
-@dataclass(frozen=True)
-class PcdHeader:
-    """The header of a PCD file.
-
-    Attributes:
-        fields: names in file order.
-        types: numpy type of each field.
-        counts: values per point of each field, usually 1.
-        points: number of points.
-        encoding: one of ENCODINGS.
-        data_begin: byte at which the points begin.
-    """
-
-    fields: tuple[str, ...]
-    types: tuple[np.dtype[Any], ...]
-    counts: tuple[int, ...]
-    points: int
-    encoding: str
-    data_begin: int
-
-    @property
-    def widths(self) -> tuple[int, ...]:
-        """Bytes per point of each field."""
-        return tuple(kind.itemsize * count for kind, count in zip(self.types, self.counts, strict=True))
 
 
 def read_pcd(path: Path, fields: Sequence[str]) -> list[npt.NDArray[Any]]:
@@ -57,7 +20,7 @@ def read_pcd(path: Path, fields: Sequence[str]) -> list[npt.NDArray[Any]]:
 
     Args:
         path: the file.
-        fields: names, such as ("x", "y", "z"); of a field with several values per point, the first value is read.
+        fields: names in lower case, such as ("x", "y", "z"); of a field with several values per point, the first value is read.
 
     Returns:
         One (N,) array per field in the field's own type; float64 for ascii.
@@ -66,29 +29,16 @@ def read_pcd(path: Path, fields: Sequence[str]) -> list[npt.NDArray[Any]]:
         DatasetError: the file is missing or not a PCD file, lacks a field, or has fewer points than its header says.
     """
     with errors_naming(path):
-        return _decode(path.read_bytes(), fields)
-
-
-def read_lidar(path: Path) -> Float32:
-    """Read a sweep with its intensity, without the points that the sensor marks as missing (NaN).
-
-    The intensity is the red byte of `rgb` over 255 (OPV2V), or `intensity`, over 255 if it is stored as 0..255.
-
-    Returns:
-        (N, 4) float32: x, y, z in metres, intensity in [0, 1].
-
-    Raises:
-        DatasetError: see `read_pcd`.
-    """
-    with errors_naming(path):
         data = path.read_bytes()
-        packed = "rgb" in parse_header(data).fields
-        x, y, z, raw = _decode(data, ("x", "y", "z", "rgb" if packed else "intensity"))
-    points = np.empty((len(x), 4), np.float32)
-    points[:, 0], points[:, 1], points[:, 2] = x, y, z
-    points[:, 3] = red_from_rgb(raw) if packed else unit_intensity(raw)
-    finite = np.isfinite(points)
-    return points if finite.all() else points[finite.all(axis=1)]
+        return decode_pcd(data, parse_header(data), fields)
+
+
+def decode_pcd(data: bytes, header: PcdHeader, fields: Sequence[str]) -> list[npt.NDArray[Any]]:
+    """Decode some fields of a whole PCD file, as `read_pcd` returns them; ValueError if the file is damaged."""
+    columns = [header.column(name) for name in fields]
+    if not header.points:
+        return [np.empty(0, header.types[column]) for column in columns]
+    return _DECODERS[header.encoding](data, header, columns)
 
 
 def write_pcd(path: Path, points: Float32) -> None:
@@ -108,98 +58,34 @@ def write_pcd(path: Path, points: Float32) -> None:
     path.write_bytes(header.encode("ascii") + rows.tobytes())
 
 
-def red_from_rgb(packed: npt.NDArray[Any]) -> Float32:
-    """Return the red byte of packed colours as (N,) numbers in [0, 1].
-
-    Args:
-        packed: (N,) float32 or integers as stored, or float64 as printed in an ascii file.
-    """
-    if packed.dtype == np.float32:
-        bits = packed.view(np.uint32)
-    elif packed.dtype == np.float64:
-        # Every float32 below 2^-125 is a multiple of 2^-149, and that multiple is its bit pattern. Computing it in float64 does
-        # not depend on whether the processor flushes denormal float32 to zero.
-        bits = np.rint(np.nan_to_num(packed) * 2.0**149).clip(0, 2**32 - 1).astype(np.uint32)
-    else:
-        bits = packed.astype(np.uint32)
-    red: Float32 = ((bits >> 16) & 255).astype(np.float32) / np.float32(255.0)
-    return red
-
-
-def unit_intensity(raw: npt.NDArray[Any]) -> Float32:
-    """Scale intensities (N,) to [0, 1]: integers, and floats of which any is above 1, are on the scale 0..255."""
-    intensity = raw.astype(np.float32)
-    if raw.dtype.kind in "iu" or (intensity.size and np.nanmax(intensity) > 1.0):
-        intensity /= np.float32(255.0)
-    return intensity.clip(0.0, 1.0)
-
-
-def parse_header(data: bytes) -> PcdHeader:
-    """Read the header at the beginning of a PCD file; ValueError if it is incomplete or has an unknown type or encoding."""
-    values, data_begin = _header_lines(data)
-    missing = [key for key in REQUIRED_KEYS if not values.get(key)]
-    if missing:
-        raise ValueError(f"not a PCD file: the header has no {', '.join(missing)}")
-    fields = tuple(values["FIELDS"])
-    counts = tuple(int(count) for count in values.get("COUNT", ["1"] * len(fields)))
-    if not len(fields) == len(values["TYPE"]) == len(values["SIZE"]) == len(counts):
-        raise ValueError(f"the header names {len(fields)} fields, but not as many sizes, types and counts")
-    types = tuple(_field_type(kind, int(size)) for kind, size in zip(values["TYPE"], values["SIZE"], strict=True))
-    points = int(values["POINTS"][0]) if "POINTS" in values else int(values["WIDTH"][0]) * int(values["HEIGHT"][0])
-    encoding = values["DATA"][0].lower()
-    if encoding not in ENCODINGS:
-        raise ValueError(f"unknown encoding {encoding!r}, expected one of {', '.join(ENCODINGS)}")
-    return PcdHeader(fields, types, counts, points, encoding, data_begin)
-
-
-def _decode(data: bytes, fields: Sequence[str]) -> list[npt.NDArray[Any]]:
-    """Decode some fields of a whole PCD file, as `read_pcd` returns them."""
-    header = parse_header(data)
-    return _DECODERS[header.encoding](data, header, [_column(header, name) for name in fields])
-
-
-def _header_lines(data: bytes) -> tuple[dict[str, list[str]], int]:
-    """Return the words of each header line by its key, and the byte after the header's last line, DATA."""
-    values: dict[str, list[str]] = {}
-    begin = 0
-    while begin < min(len(data), MAX_HEADER_BYTES) and "DATA" not in values:
-        end = data.find(b"\n", begin)
-        if end < 0:
-            break
-        key, *words = data[begin:end].decode("ascii", errors="replace").split() or [""]
-        values[key] = words
-        begin = end + 1
-    return values, begin
-
-
-def _field_type(kind: str, size: int) -> np.dtype[Any]:
-    found = FIELD_TYPES.get((kind, size))
-    if found is None:
-        raise ValueError(f"unknown field type {kind}{size}, expected F of 4 or 8 bytes, I or U of 1, 2, 4 or 8")
-    return found
-
-
-def _column(header: PcdHeader, name: str) -> int:
-    """Return the position of a field in the header; ValueError if it is missing."""
-    if name not in header.fields:
-        raise ValueError(f"no field {name!r}, the file has {', '.join(header.fields)}")
-    return header.fields.index(name)
-
-
 def _read_ascii(data: bytes, header: PcdHeader, columns: list[int]) -> list[npt.NDArray[Any]]:
     width = sum(header.counts)
     numbers = _parse_numbers(data[header.data_begin :])
     if len(numbers) != header.points * width:
-        raise ValueError(f"truncated: expected {header.points} points of {width} numbers, got {len(numbers)} numbers")
+        damage = "truncated" if len(numbers) < header.points * width else "too long"
+        raise ValueError(f"{damage}: expected {header.points} points of {width} numbers, got {len(numbers)} numbers")
     table = numbers.reshape(header.points, width)
-    return [table[:, sum(header.counts[:column])] for column in columns]
+    return [_of_type(table[:, sum(header.counts[:column])], header, column) for column in columns]
+
+
+def _of_type(numbers: Float64, header: PcdHeader, column: int) -> Float64:
+    """Return the numbers of a field; ValueError if the field is declared as integers and a finite number is none of them."""
+    kind = header.types[column]
+    if kind.kind == "f":
+        return numbers
+    limits = np.iinfo(kind)
+    wrong = np.isfinite(numbers) & ((numbers != np.rint(numbers)) | (numbers < limits.min) | (numbers > limits.max))
+    if wrong.any():
+        declared = f"{kind.kind.upper()} of {kind.itemsize} bytes"
+        raise ValueError(f"the field {header.fields[column]!r} is declared as {declared}, but holds {numbers[wrong][0]:g}")
+    return numbers
 
 
 def _parse_numbers(text: bytes) -> Float64:
     with warnings.catch_warnings():
         warnings.simplefilter("error", DeprecationWarning)  # older numpy only warns of a word that is not a number
         try:
-            return np.fromstring(text.decode("ascii"), dtype=np.float64, sep=" ")
+            return np.fromstring(text.decode("ascii").strip(), dtype=np.float64, sep=" ")
         except (DeprecationWarning, ValueError) as error:
             raise ValueError("the points are not all numbers separated by blanks") from error
 
@@ -209,8 +95,6 @@ def _read_binary(data: bytes, header: PcdHeader, columns: list[int]) -> list[npt
     have = len(data) - header.data_begin
     if have < header.points * step:
         raise ValueError(f"truncated: expected {header.points} points of {step} bytes, got {have} bytes")
-    if not header.points:
-        return [np.empty(0, header.types[column]) for column in columns]
     begins = [header.data_begin + sum(header.widths[:column]) for column in columns]
     # Strided views of the file's bytes: nothing is copied here.
     return [
@@ -229,12 +113,14 @@ def _read_compressed(data: bytes, header: PcdHeader, columns: list[int]) -> list
         raise ValueError(f"truncated: expected a compressed block of {packed} bytes, got {len(data) - begin} bytes")
     if size != header.points * sum(header.widths):
         raise ValueError(f"{header.points} points take {header.points * sum(header.widths)} bytes, the block holds {size}")
-    needed = header.points * max((sum(header.widths[: column + 1]) for column in columns), default=0)
-    block = lzf_decompress(data[begin : begin + packed], size, needed)
+    block: bytes | bytearray = data[begin : begin + packed]
+    if packed != size:  # a block that compression does not make shorter is stored as it is
+        needed = header.points * max((sum(header.widths[: column + 1]) for column in columns), default=0)
+        block = lzf_decompress(data[begin : begin + packed], size, needed)
     return [_block_to_column(block, header, column) for column in columns]
 
 
-def _block_to_column(block: bytearray, header: PcdHeader, column: int) -> npt.NDArray[Any]:
+def _block_to_column(block: bytes | bytearray, header: PcdHeader, column: int) -> npt.NDArray[Any]:
     begin = header.points * sum(header.widths[:column])
     count = header.counts[column]
     return np.frombuffer(block, header.types[column], header.points * count, begin)[::count]

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from heal.datasets.dataset import DatasetError
-from heal.datasets.files import as_matrix, as_SE3, as_vector, errors_naming, read_image, read_json
+from heal.datasets.files import errors_naming, read_image, read_json
+from heal.datasets.notation import as_mapping, as_matrix, as_SE3, as_vector
 from heal.se3 import inverse_SE3
 from heal.types import CameraView, Float64
 
@@ -23,8 +24,8 @@ def read_chain(paths: Sequence[Path]) -> Float64:
     for path in paths:
         values = _read_mapping(path)
         with errors_naming(path):
-            values = values.get("transform", values)
-            chain = chain @ as_SE3(path.stem, values["rotation"], values["translation"])
+            values = dict(as_mapping("transform", values.get("transform", values)))
+            chain = chain @ as_SE3(path.parent.name, values["rotation"], values["translation"])
     return chain
 
 
@@ -59,6 +60,8 @@ def rigid_camera(intrinsic: Float64, rotation: Float64, translation: Float64) ->
     Raises:
         ValueError: A mirrors or collapses space.
     """
+    if np.linalg.det(rotation) <= 0:
+        raise ValueError("rotation: expected a matrix that turns space without mirroring it, got a determinant <= 0")
     if np.abs(rotation @ rotation.T - np.eye(3)).max() > RIGID_TOLERANCE:
         upper, rotation = _rq(intrinsic @ rotation)
         translation = np.asarray(np.linalg.solve(upper, intrinsic @ translation), np.float64)

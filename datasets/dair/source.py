@@ -9,12 +9,14 @@ labels lie in folders ending in _backup. Complemented labels reach all around; o
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 
 from heal.datasets.dair.calibration import read_camera, read_chain
 from heal.datasets.dair.index import (
     COOPERATIVE,
+    INDEX_NAME,
     INNER_FOLDER,
     ROADSIDE_SIDE,
     VEHICLE_SIDE,
@@ -26,10 +28,10 @@ from heal.datasets.dair.index import (
     read_pairs,
 )
 from heal.datasets.dataset import DatasetError, DatasetSummary, Origin, Skipped, UnknownAgentError
-from heal.datasets.files import LIDAR_ONLY, errors_naming, read_json
-from heal.datasets.labels import dair_objects, dair_world_objects
-from heal.datasets.pcd import read_lidar
-from heal.types import AgentFrame, Float64, LidarScan, ObjectLabels, SceneOutline, Sensor, SensorChoice
+from heal.datasets.files import IMAGE_ENDINGS, LIDAR_ONLY, errors_naming, find_file, read_json
+from heal.datasets.labels import counted_text, dair_left_out, dair_objects, dair_world_objects
+from heal.datasets.lidar import CLOUD_ENDINGS, LidarReader, sample_clouds
+from heal.types import AgentFrame, CameraView, Float64, LidarScan, ObjectLabels, SceneOutline, Sensor, SensorChoice
 
 SPLIT_ALIASES = {"validate": "val", "validation": "val"}
 VEHICLE, ROADSIDE = "vehicle", "roadside"
@@ -57,8 +59,9 @@ class DairSource:
         *,
         ego_id: str | None = None,
         max_agents: int = 2,
+        intensity_scale: float | None = None,
     ) -> None:
-        """Open a split: read its lists of frames.
+        """Open a split: read its lists of frames, and look through its labels for objects that do not count.
 
         Args:
             root: the data set's folder or its inner folder.
@@ -66,6 +69,7 @@ class DairSource:
             sensors: the sensor data that `agent_frame` reads without a choice of the caller's; there are no depth images.
             ego_id: "vehicle", the default, or "roadside".
             max_agents: 1 for the ego alone.
+            intensity_scale: the value that stands for the intensity 1; by default judged by some sweeps of each side.
 
         Raises:
             DatasetError: the folder or the split is missing or empty, or the ego is unknown.
@@ -82,10 +86,11 @@ class DairSource:
         self._pairs, skipped = read_pairs(folder, read_dair_split(root, name))
         if not self._pairs:
             raise DatasetError(
-                folder, f"none of the {len(skipped)} frames of split {name!r} is here; {skipped[0][0]}: {skipped[0][1]}"
+                folder, f"none of the {len(skipped)} frames of split {name!r} can be used; {skipped[0][0]}: {skipped[0][1]}"
             )
         skipped += [("depth images", "DAIR-V2X-C has none")] if self.choice.depth else []
-        self.summary = _summary(root, name, self._pairs, len(self.agent_ids), skipped)
+        self._sweeps = {agent_id: self._reader(agent_id, intensity_scale) for agent_id in self.agent_ids}
+        self.summary = self._summary(root, name, skipped)
 
     def __len__(self) -> int:
         """Return the number of scenes."""
@@ -119,23 +124,21 @@ class DairSource:
         choice = choice or self.choice
         self._require(agent_id)
         pair = self._pairs[index]
-        side, folder = _side_frame(pair, agent_id), self.folder / SIDE_FOLDERS[agent_id]
-        pose = self._pose(pair, agent_id)
-        camera = folder / side.image, folder / side.intrinsic, folder / side.lidar_to_camera
+        side, pose = _side_frame(pair, agent_id), self._pose(pair, agent_id)
         return AgentFrame(
             agent_id=agent_id,
             kind="vehicle" if agent_id == VEHICLE else "roadside",
             timestamp_ns=side.timestamp_ns,
             world_SE3_agent=pose,
             world_SE3_agent_measured=pose,
-            lidar=LidarScan(read_lidar(folder / side.cloud), SIDE_BEAMS[agent_id]) if choice.lidar else None,
-            cameras=(read_camera(*camera),) if choice.cameras else (),
+            lidar=self._lidar(side, agent_id) if choice.lidar else None,
+            cameras=(self._camera(pair, agent_id),) if choice.cameras else (),
             objects=self._objects(side, agent_id, pose, choice),
         )
 
     def scene_objects(self, index: int) -> ObjectLabels:
         """Read the cooperative labels of scene `index`."""
-        path = self.folder / COOPERATIVE / self._pairs[index].label
+        path = self._label_files(self._pairs[index])[0]
         values = read_json(path)
         with errors_naming(path):
             return dair_world_objects(values)
@@ -145,16 +148,32 @@ class DairSource:
         self._require(agent_id)
         pair, folder = self._pairs[index], self.folder / SIDE_FOLDERS[agent_id]
         side = _side_frame(pair, agent_id)
-        cloud = (folder / side.cloud,) if choice.lidar else ()
+        cloud = (self._cloud_path(side, agent_id),) if choice.lidar else ()
         files = (*cloud, *self._pose_files(pair, agent_id), _label_path(folder, side.label, choice), *index_files(self.folder))
-        return Origin(f"{pair.scene_id} {agent_id}", files)
+        name = f"{pair.scene_id} {agent_id}"
+        return Origin(f"{name} {self._sweeps[agent_id].key}" if choice.lidar else name, files)
 
     def scene_origin(self, index: int) -> Origin:
         """Return the files behind `outline` and `scene_objects`."""
         pair = self._pairs[index]
-        label = self.folder / COOPERATIVE / pair.label
-        files = (*self._pose_files(pair, self.agent_ids[0]), label, *index_files(self.folder))
+        files = (*self._pose_files(pair, self.agent_ids[0]), self._label_files(pair)[0], *index_files(self.folder))
         return Origin(f"{pair.scene_id} {' '.join(self.agent_ids)}", files)
+
+    def _reader(self, agent_id: str, intensity_scale: float | None) -> LidarReader:
+        """Return the reader of a side's sweeps; the folder of the first sweep holds those of all splits."""
+        folder = self._cloud_path(_side_frame(self._pairs[0], agent_id), agent_id).parent
+        return LidarReader(sample_clouds([folder]), intensity_scale)
+
+    def _intensity_notes(self) -> list[str]:
+        """Return what the summary says about the intensities; nothing where no sweeps are asked for."""
+        readers = self._sweeps.items() if self.choice.lidar else ()
+        return [f"{agent_id}: {note}" for agent_id, reader in readers for note in reader.notes]
+
+    def _cloud_path(self, side: SideFrame, agent_id: str) -> Path:
+        return find_file(self.folder / SIDE_FOLDERS[agent_id] / side.cloud, CLOUD_ENDINGS)
+
+    def _lidar(self, side: SideFrame, agent_id: str) -> LidarScan:
+        return LidarScan(self._sweeps[agent_id].read(self._cloud_path(side, agent_id)), SIDE_BEAMS[agent_id])
 
     def _require(self, agent_id: str) -> None:
         if agent_id not in self.agent_ids:
@@ -171,6 +190,54 @@ class DairSource:
             pose[:2, 3] += pair.offset_m
         return pose
 
+    def _camera(self, pair: FramePair, agent_id: str) -> CameraView:
+        """Read a side's camera; DatasetError if the side's list does not name all of its files."""
+        side, folder = _side_frame(pair, agent_id), self.folder / SIDE_FOLDERS[agent_id]
+        if side.camera is None:
+            cause = side.no_camera.removeprefix(f"{SIDE_FOLDERS[agent_id]}/{INDEX_NAME}: ")
+            raise DatasetError(
+                folder / INDEX_NAME, f"frame {PurePosixPath(side.cloud).stem}: {cause}; camera images were asked for"
+            )
+        image, intrinsic, lidar_to_camera = side.camera
+        return read_camera(find_file(folder / image, IMAGE_ENDINGS), folder / intrinsic, folder / lidar_to_camera)
+
+    def _label_files(self, pair: FramePair) -> tuple[Path, Path, Path]:
+        """Return the files of the cooperative labels, the vehicle's and the roadside unit's."""
+        return (
+            self.folder / COOPERATIVE / pair.label,
+            self.folder / VEHICLE_SIDE / pair.vehicle.label,
+            self.folder / ROADSIDE_SIDE / pair.roadside.label,
+        )
+
+    def _summary(self, root: Path, split: str, skipped: Skipped) -> DatasetSummary:
+        scenarios = len({pair.batch for pair in self._pairs})
+        return DatasetSummary(
+            "DAIR-V2X-C",
+            root,
+            split,
+            scenarios,
+            len(self._pairs),
+            len(self.agent_ids) * scenarios,
+            tuple(skipped),
+            labels=self._kind_of_labels(),
+            notes=(*self._notes(), *self._intensity_notes()),
+        )
+
+    def _kind_of_labels(self) -> str:
+        """Say which of the two published sets of labels is read: where the complemented one is installed, a backup lies beside."""
+        cooperative, vehicle, _ = (_backup(path).is_dir() for path in self._label_files(self._pairs[0]))
+        kind = "complemented labels" if cooperative else "original labels"
+        return kind if vehicle == cooperative else f"{kind} (the vehicle's own labels are the other kind)"
+
+    def _notes(self) -> tuple[str, ...]:
+        """Return lines about the labels that are left out, and about frames without a time."""
+        left_out: Counter[str] = Counter()
+        for path in (path for pair in self._pairs for path in self._label_files(pair)):
+            left_out.update(_left_out(path))
+        blank = sum(pair.vehicle.timestamp_ns == 0 for pair in self._pairs)
+        notes = [f"labels left out: {counted_text(left_out)}"] if left_out else []
+        return (*notes, *([f"{blank} frames without a time, which counts as 0"] if blank else []))
+
     def _objects(self, side: SideFrame, agent_id: str, pose: Float64, choice: SensorChoice) -> ObjectLabels:
         path = _label_path(self.folder / SIDE_FOLDERS[agent_id], side.label, choice)
         values = read_json(path)
@@ -182,16 +249,24 @@ class DairSource:
 
 def _label_path(folder: Path, relative: str, choice: SensorChoice) -> Path:
     """Return the path of a side's labels: for cameras the original labels, if complemented ones are installed beside them."""
-    label = PurePosixPath(relative)
-    backup = folder / label.parent.with_name(f"{label.parent.name}_backup")
-    return backup / label.name if choice.labels == "camera" and backup.is_dir() else folder / label
+    label = folder / relative
+    backup = _backup(label)
+    return backup / label.name if choice.labels == "camera" and backup.is_dir() else label
+
+
+def _backup(label: Path) -> Path:
+    """Return the folder that holds the original labels where the complemented ones are installed."""
+    return label.parent.with_name(f"{label.parent.name}_backup")
+
+
+def _left_out(path: Path) -> Counter[str]:
+    """Count the entries of a label file that become no object; none in a file that cannot be read, because its frame names it."""
+    try:
+        with errors_naming(path):
+            return dair_left_out(read_json(path))
+    except DatasetError:
+        return Counter()
 
 
 def _side_frame(pair: FramePair, agent_id: str) -> SideFrame:
     return pair.vehicle if agent_id == VEHICLE else pair.roadside
-
-
-def _summary(root: Path, split: str, pairs: list[FramePair], agents: int, skipped: Skipped) -> DatasetSummary:
-    """Sum up a split; `agents` is the number of agents in each recording."""
-    scenarios = len({pair.batch for pair in pairs})
-    return DatasetSummary("DAIR-V2X-C", root, split, scenarios, len(pairs), agents * scenarios, tuple(skipped))

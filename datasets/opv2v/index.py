@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from heal.datasets.dataset import DatasetError, Skipped
+from heal.datasets.split_names import find_split
 
-AGENT_NAME = re.compile(r"-?\d+")
+NUMBER = re.compile(r"-?\d+")
+EGO_NAME = "ego"
+ROADSIDE_NAME = re.compile(r"-\d+|(rsu|infra|infrastructure|roadside)([_-]?\w+)?", re.IGNORECASE)
 METADATA_NAME = re.compile(r"(\d+)\.(?:yaml|json)")
 VISIBILITY_SUFFIX = "_bev_visibility.png"
 # (scenario, frame) whose metadata is broken in the released data set.
@@ -22,14 +26,14 @@ class Scenario:
     Attributes:
         name: the name of its folder.
         agent_ids: the agents in use, the ego first.
-        stamps: agent -> the stamps of its frames.
+        stamps: agent -> number of a frame -> its stamp, the number as the files' names spell it.
         unused: agents beyond the limit, in order.
         has_maps: whether the cameras' visibility maps lie beside the metadata.
     """
 
     name: str
     agent_ids: tuple[str, ...]
-    stamps: dict[str, frozenset[str]]
+    stamps: Mapping[str, Mapping[int, str]]
     unused: tuple[str, ...] = ()
     has_maps: bool = False
 
@@ -39,13 +43,37 @@ class Scenario:
         return self.agent_ids[0]
 
     @property
-    def ego_stamps(self) -> list[str]:
-        """The stamps of the ego's frames in order of time: each is a scene."""
-        return sorted(self.stamps[self.ego_id], key=int)
+    def frame_numbers(self) -> list[int]:
+        """The numbers of the ego's frames in order of time: each is a scene."""
+        return sorted(self.stamps[self.ego_id])
 
-    def agents_at(self, stamp: str) -> tuple[str, ...]:
-        """Return the agents with a frame of this stamp, the ego first."""
-        return tuple(agent_id for agent_id in self.agent_ids if stamp in self.stamps[agent_id])
+    def agents_at(self, number: int) -> tuple[str, ...]:
+        """Return the agents with a frame of this number, the ego first."""
+        return tuple(agent_id for agent_id in self.agent_ids if number in self.stamps[agent_id])
+
+
+def find_split_folder(root: Path, split: str) -> tuple[Path, str]:
+    """Return the folder of a split, and the split's name on disk.
+
+    The name may be a synonym ("val" for "validate"). A split that was unpacked into a folder of its own name is found there.
+
+    Raises:
+        DatasetError: there is no such folder; the message names the existing splits.
+    """
+    existing = [path.name for path in root.iterdir() if path.is_dir()] if root.is_dir() else []
+    name = find_split(split, existing)
+    if name is None:
+        raise DatasetError(root / split, f"no such split; {root} holds {', '.join(sorted(existing)) or 'nothing'}")
+    folder = root / name
+    while [path.name for path in folder.iterdir() if path.is_dir()] == [name] and not _holds_agents(folder / name):
+        folder = folder / name
+    return folder, name
+
+
+def _holds_agents(folder: Path) -> bool:
+    """Whether a folder is a scenario: it holds folders with metadata."""
+    files = (file for path in folder.iterdir() if path.is_dir() for file in path.iterdir())
+    return any(METADATA_NAME.fullmatch(file.name) for file in files)
 
 
 def list_scenarios(folder: Path) -> tuple[list[Scenario], Skipped]:
@@ -56,13 +84,7 @@ def list_scenarios(folder: Path) -> tuple[list[Scenario], Skipped]:
 
     Returns:
         The scenarios in the order of their names, and the folders and frames that are skipped.
-
-    Raises:
-        DatasetError: the folder is missing; the message names the existing splits.
     """
-    if not folder.is_dir():
-        existing = sorted(path.name for path in folder.parent.iterdir() if path.is_dir()) if folder.parent.is_dir() else []
-        raise DatasetError(folder, f"no such split; {folder.parent} holds {', '.join(existing) or 'nothing'}")
     scenarios: list[Scenario] = []
     skipped: Skipped = []
     for path in sorted(folder.iterdir()):
@@ -98,40 +120,55 @@ def with_ego(scenarios: list[Scenario], ego_id: str | None, max_agents: int) -> 
 
 
 def agent_order(names: list[str]) -> list[str]:
-    """Sort agents by their names as strings, roadside units (negative numbers) after all vehicles."""
-    return sorted(names, key=lambda name: (name.startswith("-"), name))
+    """Sort agents by their names as strings: "ego" comes first, roadside units (negative numbers, "rsu") after all vehicles."""
+    return sorted(names, key=lambda name: (name.lower() != EGO_NAME, is_roadside_name(name), name))
+
+
+def is_roadside_name(name: str) -> bool:
+    """Whether an agent's name is that of a roadside unit: a negative number, or a name such as "rsu" or "infra_1"."""
+    return ROADSIDE_NAME.fullmatch(name) is not None
 
 
 def _list_scenario(folder: Path, skipped: Skipped) -> Scenario | None:
     """List a scenario and append everything unusable to `skipped`; None for a folder without any frame."""
-    stamps: dict[str, frozenset[str]] = {}
+    stamps: dict[str, Mapping[int, str]] = {}
     has_maps = False
-    for path in folder.iterdir():
-        if not path.is_dir():
-            continue
-        if not AGENT_NAME.fullmatch(path.name):
-            skipped.append((f"{folder.name}/{path.name}", "not an agent: its name is no number"))
-            continue
+    empty: list[str] = []
+    for path in sorted(path for path in folder.iterdir() if path.is_dir()):
         names = [file.name for file in path.iterdir()]
         has_maps = has_maps or any(name.endswith(VISIBILITY_SUFFIX) for name in names)
         found = _usable_stamps(path, names, skipped)
         if found:
             stamps[path.name] = found
+        elif NUMBER.fullmatch(path.name) or path.name.lower() == EGO_NAME:
+            empty.append(path.name)
         else:
-            skipped.append((f"{folder.name}/{path.name}", "no metadata (.yaml) in it"))
+            skipped.append((f"{folder.name}/{path.name}", "not an agent: its name is no number, and no metadata (.yaml) is in it"))
+    order = agent_order([*stamps, *empty])
+    for name in empty:
+        is_first, others = name == order[0], agent_order(list(stamps))
+        change = f"; ATTENTION, {others[0]} is the ego in its place" if is_first and others else ""
+        skipped.append((f"{folder.name}/{name}", f"no metadata (.yaml) in it{change}"))
     if not stamps:
         skipped.append((folder.name, "no agent with a frame in it"))
         return None
     return Scenario(folder.name, tuple(agent_order(list(stamps))), stamps, has_maps=has_maps)
 
 
-def _usable_stamps(folder: Path, names: list[str], skipped: Skipped) -> frozenset[str]:
-    """Return the stamps of the metadata among the file names of an agent's folder; append broken frames to `skipped`."""
+def _usable_stamps(folder: Path, names: list[str], skipped: Skipped) -> dict[int, str]:
+    """Return the stamps of the metadata among the file names of an agent's folder; append what cannot be used to `skipped`."""
     matches = [METADATA_NAME.fullmatch(name) for name in names]
-    stamps = {match.group(1) for match in matches if match}
-    broken = {stamp for stamp in stamps if (folder.parent.name, stamp) in BROKEN_FRAMES}
-    skipped.extend((f"{folder.parent.name}/{folder.name}/{stamp}", "known to be broken") for stamp in sorted(broken))
-    return frozenset(stamps - broken)
+    usable: dict[int, str] = {}
+    # The longest spelling of a number comes first: files that belong to the metadata have as many digits.
+    for stamp in sorted({match.group(1) for match in matches if match}, key=lambda stamp: (int(stamp), -len(stamp))):
+        part = f"{folder.parent.name}/{folder.name}/{stamp}"
+        if (folder.parent.name, stamp) in BROKEN_FRAMES:
+            skipped.append((part, "known to be broken"))
+        elif int(stamp) in usable:
+            skipped.append((part, f"the same frame as {usable[int(stamp)]}"))
+        else:
+            usable[int(stamp)] = stamp
+    return usable
 
 
 def _left_out(scenario: Scenario) -> Skipped:
@@ -140,7 +177,9 @@ def _left_out(scenario: Scenario) -> Skipped:
     notes = [(f"{scenario.name}/{agent_id}", "beyond the number of agents to use") for agent_id in scenario.unused]
     for agent_id in scenario.agent_ids[1:]:
         own = scenario.stamps[agent_id]
-        for missing, whose in ((ego - own, f"agent {agent_id}"), (own - ego, f"the ego {scenario.ego_id}")):
+        for having, lacking, whose in ((ego, own, f"agent {agent_id}"), (own, ego, f"the ego {scenario.ego_id}")):
+            missing = having.keys() - lacking.keys()
             if missing:
-                notes.append((f"{scenario.name}/{agent_id}", f"{len(missing)} frames that {whose} lacks, from {min(missing)}"))
+                first = having[min(missing)]
+                notes.append((f"{scenario.name}/{agent_id}", f"{len(missing)} frames that {whose} lacks, from {first}"))
     return notes

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from heal.datasets.dataset import DatasetError
-from heal.datasets.files import as_matrix, as_vector, errors_naming, read_json, read_yaml
-from heal.datasets.labels import opv2v_objects
-from heal.se3 import pose_to_SE3, relative_SE3
+from heal.datasets.files import errors_naming, read_json, read_yaml
+from heal.datasets.labels import read_opv2v_objects
+from heal.datasets.notation import as_mapping, as_matrix, as_pose, entry_of
+from heal.se3 import relative_SE3
 from heal.types import Float64, ObjectLabels
 
 CAMERA_NAME = re.compile(r"camera\d+")
@@ -40,12 +42,16 @@ class FrameMetadata:
         cameras: the cameras in the order of their names.
         objects: the objects labelled around the agent.
         roadside: whether the entry RSU marks the agent as a roadside unit.
+        labelled: whether the file has labels; `vehicles: {}` are labels, a missing or empty entry is none.
+        left_out: number of listed objects that do not count, by their type or as `labels.WITHOUT_SIZE`.
     """
 
     world_SE3_lidar: Float64
     cameras: tuple[CameraCalibration, ...]
     objects: ObjectLabels
     roadside: bool
+    labelled: bool = True
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
 
 def metadata_path(stem: Path) -> Path:
@@ -75,13 +81,16 @@ def _read_cached(path: Path, changed_ns: int) -> FrameMetadata:
 
 def parse_metadata(values: Mapping[str, Any]) -> FrameMetadata:
     """Convert the content of a metadata file; KeyError for a missing entry, ValueError for an entry in another form."""
-    world_SE3_lidar = pose_to_SE3(as_vector("lidar_pose", values["lidar_pose"], 6))
-    names = sorted(key for key in values if CAMERA_NAME.fullmatch(str(key)))
-    cameras = tuple(_camera(name, values[name], world_SE3_lidar) for name in names)
-    return FrameMetadata(world_SE3_lidar, cameras, opv2v_objects(values.get("vehicles")), bool(values.get("RSU", False)))
+    world_SE3_lidar = as_pose("lidar_pose", values["lidar_pose"])
+    names = sorted(key for key in values if isinstance(key, str) and CAMERA_NAME.fullmatch(key))
+    cameras = tuple(_camera(name, as_mapping(name, values[name]), world_SE3_lidar) for name in names)
+    vehicles = values.get("vehicles")
+    objects, left_out = (ObjectLabels.empty(), Counter[str]()) if vehicles is None else read_opv2v_objects(vehicles)
+    roadside = bool(values.get("RSU", False))
+    return FrameMetadata(world_SE3_lidar, cameras, objects, roadside, vehicles is not None, left_out)
 
 
 def _camera(name: str, values: Mapping[str, Any], world_SE3_lidar: Float64) -> CameraCalibration:
-    world_SE3_camera = pose_to_SE3(as_vector(f"{name}: cords", values["cords"], 6)) @ UNREAL_SE3_OPENCV
-    intrinsic = as_matrix(f"{name}: intrinsic", values["intrinsic"], (3, 3))
+    world_SE3_camera = as_pose(f"{name}: cords", entry_of(name, values, "cords")) @ UNREAL_SE3_OPENCV
+    intrinsic = as_matrix(f"{name}: intrinsic", entry_of(name, values, "intrinsic"), (3, 3))
     return CameraCalibration(name, intrinsic, relative_SE3(world_SE3_lidar, world_SE3_camera))

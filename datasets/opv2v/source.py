@@ -4,7 +4,8 @@
     ROOT_Hetero/<the same>/<stamp>_16.pcd, _32.pcd, _depth0.png .. _depth3.png
     ROOT/additional/<the same>/<stamp>_bev_visibility.png   (or beside the metadata)
 
-Opening lists folders and reads no file. An agent whose number is negative is a roadside unit (V2XSet).
+Opening lists folders, and looks through the labels for files without labels and for objects that do not count. An agent whose
+number is negative is a roadside unit (V2XSet).
 """
 
 from __future__ import annotations
@@ -12,16 +13,26 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from heal.datasets.dataset import DatasetError, DatasetSummary, Origin, UnknownAgentError
-from heal.datasets.files import LIDAR_ONLY, read_depth, read_grey, read_image
-from heal.datasets.opv2v.index import VISIBILITY_SUFFIX, Scenario, list_scenarios, with_ego
+from heal.datasets.dataset import DatasetError, DatasetSummary, Origin, Skipped, UnknownAgentError
+from heal.datasets.files import IMAGE_ENDINGS, LIDAR_ONLY, find_file, read_depth, read_grey, read_image
+from heal.datasets.lidar import CLOUD_ENDINGS, LidarReader, sample_clouds
+from heal.datasets.opv2v.index import (
+    VISIBILITY_SUFFIX,
+    Scenario,
+    find_split_folder,
+    is_roadside_name,
+    list_scenarios,
+    with_ego,
+)
+from heal.datasets.opv2v.label_check import check_labels
 from heal.datasets.opv2v.metadata import CameraCalibration, FrameMetadata, metadata_path, read_metadata
-from heal.datasets.pcd import read_lidar
+from heal.datasets.split_names import SYNONYMS
 from heal.detection.ground_truth import objects_within, visible_objects
 from heal.types import BEAMS, AgentFrame, AgentKind, CameraView, LidarScan, ObjectLabels, SceneOutline, Sensor, SensorChoice
 
-SPLIT_ALIASES = {"val": "validate", "validation": "validate"}
+USUAL_PLACES = (("validate", "val"), ("validate", "validation"))  # folder and name of a split that mean the same to everybody
 FULL_BEAMS = BEAMS[-1]
 # In a data set without visibility maps, such as V2XSet, an agent's cameras see the objects within this range, in the agent's frame.
 SIGHT_RANGE_M = (-45.0, -45.0, -3.0, 45.0, 45.0, 1.0)
@@ -34,7 +45,12 @@ class _FrameLocation:
 
     scenario: Scenario
     agent_id: str
-    stamp: str
+    number: int
+
+    @property
+    def stamp(self) -> str:
+        """The frame's number as the names of its files spell it."""
+        return self.scenario.stamps[self.agent_id][self.number]
 
 
 class Opv2vSource:
@@ -59,8 +75,10 @@ class Opv2vSource:
         beams: int = FULL_BEAMS,
         ego_id: str | None = None,
         max_agents: int = 5,
+        unlabelled: Literal["skip", "stop"] = "skip",
+        intensity_scale: float | None = None,
     ) -> None:
-        """Open a split: list its folders.
+        """Open a split: list its folders and look through its labels.
 
         Args:
             root: the folder that holds train, validate and test.
@@ -70,25 +88,23 @@ class Opv2vSource:
             beams: laser lines of the clouds that `agent_frame` reads without a choice: 64, 32 or 16.
             ego_id: the ego. By default the first agent in the order of the folder names as strings, vehicles before roadside units.
             max_agents: the largest number of agents, the ego included.
+            unlabelled: leave out a scene in which an agent has no labels, or stop. A split without any label is kept as a whole.
+            intensity_scale: the value that stands for the intensity 1; by default judged by some sweeps of all splits.
 
         Raises:
-            DatasetError: the split is missing or has no frame, the ego is unknown, or `hetero_root` is needed and missing.
+            DatasetError: the split is missing or has no frame, the ego is unknown, `hetero_root` is needed and missing, or labels
+                are missing and `unlabelled` is "stop".
         """
         self.root = root
-        self.split = SPLIT_ALIASES.get(split, split)
+        self._folder_of_split, self.split = find_split_folder(root, split)
         self.choice = SensorChoice.of(sensors, beams)
         self.hetero_root = hetero_root or _default_hetero_root(root)
         if self.choice.depth or (self.choice.lidar and beams != FULL_BEAMS):
             self._require_hetero_root()
-        found, skipped = list_scenarios(root / self.split)
-        self._has_maps = (root / "additional" / self.split).is_dir() or any(scenario.has_maps for scenario in found)
-        self.scenarios, left_out = with_ego(found, ego_id, max_agents)
-        self._scenes = [(scenario, stamp) for scenario in self.scenarios for stamp in scenario.ego_stamps]
-        if not self._scenes:
-            raise DatasetError(root / self.split, _no_scene_cause(found, ego_id))
-        agents = sum(len(scenario.agent_ids) for scenario in self.scenarios)
-        parts = tuple(skipped + left_out)
-        self.summary = DatasetSummary("OPV2V", root, self.split, len(self.scenarios), len(self._scenes), agents, parts)
+        left_out = self._list_scenes(ego_id, max_agents)
+        self._sweeps = LidarReader(sample_clouds(_agent_folders(root, self._folder_of_split)), intensity_scale)
+        notes = self._place_notes(split) + self._check_labels(left_out, unlabelled)
+        self.summary = self._summary(left_out, notes + (self._sweeps.notes if self.choice.lidar else ()))
 
     def __len__(self) -> int:
         """Return the number of scenes."""
@@ -96,14 +112,14 @@ class Opv2vSource:
 
     def outline(self, index: int) -> SceneOutline:
         """Return the outline of scene `index`, the ego first."""
-        scenario, stamp = self._scenes[index]
-        ego = self._metadata(_FrameLocation(scenario, scenario.ego_id, stamp))
+        scenario, number = self._scenes[index]
+        ego = _FrameLocation(scenario, scenario.ego_id, number)
         return SceneOutline(
-            scene_id=f"{scenario.name}/{stamp}",
-            timestamp_ns=int(stamp) * STAMP_NS,
+            scene_id=f"{scenario.name}/{ego.stamp}",
+            timestamp_ns=number * STAMP_NS,
             ego_id=scenario.ego_id,
-            agent_ids=scenario.agents_at(stamp),
-            world_SE3_ego=ego.world_SE3_lidar,
+            agent_ids=scenario.agents_at(number),
+            world_SE3_ego=self._metadata(ego).world_SE3_lidar,
         )
 
     @property
@@ -121,11 +137,11 @@ class Opv2vSource:
         choice = choice or self.choice
         location = self._location(index, agent_id)
         metadata = self._metadata(location)
-        kind: AgentKind = "roadside" if agent_id.startswith("-") or metadata.roadside else "vehicle"
+        kind: AgentKind = "roadside" if is_roadside_name(agent_id) or metadata.roadside else "vehicle"
         return AgentFrame(
             agent_id=agent_id,
             kind=kind,
-            timestamp_ns=int(location.stamp) * STAMP_NS,
+            timestamp_ns=location.number * STAMP_NS,
             world_SE3_agent=metadata.world_SE3_lidar,
             world_SE3_agent_measured=metadata.world_SE3_lidar,
             lidar=self._lidar(location, choice.beams) if choice.lidar else None,
@@ -145,7 +161,7 @@ class Opv2vSource:
             files.append(self._cloud_path(location, choice.beams))
         if choice.labels == "camera" and self._has_maps:
             files.append(self._map_path(location))
-        return Origin(agent_id, tuple(files))
+        return Origin(f"{agent_id} {self._sweeps.key}" if choice.lidar else agent_id, tuple(files))
 
     def scene_origin(self, index: int) -> Origin:
         """Return the files behind `outline` and `scene_objects`."""
@@ -153,36 +169,75 @@ class Opv2vSource:
         files = tuple(metadata_path(self._stem(location)) for location in locations)
         return Origin(" ".join(location.agent_id for location in locations), files)
 
+    def _list_scenes(self, ego_id: str | None, max_agents: int) -> Skipped:
+        """List the scenarios and scenes; return what is left out, DatasetError if no scene is left."""
+        found, skipped = list_scenarios(self._folder_of_split)
+        self._has_maps = (self.root / "additional" / self.split).is_dir() or any(scenario.has_maps for scenario in found)
+        self.scenarios, left_out = with_ego(found, ego_id, max_agents)
+        self._scenes = [(scenario, number) for scenario in self.scenarios for number in scenario.frame_numbers]
+        if not self._scenes:
+            raise DatasetError(self._folder_of_split, _no_scene_cause(found, ego_id))
+        return skipped + left_out
+
+    def _summary(self, left_out: Skipped, notes: tuple[str, ...]) -> DatasetSummary:
+        used = {scenario.name: len(scenario.agent_ids) for scenario, _ in self._scenes}
+        scenes, agents = len(self._scenes), sum(used.values())
+        return DatasetSummary("OPV2V", self.root, self.split, len(used), scenes, agents, tuple(left_out), notes=notes)
+
+    def _check_labels(self, skipped: Skipped, unlabelled: Literal["skip", "stop"]) -> tuple[str, ...]:
+        """Leave out the scenes without labels, or stop; return the notes on the labels, and append the scenes to `skipped`."""
+        of_scene = [[self._stem(location) for location in self._locations(index)] for index in range(len(self._scenes))]
+        check = check_labels(stem for stems in of_scene for stem in stems)
+        labelled = [not check.unlabelled.intersection(map(metadata_path, stems)) for stems in of_scene]
+        if check.unlabelled and unlabelled == "stop":
+            first = min(check.unlabelled)
+            raise DatasetError(
+                first, f"no labels: it has no entry 'vehicles'; {len(check.unlabelled)} files of the split have none"
+            )
+        if not any(labelled):
+            return (*check.notes, "no scene has labels (no entry 'vehicles' in the metadata), so nothing can be learnt or scored")
+        self._scenes = [scene for scene, whole in zip(self._scenes, labelled, strict=True) if whole]
+        for path in sorted(check.unlabelled):
+            part = path.relative_to(self._folder_of_split).as_posix()
+            skipped.append((part, "no labels: it has no entry 'vehicles'; its scene is left out"))
+        return check.notes
+
+    def _place_notes(self, split: str) -> tuple[str, ...]:
+        """Return a line about the place of the split if it is not the usual one."""
+        place = self._folder_of_split.relative_to(self.root).as_posix()
+        return () if place == split or (place, split) in USUAL_PLACES else (f"split {split}: read from the folder {place}",)
+
     def _location(self, index: int, agent_id: str) -> _FrameLocation:
-        scenario, stamp = self._scenes[index]
-        if agent_id not in scenario.agents_at(stamp):
-            known = ", ".join(scenario.agents_at(stamp))
-            raise UnknownAgentError(self.root / self.split / scenario.name, f"no agent {agent_id!r} at {stamp}, there are {known}")
-        return _FrameLocation(scenario, agent_id, stamp)
+        scenario, number = self._scenes[index]
+        if agent_id not in scenario.agents_at(number):
+            known, stamp = ", ".join(scenario.agents_at(number)), scenario.stamps[scenario.ego_id][number]
+            raise UnknownAgentError(self._folder_of_split / scenario.name, f"no agent {agent_id!r} at {stamp}, there are {known}")
+        return _FrameLocation(scenario, agent_id, number)
 
     def _locations(self, index: int) -> list[_FrameLocation]:
-        scenario, stamp = self._scenes[index]
-        return [_FrameLocation(scenario, agent_id, stamp) for agent_id in scenario.agents_at(stamp)]
+        scenario, number = self._scenes[index]
+        return [_FrameLocation(scenario, agent_id, number) for agent_id in scenario.agents_at(number)]
 
     def _stem(self, location: _FrameLocation) -> Path:
-        return self._folder(self.root, location) / location.stamp
+        return self._folder(location) / location.stamp
 
     def _metadata(self, location: _FrameLocation) -> FrameMetadata:
         return read_metadata(self._stem(location))
 
     def _lidar(self, location: _FrameLocation, beams: int) -> LidarScan:
-        return LidarScan(read_lidar(self._cloud_path(location, beams)), beams)
+        return LidarScan(self._sweeps.read(self._cloud_path(location, beams)), beams)
 
     def _cloud_path(self, location: _FrameLocation, beams: int) -> Path:
-        root, suffix = (self.root, "") if beams == FULL_BEAMS else (self._require_hetero_root(), f"_{beams}")
-        return self._folder(root, location) / f"{location.stamp}{suffix}.pcd"
+        if beams == FULL_BEAMS:
+            return find_file(self._folder(location) / f"{location.stamp}.pcd", CLOUD_ENDINGS)
+        return find_file(self._folder_in(self._require_hetero_root(), location) / f"{location.stamp}_{beams}.pcd", CLOUD_ENDINGS)
 
     def _camera(self, location: _FrameLocation, calibration: CameraCalibration, with_depth: bool) -> CameraView:
         depth = None
         if with_depth:
             name = calibration.name.replace("camera", "depth")
-            depth = read_depth(self._folder(self._require_hetero_root(), location) / f"{location.stamp}_{name}.png")
-        image = read_image(self._folder(self.root, location) / f"{location.stamp}_{calibration.name}.png")
+            depth = read_depth(self._folder_in(self._require_hetero_root(), location) / f"{location.stamp}_{name}.png")
+        image = read_image(find_file(self._folder(location) / f"{location.stamp}_{calibration.name}.png", IMAGE_ENDINGS))
         return CameraView(calibration.name, image, calibration.intrinsic, calibration.agent_SE3_camera, depth)
 
     def _visible_labels(self, location: _FrameLocation, metadata: FrameMetadata) -> ObjectLabels:
@@ -192,10 +247,14 @@ class Opv2vSource:
         return visible_objects(metadata.objects, read_grey(self._map_path(location)), metadata.world_SE3_lidar)
 
     def _map_path(self, location: _FrameLocation) -> Path:
-        path = self._folder(self.root / "additional", location) / f"{location.stamp}{VISIBILITY_SUFFIX}"
-        return path if path.exists() else self._folder(self.root, location) / path.name
+        path = self._folder_in(self.root / "additional", location) / f"{location.stamp}{VISIBILITY_SUFFIX}"
+        return path if path.exists() else self._folder(location) / path.name
 
-    def _folder(self, root: Path, location: _FrameLocation) -> Path:
+    def _folder(self, location: _FrameLocation) -> Path:
+        return self._folder_of_split / location.scenario.name / location.agent_id
+
+    def _folder_in(self, root: Path, location: _FrameLocation) -> Path:
+        """Return the agent's folder in another tree of the same form."""
         return root / self.split / location.scenario.name / location.agent_id
 
     def _require_hetero_root(self) -> Path:
@@ -208,6 +267,14 @@ class Opv2vSource:
 def _default_hetero_root(root: Path) -> Path:
     beside = root.with_name(f"{root.name}_Hetero")
     return beside if beside.is_dir() else root.with_name("OPV2V_Hetero")
+
+
+def _agent_folders(root: Path, split: Path) -> list[Path]:
+    """Return the agents' folders of all splits, those of the given split first; no other folder of the root is listed."""
+    names = {name for names in SYNONYMS for name in names}
+    splits = [split, *sorted(path for path in root.iterdir() if path.name.lower() in names and path != split)]
+    scenarios = [path for folder in splits if folder.is_dir() for path in sorted(folder.iterdir()) if path.is_dir()]
+    return [path for scenario in scenarios for path in sorted(scenario.iterdir()) if path.is_dir()]
 
 
 def _no_scene_cause(found: list[Scenario], ego_id: str | None) -> str:

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from heal.config import config
+from heal.errors import UserError
 from heal.types import Float64
 
 Range = tuple[float, float]
@@ -136,5 +137,5 @@ def town_preset(preset: str | TownPreset) -> TownPreset:
     if preset not in PRESETS:
         near = difflib.get_close_matches(preset, PRESETS, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"unknown town preset {preset!r}; there are {', '.join(PRESETS)}{hint}")
+        raise UserError(f"unknown town preset {preset!r}; there are {', '.join(PRESETS)}{hint}")
     return PRESETS[preset]

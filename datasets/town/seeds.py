@@ -6,6 +6,7 @@ from enum import IntEnum
 
 import numpy as np
 
+from heal.errors import UserError
 from heal.seeding import keyed_generator
 
 SPLITS = ("train", "validate", "test")
@@ -39,9 +40,9 @@ def require_split_and_seed(split: str, seed: int) -> None:
         ValueError: the split is unknown, or the seed is negative.
     """
     if split not in SPLITS:
-        raise ValueError(f"unknown split {split!r}; the town has {', '.join(SPLITS)}")
+        raise UserError(f"unknown split {split!r}; the town has {', '.join(SPLITS)}")
     if seed < 0:
-        raise ValueError(f"the town's seed must be 0 or more, got {seed}")
+        raise UserError(f"the town's seed must be 0 or more, got {seed}")
 
 
 def random_stream(split: str, seed: int, *key: int) -> np.random.Generator:

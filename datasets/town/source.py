@@ -15,6 +15,7 @@ from heal.datasets.town.sensors.lidar import Sweep, cast_sweep
 from heal.datasets.town.town import FIRST_ID, Town, TownState
 from heal.datasets.town.world.driving import TICK_S
 from heal.detection.ground_truth import VISIBILITY_CELL_M, visible_objects
+from heal.errors import UserError
 from heal.se3 import inverse_SE3, relative_SE3, transform_points
 from heal.types import BEAMS, AgentFrame, CameraView, Float64, LidarScan, ObjectLabels, SceneOutline, Sensor, SensorChoice, UInt8
 
@@ -57,7 +58,7 @@ class TownSource:
             ValueError: an unknown preset or split, a negative seed, or less than one tick or a stride below 1.
         """
         if ticks < 1 or stride < 1:
-            raise ValueError(f"a town needs at least one tick and a stride of at least 1, got ticks={ticks}, stride={stride}")
+            raise UserError(f"a town needs at least one tick and a stride of at least 1, got ticks={ticks}, stride={stride}")
         require_split_and_seed(split, seed)
         self.preset, self.seed, self.ticks, self.split = town_preset(preset), seed, ticks, split
         self.sensors, self.stride = sensors, stride

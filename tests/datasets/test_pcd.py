@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from heal.datasets.dataset import DatasetError
-from heal.datasets.pcd import lzf_decompress, read_lidar, read_pcd, red_from_rgb, unit_intensity, write_pcd
+from heal.datasets.lidar import read_lidar
+from heal.datasets.pcd import lzf_decompress, read_pcd, write_pcd
 
 HEADER = (
     "VERSION 0.7\nFIELDS {fields}\nSIZE {sizes}\nTYPE {types}\nCOUNT {counts}\nWIDTH {n}\nHEIGHT 1\nPOINTS {n}\nDATA {encoding}\n"
@@ -71,7 +72,7 @@ def test_fields_are_found_by_name_and_width(tmp_path: Path) -> None:
     x, ring, time = read_pcd(file, ("x", "ring", "time"))
     assert (x[0], ring[0], time[0]) == (2.0, 9, 0.5)
     with pytest.raises(DatasetError, match="no field 'intensity', the file has ring, z, time, x, y"):
-        read_lidar(file)
+        read_pcd(file, ("intensity",))
 
 
 def test_a_field_with_several_values_shifts_the_next(tmp_path: Path) -> None:
@@ -101,19 +102,6 @@ def test_intensity_below_128_survives_the_flushing_of_denormals(tmp_path: Path) 
     np.testing.assert_array_equal(intensity, reds.astype(np.float32) / np.float32(255))
 
 
-def test_red_is_read_from_floats_and_integers_alike() -> None:
-    bits = np.array([0x00AB0000, 0x00123456, 0xFF7F0001], np.uint32)
-    expected = np.array([0xAB, 0x12, 0x7F]) / 255
-    np.testing.assert_allclose(red_from_rgb(bits), expected, atol=1e-7)
-    np.testing.assert_allclose(red_from_rgb(bits.view(np.float32)), expected, atol=1e-7)
-
-
-def test_intensity_of_either_scale_ends_in_unit_range() -> None:
-    np.testing.assert_allclose(unit_intensity(np.array([0, 1, 255], np.uint8)), [0.0, 1 / 255, 1.0])
-    np.testing.assert_allclose(unit_intensity(np.array([0.0, 0.5, 1.0], np.float32)), [0.0, 0.5, 1.0])
-    np.testing.assert_allclose(unit_intensity(np.array([0.0, 51.0, 255.0], np.float32)), [0.0, 0.2, 1.0])
-
-
 def test_written_clouds_read_back(tmp_path: Path) -> None:
     points = np.random.default_rng(0).normal(size=(500, 4)).astype(np.float32)
     points[:, 3] = np.arange(500) % 256 / np.float32(255)
@@ -135,6 +123,13 @@ def test_an_empty_cloud_reads_back(tmp_path: Path) -> None:
         (header(1, "zipped"), "unknown encoding 'zipped'"),
         (header(1, "ascii", "x y", "4", "F F"), "names 2 fields"),
         (header(2, "ascii") + b"1 2 3 4\n1 two 3 4\n", "not all numbers"),
+        (header(1, "ascii") + b"1 2 3 4\n1 2 3 4\n", "too long: expected 1 points of 4 numbers, got 8"),
+        (header(1, "ascii") + b"1 2 3 256\n", "'intensity' is declared as U of 1 bytes, but holds 256"),
+        (header(1, "ascii") + b"1 2 3 0.5\n", "'intensity' is declared as U of 1 bytes, but holds 0.5"),
+        (header(1, "ascii").replace(b"WIDTH 1", b"WIDTH 2") + b"1 2 3 4\n", "contradicts itself: WIDTH 2 times HEIGHT 1 is not"),
+        (header(1, "ascii").replace(b"WIDTH 1", b"WIDTH -1"), "header's WIDTH is '-1', expected whole numbers"),
+        (header(1, "ascii").replace(b"COUNT 1 1 1 1", b"COUNT 1 1 1 0"), "field 'intensity' has a COUNT of 0"),
+        (header(1, "ascii").replace(b"WIDTH 1\n", b"").replace(b"POINTS 1\n", b""), "not a PCD file: the header has no WIDTH"),
         (header(3, "binary_compressed") + np.array([1, 9], "<u4").tobytes() + b"\x00", "3 points take 39 bytes"),
         (header(1, "binary_compressed") + np.array([3, 13], "<u4").tobytes() + b"\x20\x05\x00", "before its beginning"),
         (header(1, "binary_compressed") + np.array([2, 13], "<u4").tobytes() + b"\x00A", "LZF stream ends"),
@@ -157,3 +152,41 @@ def test_lzf_copies_repeat_and_overlap() -> None:
     stream = bytes([1]) + b"ab" + bytes([7 << 5, 0, 1]) + bytes([1 << 5, 10])
     assert lzf_decompress(stream, 14) == b"ababababababab"[:11] + b"aba"
     assert lzf_decompress(stream, 14, needed=2)[:2] == b"ab"
+
+
+CLOUD = np.concatenate([XYZ, np.array([[0.8], [0.4], [0.1]], "<f4")], axis=1)
+FLOATS = header(3, "binary", sizes="4 4 4 4", types="F F F F")
+SPELLINGS = {
+    "types": FLOATS.replace(b"TYPE F F F F", b"TYPE f f f f"),
+    "fields": FLOATS.replace(b"x y z intensity", b"X Y Z Intensity"),
+    "columns": FLOATS.replace(b"VERSION 0.7\nFIELDS", b"VERSION .6\nCOLUMNS"),
+    "no height": FLOATS.replace(b"HEIGHT 1\n", b""),
+    "no count": FLOATS.replace(b"COUNT 1 1 1 1\n", b""),
+    "no type and size": FLOATS.replace(b"TYPE F F F F\n", b"").replace(b"SIZE 4 4 4 4\n", b""),
+    "no points": FLOATS.replace(b"POINTS 3\n", b""),
+    "no width": FLOATS.replace(b"WIDTH 3\nHEIGHT 1\n", b""),
+    "lower case": FLOATS.lower(),
+    "carriage returns": FLOATS.replace(b"\n", b"\r\n"),
+    "long comment": b"# made by hand " * 7000 + b"\n" + FLOATS,
+}
+
+
+@pytest.mark.parametrize("text", SPELLINGS.values(), ids=SPELLINGS)
+def test_every_legal_spelling_of_a_header_is_read(tmp_path: Path, text: bytes) -> None:
+    file = tmp_path / "cloud.pcd"
+    file.write_bytes(text + CLOUD.tobytes())
+    np.testing.assert_array_equal(read_lidar(file), CLOUD)
+
+
+def test_a_block_that_is_stored_uncompressed_is_read(tmp_path: Path) -> None:
+    file, block = tmp_path / "cloud.pcd", CLOUD.T.tobytes()
+    sizes = np.array([len(block), len(block)], "<u4").tobytes()
+    file.write_bytes(FLOATS.replace(b"DATA binary", b"DATA binary_compressed") + sizes + block)
+    np.testing.assert_array_equal(read_lidar(file), CLOUD)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "binary", "binary_compressed"])
+def test_an_empty_sweep_needs_nothing_behind_its_header(tmp_path: Path, encoding: str) -> None:
+    file = tmp_path / "cloud.pcd"
+    file.write_bytes(header(0, encoding))
+    assert read_lidar(file).shape == (0, 4)

@@ -12,9 +12,9 @@ import torch
 from heal.datasets.dair.index import read_dair_split
 from heal.datasets.dair.source import DairSource
 from heal.datasets.files import read_image, read_yaml
+from heal.datasets.lidar import read_lidar
 from heal.datasets.opv2v.metadata import UNREAL_SE3_OPENCV
 from heal.datasets.opv2v.source import Opv2vSource
-from heal.datasets.pcd import read_lidar
 from heal.detection.boxes import corners_to_boxes
 from heal.detection.ground_truth import ground_truth, without_vehicle_at
 from heal.se3 import SE3_to_pose, inverse_SE3, relative_SE3, transform_points

@@ -88,7 +88,7 @@ def test_official_split_file_serves_and_its_unknown_frames_are_skipped(tmp_path:
     source = DairSource(root, "val")
     assert len(source) == 1
     assert "skipped 009999: not in cooperative/data_info.json" in str(source.summary)
-    with pytest.raises(DatasetError, match="none of the 1 frames of split 'test' is here; 009999"):
+    with pytest.raises(DatasetError, match="none of the 1 frames of split 'test' can be used; 009999"):
         DairSource(root, "test")
     with pytest.raises(DatasetError, match="no entry 'test_A'"):
         DairSource(root, "test_A")
@@ -172,11 +172,11 @@ def test_a_damaged_file_is_named_with_the_cause(tmp_path: Path, name: str, conte
     [
         ("train.json", Path.unlink, "no such split list.*val.json"),
         ("train.json", lambda path: path.write_text("[]"), "the split is empty"),
-        ("train.json", lambda path: path.write_text('["000010", 7]'), "expected a list of vehicle frame ids"),
+        ("train.json", lambda path: path.write_text('["000010", null]'), "expected a list of vehicle frame ids"),
         ("train.json", lambda path: path.write_text('["000010"'), "not valid JSON"),
         (f"{INNER}/vehicle-side/data_info.json", Path.unlink, "no such file"),
         (f"{INNER}/cooperative/data_info.json", lambda path: path.write_text("{}"), "expected a list of frames"),
-        (f"{INNER}/cooperative/data_info.json", lambda path: path.write_text("[{}]"), "no entry 'vehicle_pointcloud_path'"),
+        (f"{INNER}/cooperative/data_info.json", lambda path: path.write_text("[{}]"), "no entry vehicle_pointcloud_path"),
     ],
 )
 def test_a_damaged_list_is_named_at_opening(tmp_path: Path, name: str, damage: Callable[[Path], Any], cause: str) -> None:

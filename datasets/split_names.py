@@ -1,0 +1,27 @@
+"""The names under which data sets keep the same split."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+SYNONYMS = (("train", "training"), ("validate", "val", "validation", "valid"), ("test", "testing"))
+
+
+def names_of(split: str) -> tuple[str, ...]:
+    """Return the names that a split may have on disk: its own first, then its synonyms."""
+    for names in SYNONYMS:
+        if split.lower() in names:
+            return (split, *(name for name in names if name != split))
+    return (split,)
+
+
+def find_split(split: str, there: Iterable[str]) -> str | None:
+    """Return the name of a split among `there`, in any case; the name itself before a synonym. None if it is not there."""
+    existing = sorted(there)
+    for name in names_of(split):
+        found = [candidate for candidate in existing if candidate == name] or [
+            candidate for candidate in existing if candidate.lower() == name.lower()
+        ]
+        if found:
+            return found[0]
+    return None

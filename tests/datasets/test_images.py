@@ -1,0 +1,91 @@
+"""Images of more than 8 bits are scaled or refused, never cut off; images are found under other endings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from PIL import Image
+
+from heal.datasets.dataset import DatasetError
+from heal.datasets.files import read_depth, read_grey, read_image
+from heal.datasets.opv2v.source import Opv2vSource
+from tests.datasets.opv2v.opv2v_tree import metadata, write_frame
+
+
+def saved(path: Path, pixels: npt.NDArray[Any]) -> Path:
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+@pytest.mark.parametrize("ending", ["png", "tif"])
+def test_grey_images_of_16_bits_are_scaled(tmp_path: Path, ending: str) -> None:
+    values = np.arange(256, dtype=np.uint16)[None] * 257
+    read = read_image(saved(tmp_path / f"deep.{ending}", values))
+    np.testing.assert_array_equal(read, np.repeat(np.arange(256, dtype=np.uint8)[None, :, None], 3, axis=2))
+
+
+def test_a_mark_of_a_deep_visibility_map_is_kept(tmp_path: Path) -> None:
+    marks = read_grey(saved(tmp_path / "map.png", np.array([[0, 1, 255, 256, 65535]], np.uint16)))
+    np.testing.assert_array_equal(marks > 0, [[False, True, True, True, True]])
+
+
+def test_depth_of_8_bits_is_read_in_metres(tmp_path: Path) -> None:
+    np.testing.assert_array_equal(read_depth(saved(tmp_path / "depth.png", np.array([[0, 5, 255]], np.uint8))), [[0, 5, 255]])
+
+
+@pytest.mark.parametrize(
+    ("pixels", "mode"),
+    [
+        (np.array([[5, 255, 256, 40000]], np.uint16), "I;16"),
+        (np.array([[[5, 1, 0], [5, 0, 1]]], np.uint8), "RGB"),
+        (np.array([[[5, 1, 0, 255]]], np.uint8), "RGBA"),
+    ],
+)
+def test_depth_of_another_kind_is_refused_by_name(tmp_path: Path, pixels: npt.NDArray[Any], mode: str) -> None:
+    with pytest.raises(DatasetError, match=rf"depth\.png: expected 8-bit grey values \(mode L\), got mode {mode}"):
+        read_depth(saved(tmp_path / "depth.png", pixels))
+
+
+@pytest.mark.parametrize("read", [read_image, read_grey, read_depth])
+@pytest.mark.parametrize("kind", [np.int32, np.float32])
+def test_images_of_32_bits_are_refused_by_name(tmp_path: Path, read: Any, kind: Any) -> None:
+    with pytest.raises(DatasetError, match=r"deep\.tif: expected 8"):
+        read(saved(tmp_path / "deep.tif", np.array([[1, 300]], kind)))
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[: len(data) // 2], lambda data: data[:40] + b"\0" * 8 + data[48:], lambda _: b""]
+)
+def test_a_damaged_image_is_named(tmp_path: Path, damage: Any) -> None:
+    path = saved(tmp_path / "image.png", np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8))
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(DatasetError, match=r"image\.png: "):
+        read_image(path)
+
+
+@pytest.mark.parametrize("ending", [".jpg", ".jpeg", ".JPG", ".PNG"])
+def test_a_camera_image_is_found_with_another_ending(tmp_path: Path, ending: str) -> None:
+    folder = tmp_path / "test" / "scenario" / "641"
+    write_frame(folder, "000068", metadata())
+    path = folder / "000068_camera0.png"
+    with Image.open(path) as image:
+        image.load()
+        image.save(path.with_suffix(ending))
+    path.unlink()
+    view = Opv2vSource(tmp_path, "test", {"camera"}).agent_frame(0, "641").cameras[0]
+    np.testing.assert_allclose(view.image.mean(axis=(0, 1)), [255, 128, 0], atol=2)
+
+
+def test_a_jpeg_that_is_called_png_is_read(tmp_path: Path) -> None:
+    path = saved(tmp_path / "image.jpg", np.full((8, 8, 3), 90, np.uint8)).rename(tmp_path / "image.png")
+    np.testing.assert_allclose(read_image(path), 90, atol=2)
+
+
+def test_a_missing_image_is_named_with_the_file_that_is_there(tmp_path: Path) -> None:
+    (tmp_path / "image.webp").write_bytes(b"")
+    with pytest.raises(DatasetError, match=r"image\.png: no such file; image\.webp is there"):
+        read_image(tmp_path / "image.png")
