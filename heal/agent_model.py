@@ -17,8 +17,10 @@ from heal.encoders.lift_splat import LiftSplat, LiftSplatConfig
 from heal.encoders.lift_splat_depth import DepthPrediction
 from heal.encoders.point_pillars import PointPillars, PointPillarsConfig
 from heal.encoders.second import Second, SecondConfig
+from heal.errors import UserError
 from heal.grid import BevGrid
 from heal.layers.backbone import Backbone, BackboneConfig
+from heal.layers.map_size import output_cells, require_fitting
 from heal.types import BEAMS, AgentFrame, SensorChoice
 
 # The table of encoders: settings -> network. A network has `cell_m`, `prepare` and `forward`.
@@ -91,7 +93,7 @@ class AgentConfig:
     def __post_init__(self) -> None:
         """Raise ValueError for a number of laser lines that no data set has."""
         if self.lidar_beams not in BEAMS:
-            raise ValueError(f"lidar_beams: expected one of {BEAMS}, got {self.lidar_beams}")
+            raise UserError(f"lidar_beams: expected one of {BEAMS}, got {self.lidar_beams}")
 
     @property
     def sensor(self) -> SensorChoice:
@@ -121,7 +123,8 @@ class AgentModel(nn.Module):
             grid: the grid of the alliance, on which the feature map lies.
 
         Raises:
-            ValueError: the cells of the type's feature map do not have the size of the grid's cells.
+            UserError: the cells of the type's feature map do not have the size of the grid's cells, or the strides of its backbone
+                do not divide the range.
         """
         super().__init__()
         self.config, self.grid = settings, grid
@@ -129,6 +132,7 @@ class AgentModel(nn.Module):
         self.backbone = Backbone(settings.backbone, settings.encoder.out_channels)
         self.aligner = Aligner(settings.aligner, settings.backbone.out_channels)
         self._require_cells_of(grid)
+        self._require_size_of(grid)
 
     @property
     def sensor(self) -> SensorChoice:
@@ -176,8 +180,21 @@ class AgentModel(nn.Module):
         reduction = self.config.backbone.reduction
         cells_m = tuple(cell * reduction for cell in self.encoder.cell_m)
         if any(abs(cell - grid.cell_m) > 1e-6 for cell in cells_m):
-            raise ValueError(
+            raise UserError(
                 f"the encoder's cells of {self.encoder.cell_m} m become {cells_m} m through the backbone, which makes them "
                 f"{reduction:g} times as large, but the alliance's grid has cells of {grid.cell_m} m; "
                 "change the encoder's cells or the backbone's strides"
             )
+
+    def _require_size_of(self, grid: BevGrid) -> None:
+        """Raise ConfigError unless the backbone maps the encoder's range to a whole number of the grid's cells."""
+        backbone = self.config.backbone
+        upsample = backbone.upsample_strides if backbone.upsample_channels else ()
+
+        def fits(cells: int) -> bool:
+            out = output_cells(cells, backbone.strides, upsample)
+            return out is not None and abs(out * backbone.reduction - cells) < 1e-6
+
+        lengths_m, ratios = (grid.length_x_m, grid.length_y_m), self.coverage or (1.0, 1.0)
+        for axis, length_m, ratio, cell_m in zip("xy", lengths_m, ratios, self.encoder.cell_m, strict=True):
+            require_fitting(axis, round(length_m / ratio / cell_m), cell_m, fits)

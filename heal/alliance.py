@@ -4,7 +4,8 @@
       base/  base.safetensors   base.yaml     configuration, training record, content hash
       m1/    agent.safetensors  agent.yaml    the same, and the hash of the base that the type is aligned to
 
-Opening an alliance checks every hash. Weights are safetensors, so no pickle is ever loaded. Apart from `heal.config`, no other
+Opening an alliance checks every hash. An agent type that does not belong to the base, or whose record cannot be read, is left out
+with a warning. Weights are safetensors, so no pickle is ever loaded. Apart from `heal.config` and `heal.atomic_write`, no other
 module of `heal` itself reads or writes files.
 """
 
@@ -12,8 +13,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
+import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +26,16 @@ import torch
 from torch import Tensor, nn
 
 from heal.agent_model import AgentConfig, AgentModel
+from heal.atomic_write import replacing
 from heal.base_model import BaseConfig, BaseModel
 from heal.config import ConfigError, build_config, config, load_config, save_config, to_plain
+from heal.errors import UserError
 from heal.fusion.pyramid import PyramidFusion
 from heal.grid import BevGrid, Range
 from heal.layers.inference import for_inference
 
 
-class AllianceError(ValueError):
+class AllianceError(UserError):
     """A folder that is no alliance, or whose parts do not belong together; the message names the file and the remedy."""
 
 
@@ -88,16 +95,23 @@ class AgentCard:
 
 
 class Alliance:
-    """An open alliance. Models are on the CPU in eval mode; an agent type is loaded on its first use."""
+    """An open alliance. Models are on the CPU in eval mode; an agent type is loaded on its first use.
 
-    def __init__(self, path: Path, card: BaseCard, base: BaseModel, fast: bool = False) -> None:
+    Attributes:
+        foreign: agent types in the folder that were left out when the alliance was opened -> the reason.
+    """
+
+    def __init__(
+        self, path: Path, card: BaseCard, base: BaseModel, fast: bool = False, foreign: Mapping[str, str] | None = None
+    ) -> None:
         """Take the base that `load_alliance` has read; `fast` has agent types made fast by `heal.layers.inference` when loaded."""
         self.path, self.card, self.base, self._fast = path, card, base, fast
+        self.foreign: dict[str, str] = dict(foreign or {})
         self._agents: dict[str, AgentModel] = {}
 
     def for_inference(self) -> Alliance:
         """Return the alliance with networks for fast inference (`heal.layers.inference`), which cannot be trained or saved."""
-        return Alliance(self.path, self.card, for_inference(self.base), fast=True)
+        return Alliance(self.path, self.card, for_inference(self.base), fast=True, foreign=self.foreign)
 
     @property
     def base_hash(self) -> str:
@@ -116,12 +130,12 @@ class Alliance:
 
     @property
     def agent_names(self) -> tuple[str, ...]:
-        """The agent types in the folder, in alphabetical order."""
-        return tuple(sorted(path.parent.name for path in self.path.glob("*/agent.yaml")))
+        """The agent types in the folder that belong to the base, in alphabetical order."""
+        return tuple(name for name in self._folders() if name not in self.foreign)
 
     def agent_card(self, name: str) -> AgentCard:
         """Read the card of an agent type; AllianceError if the type is missing or aligned to another base."""
-        if name not in self.agent_names:
+        if name not in self._folders():
             raise AllianceError(f"{self.path}: no agent type {name!r}; there are {', '.join(self.agent_names) or 'none'}")
         card: AgentCard = _read_card(AgentCard, self.path / name / "agent.yaml")
         if card.base_hash != self.base_hash:
@@ -141,6 +155,24 @@ class Alliance:
             self._agents[name] = for_inference(model) if self._fast else model
         return self._agents[name]
 
+    def leave_out_foreign(self) -> None:
+        """Note the types that are aligned to another base or have no readable record, and log a warning for each."""
+        self.foreign = {name: problem for name in self._folders() if (problem := self._problem_of(name))}
+        for name, problem in self.foreign.items():
+            _warn_once(f"agent type {name} is left out: {problem}")
+
+    def _problem_of(self, name: str) -> str:
+        """Return why a type cannot be used, from its record alone; empty if it can."""
+        try:
+            self.agent_card(name)
+        except AllianceError as error:
+            return str(error)
+        return ""
+
+    def _folders(self) -> list[str]:
+        """Return the names of all folders with an agent type, in alphabetical order."""
+        return sorted(path.parent.name for path in self.path.glob("*/agent.yaml"))
+
 
 def load_alliance(path: Path | str, range_m: Range | None = None) -> Alliance:
     """Open an alliance folder.
@@ -151,19 +183,44 @@ def load_alliance(path: Path | str, range_m: Range | None = None) -> Alliance:
             The networks are convolutions, so they run over any range.
 
     Raises:
-        AllianceError: the folder is no alliance, or a file is missing, unreadable or has another hash than recorded.
+        AllianceError: the folder is no alliance, or a file of the base is missing, unreadable or has another hash than recorded.
+            The same error of an agent type is raised when the type is asked for.
     """
     path = Path(path)
-    card_path = path / "base" / "base.yaml"
-    if not card_path.is_file():
-        raise AllianceError(f"{path} is not an alliance: {card_path} is missing; `heal train base` makes one")
-    card = _read_card(BaseCard, card_path)
+    card = read_base_card(path)
     base = BaseModel(card.config if range_m is None else replace(card.config, grid=replace(card.config.grid, range_m=range_m)))
     _load_weights(base, card.config, path / "base" / "base.safetensors", card.hash)
     alliance = Alliance(path, card, base)
-    for name in alliance.agent_names:
-        alliance.agent_card(name)
+    alliance.leave_out_foreign()
     return alliance
+
+
+@cache
+def _warn_once(text: str) -> None:
+    """Log a warning, but the same text only once: a command may open an alliance several times."""
+    logging.getLogger(__name__).warning(text)
+
+
+def read_base_card(path: Path) -> BaseCard:
+    """Read the card of the base of an alliance; AllianceError if the folder is no alliance or the card is unreadable."""
+    card_path = path / "base" / "base.yaml"
+    if not card_path.is_file():
+        raise AllianceError(f"{path} is not an alliance: {card_path} is missing; `heal train base` makes one")
+    card: BaseCard = _read_card(BaseCard, card_path)
+    return card
+
+
+def require_base(path: Path, base_hash: str) -> None:
+    """Check that an agent type aligned to a base may be written into a folder: one without a base, or with this base.
+
+    Raises:
+        AllianceError: the folder has another base.
+    """
+    if (path / "base").exists() and (found := read_base_card(path).hash) != base_hash:
+        raise AllianceError(
+            f"{path} holds the base {found[:12]}, but the agent type is aligned to the base {base_hash[:12]}; "
+            "write it to the alliance of its own base, or to a new folder"
+        )
 
 
 def save_base(path: Path, model: BaseModel, training: TrainingRecord, half: bool = False) -> str:
@@ -174,8 +231,25 @@ def save_base(path: Path, model: BaseModel, training: TrainingRecord, half: bool
     return content_hash
 
 
+def copy_base(source: Path, path: Path) -> None:
+    """Copy the base of the alliance `source` into the folder `path`, whole, unless `path` has a base."""
+    if (path / "base").exists():
+        return
+    temporary = path / f".base.{os.getpid()}.unfinished"
+    try:
+        shutil.copytree(source / "base", temporary)
+        temporary.replace(path / "base")
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
 def save_agent(path: Path, name: str, model: AgentModel, base_hash: str, training: TrainingRecord, half: bool = False) -> None:
-    """Write an agent type into `path`/`name`; `half` as in `save_base`."""
+    """Write an agent type into `path`/`name`; `half` as in `save_base`.
+
+    Raises:
+        AllianceError: `path` holds another base than the one of `base_hash`; nothing is written.
+    """
+    require_base(path, base_hash)
     state = _state_to_store(model, half)
     content_hash = hash_content(state, model.config)
     card = AgentCard(hash=content_hash, base_hash=base_hash, config=model.config, training=training)
@@ -199,20 +273,48 @@ def _read_card(cls: type[Any], path: Path) -> Any:
         return load_config(cls, path)
     except ConfigError as error:
         raise AllianceError(str(error)) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise AllianceError(f"{path}: the record cannot be read: {error}") from error
+
+
+def require_storable(model: nn.Module) -> None:
+    """Check that every tensor of a model can be stored and read back.
+
+    Weights that several layers share are fine: each name gets a copy. A tensor made by `expand`, whose elements share memory, is
+    not: it cannot be filled again with the stored values.
+
+    Raises:
+        AllianceError: naming the tensors that cannot be read back.
+    """
+    names = [name for name, tensor in model.state_dict().items() if _elements_share_memory(tensor)]
+    if names:
+        raise AllianceError(
+            f"the elements of {', '.join(names)} share memory, as after `expand`, so stored weights cannot be read back into them; "
+            "make each a tensor of its own with `.clone()`"
+        )
+
+
+def _elements_share_memory(tensor: Tensor) -> bool:
+    """Return whether one place in memory holds several elements of a tensor."""
+    return any(size > 1 and stride == 0 for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
 
 
 def _state_to_store(model: nn.Module, half: bool) -> dict[str, Tensor]:
     """Return the state to write. `half` applies to kernels only: statistics of batch norms may exceed float16's range."""
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    require_storable(model)
+    # Safetensors refuses tensors that share memory, such as the weights of two layers that are one parameter.
+    state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
     return {name: tensor.half() if half and tensor.ndim > 1 else tensor for name, tensor in state.items()}
 
 
 def _save(folder: Path, stem: str, state: Mapping[str, Tensor], card: BaseCard | AgentCard) -> None:
+    """Write weights and record whole: an error, such as that of a full disk, leaves the old ones."""
     from safetensors.torch import save_file
 
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file(dict(state), folder / f"{stem}.safetensors")
-    save_config(card, folder / f"{stem}.yaml")
+    # Both files are complete before either of them replaces an old one; the weights, which are large, go first.
+    with replacing(folder / f"{stem}.yaml") as record, replacing(folder / f"{stem}.safetensors") as weights:
+        save_file(dict(state), weights)
+        save_config(card, record)
 
 
 def _load_weights(model: nn.Module, settings: Any, path: Path, expected_hash: str) -> None:
@@ -228,6 +330,11 @@ def _load_weights(model: nn.Module, settings: Any, path: Path, expected_hash: st
         raise AllianceError(
             f"{path}: its content hash is {found[:12]}, but the record beside it says {expected_hash[:12]}; "
             "weights and record do not belong together, so copy both again from where they came from"
+        )
+    wrong = [name for name, tensor in state.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
+    if wrong:
+        raise AllianceError(
+            f"{path}: {len(wrong)} weights are not finite, first {wrong[0]}, so nothing would be detected; train anew"
         )
     try:
         model.load_state_dict(state)

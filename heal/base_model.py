@@ -16,6 +16,7 @@ from heal.detection.head import HeadOutput, Shrink
 from heal.detection.targets import TargetConfig
 from heal.fusion.pyramid import RARE_LOGIT, AgentMaps, PyramidConfig, PyramidFusion, PyramidLevels
 from heal.grid import BevGrid
+from heal.layers.map_size import output_cells, require_fitting
 
 
 @config
@@ -45,6 +46,18 @@ class BaseConfig:
     anchors: AnchorConfig = AnchorConfig()
     targets: TargetConfig = TargetConfig()
     decode: DecodeConfig = DecodeConfig()
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError for a grid that the strides of the pyramid do not divide."""
+        for axis, cells in (("x", self.grid.nx), ("y", self.grid.ny)):
+            require_fitting(axis, cells, self.grid.cell_m, self._fits)
+
+    def _fits(self, cells: int) -> bool:
+        """Return whether so many cells along an edge come out of pyramid and shrink layers again."""
+        out = output_cells(cells, self.pyramid.strides, self.pyramid.upsample_strides)
+        for size, stride in zip(self.shrink_sizes, self.shrink_strides, strict=False):
+            out = out and (out + 2 * (size // 2) - size) // stride + 1
+        return out == cells
 
 
 @dataclass(frozen=True)

@@ -16,13 +16,15 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_type_hints
 
 from typing_extensions import dataclass_transform
 
+from heal.errors import UserError
+
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 T = TypeVar("T")
 
 
-class ConfigError(ValueError):
+class ConfigError(UserError):
     """A configuration that cannot be used; the message names the file, the key and the expected value."""
 
 
@@ -76,7 +78,7 @@ def load_yaml(path: Path) -> dict[str, Any]:
         values = _parse_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ConfigError(f"{path}: no such file") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not valid YAML: {error}") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: expected a mapping of keys to values at the top level, got {type(values).__name__}")
@@ -133,8 +135,10 @@ def _parse_override(text: str) -> Any:
 
 
 def _parse_yaml(text: str) -> Any:
-    """Read YAML safely, and 1e-10 as a number; YAML 1.1 reads it as a string."""
+    """Read YAML safely, numpy values as plain ones, and 1e-10 as a number; YAML 1.1 reads it as a string."""
     import yaml
+
+    from heal.numpy_yaml import add_numpy_constructors
 
     class Loader(yaml.SafeLoader):
         pass
@@ -142,12 +146,16 @@ def _parse_yaml(text: str) -> Any:
     Loader.add_implicit_resolver(
         "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
     )
+    add_numpy_constructors(Loader)
     return yaml.load(text, Loader=Loader)
 
 
 def _explain(cls: type[Any], detail: ErrorDetails) -> str:
     """Return one line of an error message: the key and its problem, with the nearest known key for an unknown one."""
     where = ".".join(str(part) for part in detail["loc"])
+    if detail["type"] == "value_error":
+        # Raised by a config class, whose message says what came; the input would be all its values.
+        return ": ".join(part for part in (where, str(detail["ctx"]["error"])) if part)
     if detail["type"] != "unexpected_keyword_argument":
         return f"{where}: {detail['msg']}, got {detail['input']!r}"
     known = _known_keys(cls)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, TypeAlias
 
+from heal.errors import UserError
+
 Range: TypeAlias = tuple[float, float, float, float, float, float]
 
 
@@ -26,13 +28,13 @@ class BevGrid:
         """Raise ValueError for a range that is empty, off centre, or not a whole number of cells."""
         x_min, y_min, z_min, x_max, y_max, z_max = self.range_m
         if not (x_min < x_max and y_min < y_max and z_min < z_max and self.cell_m > 0):
-            raise ValueError(f"range_m must be x_min, y_min, z_min, x_max, y_max, z_max, got {self.range_m}")
+            raise UserError(f"range_m must be x_min, y_min, z_min, x_max, y_max, z_max, got {self.range_m}")
         if x_min != -x_max or y_min != -y_max:
-            raise ValueError(f"range_m must be centred on the agent in x and y (warping relies on it), got {self.range_m}")
+            raise UserError(f"range_m must be centred on the agent in x and y (warping relies on it), got {self.range_m}")
         for name, length in (("x", x_max - x_min), ("y", y_max - y_min)):
             cells = length / self.cell_m
             if abs(cells - round(cells)) > 1e-4:
-                raise ValueError(
+                raise UserError(
                     f"range_m in {name} is {length} m, which is {cells:.3f} cells of {self.cell_m} m; choose a whole number"
                 )
 

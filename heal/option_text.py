@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from heal.errors import UserError
+
 
 @dataclass(frozen=True)
 class OptionText:
@@ -40,7 +42,7 @@ class OptionText:
             fits = name in flags if not colon else name in names and value != ""
             if not fits or name in dict(pairs):
                 possible = ", ".join([*flags, *(f"{known}:..." for known in names)])
-                raise ValueError(f"{subject} {text!r}: {part.strip()!r} is not one of {possible}, each at most once")
+                raise UserError(f"{subject} {text!r}: {part.strip()!r} is not one of {possible}, each at most once")
             pairs.append((name, value))
         return OptionText(subject, text, tuple(pairs))
 
@@ -50,7 +52,7 @@ class OptionText:
 
     def error(self, message: str) -> ValueError:
         """Make an error that begins with the subject and the text."""
-        return ValueError(f"{self.subject} {self.text!r}: {message}")
+        return UserError(f"{self.subject} {self.text!r}: {message}")
 
     def text_of(self, name: str) -> str | None:
         """Return the value of an option as written; None if the text does not contain the option."""

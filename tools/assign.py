@@ -11,6 +11,7 @@ from rich.console import Console
 
 from heal.datasets.assignment import Assignment, write_assignment
 from heal.datasets.open import open_dataset
+from heal.errors import UserError
 from heal.tools.shared.type_argument import split_names
 
 console = Console()
@@ -49,5 +50,5 @@ def _distinct_names(option: str, text: str) -> list[str]:
     """Split names at their commas; ValueError if one is empty or is given twice."""
     names = split_names(text)
     if not all(names) or len(set(names)) != len(names):
-        raise ValueError(f"{option} {text!r}: expected names separated by commas, each once, such as m1,m2")
+        raise UserError(f"{option} {text!r}: expected names separated by commas, each once, such as m1,m2")
     return names

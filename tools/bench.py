@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -15,6 +14,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from heal.agents.process import usable_cores
+from heal.errors import UserError
 from heal.tools.benches.frame import bench_frame
 from heal.tools.benches.machine import bench_machine
 from heal.tools.benches.measure import BenchRow
@@ -25,6 +26,7 @@ from heal.tools.benches.scale import bench_scale
 from heal.tools.benches.setup import BenchSetup
 from heal.tools.benches.stages import bench_encode, bench_fuse, bench_voxelize
 from heal.tools.benches.train import bench_train
+from heal.tools.shared.output import try_folder, whole_file, write_whole
 from heal.tools.shared.paths import CONFIGS
 
 BENCHES: dict[str, Callable[[BenchSetup], list[BenchRow]]] = {
@@ -46,7 +48,7 @@ AllianceArg = Annotated[Path, typer.Option(help="Alliance folder, for runtime an
 DataArg = Annotated[Path | None, typer.Option(help="Folder of DAIR-V2X-C, for read.")]
 ScenesArg = Annotated[Path | None, typer.Option(help="Data set folder in OPV2V's layout, instead of the built-in town.")]
 DeviceArg = Annotated[str, typer.Option(help="Device for encode, fuse, frame and train: cpu or cuda.")]
-ThreadsArg = Annotated[int, typer.Option(min=0, help="Number of torch threads; 0: one for each core.")]
+ThreadsArg = Annotated[int, typer.Option(min=0, help="Number of torch threads; 0: one for each usable core.")]
 RepeatsArg = Annotated[int, typer.Option(min=1, help="Number of measured rounds.")]
 NoPlainArg = Annotated[bool, typer.Option("--no-plain", help="Do not measure the plain forms.")]
 JsonArg = Annotated[Path | None, typer.Option("--json", help="Also write the rows to this file.")]
@@ -81,8 +83,9 @@ def bench(
     """  # noqa: D301 - click's mark for lines that stay lines is the character, not its name
     unknown = [name for name in names if name not in BENCHES]
     if unknown:
-        raise ValueError(f"unknown bench {unknown[0]!r}; expected one of {', '.join(BENCHES)}")
-    torch.set_num_threads(threads or os.cpu_count() or 1)
+        raise UserError(f"unknown bench {unknown[0]!r}; expected one of {', '.join(BENCHES)}")
+    _try_folders_of(json_path, markdown, profile)
+    torch.set_num_threads(threads or usable_cores())
     setup = BenchSetup(alliance, data, scenes, torch.device(device), repeats, not no_plain)
     with _traced(profile):
         rows = [row for name in names for row in BENCHES[name](setup)]
@@ -90,15 +93,16 @@ def bench(
         rows = [*bench_machine(setup.device), *rows]
     console.print(bench_table(rows))
     if json_path is not None:
-        _write(json_path, json.dumps([asdict(row) for row in rows], indent=2) + "\n")
+        write_whole(json_path, json.dumps([asdict(row) for row in rows], indent=2) + "\n")
     if markdown is not None:
-        _write(markdown, markdown_table(rows))
+        write_whole(markdown, markdown_table(rows))
 
 
-def _write(path: Path, text: str) -> None:
-    """Write a text to a file, in a new folder if there is none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+def _try_folders_of(*paths: Path | None) -> None:
+    """Try to write in the folders of the files that are to be written; None stands for no file."""
+    for path in paths:
+        if path is not None:
+            try_folder(path.parent)
 
 
 @contextmanager
@@ -109,8 +113,8 @@ def _traced(path: Path | None) -> Iterator[None]:
         return
     with torch.profiler.profile() as recorded:
         yield
-    path.parent.mkdir(parents=True, exist_ok=True)
-    recorded.export_chrome_trace(str(path))
+    with whole_file(path) as temporary:
+        recorded.export_chrome_trace(str(temporary))
 
 
 def bench_table(rows: Sequence[BenchRow]) -> Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated
 
@@ -9,12 +10,13 @@ import typer
 from rich.console import Console
 
 import heal
-from heal.agents.process import keep_freed_memory, sleep_while_waiting
+from heal.agents.process import keep_freed_memory, limit_threads, sleep_while_waiting
 
 sleep_while_waiting()
 keep_freed_memory()
 
 # ruff: noqa: E402 - the two calls above must come before torch is loaded
+from heal.errors import UserError, file_system_cause
 from heal.tools.assign import assign
 from heal.tools.bench import bench
 from heal.tools.demo import demo
@@ -23,14 +25,15 @@ from heal.tools.export import export
 from heal.tools.generate import generate
 from heal.tools.import_runs import import_runs
 from heal.tools.info import info
+from heal.tools.shared.signals import endings_as_interrupts
 from heal.tools.simulate import EXAMPLES, simulate
 from heal.tools.sweep import sweep
 from heal.tools.train import app as train
 from heal.tools.view import view
-from heal.training.replica import ReplicaError
-from heal.training.step import TrainingStoppedError
 
 DISTRIBUTION = "heal-perception"
+# Set to anything but 0, it gives every error its traceback.
+TRACEBACK_VARIABLE = "HEAL_TRACEBACK"
 
 app = typer.Typer(
     name="heal",
@@ -66,17 +69,25 @@ def _options(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """Declare the options of `heal` itself; typer shows the help text of `app` instead of this one."""
+    """Declare the options of `heal` itself, and prepare all commands; typer shows the help text of `app` instead of this one."""
+    limit_threads()
 
 
 def main() -> None:
-    """Run the command line; print errors that the user can correct in one line, and leave the traceback of all others."""
+    """Run the command line; print errors that the user can correct in one line, and leave the traceback of all others.
+
+    The user can correct a `UserError`, and an error of the file system, such as a full disk.
+    """
     try:
-        app()
-    except (ValueError, FileNotFoundError, TrainingStoppedError, ReplicaError) as error:
-        console = Console(stderr=True)
+        with endings_as_interrupts():
+            app()
+    except (UserError, OSError) as error:
+        message = file_system_cause(error) if isinstance(error, OSError) else str(error)
+        if message is None or os.environ.get(TRACEBACK_VARIABLE, "0") not in ("", "0"):
+            raise
+        console = Console(stderr=True, soft_wrap=True)
         console.print("[bold red]error:[/]", end=" ")
-        console.print(str(error), markup=False, highlight=False)
+        console.print(message, markup=False, highlight=False)
         sys.exit(2)
 
 

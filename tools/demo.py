@@ -23,8 +23,10 @@ from heal.datasets.visibility import SceneVisibility, scene_visibility
 from heal.detection.metrics import matched_ground_truth
 from heal.tools.pictures.draw import draw_comparison, draw_frame, save_animation
 from heal.tools.shared.arguments import AllianceArg, RuntimeArg
+from heal.tools.shared.output import try_folder
 from heal.tools.shared.paths import CONFIGS
 from heal.tools.shared.scoring import HIDDEN_IOU, RunScore, score_table, write_metrics
+from heal.tools.shared.signals import take_signals_back
 from heal.tools.shared.type_argument import require_types, split_names
 from heal.types import SceneSource, load_scene
 
@@ -62,16 +64,17 @@ def demo(
     instants = range(0, ticks * STRIDE_TICKS, STRIDE_TICKS)
     source = open_town(len(names), seed, len(instants) * STRIDE_TICKS)
     plan = plan_join(source, names, instants)
+    try_folder(out)
     together = run_agents(opened, source, instants, plan, None, runtime)
     alone = run_agents(opened, source, instants, plan, 1, runtime)
     visibilities = [scene_visibility(load_scene(source, tick), opened.grid.range_m) for tick in instants]
     ego, fused = score(alone, visibilities, opened), score(together, visibilities, opened)
     joined = sum(record.status == "used" for result in together for record in result.messages if record.agent_id == plan.agent_id)
     join = {"agent": plan.agent_id, "agent_type": plan.agent_type, "tick": plan.tick, "messages_used": joined}
+    console.print(score_table({f"the ego ({names[0]}) alone": ego, f"together: {', '.join(names)}": fused}, "an unseen town"))
     write_metrics(out / "metrics.json", {"ego": ego.metrics(), "fused": fused.metrics(), "join": join})
     example = choose_example(alone, together, visibilities)
     draw_pictures(alone, together, example.index, opened.grid.range_m, out)
-    console.print(score_table({f"the ego ({names[0]}) alone": ego, f"together: {', '.join(names)}": fused}, "an unseen town"))
     console.print(f"{plan.agent_id}, a {plan.agent_type}, joined at tick {plan.tick}; {joined} of its messages were used")
     console.print(f"{len(example.ids)} vehicles hidden from the ego, found through others: {out / 'found_through_others.png'}")
     console.print(f"animation: {out / 'drive.gif'}   numbers: {out / 'metrics.json'}")
@@ -114,6 +117,7 @@ def run_agents(
     """Run all ticks with at most `agents` agents (None for all), over links on which every message arrives."""
     options = RunOptions(agents=agents, keep_views=True)
     with open_runtime(runtime, alliance, source, plan.types_of, PerfectNetwork(), options) as opened:
+        take_signals_back()
         title = "the ego alone" if agents == 1 else "all agents"
         return list(track(opened.run(ticks), title, total=len(ticks), console=console))
 

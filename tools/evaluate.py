@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -16,8 +15,10 @@ from rich.progress import track
 from heal.agent_types import TypesOf
 from heal.agents.local_runtime import LocalRuntime
 from heal.agents.options import RunOptions
+from heal.agents.process import usable_cores
 from heal.agents.records import TickResult
 from heal.alliance import Alliance, load_alliance
+from heal.datasets.dataset import DatasetSummary
 from heal.datasets.open import open_dataset
 from heal.datasets.visibility import scene_visibility
 from heal.tools.pictures.draw import draw_curves, draw_tick
@@ -31,11 +32,12 @@ from heal.tools.shared.arguments import (
     ThreadsArg,
     TypesArg,
 )
+from heal.tools.shared.output import WriteErrors, try_folder
 from heal.tools.shared.scoring import RunScore, record_evaluation, score_table, spread_evenly, write_metrics
 from heal.tools.shared.type_argument import parse_types, split_names
 from heal.types import SceneSource, load_scene
 
-CORES = os.cpu_count() or 1
+CORES = usable_cores()
 console = Console()
 
 OutArg = Annotated[Path, typer.Option(help="Folder for metrics.json and pictures.")]
@@ -89,17 +91,21 @@ def evaluate(
     heal evaluate --alliance runs/dair-base/alliance --data DAIR_ROOT --split val --out runs/dair-evaluation
     """  # noqa: D301 - click's mark for lines that stay lines is the character, not its name
     opened, source = load_alliance(alliance, range_m).for_inference(), open_dataset(data, split, cache=cache)
-    console.print(str(source.summary))
+    console.print(str(source.summary), markup=False)
     ticks = spread_evenly(range(len(source)), frames or len(source))
     drawn = frozenset(spread_evenly(ticks, pictures))
     options = _options(agents, comm_range_m, precision, threads, drawn, include_ego)
-    types_of, draw = parse_types(in_order or types, opened, source), partial(_draw, drawn=drawn, alliance=opened, out=out)
-    runs = evaluation_runs(in_order, options)
+    types_of, errors = parse_types(in_order or types, opened, source), WriteErrors()
+    draw, runs = partial(_draw, drawn=drawn, alliance=opened, out=out, errors=errors), evaluation_runs(in_order, options)
+    try_folder(out)
     scores = {name: evaluate_source(opened, source, types_of, run, ticks, draw) for name, run in runs.items()}
-    write_scores(scores, bool(in_order), out)
+    console.print(score_table(dict(scores), f"{data.name}, {split}"))
+    write_scores(scores, source.summary, bool(in_order), out, errors)
     if record:
-        record_evaluation(alliance, f"{data.name}, {split}", scores)
-    console.print(score_table(scores, f"{data.name}, {split}"), f"metrics and pictures: {out}", sep="\n")
+        with errors.kept():
+            record_evaluation(alliance, f"{data.name}, {split}", scores)
+    errors.raise_first()
+    console.print(f"metrics and pictures: {out}")
 
 
 def _options(
@@ -111,12 +117,18 @@ def _options(
     return replace(options, precision=precision, threads=threads or CORES)  # type: ignore[arg-type]
 
 
-def write_scores(scores: Mapping[str, RunScore], in_order: bool, out: Path) -> None:
-    """Write metrics.json and precision-recall curves of the last run; with `in_order` also the AP of every run as a step."""
+def write_scores(scores: Mapping[str, RunScore], summary: DatasetSummary, in_order: bool, out: Path, errors: WriteErrors) -> None:
+    """Write metrics.json and precision-recall curves of the last run; with `in_order` also the AP of every run as a step.
+
+    Beside the scores stands what the reader of the data set chose, noted and skipped.
+    """
     score = list(scores.values())[-1]
     steps = {"steps": [{"agents": part.agents, "ap": part.metrics()["ap"]} for part in scores.values()]} if in_order else {}
-    write_metrics(out / "metrics.json", {**score.metrics(), **steps})
-    draw_curves(score.results(), out / "precision_recall.png")
+    with errors.kept():
+        data = {"labels": summary.labels, "notes": summary.notes, "skipped": summary.skipped}
+        write_metrics(out / "metrics.json", {**score.metrics(), "data": data, **steps})
+    with errors.kept():
+        draw_curves(score.results(), out / "precision_recall.png")
 
 
 def evaluation_runs(in_order: str | None, options: RunOptions) -> dict[str, RunOptions]:
@@ -153,7 +165,9 @@ def evaluate_source(
     return score
 
 
-def _draw(result: TickResult, drawn: frozenset[int], alliance: Alliance, out: Path) -> None:
+def _draw(result: TickResult, drawn: frozenset[int], alliance: Alliance, out: Path, errors: WriteErrors) -> None:
     """Draw a scene if it is among those to be drawn."""
-    if result.tick in drawn:
+    if result.tick not in drawn:
+        return
+    with errors.kept():
         draw_tick(result, alliance.grid.range_m, out / f"scene_{result.tick:06d}.png")

@@ -10,12 +10,13 @@ import typer
 from rich.console import Console
 
 from heal.alliance import Alliance, load_alliance
+from heal.atomic_write import replacing, write_text
 from heal.collab_model import CollabModel
 from heal.config import ConfigError
 from heal.opencood.config import Networks, write_config
 from heal.opencood.run import export_state
 from heal.tools.export_graphs import Format, export_graphs
-from heal.tools.import_runs import parse_renames
+from heal.tools.import_runs import new_names, parse_renames, require_known
 from heal.tools.shared.arguments import OnlyTypesArg, RenameArg
 from heal.tools.shared.type_argument import split_names
 
@@ -59,8 +60,10 @@ def export(
             raise ConfigError("--program, --onnx and --rename do not go together; use one of them")
         _export_graphs(opened, chosen, out, "onnx" if onnx else "program")
         return
-    export_alliance(opened, {name: renamed.get(name, name) for name in chosen}, out, image_px)
-    console.print(f"{out}: config.yaml and net_epoch1.pth with {', '.join(renamed.get(name, name) for name in chosen)}")
+    require_known(renamed, chosen)
+    names = new_names(chosen, renamed)
+    export_alliance(opened, names, out, image_px)
+    console.print(f"{out}: config.yaml and net_epoch1.pth with {', '.join(names.values())}")
 
 
 def _export_graphs(alliance: Alliance, names: list[str], out: Path, form: Format) -> None:
@@ -88,6 +91,6 @@ def export_alliance(alliance: Alliance, names: dict[str, str], out: Path, image_
     model = CollabModel(alliance.base, {new: alliance.agent(old) for old, new in names.items()})
     networks = Networks(base=alliance.card.config, agents={new: alliance.agent_card(old).config for old, new in names.items()})
     values = write_config(networks, image_px)
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "config.yaml").write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
-    torch.save(export_state(model), out / "net_epoch1.pth")
+    with replacing(out / "net_epoch1.pth") as temporary:
+        torch.save(export_state(model), temporary)
+    write_text(out / "config.yaml", yaml.safe_dump(values, sort_keys=False))

@@ -17,6 +17,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from heal.errors import naming_errors_after
+from heal.tools.shared.output import try_folder
+
 if TYPE_CHECKING:
     from multiprocessing.context import SpawnContext
     from multiprocessing.synchronize import Event
@@ -84,8 +87,10 @@ def generate(
     """  # noqa: D301 - click's mark for lines that stay lines is the character, not its name
     console, started = Console(), time.monotonic()
     jobs = plan_scenarios(out, preset, split, frames, seed, sensors)
+    try_folder(out)
     try:
-        reports = write_scenarios(jobs, workers, console)
+        with naming_errors_after(out):
+            reports = write_scenarios(jobs, workers, console)
     except (KeyboardInterrupt, Interrupted):
         console.print("stopped; the same command writes the missing scenarios")
         raise typer.Exit(130) from None

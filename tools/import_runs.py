@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import torch
 import typer
 from rich.console import Console
 
@@ -18,8 +17,10 @@ from heal.base_model import BaseConfig, BaseModel
 from heal.config import ConfigError, load_yaml
 from heal.opencood.run import ImportedRun, import_state
 from heal.opencood.weights import State, merge_states
+from heal.opencood.wrappers import unwrap
 from heal.tools.info import describe_alliance
 from heal.tools.shared.arguments import OnlyTypesArg, RenameArg
+from heal.tools.shared.checkpoint_file import read_checkpoint
 from heal.tools.shared.type_argument import split_names
 
 console = Console()
@@ -45,9 +46,13 @@ def import_runs(
     heal import LOGS/stage2_m3 --rename m2=m3 --out runs/imported
     """  # noqa: D301 - click's mark for lines that stay lines is the character, not its name
     chosen, renamed = split_names(types) if types else None, parse_renames(rename or [])
-    runs = [rename_agents(read_run(path, chosen), renamed) for path in run_dirs]
+    found = [read_run(path, chosen) for path in run_dirs]
+    require_known(renamed, [name for run in found for name in run.agents])
+    runs = [rename_agents(run, renamed) for run in found]
     alliance = join_runs(runs, out, [path.name for path in run_dirs], base_wins)
     for path, run in zip(run_dirs, runs, strict=True):
+        if run.taken_off:
+            console.print(f"{path}: took off {run.taken_off}", soft_wrap=True)
         if run.dropped:
             console.print(f"{path}: left out {len(run.dropped)} weights that no network uses, such as {run.dropped[0]}")
     console.print(describe_alliance(alliance))
@@ -64,8 +69,11 @@ def read_run(folder: Path, types: Sequence[str] | None = None) -> ImportedRun:
         ConfigError: the folder cannot be imported; the message names the folder and the reason.
     """
     checkpoint = find_checkpoint(folder)
+    content = read_checkpoint(checkpoint)
     try:
-        return import_state(load_yaml(folder / "config.yaml"), load_checkpoint(checkpoint), types)
+        unwrapped = unwrap(content)
+        run = import_state(load_yaml(folder / "config.yaml"), unwrapped.state, types)
+        return replace(run, taken_off=str(unwrapped))
     except ConfigError as error:
         raise ConfigError(f"{folder} ({checkpoint.name}): {error}") from error
 
@@ -81,34 +89,45 @@ def find_checkpoint(folder: Path) -> Path:
     )
 
 
-def load_checkpoint(path: Path) -> State:
-    """Read the weights of a checkpoint; ConfigError for a file that holds anything else, such as code that loading would run."""
-    import pickle
-
-    try:
-        state: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise ConfigError(f"{path}: not a file of weights alone ({error}); other files are not loaded") from error
-    if not isinstance(state, Mapping) or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
-        raise ConfigError(f"{path}: expected a state dict (names and tensors), got {type(state).__name__}")
-    return dict(state)
-
-
 def parse_renames(rename: Sequence[str]) -> dict[str, str]:
-    """Parse `old=new` texts into a mapping from old to new names; ConfigError for any other text."""
+    """Parse `old=new` texts into a mapping from old to new names; ConfigError for any other text, or a type with two new names."""
     pairs = [text.partition("=") for text in rename]
     for old, equals, new in pairs:
         if not (old and equals and new):
             raise ConfigError(f"--rename {old}{equals}{new}: expected old=new, such as m2=m3")
-    return {old: new for old, _, new in pairs}
+    names = {old: new for old, _, new in pairs}
+    if len(names) < len(pairs):
+        raise ConfigError(f"--rename {' --rename '.join(rename)}: expected one new name for each type, got two for one of them")
+    return names
 
 
-def rename_agents(run: ImportedRun, names: Mapping[str, str]) -> ImportedRun:
-    """Return the run with agent types renamed; types that are not in `names` keep their names."""
+def require_known(renames: Mapping[str, str], names: Sequence[str]) -> None:
+    """Raise ConfigError if a type that is to be renamed does not exist."""
+    for old, new in renames.items():
+        if old not in names:
+            raise ConfigError(f"--rename {old}={new}: no agent type {old!r}; there are {', '.join(names) or 'none'}")
+
+
+def new_names(names: Iterable[str], renames: Mapping[str, str]) -> dict[str, str]:
+    """Return the new name of every agent type; ConfigError if two types would have the same name."""
+    result = {name: renames.get(name, name) for name in names}
+    for new in result.values():
+        olds = [old for old, name in result.items() if name == new]
+        if len(olds) > 1:
+            raise ConfigError(
+                f"--rename: {' and '.join(olds)} would both be called {new}; give each a name of its own, "
+                "or leave one of them out with --types"
+            )
+    return result
+
+
+def rename_agents(run: ImportedRun, renames: Mapping[str, str]) -> ImportedRun:
+    """Return the run with agent types renamed as in `new_names`; types that are not in `renames` keep their names."""
+    names = new_names(run.agents, renames)
     return replace(
         run,
-        agents={names.get(name, name): settings for name, settings in run.agents.items()},
-        agent_states={names.get(name, name): state for name, state in run.agent_states.items()},
+        agents={names[name]: settings for name, settings in run.agents.items()},
+        agent_states={names[name]: state for name, state in run.agent_states.items()},
     )
 
 
@@ -125,7 +144,8 @@ def join_runs(runs: Sequence[ImportedRun], out: Path, sources: Sequence[str], ba
         AllianceError: the bases differ, two agent types have the same name, or `out` holds something else.
     """
     existing = _open_existing(out)
-    _require_distinct([name for run in runs for name in run.agents] + list(existing.agent_names if existing else ()))
+    there = (*existing.agent_names, *existing.foreign) if existing else ()
+    _require_distinct([*(name for run in runs for name in run.agents), *there])
     settings = existing.card.config if existing else runs[-1].base
     _require_same_grid([run.base for run in runs], settings)
     states = [run.base_state for run in runs] + ([existing.base.state_dict()] if existing else [])

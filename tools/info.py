@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-import os
 import platform
 from pathlib import Path
 from typing import Annotated
@@ -15,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 import heal
+from heal.agents.process import usable_cores
 from heal.alliance import Alliance, TrainingRecord, load_alliance
 from heal.tools.shared.scoring import evaluations_table
 
@@ -40,7 +40,7 @@ def describe_installation() -> Table:
     """Make a table of versions, devices, and installed optional engines."""
     table = Table(title=f"heal {heal.__version__}", show_header=False)
     table.add_row("python", platform.python_version())
-    table.add_row("cpu", f"{os.cpu_count()} cores, torch uses {torch.get_num_threads()} threads")
+    table.add_row("cpu", f"{usable_cores()} usable cores, torch uses {torch.get_num_threads()} threads")
     devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     table.add_row("gpu", ", ".join(devices) or "none found")
     for package in ("torch", "ray", "open3d", "timm", "spconv", "spconv_triton"):
@@ -60,6 +60,8 @@ def describe_alliance(alliance: Alliance) -> Table:
         card = alliance.agent_card(name)
         size = (alliance.path / name / "agent.safetensors").stat().st_size
         _add_part(table, name, alliance.agent(name), size, card.hash, card.training)
+    for name in alliance.foreign:
+        table.add_row(name, "cannot be used here")
     return table
 
 

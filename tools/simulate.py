@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Protocol, TextIO
 
 import typer
 from rich.console import Console
@@ -22,6 +23,7 @@ from heal.agents.runtime import Runtime, open_runtime
 from heal.alliance import Alliance, load_alliance
 from heal.config import save_config, to_plain
 from heal.datasets.noise import SensorNoise
+from heal.errors import naming_errors_after
 from heal.tools.pictures.draw import draw_frame, draw_tick, save_animation
 from heal.tools.report.history import ReportData
 from heal.tools.report.page import Report, write_report
@@ -37,9 +39,11 @@ from heal.tools.shared.arguments import (
     SourceSplitArg,
     TypesArg,
 )
+from heal.tools.shared.output import WriteErrors, try_folder, whole_file
 from heal.tools.shared.run_log import ALLOWED_LAG_MS, RunLog, tick_line
 from heal.tools.shared.run_settings import RunSettings, read_settings, with_options
 from heal.tools.shared.scoring import RunScore, score_table, spread_evenly, write_metrics
+from heal.tools.shared.signals import take_signals_back
 from heal.tools.shared.sources import TOWN, TOWN_TICKS, open_source
 from heal.tools.shared.type_argument import parse_types
 from heal.tools.viewer.viewer import RunViewer, open_viewer
@@ -185,17 +189,22 @@ def run_and_report(plan: Plan, title: str, out: Path) -> None:
     if plan.viewer.address:
         console.print(f"watch: {plan.viewer.address}", soft_wrap=True)
     settings, log = plan.settings, RunLog(RunScore(plan.alliance.grid.range_m))
-    out.mkdir(parents=True, exist_ok=True)
-    save_config(settings, out / "run.yaml")
-    data = ReportData()
+    try_folder(out)
+    with whole_file(out / "run.yaml") as temporary:
+        save_config(settings, temporary)
+    data, errors = ReportData(), WriteErrors()
     pace = Pace()
     try:
         run_plan(plan, [log, data, pace, plan.viewer], out)
     finally:
         if log.score.frames:
-            _write_metrics(plan, log, pace.rate_hz, out)
-            write_report(out / "report.html", Report(title, log, data, to_plain(settings), out / "last_tick.png"))
-            print_summary(log, f"{title} at {pace.rate_hz:.1f} Hz, link {settings.link}", settings.run.realtime, out)
+            print_summary(log, f"{title} at {pace.rate_hz:.1f} Hz, link {settings.link}", settings.run.realtime)
+            with errors.kept():
+                _write_metrics(plan, log, pace.rate_hz, out)
+            with errors.kept():
+                write_report(out / "report.html", Report(title, log, data, to_plain(settings), out / "last_tick.png"))
+            console.print(f"not written: {errors}" if str(errors) else _files_text(out), soft_wrap=True, highlight=False)
+    errors.raise_first()
     plan.viewer.wait()
 
 
@@ -240,7 +249,8 @@ def run_plan(plan: Plan, listeners: Sequence[TickListener], out: Path) -> None:
     options = replace(plan.settings.run, keep_views=True if all_views else animated)
     shown, range_m = [], plan.alliance.grid.range_m
     try:
-        with open_run(plan, options) as runtime, (out / "ticks.jsonl").open("w", buffering=1, encoding="utf-8") as lines:
+        with open_run(plan, options) as runtime, _open_ticks(out) as lines:
+            take_signals_back()
             if plan.settings.deployment.collects_metrics and (address := metrics_address()):
                 console.print(f"metrics: {address}", soft_wrap=True)
             for result in track(runtime.run(plan.ticks), "simulating", total=len(plan.ticks), console=console):
@@ -255,6 +265,14 @@ def run_plan(plan: Plan, listeners: Sequence[TickListener], out: Path) -> None:
         if shown:
             draw_tick(shown[-1], range_m, out / "last_tick.png")
     save_animation([draw_frame(result, range_m) for result in track(shown, "drawing", console=console)], out / "run.gif")
+
+
+@contextmanager
+def _open_ticks(out: Path) -> Iterator[TextIO]:
+    """Open ticks.jsonl, into which each tick is written as soon as it has been run."""
+    path = out / "ticks.jsonl"
+    with naming_errors_after(path), path.open("w", buffering=1, encoding="utf-8") as lines:
+        yield lines
 
 
 def open_run(plan: Plan, options: RunOptions) -> Runtime:
@@ -273,17 +291,19 @@ def _write_metrics(plan: Plan, log: RunLog, rate_hz: float, out: Path) -> None:
     write_metrics(out / "metrics.json", {**log.metrics(), **texts, **numbers, **_realtime_metrics(log, settings.run.realtime)})
 
 
-def print_summary(log: RunLog, title: str, realtime: bool, out: Path) -> None:
-    """Print the score, times, messages and faults of a run, and the files that were written."""
+def print_summary(log: RunLog, title: str, realtime: bool) -> None:
+    """Print the score, times, messages and faults of a run."""
     agents = log.score.agents
     console.print(score_table({f"{agents} agents" if agents > 1 else "ego alone": log.score}, title))
     console.print(log.table())
     if realtime:
         verdict = "kept up" if log.lag_ms <= ALLOWED_LAG_MS else "did not keep up"
         console.print(f"wall clock: {verdict}; the latest tick began {log.lag_ms:.0f} ms after its time")
-    console.print(
-        f"report: {out / 'report.html'}   numbers: {out / 'metrics.json'}, {out / 'ticks.jsonl'}   animation: {out / 'run.gif'}"
-    )
+
+
+def _files_text(out: Path) -> str:
+    """Return the files of a run, for its summary."""
+    return f"report: {out / 'report.html'}   numbers: {out / 'metrics.json'}, {out / 'ticks.jsonl'}   animation: {out / 'run.gif'}"
 
 
 def _realtime_metrics(log: RunLog, realtime: bool) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
@@ -16,7 +15,9 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from heal.agents.process import usable_cores
 from heal.alliance import load_alliance
+from heal.detection.metrics import ap_text
 from heal.tools.shared.arguments import (
     AllianceArg,
     CommRangeArg,
@@ -27,6 +28,7 @@ from heal.tools.shared.arguments import (
     SourceSplitArg,
     TypesArg,
 )
+from heal.tools.shared.output import try_folder, whole_file
 from heal.tools.shared.run_settings import read_settings
 from heal.tools.shared.scoring import write_metrics
 from heal.tools.shared.sources import TOWN, open_source
@@ -48,7 +50,7 @@ TicksArg = Annotated[
     ),
 ]
 SeedArg = Annotated[int, typer.Option(min=0, help="Seed of the first town, its links and its noise.")]
-ProcessesArg = Annotated[int, typer.Option(min=0, help="Number of processes, each with one thread; 0 for one per core.")]
+ProcessesArg = Annotated[int, typer.Option(min=0, help="Number of processes, each with one thread; 0 for one per usable core.")]
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class SweepRow:
         series: label of the line in the figure that the run is a point of.
         x: position of the point on the x axis.
         name: label of the run in the table.
-        ap: AP at IoU 0.3, 0.5 and 0.7, by threshold.
+        ap: AP at IoU 0.3, 0.5 and 0.7, by threshold; None if there is no object.
         bytes_per_message: mean size of a message over a link.
         used: share of these messages that the fusion node used in their own tick.
         held: number of older maps used in place of missing ones, per message.
@@ -69,7 +71,7 @@ class SweepRow:
     series: str
     x: float
     name: str
-    ap: dict[str, float]
+    ap: dict[str, float | None]
     bytes_per_message: float
     used: float
     held: float
@@ -106,13 +108,14 @@ def sweep(
     conditions = sweep_conditions(kind, settings.run, float32_bytes(alliance))
     parts = divide(source, preset, split, towns, ticks, seed)
     chunks = [Chunk(alliance, source, preset, split, part_seed, part, types) for part_seed, part in parts]
-    totals = run_chunks(chunks, conditions, processes or os.cpu_count() or 1)
+    try_folder(out)
+    totals = run_chunks(chunks, conditions, processes or usable_cores())
     rows = [make_row(condition, total) for condition, total in zip(conditions, totals, strict=True)]
+    console.print(sweep_table(rows, kind))
     write_metrics(
         out / "sweep.json", {"kind": kind, "source": source, "run": str(settings.run), "rows": [asdict(row) for row in rows]}
     )
     draw_sweep(rows, AXES[kind], kind == "codec", f"{source}, {rows[0].frames} ticks", out / "sweep.png")
-    console.print(sweep_table(rows, kind))
     console.print(f"numbers: {out / 'sweep.json'}   figure: {out / 'sweep.png'}")
 
 
@@ -136,10 +139,22 @@ def run_chunks(chunks: Sequence[Chunk], conditions: Sequence[Condition], process
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(processes, len(chunks)), mp_context=context) as pool:
         finished = pool.map(partial(run_chunk, conditions=conditions), chunks)
-        for parts in track(finished, f"{len(conditions)} runs", total=len(chunks), console=console):
-            for total, part in zip(totals, parts, strict=True):
-                total.merge(part)
+        try:
+            for parts in track(finished, f"{len(conditions)} runs", total=len(chunks), console=console):
+                for total, part in zip(totals, parts, strict=True):
+                    total.merge(part)
+        except BaseException:
+            _end_processes(pool)
+            raise
     return totals
+
+
+def _end_processes(pool: ProcessPoolExecutor) -> None:
+    """End the processes of a pool at once: without the other chunks, a chunk is of no use."""
+    children = multiprocessing.active_children()
+    pool.shutdown(wait=False, cancel_futures=True)
+    for child in children:
+        child.terminate()
 
 
 def make_row(condition: Condition, total: RunTotals) -> SweepRow:
@@ -150,7 +165,7 @@ def make_row(condition: Condition, total: RunTotals) -> SweepRow:
         series=condition.series,
         x=size if condition.x is None else condition.x,
         name=condition.name,
-        ap={f"{threshold:g}": round(value, 4) for threshold, value in results.ap.items()},
+        ap={f"{threshold:g}": None if value is None else round(value, 4) for threshold, value in results.ap.items()},
         bytes_per_message=round(size),
         used=round(counts.used / max(counts.sent, 1), 4),
         held=round(total.held / max(counts.sent, 1), 4),
@@ -162,7 +177,7 @@ def sweep_table(rows: Sequence[SweepRow], kind: str) -> Table:
     """Make a table with one line for each run."""
     table = Table("", "AP@0.3", "AP@0.5", "AP@0.7", "kB per message", "used", "held", title=f"sweep of {kind}")
     for row in rows:
-        ap = [f"{value:.3f}" for value in row.ap.values()]
+        ap = [ap_text(value) for value in row.ap.values()]
         table.add_row(row.name, *ap, f"{row.bytes_per_message / 1e3:.1f}", f"{row.used:.0%}", f"{row.held:.0%}")
     return table
 
@@ -179,17 +194,17 @@ def draw_sweep(rows: Sequence[SweepRow], x_label: str, logarithmic: bool, title:
         axes.spines[["top", "right"]].set_visible(False)
     axes.legend(loc="lower left", fontsize=9)
     figure.suptitle(title, fontsize=11)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    with whole_file(path) as temporary:
+        figure.savefig(temporary)
 
 
 def _draw_lines(axes: Any, rows: Sequence[SweepRow], threshold: str) -> None:
-    """Draw AP at one IoU threshold: a line for each series, and a horizontal line for the ego alone."""
+    """Draw AP at one IoU threshold: a line for each series, and a horizontal line for the ego alone; nothing without objects."""
     colors = ("#1f6feb", "#d9822b", "#8250df", "#1a7f37")
     names = dict.fromkeys(row.series for row in rows if row.series != ALONE)
     for color, name in zip(colors, names, strict=False):
-        points = sorted((row.x, row.ap[threshold]) for row in rows if row.series == name)
-        axes.plot(*zip(*points, strict=True), marker="o", markersize=4, label=name, color=color)
+        points = sorted((row.x, ap) for row in rows if row.series == name and (ap := row.ap[threshold]) is not None)
+        axes.plot([x for x, _ in points], [ap for _, ap in points], marker="o", markersize=4, label=name, color=color)
     for row in rows:
-        if row.series == ALONE:
-            axes.axhline(row.ap[threshold], color="#57606a", linestyle="--", linewidth=1.2, label=ALONE)
+        if row.series == ALONE and (alone := row.ap[threshold]) is not None:
+            axes.axhline(alone, color="#57606a", linestyle="--", linewidth=1.2, label=ALONE)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,14 +13,15 @@ from rich.console import Console
 from heal.agent_types import same_type
 from heal.agents.local_runtime import LocalRuntime
 from heal.agents.options import RunOptions
-from heal.alliance import Alliance, TrainingRecord, load_alliance, save_agent, save_base
+from heal.alliance import Alliance, TrainingRecord, copy_base, load_alliance, require_base, save_agent, save_base
 from heal.collab_model import CollabModel
-from heal.config import ConfigError, apply_overrides, build_config, load_config, load_yaml, save_config, to_plain
+from heal.config import apply_overrides, build_config, load_yaml, to_plain
 from heal.datasets.open import open_dataset
 from heal.tools.pictures.draw import draw_tick
 from heal.tools.shared.arguments import CacheArg, DataArg, ThreadsArg
 from heal.tools.shared.paths import config_path, type_path
 from heal.tools.training.job import TrainingJob, run_job, run_jobs
+from heal.tools.training.run_folder import PICTURE_NAME, run_folders
 from heal.training.config import TrainingConfig
 from heal.types import SceneSource
 
@@ -39,7 +39,7 @@ SetArg = Annotated[
 ]
 DeviceArg = Annotated[str, typer.Option(help="cpu, cuda, or auto: a GPU if there is one.")]
 RestartArg = Annotated[
-    bool, typer.Option("--restart", help="Delete the run folder and start anew instead of resuming from the last checkpoint.")
+    bool, typer.Option("--restart", help="Delete the files of the earlier training in the run folder, and start anew.")
 ]
 BaseArg = Annotated[Path, typer.Option("--base", help="Alliance with the base that the type is aligned to.")]
 AllianceOutArg = Annotated[Path, typer.Option("--out", help="Alliance folder to which the type is added; may be BASE itself.")]
@@ -62,7 +62,8 @@ def base(
 ) -> None:
     """Train a base together with its first agent type (stage 1).
 
-    Repeat the command of an interrupted or killed training to resume it from its last checkpoint; the result is the same.
+    Repeat the command of an interrupted or killed training to resume it from its last checkpoint; the result is the same. Settings
+    that change neither networks nor data, such as training.learning_rate or training.epochs, may differ from those before.
 
     \b
     heal train base --data runs/town --config demo/base.yaml --out runs/town-base
@@ -71,17 +72,19 @@ def base(
     """  # noqa: D301 - click's mark for lines that stay lines is the character, not its name
     initial = load_alliance(init) if init else None
     settings = resolve_settings(config_path(config), initial, overrides or [])
-    prepare_run(out, settings, restart)
+    chosen = choose_device(device)
     _use_threads(threads)
     source = open_dataset(data, split, cache=cache)
     console.print(str(source.summary))
     initial_path, cache = init and init.absolute(), cache and cache.absolute()
     job = TrainingJob("base", settings, data.absolute(), split, len(source), initial_path, out.absolute(), cache)
-    run_job(job, choose_device(device), console)
-    model, seconds = job.load_result()
-    alliance = save_alliance(out / "alliance", model, settings, _training_record(job, seconds, initial))
-    draw_predictions(alliance, next(iter(settings.agents)), source, out / "predictions.png")
-    console.print(f"alliance: {out / 'alliance'}   picture of its detections: {out / 'predictions.png'}")
+    job.check(chosen)
+    with run_folders([(job.run, settings)], restart, console):
+        run_job(job, chosen, console)
+        model, seconds = job.load_result()
+        alliance = save_alliance(out / "alliance", model, settings, _training_record(job, seconds, initial))
+        draw_predictions(alliance, next(iter(settings.agents)), source, out / PICTURE_NAME)
+    console.print(f"alliance: {out / 'alliance'}   picture of its detections: {out / PICTURE_NAME}")
 
 
 @app.command()
@@ -109,9 +112,11 @@ def agent(
     _use_threads(threads)
     source = open_dataset(data, split, cache=cache)
     console.print(str(source.summary))
-    job = agent_job(agent_type, base, data, split, len(source), out, config, overrides or [], restart, cache)
-    run_job(job, choose_device(device), console)
-    _add_agent(job, base, out, source)
+    job, chosen = agent_job(agent_type, base, data, split, len(source), out, config, overrides or [], cache), choose_device(device)
+    job.check(chosen)
+    with run_folders([(job.run, job.settings)], restart, console):
+        run_job(job, chosen, console)
+        _add_agent(job, base, out, source)
 
 
 @app.command()
@@ -137,10 +142,14 @@ def agents(
     source = open_dataset(data, split, cache=cache)
     console.print(str(source.summary))
     settings = [*(overrides or []), "training.replicas=1"]
-    jobs = [agent_job(name, base, data, split, len(source), out, config, settings, restart, cache) for name in agent_types]
-    run_jobs(jobs, choose_device(device), console)
+    jobs = [agent_job(name, base, data, split, len(source), out, config, settings, cache) for name in agent_types]
+    chosen = choose_device(device)
     for job in jobs:
-        _add_agent(job, base, out, source)
+        job.check(chosen)
+    with run_folders([(job.run, job.settings) for job in jobs], restart, console):
+        run_jobs(jobs, chosen, console)
+        for job in jobs:
+            _add_agent(job, base, out, source)
 
 
 def agent_job(
@@ -152,10 +161,9 @@ def agent_job(
     out: Path,
     config: str,
     overrides: list[str],
-    restart: bool,
     cache: Path | None = None,
 ) -> TrainingJob:
-    """Make the run folder OUT-TYPE and return the training of one agent type for the base of an alliance.
+    """Return the training of one agent type for the base of an alliance, with the run folder OUT-TYPE; nothing is written.
 
     Args:
         agent_type: YAML file of the type, or the name of a shipped one.
@@ -166,13 +174,15 @@ def agent_job(
         out: alliance folder to which the type will be added.
         config: YAML file with the settings, or the name of a shipped one.
         overrides: `key=value` changes of settings.
-        restart: delete an existing run folder.
         cache: folder that keeps decoded data.
+
+    Raises:
+        AllianceError: `out` is an alliance with another base.
     """
-    file = type_path(agent_type)
-    settings = resolve_agent_settings(file, load_alliance(base), config_path(config), overrides)
+    file, alliance = type_path(agent_type), load_alliance(base)
+    require_base(out, alliance.base_hash)
+    settings = resolve_agent_settings(file, alliance, config_path(config), overrides)
     run = out.with_name(f"{out.name}-{file.stem}").absolute()
-    prepare_run(run, settings, restart)
     return TrainingJob(file.stem, settings, data.absolute(), split, scenes, base.absolute(), run, cache and cache.absolute())
 
 
@@ -195,17 +205,6 @@ def resolve_agent_settings(type_file: Path, alliance: Alliance, path: Path, over
     frozen = {"frozen_base": True, "max_agents": 1, "random_ego": True}
     values = {"base": to_plain(alliance.card.config), "agents": {type_file.stem: load_yaml(type_file)}, "training": frozen}
     return build_config(TrainingConfig, apply_overrides(_merge(load_yaml(path), values), overrides), f"{type_file}, {path}")
-
-
-def prepare_run(run: Path, settings: TrainingConfig, restart: bool) -> None:
-    """Make the run folder and write the resolved settings; ConfigError if the folder holds a run with other settings."""
-    if restart and run.exists():
-        shutil.rmtree(run)
-    run.mkdir(parents=True, exist_ok=True)
-    resolved = run / "config.yaml"
-    if resolved.exists() and load_config(TrainingConfig, resolved) != settings:
-        raise ConfigError(f"{resolved} belongs to a run with other settings; choose another --out, or start anew with --restart")
-    save_config(settings, resolved)
 
 
 def save_alliance(path: Path, model: CollabModel, settings: TrainingConfig, record: TrainingRecord) -> Alliance:
@@ -233,14 +232,13 @@ def choose_device(name: str) -> torch.device:
 def _add_agent(job: TrainingJob, base: Path, out: Path, source: SceneSource) -> None:
     """Add a trained type to the alliance at `out`, after copying the base if `out` has none, and draw its detections."""
     initial = load_alliance(base)
-    if not (out / "base").exists():
-        shutil.copytree(base / "base", out / "base")
+    copy_base(base, out)
     model, seconds = job.load_result()
     record = _training_record(job, seconds, initial)
     save_agent(out, job.name, model.agent(job.name), initial.base_hash, record, job.settings.training.half_weights)
     alliance = load_alliance(out)
-    draw_predictions(alliance, job.name, source, job.run / "predictions.png")
-    console.print(f"{job.name} was added to {out}   picture of its detections: {job.run / 'predictions.png'}")
+    draw_predictions(alliance, job.name, source, job.run / PICTURE_NAME)
+    console.print(f"{job.name} was added to {out}   picture of its detections: {job.run / PICTURE_NAME}")
 
 
 def _training_record(job: TrainingJob, seconds: float, initial: Alliance | None) -> TrainingRecord:

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from heal.errors import UserError
 from heal.tools.viewer.viewer import DATA_PORT, HOST, PAGE_PORT, data_address, free_port, page_address, require_screen
 
 console = Console()
@@ -30,7 +31,7 @@ def view(
     heal view runs/drive.rrd --web
     """  # noqa: D301 - click's mark for lines that stay lines is the character, not its name
     if not file.is_file():
-        raise FileNotFoundError(f"no recording {file}; `heal simulate --record {file}` writes one")
+        raise UserError(f"no recording {file}; `heal simulate --record {file}` writes one")
     if web:
         page, data = free_port(PAGE_PORT), free_port(DATA_PORT)
         console.print(f"open {page_address(page, data_address(data))} in a browser; Ctrl-C stops the page", soft_wrap=True)
@@ -56,6 +57,6 @@ def play(file: Path, *arguments: str) -> None:
     except KeyboardInterrupt:
         return
     if status:
-        raise ValueError(
+        raise UserError(
             f"{file} could not be played, rerun ended with status {status}; was it written by a newer version of rerun?"
         )

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from heal.aligners.blocks import BlockAligner
 from heal.config import config
+from heal.errors import UserError
 
 # The factor on the map that a new block adds to its input: so small that training starts from the identity.
 _INITIAL_SCALE = 1e-6
@@ -76,7 +77,7 @@ class ChannelAttention(nn.Module):
         """Make the layers; ValueError unless `heads` divides `channels`."""
         super().__init__()
         if channels % heads:
-            raise ValueError(f"sdta aligner: {channels} channels cannot be shared by {heads} heads; choose a divisor")
+            raise UserError(f"sdta aligner: {channels} channels cannot be shared by {heads} heads; choose a divisor")
         self.heads = heads
         self.temperature = nn.Parameter(torch.ones(heads, 1, 1))
         self.qkv, self.proj = nn.Linear(channels, 3 * channels), nn.Linear(channels, channels)

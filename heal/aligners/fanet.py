@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from heal.config import config
+from heal.errors import UserError
 
 _GROUPS = 8
 
@@ -63,7 +64,7 @@ class FanetAligner(nn.Module):
         """Make the layers for maps of `channels` channels; ValueError unless these are a multiple of eight."""
         super().__init__()
         if channels % _GROUPS:
-            raise ValueError(f"fanet aligner: needs a multiple of {_GROUPS} channels, got {channels}")
+            raise UserError(f"fanet aligner: needs a multiple of {_GROUPS} channels, got {channels}")
         self.falayer1 = ModulatedLayer(channels, channels, channels)
         self.falayer2 = ModulatedLayer(channels, 2 * channels, channels)
         self.falayer3 = ModulatedLayer(2 * channels, 4 * channels, channels)

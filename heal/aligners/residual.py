@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from heal.aligners.blocks import BlockAligner
 from heal.config import config
+from heal.errors import UserError
 
 
 @config
@@ -57,6 +58,8 @@ class CbamAlignerConfig:
 
 class AlignerBlock(nn.Module):
     """Two convolutions around a shortcut."""
+
+    norms_follow_convolutions = True
 
     def __init__(self, channels: int, size: int) -> None:
         """Make the layers; `size` is the edge of the kernels."""
@@ -116,7 +119,7 @@ class ChannelWeights(nn.Module):
         """Make the layers; ValueError if `reduction` is greater than `channels`."""
         super().__init__()
         if reduction > channels:
-            raise ValueError(f"cbam aligner: {channels} channels cannot be reduced {reduction} times; lower `reduction`")
+            raise UserError(f"cbam aligner: {channels} channels cannot be reduced {reduction} times; lower `reduction`")
         inner = channels // reduction
         self.fc = nn.Sequential(nn.Conv2d(channels, inner, 1, bias=False), nn.ReLU(), nn.Conv2d(inner, channels, 1, bias=False))
 
@@ -143,6 +146,8 @@ class CellWeights(nn.Module):
 
 class CbamBlock(nn.Module):
     """Two 1x1 convolutions, weights on the channels and weights on the cells, around a shortcut."""
+
+    norms_follow_convolutions = True
 
     def __init__(self, channels: int, reduction: int) -> None:
         """Make the layers; ValueError if `reduction` is greater than `channels`."""

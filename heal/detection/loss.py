@@ -14,9 +14,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from heal.config import config
-from heal.detection.boxes import YAW, limit_period
+from heal.detection.boxes import YAW
 from heal.detection.head import HeadOutput
 from heal.detection.targets import Targets
+from heal.errors import UserError
 
 # Weights of the true depth bin and of its two neighbours where the target is smoothed.
 _SMOOTH_CENTRE, _SMOOTH_SIDE = 0.9, 0.2
@@ -106,7 +107,7 @@ def occupancy_loss(occupancy: tuple[Tensor, ...], targets: Targets, config: Loss
         ValueError: the number of levels or their sizes do not fit.
     """
     if len(occupancy) != len(config.occupancy_weights):
-        raise ValueError(
+        raise UserError(
             f"occupancy_loss: expected a weight for each level, got {config.occupancy_weights} for {len(occupancy)} levels"
         )
     foreground = targets.positive.any(dim=-1)[:, None].float()
@@ -163,8 +164,8 @@ def sigmoid_focal_loss(logits: Tensor, positive: Tensor, alpha: float, gamma: fl
 
 def direction_bins(yaw: Tensor, bins: int, offset_rad: float) -> Tensor:
     """Return the sector, int64, of each yaw (radians) among `bins` equal sectors, the first of which begins at `offset_rad`."""
-    turned = limit_period(yaw - offset_rad, offset=0.0)
-    return (turned / (2 * math.pi / bins)).floor().long().clamp(0, bins - 1)
+    # The same quotient as in `settle_yaw`: where rounding decides at a border, both must decide alike, or the box is turned around.
+    return ((yaw - offset_rad) / (2 * math.pi / bins)).floor().long() % bins
 
 
 def _weighted_focal_loss(logits: Tensor, positive: Tensor, negative: Tensor, config: LossConfig) -> Tensor:

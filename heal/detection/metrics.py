@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -14,9 +15,12 @@ from heal.detection.detections import Detections, GroundTruth
 from heal.detection.rotated_iou import rotated_iou
 from heal.types import BoolMask, Float32, Float64
 
+Indices = npt.NDArray[np.intp]
 # The rule of AP, printed beside every number: values of different rules cannot be compared.
 AP_RULE = "bird's-eye-view IoU, detections of all frames sorted by score, all-point interpolation (VOC 2010)"
 IOU_THRESHOLDS = (0.3, 0.5, 0.7)
+# Printed in place of a number whose denominator is zero.
+NOT_AVAILABLE = "n/a"
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,7 @@ class ApCurve:
 
     Attributes:
         iou_threshold: the least overlap that finds an object.
-        ap: area under the curve, in [0, 1]; 0 if there is no object.
+        ap: area under the curve, in [0, 1]; None if there is no object, because recall is then undefined.
         precision: (K + 2,) float64, made monotone from the right, with a sentinel at each end.
         recall: (K + 2,) float64, ascending from 0 to 1.
         true_positives: number of detections that found an object.
@@ -48,7 +52,7 @@ class ApCurve:
     """
 
     iou_threshold: float
-    ap: float
+    ap: float | None
     precision: Float64
     recall: Float64
     true_positives: int
@@ -72,8 +76,8 @@ class ApResult:
     frames: int
 
     @property
-    def ap(self) -> dict[float, float]:
-        """Average precision by IoU threshold."""
+    def ap(self) -> dict[float, float | None]:
+        """Average precision by IoU threshold; None if there is no object."""
         return {curve.iou_threshold: curve.ap for curve in self.curves}
 
 
@@ -145,18 +149,35 @@ def match_overlaps(iou: Float32, iou_thresholds: Sequence[float]) -> tuple[BoolM
     rows, columns = iou.shape
     true_positive = np.zeros((len(iou_thresholds), rows), np.bool_)
     found = np.zeros((len(iou_thresholds), columns), np.bool_)
+    hits, objects = _matches(iou, iou_thresholds)
+    true_positive.flat[hits] = found.flat[objects] = True
+    return true_positive, found
+
+
+def matched_pairs(iou: Float32, iou_threshold: float) -> tuple[Indices, Indices]:
+    """Return the rows and the columns (K,) of the K pairs that `match_overlaps` finds at one threshold."""
+    return _matches(iou, (iou_threshold,))
+
+
+def _matches(iou: Float32, iou_thresholds: Sequence[float]) -> tuple[Indices, Indices]:
+    """Return the matched pairs of all thresholds: flat indices (K,) into (T, D) and into (T, G)."""
+    rows, columns = iou.shape
     level, row, column = (iou >= np.asarray(iou_thresholds, iou.dtype)[:, None, None]).nonzero()
     order = np.lexsort((-iou[row, column], level * rows + row))  # of equal overlaps the first column
     asking, asked = (level * rows + row)[order], (level * columns + column)[order]
     while True:
         wish = np.flatnonzero(np.diff(asking, prepend=-1))
-        holder = np.full(found.size, true_positive.size)
+        holder = np.full(len(iou_thresholds) * columns, len(iou_thresholds) * rows)
         np.minimum.at(holder, asked[wish], asking[wish])
         accepted = asking <= holder[asked]
         if accepted.all():
-            true_positive.flat[asking[wish]] = found.flat[asked[wish]] = True
-            return true_positive, found
+            return asking[wish], asked[wish]
         asking, asked = asking[accepted], asked[accepted]
+
+
+def ap_text(ap: float | None) -> str:
+    """Return an average precision with three decimals, or "n/a" where there is no object."""
+    return NOT_AVAILABLE if ap is None else f"{ap:.3f}"
 
 
 def average_precision(frames: Iterable[FrameMatch], iou_thresholds: Sequence[float]) -> ApResult:
@@ -238,5 +259,5 @@ def recall_of(detections: Detections, ground_truth: GroundTruth, mask: Tensor, i
 def _curve(true_positive: BoolMask, objects: int, iou_threshold: float) -> ApCurve:
     precision, recall = precision_recall(true_positive, objects)
     hits = int(true_positive.sum())
-    ap = area_under(precision, recall) if objects else 0.0
+    ap = area_under(precision, recall) if objects else None
     return ApCurve(iou_threshold, ap, precision, recall, hits, len(true_positive) - hits)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from heal.config import config
 from heal.detection.boxes import YAW, H, L, W, X, Y, Z, boxes_to_corners, planar_hulls
+from heal.errors import UserError
 
 # Added to the widths and heights of hulls: a custom from boxes in pixels, which HEAL keeps for metres.
 _PIXEL_M = 1.0
@@ -36,7 +37,7 @@ class TargetConfig:
     def __post_init__(self) -> None:
         """Check the order of the thresholds."""
         if not 0.0 < self.negative_iou <= self.positive_iou < 1.0:
-            raise ValueError(
+            raise UserError(
                 f"targets: expected 0 < negative_iou <= positive_iou < 1, got {self.negative_iou} and {self.positive_iou}"
             )
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from heal.config import config
+from heal.errors import UserError
 from heal.types import AgentFrame, CameraView, Float32, Float64
 
 if TYPE_CHECKING:
@@ -205,12 +206,12 @@ def views_of(frame: AgentFrame, cameras: Sequence[str] = ()) -> tuple[CameraView
     """
     by_name = {view.name: view for view in frame.cameras}
     if not by_name:
-        raise ValueError(
+        raise UserError(
             f"agent {frame.agent_id!r} has no camera images, and its type needs them; read the data with sensors={{'camera'}}"
         )
     missing = [name for name in cameras if name not in by_name]
     if missing:
-        raise ValueError(f"agent {frame.agent_id!r} has the cameras {', '.join(by_name)}, but its type needs {', '.join(missing)}")
+        raise UserError(f"agent {frame.agent_id!r} has the cameras {', '.join(by_name)}, but its type needs {', '.join(missing)}")
     return tuple(by_name[name] for name in cameras) or frame.cameras
 
 
@@ -285,7 +286,7 @@ def _require_depth(frames: Sequence[AgentFrame], views: Sequence[Sequence[Camera
     for frame, agent_views in zip(frames, views, strict=True):
         for view in agent_views:
             if view.depth_m is None:
-                raise ValueError(
+                raise UserError(
                     f"agent {frame.agent_id!r}: {view.name} has no depth image, and its type learns from them; read the data with "
                     "sensors={'camera', 'depth'}, or set encoder.depth_supervision=false"
                 )

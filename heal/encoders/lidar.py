@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from heal.errors import UserError
 from heal.types import AgentFrame, BoolMask, Float32, Float64
 
 
@@ -25,7 +26,7 @@ def lidar_clouds(frames: Sequence[AgentFrame], rng: np.random.Generator | None =
 def _lidar_cloud(frame: AgentFrame, rng: np.random.Generator | None) -> Float32:
     """Return the cloud (N, 4) of one agent."""
     if frame.lidar is None:
-        raise ValueError(
+        raise UserError(
             f"agent {frame.agent_id!r} has no LiDAR scan, and its type needs one; read the data with sensors={{'lidar'}}"
         )
     points = frame.lidar.points

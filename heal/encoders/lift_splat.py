@@ -17,6 +17,7 @@ from heal.encoders.images import CameraBatch, ImageConfig, camera_batch
 from heal.encoders.lift_splat_depth import DepthBinsConfig, DepthPrediction, bin_depths, depth_to_bins, sample_at_features
 from heal.encoders.lift_splat_pool import frustum, frustum_in_agent, splat
 from heal.encoders.lift_splat_trunk import ImageNetwork, ImageTrunk
+from heal.errors import UserError
 from heal.grid import BevGrid, Range
 from heal.types import AgentFrame
 
@@ -66,7 +67,7 @@ class LiftSplatConfig:
         """Raise ValueError if the range is no valid grid, or if an edge of the image is no multiple of `downsample`."""
         BevGrid(self.range_m, self.cell_m)
         if any(edge % self.downsample for edge in self.image.size):
-            raise ValueError(
+            raise UserError(
                 f"image.size: expected multiples of downsample ({self.downsample}), got {self.image.size}; "
                 f"take {tuple(max(round(edge / self.downsample), 1) * self.downsample for edge in self.image.size)}"
             )

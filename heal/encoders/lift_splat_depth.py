@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from heal.config import config
+from heal.errors import UserError
 
 
 @config
@@ -32,7 +33,7 @@ class DepthBinsConfig:
     def __post_init__(self) -> None:
         """Raise ValueError unless 0 < start_m < end_m and there is a bin."""
         if not 0 < self.start_m < self.end_m or self.count < 1:
-            raise ValueError(
+            raise UserError(
                 f"depth: expected 0 < start_m < end_m and at least one bin, got {self.start_m}, {self.end_m} and {self.count} bins"
             )
 

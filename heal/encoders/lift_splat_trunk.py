@@ -19,6 +19,7 @@ class _TimmModel(Protocol):
     """The part of a timm network's interface that is used here."""
 
     feature_info: Any
+    pretrained_cfg: dict[str, Any]
 
     def prune_intermediate_layers(self, indices: list[int], prune_norm: bool, prune_head: bool) -> list[int]: ...
 
@@ -58,6 +59,13 @@ class ImageTrunk(nn.Module):
         """Map images (M, 3, H, W) to the maps (M, C, h, w) of all used scales, the finest first."""
         net = cast(_TimmModel, self.net)
         return net.forward_intermediates(images, list(self.indices), stop_early=True, intermediates_only=True)
+
+    def folding_example(self) -> Tensor:
+        """Return an image (1, 3, H, W) in double precision, by which a faster form of the network is checked."""
+        settings = cast(_TimmModel, self.net).pretrained_cfg
+        height, width = settings["input_size"][1:] if settings.get("fixed_input_size") else (64, 64)
+        ramp = torch.linspace(0.0, 100.0, 3 * height * width, dtype=torch.float64, device=next(self.parameters()).device)
+        return ramp.sin().reshape(1, 3, height, width)
 
     def load_pretrained(self) -> None:
         """Load the weights that timm publishes for the network; PretrainedWeightsError if they are not available."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from heal.config import config
 from heal.encoders.lidar import lidar_clouds
 from heal.encoders.voxelize import VoxelGrid, Voxels, voxelize
+from heal.errors import UserError
 from heal.grid import BevGrid
 from heal.sparse.layers import SparseLayer
 from heal.sparse.sites import ConvGeometry, SparseMap, Triple, make_sparse
@@ -53,7 +54,7 @@ class SecondConfig:
     def __post_init__(self) -> None:
         """Raise ValueError if there is no stage that halves the resolution."""
         if len(self.channels) < 3:
-            raise ValueError(f"channels must name the two first layers and at least one stage, got {self.channels}")
+            raise UserError(f"channels must name the two first layers and at least one stage, got {self.channels}")
 
     @property
     def out_channels(self) -> int:
@@ -158,7 +159,7 @@ class Second(nn.Module):
         for geometry in (*halving_stages(self.settings), FLATTEN):
             shape = geometry.output_shape(shape)
         if shape[0] != self.settings.height_cells:
-            raise ValueError(
+            raise UserError(
                 f"the grid's {self.shape_zyx[0] - 1} voxels in z become {shape[0]} cells, but height_cells is "
                 f"{self.settings.height_cells}; set it to {shape[0]}, or choose another height of a voxel or number of stages"
             )

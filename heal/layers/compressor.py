@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from heal.errors import UserError
+
 
 class Compressor(nn.Module):
     """An encoder for the sender's side of a link and a decoder for the receiver's side."""
@@ -16,7 +18,7 @@ class Compressor(nn.Module):
         """
         super().__init__()
         if ratio < 1 or channels % ratio:
-            raise ValueError(f"compressor: {channels} channels cannot be divided by {ratio}; choose a divisor")
+            raise UserError(f"compressor: {channels} channels cannot be divided by {ratio}; choose a divisor")
         self.encoder = nn.Sequential(*_layer(channels, channels // ratio))
         self.decoder = nn.Sequential(*_layer(channels // ratio, channels), *_layer(channels, channels))
 

@@ -9,23 +9,46 @@ from __future__ import annotations
 
 import copy
 import itertools
-from typing import TypeVar
+from collections.abc import Sequence
+from typing import Protocol, TypeVar, runtime_checkable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from heal.layers.strided import StridedConv1x1
 from heal.layers.winograd import replace_wide
 
 Network = TypeVar("Network", bound=nn.Module)
 Convolution = nn.Conv2d | nn.ConvTranspose2d
 
+# Convolutions that use their weights as they are; a subclass may change them first.
+_PLAIN: frozenset[type[nn.Module]] = frozenset((nn.Conv2d, nn.ConvTranspose2d, StridedConv1x1))
+# The largest deviation of a folded network from the network itself, as a share of the largest value, in double precision.
+_TOLERANCE = 1e-6
+
+
+@runtime_checkable
+class CheckedByExample(Protocol):
+    """A network of another library's blocks: its norms are folded if the outputs for an example stay the same."""
+
+    def folding_example(self) -> Tensor:
+        """Return an input of the network, in double precision."""
+        ...
+
+    def __call__(self, example: Tensor) -> Sequence[Tensor]:
+        """Return the outputs for the example."""
+        ...
+
 
 def for_inference(network: Network) -> Network:
     """Return a fast copy of a network in eval mode, without gradients; the network itself is left unchanged."""
     fast = copy.deepcopy(network).eval().requires_grad_(False)
-    for parent in list(fast.modules()):
-        _fold_norms(parent)
+    for part in list(fast.modules()):
+        if isinstance(part, CheckedByExample) and _folds_rightly(part):
+            _fold_all(part)
+        elif _runs_in_order(part):
+            _fold_norms(part, _PLAIN)
     for part in fast.modules():
         if isinstance(part, Convolution):
             part.to(memory_format=torch.channels_last)
@@ -33,15 +56,45 @@ def for_inference(network: Network) -> Network:
     return fast
 
 
-def _fold_norms(parent: nn.Module) -> None:
-    """Fold the batch norms among a module's direct children into their convolutions.
+def _runs_in_order(parent: nn.Module) -> bool:
+    """Return whether a module is known to apply a norm registered right behind a convolution to that convolution's output.
 
-    A batch norm that is registered right behind a convolution is taken to normalise that convolution's output, which holds for
-    all networks here.
+    This holds for a plain `Sequential`, and for blocks whose own class says so with `norms_follow_convolutions`. Subclasses may
+    run their layers in another order, so they have to say so themselves.
     """
-    for (name, convolution), (norm_name, norm) in itertools.pairwise(list(parent.named_children())):
-        if isinstance(convolution, Convolution) and isinstance(norm, nn.BatchNorm2d):
-            setattr(parent, name, fuse_conv_bn_eval(convolution, norm, transpose=isinstance(convolution, nn.ConvTranspose2d)))
+    return type(parent) is nn.Sequential or vars(type(parent)).get("norms_follow_convolutions") is True
+
+
+def _folds_rightly(network: CheckedByExample) -> bool:
+    """Return whether a network computes the same outputs for its example once all its norms are folded."""
+    assert isinstance(network, nn.Module)
+    plain = copy.deepcopy(network).double()
+    folded, example = copy.deepcopy(plain), network.folding_example()
+    _fold_all(folded)
+    with torch.no_grad():
+        pairs = zip(plain(example), folded(example), strict=True)
+    return all(float((one - other).abs().max()) <= _TOLERANCE * float(one.abs().max()) for one, other in pairs)
+
+
+def _fold_all(network: nn.Module) -> None:
+    for parent in list(network.modules()):
+        _fold_norms(parent)
+
+
+def _fold_norms(parent: nn.Module, kinds: frozenset[type[nn.Module]] | None = None) -> None:
+    """Fold the batch norms among a module's direct children into the convolutions that are registered right before them.
+
+    Args:
+        parent: the module; changed in place.
+        kinds: classes of the convolutions; None for every class, also for those that change their kernels themselves.
+    """
+    # Not `named_children`, which leaves out a layer that is registered twice, such as a ReLU between convolution and norm.
+    for (name, convolution), (norm_name, norm) in itertools.pairwise(list(parent._modules.items())):
+        if not isinstance(convolution, Convolution) or not isinstance(norm, nn.BatchNorm2d) or norm.running_mean is None:
+            continue
+        if kinds is None or (type(convolution) in kinds and not convolution._forward_pre_hooks):
+            transpose = isinstance(convolution, nn.ConvTranspose2d)
+            setattr(parent, name, fuse_conv_bn_eval(convolution, norm, transpose=transpose))
             setattr(parent, norm_name, _without_norm(norm))
 
 

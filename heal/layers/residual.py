@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from heal.errors import UserError
 from heal.layers.memory_layout import keep_gradient_format
 from heal.layers.recompute import norm_relu_conv
 from heal.layers.strided import StridedConv1x1
@@ -47,6 +48,8 @@ class ResidualBlock(nn.Module):
 class BasicBlock(ResidualBlock):
     """Two 3x3 convolutions around a shortcut."""
 
+    norms_follow_convolutions = True
+
     def __init__(self, in_channels: int, channels: int, stride: int) -> None:
         """Make the layers; the first convolution has the stride."""
         super().__init__()
@@ -62,6 +65,8 @@ class BasicBlock(ResidualBlock):
 
 class GroupedBlock(ResidualBlock):
     """A grouped 3x3 convolution between two 1x1 convolutions, around a shortcut."""
+
+    norms_follow_convolutions = True
 
     def __init__(self, in_channels: int, channels: int, stride: int, groups: int, base_width: int) -> None:
         """Make the layers; the grouped convolution has the stride.
@@ -79,7 +84,7 @@ class GroupedBlock(ResidualBlock):
         super().__init__()
         width = int(channels * base_width / 64) * groups
         if not width:
-            raise ValueError(
+            raise UserError(
                 f"{channels} channels with base_width {base_width} leave no inner channel; "
                 f"base_width must be at least {64 / channels:g}"
             )

@@ -271,11 +271,14 @@ def is_plain_3x3(conv: nn.Conv2d) -> bool:
 def replace_wide(network: nn.Module) -> None:
     """Replace the wide 3x3 convolutions of a network on the CPU by `WinogradConv2d`, in place.
 
-    Inside a `Sequential`, a ReLU that follows is computed by the new layer. Weights keep their objects and their names in a
+    Inside a plain `Sequential`, a ReLU that follows is computed by the new layer. Weights keep their objects and their names in a
     checkpoint.
     """
     for parent in list(network.modules()):
-        children = [child for child in parent.named_children() if type(child[1]) is not nn.Identity]
+        # Not `named_children`, which leaves out a layer that is registered twice.
+        children = [
+            (name, child) for name, child in parent._modules.items() if child is not None and type(child) is not nn.Identity
+        ]
         for i, (name, conv) in enumerate(children):
             # No subclasses: timm's, for example, compute their padding themselves.
             if type(conv) is not nn.Conv2d or not is_plain_3x3(conv) or min(conv.in_channels, conv.out_channels) < WIDE:
@@ -283,7 +286,7 @@ def replace_wide(network: nn.Module) -> None:
             if conv.weight.device.type != "cpu":
                 continue
             next_name, following = children[i + 1] if i + 1 < len(children) else ("", None)
-            relu = isinstance(parent, nn.Sequential) and isinstance(following, nn.ReLU)
+            relu = type(parent) is nn.Sequential and isinstance(following, nn.ReLU)
             setattr(parent, name, WinogradConv2d(conv, relu))
             if relu:
                 setattr(parent, next_name, nn.Identity())

@@ -31,6 +31,7 @@ class ImportedRun:
         base_state: weights of the base.
         agent_states: weights of every agent type.
         dropped: keys of the checkpoint that our networks do not have.
+        taken_off: wrappers and prefixes that were around the weights, in words; empty if there were none.
     """
 
     base: BaseConfig
@@ -38,6 +39,7 @@ class ImportedRun:
     base_state: State
     agent_states: dict[str, State]
     dropped: tuple[str, ...]
+    taken_off: str = ""
 
 
 def import_state(reference: Mapping[str, Any], state: Mapping[str, Tensor], types: Collection[str] | None = None) -> ImportedRun:
@@ -49,7 +51,7 @@ def import_state(reference: Mapping[str, Any], state: Mapping[str, Tensor], type
         types: agent types to read; all by default.
 
     Raises:
-        ConfigError: the networks are not supported, or the weights do not fit the networks.
+        ConfigError: the networks are not supported, or the weights do not fit the networks or are not finite.
     """
     networks, state = read_config(reference, types), current_keys(state)
     _require_point_channels(
@@ -61,6 +63,7 @@ def import_state(reference: Mapping[str, Any], state: Mapping[str, Tensor], type
     _require_all(set(shapes), set(state))
     permuted = with_own_kernels({key: state[key] for key in shapes}, shapes)
     _require_shapes(shapes, permuted)
+    _require_finite(permuted)
     own = {name: permuted[key] for name, key in heal_keys.items()}
     return ImportedRun(
         networks.base,
@@ -118,4 +121,14 @@ def _require_shapes(shapes: Mapping[str, torch.Size], state: State) -> None:
         raise ConfigError(
             f"{len(wrong)} weights of the checkpoint do not fit config.yaml: {key} should have the shape {tuple(shapes[key])}, "
             f"it has {tuple(state[key].shape)}"
+        )
+
+
+def _require_finite(state: State) -> None:
+    """Raise ConfigError for weights that are not finite: a network with such weights detects nothing."""
+    wrong = [key for key, tensor in state.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
+    if wrong:
+        raise ConfigError(
+            f"{len(wrong)} weights of the checkpoint are not finite, first {wrong[0]}, as after a training that diverged; "
+            "import a checkpoint of an earlier epoch"
         )

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from heal.errors import UserError
+
 Triple: TypeAlias = tuple[int, int, int]
 
 
@@ -31,7 +33,7 @@ class ConvGeometry:
     def __post_init__(self) -> None:
         """Raise ValueError for a sub-manifold kernel with an even edge, which has no centre."""
         if self.submanifold and any(edge % 2 == 0 for edge in self.kernel):
-            raise ValueError(f"a sub-manifold kernel needs odd edges, so that it has a centre; got {self.kernel}")
+            raise UserError(f"a sub-manifold kernel needs odd edges, so that it has a centre; got {self.kernel}")
 
     @property
     def volume(self) -> int:
@@ -44,7 +46,7 @@ class ConvGeometry:
             return shape_zyx
         nz, ny, nx = ((shape_zyx[i] + 2 * self.padding[i] - self.kernel[i]) // self.stride[i] + 1 for i in range(3))
         if min(nz, ny, nx) < 1:
-            raise ValueError(f"a kernel of {self.kernel} cells does not fit into a grid of {shape_zyx}; use a larger grid")
+            raise UserError(f"a kernel of {self.kernel} cells does not fit into a grid of {shape_zyx}; use a larger grid")
         return nz, ny, nx
 
 

@@ -13,6 +13,7 @@ from heal.detection.anchors import make_anchors
 from heal.detection.detections import GroundTruth
 from heal.detection.ground_truth import agent_ground_truth, ground_truth
 from heal.detection.targets import Targets, assign_targets
+from heal.errors import UserError
 from heal.seeding import keyed_generator
 from heal.training.augment import augment
 from heal.training.config import ScheduleConfig, TrainingConfig
@@ -96,7 +97,7 @@ def steps_per_epoch(scenes: int, training: ScheduleConfig) -> int:
         ValueError: the scenes do not fill one batch.
     """
     if scenes < training.batch_scenes:
-        raise ValueError(f"{scenes} scenes do not fill one batch of {training.batch_scenes}; set training.batch_scenes lower")
+        raise UserError(f"{scenes} scenes do not fill one batch of {training.batch_scenes}; set training.batch_scenes lower")
     return scenes // training.batch_scenes
 
 

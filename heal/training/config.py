@@ -12,6 +12,7 @@ from heal.agent_model import AgentConfig
 from heal.base_model import BaseConfig
 from heal.config import config
 from heal.detection.loss import LossConfig
+from heal.errors import UserError
 from heal.training.augment import AugmentConfig
 
 
@@ -70,7 +71,7 @@ class ScheduleConfig:
     def __post_init__(self) -> None:
         """Check that the replicas can share a batch evenly."""
         if self.replicas < 1 or self.batch_scenes % self.replicas:
-            raise ValueError(
+            raise UserError(
                 f"training: expected batch_scenes to be a multiple of replicas, got {self.batch_scenes} and {self.replicas}"
             )
 
@@ -96,7 +97,26 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         """Check that there is an agent type."""
         if not self.agents:
-            raise ValueError("agents: expected at least one agent type")
+            raise UserError("agents: expected at least one agent type")
+
+
+# Settings that change neither networks nor data, so that a training may be resumed with other ones.
+CHANGEABLE = frozenset(
+    f"training.{name}"
+    for name in (
+        "epochs",
+        "learning_rate",
+        "schedule",
+        "milestones",
+        "weight_decay",
+        "adam_epsilon",
+        "clip_gradient_norm",
+        "workers",
+        "precision",
+        "half_weights",
+        "checkpoint_s",
+    )
+)
 
 
 def learning_rate(training: ScheduleConfig, step: int, steps_per_epoch: int) -> float:

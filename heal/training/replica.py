@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from heal.errors import UserError
 
-class ReplicaError(RuntimeError):
+
+class ReplicaError(UserError, RuntimeError):
     """A replica failed; the message is that of the replica's own error."""
 
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +18,7 @@ from heal.config import ConfigError
 from heal.detection.anchors import make_anchors
 from heal.detection.loss import depth_loss, detection_loss, occupancy_loss
 from heal.encoders.lift_splat_depth import DepthPrediction
+from heal.errors import UserError
 from heal.layers.inference import for_inference
 from heal.layers.residual import ResidualBlock
 from heal.layers.winograd import replace_wide
@@ -28,7 +30,7 @@ from heal.training.replica import ALONE, Replica
 _AUTOCAST_TYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-class TrainingStoppedError(RuntimeError):
+class TrainingStoppedError(UserError, RuntimeError):
     """A training that cannot go on, such as one whose loss is NaN; the message names the cause."""
 
 
@@ -96,18 +98,32 @@ class StepTaker:
         return StepTaker(make_learner(model, settings.training, replica), settings, device, optimizer, scaler)
 
     def take(self, batch: TrainingBatch, rate: float) -> StepLosses:
-        """Update the weights by one batch at a learning rate; errors as in `losses`."""
+        """Update the weights by one batch at a learning rate.
+
+        Raises:
+            TrainingStoppedError: the loss or the norm of its gradients is infinite or NaN; the weights are as before the step.
+        """
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         losses = self.losses(batch)
         self._optimizer.zero_grad(set_to_none=True)
         self._scaler.scale(losses.total).backward()  # type: ignore[no-untyped-call]
-        if self.settings.training.clip_gradient_norm:
-            self._scaler.unscale_(self._optimizer)
-            torch.nn.utils.clip_grad_norm_(self.learner.parameters(), self.settings.training.clip_gradient_norm)
+        self._scaler.unscale_(self._optimizer)
+        limit = self.settings.training.clip_gradient_norm or math.inf
+        norm = torch.nn.utils.clip_grad_norm_(self.learner.parameters(), limit)
+        self._check_norm(norm, batch)
         self._scaler.step(self._optimizer)
         self._scaler.update()
         return losses
+
+    def _check_norm(self, norm: Tensor, batch: TrainingBatch) -> None:
+        """Raise TrainingStoppedError if the norm of the gradients is infinite or NaN.
+
+        In float16 the scaler leaves out such a step and lowers its scale; it is an error only if a scale below 1 does not help.
+        """
+        may_be_infinite = self._scaler.is_enabled() and self._scaler.get_scale() >= 1.0
+        if not may_be_infinite and not torch.isfinite(norm):
+            raise _stopped(f"the norm of the gradients is {float(norm)}", batch)
 
     def losses(self, batch: TrainingBatch) -> StepLosses:
         """Compute the losses of a batch in the precision of the settings; the weights stay the same.
@@ -119,11 +135,16 @@ class StepTaker:
         with torch.autocast(self.device.type, _AUTOCAST_TYPES.get(precision), enabled=precision in _AUTOCAST_TYPES):
             losses = training_loss(self.learner, batch, self.settings, self.anchors)
         if not torch.isfinite(losses.total):
-            raise TrainingStoppedError(
-                f"the loss is {float(losses.total.detach())} in scenes {', '.join(batch.scene_ids)}, its parts {losses.parts()}. "
-                "The last checkpoint is good: try a lower training.learning_rate, or training.clip_gradient_norm=10."
-            )
+            raise _stopped(f"the loss is {float(losses.total.detach())}, its parts {losses.parts()}", batch)
         return losses
+
+
+def _stopped(cause: str, batch: TrainingBatch) -> TrainingStoppedError:
+    """Make the error of a step whose numbers are infinite or NaN, with the scenes of its batch and what to do."""
+    return TrainingStoppedError(
+        f"{cause}, in scenes {', '.join(batch.scene_ids)}. The last checkpoint is from before this step: repeat the command with "
+        "a lower training.learning_rate, or with training.clip_gradient_norm=10, to go on from there."
+    )
 
 
 def training_loss(learner: nn.Module, batch: TrainingBatch, settings: TrainingConfig, anchors: Tensor) -> StepLosses:

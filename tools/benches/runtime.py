@@ -21,7 +21,7 @@ from heal.agents.deployment import Deployment
 from heal.agents.fusion.node import FusionNode
 from heal.agents.network.network import PerfectNetwork
 from heal.agents.options import RunOptions
-from heal.agents.process import keep_freed_memory
+from heal.agents.process import keep_freed_memory, usable_cores
 from heal.agents.records import Arrival, FusionOutcome, FusionRequest, TickResult
 from heal.agents.runtime import open_runtime
 from heal.alliance import Alliance, load_alliance
@@ -52,7 +52,7 @@ def bench_runtime(alliance: Path) -> list[BenchRow]:
     unaligned_few_ms, unaligned_many_ms = (median(fusion_times_ms(opened, agents, correct_poses=False)) for agents in (4, 16))
     growth, unaligned_growth = many_ms / few_ms, unaligned_many_ms / unaligned_few_ms
     return [
-        BenchRow("runtime/processes", value=median(processes), unit="ticks/s", note=f"{_cores()} processes, {AGENTS} agents"),
+        BenchRow("runtime/processes", value=median(processes), unit="ticks/s", note=f"{usable_cores()} processes, {AGENTS} agents"),
         BenchRow("runtime/ray", value=median(ray), unit="ticks/s", note=f"{share:.3f} of the processes' throughput"),
         BenchRow("runtime/share", value=share, note="throughput of Ray over that of the processes"),
         BenchRow("runtime/handover", median(handovers), note="from a complete message to its reading at the fusion node"),
@@ -178,7 +178,7 @@ class TickWork:
 
 def processes_rate_hz(alliance: Path) -> float:
     """Measure the ticks per second of processes without Ray. Each core runs one process with its own part of the ticks."""
-    cores, context = _cores(), multiprocessing.get_context("spawn")
+    cores, context = usable_cores(), multiprocessing.get_context("spawn")
     barrier = context.Barrier(cores + 1)
     processes = [context.Process(target=_run_ticks, args=(alliance, core, cores, barrier)) for core in range(cores)]
     with one_thread_in_children():
@@ -264,8 +264,3 @@ def fusion_times_ms(alliance: Alliance, agents: int, correct_poses: bool = True)
         node.step(request, arrivals)
         times.append((time.perf_counter() - began) * 1e3)
     return times[WARM_TICKS:]
-
-
-def _cores() -> int:
-    """Return the number of CPU cores, or 1 if it is unknown."""
-    return os.cpu_count() or 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,9 +10,10 @@ from pathlib import Path
 import torch
 
 from heal.agents.records import TickResult
-from heal.detection.metrics import ApResult
+from heal.detection.metrics import ApResult, ap_text
 from heal.tools.pictures.bev import picture_of, render
 from heal.tools.pictures.colors import palette
+from heal.tools.shared.output import whole_file
 from heal.types import UInt8
 
 MAX_ANIMATION_BYTES = 4_900_000
@@ -56,15 +58,15 @@ def draw_curves(results: ApResult, path: Path) -> None:
     figure = Figure(figsize=(6.4, 4.8), dpi=150, layout="constrained")
     axes = figure.add_subplot()
     for curve, color in zip(results.curves, ("#1f6feb", "#d9822b", "#8250df"), strict=False):
-        label = f"IoU {curve.iou_threshold:g}: AP {curve.ap:.3f}"
+        label = f"IoU {curve.iou_threshold:g}: AP {ap_text(curve.ap)}"
         axes.plot(curve.recall[:-1], curve.precision[:-1], label=label, color=color, linewidth=2)
     axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="recall", ylabel="precision")
     axes.set_title(f"{results.ground_truths} vehicles in {results.frames} scenes", fontsize=11)
     axes.grid(alpha=0.25)
     axes.legend(loc="lower left")
     axes.spines[["top", "right"]].set_visible(False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    with whole_file(path) as temporary:
+        figure.savefig(temporary)
 
 
 def draw_frame(result: TickResult, range_m: Sequence[float], width_px: int = 800) -> UInt8:
@@ -76,8 +78,8 @@ def save_image(image: UInt8, path: Path) -> None:
     """Write an RGB image (H, W, 3) as PNG."""
     from PIL import Image
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(image).save(path)
+    with whole_file(path) as temporary:
+        Image.fromarray(image).save(temporary)
 
 
 def save_animation(frames: Sequence[UInt8], path: Path, frame_ms: int = 200, max_bytes: int = MAX_ANIMATION_BYTES) -> None:
@@ -89,16 +91,23 @@ def save_animation(frames: Sequence[UInt8], path: Path, frame_ms: int = 200, max
         frame_ms: time that each of `frames` is shown; images that are left in take over the time of those left out.
         max_bytes: largest size of the file, unless a single image is larger.
     """
+    if frames:
+        content = _encode_animation(frames, frame_ms, max_bytes)
+        with whole_file(path) as temporary:
+            temporary.write_bytes(content)
+
+
+def _encode_animation(frames: Sequence[UInt8], frame_ms: int, max_bytes: int) -> bytes:
+    """Return the content of an animated GIF of at least one image; the arguments are those of `save_animation`."""
     from PIL import Image
 
-    path.parent.mkdir(parents=True, exist_ok=True)
     chosen = list(frames)
     colors = Image.new("P", (1, 1))
     colors.putpalette(palette().tobytes())
-    while chosen:
+    while True:
         images = [Image.fromarray(frame).quantize(palette=colors, dither=Image.Dither.NONE) for frame in chosen]
-        duration = frame_ms * round(len(frames) / len(chosen))
-        images[0].save(path, save_all=True, append_images=images[1:], duration=duration, loop=0, optimize=True)
-        if path.stat().st_size <= max_bytes or len(chosen) == 1:
-            return
+        duration, buffer = frame_ms * round(len(frames) / len(chosen)), io.BytesIO()
+        images[0].save(buffer, "gif", save_all=True, append_images=images[1:], duration=duration, loop=0, optimize=True)
+        if buffer.tell() <= max_bytes or len(chosen) == 1:
+            return buffer.getvalue()
         chosen = chosen[::2]

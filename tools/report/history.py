@@ -113,7 +113,7 @@ class ReportData:
         return detections, labelled, found
 
     def ap_over_time(self, window: int | None) -> Float64:
-        """Return AP (3, T) at the three IoU thresholds after each tick.
+        """Return AP (3, T) at the three IoU thresholds after each tick; NaN where no object has been in range.
 
         A run of more than `AP_POINTS` ticks is evaluated at that many ticks and interpolated linearly between them.
 
@@ -125,7 +125,8 @@ class ReportData:
         points = []
         for end in ends:
             rows = self.rows[: int(end)] if window is None else self.rows[max(0, int(end) - window) : int(end)]
-            points.append(list(average_precision([row.match for row in rows], IOU_THRESHOLDS).ap.values()))
+            aps = average_precision([row.match for row in rows], IOU_THRESHOLDS).ap.values()
+            points.append([np.nan if ap is None else ap for ap in aps])
         return np.array([np.interp(np.arange(1, count + 1), ends, ap) for ap in zip(*points, strict=True)])
 
 

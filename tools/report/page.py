@@ -29,6 +29,7 @@ from heal.tools.report.sections import (
     over_time,
     traffic,
 )
+from heal.tools.shared.output import write_whole
 from heal.tools.shared.run_log import RunLog
 
 PICTURE_PX = 1400
@@ -90,9 +91,8 @@ class Page:
 
 
 def write_report(path: Path, report: Report) -> None:
-    """Write a report as an HTML file; makes the folder if there is none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(render_page(page_of(report)), encoding="utf-8")
+    """Write a report as an HTML file, whole; makes the folder if there is none."""
+    write_whole(path, render_page(page_of(report)))
 
 
 def render_page(page: Page) -> str:

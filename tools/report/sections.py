@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from heal.agents.records import Fault, MessageCounts
-from heal.detection.metrics import IOU_THRESHOLDS
+from heal.detection.metrics import IOU_THRESHOLDS, NOT_AVAILABLE, ap_text
 from heal.tools.pictures.bev import format_bytes
 from heal.tools.report.charts import HALF_WIDTH_PT, Chart, Frame, Series, line_chart, stacked_chart
 from heal.tools.report.colors import agent_color
@@ -44,11 +44,11 @@ class KeyNumber:
 
 @dataclass(frozen=True)
 class ApRow:
-    """Average precision at one IoU threshold over the whole run, with the counts behind it."""
+    """Average precision at one IoU threshold over the whole run, with the counts behind it; formatted where it may be missing."""
 
     iou_threshold: float
-    ap: float
-    recall: float
+    ap: str
+    recall: str
     true_positives: int
     false_positives: int
 
@@ -190,11 +190,11 @@ class Faults:
 def headline(log: RunLog, data: ReportData) -> tuple[KeyNumber, ...]:
     """Return the numbers that sum up the run."""
     result, counts = log.score.results(), log.counts
-    found = sum(row.found for row in data.rows)
+    found, objects = sum(row.found for row in data.rows), result.ground_truths
     used = f"{100 * counts.used / counts.sent:.0f} %" if counts.sent else "none"
     return (
-        *(KeyNumber(f"{ap:.3f}", f"AP@{iou:g}") for iou, ap in result.ap.items()),
-        KeyNumber(f"{100 * found / max(result.ground_truths, 1):.0f} %", f"of {result.ground_truths} vehicles found, IoU 0.5"),
+        *(KeyNumber(ap_text(ap), f"AP@{iou:g}") for iou, ap in result.ap.items()),
+        KeyNumber(f"{100 * found / objects:.0f} %" if objects else NOT_AVAILABLE, f"of {objects} vehicles found, IoU 0.5"),
         KeyNumber(used, f"of {counts.sent} messages used"),
         KeyNumber(format_bytes(counts.bytes), "over links"),
         KeyNumber(str(sum(log.faults.values())), "faults and recoveries"),
@@ -207,8 +207,8 @@ def ap_rows(log: RunLog) -> tuple[ApRow, ...]:
     return tuple(
         ApRow(
             iou_threshold=curve.iou_threshold,
-            ap=curve.ap,
-            recall=curve.true_positives / max(result.ground_truths, 1),
+            ap=ap_text(curve.ap),
+            recall=ap_text(curve.true_positives / result.ground_truths if result.ground_truths else None),
             true_positives=curve.true_positives,
             false_positives=curve.false_positives,
         )

@@ -40,7 +40,7 @@ RuntimeArg = Annotated[str, typer.Option(help="ray: agents and fusion node as Ra
 CacheArg = Annotated[
     Path | None, typer.Option(help="Folder that keeps decoded sweeps, poses and labels for later runs. Default: nothing is kept.")
 ]
-ThreadsArg = Annotated[int, typer.Option(min=0, help="Number of CPU threads; 0 for torch's default, mostly one per core.")]
+ThreadsArg = Annotated[int, typer.Option(min=0, help="Number of CPU threads; 0 for one per core that the process may use.")]
 SettingsFileArg = Annotated[
     Path | None, typer.Option("--config", help="YAML file with settings of the run; each simulation writes its own to run.yaml.")
 ]

@@ -13,9 +13,13 @@ from rich.table import Table
 
 from heal.agents.records import MessageCounts, TickResult
 from heal.datasets.visibility import SceneVisibility
-from heal.detection.metrics import AP_RULE, ApAccumulator, ApResult, Recall, recall_of
+from heal.detection.heading import HeadingError, heading_error_of
+from heal.detection.metrics import AP_RULE, NOT_AVAILABLE, ApAccumulator, ApResult, Recall, ap_text, recall_of
+from heal.errors import UserError
+from heal.tools.shared.output import write_json
 
 HIDDEN_IOU = 0.5
+HEADING_IOU = 0.5
 EVALUATIONS_NAME = "evaluations.json"
 
 
@@ -26,6 +30,7 @@ class RunScore:
     Attributes:
         range_m: x, y, z of the lower and of the upper corner of the evaluated range, metres in the ego's frame.
         ap: accumulator over all ticks so far.
+        heading: heading error at IoU 0.5 of the detections that found a vehicle.
         hidden: recall at IoU 0.5 of the vehicles on which the ego has fewer than 5 points, and another agent more than 20.
         frames: number of ticks.
         agents: largest number of agents in a tick.
@@ -35,6 +40,7 @@ class RunScore:
 
     range_m: tuple[float, ...]
     ap: ApAccumulator = field(default_factory=ApAccumulator)
+    heading: HeadingError = field(default_factory=HeadingError)
     hidden: Recall = field(default_factory=Recall)
     frames: int = 0
     agents: int = 0
@@ -44,6 +50,7 @@ class RunScore:
     def add(self, result: TickResult, visibility: SceneVisibility | None = None) -> None:
         """Add a tick; `visibility` tells which of its vehicles are hidden from the ego, None if this is not known."""
         self.ap.add_match(result.match)
+        self.heading = self.heading + heading_error_of(result.detections, result.ground_truth, HEADING_IOU)
         self.frames += 1
         self.agents = max(self.agents, len(result.messages))
         self.counts = self.counts + result.counts
@@ -72,6 +79,7 @@ class RunScore:
             "frames": self.frames,
             "agents": self.agents,
             "ground_truths": result.ground_truths,
+            "heading_error": {"iou": HEADING_IOU, "mean_deg": self.heading.mean_deg, "matched": self.heading.matched},
             "bytes_per_message": round(self.bytes_per_message),
             "hidden_from_ego": {"vehicles": self.hidden.objects, "recall": self.hidden.value if self.hidden.objects else None},
         }
@@ -85,33 +93,48 @@ def spread_evenly(ticks: Sequence[int], count: int) -> list[int]:
 
 def score_table(scores: dict[str, RunScore], title: str) -> Table:
     """Make a table with one row for each run, by name."""
-    table = Table("", "AP@0.3", "AP@0.5", "AP@0.7", "recall of hidden", "frames", "kB per message", title=title)
+    table = Table("", "AP@0.3", "AP@0.5", "AP@0.7", "heading error", "recall of hidden", "frames", "kB per message", title=title)
     for name, score in scores.items():
-        ap = [f"{value:.3f}" for value in score.results().ap.values()]
+        ap = [ap_text(value) for value in score.results().ap.values()]
+        error_deg = score.heading.mean_deg
+        heading = NOT_AVAILABLE if error_deg is None else f"{error_deg:.1f} deg"
         hidden = f"{score.hidden.value:.2f} of {score.hidden.objects}" if score.hidden.objects else "-"
         size = f"{score.bytes_per_message / 1e3:.0f}" if score.bytes_per_message else "-"
-        table.add_row(name, *ap, hidden, str(score.frames), size)
+        table.add_row(name, *ap, heading, hidden, str(score.frames), size)
     table.caption = f"{AP_RULE}; range {', '.join(f'{value:g}' for value in next(iter(scores.values())).range_m)} m"
+    if not all(score.results().ground_truths for score in scores.values()):
+        table.caption += f"; {NOT_AVAILABLE}: no objects in range"
     return table
 
 
 def write_metrics(path: Path, metrics: dict[str, Any]) -> None:
-    """Write metrics as JSON; the folder is made if it does not exist."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    """Write metrics as JSON, whole; the folder is made if it does not exist."""
+    write_json(path, metrics)
 
 
 def record_evaluation(alliance: Path, data: str, scores: Mapping[str, RunScore]) -> None:
     """Write the AP of each run, by name, into the folder of an alliance; replaces the earlier entry for the same data."""
     evaluations = read_evaluations(alliance)
     evaluations[data] = {name: {key: score.metrics()[key] for key in ("ap", "frames", "range_m")} for name, score in scores.items()}
-    (alliance / EVALUATIONS_NAME).write_text(json.dumps(evaluations, indent=2) + "\n", encoding="utf-8")
+    write_json(alliance / EVALUATIONS_NAME, evaluations)
 
 
 def read_evaluations(alliance: Path) -> dict[str, Any]:
-    """Read what `record_evaluation` has written: data -> run -> AP, frames and range; empty without a file."""
+    """Read what `record_evaluation` has written: data -> run -> AP, frames and range; empty without a file.
+
+    Raises:
+        UserError: the file holds anything else.
+    """
     path = alliance / EVALUATIONS_NAME
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+    if not path.is_file():
+        return {}
+    try:
+        evaluations = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path}: not valid JSON ({error}); remove it, and `heal evaluate --record` writes it again") from error
+    if not isinstance(evaluations, dict):
+        raise UserError(f"{path}: expected evaluations by data set, got {type(evaluations).__name__}; remove it")
+    return evaluations
 
 
 def evaluations_table(alliance: Path) -> Table | None:
@@ -122,5 +145,5 @@ def evaluations_table(alliance: Path) -> Table | None:
     table = Table("evaluated on", "agents", "AP@0.3", "AP@0.5", "AP@0.7", "frames")
     for data, runs in evaluations.items():
         for name, run in runs.items():
-            table.add_row(data, name, *(f"{value:.3f}" for value in run["ap"].values()), str(run["frames"]))
+            table.add_row(data, name, *(ap_text(value) for value in run["ap"].values()), str(run["frames"]))
     return table

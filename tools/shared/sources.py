@@ -31,5 +31,5 @@ def open_source(source: str, preset: str, split: str | None, ticks: int | None, 
         return TownSource(preset, seed, ticks or TOWN_TICKS, split=split or "test")
     root = Path(source)
     dataset = open_dataset(root, split or ("test" if data_folder(root) is None else "val"))
-    console.print(str(dataset.summary))
+    console.print(str(dataset.summary), markup=False)
     return dataset

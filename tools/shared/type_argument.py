@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from heal.agent_types import TypesOf, in_order
-from heal.alliance import Alliance
+from heal.alliance import Alliance, AllianceError
 from heal.datasets.assignment import AssignedSource, read_assignment
 from heal.types import SceneSource
 
@@ -17,8 +17,15 @@ def split_names(text: str) -> list[str]:
 
 
 def base_type(alliance: Alliance) -> str:
-    """Return the type that the base was trained with, or the alliance's first type if the training record names none."""
-    return next((name for name in alliance.card.training.agent_types if name in alliance.agent_names), alliance.agent_names[0])
+    """Return the type that the base was trained with, or the alliance's first type if the training record names none.
+
+    Raises:
+        AllianceError: no type of the alliance is aligned to its base.
+    """
+    names = alliance.agent_names
+    if not names:
+        raise AllianceError(f"{alliance.path}: no agent type is aligned to its base; `heal train agent` aligns one")
+    return next((name for name in alliance.card.training.agent_types if name in names), names[0])
 
 
 def require_types(names: Sequence[str], alliance: Alliance) -> None:

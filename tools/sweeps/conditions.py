@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from heal.agents.options import LATE_POLICIES, SPLITS, RunOptions
+from heal.errors import UserError
 from heal.message.codec import Codec
 
 ALONE = "ego alone"
@@ -52,7 +53,7 @@ def sweep_conditions(kind: str, options: RunOptions, float32_bytes: int) -> tupl
         ValueError: there is no such kind.
     """
     if kind not in KINDS:
-        raise ValueError(f"unknown sweep {kind!r}; expected one of {', '.join(KINDS)}")
+        raise UserError(f"unknown sweep {kind!r}; expected one of {', '.join(KINDS)}")
     alone = Condition(ALONE, None, ALONE, replace(options, agents=1))
     return alone, *KINDS[kind](options, float32_bytes)
 

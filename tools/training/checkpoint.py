@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
+
+from heal.atomic_write import replacing
 
 CHECKPOINT_NAME = "checkpoint.pt"
 
@@ -39,22 +40,30 @@ class Checkpoint:
             "step": progress.step,
             "seconds": progress.seconds,
         }
-        temporary = self.path.with_suffix(".writing")
-        with temporary.open("wb") as file:
+        with replacing(self.path) as temporary, temporary.open("wb") as file:
             torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self.path)
 
     def load(self) -> TrainingProgress:
-        """Restore all objects from the file and return the progress; without a file nothing changes and the progress is zero."""
+        """Restore all objects from the file and return the progress; without a file nothing changes and the progress is zero.
+
+        The optimiser keeps its own settings, such as its weight decay, which may differ from those before the interruption.
+        """
         if not self.path.exists():
             return TrainingProgress()
         state = _read_state(self.path)
         self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
+        _load_optimizer(self.optimizer, state["optimizer"])
+        if state["scaler"]:  # empty if the precision was another one
+            self.scaler.load_state_dict(state["scaler"])
         return _progress_of(state)
+
+
+def _load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Restore the averages of an optimiser, and keep the settings that it was made with."""
+    settings = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
+    optimizer.load_state_dict(state)
+    for group, values in zip(optimizer.param_groups, settings, strict=True):
+        group.update(values)
 
 
 def load_weights(path: Path, model: nn.Module) -> TrainingProgress:

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from heal.agent_model import AgentModel
 from heal.agents.process import keep_freed_memory
-from heal.alliance import Alliance, load_alliance
+from heal.alliance import Alliance, load_alliance, require_storable
 from heal.base_model import BaseModel
 from heal.collab_model import CollabModel
 from heal.datasets.open import open_dataset
@@ -25,6 +25,7 @@ from heal.tools.training.step_log import StepLog, last_row
 from heal.training.batches import TrainingSteps, steps_per_epoch
 from heal.training.config import TrainingConfig
 from heal.training.replica import Replica
+from heal.training.step import make_scaler
 
 POLL_S = 0.5
 
@@ -76,6 +77,18 @@ class TrainingJob:
             if log:
                 log.close()
 
+    def check(self, device: torch.device) -> None:
+        """Check before anything is written that the training can begin, and that its result can be stored.
+
+        Raises:
+            AllianceError: a network has weights that cannot be stored.
+            ConfigError: the precision does not fit the device.
+            UserError: the scenes do not fill one batch.
+        """
+        make_scaler(self.settings.training, device)
+        steps_per_epoch(self.scenes, self.settings.training)
+        require_storable(CollabModel(*_new_networks(self.settings)))
+
     def load_result(self) -> tuple[CollabModel, float]:
         """Return the networks with the weights of the last checkpoint, and the seconds of training."""
         model = CollabModel(*_new_networks(self.settings))
@@ -87,7 +100,7 @@ def run_job(job: TrainingJob, device: torch.device, console: Console) -> None:
 
     Raises:
         ConfigError: the precision does not fit the device.
-        TrainingStoppedError: the loss became infinite or NaN.
+        TrainingStoppedError: as in `train`.
         ReplicaError: one of several processes failed.
     """
     count = job.settings.training.replicas

@@ -6,13 +6,17 @@ import json
 from pathlib import Path
 from typing import Any
 
+from heal.atomic_write import write_text
 from heal.tools.training.loop import StepReport
 
-LOG_NAME = "metrics.jsonl"
+LOG_NAME, BOARD_NAME = "metrics.jsonl", "tensorboard"
 
 
 class StepLog:
-    """Writes each step to metrics.jsonl and to TensorBoard; drops the old lines of steps that a resumed training repeats."""
+    """Writes each step to metrics.jsonl and to TensorBoard; drops the old lines of steps that a resumed training repeats.
+
+    Lines that a crash left incomplete are dropped, too.
+    """
 
     def __init__(self, run: Path, first_step: int) -> None:
         """Open the log in the folder `run`.
@@ -24,13 +28,13 @@ class StepLog:
         from torch.utils.tensorboard import SummaryWriter
 
         self._path = run / LOG_NAME
-        kept = [line for line in self._lines() if json.loads(line)["step"] < first_step]
-        self._path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+        kept = [row for row in map(_read_row, self._lines()) if row and row["step"] < first_step]
+        write_text(self._path, "".join(json.dumps(row) + "\n" for row in kept))
         self._file = self._path.open("a", encoding="utf-8")
-        self._board = SummaryWriter(str(run / "tensorboard"), purge_step=first_step)
+        self._board = SummaryWriter(str(run / BOARD_NAME), purge_step=first_step)
 
-    def _lines(self) -> list[str]:
-        return self._path.read_text(encoding="utf-8").splitlines() if self._path.exists() else []
+    def _lines(self) -> list[bytes]:
+        return self._path.read_bytes().splitlines() if self._path.exists() else []
 
     def write(self, report: StepReport) -> None:
         """Append a step."""
@@ -55,5 +59,13 @@ def last_row(run: Path) -> dict[str, Any] | None:
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - 4096))
         lines = file.read().rpartition(b"\n")[0].splitlines()
-    row: dict[str, Any] | None = json.loads(lines[-1]) if lines else None
-    return row
+    return _read_row(lines[-1]) if lines else None
+
+
+def _read_row(line: bytes) -> dict[str, Any] | None:
+    """Return the step of a line of the log; None if the line is not complete."""
+    try:
+        row: Any = json.loads(line)
+    except ValueError:
+        return None
+    return row if isinstance(row, dict) and "step" in row else None

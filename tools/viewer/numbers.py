@@ -43,7 +43,8 @@ class NumbersLog:
         self._matches.append(result.match)
         ap = average_precision(self._matches, IOU_THRESHOLDS).ap
         for iou in AP_IOUS:
-            self._append((*AP, f"{iou:g}"), ap[iou])
+            if (value := ap[iou]) is not None:
+                self._append((*AP, f"{iou:g}"), value)
         self._add_faults(result)
 
     def _add_messages(self, result: TickResult) -> None:

@@ -19,6 +19,7 @@ from urllib.parse import quote
 import numpy as np
 
 from heal.agents.records import TickResult
+from heal.errors import UserError
 from heal.tools.pictures.bev import picture_of
 from heal.tools.viewer.layout import layout
 from heal.tools.viewer.log import TickLog
@@ -156,7 +157,7 @@ def open_viewer(view: str | None, record: Path | None, range_m: Sequence[float],
         ValueError: the view is unknown, or a window is wanted on a machine without a screen.
     """
     if view is not None and view not in VIEWS:
-        raise ValueError(f"unknown view {view!r}; there are {', '.join(VIEWS)}")
+        raise UserError(f"unknown view {view!r}; there are {', '.join(VIEWS)}")
     if view is None and record is None:
         return NoViewer()
     import rerun as rr
@@ -204,7 +205,7 @@ def require_screen() -> None:
         ValueError: there is no screen.
     """
     if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
-        raise ValueError("no screen to open a window on (DISPLAY is not set); watch in a browser with `web`, or record a file")
+        raise UserError("no screen to open a window on (DISPLAY is not set); watch in a browser with `web`, or record a file")
 
 
 def serve_page(data: str) -> str:
@@ -240,4 +241,4 @@ def free_port(wanted: int) -> int:
             except OSError:
                 continue
             return int(probe.getsockname()[1])
-    raise OSError(f"no free port on {HOST}")
+    raise UserError(f"no free port on {HOST}")

@@ -13,6 +13,7 @@ from heal.detection.detections import Detections, GroundTruth
 from heal.detection.metrics import (
     ApAccumulator,
     Recall,
+    ap_text,
     area_under,
     match_overlaps,
     matched_ground_truth,
@@ -34,7 +35,7 @@ def found(xs: list[float], scores: list[float]) -> Detections:
     return Detections.sorted(corners(xs), torch.tensor(scores))
 
 
-def ap(*frames: tuple[Detections, GroundTruth]) -> list[float]:
+def ap(*frames: tuple[Detections, GroundTruth]) -> list[float | None]:
     accumulator = ApAccumulator()
     for detections, ground_truth in frames:
         accumulator.add(detections, ground_truth)
@@ -115,10 +116,27 @@ def test_frames_without_detections_or_objects_count() -> None:
     assert result.ap[0.5] == pytest.approx(0.5 * 2 / 3)
 
 
-def test_nothing_at_all() -> None:
+def test_without_an_object_there_is_no_ap() -> None:
     result = ApAccumulator().results()
-    assert result.ap == {0.3: 0.0, 0.5: 0.0, 0.7: 0.0}
-    assert ap((found([0.0], [0.9]), truth([]))) == [0.0, 0.0, 0.0]
+    assert result.ap == {0.3: None, 0.5: None, 0.7: None}
+    assert ap((found([0.0], [0.9]), truth([]))) == [None, None, None]
+    assert ap((Detections.empty(), truth([0.0]))) == [0.0, 0.0, 0.0]
+    assert (ap_text(None), ap_text(0.0), ap_text(1.0)) == ("n/a", "0.000", "1.000")
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 12))
+def test_the_truth_given_as_detections_scores_one_at_every_threshold(seed: int, objects: int) -> None:
+    rng = np.random.default_rng(seed)
+    accumulator = ApAccumulator(tuple(np.linspace(0.05, 0.95, 19).tolist()))
+    for _ in range(3):
+        sizes, z_m, yaws = rng.uniform(0.5, 12, (objects, 3)), rng.uniform(-3, 1, objects), rng.uniform(-np.pi, np.pi, objects)
+        # Labels do not overlap: each is in a place of its own.
+        x_m, y_m = rng.uniform(-9, 9, objects) + 50 * np.arange(objects), rng.uniform(-50, 50, objects)
+        boxes = boxes_to_corners(torch.from_numpy(np.column_stack((x_m, y_m, z_m, sizes, yaws))).float())
+        scores = torch.from_numpy(rng.uniform(0, 1, objects)).float()
+        accumulator.add(Detections.sorted(boxes, scores), GroundTruth(boxes, torch.arange(objects)))
+    assert list(accumulator.results().ap.values()) == pytest.approx([1.0] * 19)
 
 
 def test_merged_and_pickled_parts_are_the_whole() -> None:

@@ -14,7 +14,7 @@ from heal.agent_model import AgentConfig, AgentModel
 from heal.base_model import BaseModel
 from heal.collab_model import CollabModel
 from heal.datasets.dair.source import DairSource
-from heal.datasets.pcd import read_lidar
+from heal.datasets.lidar import read_lidar
 from heal.detection.anchors import make_anchors
 from heal.detection.boxes import boxes_to_corners
 from heal.detection.decode import DecodeConfig, decode

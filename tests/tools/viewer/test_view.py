@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 from heal.agents.records import AgentView, Fault, TickResult
 from heal.detection.detections import Detections, GroundTruth
+from heal.errors import UserError
 from heal.se3 import transform_points
 from heal.tools.pictures.colors import AGENT_COLORS, rgb_bytes
 from heal.tools.view import view as view_command
@@ -268,7 +269,7 @@ def test_playing_a_missing_file_says_how_to_make_one(tmp_path: Path) -> None:
 
     app = typer.Typer()
     app.command()(view_command)
-    with pytest.raises(FileNotFoundError, match="--record"):
+    with pytest.raises(UserError, match="--record"):
         CliRunner().invoke(app, [str(tmp_path / "none.rrd")], catch_exceptions=False)
 
 

@@ -1,0 +1,35 @@
+"""Write files whole: a reader sees the old content or the new content, never a part of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary file beside `path` to write to, and move it into the place of `path` if nothing goes wrong.
+
+    If an error is raised inside the context, such as that of a full disk, the temporary file is removed and `path` stays as it was.
+    Missing folders above `path` are made.
+
+    Yields:
+        The temporary file, with the suffix of `path`; it does not exist yet.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.unfinished{path.suffix}")
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file in UTF-8, whole."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

@@ -1,0 +1,134 @@
+"""An alliance on disk: written whole, opened despite a type that does not belong to it, with weights that layers share."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from heal.alliance import AllianceError, TrainingRecord, copy_base, load_alliance, save_agent, save_base
+from heal.opencood.run import ImportedRun
+from heal.tools.import_runs import join_runs
+from heal.tools.shared.type_argument import base_type
+from tests.heal.networks import AGENT, BASE, small_model
+from tests.tools.command import run_command
+
+
+def _save(path: Path, seed: int = 0) -> str:
+    """Write an alliance of a base and m1; return the hash of the base."""
+    torch.manual_seed(seed)
+    model = small_model()
+    base_hash = save_base(path, model.base, TrainingRecord())
+    save_agent(path, "m1", model.agent("m1"), base_hash, TrainingRecord())
+    return base_hash
+
+
+def _contents(path: Path) -> dict[str, bytes]:
+    """Return the bytes of all files under a folder, by relative path."""
+    return {str(file.relative_to(path)): file.read_bytes() for file in sorted(path.rglob("*")) if file.is_file()}
+
+
+def test_a_type_of_another_base_and_one_without_a_record_are_reported_and_refused_when_asked_for(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    _save(tmp_path / "one")
+    _save(tmp_path / "two", seed=1)
+    shutil.copytree(tmp_path / "two" / "m1", tmp_path / "one" / "stranger")
+    shutil.copytree(tmp_path / "one" / "m1", tmp_path / "one" / "torn")
+    (tmp_path / "one" / "torn" / "agent.yaml").write_bytes(b"hash: '12\xff")
+    for alliance in (load_alliance(tmp_path / "one"), load_alliance(tmp_path / "one").for_inference()):
+        assert alliance.agent_names == ("m1",) and set(alliance.foreign) == {"stranger", "torn"}
+        assert alliance.agent("m1").config == small_model().agent("m1").config
+        with pytest.raises(AllianceError, match="stranger is aligned to the base"):
+            alliance.agent("stranger")
+        with pytest.raises(AllianceError, match=r"torn.agent\.yaml"):
+            alliance.agent("torn")
+    assert [record.levelname for record in caplog.records if "stranger" in record.message] == ["WARNING"]
+    described = run_command("info", tmp_path / "one")
+    assert "stranger" in described and "torn" in described
+
+
+def test_a_foreign_type_is_neither_overwritten_by_an_import_nor_taken_by_default(tmp_path: Path) -> None:
+    _save(tmp_path / "one")
+    _save(tmp_path / "two", seed=1)
+    shutil.rmtree(tmp_path / "one" / "m1")
+    (tmp_path / "two" / "m1").replace(tmp_path / "one" / "m2")
+    alliance = load_alliance(tmp_path / "one")
+    with pytest.raises(AllianceError, match="no agent type is aligned to its base"):
+        base_type(alliance)
+    model, before = small_model(), _contents(tmp_path / "one")
+    run = ImportedRun(BASE, {"m2": AGENT}, alliance.base.state_dict(), {"m2": model.agent("m1").state_dict()}, ())
+    with pytest.raises(AllianceError, match="called m2"):
+        join_runs([run], tmp_path / "one", ["run"])
+    assert _contents(tmp_path / "one") == before
+
+
+def test_a_type_is_not_written_beside_another_base(tmp_path: Path) -> None:
+    other = _save(tmp_path / "one", seed=1)
+    _save(tmp_path / "two")
+    before = _contents(tmp_path / "two")
+    with pytest.raises(AllianceError, match="holds the base"):
+        save_agent(tmp_path / "two", "m1", small_model().agent("m1"), other, TrainingRecord())
+    assert _contents(tmp_path / "two") == before
+
+
+def test_a_full_disk_leaves_the_old_alliance_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    base_hash = _save(tmp_path / "alliance")
+    before = _contents(tmp_path)
+
+    def fail(_: Any, path: Path) -> None:
+        path.write_bytes(b"a part")
+        raise OSError(28, "No space left on device")
+
+    torch.manual_seed(1)
+    for name in ("safetensors.torch.save_file", "heal.alliance.save_config"):
+        with monkeypatch.context() as patched:
+            patched.setattr(name, fail)
+            with pytest.raises(OSError, match="No space"):
+                save_agent(tmp_path / "alliance", "m1", small_model().agent("m1"), base_hash, TrainingRecord())
+            with pytest.raises(OSError, match="No space"):
+                save_base(tmp_path / "alliance", small_model().base, TrainingRecord())
+        assert _contents(tmp_path) == before
+
+
+def test_a_base_is_copied_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _save(tmp_path / "one")
+
+    def fail(_: Path, target: Path) -> None:
+        target.mkdir(parents=True)
+        (target / "base.yaml").write_text("hash: 12")
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched, pytest.raises(OSError, match="No space"):
+        patched.setattr("shutil.copytree", fail)
+        copy_base(tmp_path / "one", tmp_path / "two")
+    assert _contents(tmp_path / "two") == {}
+    copy_base(tmp_path / "one", tmp_path / "two")
+    assert _contents(tmp_path / "two" / "base") == _contents(tmp_path / "one" / "base")
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_weights_that_layers_share_come_back_equal(tmp_path: Path, half: bool) -> None:
+    model = small_model()
+    for part in model.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            part.bias = part.weight  # one parameter, two names
+            statistics = torch.rand(part.num_features + 3)
+            part.running_mean, part.running_var = statistics[:-3], statistics[3:]  # two parts of one tensor, which overlap
+    base_hash = save_base(tmp_path, model.base, TrainingRecord(), half)
+    save_agent(tmp_path, "m1", model.agent("m1"), base_hash, TrainingRecord(), half)
+    alliance = load_alliance(tmp_path)
+    for written, read in ((model.base, alliance.base), (model.agent("m1"), alliance.agent("m1"))):
+        for name, tensor in written.state_dict().items():
+            expected = tensor.half().float() if half and tensor.ndim > 1 else tensor
+            assert torch.equal(read.state_dict()[name], expected), name
+
+
+def test_a_tensor_that_cannot_be_read_back_is_refused_by_name(tmp_path: Path) -> None:
+    agent = small_model().agent("m1")
+    agent.encoder.register_buffer("heights", torch.ones(1).expand(4))
+    with pytest.raises(AllianceError, match=r"encoder\.heights share memory.*clone"):
+        save_agent(tmp_path, "m1", agent, "0" * 64, TrainingRecord())
+    assert not (tmp_path / "m1").exists()
