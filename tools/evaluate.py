@@ -92,19 +92,15 @@ def evaluate(
     """  # noqa: D301 - click's mark for lines that stay lines is the character, not its name
     opened, source = load_alliance(alliance, range_m).for_inference(), open_dataset(data, split, cache=cache)
     console.print(str(source.summary), markup=False)
-    ticks = spread_evenly(range(len(source)), frames or len(source))
-    drawn = frozenset(spread_evenly(ticks, pictures))
-    options = _options(agents, comm_range_m, precision, threads, drawn, include_ego)
+    drawn = frozenset(spread_evenly(ticks := spread_evenly(range(len(source)), frames or len(source)), pictures))
     types_of, errors = parse_types(in_order or types, opened, source), WriteErrors()
-    draw, runs = partial(_draw, drawn=drawn, alliance=opened, out=out, errors=errors), evaluation_runs(in_order, options)
+    runs = evaluation_runs(in_order, _options(agents, comm_range_m, precision, threads, drawn, include_ego))
+    draw = partial(_draw, drawn=drawn, alliance=opened, out=out, errors=errors)
     try_folder(out)
     scores = {name: evaluate_source(opened, source, types_of, run, ticks, draw) for name, run in runs.items()}
     console.print(score_table(dict(scores), f"{data.name}, {split}"))
     write_scores(scores, source.summary, bool(in_order), out, errors)
-    if record:
-        with errors.kept():
-            record_evaluation(alliance, f"{data.name}, {split}", scores)
-    errors.raise_first()
+    _record(scores, f"{data.name}, {split}", alliance if record else None, errors)
     console.print(f"metrics and pictures: {out}")
 
 
@@ -115,6 +111,14 @@ def _options(
     # Published results are with poses as they are given.
     options = RunOptions(agents, comm_range_m, correct_poses=False, keep_views=drawn, include_ego=include_ego)
     return replace(options, precision=precision, threads=threads or CORES)  # type: ignore[arg-type]
+
+
+def _record(scores: Mapping[str, RunScore], title: str, alliance: Path | None, errors: WriteErrors) -> None:
+    """Write the scores into the alliance, if one is given; then raise the first error of any file."""
+    if alliance is not None:
+        with errors.kept():
+            record_evaluation(alliance, title, scores)
+    errors.raise_first()
 
 
 def write_scores(scores: Mapping[str, RunScore], summary: DatasetSummary, in_order: bool, out: Path, errors: WriteErrors) -> None:

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from heal.agents.options import RunOptions
 from heal.agents.records import TickResult
+from heal.datasets.dataset import DatasetSummary
 from heal.detection.detections import GroundTruth
 from heal.tools.evaluate import write_scores
 from heal.tools.report.history import ReportData
@@ -53,7 +54,8 @@ def empty() -> RunScore:
 
 
 def test_metrics_hold_null_and_tables_say_so(empty: RunScore, tmp_path: Path) -> None:
-    write_scores({"all agents": empty}, True, tmp_path, WriteErrors())
+    summary = DatasetSummary("OPV2V", tmp_path, "test", 1, 1, 1, labels="own labels", notes=("a note",))
+    write_scores({"all agents": empty}, summary, True, tmp_path, WriteErrors())
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert metrics["ap"] == metrics["steps"][0]["ap"] == NO_AP and metrics["ground_truths"] == 0
     assert metrics["heading_error"] == {"iou": 0.5, "mean_deg": None, "matched": 0}
