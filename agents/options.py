@@ -9,12 +9,11 @@ import torch
 
 from heal.errors import UserError
 from heal.message.codec import FLOAT32, Codec
-from heal.types import Split
+from heal.types import SPLITS, Split
 
 Precision = Literal["float32", "bfloat16"]
 LatePolicy = Literal["drop", "hold", "weigh"]
 LATE_POLICIES: tuple[LatePolicy, ...] = get_args(LatePolicy)
-SPLITS: tuple[Split, ...] = get_args(Split)
 
 
 @dataclass(frozen=True)

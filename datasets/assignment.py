@@ -11,7 +11,7 @@ from heal.agent_types import in_turn, select_agents
 from heal.atomic_write import write_text
 from heal.datasets.dataset import DatasetError
 from heal.datasets.files import read_json
-from heal.errors import UserError, naming_errors_after
+from heal.errors import UserError
 from heal.seeding import keyed_generator
 from heal.types import AgentFrame, ObjectLabels, SceneOutline, SceneSource, SensorChoice
 
@@ -85,8 +85,7 @@ def read_assignment(path: Path) -> Assignment:
 
 def write_assignment(path: Path, assignment: Assignment) -> None:
     """Write a JSON file for `read_assignment`, whole; make its folder if needed."""
-    with naming_errors_after(path, overrule=True):
-        write_text(path, json.dumps(assignment.types, indent=4) + "\n")
+    write_text(path, json.dumps(assignment.types, indent=4) + "\n")
 
 
 class AssignedSource:

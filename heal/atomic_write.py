@@ -7,26 +7,29 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from heal.errors import naming_errors_after
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary file beside `path` to write to, and move it into the place of `path` if nothing goes wrong.
 
     If an error is raised inside the context, such as that of a full disk, the temporary file is removed and `path` stays as it was.
-    Missing folders above `path` are made.
+    An OSError of the file system names `path`. Missing folders above `path` are made.
 
     Yields:
         The temporary file, with the suffix of `path`; it does not exist yet.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.unfinished{path.suffix}")
-    try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with naming_errors_after(path, overrule=True):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

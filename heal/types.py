@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +32,7 @@ BEAMS = (16, 32, 64)
 
 # The side of the link on which the base's trunk runs: the fusion node's ("feature") or the sender's ("pyramid").
 Split = Literal["feature", "pyramid"]
+SPLITS: tuple[Split, ...] = get_args(Split)
 # The lowest foreground score of a cell that an agent sees. A score of 0 marks a cell that the agent does not see or has not sent.
 SCORE_FLOOR = 1e-4
 

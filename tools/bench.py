@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from heal.agents.process import usable_cores
+from heal.atomic_write import replacing, write_text
 from heal.errors import UserError
 from heal.tools.benches.frame import bench_frame
 from heal.tools.benches.machine import bench_machine
@@ -26,7 +27,7 @@ from heal.tools.benches.scale import bench_scale
 from heal.tools.benches.setup import BenchSetup
 from heal.tools.benches.stages import bench_encode, bench_fuse, bench_voxelize
 from heal.tools.benches.train import bench_train
-from heal.tools.shared.output import try_folder, whole_file, write_whole
+from heal.tools.shared.output import try_folder
 from heal.tools.shared.paths import CONFIGS
 
 BENCHES: dict[str, Callable[[BenchSetup], list[BenchRow]]] = {
@@ -93,9 +94,9 @@ def bench(
         rows = [*bench_machine(setup.device), *rows]
     console.print(bench_table(rows))
     if json_path is not None:
-        write_whole(json_path, json.dumps([asdict(row) for row in rows], indent=2) + "\n")
+        write_text(json_path, json.dumps([asdict(row) for row in rows], indent=2) + "\n")
     if markdown is not None:
-        write_whole(markdown, markdown_table(rows))
+        write_text(markdown, markdown_table(rows))
 
 
 def _try_folders_of(*paths: Path | None) -> None:
@@ -113,7 +114,7 @@ def _traced(path: Path | None) -> Iterator[None]:
         return
     with torch.profiler.profile() as recorded:
         yield
-    with whole_file(path) as temporary:
+    with replacing(path) as temporary:
         recorded.export_chrome_trace(str(temporary))
 
 

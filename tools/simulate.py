@@ -21,6 +21,7 @@ from heal.agents.options import RunOptions
 from heal.agents.records import TickResult
 from heal.agents.runtime import Runtime, open_runtime
 from heal.alliance import Alliance, load_alliance
+from heal.atomic_write import replacing
 from heal.config import save_config, to_plain
 from heal.datasets.noise import SensorNoise
 from heal.errors import naming_errors_after
@@ -39,7 +40,7 @@ from heal.tools.shared.arguments import (
     SourceSplitArg,
     TypesArg,
 )
-from heal.tools.shared.output import WriteErrors, try_folder, whole_file
+from heal.tools.shared.output import WriteErrors, try_folder
 from heal.tools.shared.run_log import ALLOWED_LAG_MS, RunLog, tick_line
 from heal.tools.shared.run_settings import RunSettings, read_settings, with_options
 from heal.tools.shared.scoring import RunScore, score_table, spread_evenly, write_metrics
@@ -190,7 +191,7 @@ def run_and_report(plan: Plan, title: str, out: Path) -> None:
         console.print(f"watch: {plan.viewer.address}", soft_wrap=True)
     settings, log = plan.settings, RunLog(RunScore(plan.alliance.grid.range_m))
     try_folder(out)
-    with whole_file(out / "run.yaml") as temporary:
+    with replacing(out / "run.yaml") as temporary:
         save_config(settings, temporary)
     data, errors = ReportData(), WriteErrors()
     pace = Pace()

@@ -17,6 +17,7 @@ from rich.table import Table
 
 from heal.agents.process import usable_cores
 from heal.alliance import load_alliance
+from heal.atomic_write import replacing
 from heal.detection.metrics import ap_text
 from heal.tools.shared.arguments import (
     AllianceArg,
@@ -28,7 +29,7 @@ from heal.tools.shared.arguments import (
     SourceSplitArg,
     TypesArg,
 )
-from heal.tools.shared.output import try_folder, whole_file
+from heal.tools.shared.output import try_folder
 from heal.tools.shared.run_settings import read_settings
 from heal.tools.shared.scoring import write_metrics
 from heal.tools.shared.sources import TOWN, open_source
@@ -194,7 +195,7 @@ def draw_sweep(rows: Sequence[SweepRow], x_label: str, logarithmic: bool, title:
         axes.spines[["top", "right"]].set_visible(False)
     axes.legend(loc="lower left", fontsize=9)
     figure.suptitle(title, fontsize=11)
-    with whole_file(path) as temporary:
+    with replacing(path) as temporary:
         figure.savefig(temporary)
 
 

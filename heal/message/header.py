@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import math
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import numpy as np
@@ -35,7 +35,7 @@ from heal.grid import BevGrid
 from heal.message.byte_reader import PayloadError, aligned
 from heal.message.codec import VALUES, Values
 from heal.message.payload import Layout
-from heal.types import Float64, Split, require_SE3
+from heal.types import SPLITS, Float64, Split, require_SE3
 
 try:
     # The same checksum in a seventh of the time. With zlib it was a fifth of the time that a message costs its receiver.
@@ -49,7 +49,6 @@ FORMAT_VERSION = 2
 Buffer: TypeAlias = "bytes | bytearray | memoryview | np.ndarray[tuple[int], np.dtype[np.uint8]]"
 Shape: TypeAlias = tuple[int, int, int]
 
-SPLITS: tuple[Split, ...] = ("feature", "pyramid")
 _PREAMBLE = struct.Struct("<4sHBBII")
 _BODY = struct.Struct("<Qq16d7d2dQBB3H")
 _SHAPE = struct.Struct("<3I")
@@ -67,8 +66,8 @@ class MessageError(ValueError):
 
 
 @dataclass(frozen=True, eq=False)
-class Header:
-    """Everything that a message says without its payload; of the fields of `Message` only the maps and scores are missing.
+class MessageOrigin:
+    """The origin of feature maps: their sender, time, pose and grid, and the base that they belong to.
 
     Attributes:
         agent_id: the sender.
@@ -78,7 +77,6 @@ class Header:
         world_SE3_agent: (4, 4) float64, the pose that the sender measured.
         grid: the grid of the finest map, in the sender's frame.
         coverage: the grid's range divided by the range of the sender's sensors, in x and y; None if the sensors cover the grid.
-        layout: of the payload, with the split and the shapes of all maps.
     """
 
     agent_id: str
@@ -87,12 +85,27 @@ class Header:
     timestamp_ns: int
     world_SE3_agent: Float64
     grid: BevGrid
-    coverage: tuple[float, float] | None
-    layout: Layout
+    coverage: tuple[float, float] | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         """Check the pose, the coverage and the strings."""
-        require_sender((self.agent_id, self.agent_type, self.base_hash), self.world_SE3_agent, self.coverage)
+        require_SE3("Message.world_SE3_agent", self.world_SE3_agent)
+        if self.coverage is not None and not all(math.isfinite(ratio) and ratio > 0 for ratio in self.coverage):
+            raise ValueError(f"Message.coverage: expected two positive ratios, got {self.coverage}")
+        for name in ("agent_id", "agent_type", "base_hash"):
+            if not 0 < (length := len(getattr(self, name).encode())) <= _MAX_STRING_BYTES:
+                raise ValueError(f"Message.{name}: expected 1 to {_MAX_STRING_BYTES} bytes of UTF-8, got {length}")
+
+
+@dataclass(frozen=True, eq=False)
+class Header(MessageOrigin):
+    """Everything that a message says without its payload.
+
+    Attributes:
+        layout: of the payload, with the split and the shapes of all maps.
+    """
+
+    layout: Layout
 
     @property
     def length_bytes(self) -> int:
@@ -163,26 +176,10 @@ class UnreadMessage:
             world_SE3_agent = np.array(pose, dtype=np.float64).reshape(4, 4)
             grid, coverage = _grid(geometry), (covered[0], covered[1]) if any(covered) else None
             with np.errstate(over="ignore", invalid="ignore"):
-                header = Header(agent_id, agent_type, base_hash, timestamp_ns, world_SE3_agent, grid, coverage, layout)
+                header = Header(agent_id, agent_type, base_hash, timestamp_ns, world_SE3_agent, grid, layout, coverage=coverage)
         except (PayloadError, ValueError, OverflowError) as error:
             raise MessageError(f"message of agent {agent_id!r}: {error}") from error
         return UnreadMessage(header, view[header_bytes:])
-
-
-def require_sender(strings: tuple[str, str, str], world_SE3_agent: Float64, coverage: tuple[float, float] | None) -> None:
-    """Raise ValueError unless the three strings, the pose and the coverage can stand in a message.
-
-    Args:
-        strings: agent id, agent type and base hash.
-        world_SE3_agent: (4, 4) float64 pose of the sender.
-        coverage: as in `Header`.
-    """
-    require_SE3("Message.world_SE3_agent", world_SE3_agent)
-    if coverage is not None and not all(math.isfinite(ratio) and ratio > 0 for ratio in coverage):
-        raise ValueError(f"Message.coverage: expected two positive ratios, got {coverage}")
-    for name, text in zip(("agent_id", "agent_type", "base_hash"), strings, strict=True):
-        if not 0 < len(text.encode()) <= _MAX_STRING_BYTES:
-            raise ValueError(f"Message.{name}: expected 1 to {_MAX_STRING_BYTES} bytes of UTF-8, got {len(text.encode())}")
 
 
 def _check_frame(view: memoryview) -> tuple[Split, Values, int]:

@@ -6,22 +6,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from heal.grid import BevGrid
 from heal.message.byte_reader import PayloadError
 from heal.message.codec import FLOAT32, Codec
 from heal.message.header import (
     FORMAT_VERSION,
     MAX_MAPS,
     MAX_NUMBERS,
-    SPLITS,
     Buffer,
     Header,
     MessageError,
+    MessageOrigin,
     UnreadMessage,
-    require_sender,
 )
 from heal.message.payload import Layout, decode, encode
-from heal.types import SCORE_FLOOR, Float32, Float64, Split, require_shape
+from heal.types import SCORE_FLOOR, SPLITS, Float32, Split, require_shape
 
 # The names of the header that most readers of messages need too.
 __all__ = ["FORMAT_VERSION", "MAX_NUMBERS", "Buffer", "Message", "MessageError"]
@@ -31,38 +29,24 @@ _MAX_SCORE = 1 + 1.01 * SCORE_FLOOR
 
 
 @dataclass(frozen=True, eq=False)
-class Message:
-    """The feature maps of an agent at one instant, with its pose and the base that they belong to.
+class Message(MessageOrigin):
+    """The feature maps of an agent at one instant, with their origin.
 
     Attributes:
-        agent_id: the sender.
-        agent_type: its type, such as "m1".
-        base_hash: content hash of the base that the maps are aligned to.
-        timestamp_ns: the time of the measurements.
-        world_SE3_agent: (4, 4) float64, the pose that the sender measured.
-        grid: the grid of the finest map, in the sender's frame.
         maps: float32, possibly read-only views of received bytes. Feature split: the one feature map (C, ny, nx) on `grid`. Pyramid
             split: the trunk's map (C, ny, nx) of every scale, the finest first.
         scores: (ny, nx) float32 foreground scores in [0, 1 + 1e-4]. Pyramid split: one of every scale, 0 for a cell that was not
             sent. Feature split: none or one, by which the sender chooses cells; it is not sent.
-        coverage: the grid's range divided by the range of the sender's sensors, in x and y; None if the sensors cover the grid.
         split: the side of the link on which the base's trunk runs: the receiver's ("feature") or the sender's ("pyramid").
     """
 
-    agent_id: str
-    agent_type: str
-    base_hash: str
-    timestamp_ns: int
-    world_SE3_agent: Float64
-    grid: BevGrid
     maps: tuple[Float32, ...]
     scores: tuple[Float32, ...] = ()
-    coverage: tuple[float, float] | None = None
     split: Split = "feature"
 
     def __post_init__(self) -> None:
-        """Check the pose, the strings, and that maps and scores fit the grid and each other."""
-        require_sender((self.agent_id, self.agent_type, self.base_hash), self.world_SE3_agent, self.coverage)
+        """Check the origin, and that maps and scores fit the grid and each other."""
+        super().__post_init__()
         self._check_maps()
         self._check_scores()
 
@@ -133,8 +117,8 @@ class Message:
                     header.grid,
                     maps,
                     scores,
-                    header.coverage,
                     header.layout.split,
+                    coverage=header.coverage,
                 )
         except (PayloadError, ValueError, OverflowError) as error:
             raise MessageError(f"message of agent {header.agent_id!r}: {error}") from error
@@ -147,6 +131,6 @@ class Message:
             self.timestamp_ns,
             self.world_SE3_agent,
             self.grid,
-            self.coverage,
             layout,
+            coverage=self.coverage,
         )

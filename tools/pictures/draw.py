@@ -10,10 +10,10 @@ from pathlib import Path
 import torch
 
 from heal.agents.records import TickResult
+from heal.atomic_write import replacing
 from heal.detection.metrics import ApResult, ap_text
 from heal.tools.pictures.bev import picture_of, render
 from heal.tools.pictures.colors import palette
-from heal.tools.shared.output import whole_file
 from heal.types import UInt8
 
 MAX_ANIMATION_BYTES = 4_900_000
@@ -65,7 +65,7 @@ def draw_curves(results: ApResult, path: Path) -> None:
     axes.grid(alpha=0.25)
     axes.legend(loc="lower left")
     axes.spines[["top", "right"]].set_visible(False)
-    with whole_file(path) as temporary:
+    with replacing(path) as temporary:
         figure.savefig(temporary)
 
 
@@ -78,7 +78,7 @@ def save_image(image: UInt8, path: Path) -> None:
     """Write an RGB image (H, W, 3) as PNG."""
     from PIL import Image
 
-    with whole_file(path) as temporary:
+    with replacing(path) as temporary:
         Image.fromarray(image).save(temporary)
 
 
@@ -93,7 +93,7 @@ def save_animation(frames: Sequence[UInt8], path: Path, frame_ms: int = 200, max
     """
     if frames:
         content = _encode_animation(frames, frame_ms, max_bytes)
-        with whole_file(path) as temporary:
+        with replacing(path) as temporary:
             temporary.write_bytes(content)
 
 

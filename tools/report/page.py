@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from heal.atomic_write import write_text
 from heal.detection.metrics import AP_RULE
 from heal.tools.report.colors import COLORS
 from heal.tools.report.history import ReportData
@@ -29,7 +30,6 @@ from heal.tools.report.sections import (
     over_time,
     traffic,
 )
-from heal.tools.shared.output import write_whole
 from heal.tools.shared.run_log import RunLog
 
 PICTURE_PX = 1400
@@ -92,7 +92,7 @@ class Page:
 
 def write_report(path: Path, report: Report) -> None:
     """Write a report as an HTML file, whole; makes the folder if there is none."""
-    write_whole(path, render_page(page_of(report)))
+    write_text(path, render_page(page_of(report)))
 
 
 def render_page(page: Page) -> str:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from heal.atomic_write import replacing
+from heal.atomic_write import write_text
 from heal.errors import file_system_cause, naming_errors_after
 
 
@@ -26,22 +26,9 @@ def try_folder(folder: Path) -> None:
             file.flush()
 
 
-@contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """Give a temporary file to write, which takes the place of `path` if nothing goes wrong; OSError names `path`."""
-    with naming_errors_after(path, overrule=True), replacing(path) as temporary:
-        yield temporary
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file in UTF-8, whole; OSError names `path`."""
-    with whole_file(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
 def write_json(path: Path, values: Any) -> None:
     """Write plain values as JSON, whole; OSError names `path`."""
-    write_whole(path, json.dumps(values, indent=2) + "\n")
+    write_text(path, json.dumps(values, indent=2) + "\n")
 
 
 class WriteErrors:

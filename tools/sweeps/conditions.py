@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from heal.agents.options import LATE_POLICIES, SPLITS, RunOptions
+from heal.agents.options import LATE_POLICIES, RunOptions
 from heal.errors import UserError
 from heal.message.codec import Codec
+from heal.types import SPLITS
 
 ALONE = "ego alone"
 DELAYS_MS = (0, 100, 150, 200, 250, 300, 400, 500)

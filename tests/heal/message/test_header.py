@@ -57,5 +57,12 @@ def test_a_header_that_no_receiver_would_read_cannot_be_made() -> None:
     header = UnreadMessage.of(make_message().to_bytes()).header
     with pytest.raises(ValueError, match=r"Message\.coverage"):
         Header(
-            header.agent_id, header.agent_type, header.base_hash, 0, header.world_SE3_agent, header.grid, (0.0, 1.0), header.layout
+            header.agent_id,
+            header.agent_type,
+            header.base_hash,
+            0,
+            header.world_SE3_agent,
+            header.grid,
+            header.layout,
+            coverage=(0.0, 1.0),
         )
