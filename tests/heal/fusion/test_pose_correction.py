@@ -205,6 +205,19 @@ def test_corrections_do_not_depend_on_the_frame() -> None:
     assert np.allclose(relative_SE3(agent, ego), around, atol=1e-6)
 
 
+def test_corrections_of_a_fixed_case_are_known_values() -> None:
+    """A change of how the equations are summed moves no agent; the values are those of sums over full products."""
+    places_m, truth = vehicles(20, seed=5), (WORLD_SE3_EGO, WORLD_SE3_B, WORLD_SE3_C)
+    measured = [WORLD_SE3_EGO, with_error(WORLD_SE3_B, 0.9, -0.4, 1.5), with_error(WORLD_SE3_C, -0.3, 0.8, -1.0)]
+    motions = pose_corrections([peaks_seen_from(pose, places_m) for pose in truth], measured)
+    assert motions is not None
+    corrected = np.stack([motion @ pose for motion, pose in zip(motions, measured, strict=True)])
+    expected_m = [[300.209802994, -119.887460023], [318.194847458, -104.89006229], [285.195349548, -129.822477687]]
+    assert np.abs(corrected[:, :2, 3] - expected_m).max() < 1e-6
+    turns_deg = [np.rad2deg(np.arctan2(motion[1, 0], motion[0, 0])) for motion in motions]
+    assert np.abs(np.array(turns_deg) - [-0.021530442, -1.481313713, 0.909245255]).max() < 1e-6
+
+
 @pytest.mark.parametrize("clutter", ["scattered", "everywhere"])
 def test_an_agent_that_sends_noise_moves_no_other_agent(clutter: str) -> None:
     places_m, poses, rng = vehicles(), (WORLD_SE3_EGO, WORLD_SE3_B, WORLD_SE3_C), np.random.default_rng(0)
