@@ -12,7 +12,12 @@ PLACEMENTS: tuple[Placement, ...] = get_args(Placement)
 NODE_TARGET = "node"
 """The target of a planned fault of the fusion node."""
 
+GIVEN_UP = "agent given up"
+"""Why the messages of an agent are lost whose process has broken so often that it is not started again."""
+
 MAX_PIPELINE = 2
+LEAST_STORE_MIB = 80
+"""Ray refuses an object store below 75 MiB."""
 
 
 @dataclass(frozen=True)
@@ -69,12 +74,16 @@ class Deployment:
         gpus_per_node: GPUs of each actor with fusion nodes.
         fusion_nodes: number of actors among which the regions are divided (`RunOptions.region_m`); without regions there is one.
         pipeline: number of ticks by which the agents may be ahead of the fusion node in simulated time.
+        actor_memory_mib: memory in MiB that is reserved for each actor; 0 reserves none. Actors for whose reservations the machines
+            have no room are started without one, after a warning.
         hang_s: time in s without an answer after which a process counts as hung; the process is ended and restarted. A first tick
             takes long: towns are built in the first tick, and with many agents on few cores the agents wait for each other. A
             fusion node waits for the messages of a tick for a third of this time.
         restart_ms: simulated time in ms for which a crashed agent is away; with `RunOptions.realtime` the restart's own duration
             counts instead.
         metrics_port: port of the metrics of a Ray that is started for the run, 0 for any free port; None collects no metrics.
+        object_store_mib: size in MiB of the object store of a Ray that is started for the run; None for a quarter of the memory
+            that is left, but from 512 MiB to 4 GiB. Messages that do not fit into it go through the disk.
         faults: faults to inject, for trials.
     """
 
@@ -87,9 +96,11 @@ class Deployment:
     gpus_per_node: float = 0.0
     fusion_nodes: int = 1
     pipeline: int = 1
+    actor_memory_mib: int = 640
     hang_s: float = 180.0
     restart_ms: float = 1000.0
     metrics_port: int | None = None
+    object_store_mib: int | None = None
     faults: tuple[PlannedFault, ...] = ()
 
     def __post_init__(self) -> None:
@@ -100,8 +111,10 @@ class Deployment:
             raise UserError(f"expected at least 1 agent in an actor and 0 to {MAX_PIPELINE} ticks of pipeline, got {self}")
         if self.fusion_nodes < 1 or any(fault.node is not None and fault.node >= self.fusion_nodes for fault in self.faults):
             raise UserError(f"expected at least 1 fusion node, and planned faults of existing fusion nodes alone, got {self}")
-        if min(self.gpus_per_actor, self.gpus_per_node, self.restart_ms) < 0 or not self.hang_s > 0:
-            raise UserError(f"GPUs and times must not be negative and hang_s more than 0, got {self}")
+        if min(self.gpus_per_actor, self.gpus_per_node, self.restart_ms, self.actor_memory_mib) < 0 or not self.hang_s > 0:
+            raise UserError(f"GPUs, memory and times must not be negative and hang_s more than 0, got {self}")
+        if self.object_store_mib is not None and self.object_store_mib < LEAST_STORE_MIB:
+            raise UserError(f"object_store_mib: expected at least {LEAST_STORE_MIB}, got {self.object_store_mib}")
         if any(gpus > 1 and not float(gpus).is_integer() for gpus in (self.gpus_per_actor, self.gpus_per_node)):
             raise UserError(f"gpus_per_actor and gpus_per_node: expected a part of one GPU, or a whole number of GPUs, got {self}")
 

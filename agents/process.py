@@ -1,14 +1,22 @@
-"""The cores that this process may use, and settings that make it faster and leave its results alone; each was measured."""
+"""The cores and the memory that this process may use, its end with its parent, and settings that make it faster.
+
+The settings leave all results alone, and each was measured.
+"""
 
 from __future__ import annotations
 
 import ctypes
 import math
+import multiprocessing
 import os
+import signal
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
+_PR_SET_PDEATHSIG = 1
 
 
 def sleep_while_waiting() -> None:
@@ -53,22 +61,76 @@ def limit_threads() -> None:
     torch.set_num_threads(min(torch.get_num_threads(), usable_cores()))
 
 
+def usable_memory(root: Path = Path("/")) -> int:
+    """Return how many bytes of memory may still be used: those that the machine has left, or that the limits of cgroups leave.
+
+    Args:
+        root: as for `usable_cores`.
+    """
+    import psutil
+
+    return max(
+        0, min([int(psutil.virtual_memory().available), *(left for group in _groups(root, "memory") for left in _left_in(group))])
+    )
+
+
+def end_with_parent() -> None:
+    """Let this process of a pool end when its parent is gone, even if it was killed; the pool itself would wait for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def wait() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def be_killed_with_parent(parent: int | None = None) -> None:
+    """Let Linux kill this process when its parent ends; for the `preexec_fn` of programs that are not ours, and for slow starts.
+
+    Args:
+        parent: id of the parent if it may have ended already; then this process ends at once.
+    """
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if parent is not None and os.getppid() != parent:
+        os._exit(1)
+
+
 def _cpu_quotas(root: Path) -> Iterator[float]:
     """Yield the quota of every limited cgroup that this process is in, in cores; cgroups lie in each other, and each limits."""
+    for group in _groups(root, "cpu"):
+        yield from _quota_of(group)
+
+
+def _groups(root: Path, controller: str) -> Iterator[Path]:
+    """Yield the folders of all cgroups that this process is in and that limit "cpu" or "memory", for versions 1 and 2."""
     mounts, lines = root / "sys/fs/cgroup", _read_words(root / "proc/self/cgroup")
     for line in lines:
         number, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
-        if not number.isdigit() or (controllers and "cpu" not in controllers.split(",")):
+        if not number.isdigit() or (controllers and controller not in controllers.split(",")):
             continue
-        mount = mounts / "cpu" if controllers else mounts
+        mount = mounts / controller if controllers else mounts
         # In a container the path may be that of the host, which the container does not have; its own limit is at the mount.
         group = mount / path.strip("/")
         while True:
-            yield from _quota_of(group)
+            yield group
             if group == mount:
                 break
             group = group.parent
+
+
+def _left_in(group: Path) -> Iterator[int]:
+    """Yield how many bytes of its limit a cgroup has left; nothing if it has no limit. Pages of files count as left."""
+    for limit_name, used_name in (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes")):
+        limit, used = _read_words(group / limit_name), _read_words(group / used_name)
+        if limit and used and limit[0].isdigit() and used[0].isdigit():
+            stat = _read_words(group / "memory.stat")
+            pages = dict(zip(stat[::2], stat[1::2], strict=False)).get("inactive_file", "0")
+            yield int(limit[0]) - int(used[0]) + int(pages)
 
 
 def _quota_of(group: Path) -> Iterator[float]:

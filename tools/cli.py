@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import sys
 from typing import Annotated
@@ -10,12 +11,17 @@ import typer
 from rich.console import Console
 
 import heal
-from heal.agents.process import keep_freed_memory, limit_threads, sleep_while_waiting
+from heal.agents.process import be_killed_with_parent, keep_freed_memory, limit_threads, sleep_while_waiting
 
 sleep_while_waiting()
 keep_freed_memory()
+# The processes of a pool import this module too, which takes seconds; until that is done they would not notice their parent's end.
+PARENT_VARIABLE = "HEAL_PARENT_PID"
+if multiprocessing.current_process().name != "MainProcess":
+    be_killed_with_parent(int(os.environ.get(PARENT_VARIABLE, os.getppid())))
+os.environ[PARENT_VARIABLE] = str(os.getpid())
 
-# ruff: noqa: E402 - the two calls above must come before torch is loaded
+# ruff: noqa: E402 - the calls above must come before torch is loaded
 from heal.errors import UserError, file_system_cause
 from heal.tools.assign import assign
 from heal.tools.bench import bench

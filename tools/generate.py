@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from heal.agents.process import end_with_parent
 from heal.errors import naming_errors_after
 from heal.tools.shared.output import try_folder
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from heal.types import Sensor
 
 SEEDS_PER_RUN = 1_000_000
+STOP_S = 5.0
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -145,7 +147,7 @@ def _write_in_this_process(jobs: list[ScenarioJob]) -> Iterator[tuple[int, Scena
 def _write_in_processes(jobs: list[ScenarioJob], workers: int) -> Iterator[tuple[int, ScenarioReport]]:
     """Write the scenarios in new processes with one thread each; yield the number and report of each finished scenario.
 
-    On an interrupt every process stops before its next frame of an agent.
+    On an interrupt every process stops before its next frame of an agent, or is ended after `STOP_S`.
     """
     import multiprocessing
 
@@ -158,8 +160,19 @@ def _write_in_processes(jobs: list[ScenarioJob], workers: int) -> Iterator[tuple
                 yield futures[future], future.result()
         except BaseException:
             stop.set()
-            executor.shutdown(wait=True, cancel_futures=True)
+            _end_processes(executor)
             raise
+
+
+def _end_processes(executor: ProcessPoolExecutor) -> None:
+    """Wait until the processes of a pool have stopped, but no longer than `STOP_S`; then end the others."""
+    from multiprocessing import active_children
+
+    children, until_s = active_children(), time.monotonic() + STOP_S
+    executor.shutdown(wait=False, cancel_futures=True)
+    for child in children:
+        child.join(max(0.0, until_s - time.monotonic()))
+        child.terminate()
 
 
 def _executor(context: SpawnContext, workers: int, stop: Event) -> ProcessPoolExecutor:
@@ -170,12 +183,13 @@ _stop_event: Event | None = None
 
 
 def _prepare_worker(stop: Event) -> None:
-    """Ignore Ctrl-C in a worker process: the parent process handles it and sets `stop`."""
+    """Ignore Ctrl-C in a worker process: the parent process handles it and sets `stop`. The worker ends if the parent is killed."""
     import signal
 
     global _stop_event
     _stop_event = stop
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent()
 
 
 def write_scenario(job: ScenarioJob) -> ScenarioReport:

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
+from heal.agents.process import be_killed_with_parent
 from heal.errors import UserError
-from heal.tools.viewer.viewer import DATA_PORT, HOST, PAGE_PORT, data_address, free_port, page_address, require_screen
+from heal.tools.viewer.viewer import (
+    DATA_PORT,
+    HOST,
+    PAGE_PORT,
+    data_address,
+    free_port,
+    page_address,
+    require_screen,
+    rerun_program,
+)
 
 console = Console()
 
@@ -53,7 +62,8 @@ def play(file: Path, *arguments: str) -> None:
     """
     quiet = {"RUST_LOG": "warn", **os.environ}
     try:
-        status = subprocess.run([sys.executable, "-m", "rerun", str(file), *arguments], env=quiet, check=False).returncode
+        command = [rerun_program(), str(file), *arguments]
+        status = subprocess.run(command, env=quiet, check=False, preexec_fn=be_killed_with_parent).returncode
     except KeyboardInterrupt:
         return
     if status:

@@ -24,6 +24,8 @@ from heal.base_model import BaseModel
 # Niceness of the agents' processes: the fusion node goes first where cores are scarce. Agents work ahead of the fusion node: with
 # even shares they would finish early and leave the fusion node alone on one core, with the other cores idle.
 AGENTS_YIELD = 4
+# The concurrency group in which a fusion node fetches messages beside its work.
+AHEAD = "ahead"
 # Detail of a message that was not fetched in time, and the least time to map one that is on this machine into the process.
 TOO_SLOW, COPY_S = "it was not fetched in time", 0.1
 
@@ -80,6 +82,10 @@ class NodeActor:
         """Never answer again, to try how a run deals with an actor that hangs."""
         while True:
             time.sleep(3600)
+
+    def fetch(self, messages: Sequence[Any]) -> None:
+        """Fetch the messages of a tick to this machine while the tick before is being fused, so that `step` finds them there."""
+        ray.wait(list(messages), num_returns=len(messages), timeout=self._fetch_s)
 
     def step(
         self,

@@ -10,18 +10,18 @@ from typing import Any
 
 import ray
 
-from heal.agents.deployment import Deployment
+from heal.agents.deployment import GIVEN_UP, Deployment
 from heal.agents.failures import FAILED, AgentFailure
 from heal.agents.on_ray.actors import AgentActor
-from heal.agents.on_ray.cluster import DIED_ERRORS, Demand, Placer, has_room, machines, node_demand, require_room
+from heal.agents.on_ray.cluster import DIED_ERRORS
+from heal.agents.on_ray.placement import Demand, Placer, has_room, machines, memory_room, node_demand, require_room, warn_of_memory
 from heal.agents.on_ray.restarting import ActorBrokeError, FaultKinds, RestartingActor
 from heal.agents.records import Fault, FaultKind
 from heal.agents.tick import AgentStep, Missing, TickCoordinator, TickPlan
 
 # An actor that has broken so often without a tick in between is not started again: whatever breaks it would break it again.
 MAX_CRASHES = 3
-RESTARTING, GIVEN_UP = "agent restarting", "agent given up"
-BUSY, UNFINISHED = "agent busy", "not computed in time"
+RESTARTING, BUSY, UNFINISHED = "agent restarting", "agent busy", "not computed in time"
 NOT_PLACED: FaultKind = "agent not placed"
 FAULT_KINDS = FaultKinds("agent crashed", "agent hung", "agent rejoined")
 
@@ -191,7 +191,9 @@ class AgentPool:
         new = [agent_id for agent_id in plan.agent_types if agent_id not in hosted]
         resources = machines() if new else []
         if plan.number == 0:
-            require_room(resources, self._demands(plan.agent_types))
+            demands = self._demands(plan.agent_types)
+            require_room(resources, demands)
+            warn_of_memory(resources, self._deployment, sum(demand.actors for demand in demands))
         started: list[HostedAgents] = []
         for agent_id in new:
             agent_type = plan.agent_types[agent_id]
@@ -240,10 +242,13 @@ class AgentPool:
         """Start an actor; None if the cluster has no room for one more."""
         here = sum(not host.process.given_up for host in self._hosts)
         demand = Demand("agents", here + 1, self._deployment.gpus_per_actor)
-        if not has_room(resources, [demand, node_demand(self._deployment, self._coordinator.options)]):
+        nodes = node_demand(self._deployment, self._coordinator.options)
+        if not has_room(resources, [demand, nodes]):
             return None
+        room = memory_room(resources, self._deployment)
+        reserves = room is not None and demand.actors + nodes.actors <= room
         realtime = self._coordinator.options.realtime
-        host = HostedAgents(agent_type, lambda: self._create(agent_type), self._note, self._deployment, realtime)
+        host = HostedAgents(agent_type, lambda: self._create(agent_type, reserves), self._note, self._deployment, realtime)
         started.append(host)
         self._hosts.append(host)
         return host
@@ -251,8 +256,8 @@ class AgentPool:
     def _note(self, fault: Fault) -> None:
         self._faults.append(fault)
 
-    def _create(self, agent_type: str) -> Any:
+    def _create(self, agent_type: str, reserves: bool) -> Any:
         if agent_type not in self._setups:
             self._setups[agent_type] = ray.put(self._coordinator.agent_setup(agent_type))
-        remote = ray.remote(**self._placer.for_agents())(AgentActor)
+        remote = ray.remote(**self._placer.for_agents(reserves))(AgentActor)
         return remote.remote(self._setups[agent_type])

@@ -1,24 +1,28 @@
-"""The Ray that a run uses, a local one or a cluster, and the machines on which actors are placed."""
+"""The Ray that a run uses: one that it starts on this machine, for this machine alone, or a cluster that it joins."""
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+import shutil
+import signal
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import ray
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from ray._private import ray_constants
 
-from heal.agents.deployment import Deployment
-from heal.agents.options import RunOptions
-from heal.errors import UserError
+from heal.agents.on_ray.address import find_cluster
+from heal.agents.on_ray.folder import make_folder
+from heal.agents.on_ray.watchdog import MARK, Watchdog
+from heal.agents.process import usable_cores, usable_memory
+from heal.errors import UserError, file_system_cause
 
-OBJECT_STORE_BYTES = 512 * 2**20
 # So small a share that any number of actors fits on one machine: they take turns on the cores, as the threads of one program do.
 ACTOR_CPUS = 0.01
-# Ray counts in ten-thousandths.
-_ROUNDING = 1e-3
 DIED_ERRORS = (
     ray.exceptions.RayActorError,
     ray.exceptions.WorkerCrashedError,
@@ -26,122 +30,157 @@ DIED_ERRORS = (
     ray.exceptions.NodeDiedError,
     ray.exceptions.ObjectLostError,
 )
+SHARED_MEMORY = Path("/dev/shm")
+MIB = 2**20
+# The object store holds the messages of the ticks in work, 2.1 MB each in the demo. Only what is used of it takes memory.
+STORE_SHARE, LEAST_STORE_BYTES, MOST_STORE_BYTES = 0.25, 512 * MIB, 4096 * MIB
+ENDING = (signal.SIGTERM, signal.SIGHUP)
+_watchdogs: list[Watchdog] = []
 
 
-def start_ray(address: str | None = None, metrics_port: int | None = None) -> bool:
+def start_ray(address: str | None = None, metrics_port: int | None = None, store_mib: int | None = None) -> bool:
     """Join a cluster, or start a local Ray without its log output.
 
     Args:
-        address: of a running cluster; None starts a Ray for this process.
+        address: of a running cluster; None or "local" starts a Ray for this process.
         metrics_port: the port on which a local Ray serves its metrics, 0 for any free port; None collects no metrics, which saves
             some 5 % of a small machine.
+        store_mib: size of a local Ray's object store; None for a size that fits this machine.
 
     Returns:
         Whether Ray was started or joined; False if Ray is running in this process already.
+
+    Raises:
+        UserError: no cluster answers at the address, or there is no folder in which Ray can be started.
     """
     if ray.is_initialized():
         return False
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_metrics_report_interval_ms", "2000")
-    if address is not None:
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-        return True
-    ray.init(
-        address="local",
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level="ERROR",
-        object_store_memory=OBJECT_STORE_BYTES,
-        _metrics_export_port=metrics_port or None,
-        # Without task events, as Ray's control process would remember every call and grow with the run.
-        _system_config={"enable_metrics_collection": metrics_port is not None, "task_events_report_interval_ms": 0},
-    )
+    with _keeping_signals():
+        if address in (None, "local"):
+            _start(metrics_port, store_mib)
+        else:
+            _join(str(address))
     return True
 
 
-@dataclass(frozen=True)
-class Demand:
-    """Actors of one kind that are to be placed.
+def stop_ray() -> None:
+    """Shut down the Ray that `start_ray` has started, or leave the cluster that it has joined."""
+    ray.shutdown()
+    while _watchdogs:
+        _watchdogs.pop().dismiss()
 
-    Attributes:
-        kind: "agents" or "fusion nodes".
-        actors: how many.
-        gpus: GPUs of each.
+
+@contextmanager
+def _keeping_signals() -> Iterator[None]:
+    """Put this program's handlers of signals back, which Ray replaces by ones that print a native stack and abort."""
+    here = threading.current_thread() is threading.main_thread()
+    before = {number: handler for number in ENDING if here and callable(handler := signal.getsignal(number))}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _join(address: str) -> None:
+    found = find_cluster(address)
+    try:
+        ray.init(address=found, log_to_driver=False, logging_level="ERROR")
+    except (Exception, SystemExit) as error:
+        # Ray ends the program where its own checks of the connection fail.
+        reason = (str(error).strip().splitlines() or [""])[0]
+        raise UserError(
+            f"the Ray cluster at {address} cannot be joined: {reason or 'its server does not answer as one of Ray'}; all machines "
+            "need the same versions of Python and Ray, and the same token (docs/cluster.md)"
+        ) from error
+
+
+def _start(metrics_port: int | None, store_mib: int | None) -> None:
+    folder, keep = make_folder()
+    while _watchdogs:
+        _watchdogs.pop().dismiss()
+    _watchdogs.append(Watchdog(folder, keep))
+    try:
+        size, place = object_store(store_mib, folder)
+        with _for_this_machine(folder):
+            ray.init(
+                address="local",
+                num_cpus=usable_cores(),
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level="ERROR",
+                object_store_memory=size,
+                _memory=usable_memory(),
+                _temp_dir=str(folder),
+                _plasma_directory=str(place),
+                _metrics_export_port=metrics_port or None,
+                # Without task events, as Ray's control process would remember every call and grow with the run.
+                _system_config={"enable_metrics_collection": metrics_port is not None, "task_events_report_interval_ms": 0},
+            )
+    except BaseException as error:
+        stop_ray()
+        if isinstance(error, OSError) and (cause := file_system_cause(error)):
+            raise UserError(f"Ray cannot be started: {cause}; Ray writes a token to ~/.ray, so HOME must be writable") from error
+        raise
+
+
+@contextmanager
+def _for_this_machine(folder: Path) -> Iterator[None]:
+    """Let a Ray that is started in this context listen on the loopback address alone, and mark its processes.
+
+    On Linux Ray replaces the loopback address by that of the network, whatever it is told, unless it believes that it cannot be
+    part of a cluster, as on other systems. The environment tells its processes so, the constant this one.
     """
-
-    kind: str
-    actors: int
-    gpus: float
-
-    def __str__(self) -> str:
-        """Return the demand in words."""
-        return f"{self.actors} {'actor' if self.actors == 1 else 'actors'} with {self.kind} at {self.gpus:g} GPU each"
-
-
-def node_demand(deployment: Deployment, options: RunOptions) -> Demand:
-    """Return the actors with fusion nodes of a run; without regions there is a single one."""
-    actors = 1 if options.region_m is None else deployment.fusion_nodes
-    return Demand("fusion nodes", actors, deployment.gpus_per_node)
+    changed = {ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR: "0", MARK: str(folder)}
+    before, constant = {name: os.environ.get(name) for name in changed}, ray_constants.ENABLE_RAY_CLUSTER
+    os.environ.update(changed)
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = constant
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
-def machines() -> list[dict[str, float]]:
-    """Return the resources of every machine of the cluster, whether or not they are in use."""
-    return [dict(node["Resources"]) for node in ray.nodes() if node["Alive"]]
+def object_store(store_mib: int | None, folder: Path) -> tuple[int, Path]:
+    """Return size in bytes and place of the object store: in shared memory, or on disk, which is said aloud.
 
+    Args:
+        store_mib: the size that is wanted; None for a quarter of the memory that is left, but from 512 MiB to 4 GiB.
+        folder: Ray's folder, for an object store on disk.
 
-def has_room(resources: Sequence[Mapping[str, float]], demands: Sequence[Demand]) -> bool:
-    """Return whether machines with these resources can hold all actors; Ray would let an actor without room wait for ever."""
-    alone = all(demand.actors <= sum(_places(machine, demand.gpus) for machine in resources) for demand in demands)
-    together = sum(demand.actors * demand.gpus for demand in demands)
-    return alone and together <= sum(machine.get("GPU", 0.0) for machine in resources) + _ROUNDING
-
-
-def require_room(resources: Sequence[Mapping[str, float]], demands: Sequence[Demand]) -> None:
-    """Raise a UserError that says what is asked for and what there is, if machines with these resources cannot hold all actors."""
-    if has_room(resources, demands):
-        return
-    gpus, cores = (sum(machine.get(kind, 0.0) for machine in resources) for kind in ("GPU", "CPU"))
-    count = f"{len(resources)} {'machine' if len(resources) == 1 else 'machines'}"
-    raise UserError(
-        f"no room for all actors: asked for are {' and '.join(map(str, demands))}; there are {gpus:g} GPUs and {cores:g} cores on "
-        f"{count}; lower deployment.gpus_per_actor or gpus_per_node (0 computes on CPUs), or raise deployment.agents_per_actor"
+    Raises:
+        UserError: the disk has no room for the object store either.
+    """
+    free = free_shared_memory()
+    if store_mib is None:
+        size = min(max(int(usable_memory() * STORE_SHARE), LEAST_STORE_BYTES), MOST_STORE_BYTES)
+        size = LEAST_STORE_BYTES if free < LEAST_STORE_BYTES else min(size, free)
+    else:
+        size = store_mib * MIB
+    if free >= size:
+        return size, SHARED_MEMORY
+    disk = shutil.disk_usage(folder).free
+    if disk < size:
+        raise UserError(
+            f"no room for the object store of {size / MIB:.0f} MiB: {SHARED_MEMORY} has {free / MIB:.0f} MiB, the disk of {folder} "
+            f"{disk / MIB:.0f} MiB; lower deployment.object_store_mib"
+        )
+    logging.getLogger(__name__).warning(
+        f"the object store of {size / MIB:.0f} MiB lies on disk, in {folder}, which is slower: {SHARED_MEMORY} has room for "
+        f"{free / MIB:.0f} MiB; enlarge it (docker run --shm-size=2g), or lower deployment.object_store_mib"
     )
+    return size, folder
 
 
-def _places(machine: Mapping[str, float], gpus: float) -> int:
-    """Return how many actors with so many GPUs fit on a machine; actors share a GPU, but an actor has no parts of several."""
-    by_cores = int(machine.get("CPU", 0.0) / ACTOR_CPUS + _ROUNDING)
-    if not gpus:
-        return by_cores
-    there = machine.get("GPU", 0.0)
-    by_gpus = int(there + _ROUNDING) * int(1 / gpus + _ROUNDING) if gpus < 1 else int(there / gpus + _ROUNDING)
-    return min(by_cores, by_gpus)
-
-
-class Placer:
-    """Chooses the machine of the cluster on which each actor is started."""
-
-    def __init__(self, deployment: Deployment) -> None:
-        """Place actors as a deployment says."""
-        self._deployment = deployment
-        self._placed = 0
-
-    def for_agents(self) -> dict[str, Any]:
-        """Return Ray's options for the next actor with agents."""
-        kind = self._deployment.placement
-        strategy: Any = {"pack": "DEFAULT", "spread": "SPREAD"}.get(kind) or self._next_machine()
-        return {"num_cpus": ACTOR_CPUS, "num_gpus": self._deployment.gpus_per_actor, "scheduling_strategy": strategy}
-
-    def for_node(self) -> dict[str, Any]:
-        """Return Ray's options for a fusion node: on the driver's machine, if that has the resources."""
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
-        return {"num_cpus": ACTOR_CPUS, "num_gpus": self._deployment.gpus_per_node, "scheduling_strategy": here}
-
-    def _next_machine(self) -> NodeAffinitySchedulingStrategy:
-        here = ray.get_runtime_context().get_node_id()
-        machines = sorted((node["NodeID"] for node in ray.nodes() if node["Alive"]), key=lambda name: (name != here, name))
-        machine = machines[self._placed % len(machines)]
-        self._placed += 1
-        # Soft, so that an actor whose machine is lost restarts on another machine.
-        return NodeAffinitySchedulingStrategy(machine, soft=True)
+def free_shared_memory() -> int:
+    """Return how many bytes of shared memory can be used; 0 where it cannot be written."""
+    try:
+        with tempfile.TemporaryFile(dir=SHARED_MEMORY):
+            return shutil.disk_usage(SHARED_MEMORY).free
+    except OSError:
+        return 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +11,8 @@ import ray
 from heal.agents.deployment import Deployment
 from heal.agents.fusion.division import FusionTask, node_of
 from heal.agents.interfaces import AllianceLike
-from heal.agents.on_ray.actors import NodeActor
-from heal.agents.on_ray.cluster import Placer, node_demand
+from heal.agents.on_ray.actors import AHEAD, NodeActor
+from heal.agents.on_ray.placement import Placer, machines, memory_room, node_demand
 from heal.agents.on_ray.restarting import ActorBrokeError, FaultKinds, RestartingActor
 from heal.agents.options import RunOptions
 from heal.agents.records import Fault, FusionOutcome
@@ -67,6 +67,10 @@ class NodePool:
         self._options, self._deployment, self._placer = options, deployment, Placer(deployment)
         self._base, self._base_hash = ray.put(alliance.base), alliance.base_hash
         self._count = node_demand(deployment, options).actors
+        room = memory_room(machines(), deployment)
+        self._reserves = room is not None and self._count <= room
+        # On a single machine there is nothing to fetch.
+        self._fetches_ahead = len(machines()) > 1
         self._faults: list[Fault] = []
         self._processes = [self._start(options.realtime) for _ in range(self._count)]
 
@@ -93,13 +97,15 @@ class NodePool:
         for process, own in zip(self._processes, places, strict=True):
             if not own:
                 process.notice_death()
-        return NodeJobs(len(tasks), tuple(_ask(process, own, [tasks[place] for place in own]) for process, own in shares))
+        return NodeJobs(len(tasks), tuple(self._ask(process, own, [tasks[place] for place in own]) for process, own in shares))
 
     def outcomes(self, asked: NodeJobs) -> list[FusionOutcome | None]:
-        """Return the outcome of each task; None where the actor was away or broke."""
+        """Return the outcome of each task; None where the actor was away or broke. All actors are waited for together."""
+        calls = [job.outcomes for job in asked.jobs if job.outcomes is not None]
+        done = set(ray.wait(calls, num_returns=len(calls), timeout=self._deployment.hang_s)[0]) if calls else set()
         outcomes: list[FusionOutcome | None] = [None] * asked.tasks
         for job in asked.jobs:
-            for place, outcome in zip(job.places, _outcomes(job), strict=False):
+            for place, outcome in zip(job.places, _outcomes(job, done), strict=False):
                 outcomes[place] = outcome
         return outcomes
 
@@ -117,14 +123,28 @@ class NodePool:
         hang_s = self._deployment.hang_s
         return RestartingActor(self._create, FAULT_KINDS, lambda: _OWNERS, self._note, hang_s=hang_s, realtime=realtime)
 
+    def _ask(self, process: RestartingActor, places: tuple[int, ...], tasks: Sequence[FusionTask[Any]]) -> NodeJob:
+        # In simulated time the restart of a fusion node is waited for.
+        if not process.takes_part():
+            return NodeJob(process, places, process.generation, None)
+        needed = {(record.agent_id, record.tick): message for task in tasks for record, message in task.arrived}
+        requests, senders = [task.request for task in tasks], [task.senders for task in tasks]
+        if self._fetches_ahead and needed:
+            # Beside the step of the tick before, in which the actor still is.
+            process.actor.fetch.options(concurrency_group=AHEAD).remote(list(needed.values()))
+        outcomes = process.actor.step.remote(requests, senders, list(needed), list(needed.values()))
+        return NodeJob(process, places, process.generation, outcomes)
+
     def _note(self, fault: Fault) -> None:
         self._faults.append(fault)
 
     def _create(self) -> Any:
-        placer, gpus = self._placer, self._deployment.gpus_per_node
-        placed = placer.for_node() if self._count == 1 else {**placer.for_agents(), "num_gpus": gpus}
+        placed = self._placer.for_node(self._count > 1, self._reserves)
         fetch_s = fetch_limit_s(self._deployment, self._options)
-        return ray.remote(**placed)(NodeActor).remote(self._base, self._base_hash, self._options, fetch_s)
+        groups = {AHEAD: 1} if self._fetches_ahead else None
+        return ray.remote(**placed, concurrency_groups=groups)(NodeActor).remote(
+            self._base, self._base_hash, self._options, fetch_s
+        )
 
 
 def fetch_limit_s(deployment: Deployment, options: RunOptions) -> float:
@@ -137,18 +157,12 @@ def fetch_limit_s(deployment: Deployment, options: RunOptions) -> float:
     return min(limit_s, max(options.deadline_ms / 1e3, LEAST_FETCH_S)) if options.realtime else limit_s
 
 
-def _ask(process: RestartingActor, places: tuple[int, ...], tasks: Sequence[FusionTask[Any]]) -> NodeJob:
-    # In simulated time the restart of a fusion node is waited for.
-    if not process.takes_part():
-        return NodeJob(process, places, process.generation, None)
-    needed = {(record.agent_id, record.tick): message for task in tasks for record, message in task.arrived}
-    requests, senders = [task.request for task in tasks], [task.senders for task in tasks]
-    outcomes = process.actor.step.remote(requests, senders, list(needed), list(needed.values()))
-    return NodeJob(process, places, process.generation, outcomes)
-
-
-def _outcomes(job: NodeJob) -> Sequence[FusionOutcome]:
+def _outcomes(job: NodeJob, done: Collection[Any]) -> Sequence[FusionOutcome]:
+    """Return the outcomes of a job; none if its actor was away, has broken, or has hung and so is not among those that are done."""
     if job.outcomes is None:
+        return ()
+    if job.outcomes not in done:
+        job.process.broke(job.generation, hung=True)
         return ()
     try:
         outcomes: list[FusionOutcome] = job.process.results(job.outcomes, job.generation)

@@ -20,8 +20,9 @@ from heal.agents.deployment import Deployment, PlannedFault
 from heal.agents.interfaces import AllianceLike
 from heal.agents.network.network import Network, PerfectNetwork
 from heal.agents.on_ray.agent_pool import UNFINISHED, AgentJob, AgentPool
-from heal.agents.on_ray.cluster import Demand, machines, node_demand, require_room, start_ray
+from heal.agents.on_ray.cluster import start_ray, stop_ray
 from heal.agents.on_ray.node_pool import NodeJobs, NodePool
+from heal.agents.on_ray.placement import Demand, machines, node_demand, require_room
 from heal.agents.on_ray.prometheus import RunMetrics
 from heal.agents.on_ray.waiting import done_times
 from heal.agents.options import RunOptions
@@ -73,7 +74,7 @@ class RayRuntime:
     ) -> None:
         """Start Ray and the fusion nodes; the arguments are those of `heal.agents.runtime.open_runtime`."""
         self._options, self._deployment = options or RunOptions(), deployment or Deployment()
-        self._owns_ray = start_ray(self._deployment.address, self._deployment.metrics_port)
+        self._owns_ray = start_ray(self._deployment.address, self._deployment.metrics_port, self._deployment.object_store_mib)
         self._require_room()
         self._coordinator: TickCoordinator[Any] = TickCoordinator(
             alliance, source, types_of, network or PerfectNetwork(), self._options, tolerant=True
@@ -96,7 +97,7 @@ class RayRuntime:
             require_room(machines(), demands)
         except UserError:
             if self._owns_ray:
-                ray.shutdown()
+                stop_ray()
             raise
 
     def run(self, ticks: Iterable[int]) -> Iterator[TickResult]:
@@ -220,7 +221,7 @@ class RayRuntime:
         self._agents.close()
         self._nodes.close()
         if self._owns_ray:
-            ray.shutdown()
+            stop_ray()
 
     def __enter__(self) -> RayRuntime:
         """Return the runtime."""

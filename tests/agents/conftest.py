@@ -8,10 +8,8 @@ import pytest
 @pytest.fixture(scope="module")
 def local_ray() -> Iterator[None]:
     """One Ray for all tests of a file; the runtimes use it and leave it alone."""
-    import ray
-
-    from heal.agents.on_ray.cluster import start_ray
+    from heal.agents.on_ray.cluster import start_ray, stop_ray
 
     assert start_ray()
     yield
-    ray.shutdown()
+    stop_ray()

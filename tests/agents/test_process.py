@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
+import psutil
 import pytest
 import torch
 
 from heal.agents import process
-from heal.agents.process import limit_threads, usable_cores
+from heal.agents.process import end_with_parent, limit_threads, usable_cores, usable_memory
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -53,6 +58,86 @@ def test_without_cgroups_the_affinity_counts(tmp_path: Path, monkeypatch: pytest
     assert usable_cores(tmp_path) == 8
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {5})
     assert usable_cores(tmp_path) == 1
+
+
+MIB = 2**20
+
+
+@pytest.mark.parametrize(
+    ("cgroups", "files", "left_mib"),
+    [
+        ("0::/\n", {}, 1000),
+        ("0::/\n", {"memory.max": "max\n", "memory.current": f"{10 * MIB}\n"}, 1000),
+        ("0::/\n", {"memory.max": f"{100 * MIB}\n", "memory.current": f"{10 * MIB}\n"}, 90),
+        (
+            "0::/\n",
+            {"memory.max": f"{100 * MIB}", "memory.current": f"{90 * MIB}", "memory.stat": f"inactive_file {MIB}"},
+            11,
+        ),
+        ("0::/a/b\n", {"a/memory.max": f"{50 * MIB}\n", "a/memory.current": "0\n", "a/b/memory.max": "max\n"}, 50),
+        ("4:memory:/\n", {"memory/memory.limit_in_bytes": f"{7 * MIB}\n", "memory/memory.usage_in_bytes": "0\n"}, 7),
+        ("0::/\n", {"memory.max": f"{9 * MIB}\n", "memory.current": f"{10 * MIB}\n"}, 0),
+    ],
+)
+def test_the_smaller_of_the_machines_memory_and_the_limits_is_left(
+    tmp_path: Path, cgroups: str, files: dict[str, str], left_mib: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=1000 * MIB))
+    assert usable_memory(write_system(tmp_path, cgroups, files)) == left_mib * MIB
+
+
+# A pool whose worker prints its number and sleeps; the main process is this program.
+POOL = """
+import os, sys, time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from heal.agents.process import end_with_parent
+
+def work() -> None:
+    print(os.getpid(), flush=True)
+    time.sleep(600)
+
+if __name__ == "__main__":
+    with ProcessPoolExecutor(2, get_context("spawn"), initializer=end_with_parent) as pool:
+        [future.result() for future in [pool.submit(work) for _ in range(2)]]
+"""
+
+
+def test_a_pool_and_its_resource_tracker_end_with_their_parent(tmp_path: Path) -> None:
+    (tmp_path / "pool.py").write_text(POOL)
+    with subprocess.Popen([sys.executable, str(tmp_path / "pool.py")], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        workers = {int(parent.stdout.readline()) for _ in range(2)}
+        children = psutil.Process(parent.pid).children(recursive=True)
+        parent.kill()
+        assert workers < {child.pid for child in children} and psutil.wait_procs(children, timeout=10)[1] == []
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_program_ends_with_its_parent_or_at_once_if_that_is_gone(gone: bool) -> None:
+    """The parent prints the id of its child, whose own parent is said to be another process if `gone`, and waits to be killed."""
+    child = f"""if True:
+        import os, time
+        from heal.agents.process import be_killed_with_parent
+        be_killed_with_parent(1 if {gone} else os.getppid())
+        print(1, flush=True)
+        time.sleep(600)"""
+    code = f"import subprocess, sys; p = subprocess.Popen([sys.executable, '-c', {child!r}]); print(p.pid, flush=True); p.wait()"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        started = psutil.Process(int(parent.stdout.readline()))
+        if gone:
+            assert parent.wait(10) == 0
+        else:
+            parent.stdout.readline()
+            parent.kill()
+        assert psutil.wait_procs([started], timeout=10)[1] == []
+
+
+def test_a_process_of_no_pool_has_no_parent_to_wait_for() -> None:
+    threads = threading.active_count()
+    end_with_parent()
+    assert threading.active_count() == threads
 
 
 @pytest.fixture

@@ -1,10 +1,14 @@
 """`heal generate`: the same files from one process and from several, kept by a second run; the summary counts hidden vehicles."""
 
 import hashlib
+import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import active_children, get_context
 from pathlib import Path
 
 import pytest
 
+from heal.tools import generate
 from heal.tools.generate import SEEDS_PER_RUN, SensorSet, plan_scenarios
 from tests.tools.command import run_command
 
@@ -33,3 +37,15 @@ def test_two_processes_write_the_files_of_one_and_a_second_run_keeps_them(tmp_pa
     run_command("generate", tmp_path / "two", *options, "--workers", 2)
     assert digest(tmp_path / "one") == digest(tmp_path / "two") and digest(tmp_path / "one")
     assert "2 existed already" in run_command("generate", tmp_path / "one", *options, "--workers", 1)
+
+
+def test_processes_that_do_not_stop_in_time_are_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that is asked to stop may be in the middle of building a town."""
+    monkeypatch.setattr(generate, "STOP_S", 0.1)
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        busy = pool.submit(time.sleep, 600)
+        [worker] = active_children()
+        generate._end_processes(pool)
+        worker.join(10)
+        assert worker.exitcode is not None
+    assert busy.exception() is not None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 import sys
 import sysconfig
 import time
@@ -18,6 +19,7 @@ from urllib.parse import quote
 
 import numpy as np
 
+from heal.agents.process import be_killed_with_parent
 from heal.agents.records import TickResult
 from heal.errors import UserError
 from heal.tools.pictures.bev import picture_of
@@ -34,6 +36,7 @@ MOST_POINTS = 20_000
 ORIGIN_MOVES_M = 1000.0
 # Memory for ticks that a page shows when it is opened late; the server drops the oldest ticks first.
 SERVER_MEMORY = "512MiB"
+PAGE_STARTS_S = 30.0
 
 
 class RunViewer(Protocol):
@@ -91,16 +94,16 @@ class Viewer:
 
     wants_views = True
 
-    def __init__(self, recording: Any, range_m: Sequence[float], name: str, address: str | None = None) -> None:
+    def __init__(self, recording: Any, range_m: Sequence[float], name: str, page: Page | None = None) -> None:
         """Start a view without a tick.
 
         Args:
             recording: `rerun.RecordingStream` whose sinks are set.
             range_m: x_min, y_min, z_min, x_max, y_max, z_max of the grid around every agent.
             name: name of the run, shown above the scene.
-            address: address of the page that this process serves; None without a page.
+            page: the page on which the run is shown; None without a page.
         """
-        self.address = address
+        self._page, self.address = page, None if page is None else page.address
         self._recording, self._range_m, self._name = recording, range_m, name
         self._log = TickLog(recording)
         self._numbers = NumbersLog(self._log)
@@ -142,6 +145,43 @@ class Viewer:
         """Write pending data and close the recording; the page is no longer served."""
         self._recording.flush()
         self._recording.disconnect()
+        if self._page is not None:
+            self._page.close()
+
+
+class Page:
+    """The web page of rerun's viewer, which a process of its own serves to this machine alone; rerun's library serves it to all."""
+
+    def __init__(self, data: str) -> None:
+        """Serve the page for data at an address, and wait until it answers; UserError if it does not."""
+        port = free_port(PAGE_PORT)
+        self.address = page_address(port, data)
+        command = [rerun_program(), "--serve-web", data, "--bind", HOST, "--web-viewer-port", str(port)]
+        self._process = subprocess.Popen(command, env={"RUST_LOG": "error", **os.environ}, preexec_fn=be_killed_with_parent)
+        until_s = time.monotonic() + PAGE_STARTS_S
+        while not _answers(port):
+            if self._process.poll() is not None or time.monotonic() > until_s:
+                self.close()
+                raise UserError(f"rerun cannot serve its page at port {port} of this machine; use --record, and `heal view` later")
+            time.sleep(0.05)
+
+    def close(self) -> None:
+        """Serve the page no longer."""
+        self._process.kill()
+        self._process.wait()
+
+
+def _answers(port: int) -> bool:
+    """Return whether a program listens on a port of this machine."""
+    with socket.socket() as probe:
+        return probe.connect_ex((HOST, port)) == 0
+
+
+def rerun_program() -> str:
+    """Return the path of rerun's program in this Python's environment; the command `rerun` would start it as a further process."""
+    import rerun_cli
+
+    return str(Path(rerun_cli.__file__).with_name("rerun"))
 
 
 def open_viewer(view: str | None, record: Path | None, range_m: Sequence[float], name: str) -> RunViewer:
@@ -165,7 +205,7 @@ def open_viewer(view: str | None, record: Path | None, range_m: Sequence[float],
     recording = rr.RecordingStream("heal", recording_id=f"{name} {time.time_ns()}")
     recording.send_recording_name(name)
     sinks: list[Any] = []
-    address = None
+    page = None
     if record is not None:
         record.parent.mkdir(parents=True, exist_ok=True)
         sinks.append(rr.FileSink(str(record)))
@@ -173,9 +213,9 @@ def open_viewer(view: str | None, record: Path | None, range_m: Sequence[float],
         sinks.append(rr.GrpcSink(open_window(recording)))
     if view == "web":
         sinks.append(rr.GrpcServerSink(HOST, free_port(DATA_PORT), server_memory_limit=SERVER_MEMORY))
-        address = serve_page(sinks[-1].uri)
+        page = Page(sinks[-1].uri)
     recording.set_sinks(*sinks)
-    return Viewer(recording, range_m, name, address)
+    return Viewer(recording, range_m, name, page)
 
 
 def open_window(recording: Any) -> str:
@@ -206,15 +246,6 @@ def require_screen() -> None:
     """
     if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         raise UserError("no screen to open a window on (DISPLAY is not set); watch in a browser with `web`, or record a file")
-
-
-def serve_page(data: str) -> str:
-    """Serve rerun's web viewer from this process for data at an address; return the address of the page."""
-    import rerun as rr
-
-    port = free_port(PAGE_PORT)
-    rr.serve_web_viewer(web_port=port, open_browser=False)
-    return page_address(port, data)
 
 
 def page_address(port: int, data: str) -> str:

@@ -6,7 +6,7 @@ import pytest
 
 from heal.agents.deployment import Deployment
 from heal.agents.network.network import PerfectNetwork
-from heal.agents.on_ray.cluster import Demand, has_room, node_demand, require_room
+from heal.agents.on_ray.placement import Demand, Placer, has_room, memory_room, node_demand, require_room, warn_of_memory
 from heal.agents.options import RunOptions
 from heal.agents.records import Fault
 from heal.errors import UserError
@@ -53,6 +53,41 @@ def test_parts_of_several_gpus_are_refused() -> None:
     with pytest.raises(UserError, match="a part of one GPU"):
         Deployment(gpus_per_actor=1.5)
     assert Deployment(gpus_per_actor=2.0, gpus_per_node=0.5).gpus_per_actor == 2
+
+
+def test_as_many_actors_have_memory_as_each_machine_holds(caplog: pytest.LogCaptureFixture) -> None:
+    """Two machines of 1.5 GiB hold two actors of 1 GiB, not three."""
+    machines, deployment = [{**LAPTOP, "memory": 1.5 * 2**30}] * 2, Deployment(actor_memory_mib=1024)
+    assert memory_room(machines, deployment) == 2
+    assert memory_room(machines, Deployment(actor_memory_mib=0)) is None
+    warn_of_memory(machines, deployment, 2)
+    warn_of_memory(machines, Deployment(actor_memory_mib=0), 1000)
+    assert not caplog.records
+    warn_of_memory(machines, deployment, 3)
+    [record] = caplog.records
+    assert "3 actors need some 3.0 GiB of memory, and 3.0 GiB are left" in record.message and "\n" not in record.message
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("local_ray")
+def test_actors_without_memory_for_their_reservations_are_warned_of_and_started(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each of two actors asks for three quarters of this machine's memory: the fusion node reserves it, the agents do without."""
+    from heal.agents.on_ray import agent_pool, cluster
+    from heal.agents.on_ray.runtime import RayRuntime
+
+    each, reserved = int(0.75 * agent_pool.machines()[0]["memory"] / 2**20), []
+    options_of = Placer.for_agents
+    monkeypatch.setattr(Placer, "for_agents", lambda self, reserves: reserved.append(reserves) or options_of(self, reserves))
+    deployment = Deployment(actor_memory_mib=each, agents_per_actor=4)
+    with RayRuntime(
+        TinyAlliance(), TinySource(), by_id(dict.fromkeys("bcd", "m1") | {"ego": "m1"}), deployment=deployment
+    ) as runtime:
+        assert [result.faults for result in runtime.run(range(2))] == [(), ()]
+        free = cluster.ray.available_resources()["memory"] / 2**20
+    assert reserved == [False] and free < each
+    assert [record.message for record in caplog.records if "2 actors need some" in record.message]
 
 
 @pytest.mark.ray

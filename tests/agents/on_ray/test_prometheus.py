@@ -20,14 +20,12 @@ PATIENCE_S = 60.0
 @pytest.fixture
 def local_ray(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A Ray whose metrics are up to date within half a second."""
-    import ray
-
-    from heal.agents.on_ray.cluster import start_ray
+    from heal.agents.on_ray.cluster import start_ray, stop_ray
 
     monkeypatch.setenv("RAY_metrics_report_interval_ms", "500")
     assert start_ray(metrics_port=0)
     yield
-    ray.shutdown()
+    stop_ray()
 
 
 def scrape(address: str) -> Samples:

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from heal.agents.deployment import Deployment
-from heal.agents.on_ray import actors, runtime, waiting
+from heal.agents.on_ray import actors, node_pool, runtime, waiting
 from heal.agents.on_ray.actors import TOO_SLOW, fetch_messages
-from heal.agents.on_ray.node_pool import fetch_limit_s
+from heal.agents.on_ray.node_pool import NodeJob, NodeJobs, NodePool, fetch_limit_s
 from heal.agents.on_ray.runtime import RayRuntime
 from heal.agents.options import RunOptions
 from heal.agents.records import LOST_WITH_MACHINE, Arrival, Rejection, Sender
@@ -60,6 +60,7 @@ def ray(monkeypatch: pytest.MonkeyPatch) -> FakeRay:
     for module in (waiting, actors, runtime):
         monkeypatch.setattr(module, "ray", fake)
         monkeypatch.setattr(module, "monotonic", fake.monotonic)
+    monkeypatch.setattr(node_pool, "ray", fake)
     monkeypatch.setattr(actors, "DIED_ERRORS", (LostError,))
     return fake
 
@@ -91,6 +92,24 @@ def test_an_agent_that_hangs_makes_no_other_late(
     assert run._done_in_time(jobs) == expected
     assert ray.now_s == ended_s
     assert run._done_in_time([]) == []
+
+
+def test_fusion_nodes_that_hang_are_waited_for_together(ray: FakeRay) -> None:
+    """Two of four hang and one is away: that costs the time of one hang, and the others' outcomes count."""
+    broken: list[tuple[int, bool]] = []
+
+    def process(number: int) -> Any:
+        return SimpleNamespace(
+            broke=lambda generation, hung: broken.append((number, hung)), results=lambda call, generation: [f"boxes of {number}"]
+        )
+
+    pool = NodePool.__new__(NodePool)
+    pool._deployment = Deployment(hang_s=3.0)
+    calls = [NEVER, 0.5, 1e9, None]
+    jobs = tuple(NodeJob(process(number), (number,), 0, call) for number, call in enumerate(calls))
+    assert pool.outcomes(NodeJobs(4, jobs)) == [None, "boxes of 1", None, None]
+    assert ray.now_s == 3.0 and broken == [(0, True), (2, True)]
+    assert pool.outcomes(NodeJobs(1, jobs[3:])) == [None]
 
 
 def fetched(references: list[Any], limit_s: float) -> list[Arrival | Rejection]:

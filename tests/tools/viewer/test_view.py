@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import rerun as rr
 from hypothesis import given
@@ -22,10 +24,11 @@ from heal.errors import UserError
 from heal.se3 import transform_points
 from heal.tools.pictures.colors import AGENT_COLORS, rgb_bytes
 from heal.tools.view import view as view_command
+from heal.tools.viewer import viewer as viewers
 from heal.tools.viewer.log import TickLog
 from heal.tools.viewer.numbers import heat_image, mosaic
 from heal.tools.viewer.scene import VOXEL_M, Placement, foreground_cells, ground_level, link_label, subsample
-from heal.tools.viewer.viewer import ORIGIN_MOVES_M, NoViewer, Viewer, free_port, open_viewer
+from heal.tools.viewer.viewer import ORIGIN_MOVES_M, NoViewer, Page, Viewer, free_port, open_viewer
 from tests.agents.made_ticks import PLACE, PLACES_M, RANGE_M, heat_of, made_tick, points_of, pose_of, troubled_tick
 
 
@@ -107,6 +110,23 @@ def test_views_that_cannot_be_opened_raise_an_error(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(sys, "platform", "linux")
     with pytest.raises(ValueError, match="web"):
         open_viewer("native", None, RANGE_M, "")
+
+
+def test_the_page_is_served_to_this_machine_alone_and_ends_with_the_view() -> None:
+    page = Page("rerun+http://127.0.0.1:1/proxy")
+    with Viewer(FakeRecording(), RANGE_M, "made", page) as viewer:
+        assert viewer.address == page.address
+        with urllib.request.urlopen(page.address, timeout=10) as answer:
+            assert answer.status == 200
+        [process] = [child for child in psutil.Process().children() if child.name() == "rerun"]
+        assert {one.laddr.ip for one in process.net_connections("inet") if one.status == "LISTEN"} == {"127.0.0.1"}
+    assert not process.is_running()
+
+
+def test_a_page_that_cannot_be_served_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(viewers, "rerun_program", lambda: "/bin/false")
+    with pytest.raises(UserError, match="rerun cannot serve its page"):
+        Page("rerun+http://127.0.0.1:1/proxy")
 
 
 def test_the_town_stays_still_while_agents_drive() -> None:
