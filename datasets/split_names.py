@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from heal.datasets.dataset import DatasetError
+
 SYNONYMS = (("train", "training"), ("validate", "val", "validation", "valid"), ("test", "testing"))
+
+
+class NoSplitError(DatasetError):
+    """A split that a data set does not have; the message names those that are there."""
 
 
 def names_of(split: str) -> tuple[str, ...]:

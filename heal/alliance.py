@@ -40,6 +40,25 @@ class AllianceError(UserError):
 
 
 @config
+class ValidationRecord:
+    """The validation of weights after an epoch of their training.
+
+    Attributes:
+        split: name of the validation split.
+        scenes: number of its scenes.
+        epoch: number of epochs, from 1, after which the weights were validated.
+        loss: detection loss, the mean over the scenes.
+        ap: average precision by IoU threshold, such as "0.5"; None if there is no object.
+    """
+
+    split: str
+    scenes: int
+    epoch: int
+    loss: float
+    ap: Mapping[str, float | None]
+
+
+@config
 class TrainingRecord:
     """The training that weights come from.
 
@@ -51,6 +70,7 @@ class TrainingRecord:
         seed: seed of the training.
         initial: hash of the base that the training started from; empty for random weights.
         agent_types: the agent types that a base was trained with.
+        validation: the validation by which these weights are the best of their training; None if they are those of its end.
     """
 
     data: str = ""
@@ -60,6 +80,7 @@ class TrainingRecord:
     seed: int = 0
     initial: str = ""
     agent_types: tuple[str, ...] = ()
+    validation: ValidationRecord | None = None
 
 
 @config
@@ -129,6 +150,12 @@ class Alliance:
         return self.base.config.grid
 
     @property
+    def sensed_grid(self) -> BevGrid:
+        """The grid of the agents' networks: `grid`, but with the heights that the base was trained on, because these enter them."""
+        trained, (x_min, y_min, _, x_max, y_max, _) = self.card.config.grid.range_m, self.grid.range_m
+        return replace(self.grid, range_m=(x_min, y_min, trained[2], x_max, y_max, trained[5]))
+
+    @property
     def agent_names(self) -> tuple[str, ...]:
         """The agent types in the folder that belong to the base, in alphabetical order."""
         return tuple(name for name in self._folders() if name not in self.foreign)
@@ -150,7 +177,7 @@ class Alliance:
         """Return the network of an agent type; it is loaded on the first call."""
         if name not in self._agents:
             card = self.agent_card(name)
-            model = AgentModel(card.config, self.grid)
+            model = AgentModel(card.config, self.sensed_grid)
             _load_weights(model, card.config, self.path / name / "agent.safetensors", card.hash)
             self._agents[name] = for_inference(model) if self._fast else model
         return self._agents[name]
@@ -180,7 +207,7 @@ def load_alliance(path: Path | str, range_m: Range | None = None) -> Alliance:
     Args:
         path: the folder.
         range_m: x_min, y_min, z_min, x_max, y_max, z_max, a range to use instead of the trained one, with cells of the same size.
-            The networks are convolutions, so they run over any range.
+            The networks are convolutions in x and y, so they run over any range there. In z the range selects boxes only.
 
     Raises:
         AllianceError: the folder is no alliance, or a file of the base is missing, unreadable or has another hash than recorded.

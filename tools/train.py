@@ -15,13 +15,16 @@ from heal.agents.local_runtime import LocalRuntime
 from heal.agents.options import RunOptions
 from heal.alliance import Alliance, TrainingRecord, copy_base, load_alliance, require_base, save_agent, save_base
 from heal.collab_model import CollabModel
-from heal.config import apply_overrides, build_config, load_yaml, to_plain
-from heal.datasets.open import open_dataset
+from heal.config import ConfigError, apply_overrides, build_config, load_yaml, to_plain
+from heal.detection.metrics import ap_text
 from heal.tools.pictures.draw import draw_tick
-from heal.tools.shared.arguments import CacheArg, DataArg, ThreadsArg
+from heal.tools.shared.arguments import CacheArg, DataArg, IntensityScaleArg, OnDamageArg, ThreadsArg
+from heal.tools.shared.output import write_json
 from heal.tools.shared.paths import config_path, type_path
-from heal.tools.training.job import TrainingJob, run_job, run_jobs
+from heal.tools.shared.sources import ReadOptions
+from heal.tools.training.job import TrainingJob, TrainingResult, run_job, run_jobs
 from heal.tools.training.run_folder import PICTURE_NAME, run_folders
+from heal.tools.training.scenes import DATA_NAME, choose_training_scenes, choose_validation_scenes
 from heal.training.config import TrainingConfig
 from heal.types import SceneSource
 
@@ -34,6 +37,7 @@ InitArg = Annotated[
     Path | None, typer.Option(help="Alliance to start from; the settings then only override those of the alliance.")
 ]
 SplitArg = Annotated[str, typer.Option(help="Split to train on.")]
+ValSplitArg = Annotated[str | None, typer.Option(help="Split to validate on. Default: validate, if the data has it.")]
 SetArg = Annotated[
     list[str] | None, typer.Option("--set", help="Change a setting: key=value, such as training.epochs=5; may be repeated.")
 ]
@@ -54,10 +58,13 @@ def base(
     config: ConfigArg = "base.yaml",
     init: InitArg = None,
     split: SplitArg = "train",
+    val_split: ValSplitArg = None,
     overrides: SetArg = None,
     device: DeviceArg = "auto",
     threads: ThreadsArg = 0,
     cache: CacheArg = None,
+    on_damage: OnDamageArg = "stop",
+    intensity_scale: IntensityScaleArg = None,
     restart: RestartArg = False,
 ) -> None:
     """Train a base together with its first agent type (stage 1).
@@ -72,18 +79,18 @@ def base(
     """  # noqa: D301 - click's mark for lines that stay lines is the character, not its name
     initial = load_alliance(init) if init else None
     settings = resolve_settings(config_path(config), initial, overrides or [])
-    chosen = choose_device(device)
     _use_threads(threads)
-    source = open_dataset(data, split, cache=cache)
-    console.print(str(source.summary))
-    initial_path, cache = init and init.absolute(), cache and cache.absolute()
-    job = TrainingJob("base", settings, data.absolute(), split, len(source), initial_path, out.absolute(), cache)
+    reading, chosen = ReadOptions.of(on_damage, intensity_scale, cache), choose_device(device)
+    source = reading.open_and_show(data, split)
+    job = TrainingJob("base", settings, data.absolute(), split, len(source), init and init.absolute(), out.absolute(), reading)
+    [job], summary = choose_training_scenes([job], source)
+    [job] = choose_validation_scenes([job], val_split, console)
     job.check(chosen)
     with run_folders([(job.run, settings)], restart, console):
+        write_json(job.run / DATA_NAME, summary.record())
         run_job(job, chosen, console)
-        model, seconds = job.load_result()
-        alliance = save_alliance(out / "alliance", model, settings, _training_record(job, seconds, initial))
-        draw_predictions(alliance, next(iter(settings.agents)), source, out / PICTURE_NAME)
+        alliance = _write_base(job, out / "alliance", initial)
+        draw_predictions(alliance, next(iter(settings.agents)), job.open(), out / PICTURE_NAME)
     console.print(f"alliance: {out / 'alliance'}   picture of its detections: {out / PICTURE_NAME}")
 
 
@@ -95,10 +102,13 @@ def agent(
     out: AllianceOutArg,
     config: ConfigArg = "agent.yaml",
     split: SplitArg = "train",
+    val_split: ValSplitArg = None,
     overrides: SetArg = None,
     device: DeviceArg = "auto",
     threads: ThreadsArg = 0,
     cache: CacheArg = None,
+    on_damage: OnDamageArg = "stop",
+    intensity_scale: IntensityScaleArg = None,
     restart: RestartArg = False,
 ) -> None:
     """Align a new agent type to a base (stage 2). The base does not change by a bit, and no other agent type is needed.
@@ -110,13 +120,16 @@ def agent(
     heal train agent --type my_lidar.yaml --base configs/demo/alliance --data runs/town --config demo/agent.yaml --out runs/mine
     """  # noqa: D301 - click's mark for lines that stay lines is the character, not its name
     _use_threads(threads)
-    source = open_dataset(data, split, cache=cache)
-    console.print(str(source.summary))
-    job, chosen = agent_job(agent_type, base, data, split, len(source), out, config, overrides or [], cache), choose_device(device)
+    reading, chosen = ReadOptions.of(on_damage, intensity_scale, cache), choose_device(device)
+    source = reading.open_and_show(data, split)
+    job = agent_job(agent_type, base, data, split, len(source), out, config, overrides or [], reading)
+    [job], summary = choose_training_scenes([job], source)
+    [job] = choose_validation_scenes([job], val_split, console)
     job.check(chosen)
     with run_folders([(job.run, job.settings)], restart, console):
+        write_json(job.run / DATA_NAME, summary.record())
         run_job(job, chosen, console)
-        _add_agent(job, base, out, source)
+        _add_agent(job, base, out)
 
 
 @app.command()
@@ -127,9 +140,12 @@ def agents(
     out: AllianceOutArg,
     config: ConfigArg = "agent.yaml",
     split: SplitArg = "train",
+    val_split: ValSplitArg = None,
     overrides: SetArg = None,
     device: DeviceArg = "auto",
     cache: CacheArg = None,
+    on_damage: OnDamageArg = "stop",
+    intensity_scale: IntensityScaleArg = None,
     restart: RestartArg = False,
 ) -> None:
     """Align several new agent types at once, each in its own process.
@@ -139,17 +155,20 @@ def agents(
     \b
     heal train agents m2 m3 m4 --base runs/opv2v/alliance --data OPV2V --out runs/opv2v/alliance
     """  # noqa: D301 - click's mark for lines that stay lines is the character, not its name
-    source = open_dataset(data, split, cache=cache)
-    console.print(str(source.summary))
+    reading, chosen = ReadOptions.of(on_damage, intensity_scale, cache), choose_device(device)
+    source = reading.open_and_show(data, split)
     settings = [*(overrides or []), "training.replicas=1"]
-    jobs = [agent_job(name, base, data, split, len(source), out, config, settings, cache) for name in agent_types]
-    chosen = choose_device(device)
+    jobs = [agent_job(name, base, data, split, len(source), out, config, settings, reading) for name in agent_types]
+    jobs, summary = choose_training_scenes(jobs, source)
+    jobs = choose_validation_scenes(jobs, val_split, console)
     for job in jobs:
         job.check(chosen)
     with run_folders([(job.run, job.settings) for job in jobs], restart, console):
+        for job in jobs:
+            write_json(job.run / DATA_NAME, summary.record())
         run_jobs(jobs, chosen, console)
         for job in jobs:
-            _add_agent(job, base, out, source)
+            _add_agent(job, base, out)
 
 
 def agent_job(
@@ -161,7 +180,7 @@ def agent_job(
     out: Path,
     config: str,
     overrides: list[str],
-    cache: Path | None = None,
+    reading: ReadOptions,
 ) -> TrainingJob:
     """Return the training of one agent type for the base of an alliance, with the run folder OUT-TYPE; nothing is written.
 
@@ -174,7 +193,7 @@ def agent_job(
         out: alliance folder to which the type will be added.
         config: YAML file with the settings, or the name of a shipped one.
         overrides: `key=value` changes of settings.
-        cache: folder that keeps decoded data.
+        reading: how the data are read.
 
     Raises:
         AllianceError: `out` is an alliance with another base.
@@ -183,7 +202,7 @@ def agent_job(
     require_base(out, alliance.base_hash)
     settings = resolve_agent_settings(file, alliance, config_path(config), overrides)
     run = out.with_name(f"{out.name}-{file.stem}").absolute()
-    return TrainingJob(file.stem, settings, data.absolute(), split, scenes, base.absolute(), run, cache and cache.absolute())
+    return TrainingJob(file.stem, settings, data.absolute(), split, scenes, base.absolute(), run, reading)
 
 
 def resolve_settings(path: Path, initial: Alliance | None, overrides: list[str]) -> TrainingConfig:
@@ -201,10 +220,17 @@ def resolve_settings(path: Path, initial: Alliance | None, overrides: list[str])
 
 
 def resolve_agent_settings(type_file: Path, alliance: Alliance, path: Path, overrides: list[str]) -> TrainingConfig:
-    """Return the settings of a stage 2 run: of the file, with one type and the alliance's frozen base, then the command line."""
+    """Return the settings of a stage 2 run: of the file, with one type and the alliance's frozen base, then the command line.
+
+    Raises:
+        ConfigError: a setting is wrong, or would change the base, such as the range that the type would be trained on.
+    """
     frozen = {"frozen_base": True, "max_agents": 1, "random_ego": True}
     values = {"base": to_plain(alliance.card.config), "agents": {type_file.stem: load_yaml(type_file)}, "training": frozen}
-    return build_config(TrainingConfig, apply_overrides(_merge(load_yaml(path), values), overrides), f"{type_file}, {path}")
+    settings = build_config(TrainingConfig, apply_overrides(_merge(load_yaml(path), values), overrides), f"{type_file}, {path}")
+    if settings.base != alliance.card.config:
+        raise ConfigError(f"--set base...: the base of {alliance.path} is frozen, and an agent type is aligned to it as it is")
+    return settings
 
 
 def save_alliance(path: Path, model: CollabModel, settings: TrainingConfig, record: TrainingRecord) -> Alliance:
@@ -229,29 +255,50 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def _add_agent(job: TrainingJob, base: Path, out: Path, source: SceneSource) -> None:
+def _write_base(job: TrainingJob, out: Path, initial: Alliance | None) -> Alliance:
+    """Write the alliance of a trained base and its agent types, and open it."""
+    result = _load_result(job)
+    return save_alliance(out, result.model, job.settings, _training_record(job, result, initial))
+
+
+def _add_agent(job: TrainingJob, base: Path, out: Path) -> None:
     """Add a trained type to the alliance at `out`, after copying the base if `out` has none, and draw its detections."""
     initial = load_alliance(base)
     copy_base(base, out)
-    model, seconds = job.load_result()
-    record = _training_record(job, seconds, initial)
-    save_agent(out, job.name, model.agent(job.name), initial.base_hash, record, job.settings.training.half_weights)
+    result = _load_result(job)
+    record = _training_record(job, result, initial)
+    save_agent(out, job.name, result.model.agent(job.name), initial.base_hash, record, job.settings.training.half_weights)
     alliance = load_alliance(out)
-    draw_predictions(alliance, job.name, source, job.run / PICTURE_NAME)
+    draw_predictions(alliance, job.name, job.open(), job.run / PICTURE_NAME)
     console.print(f"{job.name} was added to {out}   picture of its detections: {job.run / PICTURE_NAME}")
 
 
-def _training_record(job: TrainingJob, seconds: float, initial: Alliance | None) -> TrainingRecord:
+def _load_result(job: TrainingJob) -> TrainingResult:
+    """Load the result of a training, and print which weights it has if they were chosen by validation."""
+    result = job.load_result()
+    if result.validation:
+        best, ap = result.validation, ", ".join(f"AP@{name} {ap_text(value)}" for name, value in result.validation.ap.items())
+        console.print(
+            f"{job.name} has the weights after epoch {best.epoch} of {result.epochs}, the best of the validations: "
+            f"loss {best.loss:.3f}, {ap}, {best.scenes} scenes of {best.split}",
+            markup=False,
+            highlight=False,
+        )
+    return result
+
+
+def _training_record(job: TrainingJob, result: TrainingResult, initial: Alliance | None) -> TrainingRecord:
     """Return the record of a training that is stored with its weights."""
     training = job.settings.training
     return TrainingRecord(
         data=job.data.name,
         scenes=job.scenes,
-        epochs=training.epochs,
-        seconds=round(seconds, 1),
+        epochs=result.epochs,
+        seconds=round(result.seconds, 1),
         seed=training.seed,
         initial=initial.base_hash if initial else "",
         agent_types=tuple(job.settings.agents),
+        validation=result.validation,
     )
 
 

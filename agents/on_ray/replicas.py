@@ -78,9 +78,12 @@ def _in_replica(given: dict[str, object]) -> None:
 
     context, work = train.get_context(), given["work"]
     assert callable(work)
-    if not given["gpus"]:
+    device = get_device() if given["gpus"] else torch.device("cpu")
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # on which objects are gathered
+    else:
         torch.set_num_threads(1)
-    work(Replica(context.get_world_rank(), context.get_world_size(), str(get_device()) if given["gpus"] else "cpu"))
+    work(Replica(context.get_world_rank(), context.get_world_size(), str(device)))
 
 
 def _last_line(error: BaseException) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from heal.datasets.dataset import DatasetError, Skipped
 from heal.datasets.files import errors_naming, read_json
 from heal.datasets.notation import as_mapping, as_number, as_text, is_blank, short
-from heal.datasets.split_names import names_of
+from heal.datasets.split_names import NoSplitError, names_of
 
 INNER_FOLDER = "cooperative-vehicle-infrastructure"
 VEHICLE_SIDE, ROADSIDE_SIDE, COOPERATIVE = "vehicle-side", "infrastructure-side", "cooperative"
@@ -79,7 +79,8 @@ def read_dair_split(root: Path, split: str) -> list[str]:
         split: "train", "val", "test" or another list's name.
 
     Raises:
-        DatasetError: the list is missing or empty; the message names the existing lists.
+        NoSplitError: the list is missing; the message names the existing lists.
+        DatasetError: the list is empty or damaged.
     """
     inner = data_folder(root) or root
     folders = list(dict.fromkeys((root, inner, inner.parent)))
@@ -90,10 +91,12 @@ def read_dair_split(root: Path, split: str) -> list[str]:
         if path.is_file():
             with errors_naming(path):
                 lists = as_mapping("cooperative_split", as_mapping("the file", read_json(path))["cooperative_split"])
-                name = next((name for name in names_of(split) if name in lists), split)
+                name = next((name for name in names_of(split) if name in lists), None)
+                if name is None:
+                    raise NoSplitError(path, f"no such split: {split}; there are {', '.join(map(str, lists))}")
                 return _checked_frame_ids(path, lists[name])
     there = sorted({path.name for folder in folders for path in folder.glob("*.json")} - {"data_info.json"})
-    raise DatasetError(root / f"{split}.json", f"no such split list, nor {OFFICIAL_SPLIT}; there are: {', '.join(there) or 'none'}")
+    raise NoSplitError(root / f"{split}.json", f"no such split list, nor {OFFICIAL_SPLIT}; there are: {', '.join(there) or 'none'}")
 
 
 def index_files(folder: Path) -> tuple[Path, Path, Path]:

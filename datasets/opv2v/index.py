@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from heal.datasets.dataset import DatasetError, Skipped
-from heal.datasets.split_names import find_split
+from heal.datasets.dataset import Skipped
+from heal.datasets.split_names import NoSplitError, find_split
 
 NUMBER = re.compile(r"-?\d+")
 EGO_NAME = "ego"
@@ -58,12 +58,12 @@ def find_split_folder(root: Path, split: str) -> tuple[Path, str]:
     The name may be a synonym ("val" for "validate"). A split that was unpacked into a folder of its own name is found there.
 
     Raises:
-        DatasetError: there is no such folder; the message names the existing splits.
+        NoSplitError: there is no such folder; the message names the existing splits.
     """
     existing = [path.name for path in root.iterdir() if path.is_dir()] if root.is_dir() else []
     name = find_split(split, existing)
     if name is None:
-        raise DatasetError(root / split, f"no such split; {root} holds {', '.join(sorted(existing)) or 'nothing'}")
+        raise NoSplitError(root / split, f"no such split; {root} holds {', '.join(sorted(existing)) or 'nothing'}")
     folder = root / name
     while [path.name for path in folder.iterdir() if path.is_dir()] == [name] and not _holds_agents(folder / name):
         folder = folder / name

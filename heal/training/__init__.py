@@ -1,1 +1,1 @@
-"""The parts of a training step: settings, batches, augmentation, losses and the optimiser."""
+"""The parts of a training: settings, batches, augmentation, losses, the optimiser and validation."""

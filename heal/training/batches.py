@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -53,10 +53,9 @@ class TrainingSteps(torch.utils.data.Dataset[TrainingBatch]):
 
     def __init__(self, source: SceneSource, model: CollabModel, settings: TrainingConfig, replica: Replica = ALONE) -> None:
         """Draw scenes from `source`; the agent types of `model` make their own inputs."""
-        self.source, self.model, self.settings, self._replica = source, model, settings, replica
+        self.source, self.settings, self._replica = source, settings, replica
         self.steps_per_epoch = steps_per_epoch(len(source), settings.training)
-        self._sensors = {name: agent.sensor_in_training for name, agent in settings.agents.items()}
-        self._anchors = make_anchors(settings.base.grid, settings.base.anchors)
+        self._sensors, self._maker = sensors_of(settings), BatchMaker(model, settings)
 
     def __len__(self) -> int:
         """Return the number of steps of the whole training."""
@@ -71,23 +70,40 @@ class TrainingSteps(torch.utils.data.Dataset[TrainingBatch]):
         own = batch[self._replica.rank :: self._replica.count]
         max_agents = draw_max_agents(training, keyed_generator(training.seed, "number of agents", epoch, position))
         drawn = [self._draw(int(order[i]), max_agents, keyed_generator(training.seed, "scene", epoch, i)) for i in own]
-        return self._batch(drawn, keyed_generator(training.seed, "inputs", epoch, own[0]))
+        return self._maker.make(drawn, keyed_generator(training.seed, "inputs", epoch, own[0]))
 
     def _draw(self, index: int, max_agents: int, rng: np.random.Generator) -> DrawnScene:
         drawn = draw_scene(self.source, index, max_agents, self._sensors, self.settings.training, rng)
         return replace(drawn, scene=augment(drawn.scene, self.settings.augment, rng))
 
-    def _batch(self, drawn: list[DrawnScene], rng: np.random.Generator) -> TrainingBatch:
-        """Make the inputs and targets of the drawn scenes."""
+
+class BatchMaker:
+    """Makes the networks' inputs and targets of drawn scenes."""
+
+    def __init__(self, model: CollabModel, settings: TrainingConfig) -> None:
+        """Take the networks, whose agent types make their own inputs, and the settings of anchors, targets and range."""
+        self.model, self._settings = model, settings
+        self.anchors = make_anchors(settings.base.grid, settings.base.anchors)
+
+    def make(self, drawn: Sequence[DrawnScene], rng: np.random.Generator | None) -> TrainingBatch:
+        """Make a batch; `rng` shuffles points in training, None in validation."""
         scenes, types = [part.scene for part in drawn], [part.agent_types for part in drawn]
-        settings, range_m = self.settings, self.settings.base.grid.range_m
-        fused = [ground_truth(scene, range_m, include_ego=settings.training.include_ego) for scene in scenes]
-        alone = [agent_ground_truth(frame, range_m) for scene in scenes for frame in scene.ego_first]
+        fused = [self.truth(scene) for scene in scenes]
+        alone = [agent_ground_truth(frame, self._settings.base.grid.range_m) for scene in scenes for frame in scene.ego_first]
         scene_ids = tuple(scene.outline.scene_id for scene in scenes)
         return TrainingBatch(scene_ids, self.model.prepare(scenes, types, rng), self._targets(fused), self._targets(alone))
 
+    def truth(self, scene: Scene) -> GroundTruth:
+        """Return the objects to detect in a scene, in the ego's frame."""
+        return ground_truth(scene, self._settings.base.grid.range_m, include_ego=self._settings.training.include_ego)
+
     def _targets(self, truths: list[GroundTruth]) -> Targets:
-        return Targets.stack([assign_targets(self._anchors, truth.boxes, self.settings.base.targets) for truth in truths])
+        return Targets.stack([assign_targets(self.anchors, truth.boxes, self._settings.base.targets) for truth in truths])
+
+
+def sensors_of(settings: TrainingConfig) -> dict[str, SensorChoice]:
+    """Return the sensor data that each agent type needs in training."""
+    return {name: agent.sensor_in_training for name, agent in settings.agents.items()}
 
 
 def steps_per_epoch(scenes: int, training: ScheduleConfig) -> int:

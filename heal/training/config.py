@@ -44,6 +44,9 @@ class ScheduleConfig:
         half_weights: store the trained kernels in float16, which halves their bytes.
         frozen_base: stage 2: train only the agent types. `max_agents` limits its scenes to single agents.
         checkpoint_s: seconds between checkpoints.
+        validate_every_epochs: epochs between validations, if the data has a validation split; the last epoch is always validated.
+            0 for no validation.
+        patience: stop after this many validations without a new best; 0 to train all epochs.
     """
 
     epochs: int = 30
@@ -67,9 +70,20 @@ class ScheduleConfig:
     half_weights: bool = False
     frozen_base: bool = False
     checkpoint_s: float = 60.0
+    validate_every_epochs: int = 1
+    patience: int = 0
 
     def __post_init__(self) -> None:
-        """Check that the replicas can share a batch evenly."""
+        """Check that the replicas can share a batch evenly, and that patience has something to wait for."""
+        if self.validate_every_epochs < 0 or self.patience < 0:
+            raise UserError(
+                "training: expected validate_every_epochs and patience to be 0 or more, "
+                f"got {self.validate_every_epochs} and {self.patience}"
+            )
+        if self.patience and not self.validate_every_epochs:
+            raise UserError(
+                f"training: patience={self.patience} waits for validations, and validate_every_epochs=0 asks for none; change one"
+            )
         if self.replicas < 1 or self.batch_scenes % self.replicas:
             raise UserError(
                 f"training: expected batch_scenes to be a multiple of replicas, got {self.batch_scenes} and {self.replicas}"
@@ -115,6 +129,8 @@ CHANGEABLE = frozenset(
         "precision",
         "half_weights",
         "checkpoint_s",
+        "validate_every_epochs",
+        "patience",
     )
 )
 

@@ -24,7 +24,7 @@ from heal.layers.residual import ResidualBlock
 from heal.layers.winograd import replace_wide
 from heal.training.batches import TrainingBatch
 from heal.training.config import ScheduleConfig, TrainingConfig
-from heal.training.replica import ALONE, Replica
+from heal.training.replica import ALONE, Replica, average_statistics
 
 # Torch's types of the precisions that need autocast.
 _AUTOCAST_TYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -67,35 +67,36 @@ class StepLosses:
 
 
 class StepTaker:
-    """Takes training steps: losses, gradients, update of the weights."""
+    """Takes training steps: losses, gradients, update of the weights.
 
-    def __init__(
-        self,
-        learner: nn.Module,
-        settings: TrainingConfig,
-        device: torch.device,
-        optimizer: torch.optim.Optimizer,
-        scaler: torch.amp.GradScaler,
-    ) -> None:
-        """Join the parts of a step.
+    Attributes:
+        model: the networks, on `device`.
+        settings: losses, precision, clipping and optimiser.
+        replica: this process.
+        device: the device of batches and networks.
+        guard: checks that a frozen base stays unchanged.
+        optimizer: updates the weights that learn.
+        scaler: scales the gradients in float16.
+        learner: the networks as they compute a step; a frozen base is a folded copy.
+        anchors: (ny, nx, A, 7), on `device`.
+    """
+
+    def __init__(self, model: CollabModel, settings: TrainingConfig, replica: Replica = ALONE) -> None:
+        """Move a model to the replica's device, set it to train, and make its optimiser.
 
         Args:
-            learner: the model as `make_learner` wraps it, on `device`.
-            settings: losses, precision and clipping.
-            device: the device of batches and learner.
-            optimizer: updates the learner's weights.
-            scaler: scales the gradients in float16.
+            model: the networks.
+            settings: losses, precision, clipping and optimiser.
+            replica: this process.
         """
-        self.learner, self.settings, self.device, self._optimizer, self._scaler = learner, settings, device, optimizer, scaler
-        self.anchors = make_anchors(settings.base.grid, settings.base.anchors).to(device)
-
-    @staticmethod
-    def of(model: CollabModel, settings: TrainingConfig, replica: Replica = ALONE) -> StepTaker:
-        """Move a model to the replica's device and make its step taker; `set_learning` has to be called before."""
-        device = torch.device(replica.device)
-        place(model, device)
-        optimizer, scaler = make_optimizer(model, settings.training), make_scaler(settings.training, device)
-        return StepTaker(make_learner(model, settings.training, replica), settings, device, optimizer, scaler)
+        self.model, self.settings, self.replica, self.device = model, settings, replica, torch.device(replica.device)
+        place(model, self.device)
+        self.guard = set_learning(model, settings.training)
+        self.optimizer, self.scaler = make_optimizer(model, settings.training), make_scaler(settings.training, self.device)
+        self.learner = make_learner(model, settings.training)
+        # Some weights may have no gradient: a batch may lack an agent type, and a camera trunk can hold weights that nothing reads.
+        self._parallel = DistributedDataParallel(self.learner, find_unused_parameters=True) if replica.count > 1 else self.learner
+        self.anchors = make_anchors(settings.base.grid, settings.base.anchors).to(self.device)
 
     def take(self, batch: TrainingBatch, rate: float) -> StepLosses:
         """Update the weights by one batch at a learning rate.
@@ -103,17 +104,18 @@ class StepTaker:
         Raises:
             TrainingStoppedError: the loss or the norm of its gradients is infinite or NaN; the weights are as before the step.
         """
-        for group in self._optimizer.param_groups:
+        for group in self.optimizer.param_groups:
             group["lr"] = rate
         losses = self.losses(batch)
-        self._optimizer.zero_grad(set_to_none=True)
-        self._scaler.scale(losses.total).backward()  # type: ignore[no-untyped-call]
-        self._scaler.unscale_(self._optimizer)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(losses.total).backward()  # type: ignore[no-untyped-call]
+        self.scaler.unscale_(self.optimizer)
         limit = self.settings.training.clip_gradient_norm or math.inf
         norm = torch.nn.utils.clip_grad_norm_(self.learner.parameters(), limit)
         self._check_norm(norm, batch)
-        self._scaler.step(self._optimizer)
-        self._scaler.update()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        average_statistics(self.learner, self.replica)
         return losses
 
     def _check_norm(self, norm: Tensor, batch: TrainingBatch) -> None:
@@ -121,7 +123,7 @@ class StepTaker:
 
         In float16 the scaler leaves out such a step and lowers its scale; it is an error only if a scale below 1 does not help.
         """
-        may_be_infinite = self._scaler.is_enabled() and self._scaler.get_scale() >= 1.0
+        may_be_infinite = self.scaler.is_enabled() and self.scaler.get_scale() >= 1.0
         if not may_be_infinite and not torch.isfinite(norm):
             raise _stopped(f"the norm of the gradients is {float(norm)}", batch)
 
@@ -131,12 +133,16 @@ class StepTaker:
         Raises:
             TrainingStoppedError: the loss is infinite or NaN.
         """
-        precision = self.settings.training.precision
-        with torch.autocast(self.device.type, _AUTOCAST_TYPES.get(precision), enabled=precision in _AUTOCAST_TYPES):
-            losses = training_loss(self.learner, batch, self.settings, self.anchors)
+        with self.autocast():
+            losses = training_loss(self._parallel, batch, self.settings, self.anchors)
         if not torch.isfinite(losses.total):
             raise _stopped(f"the loss is {float(losses.total.detach())}, its parts {losses.parts()}", batch)
         return losses
+
+    def autocast(self) -> torch.autocast:
+        """Return the context in which the networks compute in the precision of the settings."""
+        precision = self.settings.training.precision
+        return torch.autocast(self.device.type, _AUTOCAST_TYPES.get(precision), enabled=precision in _AUTOCAST_TYPES)
 
 
 def _stopped(cause: str, batch: TrainingBatch) -> TrainingStoppedError:
@@ -233,16 +239,14 @@ def place(model: nn.Module, device: torch.device) -> None:
             part.recomputes = device.type == "cpu"
 
 
-def make_learner(model: CollabModel, training: ScheduleConfig, replica: Replica) -> nn.Module:
-    """Wrap a model for training steps; with several replicas the wrapper averages their gradients.
+def make_learner(model: CollabModel, training: ScheduleConfig) -> Learner:
+    """Wrap a model for training steps.
 
     A frozen base takes part as a copy with its norms folded, which has the same gradients in less time and memory; the base itself
     is saved.
     """
     agents = {name: model.agent(name) for name in model.agents}
-    learner = Learner(CollabModel(for_inference(model.base), agents) if training.frozen_base else model)
-    # Some weights may have no gradient: a batch may lack an agent type, and a camera trunk can hold weights that nothing reads.
-    return DistributedDataParallel(learner, find_unused_parameters=True) if replica.count > 1 else learner
+    return Learner(CollabModel(for_inference(model.base), agents) if training.frozen_base else model)
 
 
 def make_optimizer(model: CollabModel, training: ScheduleConfig) -> torch.optim.Optimizer:

@@ -22,7 +22,8 @@ from heal.training.augment import AugmentConfig
 from heal.training.batches import TrainingSteps
 from heal.training.config import TrainingConfig
 from heal.training.replica import Replica
-from heal.training.step import StepTaker, set_learning
+from heal.training.step import StepTaker
+from heal.training.validation import ValidationScenes, validate
 from heal.types import Scene
 from tests.agents.tiny_run import TinyAlliance, TinySource
 from tests.apart import apart, register
@@ -98,12 +99,23 @@ def test_training_steps(frozen: bool, precision: str, device: torch.device) -> N
     def losses(where: str) -> list[float]:
         torch.manual_seed(0)
         model = CollabModel(BaseModel(WIDE_BASE), {name: AgentModel(config, GRID) for name, config in TYPES.items()})
-        set_learning(model, training)
         steps = TrainingSteps(SOURCE, model, settings)
-        taker = StepTaker.of(model, settings, Replica(device=where))
+        taker = StepTaker(model, settings, Replica(device=where))
         return [float(taker.take(steps[i].to(taker.device), 1e-3).total.detach()) for i in range(2)]
 
     assert losses(str(device)) == pytest.approx(losses("cpu"), rel=1e-3 if precision == "float32" else 0.05)
+
+
+@pytest.mark.parametrize("frozen", [False, True], ids=["stage 1", "stage 2"])
+def test_validation(frozen: bool, device: torch.device) -> None:
+    settings = TrainingConfig(base=WIDE_BASE, agents=TYPES, training=replace(SETTINGS.training, frozen_base=frozen))
+
+    def loss(where: str) -> float:
+        torch.manual_seed(0)
+        model = CollabModel(BaseModel(WIDE_BASE), {name: AgentModel(config, GRID) for name, config in TYPES.items()})
+        return validate(StepTaker(model, settings, Replica(device=where)), ValidationScenes(SOURCE, model, settings)).loss
+
+    assert loss(str(device)) == pytest.approx(loss("cpu"), rel=1e-3)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])

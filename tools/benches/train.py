@@ -123,7 +123,7 @@ def _memory_rows(name: str, ours: int | None, plain: int | None = None) -> list[
 
 def our_step(case: Case, model: CollabModel, batch: TrainingBatch) -> Step:
     """Return a function that takes one step as `heal train` does and returns the loss, for which it waits on a GPU."""
-    taker = StepTaker.of(model, case.settings, Replica(device=case.device))
+    taker = StepTaker(model, case.settings, Replica(device=case.device))
     device_batch = batch.to(taker.device)
     return lambda: float(taker.take(device_batch, case.settings.training.learning_rate).total.detach())
 

@@ -1,1 +1,1 @@
-"""The execution of a training: its loop, checkpoints, logs and progress bars."""
+"""The execution of a training: its loop, validations, checkpoints, logs and progress bars."""

@@ -1,4 +1,4 @@
-"""Checkpoints that survive a kill at any moment: each is written to a new file, which then replaces the old one atomically."""
+"""Checkpoints and best weights: each is written to a new file, which then replaces the old one, so a kill at any moment is safe."""
 
 from __future__ import annotations
 
@@ -9,17 +9,26 @@ from typing import Any
 import torch
 from torch import nn
 
+from heal.alliance import ValidationRecord
 from heal.atomic_write import replacing
+from heal.config import build_config, to_plain
 
-CHECKPOINT_NAME = "checkpoint.pt"
+CHECKPOINT_NAME, BEST_NAME = "checkpoint.pt", "best.pt"
 
 
 @dataclass(frozen=True)
 class TrainingProgress:
-    """How far a training is: number of steps done, and seconds of training."""
+    """How far a training is.
+
+    Attributes:
+        step: number of steps done.
+        seconds: seconds of training.
+        validated: the epochs, counted from 1, after which it was validated.
+    """
 
     step: int = 0
     seconds: float = 0.0
+    validated: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -39,9 +48,9 @@ class Checkpoint:
             "scaler": self.scaler.state_dict(),
             "step": progress.step,
             "seconds": progress.seconds,
+            "validated": list(progress.validated),
         }
-        with replacing(self.path) as temporary, temporary.open("wb") as file:
-            torch.save(state, file)
+        _write_state(self.path, state)
 
     def load(self) -> TrainingProgress:
         """Restore all objects from the file and return the progress; without a file nothing changes and the progress is zero.
@@ -73,10 +82,30 @@ def load_weights(path: Path, model: nn.Module) -> TrainingProgress:
     return _progress_of(state)
 
 
+def save_best(path: Path, model: nn.Module, record: ValidationRecord) -> None:
+    """Write the weights of a model with the record of their validation."""
+    _write_state(path, {"model": model.state_dict(), "validation": to_plain(record)})
+
+
+def load_best(path: Path, model: nn.Module | None = None) -> ValidationRecord | None:
+    """Read what `save_best` has written, the weights into `model` if it is given; None without a file."""
+    if not path.exists():
+        return None
+    state = _read_state(path)
+    if model is not None:
+        model.load_state_dict(state["model"])
+    return build_config(ValidationRecord, state["validation"], str(path))
+
+
+def _write_state(path: Path, state: dict[str, Any]) -> None:
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        torch.save(state, file)
+
+
 def _read_state(path: Path) -> dict[str, Any]:
     state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     return state
 
 
 def _progress_of(state: dict[str, Any]) -> TrainingProgress:
-    return TrainingProgress(int(state["step"]), float(state["seconds"]))
+    return TrainingProgress(int(state["step"]), float(state["seconds"]), tuple(state.get("validated", ())))

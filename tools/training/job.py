@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,20 +14,53 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from heal.agent_model import AgentModel
 from heal.agents.process import keep_freed_memory
-from heal.alliance import Alliance, load_alliance, require_storable
+from heal.alliance import Alliance, ValidationRecord, load_alliance, require_storable
 from heal.base_model import BaseModel
 from heal.collab_model import CollabModel
-from heal.datasets.open import open_dataset
+from heal.datasets.damage import ChosenScenes
 from heal.encoders.lift_splat_trunk import PretrainedWeightsError
-from heal.tools.training.checkpoint import CHECKPOINT_NAME, load_weights
+from heal.tools.shared.sources import ReadOptions
+from heal.tools.training.checkpoint import BEST_NAME, CHECKPOINT_NAME, load_best, load_weights
 from heal.tools.training.loop import StepReport, train
 from heal.tools.training.step_log import StepLog, last_row
+from heal.tools.training.validator import Validator
 from heal.training.batches import TrainingSteps, steps_per_epoch
 from heal.training.config import TrainingConfig
 from heal.training.replica import Replica
 from heal.training.step import make_scaler
+from heal.training.validation import ValidationScenes
 
 POLL_S = 0.5
+
+
+@dataclass(frozen=True)
+class ValidationSplit:
+    """The scenes that validate a training.
+
+    Attributes:
+        split: split of the data.
+        left_out: indices of its scenes that take no part, because their files are missing or damaged.
+    """
+
+    split: str
+    left_out: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a training hands on.
+
+    Attributes:
+        model: the networks: with the best weights if the training was validated, else with the last ones.
+        epochs: number of epochs of the training.
+        seconds: duration of the training.
+        validation: the validation of the best weights; None for the last ones.
+    """
+
+    model: CollabModel
+    epochs: int
+    seconds: float
+    validation: ValidationRecord | None
 
 
 @dataclass(frozen=True)
@@ -39,10 +72,12 @@ class TrainingJob:
         settings: networks, loss, augmentation and schedule.
         data: folder of scenes.
         split: split of the data.
-        scenes: number of scenes in the split.
+        scenes: number of scenes in the split, without those of `left_out`.
         init: alliance to start from; with a frozen base, the alliance of this base.
         run: folder for checkpoints and logs.
-        cache: folder that keeps decoded data; None for no cache.
+        reading: how the data are read.
+        left_out: indices of the scenes that take no part, because their files are missing or damaged.
+        validation: the scenes that validate the training; None for no validation.
     """
 
     name: str
@@ -52,7 +87,9 @@ class TrainingJob:
     scenes: int
     init: Path | None
     run: Path
-    cache: Path | None = None
+    reading: ReadOptions
+    left_out: frozenset[int] = frozenset()
+    validation: ValidationSplit | None = None
 
     @property
     def steps(self) -> int:
@@ -63,19 +100,39 @@ class TrainingJob:
         """Train to the last step as one of the processes."""
         keep_freed_memory()
         model = make_model(self.settings, load_alliance(self.init) if self.init else None)
-        steps = TrainingSteps(open_dataset(self.data, self.split, cache=self.cache), model, self.settings, replica)
+        steps = TrainingSteps(self.open(), model, self.settings, replica)
         log: StepLog | None = None
 
-        def report(step: StepReport) -> None:
+        def opened(first_step: int) -> StepLog:
             nonlocal log
-            log = log or StepLog(self.run, step.step)
-            log.write(step)
+            log = log or StepLog(self.run, first_step)
+            return log
+
+        def report(step: StepReport) -> None:
+            opened(step.step).write(step)
+
+        def report_validation(steps_done: int, record: ValidationRecord) -> None:
+            opened(steps_done).write_validation(steps_done - 1, record)
 
         try:
-            train(model, steps, self.settings, self.run, report, replica)
+            train(model, steps, self.settings, self.run, report, replica, self._validator(model, replica, report_validation))
         finally:
             if log:
                 log.close()
+
+    def _validator(self, model: CollabModel, replica: Replica, report: Callable[[int, ValidationRecord], None]) -> Validator | None:
+        if self.validation is None:
+            return None
+        scenes = ValidationScenes(self._open(self.validation.split, self.validation.left_out), model, self.settings, replica)
+        return Validator(scenes, self.validation.split, self.run, report)
+
+    def open(self) -> ChosenScenes:
+        """Open the scenes of the training."""
+        return self._open(self.split, self.left_out)
+
+    def _open(self, split: str, left_out: frozenset[int]) -> ChosenScenes:
+        source = self.reading.open(self.data, split)
+        return ChosenScenes(source, [index for index in range(len(source)) if index not in left_out])
 
     def check(self, device: torch.device) -> None:
         """Check before anything is written that the training can begin, and that its result can be stored.
@@ -89,10 +146,12 @@ class TrainingJob:
         steps_per_epoch(self.scenes, self.settings.training)
         require_storable(CollabModel(*_new_networks(self.settings)))
 
-    def load_result(self) -> tuple[CollabModel, float]:
-        """Return the networks with the weights of the last checkpoint, and the seconds of training."""
+    def load_result(self) -> TrainingResult:
+        """Return the networks with the best weights, or with those of the last checkpoint if there was no validation."""
         model = CollabModel(*_new_networks(self.settings))
-        return model, load_weights(self.run / CHECKPOINT_NAME, model).seconds
+        progress = load_weights(self.run / CHECKPOINT_NAME, model)
+        best = load_best(self.run / BEST_NAME, model) if self.validation else None
+        return TrainingResult(model, progress.step // steps_per_epoch(self.scenes, self.settings.training), progress.seconds, best)
 
 
 def run_job(job: TrainingJob, device: torch.device, console: Console) -> None:
@@ -183,5 +242,6 @@ def _update_bars(progress: Progress, bars: Sequence[tuple[TrainingJob, TaskID]])
     for job, bar in bars:
         row = last_row(job.run)
         if row:
-            text = f"{job.name}  epoch {row['epoch'] + 1}/{job.settings.training.epochs}  loss {row['total']:.3f}"
+            result = f"loss {row['total']:.3f}" if "total" in row else "validated"
+            text = f"{job.name}  epoch {row['epoch'] + 1}/{job.settings.training.epochs}  {result}"
             progress.update(bar, completed=row["step"] + 1, description=text)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -13,20 +13,13 @@ import torch
 from heal.collab_model import CollabModel
 from heal.config import ConfigError
 from heal.tools.training.checkpoint import CHECKPOINT_NAME, Checkpoint, TrainingProgress
-from heal.tools.training.interrupts import ignore_interrupts, signals_held
+from heal.tools.training.interrupts import signals_held
+from heal.tools.training.loading import load_batches
+from heal.tools.training.validator import Validator
 from heal.training.batches import TrainingBatch, TrainingSteps
 from heal.training.config import TrainingConfig, learning_rate
 from heal.training.replica import ALONE, Replica
-from heal.training.step import (
-    BaseGuard,
-    StepTaker,
-    TrainingStoppedError,
-    make_learner,
-    make_optimizer,
-    make_scaler,
-    place,
-    set_learning,
-)
+from heal.training.step import StepTaker, TrainingStoppedError
 
 
 @dataclass(frozen=True)
@@ -57,62 +50,71 @@ def train(
     run: Path,
     report: Callable[[StepReport], None],
     replica: Replica = ALONE,
+    validator: Validator | None = None,
 ) -> TrainingProgress:
-    """Train to the last step, from the checkpoint in `run` if there is one.
+    """Train to the last step, or until the validator gives up, from the checkpoint in `run` if there is one.
 
-    Replicas train on shares of the scenes of a batch; their gradients are averaged. Only the first writes checkpoints and reports.
+    Replicas train on shares of the scenes of a batch, with the mean of their gradients and of their batch norms' statistics. Only
+    the first writes checkpoints and reports.
 
     Raises:
         ConfigError: the precision does not fit the device, or the checkpoint does not fit the base or the number of epochs.
         TrainingStoppedError: the loss or a gradient became infinite or NaN, or a frozen base changed. The last checkpoint is kept.
         KeyboardInterrupt: raised again after the step, and a checkpoint.
     """
-    guard, taker, checkpoint, progress = _set_up(model, steps, settings, run, replica)
+    taker = StepTaker(model, settings, replica)
+    checkpoint, progress = _load_checkpoint(run, taker, steps, validator)
     clock, whole = _TrainingClock(progress.seconds), True
     try:
-        for step, batch in zip(range(progress.step, len(steps)), _batches(steps, progress.step), strict=True):
+        _validate(validator, taker, steps, progress.step)  # if this training was interrupted before
+        for step, batch in enumerate(_batches(steps, progress.step), progress.step):
+            if validator and validator.gives_up:
+                break
             with signals_held():
                 whole = False
-                done = _take_step(taker, steps, step, batch, replica, clock)
-                progress, whole = TrainingProgress(step + 1, done.seconds), True
-                if (step + 1) % steps.steps_per_epoch == 0:
-                    guard.check()
+                done = _take_step(taker, steps, step, batch, clock)
+                progress, whole = replace(progress, step=step + 1, seconds=done.seconds), True
                 if replica.is_first:
                     report(done)
-            if replica.is_first and clock.checkpoint_due(settings.training.checkpoint_s):
-                checkpoint.save(progress)
+            if _validate(validator, taker, steps, progress.step) or clock.checkpoint_due(settings.training.checkpoint_s):
+                _save(checkpoint, progress, validator, replica)
     except (KeyboardInterrupt, SystemExit):
-        if replica.is_first and whole:
-            checkpoint.save(progress)
+        if whole:
+            _save(checkpoint, progress, validator, replica)
         raise
+    return _save(checkpoint, progress, validator, replica)
+
+
+def _validate(validator: Validator | None, taker: StepTaker, steps: TrainingSteps, steps_done: int) -> bool:
+    """Validate at the end of an epoch if this is due, and return whether it was."""
+    epoch, rest = divmod(steps_done, steps.steps_per_epoch)
+    if validator is None or not epoch or rest or not validator.is_due(epoch):
+        return False
+    validator.validate(taker, epoch, steps_done)
+    return True
+
+
+def _save(checkpoint: Checkpoint, progress: TrainingProgress, validator: Validator | None, replica: Replica) -> TrainingProgress:
+    """Write a checkpoint as the first replica, and return the progress with the validations so far."""
+    if validator:
+        progress = replace(progress, validated=tuple(validator.validated))
     if replica.is_first:
         checkpoint.save(progress)
     return progress
 
 
-def _set_up(
-    model: CollabModel, steps: TrainingSteps, settings: TrainingConfig, run: Path, replica: Replica
-) -> tuple[BaseGuard, StepTaker, Checkpoint, TrainingProgress]:
-    """Move a model to the replica's device, set it to train and restore its last checkpoint; make its guard and step taker."""
-    device = torch.device(replica.device)
-    place(model, device)
-    guard = set_learning(model, settings.training)
-    optimizer, scaler = make_optimizer(model, settings.training), make_scaler(settings.training, device)
-    checkpoint = Checkpoint(run / CHECKPOINT_NAME, model, optimizer, scaler)
-    progress = _load_progress(checkpoint, steps, guard)
-    taker = StepTaker(make_learner(model, settings.training, replica), settings, device, optimizer, scaler)
-    return guard, taker, checkpoint, progress
-
-
-def _load_progress(checkpoint: Checkpoint, steps: TrainingSteps, guard: BaseGuard) -> TrainingProgress:
-    """Restore the last checkpoint.
+def _load_checkpoint(
+    run: Path, taker: StepTaker, steps: TrainingSteps, validator: Validator | None
+) -> tuple[Checkpoint, TrainingProgress]:
+    """Restore the last checkpoint in a folder.
 
     Raises:
         ConfigError: its frozen base is another one, or it is beyond the last step, as after fewer epochs were asked for.
     """
+    checkpoint = Checkpoint(run / CHECKPOINT_NAME, taker.model, taker.optimizer, taker.scaler)
     progress = checkpoint.load()
     try:
-        guard.check()
+        taker.guard.check()
     except TrainingStoppedError as error:
         raise ConfigError(f"{checkpoint.path} is of a training for another base; start anew with --restart") from error
     if progress.step > len(steps):
@@ -121,38 +123,26 @@ def _load_progress(checkpoint: Checkpoint, steps: TrainingSteps, guard: BaseGuar
             f"{checkpoint.path} has {progress.step} steps, more than the {len(steps)} of training.epochs="
             f"{steps.settings.training.epochs}; expected at least training.epochs={epochs}, or start anew with --restart"
         )
-    return progress
+    if validator:
+        validator.validated = list(progress.validated)
+    return checkpoint, progress
 
 
-def _take_step(
-    taker: StepTaker, steps: TrainingSteps, step: int, batch: TrainingBatch, replica: Replica, clock: _TrainingClock
-) -> StepReport:
-    """Train one step."""
-    training = steps.settings.training
+def _batches(steps: TrainingSteps, first: int) -> Iterable[TrainingBatch]:
+    """Load the batches of the steps from `first` on."""
+    return load_batches(steps, range(first, len(steps)), steps.settings.training.workers)
+
+
+def _take_step(taker: StepTaker, steps: TrainingSteps, step: int, batch: TrainingBatch, clock: _TrainingClock) -> StepReport:
+    """Train one step, and at the end of an epoch check that a frozen base has stayed as it was."""
+    training, replica = steps.settings.training, taker.replica
     # The networks' random numbers depend on the step alone, so that a resumed training ends with the same weights.
     torch.manual_seed((training.seed * len(steps) + step) * replica.count + replica.rank)
     rate = learning_rate(training, step, steps.steps_per_epoch)
     losses = taker.take(batch.to(taker.device), rate).parts()
+    if (step + 1) % steps.steps_per_epoch == 0:
+        taker.guard.check()
     return StepReport(step, len(steps), step // steps.steps_per_epoch, rate, clock.seconds, losses)
-
-
-def _batches(steps: TrainingSteps, first: int) -> Iterator[TrainingBatch]:
-    """Load the batches of the steps from `first` on, in worker processes if the settings ask for them."""
-    loader = torch.utils.data.DataLoader(
-        steps,
-        batch_size=None,
-        sampler=range(first, len(steps)),
-        num_workers=steps.settings.training.workers,
-        worker_init_fn=_set_up_worker,
-        prefetch_factor=2 if steps.settings.training.workers else None,
-    )
-    return iter(loader)
-
-
-def _set_up_worker(_: int) -> None:
-    """Limit a loading process to one thread, for more would slow down the training on the same cores; Ctrl-C is the parent's."""
-    torch.set_num_threads(1)
-    ignore_interrupts()
 
 
 class _TrainingClock:

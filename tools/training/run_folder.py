@@ -14,13 +14,13 @@ from rich.console import Console
 from heal.atomic_write import replacing
 from heal.config import ConfigError, load_config, load_yaml, save_config, to_plain
 from heal.errors import UserError
-from heal.tools.training.checkpoint import CHECKPOINT_NAME
+from heal.tools.training.checkpoint import BEST_NAME, CHECKPOINT_NAME
 from heal.tools.training.step_log import BOARD_NAME, LOG_NAME
 from heal.training.config import CHANGEABLE, TrainingConfig
 
 CONFIG_NAME, PICTURE_NAME, LOCK_NAME = "config.yaml", "predictions.png", ".lock"
 # Files that a restart deletes. The settings and the alliance are replaced by those of the new training.
-_OWN_FILES = (CHECKPOINT_NAME, LOG_NAME, PICTURE_NAME, f"{BOARD_NAME}/events.out.tfevents.*")
+_OWN_FILES = (CHECKPOINT_NAME, BEST_NAME, LOG_NAME, PICTURE_NAME, f"{BOARD_NAME}/events.out.tfevents.*")
 # Files that a killed process had not yet moved into place.
 _LEFT_OVER = (".*.unfinished.*",)
 _MOST_NAMED = 4

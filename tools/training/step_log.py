@@ -1,11 +1,13 @@
-"""The log of a running training: one line for each step, in a file and in TensorBoard."""
+"""The log of a running training: one line for each step and each validation, in a file and in TensorBoard."""
 
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
+from heal.alliance import ValidationRecord
 from heal.atomic_write import write_text
 from heal.tools.training.loop import StepReport
 
@@ -13,7 +15,7 @@ LOG_NAME, BOARD_NAME = "metrics.jsonl", "tensorboard"
 
 
 class StepLog:
-    """Writes each step to metrics.jsonl and to TensorBoard; drops the old lines of steps that a resumed training repeats.
+    """Writes steps and validations to metrics.jsonl and to TensorBoard; drops old lines of steps that a resumed training repeats.
 
     Lines that a crash left incomplete are dropped, too.
     """
@@ -38,12 +40,23 @@ class StepLog:
 
     def write(self, report: StepReport) -> None:
         """Append a step."""
-        row = {"step": report.step, "epoch": report.epoch, "learning_rate": report.learning_rate, **report.losses}
-        self._file.write(json.dumps(row) + "\n")
-        self._file.flush()
+        self._write({"step": report.step, "epoch": report.epoch, "learning_rate": report.learning_rate, **report.losses})
         for name, value in report.losses.items():
             self._board.add_scalar(f"loss/{name}", value, report.step)
         self._board.add_scalar("learning_rate", report.learning_rate, report.step)
+
+    def write_validation(self, step: int, record: ValidationRecord) -> None:
+        """Append the validation after a step, the last one of an epoch."""
+        loss = record.loss if math.isfinite(record.loss) else None
+        self._write({"step": step, "epoch": record.epoch - 1, "validation": {"loss": loss, "ap": dict(record.ap)}})
+        self._board.add_scalar("validation/loss", record.loss, step)
+        for threshold, ap in record.ap.items():
+            if ap is not None:
+                self._board.add_scalar(f"validation/ap_{threshold}", ap, step)
+
+    def _write(self, row: dict[str, Any]) -> None:
+        self._file.write(json.dumps(row) + "\n")
+        self._file.flush()
 
     def close(self) -> None:
         """Close the file and the TensorBoard log; both are flushed."""

@@ -15,6 +15,7 @@ from heal.datasets.dair.calibration import rigid_camera
 from heal.datasets.dair.source import DairSource
 from heal.datasets.dataset import DatasetError, UnknownAgentError
 from heal.datasets.open import open_dataset
+from heal.datasets.split_names import NoSplitError
 from heal.se3 import pose_to_SE3
 from heal.types import SensorChoice, load_scene
 from tests.datasets.dair.dair_tree import INNER, label, rigid, world_label, write_json, write_tree
@@ -90,7 +91,7 @@ def test_official_split_file_serves_and_its_unknown_frames_are_skipped(tmp_path:
     assert "skipped 009999: not in cooperative/data_info.json" in str(source.summary)
     with pytest.raises(DatasetError, match="none of the 1 frames of split 'test' can be used; 009999"):
         DairSource(root, "test")
-    with pytest.raises(DatasetError, match="no entry 'test_A'"):
+    with pytest.raises(DatasetError, match="no such split: test_A; there are val, test"):
         DairSource(root, "test_A")
 
 
@@ -184,3 +185,12 @@ def test_a_damaged_list_is_named_at_opening(tmp_path: Path, name: str, damage: C
     with pytest.raises(DatasetError, match=cause) as raised:
         DairSource(tmp_path, "train")
     assert raised.value.path.name == Path(name).name
+
+
+def test_a_missing_split_is_told_from_a_damaged_one(tmp_path: Path) -> None:
+    (write_tree(tmp_path) / "val.json").unlink()
+    with pytest.raises(NoSplitError, match="no such split list"):
+        DairSource(tmp_path, "validate")
+    write_json(tmp_path / "cooperative-split-data.json", {"cooperative_split": {"train": ["000010"]}})
+    with pytest.raises(NoSplitError, match="no such split: val; there are train"):
+        DairSource(tmp_path, "validate")

@@ -20,6 +20,7 @@ from heal.datasets.opv2v.index import agent_order
 from heal.datasets.opv2v.metadata import parse_metadata
 from heal.datasets.opv2v.source import Opv2vSource
 from heal.datasets.pcd import write_pcd
+from heal.datasets.split_names import NoSplitError
 from heal.types import SensorChoice, load_scene
 from tests.datasets.opv2v.opv2v_tree import metadata, vehicle, write_frame, write_tree
 
@@ -259,7 +260,7 @@ def test_an_unknown_agent_is_refused(tmp_path: Path) -> None:
 
 def test_a_missing_or_empty_split_names_those_there_are(tmp_path: Path) -> None:
     root = write_tree(tmp_path)
-    with pytest.raises(DatasetError, match=r"train: no such split; .* holds test"):
+    with pytest.raises(NoSplitError, match=r"train: no such split; .* holds test"):
         Opv2vSource(root, "train")
     (root / "validate").mkdir()
     with pytest.raises(DatasetError, match="validate: no frame here"):

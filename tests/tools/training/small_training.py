@@ -8,9 +8,11 @@ import torch
 from heal.collab_model import CollabModel
 from heal.detection.loss import LossConfig
 from heal.tools.training.loop import train
+from heal.tools.training.validator import Validator
 from heal.training.batches import TrainingSteps
 from heal.training.config import ScheduleConfig, TrainingConfig
 from heal.training.replica import Replica
+from heal.training.validation import ValidationScenes
 from tests.heal.networks import AGENT, BASE, SceneList, small_model, small_scene
 
 SETTINGS = TrainingConfig(
@@ -30,9 +32,11 @@ def fresh_model() -> CollabModel:
 
 
 def work(run: Path, replica: Replica) -> None:
-    """Train as one of two processes."""
+    """Train and validate as one of two processes, and write the weights of this process."""
     model = fresh_model()
-    train(model, TrainingSteps(SOURCE, model, TOGETHER, replica), TOGETHER, run, lambda _: None, replica)
+    validator = Validator(ValidationScenes(SOURCE, model, TOGETHER, replica), "validate", run)
+    train(model, TrainingSteps(SOURCE, model, TOGETHER, replica), TOGETHER, run, lambda _: None, replica, validator)
+    torch.save(model.state_dict(), run / f"rank{replica.rank}.pt")
 
 
 def fail(replica: Replica) -> None:

@@ -38,7 +38,14 @@ def _open(run: Path, settings: TrainingConfig, restart: bool = False) -> str:
 def _fill(run: Path) -> set[str]:
     """Write the files of a training and files of others; return the names of the latter."""
     others = {"notes.txt", "town/train/scene.pcd", "alliance/base/base.yaml", "alliance/m2/agent.yaml", "tensorboard/mine.txt"}
-    own = {"checkpoint.pt", "metrics.jsonl", "predictions.png", "tensorboard/events.out.tfevents.1", ".checkpoint.9.unfinished.pt"}
+    own = {
+        "checkpoint.pt",
+        "best.pt",
+        "metrics.jsonl",
+        "predictions.png",
+        "tensorboard/events.out.tfevents.1",
+        ".checkpoint.9.unfinished.pt",
+    }
     for name in others | own:
         (run / name).parent.mkdir(parents=True, exist_ok=True)
         (run / name).write_text(name)
@@ -77,7 +84,7 @@ def test_a_restart_deletes_the_files_of_the_training_and_no_others(tmp_path: Pat
     _open(tmp_path, SETTINGS)
     others = _fill(tmp_path)
     _open(tmp_path, SETTINGS)
-    assert len(_files(tmp_path)) == len(others) + 5
+    assert len(_files(tmp_path)) == len(others) + 6
     _open(tmp_path, SETTINGS, restart=True)
     assert _files(tmp_path) == others | {"config.yaml"}
 

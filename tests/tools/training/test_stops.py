@@ -186,8 +186,8 @@ def test_in_float16_an_infinite_norm_is_an_error_only_at_a_low_scale() -> None:
             return self.scale
 
     model, scaler = fresh_model(), Scaler()
-    taker = StepTaker.of(model, SETTINGS)
-    taker._scaler = scaler
+    taker = StepTaker(model, SETTINGS)
+    taker.scaler = scaler
     batch = TrainingSteps(SOURCE, model, SETTINGS)[0]
     taker._check_norm(torch.tensor(math.inf), batch)
     scaler.scale = 0.5

@@ -1,19 +1,26 @@
 """The commands of training check first and write afterwards; a repeated command goes on, with another rate if one is given."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from heal.agent_model import AgentModel
 from heal.alliance import AllianceError, TrainingRecord, load_alliance
 from heal.base_model import BaseModel
+from heal.collab_model import CollabModel
 from heal.config import ConfigError, save_config
-from heal.datasets.dataset import DatasetError
+from heal.datasets.dataset import DatasetError, DatasetSummary
+from heal.datasets.split_names import NoSplitError
+from heal.errors import UserError
 from heal.tools.train import save_alliance
-from heal.tools.training import job
+from heal.tools.training import job, validator
+from heal.tools.training.checkpoint import load_best, load_weights
 from heal.training.config import TrainingConfig
+from heal.training.validation import ValidationScore
 from tests.heal.networks import AGENT, SceneList, small_model
 from tests.tools.command import run_command
 from tests.tools.training.small_training import SETTINGS, SOURCE
@@ -24,15 +31,26 @@ SHORT = replace(SETTINGS, training=replace(SETTINGS.training, epochs=1))
 class _Town(SceneList):
     """Scenes in memory that the commands take for a data set."""
 
-    summary = "five scenes"
+    summary = DatasetSummary("OPV2V", Path("town"), "train", 1, len(SOURCE), 1)
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a folder with the settings of a base and a type; every data set holds the same scenes, without a read from disk."""
+    """Return a folder with the settings of a base and a type; every data set holds the same scenes, without a read from disk.
+
+    There is every split but "validate".
+    """
     town = _Town(SOURCE.scenes)
-    for module in ("heal.tools.train", "heal.tools.training.job"):
-        monkeypatch.setattr(f"{module}.open_dataset", lambda *_, **__: town)
+
+    def open_town(root: Path, split: str, **_: object) -> _Town:
+        if split == "validate":
+            raise NoSplitError(root / split, "no such split")
+        if split == "damaged":
+            raise DatasetError(root / split, "no frame")
+        return town
+
+    monkeypatch.setattr("heal.tools.shared.sources.open_dataset", open_town)
+    monkeypatch.setattr("heal.tools.training.scenes.choose_scenes", lambda source, scenes, *_: (list(scenes), source.summary))
     monkeypatch.setattr("heal.tools.train.draw_predictions", lambda *_: None)
     save_config(SHORT, tmp_path / "base.yaml")
     save_config(AGENT, tmp_path / "m2.yaml")
@@ -152,3 +170,64 @@ def test_weights_that_cannot_be_stored_are_refused_before_anything_is_written(
     with pytest.raises(AllianceError, match=r"agents\.m1\.encoder\.heights share memory"):
         _base(folder)
     assert not (folder / "run").exists()
+
+
+def test_without_a_validation_split_the_last_weights_are_the_result_and_the_run_says_so(folder: Path) -> None:
+    said = " ".join(_base(folder).split())
+    assert "no validation, so the last weights are the result" in said and "no such split" in said
+    assert load_alliance(folder / "run" / "alliance").card.training.validation is None
+    assert not (folder / "run" / "best.pt").exists()
+
+
+def test_the_weights_of_the_best_epoch_are_handed_on_and_the_card_says_so(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    losses = [0.5, 0.3, 0.4, 0.2, 0.6]
+    monkeypatch.setattr(validator, "validate", lambda *_: ValidationScore(losses.pop(0), {0.5: 0.25, 0.7: None}))
+    run, more = folder / "run", ("--val-split", "held-out", "--set")
+    said = " ".join(_base(folder, *more, "training.epochs=3").split())
+    assert "weights after epoch 2 of 3, the best of the validations: loss 0.300, AP@0.5 0.250, AP@0.7 n/a" in said
+    alliance = load_alliance(run / "alliance")
+    record, best = alliance.card.training, small_model()
+    assert record.epochs == 3 and record.validation == load_best(run / "best.pt", best)
+    assert record.validation and (record.validation.epoch, record.validation.loss) == (2, 0.3)
+    _assert_weights(alliance.base, best.base)
+    _assert_weights(alliance.agent("m1"), best.agent("m1"))
+    assert not all(torch.equal(weight, last) for weight, last in zip(best.parameters(), _last(run).parameters(), strict=True))
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [row["validation"]["loss"] for row in rows if "validation" in row] == [0.5, 0.3, 0.4]
+    _agent(folder, run / "alliance", run / "alliance", *more, "training.epochs=2")
+    best = CollabModel(small_model().base, {"m2": small_model().agent("m1")})
+    card = load_alliance(run / "alliance").agent_card("m2").training
+    assert card.validation == load_best(folder / "run" / "alliance-m2" / "best.pt", best) and card.validation.epoch == 1
+    _assert_weights(load_alliance(run / "alliance").agent("m2"), best.agent("m2"))
+
+
+def test_an_impatient_training_says_how_far_it_went(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    losses = [0.1, 0.2, 0.3]
+    monkeypatch.setattr(validator, "validate", lambda *_: ValidationScore(losses.pop(0), {0.5: None}))
+    more = ("--val-split", "held-out", "--set", "training.epochs=9", "--set", "training.patience=2")
+    for _ in range(2):
+        assert "weights after epoch 1 of 3" in " ".join(_base(folder, *more).split())
+    assert load_alliance(folder / "run" / "alliance").card.training.epochs == 3 and losses == [] and _steps(folder / "run") == 6
+
+
+def test_a_validation_that_cannot_be_is_refused_before_anything_is_written(folder: Path) -> None:
+    for more, message in (
+        (("--val-split", "validate"), "no such split"),
+        (("--val-split", "damaged"), r"no frame.*validate_every_epochs=0 trains without"),
+        (("--set", "training.patience=3"), r"patience=3 waits for validations, but there are none.*no such split"),
+    ):
+        with pytest.raises(UserError, match=message):
+            _base(folder, *more)
+    assert not (folder / "run").exists()
+    said = " ".join(_base(folder, "--val-split", "damaged", "--set", "training.validate_every_epochs=0").split())
+    assert "no validation, so the last weights are the result: training.validate_every_epochs is 0" in said
+
+
+def _assert_weights(one: nn.Module, other: nn.Module) -> None:
+    assert [name for name, tensor in one.state_dict().items() if not torch.equal(tensor, other.state_dict()[name])] == []
+
+
+def _last(run: Path) -> nn.Module:
+    model = small_model()
+    load_weights(run / "checkpoint.pt", model)
+    return model
