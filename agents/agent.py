@@ -85,7 +85,15 @@ class Agent:
         latency = AgentLatency(0.0, 0.0, (perf_counter() - started) * 1e3, monotonic())
         points, heat = (_points(frame), _square(content.scores[0])) if seen else (None, None)
         report = AgentReport(
-            self.agent_id, self.setup.agent_type, len(message), frame.world_SE3_agent, frame.objects, latency, points, heat
+            agent_id=self.agent_id,
+            agent_type=self.setup.agent_type,
+            size_bytes=len(message),
+            world_SE3_agent=frame.world_SE3_agent,
+            world_SE3_agent_measured=frame.world_SE3_agent_measured,
+            objects=frame.objects,
+            latency=latency,
+            points=points,
+            heat=heat,
         )
         return message, report
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, dataclass, field, replace
 from functools import cached_property
 from typing import Literal
 
@@ -63,6 +63,7 @@ class AgentReport:
         agent_type: its type, such as "m1".
         size_bytes: length of the message.
         world_SE3_agent: (4, 4) float64, the agent's true pose, for pictures only.
+        world_SE3_agent_measured: (4, 4) float64, the pose that the agent measures and sends.
         objects: the labels around the agent, for evaluation only; they cross no link.
         latency: of the agent's stages.
         points: (N, 4) float32 LiDAR points in the agent's frame; None if no picture needs them.
@@ -73,6 +74,7 @@ class AgentReport:
     agent_type: str
     size_bytes: int
     world_SE3_agent: Float64
+    world_SE3_agent_measured: Float64
     objects: ObjectLabels
     latency: AgentLatency
     points: Float32 | None = None
@@ -196,6 +198,11 @@ class NodeLatency:
     fuse_ms: float
     decode_ms: float
     began_s: float = 0.0
+
+    @property
+    def total_ms(self) -> float:
+        """The time of all stages together."""
+        return self.unpack_ms + self.fuse_ms + self.decode_ms
 
 
 @dataclass(frozen=True)
@@ -340,6 +347,9 @@ class TickResult:
         late_rejections: messages of earlier ticks that came late and were not used.
         faults: what broke or returned.
         handed_over: agents that have driven into another region since the last report of them.
+        objects: the labels of all agents in the world, not cut to the range.
+        wait_ms: how long after `timestamp_ns` the result is ready. The fusion node waits for messages until the deadline; an ego
+            alone waits for none. By the wall clock the tick's lag and the fusion node's own time are included.
     """
 
     tick: int
@@ -357,11 +367,25 @@ class TickResult:
     late_rejections: tuple[Rejection, ...] = ()
     faults: tuple[Fault, ...] = ()
     handed_over: tuple[str, ...] = ()
+    objects: ObjectLabels = field(default_factory=ObjectLabels.empty)
+    wait_ms: float = 0.0
 
     @cached_property
     def match(self) -> FrameMatch:
         """Which detections found an object, and which objects were found, at `IOU_THRESHOLDS`; computed once."""
         return match_frame(self.detections, self.ground_truth, IOU_THRESHOLDS)
+
+    @property
+    def ready_ns(self) -> int:
+        """The instant at which the result is ready."""
+        return self.timestamp_ns + round(self.wait_ms * 1e6)
+
+    @property
+    def map_ages_ms(self) -> tuple[float, ...]:
+        """The age in the tick of each map that was fused and had come over a link: 0 for a map of this tick."""
+        own = {record.agent_id for record in self.messages if record.own}
+        current = [0.0 for record in self.messages if record.status == "used" and not record.own]
+        return (*current, *(held.age_ms for held in self.held if held.agent_id not in own))
 
     @property
     def counts(self) -> MessageCounts:

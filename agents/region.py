@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-
-import numpy as np
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from heal.grid import BevGrid
 from heal.se3 import pose_to_SE3
 from heal.types import Float64
 
 
-@dataclass(frozen=True, order=True)
-class Region:
-    """A square of ground with its sides along the axes of the world.
+class Region(NamedTuple):
+    """A square of ground with its sides along the axes of the world. It is a tuple because tuples are compared and found quickly.
 
     Attributes:
         column: x of the region is column * edge_m up to but not including (column + 1) * edge_m.
@@ -30,7 +27,7 @@ class Region:
     @staticmethod
     def at(world_SE3_agent: Float64, edge_m: float) -> Region:
         """Return the region that contains an agent."""
-        x_m, y_m = world_SE3_agent[:2, 3]
+        x_m, y_m = world_SE3_agent[:2, 3].tolist()
         return Region(math.floor(x_m / edge_m), math.floor(y_m / edge_m), edge_m)
 
     def __str__(self) -> str:
@@ -44,26 +41,29 @@ class Region:
 
     def distance_m(self, world_SE3_agent: Float64) -> float:
         """Return the distance in the plane from an agent to the nearest point of the region; 0 for an agent inside."""
-        beyond = np.abs(world_SE3_agent[:2, 3] - self.centre_m) - self.edge_m / 2
-        return float(np.hypot(*beyond.clip(min=0.0)))
+        (x_m, y_m), (centre_x_m, centre_y_m) = world_SE3_agent[:2, 3].tolist(), self.centre_m
+        return math.hypot(max(abs(x_m - centre_x_m) - self.edge_m / 2, 0.0), max(abs(y_m - centre_y_m) - self.edge_m / 2, 0.0))
 
 
-def regions_in_reach(world_SE3_agent: Float64, grid: BevGrid, edge_m: float) -> frozenset[Region]:
-    """Return the regions that the map of an agent overlaps.
+def regions_in_reach(world_SE3_agent: Float64, grid: BevGrid, edge_m: float) -> Iterator[Region]:
+    """Return the regions that the map of an agent overlaps, by the separating axis test of a rectangle and squares.
 
     Args:
         world_SE3_agent: (4, 4) float64 pose of the agent; its map is centred on the agent and turned with its yaw.
         grid: of the map.
         edge_m: edge of a region.
     """
-    yaw = _yaw(world_SE3_agent)
-    # Columns: the agent's x and y axis in the world.
-    axes = np.array([[math.cos(yaw), -math.sin(yaw)], [math.sin(yaw), math.cos(yaw)]])
-    half_m = np.array([grid.length_x_m / 2, grid.length_y_m / 2])
-    hull_m = np.abs(axes) @ half_m
-    first, last = (np.floor((world_SE3_agent[:2, 3] + side * hull_m) / edge_m).astype(int) for side in (-1, 1))
-    candidates = [Region(x, y, edge_m) for x in range(first[0], last[0] + 1) for y in range(first[1], last[1] + 1)]
-    return frozenset(region for region in candidates if _overlaps(region, world_SE3_agent[:2, 3], axes, half_m))
+    yaw, (x_m, y_m) = _yaw(world_SE3_agent), world_SE3_agent[:2, 3].tolist()
+    cos, sin, half_x_m, half_y_m = math.cos(yaw), math.sin(yaw), grid.length_x_m / 2, grid.length_y_m / 2
+    # Half the sides of the map's hull along the world's axes, and of a region's hull along the agent's axes.
+    hull_x_m, hull_y_m = abs(cos) * half_x_m + abs(sin) * half_y_m, abs(sin) * half_x_m + abs(cos) * half_y_m
+    region_half_m = (abs(cos) + abs(sin)) * edge_m / 2
+    for column in range(math.floor((x_m - hull_x_m) / edge_m), math.floor((x_m + hull_x_m) / edge_m) + 1):
+        for row in range(math.floor((y_m - hull_y_m) / edge_m), math.floor((y_m + hull_y_m) / edge_m) + 1):
+            off_x_m, off_y_m = (column + 0.5) * edge_m - x_m, (row + 0.5) * edge_m - y_m
+            along_m, across_m = abs(off_x_m * cos + off_y_m * sin), abs(off_y_m * cos - off_x_m * sin)
+            if along_m <= half_x_m + region_half_m and across_m <= half_y_m + region_half_m:
+                yield Region(column, row, edge_m)
 
 
 def region_frame(region: Region, world_SE3_agents: Sequence[Float64]) -> Float64:
@@ -88,17 +88,3 @@ def region_frame(region: Region, world_SE3_agents: Sequence[Float64]) -> Float64
 
 def _yaw(world_SE3_agent: Float64) -> float:
     return math.atan2(world_SE3_agent[1, 0], world_SE3_agent[0, 0])
-
-
-def _overlaps(region: Region, centre_m: Float64, axes: Float64, half_m: Float64) -> bool:
-    """Return whether a rectangle overlaps a region that the rectangle's bounding box overlaps, by the separating axis test.
-
-    Args:
-        region: the region.
-        centre_m: (2,) centre of the rectangle.
-        axes: (2, 2) unit vectors along the sides of the rectangle, as columns.
-        half_m: (2,) half the lengths of the sides.
-    """
-    distance_m = np.abs((region.centre_m - centre_m) @ axes)
-    region_half_m = np.abs(axes).sum(axis=0) * region.edge_m / 2
-    return bool((distance_m <= half_m + region_half_m).all())

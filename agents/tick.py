@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
@@ -10,6 +11,7 @@ from heal.agent_types import TypesOf
 from heal.agents.agent import AgentRequest, AgentSetup
 from heal.agents.failures import FAILED, AgentFailure, Failures, in_one_line
 from heal.agents.fusion.division import FusionTask, divide
+from heal.agents.fusion.plausible import implausible_pose
 from heal.agents.interfaces import AllianceLike
 from heal.agents.mailbox import Mailbox
 from heal.agents.network.network import Network
@@ -32,16 +34,16 @@ from heal.agents.records import (
     Rejection,
     TickResult,
 )
-from heal.detection.boxes import boxes_around_origin
-from heal.detection.detections import Detections, GroundTruth
-from heal.detection.ground_truth import objects_in_frame, without_vehicle_at
+from heal.agents.truth import TruthRule
+from heal.detection.detections import Detections
 from heal.errors import UserError
 from heal.message.codec import FLOAT32, Codec
 from heal.message.message import Buffer
-from heal.types import ObjectLabels, SceneOutline, SceneSource
+from heal.types import Float64, ObjectLabels, SceneOutline, SceneSource, SensorChoice
 
 Payload = TypeVar("Payload")
 _STATUS_OF_REJECTION: dict[str, MessageStatus] = {OUT_OF_RANGE: "out of range", LOST_WITH_MACHINE: "lost", NODE_AWAY: "lost"}
+_POSE_ALONE = SensorChoice(lidar=False)
 
 
 @dataclass(frozen=True)
@@ -64,12 +66,11 @@ class TickPlan:
     codecs: Mapping[str, Codec]
     lag_ms: float
 
-    @property
-    def request(self) -> FusionRequest:
-        """The request to the fusion of the whole tick."""
+    def request(self, world_SE3_ego: Float64) -> FusionRequest:
+        """Return the request to the fusion of the whole tick, in the frame of the ego's measured pose."""
         outline = self.outline
         sequence = outline.scene_id.rpartition("/")[0]
-        return FusionRequest(self.tick, outline.timestamp_ns, sequence, outline.ego_id, outline.world_SE3_ego)
+        return FusionRequest(self.tick, outline.timestamp_ns, sequence, outline.ego_id, world_SE3_ego)
 
     def agent_request(self, agent_id: str) -> AgentRequest:
         """Return the request to one agent."""
@@ -111,6 +112,7 @@ class Delivery(Generic[Payload]):
     """The messages of a tick, after the network has carried them.
 
     Attributes:
+        request: the request to the fusion of the whole tick.
         records: what became of each message on its link.
         reports: the reports of the agents.
         arrived: the messages that the fusion nodes are to read now.
@@ -119,6 +121,7 @@ class Delivery(Generic[Payload]):
         faults: agents whose steps failed, or succeeded again.
     """
 
+    request: FusionRequest
     records: tuple[MessageRecord, ...]
     reports: tuple[AgentReport, ...]
     arrived: tuple[tuple[MessageRecord, Payload], ...]
@@ -152,6 +155,7 @@ class TickCoordinator(Generic[Payload]):
         self.alliance, self.source, self.types_of, self.options = alliance, source, types_of, options
         self._network = network
         self._division = divide(options, alliance.grid, alliance.base.config.decode)
+        self._rule = TruthRule.of(options, alliance.grid.range_m)
         self._mailbox: Mailbox[Payload] = Mailbox(options)
         self._rate = RateControl(options.deadline_ms) if options.adapt else None
         self._pacer = Pacer() if options.realtime else None
@@ -203,18 +207,32 @@ class TickCoordinator(Generic[Payload]):
             records.append(self._record(plan, agent_id, step, transits.get(agent_id)))
             if isinstance(step, AgentStep):
                 self._mailbox.post(records[-1], step.payload)
-        arrived = tuple(self._mailbox.collect(plan.request))
         reports = tuple(step.report for step in done.values())
-        handed_over = self._division.locate(plan.request, reports)
-        tasks = self._division.share_out(plan.request, arrived)
-        return Delivery(tuple(records), reports, arrived, tasks, handed_over, tuple(faults))
+        request = plan.request(self._measured_ego_pose(plan, reports))
+        arrived = tuple(self._mailbox.collect(request))
+        handed_over = self._division.locate(request, reports)
+        tasks = self._division.share_out(request, arrived)
+        return Delivery(request, tuple(records), reports, arrived, tasks, handed_over, tuple(faults))
+
+    def _measured_ego_pose(self, plan: TickPlan, reports: Sequence[AgentReport]) -> Float64:
+        """Return the pose that the ego measures, which is read from the source if the ego has no report in this tick.
+
+        The true pose stands in only where the ego's pose cannot be read, or is implausible.
+        """
+        ego_id = plan.outline.ego_id
+        measured = [report.world_SE3_agent_measured for report in reports if report.agent_id == ego_id]
+        if not measured:
+            with suppress(Exception):  # what cannot be read is a fault of the ego when its labels are read
+                measured = [self.source.agent_frame(plan.tick, ego_id, _POSE_ALONE).world_SE3_agent_measured]
+        return next((pose for pose in measured if implausible_pose(pose) is None), plan.outline.world_SE3_ego)
 
     def post_late(self, plan: TickPlan, agent_id: str, step: AgentStep[Payload] | Missing) -> None:
         """Send a message that was finished after the deadline of its tick; if the step has failed, the next tick has the fault."""
         self._late_faults += self._note_failures(plan, {agent_id: step})
         if isinstance(step, Missing):
             return
-        self._division.locate(plan.request, [step.report])
+        # The frame of the request does not matter: a position is stored with the time and the recording of its tick.
+        self._division.locate(plan.request(plan.outline.world_SE3_ego), [step.report])
         record = self._record(plan, agent_id, step, self._send(plan, [step]).get(agent_id))
         self._mailbox.post(replace(record, status="late") if record.status == "used" else record, step.payload)
 
@@ -277,9 +295,8 @@ class TickCoordinator(Generic[Payload]):
         """
         outline = plan.outline
         senders = [(record.agent_id, record.tick) for record, _ in delivery.arrived]
-        outcome = self._division.join(plan.request, delivery.tasks, outcomes, senders)
+        outcome = self._division.join(delivery.request, delivery.tasks, outcomes, senders)
         objects, unread = self._objects(plan, delivery)
-        detections, ground_truth = self._detections_and_truth(plan, objects, outcome)
         rejected = () if outcome is None else outcome.rejected
         return TickResult(
             tick=plan.tick,
@@ -287,8 +304,8 @@ class TickCoordinator(Generic[Payload]):
             timestamp_ns=outline.timestamp_ns,
             ego_id=outline.ego_id,
             world_SE3_ego=outline.world_SE3_ego,
-            detections=detections,
-            ground_truth=ground_truth,
+            detections=self._rule.select(Detections.empty() if outcome is None else outcome.detections),
+            ground_truth=self._rule.ground_truth(objects, outline.world_SE3_ego),
             messages=_with_rejections(delivery.records, rejected, outcome is not None),
             latency=None if outcome is None else outcome.latency,
             lag_ms=plan.lag_ms,
@@ -297,18 +314,16 @@ class TickCoordinator(Generic[Payload]):
             late_rejections=tuple(rejection for rejection in rejected if rejection.tick != plan.tick),
             faults=(*faults, *delivery.faults, *unread),
             handed_over=delivery.handed_over,
+            objects=objects,
+            wait_ms=self._wait_ms(plan, delivery, outcome),
         )
 
-    def _detections_and_truth(
-        self, plan: TickPlan, objects: ObjectLabels, outcome: FusionOutcome | None
-    ) -> tuple[Detections, GroundTruth]:
-        """Return the detections and the ground truth in the ego's frame, both without the ego's vehicle unless it is included."""
-        world_SE3_ego, options = plan.outline.world_SE3_ego, self.options
-        detections = Detections.empty() if outcome is None else outcome.detections
-        if not options.include_ego:
-            objects = without_vehicle_at(objects, world_SE3_ego)
-            detections = detections.select(~boxes_around_origin(detections.boxes))
-        return detections, objects_in_frame(objects, world_SE3_ego, self.alliance.grid.range_m, options.use_z)
+    def _wait_ms(self, plan: TickPlan, delivery: Delivery[Payload], outcome: FusionOutcome | None) -> float:
+        """Return how long after its instant the result of a tick is ready."""
+        alone = all(record.own for record in delivery.records)
+        waited_ms = 0.0 if alone else self.options.deadline_ms
+        computed_ms = outcome.latency.total_ms if outcome is not None and self.options.realtime else 0.0
+        return plan.lag_ms + waited_ms + computed_ms
 
     def _objects(self, plan: TickPlan, delivery: Delivery[Payload]) -> tuple[ObjectLabels, list[Fault]]:
         """Return the labels of all agents of the scene; agents without a report are read from the source.

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import track
 
 from heal.agent_types import TypesOf
+from heal.agents.deployment import GIVEN_UP
 from heal.agents.network.spec import LinkSpec
 from heal.agents.on_ray.prometheus import metrics_address
 from heal.agents.options import RunOptions
@@ -23,6 +24,7 @@ from heal.agents.runtime import Runtime, open_runtime
 from heal.alliance import Alliance, load_alliance
 from heal.atomic_write import replacing
 from heal.config import save_config, to_plain
+from heal.datasets.dataset import Dataset, OnDamage
 from heal.datasets.noise import SensorNoise
 from heal.errors import naming_errors_after
 from heal.tools.pictures.draw import draw_frame, draw_tick, save_animation
@@ -32,6 +34,8 @@ from heal.tools.shared.arguments import (
     AgentsArg,
     AllianceArg,
     IncludeEgoArg,
+    IntensityScaleArg,
+    OnDamageArg,
     PresetArg,
     RuntimeArg,
     SettingsArg,
@@ -43,9 +47,9 @@ from heal.tools.shared.arguments import (
 from heal.tools.shared.output import WriteErrors, try_folder
 from heal.tools.shared.run_log import ALLOWED_LAG_MS, RunLog, tick_line
 from heal.tools.shared.run_settings import RunSettings, read_settings, with_options
-from heal.tools.shared.scoring import RunScore, score_table, spread_evenly, write_metrics
+from heal.tools.shared.scoring import score_table, spread_evenly, write_metrics
 from heal.tools.shared.signals import take_signals_back
-from heal.tools.shared.sources import TOWN, TOWN_TICKS, open_source
+from heal.tools.shared.sources import TOWN, TOWN_TICKS, ReadOptions, choose_scenes, open_source, sensors_of
 from heal.tools.shared.type_argument import parse_types
 from heal.tools.viewer.viewer import RunViewer, open_viewer
 from heal.types import SceneSource
@@ -121,6 +125,7 @@ class Plan:
         alliance: the networks.
         source: the scenes.
         ticks: indices of the scenes to run.
+        data: what the reader of a data set chose, noted and left out; empty for the town.
         types_of: the agents of a scene and their types.
         settings: options of the run, deployment, links and noise.
         seed: of links and noise.
@@ -131,7 +136,8 @@ class Plan:
 
     alliance: Alliance
     source: SceneSource
-    ticks: range
+    ticks: Sequence[int]
+    data: dict[str, Any]
     types_of: TypesOf
     settings: RunSettings
     seed: int
@@ -164,22 +170,34 @@ def simulate(
     record: RecordArg = None,
     address: AddressArg = None,
     fault: FaultArg = None,
+    on_damage: OnDamageArg = "stop",
+    intensity_scale: IntensityScaleArg = None,
     settings_file: SettingsFileArg = None,
     changes: SettingsArg = [],  # noqa: B006 - typer takes a copy
 ) -> None:
     """Run a simulation of agents, links and a fusion node.
 
-    In every tick each agent reads its sensors, encodes a feature map and sends it as a message over a link. The fusion node fuses
-    the messages that have arrived by its deadline, and detects vehicles. report.html shows the results.
+    In every tick each agent sends a feature map over a link. The fusion node fuses those that have arrived, and detects vehicles.
     """
-    opened, scenes = load_alliance(alliance).for_inference(), open_source(source, preset, split, ticks, seed)
+    opened, reading = load_alliance(alliance).for_inference(), ReadOptions.of(on_damage, intensity_scale)
+    scenes = choose_ticks(open_source(source, preset, split, ticks, seed, reading), ticks, types, opened, reading.on_damage)
     texts = {"link": link, "noise": noise, "codec": codec, "late": late, "address": address, "fault": fault}
     numbers = {"agents": agents, "deadline_ms": deadline_ms, "comm_range_m": comm_range_m}
     settings = with_options(read_settings(settings_file, changes), texts, numbers, include_ego, realtime)
-    chosen = range(min(ticks or len(scenes), len(scenes)))
     with open_viewer(view, record, opened.grid.range_m, f"{source}, seed {seed}") as viewer:
-        plan = Plan(opened, scenes, chosen, parse_types(types, opened, scenes), settings, seed, runtime, pictures, viewer)
-        run_and_report(plan, f"{source}, {len(chosen)} ticks", out)
+        run_and_report(Plan(opened, *scenes, settings, seed, runtime, pictures, viewer), f"{source}, {len(scenes[1])} ticks", out)
+
+
+def choose_ticks(
+    source: SceneSource, count: int | None, types: str | None, alliance: Alliance, on_damage: OnDamage
+) -> tuple[SceneSource, Sequence[int], dict[str, Any], TypesOf]:
+    """Return the four fields of a plan that describe its scenes; those of a data set that cannot be read are not among them."""
+    types_of = parse_types(types, alliance, source)
+    ticks = range(min(count or len(source), len(source)))
+    if not isinstance(source, Dataset):
+        return source, ticks, {}, types_of
+    readable, summary = choose_scenes(source, ticks, sensors_of(alliance, types_of), on_damage)
+    return source, readable, summary.record(), types_of
 
 
 def run_and_report(plan: Plan, title: str, out: Path) -> None:
@@ -189,7 +207,7 @@ def run_and_report(plan: Plan, title: str, out: Path) -> None:
     """
     if plan.viewer.address:
         console.print(f"watch: {plan.viewer.address}", soft_wrap=True)
-    settings, log = plan.settings, RunLog(RunScore(plan.alliance.grid.range_m))
+    settings, log = plan.settings, RunLog.of(plan.settings.run, plan.alliance.grid.range_m)
     try_folder(out)
     with replacing(out / "run.yaml") as temporary:
         save_config(settings, temporary)
@@ -207,6 +225,19 @@ def run_and_report(plan: Plan, title: str, out: Path) -> None:
             console.print(f"not written: {errors}" if str(errors) else _files_text(out), soft_wrap=True, highlight=False)
     errors.raise_first()
     plan.viewer.wait()
+    require_all_agents(log)
+
+
+def require_all_agents(log: RunLog) -> None:
+    """End the command with status 1 if an agent was given up during the run: its results are those of fewer agents."""
+    if lost := log.reasons[f"lost: {GIVEN_UP}"]:
+        console.print(
+            f"error: agents were given up, and {lost} of their messages are missing: their processes ended again and again; where "
+            "memory is short, raise deployment.agents_per_actor",
+            soft_wrap=True,
+            highlight=False,
+        )
+        raise typer.Exit(1)
 
 
 class TickListener(Protocol):
@@ -289,7 +320,8 @@ def _write_metrics(plan: Plan, log: RunLog, rate_hz: float, out: Path) -> None:
     settings = plan.settings
     texts = {"runtime": plan.runtime, "link": settings.link, "codec": str(settings.run.codec), "split": settings.run.split}
     numbers = {"seed": plan.seed, "ticks_per_second": round(rate_hz, 2)}
-    write_metrics(out / "metrics.json", {**log.metrics(), **texts, **numbers, **_realtime_metrics(log, settings.run.realtime)})
+    extra = {**({"data": plan.data} if plan.data else {}), **_realtime_metrics(log, settings.run.realtime)}
+    write_metrics(out / "metrics.json", {**log.metrics(), **texts, **numbers, **extra})
 
 
 def print_summary(log: RunLog, title: str, realtime: bool) -> None:

@@ -15,10 +15,10 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from heal.agents.process import usable_cores
+from heal.agents.process import end_with_parent, usable_cores
 from heal.alliance import load_alliance
 from heal.atomic_write import replacing
-from heal.detection.metrics import ap_text
+from heal.detection.metrics import ApResult, ap_text
 from heal.tools.shared.arguments import (
     AllianceArg,
     CommRangeArg,
@@ -63,20 +63,28 @@ class SweepRow:
         x: position of the point on the x axis.
         name: label of the run in the table.
         ap: AP at IoU 0.3, 0.5 and 0.7, by threshold; None if there is no object.
+        ready_ap: the same at the instants at which the results are ready; see `heal.tools.shared.ready_score`.
+        age_ms: mean age in their tick of the fused maps that had come over a link; None if there were none.
+        ready_age_ms: mean age of the same maps when the results are ready.
         bytes_per_message: mean size of a message over a link.
         used: share of these messages that the fusion node used in their own tick.
         held: number of older maps used in place of missing ones, per message.
         frames: number of evaluated ticks.
+        ready_frames: number of ticks that are evaluated in `ready_ap`, which leaves out the last ones of each recording.
     """
 
     series: str
     x: float
     name: str
     ap: dict[str, float | None]
+    ready_ap: dict[str, float | None]
+    age_ms: float | None
+    ready_age_ms: float | None
     bytes_per_message: float
     used: float
     held: float
     frames: int
+    ready_frames: int
 
 
 def sweep(
@@ -116,7 +124,7 @@ def sweep(
     write_metrics(
         out / "sweep.json", {"kind": kind, "source": source, "run": str(settings.run), "rows": [asdict(row) for row in rows]}
     )
-    draw_sweep(rows, AXES[kind], kind == "codec", f"{source}, {rows[0].frames} ticks", out / "sweep.png")
+    draw_sweep(rows, kind, f"{source}, {rows[0].frames} ticks", out / "sweep.png")
     console.print(f"numbers: {out / 'sweep.json'}   figure: {out / 'sweep.png'}")
 
 
@@ -138,7 +146,7 @@ def run_chunks(chunks: Sequence[Chunk], conditions: Sequence[Condition], process
     """Run all chunks in several processes; return the totals of each condition, which do not depend on the number of processes."""
     totals = [RunTotals() for _ in conditions]
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(processes, len(chunks)), mp_context=context) as pool:
+    with ProcessPoolExecutor(min(processes, len(chunks)), mp_context=context, initializer=end_with_parent) as pool:
         finished = pool.map(partial(run_chunk, conditions=conditions), chunks)
         try:
             for parts in track(finished, f"{len(conditions)} runs", total=len(chunks), console=console):
@@ -160,37 +168,51 @@ def _end_processes(pool: ProcessPoolExecutor) -> None:
 
 def make_row(condition: Condition, total: RunTotals) -> SweepRow:
     """Make the row of a run from its totals."""
-    counts, results = total.counts, total.ap.results()
+    counts, results, ready = total.counts, total.ap.results(), total.ready.results()
     size = counts.bytes / max(counts.sent, 1)
     return SweepRow(
         series=condition.series,
         x=size if condition.x is None else condition.x,
         name=condition.name,
-        ap={f"{threshold:g}": None if value is None else round(value, 4) for threshold, value in results.ap.items()},
+        ap=_rounded(results),
+        ready_ap=_rounded(ready),
+        age_ms=_mean(total.ages_ms),
+        ready_age_ms=_mean(total.ready_ages_ms),
         bytes_per_message=round(size),
         used=round(counts.used / max(counts.sent, 1), 4),
         held=round(total.held / max(counts.sent, 1), 4),
         frames=results.frames,
+        ready_frames=ready.frames,
     )
+
+
+def _rounded(results: ApResult) -> dict[str, float | None]:
+    return {f"{threshold:g}": None if value is None else round(value, 4) for threshold, value in results.ap.items()}
+
+
+def _mean(ages_ms: Sequence[float]) -> float | None:
+    return round(sum(ages_ms) / len(ages_ms), 1) if ages_ms else None
 
 
 def sweep_table(rows: Sequence[SweepRow], kind: str) -> Table:
     """Make a table with one line for each run."""
-    table = Table("", "AP@0.3", "AP@0.5", "AP@0.7", "kB per message", "used", "held", title=f"sweep of {kind}")
+    ap_names = ("AP@0.3", "AP@0.5", "AP@0.7")
+    table = Table("", "map age, ms", *ap_names, "when ready", "kB per message", "used", "held", title=f"sweep of {kind}")
     for row in rows:
-        ap = [ap_text(value) for value in row.ap.values()]
-        table.add_row(row.name, *ap, f"{row.bytes_per_message / 1e3:.1f}", f"{row.used:.0%}", f"{row.held:.0%}")
+        age, ap = "-" if row.age_ms is None else f"{row.age_ms:.0f}", [ap_text(value) for value in row.ap.values()]
+        ready = " / ".join(ap_text(value) for value in row.ready_ap.values())
+        table.add_row(row.name, age, *ap, ready, f"{row.bytes_per_message / 1e3:.1f}", f"{row.used:.0%}", f"{row.held:.0%}")
     return table
 
 
-def draw_sweep(rows: Sequence[SweepRow], x_label: str, logarithmic: bool, title: str, path: Path) -> None:
-    """Draw AP at IoU 0.5 and 0.7 against `x`, with one line for each series, and write the figure as PNG."""
+def draw_sweep(rows: Sequence[SweepRow], kind: str, title: str, path: Path) -> None:
+    """Draw AP at IoU 0.5 and 0.7 against what the sweep varies, with one line for each series, and write the figure as PNG."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9.6, 4.2), dpi=150, layout="constrained")
     for axes, threshold in zip(figure.subplots(1, 2), ("0.5", "0.7"), strict=True):
-        _draw_lines(axes, rows, threshold)
-        axes.set(xlabel=x_label, ylabel=f"AP@{threshold}", ylim=(0, 1), xscale="log" if logarithmic else "linear")
+        _draw_lines(axes, rows, kind, threshold)
+        axes.set(xlabel=AXES[kind], ylabel=f"AP@{threshold}", ylim=(0, 1), xscale="log" if kind == "codec" else "linear")
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
     axes.legend(loc="lower left", fontsize=9)
@@ -199,13 +221,26 @@ def draw_sweep(rows: Sequence[SweepRow], x_label: str, logarithmic: bool, title:
         figure.savefig(temporary)
 
 
-def _draw_lines(axes: Any, rows: Sequence[SweepRow], threshold: str) -> None:
-    """Draw AP at one IoU threshold: a line for each series, and a horizontal line for the ego alone; nothing without objects."""
+def _draw_lines(axes: Any, rows: Sequence[SweepRow], kind: str, threshold: str) -> None:
+    """Draw AP at one IoU threshold: a line for each series, and a horizontal line for the ego alone; nothing without objects.
+
+    The x axis of delays is the measured age of the fused maps, at the tick and when the results are ready.
+    """
     colors = ("#1f6feb", "#d9822b", "#8250df", "#1a7f37")
     names = dict.fromkeys(row.series for row in rows if row.series != ALONE)
     for color, name in zip(colors, names, strict=False):
-        points = sorted((row.x, ap) for row in rows if row.series == name and (ap := row.ap[threshold]) is not None)
-        axes.plot([x for x, _ in points], [ap for _, ap in points], marker="o", markersize=4, label=name, color=color)
+        own = [row for row in rows if row.series == name]
+        places = [row.age_ms if kind == "delay" else row.x for row in own]
+        _draw_line(axes, places, [row.ap[threshold] for row in own], label=name, color=color)
+        if kind == "delay":
+            places, ready = [row.ready_age_ms for row in own], [row.ready_ap[threshold] for row in own]
+            _draw_line(axes, places, ready, label=f"{name}, when ready", color=color, linestyle=":", markerfacecolor="white")
     for row in rows:
         if row.series == ALONE and (alone := row.ap[threshold]) is not None:
             axes.axhline(alone, color="#57606a", linestyle="--", linewidth=1.2, label=ALONE)
+
+
+def _draw_line(axes: Any, places: Sequence[float | None], values: Sequence[float | None], **style: Any) -> None:
+    """Draw a line through the points that have a place and a value."""
+    points = sorted((x, y) for x, y in zip(places, values, strict=True) if x is not None and y is not None)
+    axes.plot([x for x, _ in points], [y for _, y in points], marker="o", markersize=4, **style)

@@ -15,6 +15,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 
+from heal.agents.fusion.plausible import implausible_pose
 from heal.agents.options import RunOptions
 from heal.agents.records import (
     NODE_AWAY,
@@ -151,7 +152,7 @@ class _Position:
         agent_id: the agent.
         timestamp_ns: the instant of the tick.
         sequence: the recording that the tick belongs to.
-        world_SE3_agent: (4, 4) float64, the agent's true pose.
+        world_SE3_agent: (4, 4) float64, the agent's measured pose.
         home: the region that contains the agent.
         reached: the regions that the agent's map overlaps and that are within its communication range.
     """
@@ -167,10 +168,9 @@ class _Position:
 class Regions:
     """A fusion node for every region.
 
-    Agents are assigned to regions by their true positions, as a mobile network hands phones over from cell to cell; their maps are
-    fused at the poses in their messages. A message goes to all regions that its sender's map reaches into now or reached into
-    within the last `max_age_ms`. A region that the sender has left needs the message too, because it replaces the sender's older
-    map there.
+    Agents are assigned to regions by the poses that they measure, which are also the poses in their messages. A message goes to all
+    regions that its sender's map reaches into now or reached into within the last `max_age_ms`. A region that the sender has left
+    needs the message too, because it replaces the sender's older map there.
     """
 
     def __init__(self, region_m: float, options: RunOptions, grid: BevGrid, decode: DecodeConfig) -> None:
@@ -200,28 +200,32 @@ class Regions:
         return False
 
     def locate(self, request: FusionRequest, reports: Sequence[AgentReport]) -> tuple[str, ...]:
-        """Store the positions of agents, and return those that are in another region than at their last position."""
+        """Store the positions of agents, and return those that are in another region than at their last position.
+
+        A report with an implausible pose gives no position.
+        """
         homes = self._last_homes(request.sequence)
-        new = [self._position(request, report) for report in reports]
+        plausible = [report for report in reports if implausible_pose(report.world_SE3_agent_measured) is None]
+        new = [self._position(request, report) for report in plausible]
         self._positions += new
         return tuple(position.agent_id for position in new if homes.get(position.agent_id, position.home) != position.home)
 
     def share_out(
         self, request: FusionRequest, arrived: Sequence[tuple[MessageRecord, Payload]]
     ) -> tuple[FusionTask[Payload], ...]:
-        """Return a task for every region in use, in the order of columns and, within a column, of rows."""
+        """Return a task for every region in use, in the order of columns and, within a column, of rows.
+
+        The message of an agent without a position goes to all regions, which reject it for its implausible pose.
+        """
         self._positions = [position for position in self._positions if self._is_fresh(position, request)]
-        poses: dict[Region, dict[str, Float64]] = {}
-        for position in sorted(self._positions, key=lambda position: position.timestamp_ns):
-            for region in position.reached:
-                poses.setdefault(region, {})[position.agent_id] = position.world_SE3_agent
-        return tuple(
-            FusionTask(
-                _region_request(request, region, poses[region]),
-                tuple(pair for pair in arrived if pair[0].agent_id in poses[region]),
-            )
-            for region in sorted(poses)
-        )
+        poses, places = self._poses_around(), _places_by_sender(arrived)
+        placed = {position.agent_id for position in self._positions}
+        to_all = [place for agent_id, own in places.items() if agent_id not in placed for place in own]
+        tasks = []
+        for region, around in sorted(poses.items(), key=lambda item: item[0]):
+            chosen = sorted([*to_all, *(place for agent_id in around for place in places.get(agent_id, ()))])
+            tasks.append(FusionTask(_region_request(request, region, around), tuple(arrived[place] for place in chosen)))
+        return tuple(tasks)
 
     def join(
         self,
@@ -250,10 +254,21 @@ class Regions:
         return {position.agent_id: position.home for position in sorted(own, key=lambda position: position.timestamp_ns)}
 
     def _position(self, request: FusionRequest, report: AgentReport) -> _Position:
-        pose, limit_m = report.world_SE3_agent, self._options.comm_range_m
+        pose, limit_m = report.world_SE3_agent_measured, self._options.comm_range_m
         reached = regions_in_reach(pose, self._grid, self._edge_m)
         near = frozenset(region for region in reached if region.distance_m(pose) <= limit_m)
         return _Position(report.agent_id, request.timestamp_ns, request.sequence, pose, Region.at(pose, self._edge_m), near)
+
+    def _poses_around(self) -> dict[Region, dict[str, Float64]]:
+        """Return for each region in use the agents that reach it or have reached it, each with its newest pose there."""
+        reached: dict[str, dict[Region, Float64]] = {}
+        for position in sorted(self._positions, key=lambda position: position.timestamp_ns):
+            reached.setdefault(position.agent_id, {}).update(dict.fromkeys(position.reached, position.world_SE3_agent))
+        around: dict[Region, dict[str, Float64]] = {}
+        for agent_id, poses in reached.items():
+            for region, pose in poses.items():
+                around.setdefault(region, {})[agent_id] = pose
+        return around
 
     def _is_fresh(self, position: _Position, request: FusionRequest) -> bool:
         age_ms = abs(request.timestamp_ns - position.timestamp_ns) / 1e6
@@ -261,17 +276,16 @@ class Regions:
 
     def _union(self, request: FusionRequest, answered: Sequence[tuple[FusionTask[Any], FusionOutcome]]) -> Detections:
         """Suppress duplicates among the boxes of all regions: both regions of a border find a vehicle on the border."""
-        range_m = self._grid.range_m
-        corners, scores = [Detections.empty().corners], [Detections.empty().scores]
-        for task, outcome in answered:
-            ego_SE3_region = torch.from_numpy(relative_SE3(request.world_SE3_frame, task.request.world_SE3_frame))
-            moved = transform_corners(ego_SE3_region, outcome.detections.corners.double()).float()
-            # A box wholly beyond the range suppresses no box inside, and the boxes of a whole city would exceed the number of
-            # candidates that the suppression takes.
-            near = corners_within_range(moved, range_m, use_z=False, minimum_corners=1)
-            corners.append(moved[near])
-            scores.append(outcome.detections.scores[near])
-        return select_detections(torch.cat(corners), torch.cat(scores), self._decode, range_m)
+        found = [(task.request.world_SE3_frame, outcome.detections) for task, outcome in answered if len(outcome.detections)]
+        moved = [Detections.empty().corners]
+        for world_SE3_region, detections in found:
+            ego_SE3_region = torch.from_numpy(relative_SE3(request.world_SE3_frame, world_SE3_region))
+            moved.append(transform_corners(ego_SE3_region, detections.corners.double()).float())
+        corners, scores = torch.cat(moved), torch.cat([Detections.empty().scores, *(detections.scores for _, detections in found)])
+        # A box wholly beyond the range suppresses no box inside, and the boxes of a whole city would exceed the number of
+        # candidates that the suppression takes.
+        near = corners_within_range(corners, self._grid.range_m, use_z=False, minimum_corners=1)
+        return select_detections(corners[near], scores[near], self._decode, self._grid.range_m)
 
 
 def divide(options: RunOptions, grid: BevGrid, decode: DecodeConfig) -> Division:
@@ -288,6 +302,14 @@ def _region_request(request: FusionRequest, region: Region, world_SE3_agents: Ma
     """Return the request to a region's node, in a frame chosen from the poses of the agents around (see `region_frame`)."""
     frame = region_frame(region, list(world_SE3_agents.values()))
     return FusionRequest(request.tick, request.timestamp_ns, request.sequence, "", frame, region)
+
+
+def _places_by_sender(arrived: Sequence[tuple[MessageRecord, Any]]) -> dict[str, list[int]]:
+    """Return the places of each sender's messages among all messages."""
+    places: dict[str, list[int]] = {}
+    for place, (record, _) in enumerate(arrived):
+        places.setdefault(record.agent_id, []).append(place)
+    return places
 
 
 def _newest_held(maps: Sequence[HeldMap], used: set[str]) -> tuple[HeldMap, ...]:

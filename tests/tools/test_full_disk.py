@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
+from heal.agents.options import RunOptions
 from heal.datasets.assignment import Assignment, write_assignment
 from heal.detection.metrics import ApAccumulator
 from heal.tools.cli import app
@@ -28,7 +29,8 @@ from tests.agents.tiny_run import save_tiny_alliance
 from tests.tools.command import run_command
 
 IMAGE = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
-ROWS = [SweepRow("drop", 1.0, "drop, 1 ms", {"0.3": 0.5, "0.5": 0.5, "0.7": 0.5}, 1000, 1.0, 0.0, 4)]
+AP: dict[str, float | None] = {"0.3": 0.5, "0.5": 0.5, "0.7": 0.5}
+ROWS = [SweepRow("drop", 1.0, "drop, 1 ms", AP, AP, 0.0, 100.0, 1000, 1.0, 0.0, 4, 3)]
 
 
 @contextmanager
@@ -43,7 +45,7 @@ def full_disk(free_bytes: int = 40) -> Iterator[None]:
 
 
 def _write_report(path: Path) -> None:
-    log, data, tick = RunLog(RunScore(RANGE_M)), ReportData(), made_tick()
+    log, data, tick = RunLog.of(RunOptions(), RANGE_M), ReportData(), made_tick()
     for listener in (log, data):
         listener.add(tick)
     write_report(path, Report("a run", log, data, {}))
@@ -62,7 +64,7 @@ WRITERS: dict[str, Callable[[Path], None]] = {
     "curves.png": lambda path: draw_curves(ApAccumulator().results(), path),
     "picture.png": lambda path: save_image(IMAGE, path),
     "run.gif": lambda path: save_animation([IMAGE, IMAGE[::-1]], path),
-    "sweep.png": lambda path: draw_sweep(ROWS, "delay", False, "a sweep", path),
+    "sweep.png": lambda path: draw_sweep(ROWS, "delay", "a sweep", path),
     "report.html": _write_report,
 }
 

@@ -70,7 +70,7 @@ def test_recorded_evaluations_are_shown_without_a_number(empty: RunScore, tmp_pa
 
 
 def reported(*ticks: TickResult) -> Report:
-    log, data = RunLog(RunScore(RANGE_M)), ReportData()
+    log, data = RunLog.of(RunOptions(), RANGE_M), ReportData()
     for tick in ticks:
         log.add(tick)
         data.add(tick)
@@ -80,8 +80,8 @@ def reported(*ticks: TickResult) -> Report:
 def test_the_report_shows_no_number_and_its_curves_begin_with_the_first_object() -> None:
     page = page_of(reported(without_objects(made_tick(0)), without_objects(made_tick(1))))
     assert [number.value for number in page.headline[:4]] == ["n/a"] * 4
-    assert [(row.ap, row.recall) for row in page.ap] == [("n/a", "n/a")] * 3
-    assert render_page(page).count("n/a") == 10
+    assert [(row.ap, row.ready, row.recall) for row in page.ap] == [("n/a", "n/a", "n/a")] * 3
+    assert render_page(page).count("n/a") == 13
     curves = reported(without_objects(made_tick(0, found=0)), made_tick(1), made_tick(2)).data.ap_over_time(None)
     assert np.isnan(curves[:, 0]).all() and curves[:, 1:] == pytest.approx(np.ones((3, 2)))
 
@@ -90,9 +90,9 @@ def test_a_sweep_has_null_and_no_line(tmp_path: Path) -> None:
     total = RunTotals()
     total.add(without_objects(made_tick(0)))
     rows = [make_row(Condition(series, 1.0, series, RunOptions()), total) for series in (ALONE, "hold")]
-    assert [row.ap for row in rows] == [NO_AP, NO_AP]
-    assert text_of(sweep_table(rows, "delay")).count("n/a") == 6
-    draw_sweep(rows, "delay", False, "a sweep", tmp_path / "sweep.png")
+    assert [row.ap for row in rows] == [row.ready_ap for row in rows] == [NO_AP, NO_AP]
+    assert text_of(sweep_table(rows, "delay")).count("n/a") == 12
+    draw_sweep(rows, "delay", "a sweep", tmp_path / "sweep.png")
     assert (tmp_path / "sweep.png").stat().st_size > 1000
 
 

@@ -9,11 +9,14 @@ from typing import Any
 
 import pytest
 import torch
+import typer
 
+from heal.agents.options import RunOptions
 from heal.agents.records import MessageRecord
 from heal.detection.metrics import AP_RULE
 from heal.tools.shared.run_log import RunLog
 from heal.tools.shared.scoring import RunScore, spread_evenly
+from heal.tools.simulate import require_all_agents
 from tests.agents.made_ticks import BYTES, RANGE_M, made_tick
 from tests.agents.tiny_run import save_tiny_alliance
 from tests.tools.command import run_command
@@ -89,12 +92,23 @@ def test_wrong_option_values_are_refused(alliance: Path, tmp_path: Path) -> None
 
 
 def test_reasons_are_counted_by_kind() -> None:
-    log = RunLog(RunScore((0.0,)))
+    log = RunLog.of(RunOptions(), (0.0,))
     rejected = [MessageRecord(0, "a", "m1", False, 1, 0, 0, "rejected", "stale", f"its time is {age} ms off") for age in (3, 4)]
     died = MessageRecord(0, "b", "m1", True, 0, 0, None, "lost", "agent died")
     for record in (*rejected, died):
         log.add_message(record)
     assert log.reasons == {"rejected: stale": 2, "lost: agent died": 1} and log.ego_missing == 1
+
+
+def test_a_run_in_which_an_agent_was_given_up_does_not_exit_with_success(capsys: pytest.CaptureFixture[str]) -> None:
+    log = RunLog.of(RunOptions(), (0.0,))
+    require_all_agents(log)
+    log.add_message(MessageRecord(0, "b", "m1", False, 0, 0, None, "lost", "agent restarting"))
+    require_all_agents(log)
+    log.add_message(MessageRecord(1, "b", "m1", False, 0, 0, None, "lost", "agent given up"))
+    with pytest.raises(typer.Exit) as ended:
+        require_all_agents(log)
+    assert ended.value.exit_code == 1 and "1 of their messages are missing" in capsys.readouterr().out
 
 
 def test_messages_that_were_never_sent_do_not_lower_the_mean_size() -> None:

@@ -13,9 +13,11 @@ from heal.agents.local_runtime import LocalRuntime
 from heal.agents.network.spec import LinkSpec
 from heal.agents.options import RunOptions
 from heal.agents.records import MessageCounts
+from heal.agents.truth import TruthRule
 from heal.alliance import load_alliance
 from heal.datasets.town import TownSource
 from heal.detection.metrics import ApAccumulator
+from heal.tools.shared.ready_score import ReadyScore
 from heal.tools.sweeps.conditions import KINDS, sweep_conditions
 from tests.agents.tiny_run import save_tiny_alliance
 from tests.tools.command import run_command
@@ -38,15 +40,23 @@ def test_a_row_equals_a_separate_run(alliance: Path, tmp_path: Path) -> None:
     rows = run(alliance, tmp_path, "delay", "--towns", "2", "--ticks", "4", "--processes", "2")
     assert [row["name"] for row in rows][:3] == ["ego alone", "drop, 0 ms", "drop, 100 ms"]
     point = next(row for row in rows if row["name"] == "hold, 150 ms")
-    ap, counts, held = ApAccumulator(), MessageCounts(), 0
+    ap, ready, counts, held = ApAccumulator(), ApAccumulator(), MessageCounts(), 0
     for seed in (5, 6):
         options = RunOptions(late="hold")
         source, network = TownSource("test", seed, 4), LinkSpec.parse("delay:150").network(seed)
-        with LocalRuntime(load_alliance(alliance), source, same_type("m1"), network, options) as runtime:
+        opened = load_alliance(alliance)
+        score = ReadyScore(TruthRule.of(options, opened.grid.range_m))
+        with LocalRuntime(opened, source, same_type("m1"), network, options) as runtime:
             for result in runtime.run(range(4)):
+                score.add(result)
                 ap.add(result.detections, result.ground_truth)
                 counts, held = counts + result.counts, held + len(result.held)
+        ready.merge(score.ap)
     assert point["ap"] == {f"{threshold:g}": round(value, 4) for threshold, value in ap.results().ap.items()}
+    assert point["ready_ap"] == {f"{threshold:g}": round(value, 4) for threshold, value in ready.results().ap.items()}
+    # A message that takes 150 ms is fused one tick later, and its result is ready 100 ms after that tick.
+    assert (point["age_ms"], point["ready_age_ms"], point["ready_frames"]) == (100, 200, 6)
+    assert (rows[0]["age_ms"], rows[0]["ready_ap"]) == (None, rows[0]["ap"])
     assert point["frames"] == 8 and point["used"] == 0 and point["held"] == round(held / counts.sent, 4) > 0.5
     assert point["bytes_per_message"] == round(counts.bytes / counts.sent)
 
@@ -67,3 +77,10 @@ def test_every_kind_has_conditions_and_unknown_ones_are_named() -> None:
         assert len({run.name for run in runs}) == len(runs)
     with pytest.raises(ValueError, match="codec, delay, loss, noise, regions"):
         sweep_conditions("speed", RunOptions(), 1000)
+
+
+def test_every_pose_noise_is_run_with_and_without_correction() -> None:
+    runs = sweep_conditions("noise", RunOptions(), 1000)[1:]
+    corrected, raw = ([run for run in runs if run.options.correct_poses is choice] for choice in (True, False))
+    assert [run.noise for run in corrected] == [run.noise for run in raw] and len(raw) == 8
+    assert {run.series for run in raw} == {"gaussian, not corrected", "laplace, not corrected"}

@@ -1,8 +1,12 @@
-"""A long run with many agents on one machine: the ticks in which all messages were used, and the memory growth of each process."""
+"""A long run with many agents on one machine: the ticks in which all messages were used, and the memory growth of each process.
+
+And the driver's own work in a tick of up to 500 agents (`heal.tools.benches.driver`).
+"""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +21,7 @@ from heal.agents.options import RunOptions
 from heal.agents.runtime import open_runtime
 from heal.alliance import load_alliance
 from heal.message.codec import Codec
+from heal.tools.benches.driver import CROWDS, bench_driver
 from heal.tools.benches.measure import BenchRow
 from heal.tools.benches.runtime import EVERYWHERE_M, town
 from heal.tools.shared.type_argument import base_type
@@ -64,7 +69,9 @@ class LoopedTown:
         """Return None: the objects of a scene are the union of the agents' labels."""
 
 
-def bench_scale(alliance: Path, agents: int = AGENTS, ticks: int = TICKS, warm_ticks: int = WARM_TICKS) -> list[BenchRow]:
+def bench_scale(
+    alliance: Path, agents: int = AGENTS, ticks: int = TICKS, warm_ticks: int = WARM_TICKS, crowds: Sequence[int] = CROWDS
+) -> list[BenchRow]:
     """Run `heal bench scale`.
 
     Args:
@@ -72,7 +79,9 @@ def bench_scale(alliance: Path, agents: int = AGENTS, ticks: int = TICKS, warm_t
         agents: number of agents.
         ticks: number of ticks.
         warm_ticks: tick after which the growth of memory is measured.
+        crowds: numbers of agents for which the driver's own work is measured.
     """
+    driver_rows = bench_driver(load_alliance(alliance), crowds)
     opened = load_alliance(alliance, RANGE_M).for_inference()
     warm: dict[int, int] = {}
     last: dict[int, int] = {}
@@ -94,6 +103,7 @@ def bench_scale(alliance: Path, agents: int = AGENTS, ticks: int = TICKS, warm_t
         BenchRow("scale/rate", value=ticks / (time.perf_counter() - began), unit="ticks/s", note="including the start of Ray"),
         BenchRow("scale/processes", value=len(growth), unit="processes", note=f"{sum(last.values()) / 1e9:.1f} GB in total"),
         BenchRow("scale/growth", value=growth[most], note=f"the process that grew most, {names[most]}, by {grown}"),
+        *driver_rows,
     ]
 
 

@@ -44,10 +44,14 @@ class KeyNumber:
 
 @dataclass(frozen=True)
 class ApRow:
-    """Average precision at one IoU threshold over the whole run, with the counts behind it; formatted where it may be missing."""
+    """Average precision at one IoU threshold over the whole run, with the counts behind it; formatted where it may be missing.
+
+    `ready` is AP at the instants at which the results are ready.
+    """
 
     iou_threshold: float
     ap: str
+    ready: str
     recall: str
     true_positives: int
     false_positives: int
@@ -203,11 +207,12 @@ def headline(log: RunLog, data: ReportData) -> tuple[KeyNumber, ...]:
 
 def ap_rows(log: RunLog) -> tuple[ApRow, ...]:
     """Return average precision at every IoU threshold."""
-    result = log.score.results()
+    result, ready = log.score.results(), log.ready.results()
     return tuple(
         ApRow(
             iou_threshold=curve.iou_threshold,
             ap=ap_text(curve.ap),
+            ready=ap_text(ready.ap[curve.iou_threshold]),
             recall=ap_text(curve.true_positives / result.ground_truths if result.ground_truths else None),
             true_positives=curve.true_positives,
             false_positives=curve.false_positives,

@@ -9,7 +9,11 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
+from heal.agents.options import RunOptions
 from heal.agents.records import AGENT_STAGES, NODE_STAGES, MessageCounts, MessageRecord, TickResult
+from heal.agents.truth import TruthRule
+from heal.detection.metrics import ap_text
+from heal.tools.shared.ready_score import ReadyScore
 from heal.tools.shared.scoring import RunScore
 
 STAGES = (*AGENT_STAGES, "link", *NODE_STAGES)
@@ -24,9 +28,11 @@ class RunLog:
 
     Attributes:
         score: AP and counts of messages.
+        ready: AP at the instants at which the results are ready.
         reasons: number of messages that were not used, by reason.
         ego_missing: number of ticks in which the ego's own feature map was not used.
         held: number of older maps that the fusion node used in place of late or lost ones.
+        ages_ms: ages in their tick of all fused maps that had come over a link.
         handed_over: number of times that an agent drove into another region.
         faults: number of faults and recoveries, by kind.
         node_away: number of ticks in which the fusion node did not answer.
@@ -35,22 +41,31 @@ class RunLog:
     """
 
     score: RunScore
+    ready: ReadyScore
     reasons: Counter[str] = field(default_factory=Counter)
     ego_missing: int = 0
     held: int = 0
+    ages_ms: list[float] = field(default_factory=list)
     handed_over: int = 0
     faults: Counter[str] = field(default_factory=Counter)
     node_away: int = 0
     times_ms: dict[str, list[float]] = field(default_factory=lambda: {stage: [] for stage in STAGES})
     lag_ms: float = 0.0
 
+    @staticmethod
+    def of(options: RunOptions, range_m: tuple[float, ...]) -> RunLog:
+        """Make an empty log of a run whose results are evaluated in a range."""
+        return RunLog(RunScore(range_m), ReadyScore(TruthRule.of(options, range_m)))
+
     def add(self, result: TickResult) -> None:
         """Add a tick."""
         self.score.add(result)
+        self.ready.add(result)
         self.lag_ms = max(self.lag_ms, result.lag_ms)
         for record in result.messages:
             self.add_message(record)
         self.held += len(result.held)
+        self.ages_ms += result.map_ages_ms
         self.handed_over += len(result.handed_over)
         self.reasons.update(f"rejected late: {rejection.reason}" for rejection in result.late_rejections)
         self.faults.update(fault.kind for fault in result.faults)
@@ -78,6 +93,11 @@ class RunLog:
         """The messages over links."""
         return self.score.counts
 
+    @property
+    def map_age_ms(self) -> float | None:
+        """The mean age in their tick of the fused maps that had come over a link; None if there were none."""
+        return sum(self.ages_ms) / len(self.ages_ms) if self.ages_ms else None
+
     def latency_ms(self) -> dict[str, dict[str, float]]:
         """Return stage -> percentile ("p50", ...) -> milliseconds, for every stage that has run."""
         return {
@@ -92,8 +112,10 @@ class RunLog:
         del metrics["hidden_from_ego"]  # needs the point clouds of all agents; `heal evaluate` reads them
         return {
             **metrics,
+            "when_ready": self.ready.metrics(),
             **asdict(self.counts),
             "held": self.held,
+            "map_age_ms": None if self.map_age_ms is None else round(self.map_age_ms, 1),
             "handed_over": self.handed_over,
             "reasons": dict(self.reasons),
             "faults": dict(self.faults),
@@ -116,6 +138,11 @@ class RunLog:
             f"of those in time {counts.used} used, {counts.out_of_range} out of range, {counts.rejected} rejected; "
             f"{self.held} older maps used in place of missing ones; {counts.bytes / 1e6:.1f} MB sent in total"
         )
+        if self.map_age_ms is not None:
+            ready = " / ".join(ap_text(value) for value in self.ready.results().ap.values())
+            table.caption += (
+                f"\nfused maps: {self.map_age_ms:.0f} ms old on average in their tick; AP when the results are ready: {ready}"
+            )
         if self.faults:
             table.caption += "\nfaults: " + ", ".join(f"{count} {kind}" for kind, count in sorted(self.faults.items()))
         return table

@@ -12,9 +12,11 @@ from heal.agent_types import TypesOf
 from heal.agents.local_runtime import LocalRuntime
 from heal.agents.network.spec import LinkSpec
 from heal.agents.records import MessageCounts, TickResult
+from heal.agents.truth import TruthRule
 from heal.alliance import load_alliance
 from heal.datasets.noise import SensorNoise
 from heal.detection.metrics import ApAccumulator
+from heal.tools.shared.ready_score import ReadyScore
 from heal.tools.shared.sources import open_source
 from heal.tools.shared.type_argument import parse_types
 from heal.tools.sweeps.conditions import Condition
@@ -50,24 +52,35 @@ class RunTotals:
 
     Attributes:
         ap: accumulator of AP.
+        ready: accumulator of AP at the instants at which the results are ready.
         counts: messages over links.
         held: number of older maps that the fusion node used in place of late or lost ones.
+        ages_ms: ages in their tick of all fused maps that had come over a link.
+        ready_ages_ms: ages of the same maps at the instants at which the results are ready.
     """
 
     ap: ApAccumulator = field(default_factory=ApAccumulator)
+    ready: ApAccumulator = field(default_factory=ApAccumulator)
     counts: MessageCounts = field(default_factory=MessageCounts)
     held: int = 0
+    ages_ms: list[float] = field(default_factory=list)
+    ready_ages_ms: list[float] = field(default_factory=list)
 
     def add(self, result: TickResult) -> None:
-        """Add a tick."""
+        """Add a tick, except to `ready`: only the ticks after it tell its truth when ready."""
         self.ap.add_match(result.match)
         self.counts = self.counts + result.counts
         self.held += len(result.held)
+        self.ages_ms += result.map_ages_ms
+        self.ready_ages_ms += [age_ms + result.wait_ms for age_ms in result.map_ages_ms]
 
     def merge(self, other: RunTotals) -> None:
         """Add the totals of the same run over another chunk."""
         self.ap.merge(other.ap)
+        self.ready.merge(other.ready)
         self.counts, self.held = self.counts + other.counts, self.held + other.held
+        self.ages_ms += other.ages_ms
+        self.ready_ages_ms += other.ready_ages_ms
 
 
 def run_chunk(chunk: Chunk, conditions: Sequence[Condition]) -> list[RunTotals]:
@@ -77,11 +90,13 @@ def run_chunk(chunk: Chunk, conditions: Sequence[Condition]) -> list[RunTotals]:
     source = open_source(chunk.source, chunk.preset, chunk.split, chunk.ticks.stop, chunk.seed)
     types_of = parse_types(chunk.types, alliance, source)
     networks, memo_source = MemoAlliance(alliance), MemoSource(source)
-    totals = [RunTotals() for _ in conditions]
     runs = [_start_run(chunk, condition, networks, memo_source, types_of) for condition in conditions]
+    scores = [ReadyScore(TruthRule.of(condition.options, alliance.grid.range_m)) for condition in conditions]
+    totals = [RunTotals(ready=score.ap) for score in scores]
     for results in zip(*runs, strict=True):
-        for total, result in zip(totals, results, strict=True):
+        for total, score, result in zip(totals, scores, results, strict=True):
             total.add(result)
+            score.add(result)
     return totals
 
 

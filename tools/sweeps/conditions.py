@@ -85,9 +85,12 @@ def _losses(options: RunOptions, float32_bytes: int) -> list[Condition]:
 
 
 def _noises(options: RunOptions, float32_bytes: int) -> list[Condition]:
+    """Return each noise with and without the correction of poses, so that its share in the result is seen."""
+    runs = {"": replace(options, correct_poses=True), ", not corrected": replace(options, correct_poses=False)}
     return [
-        Condition(kind, size, f"{kind}, {size} m / deg", options, noise=f"position:{size},rotation:{size},kind:{kind}")
+        Condition(kind + suffix, size, f"{kind}{suffix}, {size} m / deg", run, noise=f"position:{size},rotation:{size},kind:{kind}")
         for kind in ("gaussian", "laplace")
+        for suffix, run in runs.items()
         for size in NOISES
     ]
 
@@ -107,7 +110,7 @@ KINDS: Mapping[str, Callable[[RunOptions, int], list[Condition]]] = {
 }
 AXES = {
     "codec": "bytes of a message",
-    "delay": "delay of a message, ms",
+    "delay": "age of the fused maps, ms",
     "loss": "share of messages lost",
     "noise": "spread of the pose error, m and deg",
     "regions": "edge of a region, m",

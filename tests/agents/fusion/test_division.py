@@ -40,8 +40,13 @@ DECODE = DecodeConfig()
 
 
 def report(agent_id: str, x_m: float, y_m: float = 4.0) -> AgentReport:
-    pose = pose_to_SE3([x_m, y_m, 1.5, 0, 0, 0])
-    return AgentReport(agent_id, "m1", 1, pose, ObjectLabels.empty(), AgentLatency(0, 0, 0))
+    return report_at(agent_id, pose_to_SE3([x_m, y_m, 1.5, 0, 0, 0]))
+
+
+def report_at(agent_id: str, measured: Float64, true: Float64 | None = None) -> AgentReport:
+    """Make the report of an agent that measures a pose; its true pose is the same unless it is given."""
+    pose = measured if true is None else true
+    return AgentReport(agent_id, "m1", 1, pose, measured, ObjectLabels.empty(), AgentLatency(0, 0, 0))
 
 
 def whole(tick: int = 0, sequence: str = "drive", world_SE3_ego: Float64 | None = None) -> FusionRequest:
@@ -82,7 +87,7 @@ def test_distance_is_to_the_nearest_point() -> None:
 @settings(max_examples=50, deadline=None)
 def test_a_map_reaches_into_the_regions_that_it_overlaps(x: float, y: float, yaw_deg: float, edge_m: float) -> None:
     grid, pose = BevGrid((-20.0, -10.0, -3.0, 20.0, 10.0, 1.0), 1.0), pose_to_SE3([x, y, 0, 0, yaw_deg, 0])
-    touched = regions_in_reach(pose, grid, edge_m)
+    touched = set(regions_in_reach(pose, grid, edge_m))
     # A region that the map touches with a corner or a side alone may count or not.
     assert overlapped(pose, (39.999, 19.999), edge_m) <= touched <= overlapped(pose, (40.001, 20.001), edge_m)
 
@@ -212,9 +217,7 @@ def test_vehicles_on_borders_are_found_once(seed: int) -> None:
     world_SE3_ego = pose_to_SE3([*rng.uniform(-5, 5, 2), 1.9, 0, rng.uniform(-180, 180), 0])
     request = whole(world_SE3_ego=world_SE3_ego)
     regions = regions_of(float(rng.uniform(20, 60)), grid)
-    regions.locate(
-        request, [report("b", 30, -40), AgentReport("ego", "m1", 1, world_SE3_ego, ObjectLabels.empty(), AgentLatency(0, 0, 0))]
-    )
+    regions.locate(request, [report("b", 30, -40), report_at("ego", world_SE3_ego)])
     tasks, vehicles = regions.share_out(request, []), street(rng)
     joined = regions.join(request, tasks, [found_by(task, vehicles, rng) for task in tasks], [])
     assert joined is not None

@@ -22,7 +22,7 @@ ALLIANCE = CONFIGS / "demo" / "alliance"
 @pytest.mark.ray
 def test_no_process_grows_and_every_tick_uses_all_messages() -> None:
     """Run the bench with 6 agents and 80 ticks; the bench's own numbers are 64 and 300."""
-    rows = {row.name: row.value for row in bench_scale(ALLIANCE, agents=6, ticks=80, warm_ticks=30)}
+    rows = {row.name: row.value for row in bench_scale(ALLIANCE, agents=6, ticks=80, warm_ticks=30, crowds=(2,))}
     assert rows["scale/ticks"] == 80
     # This process, Ray's own processes, at least one process with agents, and the fusion node.
     assert rows["scale/processes"] >= 5

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from heal.agents.options import RunOptions
 from heal.agents.records import AgentView, Fault, TickResult
 from heal.detection.metrics import ApAccumulator
 from heal.tools.report.charts import (
@@ -37,7 +38,6 @@ from heal.tools.report.history import ReportData
 from heal.tools.report.page import Report, flat_settings, page_of, render_page, write_report
 from heal.tools.report.sections import faults, messages, traffic
 from heal.tools.shared.run_log import RunLog
-from heal.tools.shared.scoring import RunScore
 from heal.types import Float64
 from tests.agents.made_ticks import RANGE_M, made_tick, pose_of, troubled_tick
 
@@ -97,7 +97,7 @@ def html_of(report: Report) -> str:
 
 
 def reported(*results: TickResult, title: str = "a run", picture: Path | None = None) -> Report:
-    log, data = RunLog(RunScore(RANGE_M)), ReportData()
+    log, data = RunLog.of(RunOptions(), RANGE_M), ReportData()
     for result in results:
         log.add(result)
         data.add(result)
