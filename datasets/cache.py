@@ -62,8 +62,12 @@ class CachedSource:
         """The ids of all agents of every scenario."""
         return self.source.scenario_agents
 
+    def listed(self, index: int) -> SceneOutline:
+        """Return the outline of scene `index` as far as the lists of the data set tell it."""
+        return self.source.listed(index)
+
     def frame_origin(self, index: int, agent_id: str, choice: SensorChoice) -> Origin:
-        """Return the data set's files behind `agent_frame`, without images and depth images."""
+        """Return the data set's files behind `agent_frame`."""
         return self.source.frame_origin(index, agent_id, choice)
 
     def scene_origin(self, index: int) -> Origin:

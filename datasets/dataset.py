@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from heal.errors import UserError
-from heal.types import ObjectLabels, SceneSource, SensorChoice
+from heal.types import ObjectLabels, SceneOutline, SceneSource, SensorChoice
 
 # Pairs of a scenario, agent or frame that a reader leaves out, and the reason.
 Skipped = list[tuple[str, str]]
+# What becomes of a scene with a missing or damaged file: it ends the run, or it is left out.
+OnDamage = Literal["stop", "skip"]
+MOST_LISTED = 20
 
 
+@runtime_checkable
 class Dataset(SceneSource, Protocol):
     """A source of scenes that lie on disk.
 
@@ -33,11 +38,16 @@ class Dataset(SceneSource, Protocol):
         """Read the labels of scene `index` as a whole."""
         ...
 
+    def listed(self, index: int) -> SceneOutline:
+        """Return the outline of scene `index` as far as the lists of the data set tell it: the pose is the identity."""
+        ...
+
     def frame_origin(self, index: int, agent_id: str, choice: SensorChoice) -> Origin:
-        """Return the files behind `agent_frame`, without images and depth images.
+        """Return the files behind `agent_frame`.
 
         Raises:
             UnknownAgentError: the agent is not in the scene.
+            DatasetError: the file that names the others cannot be used.
         """
         ...
 
@@ -60,6 +70,7 @@ class DatasetSummary:
         skipped: pairs of a part of the data set that was left out, and the reason.
         labels: the labels that the reader chose, such as "complemented labels"; empty where there is no choice.
         notes: everything else that whoever reads the numbers has to know, such as the labelled objects that do not count.
+        damaged: number of scenes that are left out because a file of theirs is missing or damaged; `skipped` names them.
     """
 
     layout: str
@@ -71,6 +82,16 @@ class DatasetSummary:
     skipped: tuple[tuple[str, str], ...] = ()
     labels: str = ""
     notes: tuple[str, ...] = ()
+    damaged: int = 0
+
+    def without(self, damaged: Skipped) -> DatasetSummary:
+        """Return the summary without some more scenes, each given by its id and its damage."""
+        count, skipped = len(damaged), (*self.skipped, *damaged)
+        return replace(self, frames=self.frames - count, skipped=skipped, damaged=self.damaged + count)
+
+    def record(self) -> dict[str, Any]:
+        """Return what the reader chose, noted and left out, to be written beside the results."""
+        return {"labels": self.labels, "notes": self.notes, "damaged_scenes": self.damaged, "skipped": self.skipped}
 
     def __str__(self) -> str:
         """Return the lines to print when a data set is opened."""
@@ -110,6 +131,15 @@ class DatasetError(UserError):
     def __str__(self) -> str:
         """Return the path and the cause in one line."""
         return f"{self.path}: {' '.join(self.cause.split())}"
+
+
+def damage_error(damaged: Sequence[DatasetError]) -> DatasetError:
+    """Return one error that lists the damaged files, at most `MOST_LISTED` of them, and says how to go on without their scenes."""
+    first, *others = damaged
+    listed = [first.cause, *map(str, others[: MOST_LISTED - 1])]
+    listed += [f"and {len(damaged) - MOST_LISTED} more files"] if len(damaged) > MOST_LISTED else []
+    remedy = "heal evaluate, simulate and train go on without their scenes with --on-damage skip"
+    return DatasetError(first.path, f"{'; '.join(listed)}; {remedy}")
 
 
 class UnknownAgentError(DatasetError, KeyError):

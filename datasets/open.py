@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 from heal.datasets.cache import CachedSource
 from heal.datasets.dair.index import data_folder
 from heal.datasets.dair.source import DairSource
-from heal.datasets.dataset import Dataset, DatasetError
+from heal.datasets.dataset import Dataset, DatasetError, OnDamage
 from heal.datasets.files import LIDAR_ONLY
 from heal.datasets.opv2v.source import FULL_BEAMS, Opv2vSource
 from heal.datasets.split_names import find_split
@@ -31,7 +30,7 @@ def open_dataset(
     beams: int = FULL_BEAMS,
     hetero_root: Path | None = None,
     cache: Path | None = None,
-    unlabelled: Literal["skip", "stop"] = "skip",
+    on_damage: OnDamage = "stop",
     intensity_scale: float | None = None,
 ) -> Dataset:
     """Open a split of OPV2V (or V2XSet, or the built-in town) or of DAIR-V2X-C.
@@ -45,7 +44,7 @@ def open_dataset(
         beams: laser lines of the OPV2V clouds that `agent_frame` reads without a choice: 64, 32 or 16.
         hetero_root: the folder of OPV2V's depth images and thinned clouds, see `Opv2vSource`.
         cache: a folder that keeps decoded data, see `CachedSource`; it is made if needed.
-        unlabelled: leave out OPV2V's scenes without labels, which the summary lists, or stop.
+        on_damage: stop at OPV2V's scenes without labels, or leave them out; the summary lists them. See also `readable_scenes`.
         intensity_scale: the value that stands for the intensity 1 in the clouds; by default judged by some of them, see `summary`.
 
     Raises:
@@ -55,7 +54,7 @@ def open_dataset(
     if data_folder(root) is not None:
         source = DairSource(root, split, sensors, ego_id=ego_id, max_agents=max_agents or 2, intensity_scale=intensity_scale)
     else:
-        opened = partial(Opv2vSource, hetero_root=hetero_root, beams=beams, unlabelled=unlabelled, intensity_scale=intensity_scale)
+        opened = partial(Opv2vSource, hetero_root=hetero_root, beams=beams, on_damage=on_damage, intensity_scale=intensity_scale)
         source = opened(_opv2v_folder(root), split, sensors, ego_id=ego_id, max_agents=max_agents or 5)
     return CachedSource(source, cache) if cache else source
 

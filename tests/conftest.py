@@ -1,5 +1,8 @@
 """Settings of the whole suite."""
 
+import secrets
+
+import pytest
 import torch
 from hypothesis import settings
 
@@ -8,4 +11,28 @@ torch.set_num_threads(1)
 
 # The same examples in every run, and no limit on the time of one: a busy machine is no failure.
 settings.register_profile("steady", derandomize=True, deadline=None)
-settings.load_profile("steady")
+# `pytest -m nightly` runs every test that draws its inputs, with other inputs each time.
+settings.register_profile("nightly", derandomize=False, deadline=None, max_examples=1000, database=None, print_blob=True)
+
+
+def _is_nightly(config: pytest.Config) -> bool:
+    return "nightly" in str(config.option.markexpr).split()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    settings.load_profile("nightly" if _is_nightly(config) else "steady")
+    if _is_nightly(config) and config.option.hypothesis_seed is None:
+        config.option.hypothesis_seed = str(secrets.randbits(32))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items if _is_nightly(config) else ():
+        if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
+            item.add_marker("nightly")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if _is_nightly(config):
+        terminalreporter.write_line(f"inputs drawn with --hypothesis-seed={config.option.hypothesis_seed}, which repeats this run")

@@ -38,7 +38,7 @@ def assign(
     names = _distinct_names("--types", types)
     agents: dict[str, tuple[str, ...]] = {}
     for part in _distinct_names("--split", split):
-        agents.update(open_dataset(root, part).scenario_agents)
+        agents.update(open_dataset(root, part, on_damage="skip").scenario_agents)
     assignment = Assignment.in_order(agents, names) if in_order else Assignment.at_random(agents, names, seed)
     write_assignment(out, assignment)
     count = Counter(kind for scenario in assignment.types.values() for kind in scenario.values())

@@ -74,7 +74,7 @@ def bench(
 
     Times are valid for this machine only; ratios are comparable between machines. The networks have the paper's size and random
     weights, the scenes are those of the built-in town. Each time is compared with the yardstick, a dense convolution measured in
-    the same run, and with the plain form of the same stage, a straightforward implementation with the same results.
+    the same run, and with the plain form of the same stage, which has the same results and uses libraries that most people take.
 
     \b
     heal bench frame

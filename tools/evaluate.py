@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -18,9 +18,8 @@ from heal.agents.options import RunOptions
 from heal.agents.process import usable_cores
 from heal.agents.records import TickResult
 from heal.alliance import Alliance, load_alliance
-from heal.datasets.dataset import DatasetSummary
-from heal.datasets.open import open_dataset
-from heal.datasets.visibility import scene_visibility
+from heal.datasets.dataset import DatasetError, DatasetSummary
+from heal.datasets.visibility import SceneVisibility, scene_visibility
 from heal.tools.pictures.draw import draw_curves, draw_tick
 from heal.tools.shared.arguments import (
     AgentsArg,
@@ -29,11 +28,14 @@ from heal.tools.shared.arguments import (
     CommRangeArg,
     DataArg,
     IncludeEgoArg,
+    IntensityScaleArg,
+    OnDamageArg,
     ThreadsArg,
     TypesArg,
 )
 from heal.tools.shared.output import WriteErrors, try_folder
 from heal.tools.shared.scoring import RunScore, record_evaluation, score_table, spread_evenly, write_metrics
+from heal.tools.shared.sources import ReadOptions, choose_scenes, sensors_of
 from heal.tools.shared.type_argument import parse_types, split_names
 from heal.types import SceneSource, load_scene
 
@@ -46,8 +48,8 @@ FramesArg = Annotated[int | None, typer.Option(min=1, help="Number of scenes, ev
 RangeArg = Annotated[
     tuple[float, float, float, float, float, float] | None,
     typer.Option(
-        help="Range in the ego's frame, in metres: x_min y_min z_min x_max y_max z_max. Default: the range that the alliance was "
-        "trained on."
+        help="Range in the ego's frame, in metres: x_min y_min z_min x_max y_max z_max; z only selects the boxes that "
+        "count. Default: the range that the alliance was trained on."
     ),
 ]
 PicturesArg = Annotated[int, typer.Option(min=0, help="Number of scenes to draw.")]
@@ -78,6 +80,8 @@ def evaluate(
     threads: ThreadsArg = 0,
     precision: PrecisionArg = "float32",
     cache: CacheArg = None,
+    on_damage: OnDamageArg = "stop",
+    intensity_scale: IntensityScaleArg = None,
     record: RecordArg = False,
 ) -> None:
     """Evaluate the detection AP of an alliance on a data set.
@@ -90,18 +94,77 @@ def evaluate(
     heal evaluate --alliance configs/demo/alliance --data runs/town --in-order m1,m2,m3,m4 --out runs/in-order
     heal evaluate --alliance runs/dair-base/alliance --data DAIR_ROOT --split val --out runs/dair-evaluation
     """  # noqa: D301 - click's mark for lines that stay lines is the character, not its name
-    opened, source = load_alliance(alliance, range_m).for_inference(), open_dataset(data, split, cache=cache)
-    console.print(str(source.summary), markup=False)
-    drawn = frozenset(spread_evenly(ticks := spread_evenly(range(len(source)), frames or len(source)), pictures))
-    types_of, errors = parse_types(in_order or types, opened, source), WriteErrors()
+    opened, reading = load_alliance(alliance, range_m).for_inference(), ReadOptions.of(on_damage, intensity_scale, cache)
+    source = reading.open_and_show(data, split)
+    types_of = parse_types(in_order or types, opened, source)
+    wanted = spread_evenly(range(len(source)), frames or len(source))
+    ticks, summary = choose_scenes(source, wanted, sensors_of(opened, types_of), reading.on_damage)
+    drawn = frozenset(spread_evenly(ticks, pictures))
     runs = evaluation_runs(in_order, _options(agents, comm_range_m, precision, threads, drawn, include_ego))
-    draw = partial(_draw, drawn=drawn, alliance=opened, out=out, errors=errors)
+    plan = Plan(opened, source, summary, types_of, ticks, runs, drawn)
+    run_and_report(plan, f"{data.name}, {split}", bool(in_order), out, alliance if record else None)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that an evaluation needs.
+
+    Attributes:
+        alliance: the networks.
+        source: the scenes.
+        summary: of the data set.
+        types_of: the agents of a scene and their types.
+        ticks: indices of the scenes to evaluate.
+        runs: the options of each run, by name.
+        drawn: the scenes to draw.
+    """
+
+    alliance: Alliance
+    source: SceneSource
+    summary: DatasetSummary
+    types_of: TypesOf
+    ticks: Sequence[int]
+    runs: Mapping[str, RunOptions]
+    drawn: frozenset[int]
+
+
+def run_and_report(plan: Plan, title: str, in_order: bool, out: Path, record_to: Path | None) -> None:
+    """Evaluate, print the scores, and write them into `out`, and into the alliance `record_to` if one is given.
+
+    After an error or Ctrl-C the scores of the scenes before are printed and written into `out`, and the exception is raised again.
+    """
+    scores: dict[str, RunScore] = {}
+    errors, stopped = WriteErrors(), ""
+    draw = partial(_draw, drawn=plan.drawn, alliance=plan.alliance, out=out, errors=errors)
     try_folder(out)
-    scores = {name: evaluate_source(opened, source, types_of, run, ticks, draw) for name, run in runs.items()}
-    console.print(score_table(dict(scores), f"{data.name}, {split}"))
-    write_scores(scores, source.summary, bool(in_order), out, errors)
-    _record(scores, f"{data.name}, {split}", alliance if record else None, errors)
+    try:
+        for name, options in plan.runs.items():
+            scores[name] = RunScore(plan.alliance.grid.range_m)
+            evaluate_source(plan.alliance, plan.source, plan.types_of, options, plan.ticks, draw, scores[name])
+    except BaseException as error:
+        stopped = " ".join(str(error).split()) or "interrupted"
+        raise
+    finally:
+        if done := {name: score for name, score in scores.items() if score.frames}:
+            console.print(score_table(done, title))
+            console.print(
+                _remarks(plan.summary, list(done.values())[-1], stopped), markup=False, highlight=False, soft_wrap=True, end=""
+            )
+            write_scores(done, plan.summary, in_order, out, errors, stopped)
+    _record(scores, title, record_to, errors)
     console.print(f"metrics and pictures: {out}")
+
+
+def _remarks(summary: DatasetSummary, score: RunScore, stopped: str) -> str:
+    """Return what has to be known about the scores of a table: the labels, and the scenes that are not part of them."""
+    unknown = score.frames - score.hidden_frames
+    lines = [
+        f"scored against: {summary.labels}" if summary.labels else "",
+        f"damaged scenes left out: {summary.damaged}" if summary.damaged else "",
+        f"recall of hidden: without {unknown} scenes in which clouds of other agents cannot be read" if unknown else "",
+        f"stopped after {score.frames} scenes: {stopped}" if stopped else "",
+    ]
+    return "".join(f"{line}\n" for line in lines if line)
 
 
 def _options(
@@ -121,16 +184,18 @@ def _record(scores: Mapping[str, RunScore], title: str, alliance: Path | None, e
     errors.raise_first()
 
 
-def write_scores(scores: Mapping[str, RunScore], summary: DatasetSummary, in_order: bool, out: Path, errors: WriteErrors) -> None:
+def write_scores(
+    scores: Mapping[str, RunScore], summary: DatasetSummary, in_order: bool, out: Path, errors: WriteErrors, stopped: str = ""
+) -> None:
     """Write metrics.json and precision-recall curves of the last run; with `in_order` also the AP of every run as a step.
 
-    Beside the scores stands what the reader of the data set chose, noted and skipped.
+    Beside the scores stands what the reader of the data set chose, noted and skipped, and what ended the last run before its end.
     """
     score = list(scores.values())[-1]
     steps = {"steps": [{"agents": part.agents, "ap": part.metrics()["ap"]} for part in scores.values()]} if in_order else {}
     with errors.kept():
-        data = {"labels": summary.labels, "notes": summary.notes, "skipped": summary.skipped}
-        write_metrics(out / "metrics.json", {**score.metrics(), "data": data, **steps})
+        ended = {"stopped": stopped} if stopped else {}
+        write_metrics(out / "metrics.json", {**score.metrics(), "data": summary.record(), **steps, **ended})
     with errors.kept():
         draw_curves(score.results(), out / "precision_recall.png")
 
@@ -150,6 +215,7 @@ def evaluate_source(
     options: RunOptions,
     ticks: Sequence[int],
     on_result: Callable[[TickResult], None] = lambda _: None,
+    score: RunScore | None = None,
 ) -> RunScore:
     """Run scenes in this process, with links on which every message arrives, and return the score.
 
@@ -160,13 +226,25 @@ def evaluate_source(
         options: of the run.
         ticks: indices of the scenes.
         on_result: called with each scene's result.
+        score: takes each scene's result, for whoever wants it after an error too.
     """
-    score = RunScore(alliance.grid.range_m)
+    score = RunScore(alliance.grid.range_m) if score is None else score
     with LocalRuntime(alliance, source, types_of, options=options) as runtime:
         for result in track(runtime.run(ticks), "evaluating", total=len(ticks), console=console):
-            score.add(result, scene_visibility(load_scene(source, result.tick), alliance.grid.range_m))
+            score.add(result, _visibility(source, result.tick, alliance.grid.range_m))
             on_result(result)
     return score
+
+
+def _visibility(source: SceneSource, tick: int, range_m: Sequence[float]) -> SceneVisibility | None:
+    """Return which vehicles are hidden from the ego in a scene.
+
+    None if this is not known: a cloud that no agent of the run needs is missing or damaged.
+    """
+    try:
+        return scene_visibility(load_scene(source, tick), range_m)
+    except DatasetError:
+        return None
 
 
 def _draw(result: TickResult, drawn: frozenset[int], alliance: Alliance, out: Path, errors: WriteErrors) -> None:

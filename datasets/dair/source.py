@@ -11,7 +11,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
+
+import numpy as np
 
 from heal.datasets.dair.calibration import read_camera, read_chain
 from heal.datasets.dair.index import (
@@ -98,14 +101,13 @@ class DairSource:
 
     def outline(self, index: int) -> SceneOutline:
         """Return the outline of scene `index`: the ego first, the time of the ego's sweep."""
+        return replace(self.listed(index), world_SE3_ego=self._pose(self._pairs[index], self.agent_ids[0]))
+
+    def listed(self, index: int) -> SceneOutline:
+        """Return the outline of scene `index`, with the identity as the pose: no calibration is read."""
         pair, ego_id = self._pairs[index], self.agent_ids[0]
-        return SceneOutline(
-            scene_id=pair.scene_id,
-            timestamp_ns=_side_frame(pair, ego_id).timestamp_ns,
-            ego_id=ego_id,
-            agent_ids=self.agent_ids,
-            world_SE3_ego=self._pose(pair, ego_id),
-        )
+        stamp_ns = _side_frame(pair, ego_id).timestamp_ns
+        return SceneOutline(pair.scene_id, stamp_ns, ego_id, self.agent_ids, np.eye(4))
 
     @property
     def scenario_agents(self) -> dict[str, tuple[str, ...]]:
@@ -144,12 +146,14 @@ class DairSource:
             return dair_world_objects(values)
 
     def frame_origin(self, index: int, agent_id: str, choice: SensorChoice) -> Origin:
-        """Return the files behind `agent_frame`, without images; UnknownAgentError if the agent is not in the scene."""
+        """Return the files behind `agent_frame`; UnknownAgentError if the agent is not in the scene."""
         self._require(agent_id)
         pair, folder = self._pairs[index], self.folder / SIDE_FOLDERS[agent_id]
         side = _side_frame(pair, agent_id)
         cloud = (self._cloud_path(side, agent_id),) if choice.lidar else ()
-        files = (*cloud, *self._pose_files(pair, agent_id), _label_path(folder, side.label, choice), *index_files(self.folder))
+        camera = self._camera_files(pair, agent_id) if choice.cameras else ()
+        label = _label_path(folder, side.label, choice)
+        files = (*cloud, *camera, *self._pose_files(pair, agent_id), label, *index_files(self.folder))
         name = f"{pair.scene_id} {agent_id}"
         return Origin(f"{name} {self._sweeps[agent_id].key}" if choice.lidar else name, files)
 
@@ -191,7 +195,10 @@ class DairSource:
         return pose
 
     def _camera(self, pair: FramePair, agent_id: str) -> CameraView:
-        """Read a side's camera; DatasetError if the side's list does not name all of its files."""
+        return read_camera(*self._camera_files(pair, agent_id))
+
+    def _camera_files(self, pair: FramePair, agent_id: str) -> tuple[Path, Path, Path]:
+        """Return a side's image, its matrix and its calibration; DatasetError if the side's list does not name all of them."""
         side, folder = _side_frame(pair, agent_id), self.folder / SIDE_FOLDERS[agent_id]
         if side.camera is None:
             cause = side.no_camera.removeprefix(f"{SIDE_FOLDERS[agent_id]}/{INDEX_NAME}: ")
@@ -199,7 +206,7 @@ class DairSource:
                 folder / INDEX_NAME, f"frame {PurePosixPath(side.cloud).stem}: {cause}; camera images were asked for"
             )
         image, intrinsic, lidar_to_camera = side.camera
-        return read_camera(find_file(folder / image, IMAGE_ENDINGS), folder / intrinsic, folder / lidar_to_camera)
+        return find_file(folder / image, IMAGE_ENDINGS), folder / intrinsic, folder / lidar_to_camera
 
     def _label_files(self, pair: FramePair) -> tuple[Path, Path, Path]:
         """Return the files of the cooperative labels, the vehicle's and the roadside unit's."""

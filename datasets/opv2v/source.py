@@ -11,11 +11,12 @@ number is negative is a roadside unit (V2XSet).
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
-from heal.datasets.dataset import DatasetError, DatasetSummary, Origin, Skipped, UnknownAgentError
+import numpy as np
+
+from heal.datasets.dataset import DatasetError, DatasetSummary, OnDamage, Origin, Skipped, UnknownAgentError, damage_error
 from heal.datasets.files import IMAGE_ENDINGS, LIDAR_ONLY, find_file, read_depth, read_grey, read_image
 from heal.datasets.lidar import CLOUD_ENDINGS, LidarReader, sample_clouds
 from heal.datasets.opv2v.index import (
@@ -34,6 +35,7 @@ from heal.types import BEAMS, AgentFrame, AgentKind, CameraView, LidarScan, Obje
 
 USUAL_PLACES = (("validate", "val"), ("validate", "validation"))  # folder and name of a split that mean the same to everybody
 FULL_BEAMS = BEAMS[-1]
+NO_LABELS = "no labels: it has no entry 'vehicles'"
 # In a data set without visibility maps, such as V2XSet, an agent's cameras see the objects within this range, in the agent's frame.
 SIGHT_RANGE_M = (-45.0, -45.0, -3.0, 45.0, 45.0, 1.0)
 STAMP_NS = 50_000_000  # stamps count simulation steps of 50 ms; every second one is recorded, hence 10 Hz
@@ -75,7 +77,7 @@ class Opv2vSource:
         beams: int = FULL_BEAMS,
         ego_id: str | None = None,
         max_agents: int = 5,
-        unlabelled: Literal["skip", "stop"] = "skip",
+        on_damage: OnDamage = "stop",
         intensity_scale: float | None = None,
     ) -> None:
         """Open a split: list its folders and look through its labels.
@@ -88,12 +90,11 @@ class Opv2vSource:
             beams: laser lines of the clouds that `agent_frame` reads without a choice: 64, 32 or 16.
             ego_id: the ego. By default the first agent in the order of the folder names as strings, vehicles before roadside units.
             max_agents: the largest number of agents, the ego included.
-            unlabelled: leave out a scene in which an agent has no labels, or stop. A split without any label is kept as a whole.
+            on_damage: stop where an agent has no labels in a scene, or leave the scene out. A split without any labels is kept.
             intensity_scale: the value that stands for the intensity 1; by default judged by some sweeps of all splits.
 
         Raises:
-            DatasetError: the split is missing or has no frame, the ego is unknown, `hetero_root` is needed and missing, or labels
-                are missing and `unlabelled` is "stop".
+            DatasetError: the split is missing or has no frame, the ego is unknown, or `hetero_root` or labels are missing.
         """
         self.root = root
         self._folder_of_split, self.split = find_split_folder(root, split)
@@ -103,8 +104,9 @@ class Opv2vSource:
             self._require_hetero_root()
         left_out = self._list_scenes(ego_id, max_agents)
         self._sweeps = LidarReader(sample_clouds(_agent_folders(root, self._folder_of_split)), intensity_scale)
-        notes = self._place_notes(split) + self._check_labels(left_out, unlabelled)
-        self.summary = self._summary(left_out, notes + (self._sweeps.notes if self.choice.lidar else ()))
+        damaged, label_notes = self._check_labels(left_out, on_damage)
+        notes = (*self._place_notes(split), *label_notes, *(self._sweeps.notes if self.choice.lidar else ()))
+        self.summary = self._summary(left_out, notes, damaged)
 
     def __len__(self) -> int:
         """Return the number of scenes."""
@@ -114,13 +116,13 @@ class Opv2vSource:
         """Return the outline of scene `index`, the ego first."""
         scenario, number = self._scenes[index]
         ego = _FrameLocation(scenario, scenario.ego_id, number)
-        return SceneOutline(
-            scene_id=f"{scenario.name}/{ego.stamp}",
-            timestamp_ns=number * STAMP_NS,
-            ego_id=scenario.ego_id,
-            agent_ids=scenario.agents_at(number),
-            world_SE3_ego=self._metadata(ego).world_SE3_lidar,
-        )
+        return replace(self.listed(index), world_SE3_ego=self._metadata(ego).world_SE3_lidar)
+
+    def listed(self, index: int) -> SceneOutline:
+        """Return the outline of scene `index`, with the identity as the pose: no metadata is read."""
+        scenario, number = self._scenes[index]
+        scene_id, ids = f"{scenario.name}/{scenario.stamps[scenario.ego_id][number]}", scenario.agents_at(number)
+        return SceneOutline(scene_id, number * STAMP_NS, scenario.ego_id, ids, np.eye(4))
 
     @property
     def scenario_agents(self) -> dict[str, tuple[str, ...]]:
@@ -154,9 +156,11 @@ class Opv2vSource:
         return ObjectLabels.union([self._metadata(location).objects for location in self._locations(index)])
 
     def frame_origin(self, index: int, agent_id: str, choice: SensorChoice) -> Origin:
-        """Return the files behind `agent_frame`, without images and depth; UnknownAgentError if the agent is not in the scene."""
+        """Return the files behind `agent_frame`; UnknownAgentError if the agent is not in the scene."""
         location = self._location(index, agent_id)
         files = [metadata_path(self._stem(location))]
+        for camera in self._metadata(location).cameras if choice.cameras else ():
+            files += [self._image_path(location, camera.name), *([self._depth_path(location, camera.name)] if choice.depth else [])]
         if choice.lidar:
             files.append(self._cloud_path(location, choice.beams))
         if choice.labels == "camera" and self._has_maps:
@@ -179,28 +183,26 @@ class Opv2vSource:
             raise DatasetError(self._folder_of_split, _no_scene_cause(found, ego_id))
         return skipped + left_out
 
-    def _summary(self, left_out: Skipped, notes: tuple[str, ...]) -> DatasetSummary:
+    def _summary(self, left_out: Skipped, notes: tuple[str, ...], damaged: int) -> DatasetSummary:
         used = {scenario.name: len(scenario.agent_ids) for scenario, _ in self._scenes}
         scenes, agents = len(self._scenes), sum(used.values())
-        return DatasetSummary("OPV2V", self.root, self.split, len(used), scenes, agents, tuple(left_out), notes=notes)
+        return DatasetSummary("OPV2V", self.root, self.split, len(used), scenes, agents, tuple(left_out), "", notes, damaged)
 
-    def _check_labels(self, skipped: Skipped, unlabelled: Literal["skip", "stop"]) -> tuple[str, ...]:
-        """Leave out the scenes without labels, or stop; return the notes on the labels, and append the scenes to `skipped`."""
+    def _check_labels(self, skipped: Skipped, on_damage: OnDamage) -> tuple[int, tuple[str, ...]]:
+        """Leave out the scenes without labels, appended to `skipped`, or stop; return their number, and notes on the labels."""
         of_scene = [[self._stem(location) for location in self._locations(index)] for index in range(len(self._scenes))]
         check = check_labels(stem for stems in of_scene for stem in stems)
         labelled = [not check.unlabelled.intersection(map(metadata_path, stems)) for stems in of_scene]
-        if check.unlabelled and unlabelled == "stop":
-            first = min(check.unlabelled)
-            raise DatasetError(
-                first, f"no labels: it has no entry 'vehicles'; {len(check.unlabelled)} files of the split have none"
-            )
         if not any(labelled):
-            return (*check.notes, "no scene has labels (no entry 'vehicles' in the metadata), so nothing can be learnt or scored")
+            note = "no scene has labels (no entry 'vehicles' in the metadata), so nothing can be learnt or scored"
+            return 0, (*check.notes, note)
+        if check.unlabelled and on_damage == "stop":
+            raise damage_error([DatasetError(path, NO_LABELS) for path in sorted(check.unlabelled)])
         self._scenes = [scene for scene, whole in zip(self._scenes, labelled, strict=True) if whole]
         for path in sorted(check.unlabelled):
             part = path.relative_to(self._folder_of_split).as_posix()
-            skipped.append((part, "no labels: it has no entry 'vehicles'; its scene is left out"))
-        return check.notes
+            skipped.append((part, f"{NO_LABELS}; its scene is left out"))
+        return labelled.count(False), check.notes
 
     def _place_notes(self, split: str) -> tuple[str, ...]:
         """Return a line about the place of the split if it is not the usual one."""
@@ -233,12 +235,16 @@ class Opv2vSource:
         return find_file(self._folder_in(self._require_hetero_root(), location) / f"{location.stamp}_{beams}.pcd", CLOUD_ENDINGS)
 
     def _camera(self, location: _FrameLocation, calibration: CameraCalibration, with_depth: bool) -> CameraView:
-        depth = None
-        if with_depth:
-            name = calibration.name.replace("camera", "depth")
-            depth = read_depth(self._folder_in(self._require_hetero_root(), location) / f"{location.stamp}_{name}.png")
-        image = read_image(find_file(self._folder(location) / f"{location.stamp}_{calibration.name}.png", IMAGE_ENDINGS))
+        depth = read_depth(self._depth_path(location, calibration.name)) if with_depth else None
+        image = read_image(self._image_path(location, calibration.name))
         return CameraView(calibration.name, image, calibration.intrinsic, calibration.agent_SE3_camera, depth)
+
+    def _image_path(self, location: _FrameLocation, camera: str) -> Path:
+        return find_file(self._folder(location) / f"{location.stamp}_{camera}.png", IMAGE_ENDINGS)
+
+    def _depth_path(self, location: _FrameLocation, camera: str) -> Path:
+        folder = self._folder_in(self._require_hetero_root(), location)
+        return folder / f"{location.stamp}_{camera.replace('camera', 'depth')}.png"
 
     def _visible_labels(self, location: _FrameLocation, metadata: FrameMetadata) -> ObjectLabels:
         """Return the labelled objects that the agent's visibility map marks; in a data set without maps, the objects nearby."""

@@ -109,3 +109,11 @@ def timed(*calls: Callable[[], Any], repeats: int = 7, warm_up: int = 1) -> tupl
             if turn >= warm_up:
                 own.append(time.perf_counter() - began)
     return tuple(map(Timing.of, times_s))
+
+
+def timed_beside(call: Callable[[], Any], plain: Callable[[], Any] | None, repeats: int) -> tuple[Timing, Timing | None]:
+    """Time a call and, in the same rounds, its plain form; None for the plain form if it is not given."""
+    if plain is None:
+        return timed(call, repeats=repeats)[0], None
+    ours, other = timed(call, plain, repeats=repeats)
+    return ours, other

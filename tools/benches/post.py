@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 
 import numpy as np
@@ -15,7 +16,7 @@ from heal.detection.detections import Detections, GroundTruth
 from heal.detection.head import HeadOutput
 from heal.detection.metrics import IOU_THRESHOLDS, ApAccumulator
 from heal.detection.targets import encode_boxes
-from heal.tools.benches.measure import BenchRow, timed
+from heal.tools.benches.measure import BenchRow, timed, timed_beside
 from heal.tools.benches.plain import detections as plain_detections
 from heal.tools.benches.setup import PLAIN_REPEATS, SEED, WIDE, BenchSetup
 
@@ -35,11 +36,11 @@ def _post(setup: BenchSetup, base: BaseModel, count: int) -> BenchRow:
     """Time the decoding of about `count` candidates, and its plain form unless the number of candidates is limited."""
     anchors, settings = base.anchors(), base.config.decode
     head, plain = head_with_candidates(anchors, count), None
-    candidates = int((head.classification.sigmoid() > settings.score_threshold).sum())
-    [timing] = timed(lambda: decode(head, anchors, settings, WIDE.range_m), repeats=3 * setup.repeats)
     if setup.measures_plain and count <= settings.max_candidates:
-        [plain] = timed(lambda: plain_detections.decode(head, anchors, settings, WIDE.range_m), repeats=PLAIN_REPEATS)
-    return BenchRow.of(f"post/{count}", timing, f"{candidates} candidates, {CANDIDATES_PER_VEHICLE} per vehicle", plain)
+        plain = functools.partial(plain_detections.decode, head, anchors, settings, WIDE.range_m)
+    candidates = int((head.classification.sigmoid() > settings.score_threshold).sum())
+    timing, plain_timing = timed_beside(lambda: decode(head, anchors, settings, WIDE.range_m), plain, 3 * setup.repeats)
+    return BenchRow.of(f"post/{count}", timing, f"{candidates} candidates, {CANDIDATES_PER_VEHICLE} per vehicle", plain_timing)
 
 
 def head_with_candidates(anchors: Tensor, count: int) -> HeadOutput:

@@ -14,10 +14,10 @@ from heal.encoders.lidar import lidar_clouds
 from heal.encoders.point_pillars import PointPillarsConfig, pillar_grid
 from heal.encoders.voxelize import VoxelGrid, voxelize
 from heal.tools.benches.frame import write_town
-from heal.tools.benches.measure import BenchRow, Timing, timed
+from heal.tools.benches.measure import BenchRow, timed
 from heal.tools.benches.plain import readers as plain_readers
 from heal.tools.benches.plain import voxels as plain_voxels
-from heal.tools.benches.setup import PLAIN_REPEATS, WIDE, BenchSetup, bench_town, one_thread
+from heal.tools.benches.setup import WIDE, BenchSetup, bench_town, one_thread
 from heal.tools.shared.paths import type_path
 from heal.types import SceneSource
 
@@ -30,13 +30,13 @@ def bench_read(setup: BenchSetup) -> list[BenchRow]:
 
 def _dair(setup: BenchSetup, folder: Path) -> list[BenchRow]:
     """Time the first pair of DAIR-V2X-C's validation list; without a DAIR-V2X-C folder return no rows."""
-    root, plain = setup.data, None
+    root = setup.data
     if root is None:
         return []
-    if setup.measures_plain:
-        [plain] = timed(
-            lambda: plain_voxels.voxelize(plain_readers.read_dair_clouds(root, "val", 0), _pillars()), repeats=PLAIN_REPEATS
-        )
+
+    def plain() -> object:
+        return plain_voxels.voxelize(plain_readers.read_dair_clouds(root, "val", 0), _pillars())
+
     return _pair(setup, "dair", functools.partial(open_dataset, root, "val"), folder / "dair-cache", plain)
 
 
@@ -48,7 +48,7 @@ def _opv2v(setup: BenchSetup, folder: Path) -> list[BenchRow]:
 
 
 def _pair(
-    setup: BenchSetup, name: str, open_source: Callable[..., SceneSource], cache: Path, plain: Timing | None
+    setup: BenchSetup, name: str, open_source: Callable[..., SceneSource], cache: Path, plain: Callable[[], object] | None
 ) -> list[BenchRow]:
     """Time converting the clouds of two agents in the first scene to pillars, from the files and from a filled cache.
 
@@ -57,13 +57,14 @@ def _pair(
         name: name of the rows.
         open_source: opens the data set; takes the cache folder as `cache`.
         cache: folder of the cache.
-        plain: time of the plain form without a cache, if it was measured.
+        plain: the plain form without a cache, if there is one.
     """
     files, cached_source = open_source(), open_source(cache=cache)
-    direct, cached = timed(lambda: _to_pillars(files), lambda: _to_pillars(cached_source), repeats=3 * setup.repeats)
+    calls = [lambda: _to_pillars(files), lambda: _to_pillars(cached_source), *([plain] if plain and setup.measures_plain else [])]
+    direct, cached, *others = timed(*calls, repeats=3 * setup.repeats)
     note = f"{direct.seconds / cached.seconds:.1f} times as fast as from the files"
     return [
-        BenchRow.of(f"read/{name}", direct, "two clouds, disk to pillars", plain),
+        BenchRow.of(f"read/{name}", direct, "two clouds, disk to pillars", *others),
         BenchRow.of(f"read/{name}-cached", cached, note),
     ]
 

@@ -13,7 +13,7 @@ from heal.encoders.voxelize import VoxelGrid, voxelize
 from heal.fusion.pyramid import PyramidLevels
 from heal.layers.inference import for_inference
 from heal.tools.benches.machine import FLOAT32, set_float32_precision, synchronized, yardstick_flops_per_s
-from heal.tools.benches.measure import BenchRow, Timing, timed
+from heal.tools.benches.measure import BenchRow, Timing, timed, timed_beside
 from heal.tools.benches.plain import encoders as plain_encoders
 from heal.tools.benches.plain import fusion as plain_fusion
 from heal.tools.benches.plain import voxels as plain_voxels
@@ -43,13 +43,12 @@ def bench_voxelize(setup: BenchSetup) -> list[BenchRow]:
 
 def _voxelize(setup: BenchSetup, name: str) -> BenchRow:
     """Time the voxelization of one agent's cloud for an agent type."""
-    scene, plain = paper_scene(setup, (name,), WIDE), None
+    scene = paper_scene(setup, (name,), WIDE)
     clouds, grid = lidar_clouds(scene.frames), scene.agents[name].encoder.voxel_grid
     assert isinstance(grid, VoxelGrid), "a LiDAR encoder has a voxel grid"
-    [timing] = timed(lambda: voxelize(clouds, grid), repeats=3 * setup.repeats)
-    if setup.measures_plain:
-        [plain] = timed(lambda: plain_voxels.voxelize(clouds, grid), repeats=PLAIN_REPEATS)
-    return BenchRow.of(f"voxelize/{name}", timing, f"{len(clouds[0])} points", plain)
+    plain = (lambda: plain_voxels.voxelize(clouds, grid)) if setup.measures_plain else None
+    timing, plain_timing = timed_beside(lambda: voxelize(clouds, grid), plain, 3 * setup.repeats)
+    return BenchRow.of(f"voxelize/{name}", timing, f"{len(clouds[0])} points", plain_timing)
 
 
 def bench_encode(setup: BenchSetup) -> list[BenchRow]:

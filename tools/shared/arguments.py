@@ -40,6 +40,16 @@ RuntimeArg = Annotated[str, typer.Option(help="ray: agents and fusion node as Ra
 CacheArg = Annotated[
     Path | None, typer.Option(help="Folder that keeps decoded sweeps, poses and labels for later runs. Default: nothing is kept.")
 ]
+OnDamageArg = Annotated[
+    str,
+    typer.Option(
+        help="What to do about missing and damaged files: stop, or skip their scenes, for which every file is read once before."
+    ),
+]
+IntensityScaleArg = Annotated[
+    float | None,
+    typer.Option(help="Value that stands for the intensity 1 in the clouds, such as 4095. Default: judged by some of the clouds."),
+]
 ThreadsArg = Annotated[int, typer.Option(min=0, help="Number of CPU threads; 0 for one per core that the process may use.")]
 SettingsFileArg = Annotated[
     Path | None, typer.Option("--config", help="YAML file with settings of the run; each simulation writes its own to run.yaml.")

@@ -20,6 +20,7 @@ from heal.tools.shared.output import write_json
 
 HIDDEN_IOU = 0.5
 HEADING_IOU = 0.5
+MOST_NAME_WIDTH = 20  # a narrow terminal cuts words of a run's name beyond this
 EVALUATIONS_NAME = "evaluations.json"
 
 
@@ -32,6 +33,7 @@ class RunScore:
         ap: accumulator over all ticks so far.
         heading: heading error at IoU 0.5 of the detections that found a vehicle.
         hidden: recall at IoU 0.5 of the vehicles on which the ego has fewer than 5 points, and another agent more than 20.
+        hidden_frames: number of ticks in which it is known which vehicles are hidden from the ego.
         frames: number of ticks.
         agents: largest number of agents in a tick.
         counts: messages over links.
@@ -42,6 +44,7 @@ class RunScore:
     ap: ApAccumulator = field(default_factory=ApAccumulator)
     heading: HeadingError = field(default_factory=HeadingError)
     hidden: Recall = field(default_factory=Recall)
+    hidden_frames: int = 0
     frames: int = 0
     agents: int = 0
     counts: MessageCounts = field(default_factory=MessageCounts)
@@ -56,6 +59,7 @@ class RunScore:
         self.counts = self.counts + result.counts
         self.unsent += sum(not record.own and record.size_bytes == 0 for record in result.messages)
         if visibility is not None:
+            self.hidden_frames += 1
             hidden_ids = torch.from_numpy(visibility.ids[visibility.hidden])
             mask = torch.isin(result.ground_truth.ids, hidden_ids)
             self.hidden = self.hidden + recall_of(result.detections, result.ground_truth, mask, HIDDEN_IOU)
@@ -93,7 +97,11 @@ def spread_evenly(ticks: Sequence[int], count: int) -> list[int]:
 
 def score_table(scores: dict[str, RunScore], title: str) -> Table:
     """Make a table with one row for each run, by name."""
-    table = Table("", "AP@0.3", "AP@0.5", "AP@0.7", "heading error", "recall of hidden", "frames", "kB per message", title=title)
+    table = Table(title=title)
+    longest_word = max((len(word) for name in scores for word in name.split()), default=0)
+    table.add_column(min_width=min(longest_word, MOST_NAME_WIDTH))
+    for heading in ("AP@0.3", "AP@0.5", "AP@0.7", "heading\nerror", "recall of\nhidden", "frames", "kB per\nmessage"):
+        table.add_column(heading)
     for name, score in scores.items():
         ap = [ap_text(value) for value in score.results().ap.values()]
         error_deg = score.heading.mean_deg

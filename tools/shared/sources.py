@@ -1,13 +1,22 @@
-"""The scenes of a run: the built-in town, or a data set in a folder."""
+"""The scenes of a run: the built-in town, or a data set in a folder, and what to do about damaged files."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from rich.console import Console
+from rich.progress import track
 
+from heal.agent_types import TypesOf
+from heal.alliance import Alliance
 from heal.datasets.dair.index import data_folder
+from heal.datasets.damage import Reads, find_damaged, require_files
+from heal.datasets.dataset import Dataset, DatasetError, DatasetSummary, OnDamage
 from heal.datasets.open import open_dataset
+from heal.errors import UserError
 from heal.types import SceneSource
 
 TOWN = "town"
@@ -15,7 +24,42 @@ TOWN_TICKS = 40
 console = Console()
 
 
-def open_source(source: str, preset: str, split: str | None, ticks: int | None, seed: int) -> SceneSource:
+@dataclass(frozen=True)
+class ReadOptions:
+    """How a command reads a data set, as its options say.
+
+    Attributes:
+        on_damage: what becomes of scenes with missing or damaged files, "stop" or "skip".
+        intensity_scale: the value that stands for the intensity 1 in the clouds; None to judge it by some of them.
+        cache: folder that keeps decoded data; None for no cache.
+    """
+
+    on_damage: OnDamage = "stop"
+    intensity_scale: float | None = None
+    cache: Path | None = None
+
+    @staticmethod
+    def of(on_damage: str, intensity_scale: float | None, cache: Path | None = None) -> ReadOptions:
+        """Take the options of a command line; UserError for an unknown `on_damage`."""
+        known: dict[str, OnDamage] = {name: name for name in get_args(OnDamage)}
+        if on_damage not in known:
+            raise UserError(f"--on-damage: expected {' or '.join(known)}, got {on_damage!r}")
+        return ReadOptions(known[on_damage], intensity_scale, cache and cache.absolute())
+
+    def open(self, root: Path, split: str) -> Dataset:
+        """Open a split of a data set."""
+        return open_dataset(root, split, on_damage=self.on_damage, intensity_scale=self.intensity_scale, cache=self.cache)
+
+    def open_and_show(self, root: Path, split: str) -> Dataset:
+        """Open a split of a data set, and print its summary."""
+        dataset = self.open(root, split)
+        console.print(str(dataset.summary), markup=False)
+        return dataset
+
+
+def open_source(
+    source: str, preset: str, split: str | None, ticks: int | None, seed: int, options: ReadOptions | None = None
+) -> SceneSource:
     """Open the built-in town, or a data set; the summary of a data set is printed.
 
     Args:
@@ -24,12 +68,38 @@ def open_source(source: str, preset: str, split: str | None, ticks: int | None, 
         split: name of the split; None for "test", or "val" in DAIR-V2X-C.
         ticks: number of ticks of the town; None for `TOWN_TICKS`.
         seed: of the town.
+        options: how a data set is read.
     """
     if source == TOWN:
         from heal.datasets.town.source import TownSource
 
         return TownSource(preset, seed, ticks or TOWN_TICKS, split=split or "test")
     root = Path(source)
-    dataset = open_dataset(root, split or ("test" if data_folder(root) is None else "val"))
-    console.print(str(dataset.summary), markup=False)
-    return dataset
+    return (options or ReadOptions()).open_and_show(root, split or ("test" if data_folder(root) is None else "val"))
+
+
+def sensors_of(alliance: Alliance, types_of: TypesOf) -> Reads:
+    """Return which sensor data a run reads of a scene: of every agent those of its type."""
+    return lambda outline: [(agent_id, alliance.agent(name).sensor) for agent_id, name in types_of(outline).items()]
+
+
+def choose_scenes(source: Dataset, scenes: Sequence[int], reads: Reads, on_damage: OnDamage) -> tuple[list[int], DatasetSummary]:
+    """Return the scenes that can be read, and the summary of the data set without the others, which are printed.
+
+    With "stop" no file is read: a damaged one ends the run when its turn comes. With "skip" every file is read.
+
+    Raises:
+        DatasetError: files are missing, and `on_damage` is "stop"; or no scene can be read.
+    """
+    if on_damage == "stop":
+        require_files(source, scenes, reads)
+        return list(scenes), source.summary
+    shown = track(scenes, "reading every file", console=console, transient=True, disable=not console.is_terminal)
+    damaged = find_damaged(source, shown, reads)
+    for name, damage in damaged.values():
+        console.print(f"  skipped {name}: {damage}", markup=False, soft_wrap=True)
+    if damaged:
+        console.print(f"{len(damaged)} of {len(scenes)} scenes are left out")
+    if len(damaged) == len(scenes):
+        raise DatasetError(source.summary.root, "no scene is left")
+    return [index for index in scenes if index not in damaged], source.summary.without(list(damaged.values()))

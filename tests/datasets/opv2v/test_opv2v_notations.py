@@ -154,13 +154,13 @@ def test_good_labels_are_silent_in_any_spelling(tmp_path: Path) -> None:
 def test_a_frame_without_labels_is_not_one_without_objects(tmp_path: Path) -> None:
     whole, cut = of(vehicle(9.0, 0.0)), {"lidar_pose": [0.0] * 6}
     root = write(tmp_path, whole, without("vehicles"), metadata(), cut, {**metadata(), "vehicles": None})
-    source = open_dataset(root, "test")
+    source = open_dataset(root, "test", on_damage="skip")
     assert [source.outline(index).scene_id for index in range(len(source))] == ["drive_a/000020", "drive_a/000024"]
-    assert (counts(source), source.summary.frames) == ([1, 0], 2)
+    assert (counts(source), source.summary.frames, source.summary.damaged) == ([1, 0], 2, 3)
     for stamp in ("000022", "000026", "000028"):
         assert f"skipped drive_a/101/{stamp}.yaml: no labels" in str(source.summary)
-    with pytest.raises(DatasetError, match=r"000022\.yaml: no labels: .*; 3 files of the split have none"):
-        open_dataset(root, "test", unlabelled="stop")
+    with pytest.raises(DatasetError, match=r"000022\.yaml: no labels: .*000026\.yaml: .*000028\.yaml: .*--on-damage skip"):
+        open_dataset(root, "test")
 
 
 def test_recordings_without_any_labels_can_be_run(tmp_path: Path) -> None:

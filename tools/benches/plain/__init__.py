@@ -1,1 +1,1 @@
-"""The plain form of each stage: short, slow and obviously right. Benches and tests compare our fast form with it."""
+"""The plain form of each stage: short, obviously right, and made of what most people would take; benches and tests compare."""

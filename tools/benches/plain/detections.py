@@ -1,17 +1,21 @@
-"""Detections and average precision in their plain form: all anchors are decoded, polygons are compared pair by pair."""
+"""Detections and average precision in their plain form: all anchors are decoded, polygons are compared by shapely."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+import shapely
 import torch
-from shapely.geometry import Polygon
 from torch import Tensor
 
 from heal.detection.decode import DecodeConfig
 from heal.detection.detections import Detections, GroundTruth
 from heal.detection.head import HeadOutput
+from heal.types import Float64
 
 SIGNS = ((1, -1, -1), (1, 1, -1), (-1, 1, -1), (-1, -1, -1), (1, -1, 1), (1, 1, 1), (-1, 1, 1), (-1, -1, 1))
 
@@ -87,19 +91,18 @@ def non_maximum_suppression(corners: Tensor, iou_threshold: float) -> list[int]:
     Returns:
         Indices of the kept boxes in ascending order.
     """
-    polygons = _polygons(corners[:, :4, :2])
+    polygons, waiting = _polygons(corners[:, :4, :2]), np.arange(len(corners))
     kept: list[int] = []
-    for i, polygon in enumerate(polygons):
-        if all(_iou(polygon, polygons[better]) <= iou_threshold for better in kept):
-            kept.append(i)
+    while len(waiting):
+        best, waiting = int(waiting[0]), waiting[1:]
+        kept.append(best)
+        waiting = waiting[_iou(polygons[best], polygons[waiting]) <= iou_threshold]
     return kept
 
 
 def rotated_iou(a: Tensor, b: Tensor) -> Tensor:
     """Compute the same as `heal.detection.rotated_iou.rotated_iou`: the IoU (N, M) of footprints (N, 4, 2) and (M, 4, 2)."""
-    others = _polygons(b)
-    overlaps = [[_iou(polygon, other) for other in others] for polygon in _polygons(a)]
-    return torch.tensor(overlaps, dtype=a.dtype, device=a.device).view(len(a), len(b))
+    return torch.from_numpy(_iou(_polygons(a)[:, None], _polygons(b)[None])).to(a)
 
 
 def average_precision(frames: Sequence[tuple[Detections, GroundTruth]], thresholds: Sequence[float]) -> dict[float, float]:
@@ -164,13 +167,15 @@ def _area(hits: Sequence[bool], objects: int) -> float:
     return area
 
 
-def _polygons(footprints: Tensor) -> list[Polygon]:
-    """Convert footprints (N, 4, 2) to polygons in float64."""
-    return [Polygon(footprint) for footprint in footprints.double().tolist()]
+def _polygons(footprints: Tensor) -> npt.NDArray[Any]:
+    """Convert footprints (N, 4, 2) to an array (N,) of polygons in float64."""
+    polygons: npt.NDArray[Any] = shapely.polygons(footprints.double().cpu().numpy())
+    return polygons
 
 
-def _iou(a: Polygon, b: Polygon) -> float:
-    """Compute intersection over union of two polygons; 0 if both are empty."""
-    common = float(a.intersection(b).area)
-    union = float(a.area) + float(b.area) - common
-    return common / union if union > 0 else 0.0
+def _iou(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> Float64:
+    """Compute intersection over union of the polygons in two arrays, which are broadcast; 0 if both polygons are empty."""
+    common = shapely.area(shapely.intersection(a, b))
+    union = shapely.area(a) + shapely.area(b) - common
+    ious: Float64 = np.divide(common, union, out=np.zeros_like(union), where=union > 0)
+    return ious

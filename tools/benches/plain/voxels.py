@@ -1,4 +1,4 @@
-"""Voxelization in its plain form: a loop over all points fills a dictionary of voxels."""
+"""Voxelization with numpy, as most people would write it: cells by `numpy.unique`, slots by sorting."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ import numpy as np
 import torch
 
 from heal.encoders.voxelize import VoxelGrid, Voxels
-from heal.types import Float32
-
-Cell = tuple[int, int, int]
+from heal.types import Float32, Int64
 
 
 def voxelize(clouds: Sequence[Float32], grid: VoxelGrid) -> Voxels:
@@ -20,36 +18,37 @@ def voxelize(clouds: Sequence[Float32], grid: VoxelGrid) -> Voxels:
         clouds: (N, 4) float32 each: x, y, z in metres in the agent's frame, intensity.
         grid: range and cells. Of each cloud its first `max_voxels` voxels are kept, of each voxel its first `max_points` points.
     """
-    coords: list[tuple[int, int, int, int]] = []
-    members: list[list[Float32]] = []
-    for index, cloud in enumerate(clouds):
-        for cell, inside in _voxels_of(cloud, grid).items():
-            coords.append((index, *cell))
-            members.append(inside)
-    points = np.zeros((len(coords), grid.max_points, 4), np.float32)
-    for voxel, inside in enumerate(members):
-        points[voxel, : len(inside)] = inside
+    parts = [_voxels_of(cloud, grid) for cloud in clouds]
+    coords = [np.concatenate([np.full((len(cells), 1), index), cells], axis=1) for index, (_, cells, _) in enumerate(parts)]
     return Voxels(
-        points=torch.from_numpy(points),
-        coords=torch.tensor(coords, dtype=torch.int64).reshape(-1, 4),
-        num_points=torch.tensor([len(inside) for inside in members], dtype=torch.int64),
+        points=torch.from_numpy(np.concatenate([points for points, _, _ in parts])),
+        coords=torch.from_numpy(np.concatenate(coords)),
+        num_points=torch.from_numpy(np.concatenate([counts for _, _, counts in parts])),
         batch_size=len(clouds),
     )
 
 
-def _voxels_of(cloud: Float32, grid: VoxelGrid) -> dict[Cell, list[Float32]]:
-    """Collect the points (4,) of one cloud (N, 4) by their cell z, y, x. Cells are in the order of their first points."""
-    nz, ny, nx = grid.shape_zyx
-    lower, size = np.array(grid.range_m[:3], np.float32), np.array(grid.voxel_m, np.float32)
-    voxels: dict[Cell, list[Float32]] = {}
-    for point, (x, y, z) in zip(cloud, np.floor((cloud[:, :3] - lower) / size).tolist(), strict=True):
-        if not (0 <= x < nx and 0 <= y < ny and 0 <= z < nz):
-            continue
-        cell = (int(z), int(y), int(x))
-        if cell not in voxels:
-            if len(voxels) == grid.max_voxels:
-                continue
-            voxels[cell] = []
-        if len(voxels[cell]) < grid.max_points:
-            voxels[cell].append(point)
-    return voxels
+def _voxels_of(cloud: Float32, grid: VoxelGrid) -> tuple[Float32, Int64, Int64]:
+    """Voxelize one cloud (N, 4); voxels are in the order of their first points.
+
+    Returns:
+        Points (V, P, 4) with zeros in empty slots, cells (V, 3) z, y, x, and numbers of points (V,).
+    """
+    shape = np.array(grid.shape_zyx)
+    cells = np.floor((cloud[:, :3] - np.array(grid.range_m[:3], np.float32)) / np.array(grid.voxel_m, np.float32)).astype(np.int64)[
+        :, ::-1
+    ]
+    inside = ((cells >= 0) & (cells < shape)).all(axis=1)
+    cloud, cells = cloud[inside], cells[inside]
+    flat = np.ravel_multi_index(tuple(cells.T), tuple(shape))
+    _, first, of_point, counts = np.unique(flat, return_index=True, return_inverse=True, return_counts=True)
+    by_first = np.argsort(first)
+    voxel = np.argsort(by_first)[of_point]
+    order = np.argsort(voxel, kind="stable")
+    counts = counts[by_first]
+    slot = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
+    voxel, cloud = voxel[order], cloud[order]
+    kept = (voxel < grid.max_voxels) & (slot < grid.max_points)
+    points = np.zeros((min(len(counts), grid.max_voxels), grid.max_points, 4), np.float32)
+    points[voxel[kept], slot[kept]] = cloud[kept]
+    return points, cells[np.sort(first)][: len(points)], np.minimum(counts, grid.max_points)[: len(points)]

@@ -1,0 +1,91 @@
+"""Find the scenes of a data set whose files are missing or damaged: a run stops before it begins, or goes on without them.
+
+A scene counts as a whole: where a file of one agent is missing, its other agents are left out too, so that results with more and
+with fewer agents are about the same scenes. Files of sensors that nobody asks for do not matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from heal.datasets.dataset import Dataset, DatasetError, Origin, damage_error
+from heal.datasets.files import missing_cause
+from heal.types import AgentFrame, ObjectLabels, SceneOutline, SceneSource, SensorChoice
+
+# The sensor data that a run reads of a scene: pairs of an agent and a choice.
+Reads = Callable[[SceneOutline], Iterable[tuple[str, SensorChoice]]]
+
+
+def require_files(source: Dataset, scenes: Iterable[int], reads: Reads) -> None:
+    """Check that all files of some scenes are there; none is read.
+
+    Raises:
+        DatasetError: files are missing; the message lists them.
+    """
+    missing = {error.path: error for index in scenes for error in _missing_files(source, index, reads)}
+    if missing:
+        raise damage_error(list(missing.values()))
+
+
+def find_damaged(source: Dataset, scenes: Iterable[int], reads: Reads) -> dict[int, tuple[str, str]]:
+    """Read some scenes, and return those that cannot be read: index -> id of the scene, and the damage."""
+    damages = ((index, _damage(source, index, reads)) for index in scenes)
+    return {index: (source.listed(index).scene_id, f"{damage}; the scene is left out") for index, damage in damages if damage}
+
+
+class ChosenScenes:
+    """Some scenes of a source, numbered anew.
+
+    Attributes:
+        source: the source of all scenes.
+        scenes: indices of the chosen ones.
+    """
+
+    def __init__(self, source: SceneSource, scenes: Sequence[int]) -> None:
+        """Choose scenes by their indices."""
+        self.source, self.scenes = source, tuple(scenes)
+
+    def __len__(self) -> int:
+        """Return the number of chosen scenes."""
+        return len(self.scenes)
+
+    def outline(self, index: int) -> SceneOutline:
+        """Return the outline of a chosen scene."""
+        return self.source.outline(self.scenes[index])
+
+    def agent_frame(self, index: int, agent_id: str, choice: SensorChoice | None = None) -> AgentFrame:
+        """Read the frame of an agent in a chosen scene."""
+        return self.source.agent_frame(self.scenes[index], agent_id, choice)
+
+    def scene_objects(self, index: int) -> ObjectLabels | None:
+        """Return the labels of a chosen scene as a whole."""
+        return self.source.scene_objects(self.scenes[index])
+
+
+def _missing_files(source: Dataset, index: int, reads: Reads) -> Iterator[DatasetError]:
+    """Return an error for every file of a scene that is not there, and for a file that should name others and cannot be used."""
+    origins = [source.scene_origin(index), *(_origin(source, index, *read) for read in reads(source.listed(index)))]
+    for origin in origins:
+        if isinstance(origin, DatasetError):
+            yield origin
+        else:
+            yield from (DatasetError(path, missing_cause(path)) for path in origin.files if not path.exists())
+
+
+def _origin(source: Dataset, index: int, agent_id: str, choice: SensorChoice) -> Origin | DatasetError:
+    try:
+        return source.frame_origin(index, agent_id, choice)
+    except DatasetError as error:
+        return error
+
+
+def _damage(source: Dataset, index: int, reads: Reads) -> DatasetError | None:
+    """Read everything of a scene that a run reads; return the error of the first file that is missing or damaged."""
+    try:
+        source.outline(index)
+        source.scene_objects(index)
+        for agent_id, choice in reads(source.listed(index)):
+            source.agent_frame(index, agent_id, choice)
+    except DatasetError as error:
+        return error
+    return None
