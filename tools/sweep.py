@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
+from rich.table import Column, Table
 
 from heal.agents.process import end_with_parent, usable_cores
 from heal.alliance import load_alliance
@@ -160,10 +160,9 @@ def run_chunks(chunks: Sequence[Chunk], conditions: Sequence[Condition], process
 
 def _end_processes(pool: ProcessPoolExecutor) -> None:
     """End the processes of a pool at once: without the other chunks, a chunk is of no use."""
-    children = multiprocessing.active_children()
-    pool.shutdown(wait=False, cancel_futures=True)
-    for child in children:
+    for child in multiprocessing.active_children():
         child.terminate()
+    pool.shutdown(cancel_futures=True)
 
 
 def make_row(condition: Condition, total: RunTotals) -> SweepRow:
@@ -196,12 +195,12 @@ def _mean(ages_ms: Sequence[float]) -> float | None:
 
 def sweep_table(rows: Sequence[SweepRow], kind: str) -> Table:
     """Make a table with one line for each run."""
-    ap_names = ("AP@0.3", "AP@0.5", "AP@0.7")
-    table = Table("", "map age, ms", *ap_names, "when ready", "kB per message", "used", "held", title=f"sweep of {kind}")
+    headings = ("map\nage,\nms", "AP@0.3", "AP@0.5", "AP@0.7", "when\nready", "kB", "used,\nheld")
+    table = Table(Column(overflow="fold", min_width=10), *headings, title=f"sweep of {kind}")
     for row in rows:
         age, ap = "-" if row.age_ms is None else f"{row.age_ms:.0f}", [ap_text(value) for value in row.ap.values()]
         ready = " / ".join(ap_text(value) for value in row.ready_ap.values())
-        table.add_row(row.name, age, *ap, ready, f"{row.bytes_per_message / 1e3:.1f}", f"{row.used:.0%}", f"{row.held:.0%}")
+        table.add_row(row.name, age, *ap, ready, f"{row.bytes_per_message / 1e3:.1f}", f"{row.used:.0%}, {row.held:.0%}")
     return table
 
 

@@ -21,7 +21,7 @@ from heal.agents.deployment import Deployment
 from heal.agents.fusion.node import FusionNode
 from heal.agents.network.network import PerfectNetwork
 from heal.agents.options import RunOptions
-from heal.agents.process import keep_freed_memory, usable_cores
+from heal.agents.process import end_with_parent, keep_freed_memory, usable_cores
 from heal.agents.records import Arrival, FusionOutcome, FusionRequest, TickResult
 from heal.agents.runtime import open_runtime
 from heal.alliance import Alliance, load_alliance
@@ -210,6 +210,7 @@ def one_thread_in_children() -> Iterator[None]:
 
 def _run_ticks(alliance: Path, core: int, cores: int, barrier: Barrier) -> None:
     """Warm up, wait at the barrier for the other processes, then compute every `cores`-th tick."""
+    end_with_parent()
     torch.set_num_threads(1)
     keep_freed_memory()
     work = TickWork.of(load_alliance(alliance).for_inference(), AGENTS, WARM_TICKS + TICKS)

@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeAlias
 import torch
 
 from heal.agent_model import AgentConfig
-from heal.agents.process import keep_freed_memory
+from heal.agents.process import end_with_parent, keep_freed_memory
 from heal.collab_model import CollabModel
 from heal.config import load_config
 from heal.datasets.town import TownSource
@@ -159,7 +159,7 @@ class _Worker:
 
     def __init__(self, case: Case, maker: StepMaker) -> None:
         """Start the process and wait until it has prepared the step that `maker` makes."""
-        self._pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+        self._pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=end_with_parent)
         self._pool.submit(_prepare, case, maker, torch.get_num_threads()).result()
 
     def __enter__(self) -> _Worker:
