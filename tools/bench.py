@@ -20,6 +20,7 @@ from heal.errors import UserError
 from heal.tools.benches.frame import bench_frame
 from heal.tools.benches.machine import bench_machine
 from heal.tools.benches.measure import BenchRow
+from heal.tools.benches.poses import bench_poses
 from heal.tools.benches.post import bench_ap, bench_post
 from heal.tools.benches.read import bench_read
 from heal.tools.benches.runtime import bench_runtime
@@ -34,7 +35,7 @@ BENCHES: dict[str, Callable[[BenchSetup], list[BenchRow]]] = {
     "read": bench_read,
     "voxelize": bench_voxelize,
     "encode": bench_encode,
-    "fuse": bench_fuse,
+    "fuse": lambda setup: [*bench_fuse(setup), *bench_poses(setup)],
     "post": bench_post,
     "ap": bench_ap,
     "frame": bench_frame,

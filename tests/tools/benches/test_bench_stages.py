@@ -12,10 +12,12 @@ from typer.testing import CliRunner
 
 from heal.base_model import BaseConfig, BaseModel
 from heal.detection.decode import decode
+from heal.fusion.pose_correction import pose_corrections
 from heal.layers.inference import for_inference
 from heal.tools.bench import bench
 from heal.tools.benches.frame import Perceiver, plain_boxes, plain_head
 from heal.tools.benches.measure import BenchRow, Timing, timed
+from heal.tools.benches.poses import bench_poses, crowded_ground
 from heal.tools.benches.post import BOXES, bench_post, head_with_candidates, random_frames
 from heal.tools.benches.setup import CPU, WIDE, BenchSetup, PaperScene, poses_of
 from tests.heal.networks import small_model, small_scene
@@ -102,3 +104,10 @@ def test_the_command_writes_rows_as_json_and_a_trace(tmp_path: Path) -> None:
     assert all(wanted <= set(row) for row in rows.values())
     assert rows["voxelize/m1"]["speedup_over_plain"] > 1 and rows["voxelize/m1"]["threads"] == 1
     assert trace.stat().st_size > 0
+
+
+def test_the_poses_of_a_crowd_can_be_corrected() -> None:
+    [row] = bench_poses(BenchSetup(Path(), repeats=1), crowds=(8,))
+    assert row.name == "fuse/poses8" and row.seconds and row.seconds > 0
+    peaks, measured = crowded_ground(8)
+    assert pose_corrections(peaks, measured) is not None and min(len(part.scores) for part in peaks) > 10
