@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -165,14 +166,13 @@ def _write_in_processes(jobs: list[ScenarioJob], workers: int) -> Iterator[tuple
 
 
 def _end_processes(executor: ProcessPoolExecutor) -> None:
-    """Wait until the processes of a pool have stopped, but no longer than `STOP_S`; then end the others."""
+    """Wait until the processes of a pool have stopped; those that have not after `STOP_S` are ended."""
     from multiprocessing import active_children
 
-    children, until_s = active_children(), time.monotonic() + STOP_S
-    executor.shutdown(wait=False, cancel_futures=True)
-    for child in children:
-        child.join(max(0.0, until_s - time.monotonic()))
-        child.terminate()
+    end = threading.Timer(STOP_S, lambda children: [child.terminate() for child in children], [active_children()])
+    end.start()
+    executor.shutdown(cancel_futures=True)
+    end.cancel()
 
 
 def _executor(context: SpawnContext, workers: int, stop: Event) -> ProcessPoolExecutor:
