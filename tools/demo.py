@@ -26,7 +26,6 @@ from heal.tools.shared.arguments import AllianceArg, RuntimeArg
 from heal.tools.shared.output import try_folder
 from heal.tools.shared.paths import CONFIGS
 from heal.tools.shared.scoring import HIDDEN_IOU, RunScore, score_table, write_metrics
-from heal.tools.shared.signals import take_signals_back
 from heal.tools.shared.type_argument import require_types, split_names
 from heal.types import SceneSource, load_scene
 
@@ -117,7 +116,6 @@ def run_agents(
     """Run all ticks with at most `agents` agents (None for all), over links on which every message arrives."""
     options = RunOptions(agents=agents, keep_views=True)
     with open_runtime(runtime, alliance, source, plan.types_of, PerfectNetwork(), options) as opened:
-        take_signals_back()
         title = "the ego alone" if agents == 1 else "all agents"
         return list(track(opened.run(ticks), title, total=len(ticks), console=console))
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -18,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from heal.agents.process import end_with_parent
+from heal.agents.process import changed_environment, end_with_parent
 from heal.errors import naming_errors_after
 from heal.tools.shared.output import try_folder
 
@@ -154,7 +152,8 @@ def _write_in_processes(jobs: list[ScenarioJob], workers: int) -> Iterator[tuple
 
     context = multiprocessing.get_context("spawn")
     stop = context.Event()
-    with _one_thread_each(), _executor(context, min(workers, len(jobs)), stop) as executor:
+    one_thread_each = changed_environment(dict.fromkeys(_THREAD_VARIABLES, "1"))  # they share the cores
+    with one_thread_each, _executor(context, min(workers, len(jobs)), stop) as executor:
         futures = {executor.submit(write_scenario, job): number for number, job in enumerate(jobs)}
         try:
             for future in as_completed(futures):
@@ -202,21 +201,6 @@ def write_scenario(job: ScenarioJob) -> ScenarioReport:
             raise Interrupted
 
     return write_opv2v(TownSource(job.preset, job.seed, job.frames, job.split, job.sensors, job.stride), job.root, raise_if_stopped)
-
-
-@contextmanager
-def _one_thread_each() -> Iterator[None]:
-    """Give processes that are started in this context one computing thread each: they share the cores."""
-    before = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
-    os.environ.update(dict.fromkeys(_THREAD_VARIABLES, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
 
 
 def _print_summary(reports: list[ScenarioReport], seconds: float, out: Path, console: Console) -> None:

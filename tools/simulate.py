@@ -48,7 +48,6 @@ from heal.tools.shared.output import WriteErrors, try_folder
 from heal.tools.shared.run_log import ALLOWED_LAG_MS, RunLog, tick_line
 from heal.tools.shared.run_settings import RunSettings, read_settings, with_options
 from heal.tools.shared.scoring import score_table, spread_evenly, write_metrics
-from heal.tools.shared.signals import take_signals_back
 from heal.tools.shared.sources import TOWN, TOWN_TICKS, ReadOptions, choose_scenes, open_source, sensors_of
 from heal.tools.shared.type_argument import parse_types
 from heal.tools.viewer.viewer import RunViewer, open_viewer
@@ -118,15 +117,29 @@ heal simulate --alliance runs/dair-base/alliance --source DAIR_ROOT --out runs/r
 
 
 @dataclass(frozen=True)
+class RunScenes:
+    """The scenes of a simulation.
+
+    Attributes:
+        source: the scenes.
+        ticks: indices of the scenes to run.
+        types_of: the agents of a scene and their types.
+        data: what the reader of a data set chose, noted and left out; empty for the town.
+    """
+
+    source: SceneSource
+    ticks: Sequence[int]
+    types_of: TypesOf
+    data: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class Plan:
     """Everything that a simulation needs.
 
     Attributes:
         alliance: the networks.
-        source: the scenes.
-        ticks: indices of the scenes to run.
-        data: what the reader of a data set chose, noted and left out; empty for the town.
-        types_of: the agents of a scene and their types.
+        scenes: the scenes to run.
         settings: options of the run, deployment, links and noise.
         seed: of links and noise.
         runtime: "ray" or "local".
@@ -135,10 +148,7 @@ class Plan:
     """
 
     alliance: Alliance
-    source: SceneSource
-    ticks: Sequence[int]
-    data: dict[str, Any]
-    types_of: TypesOf
+    scenes: RunScenes
     settings: RunSettings
     seed: int
     runtime: str
@@ -180,24 +190,24 @@ def simulate(
     In every tick each agent sends a feature map over a link. The fusion node fuses those that have arrived, and detects vehicles.
     """
     opened, reading = load_alliance(alliance).for_inference(), ReadOptions.of(on_damage, intensity_scale)
-    scenes = choose_ticks(open_source(source, preset, split, ticks, seed, reading), ticks, types, opened, reading.on_damage)
+    scenes = choose_scenes_of_run(open_source(source, preset, split, ticks, seed, reading), ticks, types, opened, reading.on_damage)
     texts = {"link": link, "noise": noise, "codec": codec, "late": late, "address": address, "fault": fault}
     numbers = {"agents": agents, "deadline_ms": deadline_ms, "comm_range_m": comm_range_m}
     settings = with_options(read_settings(settings_file, changes), texts, numbers, include_ego, realtime)
     with open_viewer(view, record, opened.grid.range_m, f"{source}, seed {seed}") as viewer:
-        run_and_report(Plan(opened, *scenes, settings, seed, runtime, pictures, viewer), f"{source}, {len(scenes[1])} ticks", out)
+        run_and_report(Plan(opened, scenes, settings, seed, runtime, pictures, viewer), f"{source}, {len(scenes.ticks)} ticks", out)
 
 
-def choose_ticks(
+def choose_scenes_of_run(
     source: SceneSource, count: int | None, types: str | None, alliance: Alliance, on_damage: OnDamage
-) -> tuple[SceneSource, Sequence[int], dict[str, Any], TypesOf]:
-    """Return the four fields of a plan that describe its scenes; those of a data set that cannot be read are not among them."""
+) -> RunScenes:
+    """Return the scenes of a run, at most `count`; those of a data set that cannot be read are not among them."""
     types_of = parse_types(types, alliance, source)
     ticks = range(min(count or len(source), len(source)))
     if not isinstance(source, Dataset):
-        return source, ticks, {}, types_of
+        return RunScenes(source, ticks, types_of, {})
     readable, summary = choose_scenes(source, ticks, sensors_of(alliance, types_of), on_damage)
-    return source, readable, summary.record(), types_of
+    return RunScenes(source, readable, types_of, summary.record())
 
 
 def run_and_report(plan: Plan, title: str, out: Path) -> None:
@@ -276,16 +286,16 @@ class Pace:
 
 def run_plan(plan: Plan, listeners: Sequence[TickListener], out: Path) -> None:
     """Run all ticks, hand each to the listeners, and write ticks.jsonl and the pictures."""
-    animated = frozenset(spread_evenly(plan.ticks, ANIMATION_FRAMES)) | {plan.ticks[-1]}
+    ticks = plan.scenes.ticks
+    animated = frozenset(spread_evenly(ticks, ANIMATION_FRAMES)) | {ticks[-1]}
     all_views = plan.pictures or plan.viewer.wants_views
     options = replace(plan.settings.run, keep_views=True if all_views else animated)
     shown, range_m = [], plan.alliance.grid.range_m
     try:
         with open_run(plan, options) as runtime, _open_ticks(out) as lines:
-            take_signals_back()
             if plan.settings.deployment.collects_metrics and (address := metrics_address()):
                 console.print(f"metrics: {address}", soft_wrap=True)
-            for result in track(runtime.run(plan.ticks), "simulating", total=len(plan.ticks), console=console):
+            for result in track(runtime.run(ticks), "simulating", total=len(ticks), console=console):
                 for listener in listeners:
                     listener.add(result)
                 lines.write(json.dumps(tick_line(result)) + "\n")
@@ -310,9 +320,9 @@ def _open_ticks(out: Path) -> Iterator[TextIO]:
 def open_run(plan: Plan, options: RunOptions) -> Runtime:
     """Open the runtime of a plan, with its links and its noise."""
     settings = plan.settings
-    source = SensorNoise.parse(settings.noise).around(plan.source, plan.seed)
+    source = SensorNoise.parse(settings.noise).around(plan.scenes.source, plan.seed)
     network = LinkSpec.parse(settings.link).network(plan.seed)
-    return open_runtime(plan.runtime, plan.alliance, source, plan.types_of, network, options, settings.deployment)
+    return open_runtime(plan.runtime, plan.alliance, source, plan.scenes.types_of, network, options, settings.deployment)
 
 
 def _write_metrics(plan: Plan, log: RunLog, rate_hz: float, out: Path) -> None:
@@ -320,7 +330,7 @@ def _write_metrics(plan: Plan, log: RunLog, rate_hz: float, out: Path) -> None:
     settings = plan.settings
     texts = {"runtime": plan.runtime, "link": settings.link, "codec": str(settings.run.codec), "split": settings.run.split}
     numbers = {"seed": plan.seed, "ticks_per_second": round(rate_hz, 2)}
-    extra = {**({"data": plan.data} if plan.data else {}), **_realtime_metrics(log, settings.run.realtime)}
+    extra = {**({"data": plan.scenes.data} if plan.scenes.data else {}), **_realtime_metrics(log, settings.run.realtime)}
     write_metrics(out / "metrics.json", {**log.metrics(), **texts, **numbers, **extra})
 
 

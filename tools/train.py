@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +17,7 @@ from heal.agents.options import RunOptions
 from heal.alliance import Alliance, TrainingRecord, copy_base, load_alliance, require_base, save_agent, save_base
 from heal.collab_model import CollabModel
 from heal.config import ConfigError, apply_overrides, build_config, load_yaml, to_plain
+from heal.datasets.dataset import Dataset, DatasetSummary
 from heal.detection.metrics import ap_text
 from heal.tools.pictures.draw import draw_tick
 from heal.tools.shared.arguments import CacheArg, DataArg, IntensityScaleArg, OnDamageArg, ThreadsArg
@@ -83,11 +85,8 @@ def base(
     reading, chosen = ReadOptions.of(on_damage, intensity_scale, cache), choose_device(device)
     source = reading.open_and_show(data, split)
     job = TrainingJob("base", settings, data.absolute(), split, len(source), init and init.absolute(), out.absolute(), reading)
-    [job], summary = choose_training_scenes([job], source)
-    [job] = choose_validation_scenes([job], val_split, console)
-    job.check(chosen)
-    with run_folders([(job.run, settings)], restart, console):
-        write_json(job.run / DATA_NAME, summary.record())
+    [job], summary = _prepare([job], source, val_split, chosen)
+    with _run_folders([job], summary, restart):
         run_job(job, chosen, console)
         alliance = _write_base(job, out / "alliance", initial)
         draw_predictions(alliance, next(iter(settings.agents)), job.open(), out / PICTURE_NAME)
@@ -123,11 +122,8 @@ def agent(
     reading, chosen = ReadOptions.of(on_damage, intensity_scale, cache), choose_device(device)
     source = reading.open_and_show(data, split)
     job = agent_job(agent_type, base, data, split, len(source), out, config, overrides or [], reading)
-    [job], summary = choose_training_scenes([job], source)
-    [job] = choose_validation_scenes([job], val_split, console)
-    job.check(chosen)
-    with run_folders([(job.run, job.settings)], restart, console):
-        write_json(job.run / DATA_NAME, summary.record())
+    [job], summary = _prepare([job], source, val_split, chosen)
+    with _run_folders([job], summary, restart):
         run_job(job, chosen, console)
         _add_agent(job, base, out)
 
@@ -159,13 +155,8 @@ def agents(
     source = reading.open_and_show(data, split)
     settings = [*(overrides or []), "training.replicas=1"]
     jobs = [agent_job(name, base, data, split, len(source), out, config, settings, reading) for name in agent_types]
-    jobs, summary = choose_training_scenes(jobs, source)
-    jobs = choose_validation_scenes(jobs, val_split, console)
-    for job in jobs:
-        job.check(chosen)
-    with run_folders([(job.run, job.settings) for job in jobs], restart, console):
-        for job in jobs:
-            write_json(job.run / DATA_NAME, summary.record())
+    jobs, summary = _prepare(jobs, source, val_split, chosen)
+    with _run_folders(jobs, summary, restart):
         run_jobs(jobs, chosen, console)
         for job in jobs:
             _add_agent(job, base, out)
@@ -253,6 +244,29 @@ def choose_device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return torch.device(name)
+
+
+def _prepare(
+    jobs: Sequence[TrainingJob], source: Dataset, val_split: str | None, device: torch.device
+) -> tuple[list[TrainingJob], DatasetSummary]:
+    """Return trainings with their scenes and their validation, and the summary of the scenes, after all checks.
+
+    Nothing is written yet.
+    """
+    chosen, summary = choose_training_scenes(jobs, source)
+    prepared = choose_validation_scenes(chosen, val_split, console)
+    for job in prepared:
+        job.check(device)
+    return prepared, summary
+
+
+@contextmanager
+def _run_folders(jobs: Sequence[TrainingJob], summary: DatasetSummary, restart: bool) -> Iterator[None]:
+    """Hold the run folders of trainings in this context, with what was read of the data set written into each."""
+    with run_folders([(job.run, job.settings) for job in jobs], restart, console):
+        for job in jobs:
+            write_json(job.run / DATA_NAME, summary.record())
+        yield
 
 
 def _write_base(job: TrainingJob, out: Path, initial: Alliance | None) -> Alliance:

@@ -14,7 +14,16 @@ from heal.agents.deployment import GIVEN_UP, Deployment
 from heal.agents.failures import FAILED, AgentFailure
 from heal.agents.on_ray.actors import AgentActor
 from heal.agents.on_ray.cluster import DIED_ERRORS
-from heal.agents.on_ray.placement import Demand, Placer, has_room, machines, memory_room, node_demand, require_room, warn_of_memory
+from heal.agents.on_ray.placement import (
+    Demand,
+    Placer,
+    has_room,
+    machines,
+    node_demand,
+    require_room,
+    reserves_memory,
+    warn_of_memory,
+)
 from heal.agents.on_ray.restarting import ActorBrokeError, FaultKinds, RestartingActor
 from heal.agents.records import Fault, FaultKind
 from heal.agents.tick import AgentStep, Missing, TickCoordinator, TickPlan
@@ -245,8 +254,7 @@ class AgentPool:
         nodes = node_demand(self._deployment, self._coordinator.options)
         if not has_room(resources, [demand, nodes]):
             return None
-        room = memory_room(resources, self._deployment)
-        reserves = room is not None and demand.actors + nodes.actors <= room
+        reserves = reserves_memory(resources, self._deployment, demand.actors + nodes.actors)
         realtime = self._coordinator.options.realtime
         host = HostedAgents(agent_type, lambda: self._create(agent_type, reserves), self._note, self._deployment, realtime)
         started.append(host)

@@ -18,7 +18,7 @@ from ray._private import ray_constants
 from heal.agents.on_ray.address import find_cluster
 from heal.agents.on_ray.folder import make_folder
 from heal.agents.on_ray.watchdog import MARK, Watchdog
-from heal.agents.process import usable_cores, usable_memory
+from heal.agents.process import changed_environment, usable_cores, usable_memory
 from heal.errors import UserError, file_system_cause
 
 # So small a share that any number of actors fits on one machine: they take turns on the cores, as the threads of one program do.
@@ -100,8 +100,7 @@ def _join(address: str) -> None:
 
 def _start(metrics_port: int | None, store_mib: int | None) -> None:
     folder, keep = make_folder()
-    while _watchdogs:
-        _watchdogs.pop().dismiss()
+    stop_ray()  # its watchdog is still there if others have shut an earlier Ray down
     _watchdogs.append(Watchdog(folder, keep))
     try:
         size, place = object_store(store_mib, folder)
@@ -134,16 +133,13 @@ def _for_this_machine(folder: Path) -> Iterator[None]:
     On Linux Ray replaces the loopback address by that of the network, whatever it is told, unless it believes that it cannot be
     part of a cluster, as on other systems. The environment tells its processes so, the constant this one.
     """
-    changed = {ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR: "0", MARK: str(folder)}
-    before, constant = {name: os.environ.get(name) for name in changed}, ray_constants.ENABLE_RAY_CLUSTER
-    os.environ.update(changed)
+    constant = ray_constants.ENABLE_RAY_CLUSTER
     ray_constants.ENABLE_RAY_CLUSTER = False
     try:
-        yield
+        with changed_environment({ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR: "0", MARK: str(folder)}):
+            yield
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = constant
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
 def object_store(store_mib: int | None, folder: Path) -> tuple[int, Path]:

@@ -12,7 +12,7 @@ from heal.agents.deployment import Deployment
 from heal.agents.fusion.division import FusionTask, node_of
 from heal.agents.interfaces import AllianceLike
 from heal.agents.on_ray.actors import AHEAD, NodeActor
-from heal.agents.on_ray.placement import Placer, machines, memory_room, node_demand
+from heal.agents.on_ray.placement import Placer, machines, node_demand, reserves_memory
 from heal.agents.on_ray.restarting import ActorBrokeError, FaultKinds, RestartingActor
 from heal.agents.options import RunOptions
 from heal.agents.records import Fault, FusionOutcome
@@ -67,10 +67,10 @@ class NodePool:
         self._options, self._deployment, self._placer = options, deployment, Placer(deployment)
         self._base, self._base_hash = ray.put(alliance.base), alliance.base_hash
         self._count = node_demand(deployment, options).actors
-        room = memory_room(machines(), deployment)
-        self._reserves = room is not None and self._count <= room
+        resources = machines()
+        self._reserves = reserves_memory(resources, deployment, self._count)
         # On a single machine there is nothing to fetch.
-        self._fetches_ahead = len(machines()) > 1
+        self._fetches_ahead = len(resources) > 1
         self._faults: list[Fault] = []
         self._processes = [self._start(options.realtime) for _ in range(self._count)]
 

@@ -11,13 +11,13 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from heal.agents.deployment import Deployment
-from heal.agents.on_ray.cluster import ACTOR_CPUS
+from heal.agents.on_ray.cluster import ACTOR_CPUS, MIB
 from heal.agents.options import RunOptions
 from heal.errors import UserError
 
 # Ray counts in ten-thousandths.
 _ROUNDING = 1e-3
-MIB, GIB = 2**20, 2**30
+GIB = 2**30
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,12 @@ def memory_room(resources: Sequence[Mapping[str, float]], deployment: Deployment
     """Return for how many actors machines with these resources have memory; None if no memory is reserved."""
     each = deployment.actor_memory_mib * MIB
     return sum(int(machine.get("memory", 0.0) / each) for machine in resources) if each else None
+
+
+def reserves_memory(resources: Sequence[Mapping[str, float]], deployment: Deployment, actors: int) -> bool:
+    """Return whether actors reserve their memory: if memory is to be reserved, and the machines have it for so many actors."""
+    room = memory_room(resources, deployment)
+    return room is not None and actors <= room
 
 
 def warn_of_memory(resources: Sequence[Mapping[str, float]], deployment: Deployment, actors: int) -> None:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import ray
 import torch
 
-from heal.agents.on_ray.cluster import ACTOR_CPUS, start_ray
+from heal.agents.on_ray.cluster import ACTOR_CPUS, start_ray, stop_ray
 from heal.training.replica import Replica, ReplicaError
 
 
@@ -63,7 +63,7 @@ def _running_ray() -> Iterator[None]:
         yield
     finally:
         if started:
-            ray.shutdown()
+            stop_ray()
 
 
 def _in_task(work: Callable[[Replica], None], gpus: bool) -> None:

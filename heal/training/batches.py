@@ -70,7 +70,7 @@ class TrainingSteps(torch.utils.data.Dataset[TrainingBatch]):
         own = batch[self._replica.rank :: self._replica.count]
         max_agents = draw_max_agents(training, keyed_generator(training.seed, "number of agents", epoch, position))
         drawn = [self._draw(int(order[i]), max_agents, keyed_generator(training.seed, "scene", epoch, i)) for i in own]
-        return self._maker.make(drawn, keyed_generator(training.seed, "inputs", epoch, own[0]))
+        return self._maker.make(drawn, self._maker.truths(drawn), keyed_generator(training.seed, "inputs", epoch, own[0]))
 
     def _draw(self, index: int, max_agents: int, rng: np.random.Generator) -> DrawnScene:
         drawn = draw_scene(self.source, index, max_agents, self._sensors, self.settings.training, rng)
@@ -85,19 +85,19 @@ class BatchMaker:
         self.model, self._settings = model, settings
         self.anchors = make_anchors(settings.base.grid, settings.base.anchors)
 
-    def make(self, drawn: Sequence[DrawnScene], rng: np.random.Generator | None) -> TrainingBatch:
-        """Make a batch; `rng` shuffles points in training, None in validation."""
+    def make(self, drawn: Sequence[DrawnScene], truths: Sequence[GroundTruth], rng: np.random.Generator | None) -> TrainingBatch:
+        """Make a batch of scenes with their `truths`; `rng` shuffles points in training, None in validation."""
         scenes, types = [part.scene for part in drawn], [part.agent_types for part in drawn]
-        fused = [self.truth(scene) for scene in scenes]
         alone = [agent_ground_truth(frame, self._settings.base.grid.range_m) for scene in scenes for frame in scene.ego_first]
         scene_ids = tuple(scene.outline.scene_id for scene in scenes)
-        return TrainingBatch(scene_ids, self.model.prepare(scenes, types, rng), self._targets(fused), self._targets(alone))
+        return TrainingBatch(scene_ids, self.model.prepare(scenes, types, rng), self._targets(truths), self._targets(alone))
 
-    def truth(self, scene: Scene) -> GroundTruth:
-        """Return the objects to detect in a scene, in the ego's frame."""
-        return ground_truth(scene, self._settings.base.grid.range_m, include_ego=self._settings.training.include_ego)
+    def truths(self, drawn: Sequence[DrawnScene]) -> list[GroundTruth]:
+        """Return the objects to detect in each scene, in the ego's frame."""
+        range_m, include_ego = self._settings.base.grid.range_m, self._settings.training.include_ego
+        return [ground_truth(part.scene, range_m, include_ego=include_ego) for part in drawn]
 
-    def _targets(self, truths: list[GroundTruth]) -> Targets:
+    def _targets(self, truths: Sequence[GroundTruth]) -> Targets:
         return Targets.stack([assign_targets(self.anchors, truth.boxes, self._settings.base.targets) for truth in truths])
 
 

@@ -60,7 +60,8 @@ class ValidationScenes(torch.utils.data.Dataset[ValidationBatch]):
         for i in self._parts[index]:
             rng = keyed_generator(training.seed, "validation", i)
             drawn.append(draw_scene(self.source, i, training.max_agents, self._sensors, training, rng))
-        return ValidationBatch(self._maker.make(drawn, None), tuple(self._maker.truth(part.scene) for part in drawn))
+        truths = self._maker.truths(drawn)
+        return ValidationBatch(self._maker.make(drawn, truths, None), tuple(truths))
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def validate(taker: StepTaker, batches: Iterable[ValidationBatch]) -> Validation
         batches: this replica's share of the scenes; read while the networks are in evaluation.
     """
     losses, ap = list[float](), ApAccumulator()
-    with _evaluating(taker.model), _evaluating(taker.learner), torch.no_grad():
+    with _evaluating(taker.learner), torch.no_grad():
         for part in batches:
             loss, detections = _detect(taker, part.batch)
             losses += [loss] * len(part.truths)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from multiprocessing.synchronize import Barrier
@@ -21,7 +19,7 @@ from heal.agents.deployment import Deployment
 from heal.agents.fusion.node import FusionNode
 from heal.agents.network.network import PerfectNetwork
 from heal.agents.options import RunOptions
-from heal.agents.process import end_with_parent, keep_freed_memory, usable_cores
+from heal.agents.process import changed_environment, end_with_parent, keep_freed_memory, usable_cores
 from heal.agents.records import Arrival, FusionOutcome, FusionRequest, TickResult
 from heal.agents.runtime import open_runtime
 from heal.alliance import Alliance, load_alliance
@@ -181,7 +179,8 @@ def processes_rate_hz(alliance: Path) -> float:
     cores, context = usable_cores(), multiprocessing.get_context("spawn")
     barrier = context.Barrier(cores + 1)
     processes = [context.Process(target=_run_ticks, args=(alliance, core, cores, barrier)) for core in range(cores)]
-    with one_thread_in_children():
+    # As Ray does for its actors: libraries with threads of their own, such as the ray caster, then use one thread in a process.
+    with changed_environment({THREADS_VARIABLE: "1"}):
         for process in processes:
             process.start()
     barrier.wait()
@@ -189,23 +188,6 @@ def processes_rate_hz(alliance: Path) -> float:
     for process in processes:
         process.join()
     return TICKS / (time.perf_counter() - began)
-
-
-@contextmanager
-def one_thread_in_children() -> Iterator[None]:
-    """Set OMP_NUM_THREADS to 1 for the processes that are started in this context, as Ray does for its actors.
-
-    Libraries with threads of their own, such as the ray caster, then use one thread in these processes.
-    """
-    before = os.environ.get(THREADS_VARIABLE)
-    os.environ[THREADS_VARIABLE] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[THREADS_VARIABLE]
-        else:
-            os.environ[THREADS_VARIABLE] = before
 
 
 def _run_ticks(alliance: Path, core: int, cores: int, barrier: Barrier) -> None:

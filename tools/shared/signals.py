@@ -9,27 +9,20 @@ from types import FrameType
 
 # Sent by `docker stop`, `timeout` and batch systems, and when a terminal is closed.
 ENDING = (signal.SIGTERM, signal.SIGHUP)
-_handled: set[signal.Signals] = set()
 
 
 @contextmanager
 def endings_as_interrupts() -> Iterator[None]:
     """Raise KeyboardInterrupt in this process when it is asked to end; a signal that is ignored, as under nohup, stays ignored."""
     before = {number: signal.getsignal(number) for number in ENDING}
-    _handled.update(number for number, handler in before.items() if handler is not signal.SIG_IGN)
-    take_signals_back()
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, _interrupt)
     try:
         yield
     finally:
-        _handled.clear()
         for number, handler in before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
-
-
-def take_signals_back() -> None:
-    """Set the handlers of `endings_as_interrupts` again: Ray puts others in their place, which print a native stack and abort."""
-    for number in _handled:
-        signal.signal(number, _interrupt)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
