@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from heal.aligners.aligner import Aligner, AlignerConfig, IdentityAlignerConfig
-from heal.config import BY_KIND, config
+from heal.config import BY_KIND, config, later
 from heal.encoders.coverage import RangedEncoder, fit_to_grid
 from heal.encoders.lift_splat import LiftSplat, LiftSplatConfig
 from heal.encoders.lift_splat_depth import DepthPrediction
@@ -83,12 +83,15 @@ class AgentConfig:
         encoder: from sensor data to a map; it also determines the sensors of the type's agents.
         backbone: from the encoder's map to features.
         aligner: the last step into the shared feature space (HEAL, section 3.3).
+        cell_coverage: whether cells that no sensor of an agent can see have no weight: those that no ray crossed, or that no camera
+            has in view. Otherwise only the encoder's own range counts.
     """
 
     lidar_beams: int = 64
     encoder: EncoderConfig = PointPillarsConfig()
     backbone: BackboneConfig = BackboneConfig()
     aligner: AlignerConfig = IdentityAlignerConfig()
+    cell_coverage: bool = later(False)
 
     def __post_init__(self) -> None:
         """Raise ValueError for a number of laser lines that no data set has."""

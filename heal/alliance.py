@@ -287,7 +287,7 @@ def hash_content(state: Mapping[str, Tensor], settings: Any) -> str:
     """Return the SHA-256 over the configuration and every tensor's name, type, shape and bytes."""
     # Build the configuration as if read from a file: an int given for a float becomes a float.
     as_read = build_config(type(settings), to_plain(settings))
-    digest = hashlib.sha256(json.dumps(to_plain(as_read), sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps(to_plain(as_read, hashed=True), sort_keys=True).encode())
     for name in sorted(state):
         tensor = state[name].detach().cpu().contiguous()
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_LATER = "later"  # in the metadata of a field
+
 
 class ConfigError(UserError):
     """A configuration that cannot be used; the message names the file, the key and the expected value."""
@@ -33,6 +35,15 @@ def config(cls: type[T]) -> type[T]:
     """Declare a frozen, keyword-only config class whose unknown keys are errors when it is built from a file."""
     cls.__pydantic_config__ = {"extra": "forbid"}  # type: ignore[attr-defined]
     return dataclasses.dataclass(frozen=True, kw_only=True)(cls)
+
+
+def later(default: T) -> T:
+    """Declare a field of a config class that came after alliances had been saved without it; at its default it has no part in hashes.
+
+    So an alliance that was saved before the field was there keeps its content hash.
+    """
+    field: T = dataclasses.field(default=default, metadata={_LATER: True})
+    return field
 
 
 class ByKind:
@@ -97,15 +108,26 @@ def save_config(values: Any, path: Path) -> None:
     path.write_text(yaml.safe_dump(to_plain(values), sort_keys=False), encoding="utf-8")
 
 
-def to_plain(values: Any) -> Any:
-    """Convert a config instance to nested dictionaries, lists and plain values."""
+def to_plain(values: Any, *, hashed: bool = False) -> Any:
+    """Convert a config instance to nested dictionaries, lists and plain values.
+
+    Args:
+        values: the instance.
+        hashed: for a content hash: leave out the fields of `later` that are at their defaults.
+    """
     if dataclasses.is_dataclass(values) and not isinstance(values, type):
-        return {field.name: to_plain(getattr(values, field.name)) for field in dataclasses.fields(values)}
+        items = ((field, getattr(values, field.name)) for field in dataclasses.fields(values))
+        return {field.name: to_plain(value, hashed=hashed) for field, value in items if not (hashed and _is_unset(field, value))}
     if isinstance(values, Mapping):
-        return {key: to_plain(value) for key, value in values.items()}
+        return {key: to_plain(value, hashed=hashed) for key, value in values.items()}
     if isinstance(values, (tuple, list)):
-        return [to_plain(value) for value in values]
+        return [to_plain(value, hashed=hashed) for value in values]
     return values
+
+
+def _is_unset(field: dataclasses.Field[Any], value: Any) -> bool:
+    """Return whether a field that came later is at its default."""
+    return bool(field.metadata.get(_LATER)) and value == field.default
 
 
 def apply_overrides(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from heal.config import config
+from heal.config import config, later
 from heal.fusion.warp import Window, affine_rows, coverage_mask
 from heal.grid import BevGrid
 from heal.layers.memory_layout import split_batch, zeros_in_format_of
@@ -39,6 +39,11 @@ class PyramidConfig:
         base_width: inner channels of a group for maps of 64 channels.
         upsample_strides: factor by which each fused scale is enlarged.
         upsample_channels: channels of each enlarged scale; the enlarged scales are joined.
+        sharpness: factor on the scores in the softmax that weighs agents, the inverse of its temperature. At HEAL's 1, an agent that
+            sees nothing still has 27 % beside an agent with a score of 1; at 6 it has 0.2 %.
+        gate: the score below which a cell of another agent than the ego has little weight; 0 for no gate.
+        coverage_margin_m: width of the border of an encoder's own range where its map has no weight, because it mixes with zeros
+            outside; None for HEAL's rule, two cells of every scale.
     """
 
     blocks: tuple[int, ...] = (3, 5, 8)
@@ -48,6 +53,9 @@ class PyramidConfig:
     base_width: int = 4
     upsample_strides: tuple[float, ...] = (1, 2, 4)
     upsample_channels: tuple[int, ...] = (128, 128, 128)
+    sharpness: float = later(1.0)
+    gate: float = later(0.0)
+    coverage_margin_m: float | None = later(None)
 
 
 @dataclass(frozen=True)
