@@ -14,10 +14,11 @@ from torch import Tensor
 from heal.agents.interfaces import AllianceLike, Encoder, Trunk
 from heal.agents.options import RunOptions
 from heal.agents.records import AgentLatency, AgentReport
+from heal.fusion.pyramid import Coverage
 from heal.grid import BevGrid
 from heal.message.codec import Codec
 from heal.message.message import Message
-from heal.types import AgentFrame, Float32, SceneSource
+from heal.types import AgentFrame, BoolMask, Float32, SceneSource
 
 
 @dataclass(frozen=True)
@@ -80,8 +81,11 @@ class Agent:
         """Pack features (1, C, ny, nx) into the bytes of a message, and report on it; the reported latency is that of packing."""
         started = perf_counter()
         seen = self._is_seen(tick)
-        content = self._content(features, codec.chooses_cells or seen)
-        message = self._message(frame, content).to_bytes(codec)
+        blocks = self.setup.encoder.covered_blocks(frame)
+        content = self._content(
+            features, self.setup.encoder.coverage if blocks is None else torch.from_numpy(blocks), codec.chooses_cells or seen
+        )
+        message = self._message(frame, content, blocks).to_bytes(codec)
         latency = AgentLatency(0.0, 0.0, (perf_counter() - started) * 1e3, monotonic())
         points, heat = (_points(frame), _square(content.scores[0])) if seen else (None, None)
         report = AgentReport(
@@ -97,19 +101,19 @@ class Agent:
         )
         return message, report
 
-    def _content(self, features: Tensor, scored: bool) -> _Content:
+    def _content(self, features: Tensor, coverage: Coverage, scored: bool) -> _Content:
         """Return the feature map, with scores if `scored`; under `split: pyramid` the maps and scores of all scales."""
         setup = self.setup
         whole = setup.options.split == "pyramid"
         if not (whole or scored):
             return _Content((features,), ())
         levels = setup.trunk.trunk(features)
-        scores = setup.trunk.scores(levels.occupancy, [setup.encoder.coverage])
+        scores = setup.trunk.scores(levels.occupancy, [coverage])
         if whole:
             return _Content(levels.maps, scores)
         return _Content((features,), (F.interpolate(scores[0], size=features.shape[-2:]),))
 
-    def _message(self, frame: AgentFrame, content: _Content) -> Message:
+    def _message(self, frame: AgentFrame, content: _Content, blocks: BoolMask | None) -> Message:
         setup = self.setup
         return Message(
             agent_id=self.agent_id,
@@ -120,8 +124,9 @@ class Agent:
             grid=setup.grid,
             maps=tuple(level[0].float().cpu().numpy() for level in content.maps),
             scores=tuple(_square(level) for level in content.scores),
-            coverage=setup.encoder.coverage,
+            coverage=setup.encoder.coverage if blocks is None else None,
             split=setup.options.split,
+            covered=blocks if setup.options.split == "feature" else None,
         )
 
     def _is_seen(self, tick: int) -> bool:

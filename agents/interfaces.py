@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from heal.base_model import BaseModel
-from heal.fusion.pyramid import PyramidLevels
+from heal.fusion.pyramid import Coverage, PyramidLevels
 from heal.grid import BevGrid
-from heal.types import AgentFrame, SensorChoice
+from heal.types import AgentFrame, BoolMask, SensorChoice
 
 
 class Encoder(Protocol):
@@ -25,6 +25,13 @@ class Encoder(Protocol):
     @property
     def coverage(self) -> tuple[float, float] | None:
         """The alliance's range divided by the range of the network's maps, in x and y; None if the maps cover all of it."""
+        ...
+
+    def covered_blocks(self, frame: AgentFrame) -> BoolMask | None:
+        """Return the blocks (rows, columns) of the grid (`heal.grid.block_shape`) that the agent's sensors cover in a frame.
+
+        None if the network does not tell them; then `coverage` counts.
+        """
         ...
 
     def prepare(self, frames: Sequence[AgentFrame]) -> Any:
@@ -47,9 +54,7 @@ class Trunk(Protocol):
         """Return the scales of feature maps (agents, C, ny, nx)."""
         ...
 
-    def scores(
-        self, occupancy: Sequence[Tensor], coverage: Sequence[tuple[float, float] | None] | None = None
-    ) -> tuple[Tensor, ...]:
+    def scores(self, occupancy: Sequence[Tensor], coverage: Sequence[Coverage] | None = None) -> tuple[Tensor, ...]:
         """Return the foreground scores of all scales from their occupancy logits."""
         ...
 

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from heal.aligners.aligner import Aligner, AlignerConfig, IdentityAlignerConfig
 from heal.config import BY_KIND, config, later
 from heal.encoders.coverage import RangedEncoder, fit_to_grid
+from heal.encoders.covered import camera_blocks, lidar_blocks
+from heal.encoders.images import views_of
 from heal.encoders.lift_splat import LiftSplat, LiftSplatConfig
 from heal.encoders.lift_splat_depth import DepthPrediction
 from heal.encoders.point_pillars import PointPillars, PointPillarsConfig
@@ -21,7 +23,7 @@ from heal.errors import UserError
 from heal.grid import BevGrid
 from heal.layers.backbone import Backbone, BackboneConfig
 from heal.layers.map_size import output_cells, require_fitting
-from heal.types import BEAMS, AgentFrame, SensorChoice
+from heal.types import BEAMS, AgentFrame, BoolMask, SensorChoice
 
 # The table of encoders: settings -> network. A network has `cell_m`, `prepare` and `forward`.
 ENCODERS: dict[type[Any], type[Any]] = {
@@ -164,6 +166,15 @@ class AgentModel(nn.Module):
         """
         inputs: EncoderInput = self.encoder.prepare(frames, rng)
         return inputs
+
+    def covered_blocks(self, frame: AgentFrame) -> BoolMask | None:
+        """Return the blocks (rows, columns) of the grid that the agent's sensors cover; None if the type does not tell them."""
+        if not self.config.cell_coverage:
+            return None
+        if isinstance(self.config.encoder, LiftSplatConfig):
+            encoder = self.config.encoder
+            return camera_blocks(views_of(frame, encoder.cameras), self.grid, encoder.range_m, encoder.depth.end_m)
+        return lidar_blocks(np.zeros((0, 4), np.float32) if frame.lidar is None else frame.lidar.points, self.grid)
 
     def forward(self, inputs: EncoderInput) -> Tensor:
         """Return the aligned feature maps (agents, C, ny, nx)."""

@@ -14,7 +14,7 @@ from heal.detection.anchors import AnchorConfig, make_anchors
 from heal.detection.decode import DecodeConfig
 from heal.detection.head import HeadOutput, Shrink
 from heal.detection.targets import TargetConfig
-from heal.fusion.pyramid import RARE_LOGIT, AgentMaps, PyramidConfig, PyramidFusion, PyramidLevels
+from heal.fusion.pyramid import RARE_LOGIT, AgentMaps, Coverage, PyramidConfig, PyramidFusion, PyramidLevels
 from heal.grid import BevGrid
 from heal.layers.map_size import output_cells, require_fitting
 
@@ -98,7 +98,7 @@ class BaseModel(nn.Module):
         levels: PyramidLevels,
         agent_SE3_ego: Tensor,
         agents_per_scene: Sequence[int],
-        coverage: Sequence[tuple[float, float] | None] | None = None,
+        coverage: Sequence[Coverage] | None = None,
     ) -> Tensor:
         """Fuse pyramids to one map per scene (B, C, ny, nx) in the ego's frame; arguments as in `PyramidFusion.fuse_levels`."""
         fused = self.pyramid_backbone.fuse_levels(levels, agent_SE3_ego, agents_per_scene, coverage)
@@ -111,9 +111,11 @@ class BaseModel(nn.Module):
         agent_SE3_ego: Tensor,
         agents_per_scene: Sequence[int],
         trust: Tensor | None = None,
+        ego_first: bool = True,
     ) -> Tensor:
         """Fuse received maps and foreground scores as `fuse` does; arguments as in `PyramidFusion.fuse_scored`."""
-        return self.pyramid_backbone.join(self.pyramid_backbone.fuse_scored(maps, scores, agent_SE3_ego, agents_per_scene, trust))
+        fused = self.pyramid_backbone.fuse_scored(maps, scores, agent_SE3_ego, agents_per_scene, trust, ego_first)
+        return self.pyramid_backbone.join(fused)
 
     def heads(self, joined: Tensor) -> HeadOutput:
         """Return the output of the heads for fused maps (B, C, ny, nx)."""
@@ -128,7 +130,7 @@ class BaseModel(nn.Module):
         features: Tensor,
         agent_SE3_ego: Tensor,
         agents_per_scene: Sequence[int],
-        coverage: Sequence[tuple[float, float] | None] | None = None,
+        coverage: Sequence[Coverage] | None = None,
     ) -> BaseOutput:
         """Turn the feature maps of all agents (M, C, ny, nx) into the output for all scenes; arguments as in `fuse`."""
         levels = self.trunk(features)

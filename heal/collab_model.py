@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from heal.agent_model import AgentModel, EncoderInput
 from heal.base_model import BaseModel, BaseOutput
 from heal.encoders.lift_splat_depth import DepthPrediction
+from heal.fusion.pyramid import Coverage
 from heal.se3 import relative_SE3
-from heal.types import Scene
+from heal.types import AgentFrame, Scene
 
 
 @dataclass(frozen=True)
@@ -25,12 +26,14 @@ class CollabBatch:
         agent_types: (M,) the type of each agent.
         agents_per_scene: (B,) number of agents of each scene.
         agent_SE3_ego: (M, 4, 4) float64, maps ego coordinates into the agent's frame.
+        coverage: (M,) what the sensors of each agent cover, see `PyramidFusion.scores`.
     """
 
     inputs: Mapping[str, EncoderInput]
     agent_types: tuple[str, ...]
     agents_per_scene: tuple[int, ...]
     agent_SE3_ego: Tensor
+    coverage: tuple[Coverage, ...]
 
     def to(self, device: torch.device) -> CollabBatch:
         """Copy the encoder inputs to `device`; poses stay on the CPU, where the warp computes its grids in float64."""
@@ -66,7 +69,13 @@ class CollabModel(nn.Module):
         poses = [
             relative_SE3(frame.world_SE3_agent_measured, part[0].world_SE3_agent_measured) for part in ordered for frame in part
         ]
-        return CollabBatch(inputs, agent_types, tuple(len(part) for part in ordered), torch.from_numpy(np.stack(poses)))
+        coverage = tuple(self._coverage(kind, frame) for kind, frame in zip(agent_types, frames, strict=True))
+        return CollabBatch(inputs, agent_types, tuple(len(part) for part in ordered), torch.from_numpy(np.stack(poses)), coverage)
+
+    def _coverage(self, agent_type: str, frame: AgentFrame) -> Coverage:
+        agent = self.agent(agent_type)
+        blocks = agent.covered_blocks(frame)
+        return agent.coverage if blocks is None else torch.from_numpy(blocks)
 
     def encode(self, batch: CollabBatch) -> Tensor:
         """Return the aligned feature maps (M, C, ny, nx) of all agents, in the batch's order."""
@@ -92,8 +101,7 @@ class CollabModel(nn.Module):
         return rows[torch.argsort(torch.tensor(by_type, device=rows.device))]
 
     def _detect(self, batch: CollabBatch, features: Tensor) -> BaseOutput:
-        coverage = [self.agent(name).coverage for name in batch.agent_types]
-        output: BaseOutput = self.base(features, batch.agent_SE3_ego, batch.agents_per_scene, coverage)
+        output: BaseOutput = self.base(features, batch.agent_SE3_ego, batch.agents_per_scene, batch.coverage)
         return output
 
     def agent(self, name: str) -> AgentModel:

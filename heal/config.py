@@ -38,9 +38,9 @@ def config(cls: type[T]) -> type[T]:
 
 
 def later(default: T) -> T:
-    """Declare a field of a config class that came after alliances had been saved without it; at its default it has no part in hashes.
+    """Declare a field of a config class that was added after alliances had been saved: at its default it has no part in hashes.
 
-    So an alliance that was saved before the field was there keeps its content hash.
+    So an alliance that was saved before keeps its content hash.
     """
     field: T = dataclasses.field(default=default, metadata={_LATER: True})
     return field

@@ -9,6 +9,14 @@ from heal.errors import UserError
 
 Range: TypeAlias = tuple[float, float, float, float, float, float]
 
+BLOCK_CELLS = 4
+"""Cells along the edge of a block, the unit in which agents tell what their sensors cover: with cells of 0.8 m, less than a car."""
+
+
+def block_shape(ny: int, nx: int) -> tuple[int, int]:
+    """Return the number of rows and columns of blocks of a map with `ny` rows and `nx` columns; the last ones may be incomplete."""
+    return -(-ny // BLOCK_CELLS), -(-nx // BLOCK_CELLS)
+
 
 @dataclass(frozen=True)
 class BevGrid:

@@ -51,7 +51,8 @@ class MapReader:
             with torch.no_grad(), self._options.autocast(self._device.type):
                 levels = self._base.trunk(maps[0])
                 maps = tuple(level.float() for level in levels.maps)
-                scores = self._base.pyramid_backbone.scores(levels.occupancy, [message.coverage])
+                coverage = message.coverage if message.covered is None else torch.from_numpy(message.covered)
+                scores = self._base.pyramid_backbone.scores(levels.occupancy, [coverage])
             borrowed = False
         return KnownMap(message.agent_id, arrival.tick, message.timestamp_ns, message.world_SE3_agent, maps, scores, borrowed)
 

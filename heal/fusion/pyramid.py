@@ -10,11 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from heal.config import config, later
+from heal.encoders.covered import level_mask
 from heal.fusion.warp import Window, affine_rows, coverage_mask
 from heal.grid import BevGrid
 from heal.layers.memory_layout import split_batch, zeros_in_format_of
 from heal.layers.residual import ResidualStages, Upsample
 from heal.types import SCORE_FLOOR
+
+# What an agent's sensors cover: the grid's range over the encoder's own, in x and y; or the blocks (rows, columns) of
+# `heal.encoders.covered` as a bool tensor; or None for the whole grid.
+Coverage: TypeAlias = "tuple[float, float] | Tensor | None"
 
 # The maps of M agents: one tensor (M, C, ny, nx), or M tensors (1, C, ny, nx).
 AgentMaps: TypeAlias = "Tensor | Sequence[Tensor]"
@@ -25,6 +30,9 @@ _IDENTITY_AFFINE, _TOLERANCE = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0), 1e-9
 # Logit of a foreground of 1 percent, the bias of new heads: foreground is rare, and so the focal losses start hundreds of steps
 # ahead.
 RARE_LOGIT = -4.6
+
+# Factor on the weight of another agent's cell below the gate. It is not 0, so that where the ego has no map nothing changes.
+_GATED = 0.01
 
 
 @config
@@ -39,11 +47,9 @@ class PyramidConfig:
         base_width: inner channels of a group for maps of 64 channels.
         upsample_strides: factor by which each fused scale is enlarged.
         upsample_channels: channels of each enlarged scale; the enlarged scales are joined.
-        sharpness: factor on the scores in the softmax that weighs agents, the inverse of its temperature. At HEAL's 1, an agent that
-            sees nothing still has 27 % beside an agent with a score of 1; at 6 it has 0.2 %.
+        sharpness: factor on the scores in the softmax that weighs agents, the inverse of its temperature. At HEAL's 1, an agent
+            that sees nothing has 27 % of the weight beside an agent with a score of 1; at 6 it has 0.2 %.
         gate: the score below which a cell of another agent than the ego has little weight; 0 for no gate.
-        coverage_margin_m: width of the border of an encoder's own range where its map has no weight, because it mixes with zeros
-            outside; None for HEAL's rule, two cells of every scale.
     """
 
     blocks: tuple[int, ...] = (3, 5, 8)
@@ -55,7 +61,6 @@ class PyramidConfig:
     upsample_channels: tuple[int, ...] = (128, 128, 128)
     sharpness: float = later(1.0)
     gate: float = later(0.0)
-    coverage_margin_m: float | None = later(None)
 
 
 @dataclass(frozen=True)
@@ -105,7 +110,7 @@ class PyramidFusion(nn.Module):
         levels: PyramidLevels,
         agent_SE3_ego: Tensor,
         agents_per_scene: Sequence[int],
-        coverage: Sequence[tuple[float, float] | None] | None = None,
+        coverage: Sequence[Coverage] | None = None,
     ) -> tuple[Tensor, ...]:
         """Fuse the M agents of B scenes at every scale.
 
@@ -113,32 +118,31 @@ class PyramidFusion(nn.Module):
             levels: scales of all agents, scene after scene, each scene's ego first.
             agent_SE3_ego: (M, 4, 4) float64, maps ego coordinates into the agent's frame.
             agents_per_scene: (B,) number of agents of each scene; their sum is M.
-            coverage: (M,) coverage ratios, see `scores`. They act in eval mode only.
+            coverage: (M,) what the agents' sensors cover, see `scores`.
 
         Returns:
             Per scale (B, C, ny, nx), in the frames of the egos.
         """
         return self.fuse_scored(levels.maps, self.scores(levels.occupancy, coverage), agent_SE3_ego, agents_per_scene)
 
-    def scores(
-        self, occupancy: Sequence[Tensor], coverage: Sequence[tuple[float, float] | None] | None = None
-    ) -> tuple[Tensor, ...]:
+    def scores(self, occupancy: Sequence[Tensor], coverage: Sequence[Coverage] | None = None) -> tuple[Tensor, ...]:
         """Compute every scale's foreground scores.
 
         Args:
             occupancy: per scale (M, 1, ny, nx), logits of the foreground.
-            coverage: (M,) for an agent whose encoder's map has a range of its own, the alliance's range divided by that range, in x
-                and y; None for the other agents. In eval mode, scores outside the encoder's own range are 0.
+            coverage: (M,) what each agent's sensors cover. The ratio of ranges acts in eval mode only, as in HEAL; blocks act in
+                training too.
 
         Returns:
-            Per scale (M, 1, ny, nx) in (0, 1 + 1e-4], and 0 outside an encoder's own range.
+            Per scale (M, 1, ny, nx) in (0, 1 + 1e-4], and 0 where an agent's sensors do not cover the map.
         """
         found = []
         for logits in occupancy:
             # In single precision also where the networks run in half precision, in which a score of 1 would swallow the floor.
             scores = logits.float().sigmoid() + SCORE_FLOOR
-            if coverage is not None and any(coverage) and not self.training:
-                scores = scores * _coverage_masks(coverage, scores)
+            masks = self._coverage_masks(coverage or (), scores)
+            if masks is not None:
+                scores = scores * masks
             found.append(scores)
         return tuple(found)
 
@@ -149,6 +153,7 @@ class PyramidFusion(nn.Module):
         agent_SE3_ego: Tensor,
         agents_per_scene: Sequence[int],
         trust: Tensor | None = None,
+        ego_first: bool = True,
     ) -> tuple[Tensor, ...]:
         """Fuse the M agents of B scenes at every scale, from maps and foreground scores.
 
@@ -158,6 +163,7 @@ class PyramidFusion(nn.Module):
             agent_SE3_ego: (M, 4, 4) float64, maps ego coordinates into the agent's frame.
             agents_per_scene: (B,) number of agents of each scene; their sum is M.
             trust: (M,) factors on the agents' weights; None gives every agent the factor 1.
+            ego_first: whether the first agent of each scene is its ego, which no gate holds back.
 
         Returns:
             Per scale (B, C, ny, nx), in the frames of the egos.
@@ -175,7 +181,30 @@ class PyramidFusion(nn.Module):
         if affines is None:
             return tuple(_where_scored(_as_batch(level), _as_batch(score)) for level, score in zip(maps, scores, strict=True))
         levels = [(_per_agent(level), _per_agent(score)) for level, score in zip(maps, scores, strict=True)]
-        return tuple(self._fuse(level, score, affines, agents_per_scene, trust) for level, score in levels)
+        return tuple(self._fuse(level, score, affines, agents_per_scene, trust, ego_first) for level, score in levels)
+
+    def _weight(self, score: Tensor, is_ego: bool) -> Tensor:
+        """Return the weights of an agent's cells in the softmax, before they are divided by their sum; 0 where the score is 0."""
+        # Scores are at most about 1, so the softmax needs no shift of its exponents.
+        weight = torch.where(score == 0, torch.zeros_like(score), (score * self.config.sharpness).exp())
+        return weight if is_ego or not self.config.gate else torch.where(score < self.config.gate, weight * _GATED, weight)
+
+    def _coverage_masks(self, coverage: Sequence[Coverage], scores: Tensor) -> Tensor | None:
+        """Return the masks (M, 1, ny, nx) of agents for the scores of one scale; None if every agent covers all of the map."""
+        if self.training:
+            coverage = [part if isinstance(part, Tensor) else None for part in coverage]
+        if all(part is None for part in coverage):
+            return None
+        return torch.stack([self._coverage_mask(part, scores.shape[-2:]) for part in coverage])[:, None].to(scores)
+
+    def _coverage_mask(self, coverage: Coverage, shape: Sequence[int]) -> Tensor:
+        """Return the mask of one agent in the shape (ny, nx) of a scale."""
+        ny, nx = shape
+        if coverage is None:
+            return torch.ones(ny, nx)
+        if isinstance(coverage, Tensor):
+            return level_mask(coverage.cpu(), self.grid.ny, self.grid.nx, (ny, nx))
+        return coverage_mask(coverage, ny, nx)
 
     def join(self, fused: Sequence[Tensor]) -> Tensor:
         """Enlarge the fused scales to the finest scale's size and join them: (B, sum of upsample channels, ny, nx)."""
@@ -189,6 +218,7 @@ class PyramidFusion(nn.Module):
         affines: Sequence[Sequence[float]],
         agents_per_scene: Sequence[int],
         trust: Tensor | None,
+        ego_first: bool,
     ) -> Tensor:
         """Return the mean (B, C, ny, nx) of each scene's maps, weighted by a softmax of the scores where these are not zero."""
         # One agent after another: no copy of all maps is made, and the sum has the same order on every device.
@@ -197,7 +227,8 @@ class PyramidFusion(nn.Module):
         fused, first = [], 0
         for count in agents_per_scene:
             scene = slice(first, first + count)
-            fused.append(_weighted_mean(maps[first].shape, moved[scene], factors[scene]))
+            weights = [self._weight(agent.score, ego_first and i == 0) * factors[first + i] for i, agent in enumerate(moved[scene])]
+            fused.append(_weighted_mean(maps[first].shape, moved[scene], weights))
             first += count
         return _as_batch(fused)
 
@@ -244,32 +275,21 @@ def _as_batch(maps: AgentMaps) -> Tensor:
     return maps[0] if len(maps) == 1 else torch.cat(tuple(maps))
 
 
-def _weighted_mean(shape: torch.Size, agents: Sequence[_MovedMap], factors: Sequence[float]) -> Tensor:
+def _weighted_mean(shape: torch.Size, agents: Sequence[_MovedMap], weights: Sequence[Tensor]) -> Tensor:
     """Return the weighted mean of a scene's maps.
 
     Args:
         shape: (1, C, ny, nx) of the ego's map.
-        agents: the maps and scores of the scene's agents.
-        factors: on the agents' weights.
+        agents: the maps of the scene's agents.
+        weights: of their cells, in the shape of their scores.
 
     Returns:
         A map of `shape`; zero where all weights are zero.
     """
-    like = agents[0].score
-    total, mean = like.new_zeros(1, 1, *shape[-2:]), zeros_in_format_of(agents[0].level, shape)
-    weights = []
-    for agent, factor in zip(agents, factors, strict=True):
-        # Scores are at most about 1, so the softmax needs no shift of its exponents.
-        weights.append(torch.where(agent.score == 0, torch.zeros_like(agent.score), agent.score.exp() * factor))
-        total[agent.part] += weights[-1]
+    total, mean = weights[0].new_zeros(1, 1, *shape[-2:]), zeros_in_format_of(agents[0].level, shape)
+    for agent, weight in zip(agents, weights, strict=True):
+        total[agent.part] += weight
     total = torch.where(total == 0, torch.ones_like(total), total)
     for agent, weight in zip(agents, weights, strict=True):
         mean[agent.part].addcmul_(agent.level, (weight / total[agent.part]).to(mean.dtype))
     return mean
-
-
-def _coverage_masks(coverage: Sequence[tuple[float, float] | None], scores: Tensor) -> Tensor:
-    """Return the coverage masks (M, 1, ny, nx) of agents, in the type and on the device of the scores (M, 1, ny, nx)."""
-    ny, nx = scores.shape[-2:]
-    # An agent without a range of its own gets a ratio that covers the whole map.
-    return torch.stack([coverage_mask(ratio or (1e-6, 1e-6), ny, nx) for ratio in coverage])[:, None].to(scores)

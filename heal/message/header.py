@@ -15,7 +15,7 @@ The header of format version 2, little-endian; docs/message.md describes what fo
     160     56    grid: x_min, y_min, z_min, x_max, y_max, z_max, cell edge in metres, 7 float64
     216     16    coverage in x and y, 2 float64, zeros for none
     232     8     length of the payload in bytes before compression
-    240     1     flags: 1 = only some cells are sent, 2 = the payload is compressed with zstd
+    240     1     flags: 1 = only some cells are sent, 2 = the payload is compressed with zstd, 4 = covered blocks are sent
     241     1     number of maps, L
     242     6     lengths of the three strings
     248     12 L  C, ny, nx of every map
@@ -54,7 +54,7 @@ _BODY = struct.Struct("<Qq16d7d2dQBB3H")
 _SHAPE = struct.Struct("<3I")
 _FIXED_BYTES = _PREAMBLE.size + _BODY.size
 _CHECKSUM_AT = 12
-_SOME_CELLS, _ZSTD = 1, 2
+_SOME_CELLS, _ZSTD, _COVERED = 1, 2, 4
 _MAX_STRING_BYTES = 1024
 MAX_MAPS = 8
 # 64 MiB of float32; the paper's largest pyramid has 3.7 million numbers. The limit bounds the memory that a few bytes can claim.
@@ -125,7 +125,7 @@ class Header(MessageOrigin):
             self.grid.cell_m,
             *(self.coverage or (0.0, 0.0)),
             layout.content_bytes,
-            _SOME_CELLS * layout.chosen | _ZSTD * layout.zstd,
+            _SOME_CELLS * layout.chosen | _ZSTD * layout.zstd | _COVERED * layout.covered,
             len(layout.shapes),
             *map(len, strings),
         )
@@ -166,11 +166,16 @@ class UnreadMessage:
             raise MessageError(
                 f"message of {len(view)} bytes: expected a payload of {payload_bytes} after {header_bytes} of header"
             )
-        if flags & ~(_SOME_CELLS | _ZSTD):
-            raise MessageError(f"unknown flags {flags:#x}: this program reads {_SOME_CELLS} (cells) and {_ZSTD} (zstd)")
+        if flags & ~(_SOME_CELLS | _ZSTD | _COVERED) or (flags & _COVERED and split == "pyramid"):
+            raise MessageError(
+                f"unknown flags {flags:#x}: this program reads {_SOME_CELLS} (cells), {_ZSTD} (zstd) and, under the feature split, "
+                f"{_COVERED} (covered blocks)"
+            )
         shapes = _shapes(view[_FIXED_BYTES:header_bytes], count)
         agent_id, agent_type, base_hash = _strings(view[_FIXED_BYTES + _SHAPE.size * count : header_bytes], lengths)
-        layout = Layout(split, values, bool(flags & _SOME_CELLS), bool(flags & _ZSTD), shapes, content_bytes)
+        layout = Layout(
+            split, values, bool(flags & _SOME_CELLS), bool(flags & _ZSTD), shapes, content_bytes, bool(flags & _COVERED)
+        )
         try:
             layout.check_lengths(payload_bytes)
             world_SE3_agent = np.array(pose, dtype=np.float64).reshape(4, 4)

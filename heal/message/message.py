@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from heal.grid import block_shape
 from heal.message.byte_reader import PayloadError
 from heal.message.codec import FLOAT32, Codec
 from heal.message.header import (
@@ -19,7 +20,7 @@ from heal.message.header import (
     UnreadMessage,
 )
 from heal.message.payload import Layout, decode, encode
-from heal.types import SCORE_FLOOR, SPLITS, Float32, Split, require_shape
+from heal.types import SCORE_FLOOR, SPLITS, BoolMask, Float32, Split, require_shape
 
 # The names of the header that most readers of messages need too.
 __all__ = ["FORMAT_VERSION", "MAX_NUMBERS", "Buffer", "Message", "MessageError"]
@@ -38,17 +39,24 @@ class Message(MessageOrigin):
         scores: (ny, nx) float32 foreground scores in [0, 1 + 1e-4]. Pyramid split: one of every scale, 0 for a cell that was not
             sent. Feature split: none or one, by which the sender chooses cells; it is not sent.
         split: the side of the link on which the base's trunk runs: the receiver's ("feature") or the sender's ("pyramid").
+        covered: (rows, columns) the blocks of the grid that the sender's sensors cover (`heal.grid.block_shape`), under the feature
+            split; None if the sender does not tell them. Under the pyramid split the scores tell: they are 0 elsewhere.
     """
 
     maps: tuple[Float32, ...]
     scores: tuple[Float32, ...] = ()
     split: Split = "feature"
+    covered: BoolMask | None = None
 
     def __post_init__(self) -> None:
         """Check the origin, and that maps and scores fit the grid and each other."""
         super().__post_init__()
         self._check_maps()
         self._check_scores()
+        if self.covered is not None:
+            require_shape("Message.covered", self.covered, block_shape(self.grid.ny, self.grid.nx))
+            if self.split == "pyramid":
+                raise ValueError("Message.covered: under the pyramid split the scores tell what is covered, expected None")
 
     def _check_maps(self) -> None:
         if self.split not in SPLITS:
@@ -85,7 +93,7 @@ class Message(MessageOrigin):
         room = None
         if codec.budget_bytes is not None:
             room = codec.budget_bytes - self._header(Layout.of(self.maps, self.split, codec)).length_bytes
-        layout, payload = encode(self.maps, self.scores, self.split, codec, room)
+        layout, payload = encode(self.maps, self.scores, self.split, codec, room, self.covered)
         return self._header(layout).to_bytes(payload)
 
     @staticmethod
@@ -107,7 +115,7 @@ class Message(MessageOrigin):
         header = unread.header
         try:
             with np.errstate(over="ignore", invalid="ignore"):
-                maps, scores = decode(header.layout, unread.payload)
+                maps, scores, covered = decode(header.layout, unread.payload)
                 return Message(
                     header.agent_id,
                     header.agent_type,
@@ -118,6 +126,7 @@ class Message(MessageOrigin):
                     maps,
                     scores,
                     header.layout.split,
+                    covered,
                     coverage=header.coverage,
                 )
         except (PayloadError, ValueError, OverflowError) as error:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from heal.grid import block_shape
 from heal.message.byte_reader import ALIGNMENT, ByteReader, PayloadError, aligned, compress, decompress
 from heal.message.cells import CellOrder, fit
 from heal.message.codec import Codec, Values
@@ -25,6 +26,7 @@ class Layout:
         zstd: the payload is compressed.
         shapes: (C, ny, nx) of every map.
         content_bytes: length of the payload before compression.
+        covered: the payload ends with the blocks that the sender's sensors cover, under the feature split.
     """
 
     split: Split
@@ -33,12 +35,13 @@ class Layout:
     zstd: bool
     shapes: tuple[tuple[int, int, int], ...]
     content_bytes: int = 0
+    covered: bool = False
 
     @staticmethod
-    def of(maps: Sequence[Float32], split: Split, codec: Codec) -> Layout:
+    def of(maps: Sequence[Float32], split: Split, codec: Codec, covered: bool = False) -> Layout:
         """Return the layout that a codec gives to maps (C, ny, nx); the length of the content is not known yet."""
         shapes = tuple((level.shape[0], level.shape[1], level.shape[2]) for level in maps)
-        return Layout(split, codec.values, codec.chooses_cells, codec.zstd, shapes)
+        return Layout(split, codec.values, codec.chooses_cells, codec.zstd, shapes, covered=covered)
 
     def check_lengths(self, payload_bytes: int) -> None:
         """Raise PayloadError if a payload of this length, as sent, cannot have the layout; the payload itself is not needed."""
@@ -55,7 +58,12 @@ class Layout:
     @property
     def max_content_bytes(self) -> int:
         """The longest possible payload of these shapes: features, ranges or fill, scores and bitmap, padding."""
-        return sum(channels * (4 * ny * nx + 8) + 5 * ny * nx + 2 * ALIGNMENT for channels, ny, nx in self.shapes)
+        return sum(channels * (4 * ny * nx + 8) + 5 * ny * nx + 3 * ALIGNMENT for channels, ny, nx in self.shapes)
+
+    @property
+    def block_shape(self) -> tuple[int, int]:
+        """Rows and columns of the blocks of the finest map."""
+        return block_shape(*self.shapes[0][1:])
 
 
 @dataclass(frozen=True)
@@ -70,7 +78,12 @@ class _Payload:
 
 
 def encode(
-    maps: Sequence[Float32], scores: Sequence[Float32], split: Split, codec: Codec, room_bytes: int | None
+    maps: Sequence[Float32],
+    scores: Sequence[Float32],
+    split: Split,
+    codec: Codec,
+    room_bytes: int | None,
+    covered: BoolMask | None = None,
 ) -> tuple[Layout, bytes]:
     """Choose cells, store their values, compress.
 
@@ -80,21 +93,23 @@ def encode(
         split: the side of the link on which the trunk runs.
         codec: the format of values, the choice of cells, the compression.
         room_bytes: the longest payload wanted; None for no limit.
+        covered: (rows, columns) the blocks that the sender's sensors cover, to be sent too.
 
     Returns:
         The layout for the header, and the bytes of the payload.
     """
-    layout = Layout.of(maps, split, codec)
+    layout = Layout.of(maps, split, codec, covered is not None)
+    blocks = b"" if covered is None else np.packbits(covered, bitorder="little").tobytes()
 
     # The usual background, from all cells: where the fill matters, only few cells are sent.
     with np.errstate(invalid="ignore"):
         fills = [np.median(level, (1, 2)) for level in maps] if layout.chosen and split == "feature" else []
 
     def pack(masks: Sequence[BoolMask | None]) -> _Payload:
-        return _packed(layout, _write_levels(layout, maps, scores, fills, masks))
+        return _packed(layout, _write_levels(layout, maps, scores, fills, masks) + blocks)
 
     if layout.is_view:
-        payload = _packed(layout, _write_view([*maps, *(scores if split == "pyramid" else ())]))
+        payload = _packed(layout, _write_view([*maps, *(scores if split == "pyramid" else ())]) + blocks)
     elif layout.chosen:
         payload = fit(CellOrder.of(scores, [shape[0] for shape in layout.shapes], split, codec.min_score), room_bytes, pack)
     else:
@@ -102,8 +117,8 @@ def encode(
     return payload.layout, payload.data
 
 
-def decode(layout: Layout, payload: memoryview) -> tuple[tuple[Float32, ...], tuple[Float32, ...]]:
-    """Read maps, per scale (C, ny, nx), and scores, per scale (ny, nx), from a payload.
+def decode(layout: Layout, payload: memoryview) -> tuple[tuple[Float32, ...], tuple[Float32, ...], BoolMask | None]:
+    """Read maps, per scale (C, ny, nx), scores, per scale (ny, nx), and the covered blocks (rows, columns), if any, from a payload.
 
     Raises:
         PayloadError: the bytes do not have the layout.
@@ -112,8 +127,9 @@ def decode(layout: Layout, payload: memoryview) -> tuple[tuple[Float32, ...], tu
     content = decompress(payload, layout.content_bytes) if layout.zstd else payload
     reader = ByteReader(content)
     maps, scores = _read_view(layout, reader) if layout.is_view else _read_levels(layout, reader)
+    covered = _read_mask(reader, *layout.block_shape) if layout.covered else None
     reader.finish()
-    return tuple(maps), tuple(scores)
+    return tuple(maps), tuple(scores), covered
 
 
 def _packed(layout: Layout, content: bytes) -> _Payload:

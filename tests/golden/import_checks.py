@@ -49,7 +49,8 @@ def check_collab(fixture: Fixture) -> None:
     counts = tuple(fixture.input("record_len").tolist())
     model = _imported(fixture, sorted(set(types)))
     inputs = {name: _inputs(fixture, name, types.count(name)) for name in dict.fromkeys(types)}
-    batch = CollabBatch(inputs, types, counts, recorded_poses(fixture, list(counts)))
+    coverage = tuple(model.agent(name).coverage for name in types)
+    batch = CollabBatch(inputs, types, counts, recorded_poses(fixture, list(counts)), coverage)
     with torch.no_grad():
         output, features = model(batch), model.encode(batch)
     _check_head(fixture, output.head, output.occupancy)

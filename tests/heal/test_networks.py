@@ -1,5 +1,7 @@
 """Properties of the networks that hold for any weights."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -73,6 +75,9 @@ def test_the_covered_window_never_leaves_the_map() -> None:
     assert coverage_mask((0.4, 0.4), 16, 32).all()
 
 
+_WEIGHTS: tuple[dict[str, float], ...] = ({}, {"sharpness": 6.0}, {"gate": 0.1})
+
+
 @pytest.fixture
 def base() -> BaseModel:
     return BaseModel(BASE).eval()
@@ -121,6 +126,26 @@ def test_a_camera_agent_has_no_weight_outside_its_own_grid(base: BaseModel) -> N
     outside = torch.ones(GRID.ny, GRID.nx, dtype=torch.bool)
     outside[window[1:]] = False
     torch.testing.assert_close(fused[:, outside], levels.maps[0][0][:, outside], atol=1e-5, rtol=0)
+
+
+def test_a_sharp_softmax_and_a_gate_leave_the_ego_its_weight() -> None:
+    torch.manual_seed(0)
+    soft, sharp, gated = (BaseModel(replace(BASE, pyramid=replace(BASE.pyramid, **part))).eval() for part in _WEIGHTS)
+    poses = _poses((0, 0, 0), (0.4, 0, 0), (0.4, 0, 0))
+    high, low = torch.full((1, 1, GRID.ny, GRID.nx), 0.9), torch.full((1, 1, GRID.ny, GRID.nx), 0.05)
+
+    def shares(base: BaseModel, scores: list[Tensor], ego_first: bool = True) -> list[float]:
+        """Return the weights of the agents, from maps of which each is 1 in a channel of its own."""
+        maps = [torch.eye(3)[i].reshape(1, 3, 1, 1).expand(1, 3, GRID.ny, GRID.nx) for i in range(3)]
+        fused = base.pyramid_backbone.fuse_scored([maps], [scores], poses, [3], None, ego_first)[0]
+        return [round(float(part), 3) for part in fused[0, :, 2, 2]]
+
+    e, s = np.exp(0.9), np.exp(0.05)
+    assert shares(soft, [high, low, low]) == [round(part / (e + 2 * s), 3) for part in (e, s, s)]
+    assert shares(sharp, [high, low, low])[0] > 0.98
+    assert shares(gated, [low, low, high]) == [round(part / (s * 1.01 + e), 3) for part in (s, 0.01 * s, e)]
+    # Without an ego, the gate divides alike.
+    assert shares(gated, [low, low, low], ego_first=False) == [0.333, 0.333, 0.333]
 
 
 def test_maps_and_poses_must_agree(base: BaseModel) -> None:

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from heal.agent_model import AgentModel
 from heal.alliance import Alliance
-from heal.fusion.pyramid import PyramidFusion, PyramidLevels
+from heal.fusion.pyramid import Coverage, PyramidFusion, PyramidLevels
 from heal.grid import BevGrid
-from heal.types import AgentFrame, ObjectLabels, SceneOutline, SceneSource, SensorChoice
+from heal.types import AgentFrame, BoolMask, ObjectLabels, SceneOutline, SceneSource, SensorChoice
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
@@ -97,6 +97,10 @@ class MemoEncoder:
         maps = [self._encode(frame) for frame in frames]
         return maps[0] if len(maps) == 1 else torch.cat(maps)
 
+    def covered_blocks(self, frame: AgentFrame) -> BoolMask | None:
+        """Return the blocks of the grid that the agent's sensors cover; not memoized."""
+        return self._model.covered_blocks(frame)
+
     def to(self, device: torch.device) -> MemoEncoder:
         """Move the network to a device; return self."""
         self._model.to(device)
@@ -121,9 +125,7 @@ class MemoTrunk:
         """Return the scales of feature maps (agents, C, ny, nx); a kept map of `MemoEncoder` has the same address in every run."""
         return self._levels.get(features.data_ptr(), lambda: (features, self._pyramid.trunk(features)))[1]
 
-    def scores(
-        self, occupancy: Sequence[Tensor], coverage: Sequence[tuple[float, float] | None] | None = None
-    ) -> tuple[Tensor, ...]:
+    def scores(self, occupancy: Sequence[Tensor], coverage: Sequence[Coverage] | None = None) -> tuple[Tensor, ...]:
         """Return the foreground scores of all scales from their occupancy logits; not memoized."""
         return self._pyramid.scores(occupancy, coverage)
 

@@ -88,6 +88,31 @@ def test_a_receiver_written_from_the_page_reads_the_same() -> None:
     assert at == len(content)
 
 
+@given(codec=CODECS)
+@settings(max_examples=30, deadline=None)
+def test_covered_blocks_arrive_under_every_codec(codec: Codec) -> None:
+    covered = np.array([[True, False]])  # the grid has 4 x 8 cells
+    sent = replace(make_message(), covered=covered, scores=(np.full((4, 8), 0.5, np.float32),))
+    data = sent.to_bytes(codec)
+    read = Message.from_bytes(data)
+    assert read.covered is not None and np.array_equal(read.covered, covered)
+    assert data[240] & 4
+    if codec == FLOAT32:
+        assert data[-1] == 0b01 and len(data) == 320 + 256 + 1
+    assert Message.from_bytes(replace(sent, covered=None).to_bytes(codec)).covered is None
+
+
+def test_the_pyramid_split_has_no_covered_blocks() -> None:
+    with pytest.raises(ValueError, match="the scores tell"):
+        replace(make_message(split="pyramid"), covered=np.ones((1, 2), np.bool_))
+    with pytest.raises(ValueError, match=r"Message.covered: expected an array of shape \(1, 2\)"):
+        replace(make_message(), covered=np.ones((2, 2), np.bool_))
+    data = bytearray(make_message(split="pyramid").to_bytes())
+    data[240] |= 4
+    with pytest.raises(MessageError, match="flags"):
+        Message.from_bytes(reseal(data))
+
+
 @pytest.mark.parametrize("codec", ["float32", "int4,score:0.1,zstd"])
 @pytest.mark.parametrize("split", SPLITS)
 def test_any_cut_and_any_flipped_bit_is_noticed(split: Split, codec: str) -> None:
@@ -131,7 +156,8 @@ def test_another_version_is_refused_by_number(version: int) -> None:
         (232, struct.pack("<Q", 255), "255 bytes"),
         (240, b"\x01", "payload"),
         (240, b"\x02", "zstd"),
-        (240, b"\x04", "flags"),
+        (240, b"\x08", "flags"),
+        (240, b"\x04", "payload"),
         (241, b"\x00", "1 to 8 maps"),
         (241, b"\x09", "1 to 8 maps"),
         (241, b"\x02", "shapes"),

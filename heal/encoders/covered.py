@@ -1,0 +1,103 @@
+"""The part of the grid that an agent's sensors cover in one scan: an agent knows nothing of what no ray crossed and no camera saw.
+
+The grid is divided into blocks (`heal.grid.block_shape`). In a block that is not covered an agent's foreground score is 0, so that
+the agent has no weight there in the fusion.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch.nn.functional as F
+from torch import Tensor
+
+from heal.grid import BLOCK_CELLS, BevGrid, Range, block_shape
+from heal.types import BoolMask, CameraView, Float32, Float64
+
+BEHIND_M = 2.4
+"""How far behind the farthest return of a direction blocks are still covered: a return lies on the near side of its object."""
+
+_DIRECTIONS = 360
+_HEIGHTS = 5
+
+
+def lidar_blocks(points: Float32, grid: BevGrid) -> BoolMask:
+    """Return the blocks (rows, columns) that rays of a LiDAR crossed.
+
+    In each of 360 directions, and in the directions beside it, these are the blocks up to the farthest return. A scan without any
+    return covers nothing.
+
+    Args:
+        points: (N, 3 or more) returns, x, y, ... in metres in the agent's frame.
+        grid: of the maps.
+    """
+    reach_m = np.zeros(_DIRECTIONS)
+    np.maximum.at(reach_m, _direction(points[:, 0], points[:, 1]), np.hypot(points[:, 0], points[:, 1]))
+    reach_m = np.maximum(reach_m, np.maximum(np.roll(reach_m, 1), np.roll(reach_m, -1)))
+    y, x = _centres(grid)
+    covered: BoolMask = np.hypot(x, y) <= np.where(reach_m > 0, reach_m + BEHIND_M, 0.0)[_direction(x, y)]
+    return covered
+
+
+def camera_blocks(views: Sequence[CameraView], grid: BevGrid, range_m: Range, depth_m: float) -> BoolMask:
+    """Return the blocks (rows, columns) whose middle, at any height of the grid's range, is in view of a camera.
+
+    Args:
+        views: of the agent; only their calibrations are read.
+        grid: of the maps.
+        range_m: x_min, y_min, z_min, x_max, y_max, z_max of the encoder's map; blocks with their middle outside are not covered.
+        depth_m: the greatest depth at which the encoder places a pixel.
+    """
+    y, x = _centres(grid)
+    heights = np.linspace(grid.range_m[2], grid.range_m[5], _HEIGHTS)
+    places = np.stack(np.broadcast_arrays(x[None], y[None], heights[:, None, None]), axis=-1)  # (heights, rows, columns, 3)
+    covered: BoolMask = np.zeros(np.broadcast_shapes(x.shape, y.shape), np.bool_)
+    for view in views:
+        covered |= _in_view(view, places, depth_m).any(axis=0)
+    inside = (x >= range_m[0]) & (x <= range_m[3]) & (y >= range_m[1]) & (y <= range_m[4])
+    return covered & inside
+
+
+def level_mask(blocks: Tensor, ny: int, nx: int, level_shape: tuple[int, int]) -> Tensor:
+    """Return which cells of a scale are covered: those with any covered cell of the finest map in them.
+
+    Args:
+        blocks: (rows, columns) bool.
+        ny: rows of the finest map.
+        nx: columns of the finest map.
+        level_shape: rows and columns of the scale.
+
+    Returns:
+        float32 of `level_shape`, 1 or 0.
+    """
+    cells = blocks.float().repeat_interleave(BLOCK_CELLS, 0).repeat_interleave(BLOCK_CELLS, 1)[:ny, :nx]
+    size = -(-ny // level_shape[0]), -(-nx // level_shape[1])
+    return F.max_pool2d(cells[None], size, size, ceil_mode=True)[0]
+
+
+def _direction(x: Float64 | Float32, y: Float64 | Float32) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
+    """Return the number of the direction, 0 to 359, in which a place lies."""
+    turns = np.arctan2(y, x) / (2 * np.pi) + 0.5
+    return (turns * _DIRECTIONS).astype(np.int64) % _DIRECTIONS
+
+
+def _centres(grid: BevGrid) -> tuple[Float64, Float64]:
+    """Return y (rows, 1) and x (1, columns) of the blocks' middles, in metres."""
+    rows, columns = block_shape(grid.ny, grid.nx)
+    edge_m = BLOCK_CELLS * grid.cell_m
+    y = grid.range_m[1] + np.arange(0.5, rows) * edge_m
+    x = grid.range_m[0] + np.arange(0.5, columns) * edge_m
+    return y[:, None], x[None]
+
+
+def _in_view(view: CameraView, places: Float64, depth_m: float) -> BoolMask:
+    """Return which places (..., 3) in the agent's frame are in the image of a camera, not behind it and not beyond `depth_m`."""
+    rotation, position = view.agent_SE3_camera[:3, :3], view.agent_SE3_camera[:3, 3]
+    in_camera = (places - position) @ rotation  # the inverse of a rotation is its transpose
+    depth = in_camera[..., 2]
+    ahead = (depth > 0) & (depth <= depth_m)
+    pixel = in_camera @ view.intrinsic.T / np.where(ahead, depth, 1.0)[..., None]
+    height, width = view.image.shape[:2]
+    inside: BoolMask = ahead & (pixel[..., 0] >= 0) & (pixel[..., 0] <= width) & (pixel[..., 1] >= 0) & (pixel[..., 1] <= height)
+    return inside
