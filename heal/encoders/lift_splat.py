@@ -17,6 +17,7 @@ from heal.encoders.images import CameraBatch, ImageConfig, camera_batch
 from heal.encoders.lift_splat_depth import DepthBinsConfig, DepthPrediction, bin_depths, depth_to_bins, sample_at_features
 from heal.encoders.lift_splat_pool import frustum, frustum_in_agent, splat
 from heal.encoders.lift_splat_trunk import ImageNetwork, ImageTrunk
+from heal.encoders.trunk_weights import PACKAGED_TRUNK
 from heal.errors import UserError
 from heal.grid import BevGrid, Range
 from heal.types import AgentFrame
@@ -36,7 +37,9 @@ class LiftSplatConfig:
         drop_path: probability with which the trunk's last block is left out in training; it falls to zero at the first block.
         norm_momentum: momentum of the trunk's batch norms.
         classifier: keep the trunk's classifier, whose output is not used; HEAL's checkpoints contain one.
-        pretrained: begin the training of a new agent type with the trunk's published weights.
+        pretrained: weights with which the trunk of a new agent type begins its training. `imagenet`: those of an installed package
+            where there is one for the trunk (`tf_efficientnet_lite0`), else those of timm; true: those of timm, from its cache or
+            from the internet; false (in YAML also off): random weights; any other text: a file with weights.
         neck_channels: channels of the maps in which the trunk's scales are merged.
         channels: channels of the encoder's map.
         depth: bins of depth.
@@ -55,7 +58,7 @@ class LiftSplatConfig:
     drop_path: float = 0.2
     norm_momentum: float = 0.01
     classifier: bool = False
-    pretrained: bool = True
+    pretrained: bool | str = True
     neck_channels: int = 512
     channels: int = 128
     depth: DepthBinsConfig = DepthBinsConfig()
@@ -64,12 +67,17 @@ class LiftSplatConfig:
     cell_m: float = 0.4
 
     def __post_init__(self) -> None:
-        """Raise ValueError if the range is no valid grid, or if an edge of the image is no multiple of `downsample`."""
+        """Raise ValueError if the range is no valid grid, or if the settings of the images do not fit the others."""
         BevGrid(self.range_m, self.cell_m)
         if any(edge % self.downsample for edge in self.image.size):
             raise UserError(
                 f"image.size: expected multiples of downsample ({self.downsample}), got {self.image.size}; "
                 f"take {tuple(max(round(edge / self.downsample), 1) * self.downsample for edge in self.image.size)}"
+            )
+        if self.pretrained == "imagenet" and self.trunk == PACKAGED_TRUNK and self.image.colours != "signed":
+            raise UserError(
+                f"encoder.pretrained=imagenet: the weights of {PACKAGED_TRUNK} expect colours from -1 to 1, got image.colours="
+                f"{self.image.colours}; set image.colours=signed"
             )
 
     @property
@@ -100,9 +108,10 @@ class LiftSplat(nn.Module):
         return self.settings.cell_m, self.settings.cell_m
 
     def load_pretrained(self) -> None:
-        """Load the trunk's published weights if `settings.pretrained` is set; PretrainedWeightsError if they are not available."""
-        if self.settings.pretrained:
-            self.camencode.trunk.load_pretrained()
+        """Load the trunk's weights that `settings.pretrained` names, if any; errors as in `ImageTrunk.load_pretrained`."""
+        source = self.settings.pretrained
+        if source:
+            self.camencode.trunk.load_pretrained("timm" if source is True else source)
 
     def prepare(self, frames: Sequence[AgentFrame], rng: np.random.Generator | None = None) -> CameraBatch:
         """Prepare the agents' images, see `camera_batch`.

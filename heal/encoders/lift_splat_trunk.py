@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, Protocol, cast
 
 import torch
@@ -9,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from heal.config import ConfigError
+from heal.encoders.trunk_weights import PACKAGED_TRUNK, packaged_weights, read_weights
 
 
 class PretrainedWeightsError(RuntimeError):
@@ -67,8 +70,28 @@ class ImageTrunk(nn.Module):
         ramp = torch.linspace(0.0, 100.0, 3 * height * width, dtype=torch.float64, device=next(self.parameters()).device)
         return ramp.sin().reshape(1, 3, height, width)
 
-    def load_pretrained(self) -> None:
-        """Load the weights that timm publishes for the network; PretrainedWeightsError if they are not available."""
+    def load_pretrained(self, source: str) -> None:
+        """Load published weights.
+
+        Args:
+            source: `imagenet` for the weights of an installed package where there is one for the network, else for the weights that
+                timm publishes; `timm` for the weights that timm publishes; or a file with weights.
+
+        Raises:
+            PretrainedWeightsError: the weights that timm publishes are not available.
+            ConfigError: the package is not installed, or the file does not fit.
+        """
+        own = self.net.state_dict()
+        if source == "imagenet" and self.name == PACKAGED_TRUNK:
+            weights = read_weights(packaged_weights(), own)
+        elif source in ("imagenet", "timm"):
+            weights = self._timm_weights(own)
+        else:
+            weights = read_weights(Path(source), own)
+        self.net.load_state_dict(weights)
+
+    def _timm_weights(self, own: Iterable[str]) -> dict[str, Tensor]:
+        """Return the weights of the given names that timm publishes; PretrainedWeightsError if they are not available."""
         import timm
 
         try:
@@ -79,8 +102,7 @@ class ImageTrunk(nn.Module):
                 "starts from random ones and learns more slowly; fetch them once on a machine with internet (timm keeps them "
                 "in $HF_HOME), or set encoder.pretrained=false"
             ) from error
-        own = self.net.state_dict()
-        self.net.load_state_dict({key: published[key] for key in own})
+        return {key: published[key] for key in own}
 
 
 class _Merge(nn.Module):

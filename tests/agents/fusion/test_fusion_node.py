@@ -11,11 +11,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from heal.agent_model import AgentModel
 from heal.agents.records import Arrival, FusionOutcome, FusionRequest
-from heal.grid import BevGrid
+from heal.grid import BevGrid, block_shape
 from heal.se3 import pose_to_SE3
-from heal.types import Float32
+from heal.types import SPLITS, Float32
 from tests.agents.fusion.tiny_node import MESSAGES, OPTIONS, SOURCE, at, fuse, message_of, new_node, request_at, same
+from tests.agents.tiny_run import GRID
 
 
 def test_other_maps_change_the_result_and_the_order_of_arrival_does_not() -> None:
@@ -95,6 +97,21 @@ def test_both_splits_give_the_same_boxes_to_the_last_bit() -> None:
     assert same(outcome, fuse(*MESSAGES.values()))
     mixed = new_node().step(request_at(0), [Arrival(m.agent_id, m.to_bytes(), 0) for m in messages])
     assert {rejection.reason for rejection in mixed.rejected} == {"other split"} and not mixed.used
+
+
+def test_both_splits_agree_on_what_is_covered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sender whose sensors cover the left half alone has no weight in the right one, on either side of the link."""
+    left = np.zeros(block_shape(GRID.ny, GRID.nx), np.bool_)
+    left[len(left) // 2 :] = True
+    whole = fuse(*MESSAGES.values())
+    monkeypatch.setattr(AgentModel, "covered_blocks", lambda self, frame: left if frame.agent_id == "b" else None)
+    outcomes = []
+    for split in SPLITS:
+        options = replace(OPTIONS, split=split)
+        messages = [message_of(agent_id, 0, options) for agent_id in ("ego", "b", "c")]
+        assert messages[1].covered is not None if split == "feature" else not messages[1].scores[0][: GRID.ny // 2].any()
+        outcomes.append(new_node(options).step(request_at(0), [Arrival(m.agent_id, m.to_bytes(), 0) for m in messages]))
+    assert same(*outcomes) and not same(outcomes[0], whole)
 
 
 def detections_of(outcome: FusionOutcome) -> tuple[Any, ...]:
