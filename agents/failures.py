@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from heal.agents.agent import AgentHost, AgentRequest
-from heal.agents.records import AgentReport, Fault, FaultKind
+from heal.agents.faults import Fault, FaultKind
+from heal.agents.records import AgentReport
 
 FAILED: FaultKind = "agent failed"
 MOST_LETTERS = 200

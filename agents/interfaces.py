@@ -91,3 +91,7 @@ class AllianceLike(Protocol):
     def agent(self, name: str, /) -> Encoder:
         """Return the network of one type."""
         ...
+
+    def trust_of(self, name: str, /) -> float:
+        """Return the factor in (0, 1] on the weight of one type's maps in the fusion, except those of the ego."""
+        ...

@@ -11,7 +11,7 @@ import torch
 from heal.agent_types import TypesOf
 from heal.agents.agent import AgentHost
 from heal.agents.failures import FAILED, AgentFailure, step_each
-from heal.agents.fusion.host import NodeHost
+from heal.agents.fusion.host import NodeHost, trust_by_type
 from heal.agents.interfaces import AllianceLike
 from heal.agents.network.network import Network, PerfectNetwork
 from heal.agents.options import RunOptions
@@ -47,7 +47,7 @@ class LocalRuntime:
         self._coordinator: TickCoordinator[bytes] = TickCoordinator(
             alliance, source, types_of, network or PerfectNetwork(), self._options, tolerant
         )
-        self._nodes = NodeHost(alliance.base, alliance.base_hash, self._options)
+        self._nodes = NodeHost(alliance.base, alliance.base_hash, self._options, trust=trust_by_type(alliance))
         self._hosts: dict[str, AgentHost] = {}
         self._threads_before = torch.get_num_threads()
         torch.set_num_threads(self._options.threads)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 import torch
 
@@ -14,6 +14,20 @@ from heal.types import SPLITS, Split
 Precision = Literal["float32", "bfloat16"]
 LatePolicy = Literal["drop", "hold", "weigh"]
 LATE_POLICIES: tuple[LatePolicy, ...] = get_args(LatePolicy)
+GuardChoice = Literal["auto", "on", "off"]
+
+
+class _Switch:
+    """Marks a field whose values on and off YAML reads as true and false."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        """Return the schema of the field; pydantic calls this method where it finds the mark."""
+        from pydantic_core import core_schema
+
+        words = {True: "on", False: "off"}
+        return core_schema.no_info_before_validator_function(
+            lambda value: words[value] if isinstance(value, bool) else value, handler(source)
+        )
 
 
 @dataclass(frozen=True)
@@ -44,6 +58,9 @@ class RunOptions:
         include_ego: whether the ego's own vehicle is ground truth where another agent has labelled it, as in OPV2V's evaluation.
             Otherwise it is neither ground truth nor a detection.
         use_z: whether ground truth must lie in the range in height too; the rule of DAIR-V2X tests x and y alone.
+        guard: whether the fusion node keeps the ego's confident boxes (docs/guard.md). "auto" does as the base's settings say, "on"
+            guards with the base's settings or the default ones. With regions there is no ego, and nothing is guarded.
+        blind_ego: whether the ego's own map is not fused, which shows what the others alone find around it.
         realtime: whether the run goes by the wall clock: every tick begins at its own time, and the fusion node fuses what has been
             computed and has arrived by the deadline.
     """
@@ -66,6 +83,8 @@ class RunOptions:
     keep_views: bool | frozenset[int] = False
     include_ego: bool = False
     use_z: bool = True
+    guard: Annotated[GuardChoice, _Switch()] = "auto"
+    blind_ego: bool = False
     realtime: bool = False
 
     def autocast(self, device_type: str) -> torch.autocast:
@@ -88,3 +107,13 @@ class RunOptions:
             raise UserError(f"half_life_ms: expected more than 0, got {self.half_life_ms}")
         if self.region_m is not None and not self.region_m > 0:
             raise UserError(f"region_m: expected more than 0, or None for one fusion node around the ego, got {self.region_m}")
+        self._check_guard()
+
+    def _check_guard(self) -> None:
+        """Check the options that need an ego."""
+        if self.guard not in get_args(GuardChoice):
+            raise UserError(f"guard: expected one of {', '.join(get_args(GuardChoice))}, got {self.guard!r}")
+        if self.region_m is not None and (self.guard == "on" or self.blind_ego):
+            raise UserError(
+                "guard=on and blind_ego need a fusion node around the ego, but region_m divides the ground into regions"
+            )

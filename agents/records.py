@@ -8,6 +8,7 @@ from dataclasses import astuple, dataclass, field, replace
 from functools import cached_property
 from typing import Literal
 
+from heal.agents.faults import Fault
 from heal.agents.region import Region
 from heal.detection.detections import Detections, GroundTruth
 from heal.detection.metrics import IOU_THRESHOLDS, FrameMatch, match_frame
@@ -22,19 +23,6 @@ NODE_AWAY, LOST_WITH_MACHINE, OUT_OF_RANGE = "fusion node away", "lost with its 
 MessageStatus = Literal["used", "rejected", "out of range", "late", "lost"]
 # The stages of an agent's step and of a fusion node's, in their order; latencies have a field `STAGE_ms` for each.
 AGENT_STAGES, NODE_STAGES = ("sense", "encode", "pack"), ("unpack", "fuse", "decode")
-FaultKind = Literal[
-    "agent crashed",
-    "agent hung",
-    "agent rejoined",
-    "agent failed",
-    "agent recovered",
-    "agent not placed",
-    "fusion node crashed",
-    "fusion node hung",
-    "fusion node restarted",
-    "planned fault missed",
-]
-RECOVERIES: tuple[FaultKind, ...] = ("agent rejoined", "agent recovered", "fusion node restarted")
 
 
 @dataclass(frozen=True)
@@ -154,36 +142,6 @@ class HeldMap:
 
 
 @dataclass(frozen=True)
-class Fault:
-    """A process that broke or returned, an agent whose step failed or succeeded again, or a planned fault that hit nothing.
-
-    Attributes:
-        kind: what happened.
-        agent_id: the agent that it happened to; "" for a fusion node.
-        detail: the error of a step that failed, or why a planned fault hit nothing; "" for other kinds.
-    """
-
-    kind: FaultKind
-    agent_id: str = ""
-    detail: str = ""
-
-    @property
-    def is_recovery(self) -> bool:
-        """Whether a process or an agent has returned, rather than broken."""
-        return self.kind in RECOVERIES
-
-    @property
-    def owner(self) -> str:
-        """Whose process it is: the agent's id, or "fusion node"."""
-        return self.agent_id or "fusion node"
-
-    @property
-    def description(self) -> str:
-        """The fault in one line."""
-        return ": ".join(part for part in (self.kind, self.agent_id, self.detail) if part)
-
-
-@dataclass(frozen=True)
 class NodeLatency:
     """Wall-clock time of the fusion node's stages.
 
@@ -206,6 +164,23 @@ class NodeLatency:
 
 
 @dataclass(frozen=True)
+class GuardReport:
+    """What became of the ego's confident boxes in a tick (`heal.detection.guard`); counted in every run, guarded or not.
+
+    Attributes:
+        confident: number of confident boxes of the ego alone.
+        lost: how many of them the fusion of all maps lost, before a guard did anything.
+        put_back: boxes of the ego that a guard has added to the result; 0 without a guard.
+        blamed: the senders whose maps a guard left out of the tick.
+    """
+
+    confident: int
+    lost: int
+    put_back: int = 0
+    blamed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class FusionOutcome:
     """A tick's result from a fusion node, or the joint one of several.
 
@@ -216,6 +191,8 @@ class FusionOutcome:
         held: older maps that were fused too.
         rejected: messages that were not used.
         latency: of the node's stages; of several nodes the longest time of each stage.
+        alone: the boxes that the ego's own map of this tick gives alone; None without it and in regions, which have no ego.
+        guard: what became of the confident ones among them; None if `alone` is None.
     """
 
     tick: int
@@ -224,6 +201,8 @@ class FusionOutcome:
     held: tuple[HeldMap, ...]
     rejected: tuple[Rejection, ...]
     latency: NodeLatency
+    alone: Detections | None = None
+    guard: GuardReport | None = None
 
     def and_rejected(self, more: Sequence[Rejection]) -> FusionOutcome:
         """Return the outcome with further messages that were not used."""
@@ -350,6 +329,8 @@ class TickResult:
         objects: the labels of all agents in the world, not cut to the range.
         wait_ms: how long after `timestamp_ns` the result is ready. The fusion node waits for messages until the deadline; an ego
             alone waits for none. By the wall clock the tick's lag and the fusion node's own time are included.
+        alone: the boxes that the ego finds alone, from its map of this tick; None without this map and with regions.
+        guard: what became of the confident ones among them; None if `alone` is None.
     """
 
     tick: int
@@ -369,11 +350,18 @@ class TickResult:
     handed_over: tuple[str, ...] = ()
     objects: ObjectLabels = field(default_factory=ObjectLabels.empty)
     wait_ms: float = 0.0
+    alone: Detections | None = None
+    guard: GuardReport | None = None
 
     @cached_property
     def match(self) -> FrameMatch:
         """Which detections found an object, and which objects were found, at `IOU_THRESHOLDS`; computed once."""
         return match_frame(self.detections, self.ground_truth, IOU_THRESHOLDS)
+
+    @cached_property
+    def alone_match(self) -> FrameMatch | None:
+        """The match of the boxes that the ego finds alone, with the same ground truth; None if `alone` is None."""
+        return None if self.alone is None else match_frame(self.alone, self.ground_truth, IOU_THRESHOLDS)
 
     @property
     def ready_ns(self) -> int:

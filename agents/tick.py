@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 from heal.agent_types import TypesOf
 from heal.agents.agent import AgentRequest, AgentSetup
 from heal.agents.failures import FAILED, AgentFailure, Failures, in_one_line
+from heal.agents.faults import Fault
 from heal.agents.fusion.division import FusionTask, divide
 from heal.agents.fusion.plausible import implausible_pose
 from heal.agents.interfaces import AllianceLike
@@ -26,12 +27,12 @@ from heal.agents.records import (
     AgentReport,
     AgentView,
     Arrival,
-    Fault,
     FusionOutcome,
     FusionRequest,
     MessageRecord,
     MessageStatus,
     Rejection,
+    Sender,
     TickResult,
 )
 from heal.agents.truth import TruthRule
@@ -128,6 +129,11 @@ class Delivery(Generic[Payload]):
     tasks: tuple[FusionTask[Payload], ...]
     handed_over: tuple[str, ...]
     faults: tuple[Fault, ...] = ()
+
+    @property
+    def senders(self) -> list[Sender]:
+        """The sender and the tick of each message that has arrived."""
+        return [(record.agent_id, record.tick) for record, _ in self.arrived]
 
 
 class TickCoordinator(Generic[Payload]):
@@ -294,8 +300,7 @@ class TickCoordinator(Generic[Payload]):
             faults: processes that broke or returned, and planned faults that hit nothing.
         """
         outline = plan.outline
-        senders = [(record.agent_id, record.tick) for record, _ in delivery.arrived]
-        outcome = self._division.join(delivery.request, delivery.tasks, outcomes, senders)
+        outcome = self._division.join(delivery.request, delivery.tasks, outcomes, delivery.senders)
         objects, unread = self._objects(plan, delivery)
         rejected = () if outcome is None else outcome.rejected
         return TickResult(
@@ -316,6 +321,8 @@ class TickCoordinator(Generic[Payload]):
             handed_over=delivery.handed_over,
             objects=objects,
             wait_ms=self._wait_ms(plan, delivery, outcome),
+            alone=None if outcome is None or outcome.alone is None else self._rule.select(outcome.alone),
+            guard=None if outcome is None else outcome.guard,
         )
 
     def _wait_ms(self, plan: TickPlan, delivery: Delivery[Payload], outcome: FusionOutcome | None) -> float:

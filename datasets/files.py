@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from heal.datasets.dataset import DatasetError
+from heal.errors import UserError
 from heal.numpy_yaml import add_numpy_constructors
 from heal.types import Float32, Sensor, UInt8
 
@@ -20,7 +21,11 @@ if TYPE_CHECKING:
 
 LIDAR_ONLY: frozenset[Sensor] = frozenset({"lidar"})  # what the readers read by default
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg")
+PNG_COMPRESSION = 3  # for speed, not for size
 METADATA_ENDINGS = (".yaml", ".json")
+WHOLE_METRES = 1.0  # the step of OPV2V-H's depth images, in metres
+FINEST_DEPTH_M = 0.01  # 65535 steps of it still reach 655 m
+_DEPTH_STEP = "depth_step_m"  # text entry of a depth image of 16 bits: the metres that a grey value of 1 stands for
 
 
 @contextmanager
@@ -89,8 +94,54 @@ def read_image(path: Path) -> UInt8:
 
 
 def read_depth(path: Path) -> Float32:
-    """Read a depth image of OPV2V-H as (H, W) float32 metres; the file stores whole metres from 0 to 255 as 8-bit grey values."""
-    return _read_pixels(path, "L", only="L").astype(np.float32)
+    """Read a depth image as (H, W) float32 metres.
+
+    OPV2V-H stores whole metres from 0 to 255 as grey values of 8 bits. Grey values of 16 bits are multiples of the step that the
+    file itself names, as `write_depth` writes them; a file of 16 bits that names no step is refused.
+    """
+    with _opened_image(path) as image:
+        if image.mode == "L":
+            return np.asarray(image).astype(np.float32)
+        if not _has_16_bits(image):
+            raise ValueError(f"expected 8-bit grey values (mode L), got mode {image.mode}")
+        return (np.asarray(image).astype(np.float64) * _depth_step(image)).astype(np.float32)
+
+
+def _depth_step(image: Image) -> float:
+    """Return the metres that a grey value of 1 stands for, as a depth image names them; ValueError if it does not."""
+    named = image.info.get(_DEPTH_STEP)
+    if named is None:
+        raise ValueError(f"expected 8-bit grey values (mode L), got mode {image.mode} without the text entry {_DEPTH_STEP}")
+    try:
+        step_m = float(named)
+    except (TypeError, ValueError):
+        raise ValueError(f"expected a step of depth in metres as the text entry {_DEPTH_STEP}, got {named!r}") from None
+    require_depth_step(step_m)
+    return step_m
+
+
+def write_depth(path: Path, depth_m: Float32, step_m: float = WHOLE_METRES) -> None:
+    """Write depths (H, W) in metres as PNG, each rounded to a multiple of `step_m`; greater depths become the greatest multiple.
+
+    Whole metres are written as OPV2V-H has them: as 8-bit grey values, up to 255 m. Multiples of a finer step are written as 16-bit
+    grey values with the text entry `depth_step_m`, the step in metres.
+    """
+    from PIL.Image import fromarray
+    from PIL.PngImagePlugin import PngInfo
+
+    require_depth_step(step_m)
+    if step_m == WHOLE_METRES:
+        write_image(path, np.clip(np.rint(depth_m), 0, 255).astype(np.uint8))
+        return
+    steps, entries = np.clip(np.rint(depth_m.astype(np.float64) / step_m), 0, 65535).astype(np.uint16), PngInfo()
+    entries.add_text(_DEPTH_STEP, repr(float(step_m)))
+    fromarray(steps).save(path, compress_level=PNG_COMPRESSION, pnginfo=entries)
+
+
+def require_depth_step(step_m: float) -> None:
+    """Raise UserError if depth cannot be written in multiples of `step_m` metres."""
+    if not FINEST_DEPTH_M <= step_m <= WHOLE_METRES:
+        raise UserError(f"expected a step of depth from {FINEST_DEPTH_M:g} to {WHOLE_METRES:g} m, got {step_m:g}")
 
 
 def read_grey(path: Path) -> UInt8:
@@ -117,30 +168,40 @@ def write_image(path: Path, pixels: UInt8) -> None:
     """Write (H, W) or (H, W, 3) uint8 as PNG, compressed for speed and not for size."""
     from PIL import Image
 
-    Image.fromarray(pixels).save(path, compress_level=3)
+    Image.fromarray(pixels).save(path, compress_level=PNG_COMPRESSION)
 
 
-def _read_pixels(path: Path, mode: str, only: str | None = None) -> UInt8:
-    """Read an image in a mode of Pillow; DatasetError if it is missing, damaged, too deep, or not stored in the mode `only`."""
+def _read_pixels(path: Path, mode: str) -> UInt8:
+    """Read an image in a mode of Pillow; DatasetError if it is missing, damaged, or has more than 16 bits a channel."""
+    with _opened_image(path) as image:
+        return np.asarray(_in_bytes(image).convert(mode))
+
+
+@contextmanager
+def _opened_image(path: Path) -> Iterator[Image]:
+    """Open an image; a missing or damaged file, and a ValueError of the block, become a DatasetError that names it."""
     from PIL import Image
 
     with errors_naming(path):
         try:
             with Image.open(path) as image:
-                if only not in (None, image.mode):
-                    raise ValueError(f"expected 8-bit grey values (mode {only}), got mode {image.mode}")
-                return np.asarray(_in_bytes(image).convert(mode))
+                yield image
         except FileNotFoundError as error:
             raise DatasetError(path, missing_cause(path)) from error
         except (SyntaxError, EOFError, Image.DecompressionBombError) as error:
             raise DatasetError(path, f"not a readable image: {error}") from error
 
 
+def _has_16_bits(image: Image) -> bool:
+    """Whether an image has grey values of 16 bits; older versions of Pillow read them from PNG as 32 bits."""
+    return image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG")
+
+
 def _in_bytes(image: Image) -> Image:
     """Return an image with 8 bits a channel; ValueError if it has more than 16. Pillow would cut off all values above 255."""
     from PIL.Image import fromarray
 
-    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
+    if _has_16_bits(image):
         # Rounded up, so that no mark of a visibility map becomes 0.
         return fromarray((-(-np.asarray(image).astype(np.int64) // 257)).astype(np.uint8))
     if image.mode in ("I", "F"):

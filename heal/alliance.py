@@ -107,12 +107,19 @@ class AgentCard:
         base_hash: hash of the base that the type is aligned to.
         config: configuration of the agent type.
         training: the training that the weights come from.
+        trust: factor in (0, 1] on the weight of the type's maps in a fusion, except those of the ego; no part of the hash.
     """
 
     hash: str
     base_hash: str
     config: AgentConfig
     training: TrainingRecord = TrainingRecord()
+    trust: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError for a trust out of range."""
+        if not 0 < self.trust <= 1:
+            raise ConfigError(f"trust: expected more than 0 and at most 1, got {self.trust}")
 
 
 class Alliance:
@@ -181,6 +188,10 @@ class Alliance:
             _load_weights(model, card.config, self.path / name / "agent.safetensors", card.hash)
             self._agents[name] = for_inference(model) if self._fast else model
         return self._agents[name]
+
+    def trust_of(self, name: str) -> float:
+        """Return the trust in an agent type (see `AgentCard`)."""
+        return self.agent_card(name).trust
 
     def leave_out_foreign(self) -> None:
         """Note the types that are aligned to another base or have no readable record, and log a warning for each."""
@@ -281,6 +292,14 @@ def save_agent(path: Path, name: str, model: AgentModel, base_hash: str, trainin
     content_hash = hash_content(state, model.config)
     card = AgentCard(hash=content_hash, base_hash=base_hash, config=model.config, training=training)
     _save(path / name, "agent", state, card)
+
+
+def save_trust(path: Path, name: str, trust: float) -> None:
+    """Write the trust in an agent type of the alliance `path` into its card; weights and hash stay as they are."""
+    file = path / name / "agent.yaml"
+    card: AgentCard = _read_card(AgentCard, file)
+    with replacing(file) as record:
+        save_config(replace(card, trust=trust), record)
 
 
 def hash_content(state: Mapping[str, Tensor], settings: Any) -> str:

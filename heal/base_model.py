@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from heal.config import config
+from heal.config import config, later
 from heal.detection.anchors import AnchorConfig, make_anchors
 from heal.detection.decode import DecodeConfig
+from heal.detection.guard import GuardConfig
 from heal.detection.head import HeadOutput, Shrink
 from heal.detection.targets import TargetConfig
 from heal.fusion.pyramid import RARE_LOGIT, AgentMaps, Coverage, PyramidConfig, PyramidFusion, PyramidLevels
@@ -34,6 +35,7 @@ class BaseConfig:
         anchors: boxes that the regression starts from.
         targets: thresholds for positive and negative anchors in training.
         decode: thresholds for detections.
+        guard: how runs keep the ego's confident boxes; None for no guard.
     """
 
     grid: BevGrid = BevGrid((-102.4, -51.2, -3.0, 102.4, 51.2, 1.0), 0.8)
@@ -46,6 +48,7 @@ class BaseConfig:
     anchors: AnchorConfig = AnchorConfig()
     targets: TargetConfig = TargetConfig()
     decode: DecodeConfig = DecodeConfig()
+    guard: GuardConfig | None = later(None)
 
     def __post_init__(self) -> None:
         """Raise ConfigError for a grid that the strides of the pyramid do not divide."""

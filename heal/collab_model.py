@@ -27,6 +27,7 @@ class CollabBatch:
         agents_per_scene: (B,) number of agents of each scene.
         agent_SE3_ego: (M, 4, 4) float64, maps ego coordinates into the agent's frame.
         coverage: (M,) what the sensors of each agent cover, see `PyramidFusion.scores`.
+        noisy: (M,) whether noise takes the place of the agent's feature map, in training; empty for no agent.
     """
 
     inputs: Mapping[str, EncoderInput]
@@ -34,6 +35,7 @@ class CollabBatch:
     agents_per_scene: tuple[int, ...]
     agent_SE3_ego: Tensor
     coverage: tuple[Coverage, ...]
+    noisy: tuple[bool, ...] = ()
 
     def to(self, device: torch.device) -> CollabBatch:
         """Copy the encoder inputs to `device`; poses stay on the CPU, where the warp computes its grids in float64."""
@@ -90,7 +92,7 @@ class CollabModel(nn.Module):
         encoded = {name: self.agent(name).forward_with_depth(part) for name, part in batch.inputs.items()}
         depths = {name: depth for name, (_, depth) in encoded.items() if depth is not None}
         maps = self._in_batch_order(batch, {name: type_maps for name, (type_maps, _) in encoded.items()})
-        return self._detect(batch, maps), depths
+        return self._detect(batch, _with_noise(maps, batch.noisy)), depths
 
     def _in_batch_order(self, batch: CollabBatch, maps: Mapping[str, Tensor]) -> Tensor:
         """Join the maps of all agent types to one tensor (M, C, ny, nx) in the batch's order."""
@@ -109,3 +111,13 @@ class CollabModel(nn.Module):
         model = self.agents[name]
         assert isinstance(model, AgentModel)
         return model
+
+
+def _with_noise(maps: Tensor, noisy: Sequence[bool]) -> Tensor:
+    """Replace the maps (M, C, ny, nx) of some agents by noise with the mean of each channel, and half to five times its spread."""
+    if not any(noisy):
+        return maps
+    true = maps.detach()
+    amplitude = torch.empty(len(maps), 1, 1, 1).uniform_(0.5, 5.0).to(maps)
+    noise = true.mean((2, 3), keepdim=True) + true.std((2, 3), keepdim=True) * amplitude * torch.randn_like(true)
+    return torch.where(torch.tensor(noisy, device=maps.device)[:, None, None, None], noise, maps)

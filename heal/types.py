@@ -10,6 +10,7 @@ named `a_SE3_b`; they map coordinates of frame b into frame a. An agent's frame 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, get_args
@@ -27,6 +28,8 @@ BoolMask = npt.NDArray[np.bool_]
 
 AgentKind = Literal["vehicle", "roadside"]
 Sensor = Literal["lidar", "camera", "depth"]
+# The names of roadside units in the data sets: a negative number, or a word.
+_ROADSIDE_NAME = re.compile(r"-\d+|(rsu|infra|infrastructure|roadside)([_-]?\w+)?", re.IGNORECASE)
 # Numbers of laser lines that a LiDAR may have.
 BEAMS = (16, 32, 64)
 
@@ -35,6 +38,11 @@ Split = Literal["feature", "pyramid"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 # The lowest foreground score of a cell that an agent sees. A score of 0 marks a cell that the agent does not see or has not sent.
 SCORE_FLOOR = 1e-4
+
+
+def is_roadside_name(name: str) -> bool:
+    """Whether an agent's name is that of a roadside unit: a negative number, or a name such as "rsu" or "infra_1"."""
+    return _ROADSIDE_NAME.fullmatch(name) is not None
 
 
 def require_shape(name: str, array: npt.NDArray[Any], shape: tuple[int | None, ...]) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -33,16 +33,19 @@ from heal.tools.shared.arguments import (
     ThreadsArg,
     TypesArg,
 )
+from heal.tools.shared.compared_runs import BLIND, Earlier, compare_runs, matches_of
+from heal.tools.shared.intervals import Comparison, comparison_table
 from heal.tools.shared.output import WriteErrors, try_folder
-from heal.tools.shared.scoring import RunScore, record_evaluation, score_table, spread_evenly, write_metrics
+from heal.tools.shared.scene_matches import SCENES_NAME, write_scenes
+from heal.tools.shared.scoring import RunScore, plain_ap, record_evaluation, score_table, spread_evenly, write_metrics
 from heal.tools.shared.sources import ReadOptions, choose_scenes, sensors_of
 from heal.tools.shared.type_argument import parse_types, split_names
-from heal.types import SceneSource, load_scene
+from heal.types import SceneOutline, SceneSource, load_scene
 
 CORES = usable_cores()
 console = Console()
 
-OutArg = Annotated[Path, typer.Option(help="Folder for metrics.json and pictures.")]
+OutArg = Annotated[Path, typer.Option(help="Folder for metrics.json, scenes.npz and pictures.")]
 SplitArg = Annotated[str, typer.Option(help="Split to evaluate.")]
 FramesArg = Annotated[int | None, typer.Option(min=1, help="Number of scenes, evenly spaced over the split. Default: all.")]
 RangeArg = Annotated[
@@ -62,6 +65,10 @@ InOrderArg = Annotated[
         "types in this order."
     ),
 ]
+AgainstArg = Annotated[
+    Path | None,
+    typer.Option(help="Folder of an earlier evaluation of the same scenes: print the differences of AP to it, with 90% intervals."),
+]
 
 
 def evaluate(
@@ -72,6 +79,7 @@ def evaluate(
     agents: AgentsArg = None,
     types: TypesArg = None,
     in_order: InOrderArg = None,
+    against: AgainstArg = None,
     frames: FramesArg = None,
     comm_range_m: CommRangeArg = 70.0,
     range_m: RangeArg = None,
@@ -86,12 +94,13 @@ def evaluate(
 ) -> None:
     """Evaluate the detection AP of an alliance on a data set.
 
-    Prints AP at IoU 0.3, 0.5 and 0.7, and the recall of vehicles hidden from the ego. The ground truth is the labels of all
-    agents of a scene, even if only some of the agents take part. Poses are not corrected.
+    Ground truth is the labels of all agents of a scene, even if only some of the agents take part. Poses are not corrected. Where
+    the ego has cameras, a row "ego blind" shows what the others find without its map. Differences have 90% intervals.
 
     \b
     heal evaluate --alliance configs/demo/alliance --data runs/town --out runs/alone --agents 1
     heal evaluate --alliance configs/demo/alliance --data runs/town --in-order m1,m2,m3,m4 --out runs/in-order
+    heal evaluate --alliance runs/mine --data runs/town --out runs/mine-evaluation --against runs/alone
     heal evaluate --alliance runs/dair-base/alliance --data DAIR_ROOT --split val --out runs/dair-evaluation
     """  # noqa: D301 - click's mark for lines that stay lines is the character, not its name
     opened, reading = load_alliance(alliance, range_m).for_inference(), ReadOptions.of(on_damage, intensity_scale, cache)
@@ -100,8 +109,14 @@ def evaluate(
     wanted = spread_evenly(range(len(source)), frames or len(source))
     ticks, summary = choose_scenes(source, wanted, sensors_of(opened, types_of), reading.on_damage)
     drawn = frozenset(spread_evenly(ticks, pictures))
-    runs = evaluation_runs(in_order, _options(agents, comm_range_m, precision, threads, drawn, include_ego))
-    plan = Plan(opened, source, summary, types_of, ticks, runs, drawn)
+    outlines, options = (
+        [source.listed(tick) for tick in ticks],
+        _options(agents, comm_range_m, precision, threads, drawn, include_ego),
+    )
+    runs = evaluation_runs(in_order, options)
+    runs = with_blind_egos(runs) if has_camera_egos(opened, outlines, types_of) else runs
+    earlier = None if against is None else Earlier.read(against, [outline.scene_id for outline in outlines])
+    plan = Plan(opened, source, summary, types_of, ticks, runs, drawn, earlier)
     run_and_report(plan, f"{data.name}, {split}", bool(in_order), out, alliance if record else None)
 
 
@@ -117,6 +132,7 @@ class Plan:
         ticks: indices of the scenes to evaluate.
         runs: the options of each run, by name.
         drawn: the scenes to draw.
+        earlier: the evaluation to compare with.
     """
 
     alliance: Alliance
@@ -126,6 +142,7 @@ class Plan:
     ticks: Sequence[int]
     runs: Mapping[str, RunOptions]
     drawn: frozenset[int]
+    earlier: Earlier | None = None
 
 
 def run_and_report(plan: Plan, title: str, in_order: bool, out: Path, record_to: Path | None) -> None:
@@ -134,13 +151,15 @@ def run_and_report(plan: Plan, title: str, in_order: bool, out: Path, record_to:
     After an error or Ctrl-C the scores of the scenes before are printed and written into `out`, and the exception is raised again.
     """
     scores: dict[str, RunScore] = {}
-    errors, stopped = WriteErrors(), ""
+    errors, stopped, comparisons = WriteErrors(), "", list[Comparison]()
     draw = partial(_draw, drawn=plan.drawn, alliance=plan.alliance, out=out, errors=errors)
     try_folder(out)
     try:
         for name, options in plan.runs.items():
             scores[name] = RunScore(plan.alliance.grid.range_m)
-            evaluate_source(plan.alliance, plan.source, plan.types_of, options, plan.ticks, draw, scores[name])
+            on_result = (lambda _: None) if options.blind_ego else draw
+            evaluate_source(plan.alliance, plan.source, plan.types_of, options, plan.ticks, on_result, scores[name])
+        comparisons = compare_runs(scores, plan.earlier)
     except BaseException as error:
         stopped = " ".join(str(error).split()) or "interrupted"
         raise
@@ -150,7 +169,9 @@ def run_and_report(plan: Plan, title: str, in_order: bool, out: Path, record_to:
             console.print(
                 _remarks(plan.summary, list(done.values())[-1], stopped), markup=False, highlight=False, soft_wrap=True, end=""
             )
-            write_scores(done, plan.summary, in_order, out, errors, stopped)
+            if comparisons:
+                console.print(comparison_table(comparisons))
+            write_scores(done, plan.summary, in_order, out, errors, stopped, comparisons)
     _record(scores, title, record_to, errors)
     console.print(f"metrics and pictures: {out}")
 
@@ -185,17 +206,32 @@ def _record(scores: Mapping[str, RunScore], title: str, alliance: Path | None, e
 
 
 def write_scores(
-    scores: Mapping[str, RunScore], summary: DatasetSummary, in_order: bool, out: Path, errors: WriteErrors, stopped: str = ""
+    scores: Mapping[str, RunScore],
+    summary: DatasetSummary,
+    in_order: bool,
+    out: Path,
+    errors: WriteErrors,
+    stopped: str = "",
+    comparisons: Sequence[Comparison] = (),
 ) -> None:
     """Write metrics.json and precision-recall curves of the last run; with `in_order` also the AP of every run as a step.
 
-    Beside the scores stands what the reader of the data set chose, noted and skipped, and what ended the last run before its end.
+    Runs with a blind ego stand under `ego_blind`. Beside the scores stands what the reader of the data set chose, noted and
+    skipped, and what ended the last run before its end. The matches of all runs are kept in scenes.npz.
     """
-    score = list(scores.values())[-1]
-    steps = {"steps": [{"agents": part.agents, "ap": part.metrics()["ap"]} for part in scores.values()]} if in_order else {}
+    sighted = {name: score for name, score in scores.items() if not name.endswith(BLIND)}
+    score = list(sighted.values())[-1]
+    extra: dict[str, Any] = {"data": summary.record(), "differences": [one.record() for one in comparisons]}
+    if in_order:
+        extra["steps"] = [{"run": name, "agents": part.agents, "ap": plain_ap(part.results())} for name, part in sighted.items()]
+    if blind := {name.removesuffix(BLIND): plain_ap(part.results()) for name, part in scores.items() if name not in sighted}:
+        extra["ego_blind"] = {name: {"ap": ap} for name, ap in blind.items()}
+    if stopped:
+        extra["stopped"] = stopped
     with errors.kept():
-        ended = {"stopped": stopped} if stopped else {}
-        write_metrics(out / "metrics.json", {**score.metrics(), "data": summary.record(), **steps, **ended})
+        write_metrics(out / "metrics.json", {**score.metrics(), **extra})
+    with errors.kept():
+        write_scenes(out / SCENES_NAME, matches_of(scores))
     with errors.kept():
         draw_curves(score.results(), out / "precision_recall.png")
 
@@ -206,6 +242,23 @@ def evaluation_runs(in_order: str | None, options: RunOptions) -> dict[str, RunO
         return {{None: "all agents", 1: "ego alone"}.get(options.agents, f"{options.agents} agents"): options}
     names = split_names(in_order)
     return {" + ".join(names[:count]): replace(options, agents=count) for count in range(1, len(names) + 1)}
+
+
+def with_blind_egos(runs: Mapping[str, RunOptions]) -> dict[str, RunOptions]:
+    """Add to each run of several agents the same run with a blind ego."""
+    result: dict[str, RunOptions] = {}
+    for name, options in runs.items():
+        result[name] = options
+        if options.agents != 1:
+            result[f"{name}{BLIND}"] = replace(options, blind_ego=True)
+    return result
+
+
+def has_camera_egos(alliance: Alliance, outlines: Iterable[SceneOutline], types_of: TypesOf) -> bool:
+    """Return whether the ego has cameras in a scene with other agents."""
+    assigned = ((outline.ego_id, types_of(outline)) for outline in outlines)
+    egos = {types[ego_id] for ego_id, types in assigned if ego_id in types and len(types) > 1}
+    return any(alliance.agent(name).sensor.cameras for name in egos)
 
 
 def evaluate_source(

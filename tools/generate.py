@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -17,13 +18,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from heal.agents.process import changed_environment, end_with_parent
-from heal.errors import naming_errors_after
+from heal.errors import UserError, naming_errors_after
 from heal.tools.shared.output import try_folder
 
 if TYPE_CHECKING:
     from multiprocessing.context import SpawnContext
     from multiprocessing.synchronize import Event
 
+    from heal.datasets.town.camera_options import CameraOptions
     from heal.datasets.town.opv2v_writer import ScenarioReport
     from heal.types import Sensor
 
@@ -39,6 +41,30 @@ class SensorSet(str, Enum):
     ALL = "all"
 
 
+SensorsArg = Annotated[
+    SensorSet, typer.Option(help="lidar: point clouds; all: also images, depth images, and clouds of 16 and 32 lines.")
+]
+FramesPerTownArg = Annotated[
+    int | None, typer.Option(min=1, help="Number of instants of each town. Default: the preset's number, 4 for demo.")
+]
+ImageSizeArg = Annotated[
+    str | None,
+    typer.Option(
+        help="Width and height of the images, such as 256x192; of an equally wide view. Default: the preset's, 400x300 for demo."
+    ),
+]
+SmoothArg = Annotated[bool, typer.Option(help="Smooth the edges in the images; without it rendering takes less time.")]
+CameraAgentsArg = Annotated[
+    str, typer.Option(help="Agents with cameras: all, vehicles, roadside or ego; the others have a LiDAR alone.")
+]
+DepthStepArg = Annotated[
+    float,
+    typer.Option(
+        help="Step of the depth images in metres. 1: 8-bit images as in OPV2V; from 0.01 on: 16-bit images, see docs/data.md."
+    ),
+]
+
+
 @dataclass(frozen=True)
 class ScenarioJob:
     """One scenario to write, as sent to a worker process.
@@ -50,6 +76,7 @@ class ScenarioJob:
         frames: number of instants.
         stride: number of ticks of 0.1 s from one instant to the next.
         sensors: sensors that are written.
+        cameras: what is rendered of the cameras.
         root: folder of the data set.
     """
 
@@ -59,7 +86,27 @@ class ScenarioJob:
     frames: int
     stride: int
     sensors: frozenset[Sensor]
+    cameras: CameraOptions
     root: Path
+
+
+@dataclass(frozen=True)
+class TownChoice:
+    """The towns to write.
+
+    Attributes:
+        preset: kind of town.
+        split: split of the data set.
+        frames: number of instants over all towns.
+        seed: of the towns.
+        frames_each: number of instants of a town; None for the preset's own number.
+    """
+
+    preset: str
+    split: str
+    frames: int
+    seed: int
+    frames_each: int | None = None
 
 
 class Interrupted(Exception):  # noqa: N818 - the user asks for it, so it is no error
@@ -72,9 +119,12 @@ def generate(
     split: Annotated[str, typer.Option(help="train, validate or test; no town is in two splits.")] = "train",
     frames: Annotated[int, typer.Option(min=1, help="Number of instants over all scenarios; all agents sense each instant.")] = 100,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the towns.")] = 0,
-    sensors: Annotated[
-        SensorSet, typer.Option(help="lidar: point clouds; all: also images, depth images, and clouds of 16 and 32 lines.")
-    ] = SensorSet.ALL,
+    sensors: SensorsArg = SensorSet.ALL,
+    frames_per_town: FramesPerTownArg = None,
+    image_px: ImageSizeArg = None,
+    smooth: SmoothArg = True,
+    camera_agents: CameraAgentsArg = "all",
+    depth_step_m: DepthStepArg = 1.0,
     workers: Annotated[int, typer.Option(min=1, help="Number of processes.")] = 2,
 ) -> None:
     """Write scenes of the built-in town in the layout of OPV2V.
@@ -85,9 +135,11 @@ def generate(
     heal generate runs/town --preset demo --split test --frames 100 --seed 1 --sensors lidar
     heal generate runs/town --split train --frames 800 --sensors lidar --workers 4
     heal generate runs/pictures --split test --frames 4 --sensors all
+    heal generate runs/cameras --frames 40 --image-px 256x192 --no-smooth --camera-agents ego --frames-per-town 8
     """  # noqa: D301 - click's mark for lines that stay lines is the character, not its name
     console, started = Console(), time.monotonic()
-    jobs = plan_scenarios(out, preset, split, frames, seed, sensors)
+    cameras = _camera_options(sensors, image_px, smooth, camera_agents, depth_step_m)
+    jobs = plan_scenarios(out, TownChoice(preset, split, frames, seed, frames_per_town), sensors, cameras)
     try_folder(out)
     try:
         with naming_errors_after(out):
@@ -98,8 +150,26 @@ def generate(
     _print_summary(reports, time.monotonic() - started, out, console)
 
 
-def plan_scenarios(out: Path, preset: str, split: str, frames: int, seed: int, sensors: SensorSet) -> list[ScenarioJob]:
-    """Return the scenarios that together have `frames` instants, each in its own town.
+def _camera_options(sensors: SensorSet, image_px: str | None, smooth: bool, agents: str, depth_step_m: float) -> CameraOptions:
+    """Return what is rendered of the cameras; UserError if the options are wrong, or if no camera is written."""
+    from heal.datasets.town.camera_options import AS_THE_PRESET, CameraOptions
+
+    options = CameraOptions(None if image_px is None else _parse_size(image_px), smooth, agents, depth_step_m)
+    if sensors is SensorSet.LIDAR and options != AS_THE_PRESET:
+        raise UserError(f"--sensors lidar writes no images, but options of the cameras were given: {options.changes()}")
+    return options
+
+
+def _parse_size(text: str) -> tuple[int, int]:
+    """Return width and height of a size like 256x192; UserError for another form."""
+    match = re.fullmatch(r"(\d+)x(\d+)", text)
+    if match is None:
+        raise UserError(f"--image-px: expected WIDTHxHEIGHT such as 256x192, got {text!r}")
+    return int(match[1]), int(match[2])
+
+
+def plan_scenarios(out: Path, towns: TownChoice, sensors: SensorSet, cameras: CameraOptions) -> list[ScenarioJob]:
+    """Return the scenarios that together have all instants, each in its own town.
 
     Raises:
         ValueError: the preset or split is unknown.
@@ -107,21 +177,22 @@ def plan_scenarios(out: Path, preset: str, split: str, frames: int, seed: int, s
     from heal.datasets.town import town_preset
     from heal.datasets.town.seeds import random_stream
 
-    chosen = town_preset(preset)
-    random_stream(split, seed)  # checks the split
-    frames_each = chosen.frames_per_scenario
+    chosen = town_preset(towns.preset)
+    random_stream(towns.split, towns.seed)  # checks the split
+    frames_each = towns.frames_each or chosen.frames_per_scenario
     names: frozenset[Sensor] = frozenset({"lidar"}) if sensors is SensorSet.LIDAR else frozenset({"lidar", "camera", "depth"})
     return [
         ScenarioJob(
-            preset=preset,
-            split=split,
-            seed=seed * SEEDS_PER_RUN + number,
-            frames=min(frames_each, frames - number * frames_each),
+            preset=towns.preset,
+            split=towns.split,
+            seed=towns.seed * SEEDS_PER_RUN + number,
+            frames=min(frames_each, towns.frames - number * frames_each),
             stride=chosen.stride,
             sensors=names,
+            cameras=cameras,
             root=out,
         )
-        for number in range(-(-frames // frames_each))
+        for number in range(-(-towns.frames // frames_each))
     ]
 
 
@@ -200,7 +271,8 @@ def write_scenario(job: ScenarioJob) -> ScenarioReport:
         if _stop_event is not None and _stop_event.is_set():
             raise Interrupted
 
-    return write_opv2v(TownSource(job.preset, job.seed, job.frames, job.split, job.sensors, job.stride), job.root, raise_if_stopped)
+    source = TownSource(job.preset, job.seed, job.frames, job.split, job.sensors, job.stride, job.cameras)
+    return write_opv2v(source, job.root, raise_if_stopped)
 
 
 def _print_summary(reports: list[ScenarioReport], seconds: float, out: Path, console: Console) -> None:

@@ -60,6 +60,8 @@ def describe_alliance(alliance: Alliance) -> Table:
         card = alliance.agent_card(name)
         size = (alliance.path / name / "agent.safetensors").stat().st_size
         _add_part(table, name, alliance.agent(name), size, card.hash, card.training)
+        if card.trust != 1:
+            table.add_row(f"{name}: trust", f"{card.trust:g}")
     for name in alliance.foreign:
         table.add_row(name, "cannot be used here")
     return table

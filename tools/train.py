@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +15,7 @@ from rich.console import Console
 from heal.agent_types import same_type
 from heal.agents.local_runtime import LocalRuntime
 from heal.agents.options import RunOptions
-from heal.alliance import Alliance, TrainingRecord, copy_base, load_alliance, require_base, save_agent, save_base
+from heal.alliance import Alliance, TrainingRecord, copy_base, load_alliance, require_base, save_agent, save_base, save_trust
 from heal.collab_model import CollabModel
 from heal.config import ConfigError, apply_overrides, build_config, load_yaml, to_plain
 from heal.datasets.dataset import Dataset, DatasetSummary
@@ -26,8 +27,10 @@ from heal.tools.shared.paths import config_path, type_path
 from heal.tools.shared.sources import ReadOptions
 from heal.tools.training.job import TrainingJob, TrainingResult, run_job, run_jobs
 from heal.tools.training.run_folder import PICTURE_NAME, run_folders
-from heal.tools.training.scenes import DATA_NAME, choose_training_scenes, choose_validation_scenes
+from heal.tools.training.scenes import DATA_NAME, ScenesOfTraining, choose_training_scenes, choose_validation_scenes
+from heal.tools.training.trust import calibrate_trust
 from heal.training.config import TrainingConfig
+from heal.training.own_range import cropped_grid, own_range
 from heal.types import SceneSource
 
 app = typer.Typer(help="Train a base, or align agent types to a base.", no_args_is_help=True)
@@ -89,7 +92,8 @@ def base(
     with _run_folders([job], summary, restart):
         run_job(job, chosen, console)
         alliance = _write_base(job, out / "alliance", initial)
-        draw_predictions(alliance, next(iter(settings.agents)), job.open(), out / PICTURE_NAME)
+        scenes = ScenesOfTraining(job.open(), settings.training)
+        draw_predictions(alliance, next(iter(settings.agents)), scenes, out / PICTURE_NAME)
     console.print(f"alliance: {out / 'alliance'}   picture of its detections: {out / PICTURE_NAME}")
 
 
@@ -122,6 +126,7 @@ def agent(
     reading, chosen = ReadOptions.of(on_damage, intensity_scale, cache), choose_device(device)
     source = reading.open_and_show(data, split)
     job = agent_job(agent_type, base, data, split, len(source), out, config, overrides or [], reading)
+    _print_range(job, base)
     [job], summary = _prepare([job], source, val_split, chosen)
     with _run_folders([job], summary, restart):
         run_job(job, chosen, console)
@@ -155,6 +160,8 @@ def agents(
     source = reading.open_and_show(data, split)
     settings = [*(overrides or []), "training.replicas=1"]
     jobs = [agent_job(name, base, data, split, len(source), out, config, settings, reading) for name in agent_types]
+    for job in jobs:
+        _print_range(job, base)
     jobs, summary = _prepare(jobs, source, val_split, chosen)
     with _run_folders(jobs, summary, restart):
         run_jobs(jobs, chosen, console)
@@ -213,6 +220,8 @@ def resolve_settings(path: Path, initial: Alliance | None, overrides: list[str])
 def resolve_agent_settings(type_file: Path, alliance: Alliance, path: Path, overrides: list[str]) -> TrainingConfig:
     """Return the settings of a stage 2 run: of the file, with one type and the alliance's frozen base, then the command line.
 
+    The base's grid is cropped to the range that the type maps: nothing is learnt beyond it.
+
     Raises:
         ConfigError: a setting is wrong, or would change the base, such as the range that the type would be trained on.
     """
@@ -221,7 +230,8 @@ def resolve_agent_settings(type_file: Path, alliance: Alliance, path: Path, over
     settings = build_config(TrainingConfig, apply_overrides(_merge(load_yaml(path), values), overrides), f"{type_file}, {path}")
     if settings.base != alliance.card.config:
         raise ConfigError(f"--set base...: the base of {alliance.path} is frozen, and an agent type is aligned to it as it is")
-    return settings
+    grid = cropped_grid(settings.agents[type_file.stem], settings.base)
+    return replace(settings, base=replace(settings.base, grid=grid))
 
 
 def save_alliance(path: Path, model: CollabModel, settings: TrainingConfig, record: TrainingRecord) -> Alliance:
@@ -283,8 +293,18 @@ def _add_agent(job: TrainingJob, base: Path, out: Path) -> None:
     record = _training_record(job, result, initial)
     save_agent(out, job.name, result.model.agent(job.name), initial.base_hash, record, job.settings.training.half_weights)
     alliance = load_alliance(out)
-    draw_predictions(alliance, job.name, job.open(), job.run / PICTURE_NAME)
+    save_trust(out, job.name, calibrate_trust(alliance, job.name, job.open_validation(), job.settings.training, console))
+    draw_predictions(alliance, job.name, ScenesOfTraining(job.open(), job.settings.training), job.run / PICTURE_NAME)
     console.print(f"{job.name} was added to {out}   picture of its detections: {job.run / PICTURE_NAME}")
+
+
+def _print_range(job: TrainingJob, base: Path) -> None:
+    """Print the range that a type is trained on, if it is smaller than its base's."""
+    grid, whole = job.settings.base.grid, load_alliance(base).card.config.grid
+    own = own_range(job.settings.agents[job.name], whole)
+    if grid != whole and own:
+        x_m, y_m = grid.range_m[3:5]
+        console.print(f"{job.name} maps +-{own[3]:g} x +-{own[4]:g} m and is trained on +-{x_m:g} x +-{y_m:g} m", highlight=False)
 
 
 def _load_result(job: TrainingJob) -> TrainingResult:

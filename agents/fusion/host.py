@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 
 from heal.agents.fusion.map_reader import SharedMapReader
 from heal.agents.fusion.node import FusionNode
+from heal.agents.interfaces import AllianceLike
 from heal.agents.options import RunOptions
 from heal.agents.records import Arrival, FusionOutcome, FusionRequest
 from heal.agents.region import Region
@@ -17,9 +18,17 @@ from heal.base_model import BaseModel
 class NodeHost:
     """Hosts fusion nodes that share one base. The node of a region is made at the first request for the region."""
 
-    def __init__(self, base: BaseModel, base_hash: str, options: RunOptions, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self,
+        base: BaseModel,
+        base_hash: str,
+        options: RunOptions,
+        device: torch.device | str = "cpu",
+        trust: Mapping[str, float] | None = None,
+    ) -> None:
         """Make a host without nodes; arguments as for `FusionNode`."""
         self._base, self._base_hash, self._options, self._device = base, base_hash, options, torch.device(device)
+        self._trust = trust
         self._reader = SharedMapReader(base.to(self._device), self._device, options)
         self._nodes: dict[Region | None, FusionNode] = {}
 
@@ -34,4 +43,9 @@ class NodeHost:
         return outcomes
 
     def _make_node(self) -> FusionNode:
-        return FusionNode(self._base, self._base_hash, self._options, self._device, self._reader)
+        return FusionNode(self._base, self._base_hash, self._options, self._device, self._reader, self._trust)
+
+
+def trust_by_type(alliance: AllianceLike) -> dict[str, float]:
+    """Return the trust in each agent type of an alliance."""
+    return {name: alliance.trust_of(name) for name in alliance.agent_names}

@@ -12,12 +12,13 @@ from heal.agents.records import FusionRequest
 from heal.types import Float64
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class KnownMap:
     """The scales of an agent's feature map at the fusion node, computed there or at the agent (`RunOptions.split`).
 
     Attributes:
         agent_id: the sender.
+        agent_type: its type, as the sender says.
         tick: in which the message was sent.
         timestamp_ns: time of the sensors' measurement, by the sender's clock.
         world_SE3_agent: (4, 4) float64, the sender's pose at that time, as the sender measured the pose.
@@ -27,6 +28,7 @@ class KnownMap:
     """
 
     agent_id: str
+    agent_type: str
     tick: int
     timestamp_ns: int
     world_SE3_agent: Float64

@@ -54,7 +54,8 @@ class MapReader:
                 coverage = message.coverage if message.covered is None else torch.from_numpy(message.covered)
                 scores = self._base.pyramid_backbone.scores(levels.occupancy, [coverage])
             borrowed = False
-        return KnownMap(message.agent_id, arrival.tick, message.timestamp_ns, message.world_SE3_agent, maps, scores, borrowed)
+        origin = message.agent_id, message.agent_type, arrival.tick, message.timestamp_ns, message.world_SE3_agent
+        return KnownMap(*origin, maps, scores, borrowed)
 
     def _tensor(self, part: Float32) -> Tensor:
         """Return an array on the device with a batch axis (1, ...)."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from time import monotonic
 from typing import Any
 
@@ -62,7 +62,7 @@ class AgentActor:
 class NodeActor:
     """An actor that hosts the fusion node, or the fusion nodes of several regions."""
 
-    def __init__(self, base: BaseModel, base_hash: str, options: RunOptions, fetch_s: float) -> None:
+    def __init__(self, base: BaseModel, base_hash: str, options: RunOptions, fetch_s: float, trust: Mapping[str, float]) -> None:
         """Make the fusion nodes' host.
 
         Args:
@@ -70,10 +70,11 @@ class NodeActor:
             base_hash: its content hash.
             options: of the run.
             fetch_s: messages of a tick that cannot be fetched from the object store within this time, all together, are lost.
+            trust: see `FusionNode`.
         """
         _set_up_process(options.threads)
         self._fetch_s = fetch_s
-        self._host = NodeHost(base, base_hash, options, _own_device())
+        self._host = NodeHost(base, base_hash, options, _own_device(), trust)
 
     def ready(self) -> None:
         """Answer once the actor has been made."""

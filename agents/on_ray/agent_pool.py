@@ -12,6 +12,7 @@ import ray
 
 from heal.agents.deployment import GIVEN_UP, Deployment
 from heal.agents.failures import FAILED, AgentFailure
+from heal.agents.faults import Fault, FaultKind
 from heal.agents.on_ray.actors import AgentActor
 from heal.agents.on_ray.cluster import DIED_ERRORS
 from heal.agents.on_ray.placement import (
@@ -25,7 +26,6 @@ from heal.agents.on_ray.placement import (
     warn_of_memory,
 )
 from heal.agents.on_ray.restarting import ActorBrokeError, FaultKinds, RestartingActor
-from heal.agents.records import Fault, FaultKind
 from heal.agents.tick import AgentStep, Missing, TickCoordinator, TickPlan
 
 # An actor that has broken so often without a tick in between is not started again: whatever breaks it would break it again.

@@ -9,13 +9,15 @@ from typing import Any
 import ray
 
 from heal.agents.deployment import Deployment
+from heal.agents.faults import Fault
 from heal.agents.fusion.division import FusionTask, node_of
+from heal.agents.fusion.host import trust_by_type
 from heal.agents.interfaces import AllianceLike
 from heal.agents.on_ray.actors import AHEAD, NodeActor
 from heal.agents.on_ray.placement import Placer, machines, node_demand, reserves_memory
 from heal.agents.on_ray.restarting import ActorBrokeError, FaultKinds, RestartingActor
 from heal.agents.options import RunOptions
-from heal.agents.records import Fault, FusionOutcome
+from heal.agents.records import FusionOutcome
 
 FAULT_KINDS = FaultKinds("fusion node crashed", "fusion node hung", "fusion node restarted")
 # A fault of a fusion node belongs to no agent.
@@ -60,12 +62,12 @@ class NodePool:
         """Start the actors; without regions a single one.
 
         Args:
-            alliance: whose base fuses.
+            alliance: whose base fuses, with its trust in agent types.
             options: of the run.
             deployment: of the run.
         """
         self._options, self._deployment, self._placer = options, deployment, Placer(deployment)
-        self._base, self._base_hash = ray.put(alliance.base), alliance.base_hash
+        self._base, self._base_hash, self._trust = ray.put(alliance.base), alliance.base_hash, trust_by_type(alliance)
         self._count = node_demand(deployment, options).actors
         resources = machines()
         self._reserves = reserves_memory(resources, deployment, self._count)
@@ -143,7 +145,7 @@ class NodePool:
         fetch_s = fetch_limit_s(self._deployment, self._options)
         groups = {AHEAD: 1} if self._fetches_ahead else None
         return ray.remote(**placed, concurrency_groups=groups)(NodeActor).remote(
-            self._base, self._base_hash, self._options, fetch_s
+            self._base, self._base_hash, self._options, fetch_s, self._trust
         )
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import ray
 
+from heal.agents.faults import Fault, FaultKind
 from heal.agents.on_ray.cluster import DIED_ERRORS
-from heal.agents.records import Fault, FaultKind
 
 # A process imports torch before it answers for the first time. Where many start at once, that takes longer than a short `hang_s`.
 START_S = 60.0

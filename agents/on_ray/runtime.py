@@ -17,6 +17,7 @@ import torch
 
 from heal.agent_types import TypesOf
 from heal.agents.deployment import Deployment, PlannedFault
+from heal.agents.faults import Fault
 from heal.agents.interfaces import AllianceLike
 from heal.agents.network.network import Network, PerfectNetwork
 from heal.agents.on_ray.agent_pool import UNFINISHED, AgentJob, AgentPool
@@ -26,7 +27,7 @@ from heal.agents.on_ray.placement import Demand, machines, node_demand, require_
 from heal.agents.on_ray.prometheus import RunMetrics
 from heal.agents.on_ray.waiting import done_times
 from heal.agents.options import RunOptions
-from heal.agents.records import Fault, TickResult
+from heal.agents.records import TickResult
 from heal.agents.tick import AgentStep, Delivery, Missing, TickCoordinator, TickPlan
 from heal.errors import UserError
 from heal.types import SceneSource

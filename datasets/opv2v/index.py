@@ -9,10 +9,10 @@ from pathlib import Path
 
 from heal.datasets.dataset import Skipped
 from heal.datasets.split_names import NoSplitError, find_split
+from heal.types import is_roadside_name
 
 NUMBER = re.compile(r"-?\d+")
 EGO_NAME = "ego"
-ROADSIDE_NAME = re.compile(r"-\d+|(rsu|infra|infrastructure|roadside)([_-]?\w+)?", re.IGNORECASE)
 METADATA_NAME = re.compile(r"(\d+)\.(?:yaml|json)")
 VISIBILITY_SUFFIX = "_bev_visibility.png"
 # (scenario, frame) whose metadata is broken in the released data set.
@@ -122,11 +122,6 @@ def with_ego(scenarios: list[Scenario], ego_id: str | None, max_agents: int) -> 
 def agent_order(names: list[str]) -> list[str]:
     """Sort agents by their names as strings: "ego" comes first, roadside units (negative numbers, "rsu") after all vehicles."""
     return sorted(names, key=lambda name: (name.lower() != EGO_NAME, is_roadside_name(name), name))
-
-
-def is_roadside_name(name: str) -> bool:
-    """Whether an agent's name is that of a roadside unit: a negative number, or a name such as "rsu" or "infra_1"."""
-    return ROADSIDE_NAME.fullmatch(name) is not None
 
 
 def _list_scenario(folder: Path, skipped: Skipped) -> Scenario | None:

@@ -23,7 +23,6 @@ from heal.datasets.opv2v.index import (
     VISIBILITY_SUFFIX,
     Scenario,
     find_split_folder,
-    is_roadside_name,
     list_scenarios,
     with_ego,
 )
@@ -31,7 +30,18 @@ from heal.datasets.opv2v.label_check import check_labels
 from heal.datasets.opv2v.metadata import CameraCalibration, FrameMetadata, metadata_path, read_metadata
 from heal.datasets.split_names import SYNONYMS
 from heal.detection.ground_truth import objects_within, visible_objects
-from heal.types import BEAMS, AgentFrame, AgentKind, CameraView, LidarScan, ObjectLabels, SceneOutline, Sensor, SensorChoice
+from heal.types import (
+    BEAMS,
+    AgentFrame,
+    AgentKind,
+    CameraView,
+    LidarScan,
+    ObjectLabels,
+    SceneOutline,
+    Sensor,
+    SensorChoice,
+    is_roadside_name,
+)
 
 USUAL_PLACES = (("validate", "val"), ("validate", "validation"))  # folder and name of a split that mean the same to everybody
 FULL_BEAMS = BEAMS[-1]

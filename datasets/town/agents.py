@@ -1,4 +1,4 @@
-"""Place the sensors of a town's agents: vehicles have a LiDAR on the roof, roadside units on a pole; both have four cameras."""
+"""Place the sensors of a town's agents: vehicles have a LiDAR on the roof, roadside units on a pole; both have cameras."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class TownAgent:
         carrier_SE3_agent: (4, 4) pose of the agent's frame in the vehicle's frame; for a roadside unit in the world.
         agent_SE3_lidar: (4, 4) pose of the LiDAR in the agent's frame. The identity for a vehicle; the frame of a roadside unit is
             the frame of a virtual LiDAR near the ground.
-        carrier_SE3_cameras: (4, 4, 4) poses of the front, right rear, left rear and back cameras in the vehicle's frame or in the
-            world; x forward, y right, z up.
+        carrier_SE3_cameras: (C, 4, 4) poses of the front, right rear, left rear and back cameras, or of the front camera alone, in
+            the vehicle's frame or in the world; x forward, y right, z up.
         lidar: the LiDAR.
         pole: the mesh of a roadside unit's pole; None for a vehicle.
     """
@@ -47,7 +47,9 @@ class TownAgent:
 
 
 def vehicle_agent(number: int, agent_id: str, spec: VehicleSpec, preset: TownPreset, rng: np.random.Generator) -> TownAgent:
-    """Draw the sensors of a vehicle: the LiDAR half a metre behind the middle of the roof, mounted slightly tilted.
+    """Draw the sensors of a vehicle: the LiDAR half a metre behind the middle of the roof, mounted slightly tilted, and cameras.
+
+    A camera that is the only one sits at the LiDAR's foot and looks ahead.
 
     Args:
         number: number of the vehicle in the town.
@@ -63,13 +65,16 @@ def vehicle_agent(number: int, agent_id: str, spec: VehicleSpec, preset: TownPre
     top, front = spec.height_m + 0.1, spec.length_m / 2
     places = [(front + 0.05, 0.0, 1.0), (0.0, 0.3, top + 0.1), (0.0, -0.3, top + 0.1), (0.1 - front, 0.0, top)]
     cameras = [pose_to_SE3([*place, 0.0, yaw, 0.0]) for place, yaw in zip(places, CAMERA_YAWS_DEG, strict=True)]
+    if preset.views == "ahead":
+        cameras = [pose_to_SE3([-0.3, 0.0, height - 0.25, 0.0, rng.uniform(-3.0, 3.0), rng.uniform(-2.0, 0.5)])]
     return TownAgent(agent_id, "vehicle", number, mount, np.eye(4), np.stack(cameras), lidar)
 
 
 def roadside_agent(agent_id: str, town: TownMap, ego_xy: Float64, preset: TownPreset, rng: np.random.Generator) -> TownAgent:
     """Draw a roadside unit on a pole at a corner of the middle crossing.
 
-    The unit looks across the crossing and down a street, with triple chances down a street from which the ego comes.
+    The unit looks across the crossing and down a street, with triple chances down a street from which the ego comes. A camera that
+    is the only one sits above the LiDAR and looks down on the crossing.
 
     Args:
         agent_id: id of the agent.
@@ -85,6 +90,9 @@ def roadside_agent(agent_id: str, town: TownMap, ego_xy: Float64, preset: TownPr
     lidar_pose = pose_to_SE3([0.0, 0.0, height - VIRTUAL_LIDAR_M, *rng.uniform(-0.5, 0.5, 3)])
     cameras = [pose_to_SE3([*(foot + up(height - 0.35)), 0.0, yaw + turn, -18.0]) for turn in CAMERA_YAWS_DEG]
     lidar = draw_lidar(name, preset, rng)
+    if preset.views == "ahead":
+        eye = foot + up(height + 1.5)
+        cameras = [pose_to_SE3([*eye, rng.uniform(-2.5, 2.5), yaw + rng.uniform(-6.0, 6.0), rng.uniform(-12.5, -8.0)])]
     return TownAgent(agent_id, "roadside", None, frame, lidar_pose, np.stack(cameras), lidar, _pole(foot, height))
 
 

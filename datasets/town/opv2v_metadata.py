@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from heal.datasets.town.agents import TownAgent
-from heal.datasets.town.source import TownSource, agent_pose, camera_poses
+from heal.datasets.town.source import TownSource, agent_pose
 from heal.datasets.town.town import FIRST_ID, TownState
 from heal.se3 import SE3_to_pose, inverse_SE3
+from heal.types import Float64
 
 _KMH = 3.6
 
@@ -20,7 +20,7 @@ def frame_metadata(source: TownSource, index: int, agent_id: str) -> dict[str, A
     speed = 0.0 if agent.vehicle is None else float(state.speed[agent.vehicle])
     return {
         "RSU": agent.kind == "roadside",
-        **_cameras(source, agent, state),
+        **_cameras(source, index, agent_id, world_SE3_lidar),
         "ego_speed": speed * _KMH,
         "lidar_pose": SE3_to_pose(world_SE3_lidar).tolist(),
         "plan_trajectory": [],
@@ -44,9 +44,8 @@ def _vehicle(source: TownSource, state: TownState, number: int) -> dict[str, Any
     }
 
 
-def _cameras(source: TownSource, agent: TownAgent, state: TownState) -> dict[str, Any]:
+def _cameras(source: TownSource, index: int, agent_id: str, world_SE3_lidar: Float64) -> dict[str, Any]:
     """Return the cameras; `extrinsic` maps LiDAR coordinates to camera coordinates, both x forward, y right, z up."""
-    world_SE3_lidar = agent_pose(agent, state)
     intrinsic = source.preset.intrinsic.tolist()
     return {
         f"camera{number}": {
@@ -54,5 +53,5 @@ def _cameras(source: TownSource, agent: TownAgent, state: TownState) -> dict[str
             "extrinsic": (inverse_SE3(pose) @ world_SE3_lidar).tolist(),
             "intrinsic": intrinsic,
         }
-        for number, pose in enumerate(camera_poses(agent, state))
+        for number, pose in enumerate(source.camera_poses(index, agent_id))
     }

@@ -15,17 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from heal.datasets.files import read_yaml, write_image, write_yaml
+from heal.datasets.files import read_yaml, write_depth, write_image, write_yaml
 from heal.datasets.opv2v.index import VISIBILITY_SUFFIX
 from heal.datasets.pcd import write_pcd
 from heal.datasets.town.opv2v_metadata import frame_metadata
 from heal.datasets.town.source import TownSource
 from heal.datasets.visibility import scene_visibility
-from heal.types import AgentFrame, ObjectLabels, Scene
+from heal.types import AgentFrame, ObjectLabels, Scene, SensorChoice
 
-WRITER_VERSION = 1
+WRITER_VERSION = 2
 THINNED_BEAMS = (16, 32)
 _TREES = ("OPV2V", "OPV2V_Hetero", "OPV2V/additional")
 
@@ -106,7 +104,7 @@ def _write_frame(source: TownSource, index: int, frame: AgentFrame, partial: Pat
     sweep = source.sweep(index, frame.agent_id)
     write_pcd(folder / f"{stamp}.pcd", sweep.points)
     write_yaml(folder / f"{stamp}.yaml", frame_metadata(source, index, frame.agent_id))
-    if not frame.cameras:
+    if not SensorChoice.of(source.sensors).cameras:
         return
     hetero.mkdir(parents=True, exist_ok=True)
     additional.mkdir(parents=True, exist_ok=True)
@@ -116,8 +114,8 @@ def _write_frame(source: TownSource, index: int, frame: AgentFrame, partial: Pat
     for view in frame.cameras:
         write_image(folder / f"{stamp}_{view.name}.png", view.image)
         if view.depth_m is not None:
-            metres = np.clip(np.rint(view.depth_m), 0, 255).astype(np.uint8)
-            write_image(hetero / f"{stamp}_{view.name.replace('camera', 'depth')}.png", metres)
+            path = hetero / f"{stamp}_{view.name.replace('camera', 'depth')}.png"
+            write_depth(path, view.depth_m, source.cameras.depth_step_m)
     write_image(additional / f"{stamp}{VISIBILITY_SUFFIX}", source.visibility_map(index, frame.agent_id))
 
 
@@ -132,7 +130,8 @@ def _move_into_place(partial: Path, root: Path, split: str, name: str) -> None:
 
 
 def _settings(source: TownSource) -> dict[str, Any]:
-    """Return everything that a scenario's files depend on."""
+    """Return everything that a scenario's files depend on; options of the cameras only where they differ from the default."""
+    cameras = source.cameras.changes()
     return {
         "preset": source.preset.name,
         "split": source.split,
@@ -141,6 +140,7 @@ def _settings(source: TownSource) -> dict[str, Any]:
         "stride": source.stride,
         "sensors": sorted(source.sensors),
         "version": WRITER_VERSION,
+        **({"cameras": cameras} if cameras else {}),
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 
@@ -27,6 +28,11 @@ class TownPreset:
         slope_deg: steepest slope of the ground.
         built_share: share of the blocks that are built up to the corners; the rest are houses, parks and car parks.
         clutter: density of trees, poles, people, signs; 1 is a normal street.
+        tree_scale: factor on the sizes of trees.
+        belt_share: share of the sides of blocks with a green belt of trees, bushes and hedges.
+        railing_share: share of the streets with a railing on the centre line.
+        leaf_m: mean length of a laser's way into leaves before it is reflected; 0 for crowns and hedges that are solid.
+        vehicle_mix: the vehicles on the streets, a key of `heal.datasets.town.world.kinds.MIXES`.
         parked_share: share of the places at the kerb with a parked vehicle.
         moving: smallest and largest number of moving vehicles besides the agents.
         left_hand_share: share of the towns that drive on the left.
@@ -43,6 +49,8 @@ class TownPreset:
         loss_share: share of the returns lost at random.
         gain: factor on the intensity.
         gamma: exponent on the intensity.
+        speckle: standard deviation of the intensity's logarithm from point to point.
+        views: cameras of an agent: four "around", or one "ahead".
         image_px: width and height of the images.
         focal_px: focal length.
         frames_per_scenario: number of frames that `heal generate` writes of one town.
@@ -57,6 +65,11 @@ class TownPreset:
     slope_deg: Range = (0.2, 1.6)
     built_share: Range = (0.5, 0.95)
     clutter: Range = (0.5, 1.4)
+    tree_scale: float = 1.0
+    belt_share: float = 0.0
+    railing_share: float = 0.0
+    leaf_m: float = 0.6
+    vehicle_mix: str = "street"
     parked_share: Range = (0.3, 0.8)
     moving: tuple[int, int] = (14, 34)
     left_hand_share: float = 0.35
@@ -72,7 +85,9 @@ class TownPreset:
     range_noise_m: Range = (0.01, 0.03)
     loss_share: Range = (0.0, 0.08)
     gain: Range = (0.45, 1.5)
-    gamma: Range = (0.6, 1.7)
+    gamma: Range = (0.45, 1.7)
+    speckle: float = 0.25
+    views: Literal["around", "ahead"] = "around"
     image_px: tuple[int, int] = (400, 300)
     focal_px: float = 167.819926235456
     frames_per_scenario: int = 4
@@ -98,14 +113,28 @@ PRESETS: dict[str, TownPreset] = {
             name="crossing",
             block_m=(80.0, 120.0),
             streets=3,
-            lanes=(2, 4),
-            built_share=(0.1, 0.6),
+            lanes=(2, 5),
+            built_share=(0.0, 0.4),
+            slope_deg=(0.2, 2.2),
+            clutter=(0.8, 1.8),
+            tree_scale=1.5,
+            belt_share=0.7,
+            railing_share=0.4,
+            vehicle_mix="crossing",
             moving=(24, 60),
-            parked_share=(0.0, 0.5),
+            parked_share=(0.0, 0.3),
             vehicles=1,
             agent_distance_m=(18.0, 75.0),
             lidars=("dense_middle40",),
             roadside_lidars=("sector300",),
+            lidar_height_m=(1.8, 2.1),
+            pole_m=(6.0, 8.0),
+            loss_share=(0.0, 0.03),
+            gain=(0.5, 1.8),
+            gamma=(0.4, 1.3),
+            views="ahead",
+            image_px=(480, 270),
+            focal_px=546.6,
         ),
         replace(
             DEMO,
@@ -115,6 +144,10 @@ PRESETS: dict[str, TownPreset] = {
             moving=(5, 6),
             vehicles=2,
             clutter=(0.2, 0.3),
+            leaf_m=0.0,
+            vehicle_mix="plain",
+            gamma=(0.6, 1.7),
+            speckle=0.0,
             lidars=("coarse16",),
             roadside_lidars=("coarse16",),
             image_px=(80, 60),

@@ -8,6 +8,7 @@ import numpy as np
 
 from heal.datasets.opv2v.metadata import UNREAL_SE3_OPENCV
 from heal.datasets.town.agents import TownAgent
+from heal.datasets.town.camera_options import AS_THE_PRESET, CameraOptions
 from heal.datasets.town.presets import TownPreset, town_preset
 from heal.datasets.town.seeds import Stream, random_stream, require_split_and_seed
 from heal.datasets.town.sensors.camera import Picture, RenderInput, render_picture
@@ -41,6 +42,7 @@ class TownSource:
         split: "train", "validate" or "test".
         sensors: the sensor data that `agent_frame` returns without a choice of the caller's.
         stride: ticks of 0.1 s from one scene to the next.
+        cameras: size and smoothing of the images, and the agents that have cameras.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class TownSource:
         split: str = "test",
         sensors: frozenset[Sensor] = frozenset({"lidar"}),
         stride: int = 1,
+        cameras: CameraOptions = AS_THE_PRESET,
     ) -> None:
         """Check the arguments; the town is not built yet.
 
@@ -60,7 +63,8 @@ class TownSource:
         if ticks < 1 or stride < 1:
             raise UserError(f"a town needs at least one tick and a stride of at least 1, got ticks={ticks}, stride={stride}")
         require_split_and_seed(split, seed)
-        self.preset, self.seed, self.ticks, self.split = town_preset(preset), seed, ticks, split
+        self.cameras = cameras.for_preset(town_preset(preset))
+        self.preset, self.seed, self.ticks, self.split = self.cameras.applied_to(town_preset(preset)), seed, ticks, split
         self.sensors, self.stride = sensors, stride
         self._town: Town | None = None
         self._state: TownState | None = None
@@ -147,14 +151,23 @@ class TownSource:
         return self._sweep[2]
 
     def pictures(self, index: int, agent_id: str) -> list[Picture]:
-        """Return the pictures of the agent's four cameras in scene `index`; the last pictures are kept."""
-        agent, state = self.agent(agent_id), self.state(index)
+        """Return the pictures of the agent's cameras in scene `index`; the last pictures are kept."""
+        state = self.state(index)
         if self._pictures is None or self._pictures[:2] != (state.tick, agent_id):
             inputs = RenderInput(self.town.map, self.town.blocks, self.town.weather, state.mesh, state.scene)
             size, focal = self.preset.image_px, self.preset.focal_px
-            pictures = [render_picture(inputs, pose, size, focal) for pose in camera_poses(agent, state)]
+            poses = self.camera_poses(index, agent_id)
+            pictures = [render_picture(inputs, pose, size, focal, self.cameras.smooth) for pose in poses]
             self._pictures = (state.tick, agent_id, pictures)
         return self._pictures[2]
+
+    def camera_poses(self, index: int, agent_id: str) -> list[Float64]:
+        """Return the world poses (4, 4) of the agent's cameras, x forward, y right, z up; none for an agent without cameras."""
+        agent = self.agent(agent_id)
+        if not self.cameras.includes(agent, self.town.agents[0].agent_id):
+            return []
+        carrier = np.eye(4) if agent.vehicle is None else self.state(index).world_SE3_vehicles[agent.vehicle]
+        return [carrier @ pose for pose in agent.carrier_SE3_cameras]
 
     def _scan(self, index: int, agent: TownAgent, beams: int) -> LidarScan:
         """Return the agent's scan: all lines of the LiDAR for the largest of BEAMS, else at most `beams` lines."""
@@ -163,25 +176,23 @@ class TownSource:
         return LidarScan(sweep.thinned(own, lines), lines)
 
     def _views(self, index: int, agent: TownAgent, with_depth: bool) -> tuple[CameraView, ...]:
-        state = self.state(index)
-        pose = agent_pose(agent, state)
+        pose = agent_pose(agent, self.state(index))
         views = []
-        for number, (picture, world_SE3_camera) in enumerate(
-            zip(self.pictures(index, agent.agent_id), camera_poses(agent, state), strict=True)
-        ):
+        shown = zip(self.pictures(index, agent.agent_id), self.camera_poses(index, agent.agent_id), strict=True)
+        for number, (picture, world_SE3_camera) in enumerate(shown):
             agent_SE3_camera = relative_SE3(pose, world_SE3_camera) @ UNREAL_SE3_OPENCV
             depth = picture.depth_m if with_depth else None
             views.append(CameraView(f"camera{number}", picture.image, self.preset.intrinsic, agent_SE3_camera, depth))
         return tuple(views)
 
     def visibility_map(self, index: int, agent_id: str) -> UInt8:
-        """Draw the vehicles that the cameras see: (256, 256) from above, 255 on vehicles.
+        """Draw the vehicles that the cameras see: (256, 256) from above, 255 on vehicles. An agent without cameras sees none.
 
         The agent is in the middle, its x axis points up, and a pixel is 0.39 m wide.
         """
         from PIL import Image, ImageDraw
 
-        pixels = np.concatenate([picture.owner.ravel() for picture in self.pictures(index, agent_id)])
+        pixels = np.concatenate([np.empty(0, np.int64), *(picture.owner.ravel() for picture in self.pictures(index, agent_id))])
         ids, counts = np.unique(pixels[pixels >= FIRST_ID], return_counts=True)
         carrier = self.agent(agent_id).vehicle
         seen = ids[(counts >= VISIBLE_FROM_PX) & (ids != (None if carrier is None else FIRST_ID + carrier))]
@@ -217,12 +228,6 @@ def agent_pose(agent: TownAgent, state: TownState) -> Float64:
         return agent.carrier_SE3_agent
     pose: Float64 = state.world_SE3_vehicles[agent.vehicle] @ agent.carrier_SE3_agent
     return pose
-
-
-def camera_poses(agent: TownAgent, state: TownState) -> list[Float64]:
-    """Return the world poses (4, 4) of the agent's cameras; x forward, y right, z up."""
-    carrier = np.eye(4) if agent.vehicle is None else state.world_SE3_vehicles[agent.vehicle]
-    return [carrier @ pose for pose in agent.carrier_SE3_cameras]
 
 
 def box_corners(size_m: Float64, world_SE3_vehicle: Float64) -> Float64:

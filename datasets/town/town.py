@@ -19,6 +19,7 @@ from heal.datasets.town.world.driving import WARM_UP_TICKS, Fleet
 from heal.datasets.town.world.footprints import footprint
 from heal.datasets.town.world.furniture import make_furniture
 from heal.datasets.town.world.paths import STEP_M
+from heal.datasets.town.world.planting import make_planting
 from heal.datasets.town.world.streets import TownMap, make_map
 from heal.datasets.town.world.traffic import park_vehicles, start_agents, start_traffic
 from heal.datasets.town.world.vehicles import VehicleSpec, vehicle_mesh
@@ -101,7 +102,9 @@ class Town:
         self.agents = self._make_agents(stream(Stream.SENSORS))
         self.weather = draw_weather(stream(Stream.WEATHER))
         standing = [ground_mesh(self.map, self.blocks), *make_buildings(self.map, self.blocks, stream(Stream.LAYOUT, 2))]
-        standing += make_furniture(self.map, self.blocks, preset, stream(Stream.FURNITURE))
+        furniture = stream(Stream.FURNITURE)
+        standing += make_furniture(self.map, self.blocks, preset, furniture)
+        standing += make_planting(self.map, self.blocks, preset, furniture)
         standing += [agent.pole for agent in self.agents if agent.pole is not None]
         meshes = [vehicle_mesh(spec).owned_by(FIRST_ID + number) for number, spec in enumerate(self.specs)]
         self.moving_meshes, parked_meshes = meshes[: len(self.moving)], meshes[len(self.moving) :]

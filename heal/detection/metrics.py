@@ -95,6 +95,11 @@ class ApAccumulator:
         self.iou_thresholds = tuple(iou_thresholds)
         self._frames: list[FrameMatch] = []
 
+    @property
+    def frames(self) -> tuple[FrameMatch, ...]:
+        """All frames so far."""
+        return tuple(self._frames)
+
     def add(self, detections: Detections, ground_truth: GroundTruth) -> None:
         """Match one frame and add it; both arguments are in the ego's frame and may be empty."""
         self.add_match(match_frame(detections, ground_truth, self.iou_thresholds))

@@ -7,7 +7,7 @@ bird's-eye view, with one metre added to every width and height.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -74,6 +74,10 @@ class Targets:
             torch.stack([part.negative for part in parts]),
             torch.stack([part.regression for part in parts]),
         )
+
+    def within(self, cells: Tensor) -> Targets:
+        """Return the targets with no anchor positive or negative outside of `cells`, bool (..., ny, nx)."""
+        return replace(self, positive=self.positive & cells[..., None], negative=self.negative & cells[..., None])
 
     def to(self, device: torch.device | str) -> Targets:
         """Copy the targets to another device."""

@@ -7,25 +7,26 @@ the agent has no weight there in the fusion.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 import torch.nn.functional as F
 from torch import Tensor
 
-from heal.grid import BLOCK_CELLS, BevGrid, Range, block_shape
-from heal.types import BoolMask, CameraView, Float32, Float64
+from heal.grid import BLOCK_CELLS, BevGrid, Range
+from heal.types import BoolMask, CameraView, Float32, Float64, Int64
 
-BEHIND_M = 2.4
-"""How far behind the farthest return of a direction blocks are still covered: a return lies on the near side of its object."""
+BEHIND_M = 4.8
+"""How far behind the farthest return of a direction cells are still covered, a vehicle's length: returns lie on the near side."""
 
 _DIRECTIONS = 360
 _HEIGHTS = 5
 
 
 def lidar_blocks(points: Float32, grid: BevGrid) -> BoolMask:
-    """Return the blocks (rows, columns) that rays of a LiDAR crossed.
+    """Return the blocks (rows, columns) with any cell that a ray of a LiDAR crossed.
 
-    In each of 360 directions, and in the directions beside it, these are the blocks up to the farthest return. A scan without any
+    In each of 360 directions, and in the directions beside it, these are the cells up to the farthest return. A scan without any
     return covers nothing.
 
     Args:
@@ -35,28 +36,27 @@ def lidar_blocks(points: Float32, grid: BevGrid) -> BoolMask:
     reach_m = np.zeros(_DIRECTIONS)
     np.maximum.at(reach_m, _direction(points[:, 0], points[:, 1]), np.hypot(points[:, 0], points[:, 1]))
     reach_m = np.maximum(reach_m, np.maximum(np.roll(reach_m, 1), np.roll(reach_m, -1)))
-    y, x = _centres(grid)
-    covered: BoolMask = np.hypot(x, y) <= np.where(reach_m > 0, reach_m + BEHIND_M, 0.0)[_direction(x, y)]
-    return covered
+    distance_m, direction = _polar_cells(grid)
+    return _any_in_block(distance_m <= np.where(reach_m > 0, reach_m + BEHIND_M, 0.0)[direction], BLOCK_CELLS)
 
 
 def camera_blocks(views: Sequence[CameraView], grid: BevGrid, range_m: Range, depth_m: float) -> BoolMask:
-    """Return the blocks (rows, columns) whose middle, at any height of the grid's range, is in view of a camera.
+    """Return the blocks (rows, columns) of which a camera sees any quarter, at any height of the grid's range.
 
     Args:
         views: of the agent; only their calibrations are read.
         grid: of the maps.
-        range_m: x_min, y_min, z_min, x_max, y_max, z_max of the encoder's map; blocks with their middle outside are not covered.
+        range_m: x_min, y_min, z_min, x_max, y_max, z_max of the encoder's map; beyond it nothing is covered.
         depth_m: the greatest depth at which the encoder places a pixel.
     """
-    y, x = _centres(grid)
+    y, x = _centres(grid, BLOCK_CELLS // 2)
     heights = np.linspace(grid.range_m[2], grid.range_m[5], _HEIGHTS)
-    places = np.stack(np.broadcast_arrays(x[None], y[None], heights[:, None, None]), axis=-1)  # (heights, rows, columns, 3)
-    covered: BoolMask = np.zeros(np.broadcast_shapes(x.shape, y.shape), np.bool_)
-    for view in views:
-        covered |= _in_view(view, places, depth_m).any(axis=0)
+    places = np.stack(np.broadcast_arrays(x[None], y[None], heights[:, None, None]), axis=-1)  # (heights, 2 rows, 2 columns, 3)
     inside = (x >= range_m[0]) & (x <= range_m[3]) & (y >= range_m[1]) & (y <= range_m[4])
-    return covered & inside
+    covered: BoolMask = np.zeros(inside.shape, np.bool_)
+    for view in views:
+        np.logical_or(covered, _in_view(view, places, depth_m).any(axis=0), out=covered)
+    return _any_in_block(covered & inside, 2)
 
 
 def level_mask(blocks: Tensor, ny: int, nx: int, level_shape: tuple[int, int]) -> Tensor:
@@ -76,19 +76,34 @@ def level_mask(blocks: Tensor, ny: int, nx: int, level_shape: tuple[int, int]) -
     return F.max_pool2d(cells[None], size, size, ceil_mode=True)[0]
 
 
-def _direction(x: Float64 | Float32, y: Float64 | Float32) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
+def _direction(x: Float64 | Float32, y: Float64 | Float32) -> Int64:
     """Return the number of the direction, 0 to 359, in which a place lies."""
     turns = np.arctan2(y, x) / (2 * np.pi) + 0.5
     return (turns * _DIRECTIONS).astype(np.int64) % _DIRECTIONS
 
 
-def _centres(grid: BevGrid) -> tuple[Float64, Float64]:
-    """Return y (rows, 1) and x (1, columns) of the blocks' middles, in metres."""
-    rows, columns = block_shape(grid.ny, grid.nx)
-    edge_m = BLOCK_CELLS * grid.cell_m
-    y = grid.range_m[1] + np.arange(0.5, rows) * edge_m
-    x = grid.range_m[0] + np.arange(0.5, columns) * edge_m
+@cache
+def _polar_cells(grid: BevGrid) -> tuple[Float64, Int64]:
+    """Return the distances of all cells (ny, nx) from the agent in metres, and the numbers of their directions."""
+    y, x = _centres(grid, 1)
+    return np.hypot(x, y), _direction(x, y)
+
+
+def _centres(grid: BevGrid, cells: int) -> tuple[Float64, Float64]:
+    """Return y (rows, 1) and x (1, columns) of the middles of squares of `cells` x `cells` cells, in metres."""
+    edge_m = cells * grid.cell_m
+    y = grid.range_m[1] + np.arange(0.5, -(-grid.ny // cells)) * edge_m
+    x = grid.range_m[0] + np.arange(0.5, -(-grid.nx // cells)) * edge_m
     return y[:, None], x[None]
+
+
+def _any_in_block(squares: BoolMask, per_block: int) -> BoolMask:
+    """Return for each block (rows, columns) whether any of its `per_block` x `per_block` squares is set."""
+    rows, columns = (-(-count // per_block) for count in squares.shape)
+    filled = np.zeros((rows * per_block, columns * per_block), np.bool_)
+    filled[: squares.shape[0], : squares.shape[1]] = squares
+    blocks: BoolMask = np.asarray(filled.reshape(rows, per_block, columns, per_block).any(axis=(1, 3)))
+    return blocks
 
 
 def _in_view(view: CameraView, places: Float64, depth_m: float) -> BoolMask:

@@ -55,10 +55,12 @@ def write_lift_splat(settings: LiftSplatConfig, image_px: tuple[int, int]) -> di
     Args:
         settings: the settings of the encoder.
         image_px: height and width of the data set's images.
+
+    Raises:
+        ConfigError: HEAL's own code has no such trunk, or normalises images differently.
     """
     x0, y0, z0, x1, y1, z1 = settings.range_m
-    image, depth = settings.image, settings.depth
-    covering = max(image.size[0] / image_px[0], image.size[1] / image_px[1])
+    depth = settings.depth
     return {
         "anchor_number": 2,
         "grid_conf": {
@@ -69,13 +71,7 @@ def write_lift_splat(settings: LiftSplatConfig, image_px: tuple[int, int]) -> di
             "mode": next(mode for mode, spacing in SPACINGS.items() if spacing == depth.spacing),
         },
         "data_aug_conf": {
-            "resize_lim": [covering * zoom for zoom in image.zoom],
-            "final_dim": list(image.size),
-            "rot_lim": list(image.rotate_deg),
-            "H": image_px[0],
-            "W": image_px[1],
-            "rand_flip": image.flip,
-            "bot_pct_lim": list(image.bottom_cut),
+            **_write_images(settings.image, image_px),
             "cams": list(settings.cameras),
             "Ncams": len(settings.cameras),
         },
@@ -97,3 +93,18 @@ def _read_images(images: Mapping[str, Any]) -> ImageConfig:
         rotate_deg=tuple(images["rot_lim"]),
         flip=images["rand_flip"],
     )
+
+
+def _write_images(image: ImageConfig, image_px: tuple[int, int]) -> dict[str, Any]:
+    if image.colours != "imagenet":
+        raise ConfigError(f"encoder.image.colours: HEAL's own code normalises images as imagenet, got {image.colours}")
+    covering = max(image.size[0] / image_px[0], image.size[1] / image_px[1])
+    return {
+        "resize_lim": [covering * zoom for zoom in image.zoom],
+        "final_dim": list(image.size),
+        "rot_lim": list(image.rotate_deg),
+        "H": image_px[0],
+        "W": image_px[1],
+        "rand_flip": image.flip,
+        "bot_pct_lim": list(image.bottom_cut),
+    }

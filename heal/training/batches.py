@@ -14,11 +14,14 @@ from heal.detection.detections import GroundTruth
 from heal.detection.ground_truth import agent_ground_truth, ground_truth
 from heal.detection.targets import Targets, assign_targets
 from heal.errors import UserError
+from heal.grid import Range
 from heal.seeding import keyed_generator
 from heal.training.augment import augment
 from heal.training.config import ScheduleConfig, TrainingConfig
+from heal.training.own_range import cells_within, limit_labels, own_range
+from heal.training.partners import spoil_partners
 from heal.training.replica import ALONE, Replica
-from heal.types import ObjectLabels, Scene, SceneOutline, SceneSource, SensorChoice
+from heal.types import AgentFrame, ObjectLabels, Scene, SceneOutline, SceneSource, SensorChoice, is_roadside_name
 
 
 @dataclass(frozen=True)
@@ -69,36 +72,67 @@ class TrainingSteps(torch.utils.data.Dataset[TrainingBatch]):
         batch = range(position * training.batch_scenes, (position + 1) * training.batch_scenes)
         own = batch[self._replica.rank :: self._replica.count]
         max_agents = draw_max_agents(training, keyed_generator(training.seed, "number of agents", epoch, position))
-        drawn = [self._draw(int(order[i]), max_agents, keyed_generator(training.seed, "scene", epoch, i)) for i in own]
+        drawn = [self._draw(int(order[i]), max_agents, epoch, i) for i in own]
         return self._maker.make(drawn, self._maker.truths(drawn), keyed_generator(training.seed, "inputs", epoch, own[0]))
 
-    def _draw(self, index: int, max_agents: int, rng: np.random.Generator) -> DrawnScene:
-        drawn = draw_scene(self.source, index, max_agents, self._sensors, self.settings.training, rng)
-        return replace(drawn, scene=augment(drawn.scene, self.settings.augment, rng))
+    def _draw(self, index: int, max_agents: int, epoch: int, place: int) -> DrawnScene:
+        """Draw scene `index`, which has a place in the order of an epoch, and vary it."""
+        training = self.settings.training
+        rng = keyed_generator(training.seed, "scene", epoch, place)
+        drawn = draw_scene(self.source, index, max_agents, self._sensors, training, rng)
+        varied = augment(drawn.scene, self.settings.augment, rng)
+        spoiled = spoil_partners(varied, self.settings.partners, keyed_generator(training.seed, "partners", epoch, place))
+        return replace(drawn, scene=spoiled.scene, noisy=spoiled.noisy, misplaced=spoiled.misplaced)
 
 
 class BatchMaker:
-    """Makes the networks' inputs and targets of drawn scenes."""
+    """Makes the networks' inputs and targets of drawn scenes; agents have to detect what lies in the own range of their type."""
 
     def __init__(self, model: CollabModel, settings: TrainingConfig) -> None:
         """Take the networks, whose agent types make their own inputs, and the settings of anchors, targets and range."""
         self.model, self._settings = model, settings
         self.anchors = make_anchors(settings.base.grid, settings.base.anchors)
+        self._ranges = {name: own_range(agent, settings.base.grid) for name, agent in settings.agents.items()}
 
     def make(self, drawn: Sequence[DrawnScene], truths: Sequence[GroundTruth], rng: np.random.Generator | None) -> TrainingBatch:
         """Make a batch of scenes with their `truths`; `rng` shuffles points in training, None in validation."""
-        scenes, types = [part.scene for part in drawn], [part.agent_types for part in drawn]
-        alone = [agent_ground_truth(frame, self._settings.base.grid.range_m) for scene in scenes for frame in scene.ego_first]
-        scene_ids = tuple(scene.outline.scene_id for scene in scenes)
-        return TrainingBatch(scene_ids, self.model.prepare(scenes, types, rng), self._targets(truths), self._targets(alone))
+        limited = [self._limited(part) for part in drawn]
+        scenes, types = [part.scene for part in limited], [part.agent_types for part in limited]
+        scene_ids, inputs = tuple(scene.outline.scene_id for scene in scenes), self.model.prepare(scenes, types, rng)
+        fused = [self._targets(truth, self._range_of(part)) for part, truth in zip(drawn, truths, strict=True)]
+        noisy = tuple(frame.agent_id in part.noisy for part in limited for frame in part.scene.ego_first)
+        alone = [self._targets_alone(frame, part) for part in limited for frame in part.scene.ego_first]
+        return TrainingBatch(scene_ids, replace(inputs, noisy=noisy), Targets.stack(fused), Targets.stack(alone))
 
     def truths(self, drawn: Sequence[DrawnScene]) -> list[GroundTruth]:
         """Return the objects to detect in each scene, in the ego's frame."""
         range_m, include_ego = self._settings.base.grid.range_m, self._settings.training.include_ego
-        return [ground_truth(part.scene, range_m, include_ego=include_ego) for part in drawn]
+        return [ground_truth(self._limited(part).scene, range_m, include_ego=include_ego) for part in drawn]
 
-    def _targets(self, truths: Sequence[GroundTruth]) -> Targets:
-        return Targets.stack([assign_targets(self.anchors, truth.boxes, self._settings.base.targets) for truth in truths])
+    def _limited(self, drawn: DrawnScene) -> DrawnScene:
+        """Return a scene with the labels that lie in the own ranges of its agents."""
+        ranges = {agent_id: self._ranges[name] for agent_id, name in drawn.agent_types.items()}
+        return replace(drawn, scene=limit_labels(drawn.scene, ranges, drawn.of_union))
+
+    def _range_of(self, drawn: DrawnScene) -> Range | None:
+        """Return the range in which the fused map of a scene is taught: of a single agent its own, of several agents all."""
+        types = list(drawn.agent_types.values())
+        return self._ranges[types[0]] if len(types) == 1 else None
+
+    def _targets_alone(self, frame: AgentFrame, drawn: DrawnScene) -> Targets:
+        """Return what an agent has to find alone: nothing is asked of a map of noise."""
+        if frame.agent_id in drawn.misplaced:
+            frame = replace(frame, world_SE3_agent_measured=frame.world_SE3_agent)
+        own = self._ranges[drawn.agent_types[frame.agent_id]]
+        targets = self._targets(agent_ground_truth(frame, self._settings.base.grid.range_m), own)
+        return (
+            targets.within(torch.zeros(targets.positive.shape[:2], dtype=torch.bool)) if frame.agent_id in drawn.noisy else targets
+        )
+
+    def _targets(self, truth: GroundTruth, range_m: Range | None) -> Targets:
+        base = self._settings.base
+        targets = assign_targets(self.anchors, truth.boxes, base.targets)
+        return targets if range_m is None else targets.within(cells_within(base.grid, range_m))
 
 
 def sensors_of(settings: TrainingConfig) -> dict[str, SensorChoice]:
@@ -122,6 +156,15 @@ def draw_max_agents(training: ScheduleConfig, rng: np.random.Generator) -> int:
     return 1 + int(rng.integers(training.max_agents)) if training.random_agents else training.max_agents
 
 
+def agents_in_training(outline: SceneOutline, training: ScheduleConfig) -> list[str]:
+    """Return the ids of a scene's agents that take part in a training, by `training.agents_of`."""
+    if training.agents_of == "any":
+        return list(outline.agent_ids)
+    if training.agents_of == "ego":
+        return [outline.ego_id]
+    return [name for name in outline.agent_ids if (training.agents_of == "roadside") == is_roadside_name(name)]
+
+
 @dataclass(frozen=True)
 class DrawnScene:
     """A scene for training.
@@ -129,10 +172,16 @@ class DrawnScene:
     Attributes:
         scene: the scene with the drawn agents.
         agent_types: agent id -> the drawn agent type.
+        of_union: whether the objects of the scene are the union of its agents' labels, or have a file of their own.
+        noisy: ids of the agents whose feature maps are to be noise.
+        misplaced: ids of the agents whose measured pose is wrong.
     """
 
     scene: Scene
     agent_types: Mapping[str, str]
+    of_union: bool
+    noisy: frozenset[str] = frozenset()
+    misplaced: frozenset[str] = frozenset()
 
 
 def draw_scene(
@@ -156,21 +205,22 @@ def draw_scene(
         rng: the random generator.
     """
     outline = source.outline(index)
-    ids = [outline.agent_ids[i] for i in rng.permutation(len(outline.agent_ids))]
-    ego_id = ids[0] if training.random_ego else outline.ego_id
+    candidates = agents_in_training(outline, training)
+    if not candidates:
+        raise UserError(f"scene {outline.scene_id} has no agent of training.agents_of={training.agents_of}: {outline.agent_ids}")
+    ids = [candidates[i] for i in rng.permutation(len(candidates))]
+    ego_id = ids[0] if training.random_ego or outline.ego_id not in ids else outline.ego_id
     names = list(sensors)
     types = {agent_id: names[int(rng.integers(len(names)))] for agent_id in ids}
     frames = [source.agent_frame(index, ego_id, sensors[types[ego_id]])]
-    for agent_id in ids:
-        if len(frames) >= max_agents:
-            break
-        if agent_id != ego_id:
-            frame = source.agent_frame(index, agent_id, sensors[types[agent_id]])
-            if np.linalg.norm((frame.world_SE3_agent - frames[0].world_SE3_agent)[:2, 3]) <= training.comm_range_m:
-                frames.append(frame)
+    others = (source.agent_frame(index, agent_id, sensors[types[agent_id]]) for agent_id in ids if agent_id != ego_id)
+    while len(frames) < max_agents and (frame := next(others, None)) is not None:
+        if np.linalg.norm((frame.world_SE3_agent - frames[0].world_SE3_agent)[:2, 3]) <= training.comm_range_m:
+            frames.append(frame)
     chosen = tuple(frame.agent_id for frame in frames)
-    objects = source.scene_objects(index) if set(chosen) == set(ids) else None
+    objects = source.scene_objects(index) if set(chosen) == set(outline.agent_ids) else None
+    of_union = objects is None
     if objects is None:
         objects = ObjectLabels.union([frame.objects for frame in frames])
     drawn = SceneOutline(outline.scene_id, outline.timestamp_ns, ego_id, chosen, frames[0].world_SE3_agent)
-    return DrawnScene(Scene(drawn, tuple(frames), objects), {agent_id: types[agent_id] for agent_id in chosen})
+    return DrawnScene(Scene(drawn, tuple(frames), objects), {agent_id: types[agent_id] for agent_id in chosen}, of_union)

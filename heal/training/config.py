@@ -14,6 +14,7 @@ from heal.config import config
 from heal.detection.loss import LossConfig
 from heal.errors import UserError
 from heal.training.augment import AugmentConfig
+from heal.training.partners import PartnersConfig
 
 
 @config
@@ -35,6 +36,8 @@ class ScheduleConfig:
         random_agents: draw the number of agents of a scene uniformly from 1 to `max_agents`, so that the base learns single agents
             too.
         random_ego: draw the ego among all agents.
+        agents_of: the agents that take part: vehicles, roadside units, or the ego of each scene alone. Scenes without such an
+            agent are left out, and other agents' data are not read.
         include_ego: keep the ego's own vehicle in the ground truth if other agents label it, as OPV2V's evaluation does.
         comm_range_m: agents further than this from the ego take no part.
         seed: seed of the initial weights, the order of scenes and all augmentation.
@@ -61,6 +64,7 @@ class ScheduleConfig:
     max_agents: int = 5
     random_agents: bool = True
     random_ego: bool = False
+    agents_of: Literal["any", "vehicle", "roadside", "ego"] = "any"
     include_ego: bool = False
     comm_range_m: float = 70.0
     seed: int = 0
@@ -99,6 +103,7 @@ class TrainingConfig:
         agents: the agent types by name; usually one. With several, every agent of a scene is given a type at random.
         loss: weights of the losses.
         augment: random variation of the scenes.
+        partners: agents of little use among the scenes' agents.
         training: schedule, optimiser, choice of agents, processes.
     """
 
@@ -106,6 +111,7 @@ class TrainingConfig:
     agents: Mapping[str, AgentConfig] = field(default_factory=lambda: {"m1": AgentConfig()})
     loss: LossConfig = LossConfig()
     augment: AugmentConfig = AugmentConfig()
+    partners: PartnersConfig = PartnersConfig()
     training: ScheduleConfig = ScheduleConfig()
 
     def __post_init__(self) -> None:

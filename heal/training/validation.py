@@ -18,6 +18,7 @@ from heal.detection.metrics import ApAccumulator
 from heal.seeding import keyed_generator
 from heal.training.batches import BatchMaker, TrainingBatch, draw_scene, sensors_of
 from heal.training.config import TrainingConfig
+from heal.training.own_range import validated_range
 from heal.training.replica import ALONE, Replica, gather
 from heal.training.step import StepTaker
 from heal.types import SceneSource
@@ -105,7 +106,8 @@ def _detect(taker: StepTaker, batch: TrainingBatch) -> tuple[float, list[Detecti
     with taker.autocast():
         head = taker.learner(on_device.inputs)[0].head
         loss = detection_loss(head, on_device.targets, settings.loss, taker.anchors).total
-    anchors, range_m = taker.anchors.cpu(), settings.base.grid.range_m
+    anchors = taker.anchors.cpu()
+    range_m = validated_range(settings.agents, settings.base.grid, settings.training.max_agents)
     scenes = [
         HeadOutput(*(part[i : i + 1] for part in (head.classification, head.regression, head.direction)))
         for i in range(len(batch.scene_ids))

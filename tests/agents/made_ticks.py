@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from heal.agents.faults import Fault
 from heal.agents.records import (
     AgentLatency,
     AgentView,
-    Fault,
     HeldMap,
     MessageRecord,
     MessageStatus,

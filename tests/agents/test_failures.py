@@ -10,10 +10,11 @@ import torch
 
 from heal.agents.agent import AgentHost, AgentRequest
 from heal.agents.failures import AgentFailure, Failures, step_each
+from heal.agents.faults import Fault
 from heal.agents.local_runtime import LocalRuntime
 from heal.agents.network.network import PerfectNetwork
 from heal.agents.options import RunOptions
-from heal.agents.records import Fault, TickResult
+from heal.agents.records import TickResult
 from heal.agents.runtime import open_runtime
 from heal.agents.tick import AgentStep, Missing, TickCoordinator
 from heal.message.codec import FLOAT32

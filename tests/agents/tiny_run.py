@@ -31,7 +31,8 @@ _UNIT_CORNERS = np.array([[1, -1, -1], [1, 1, -1], [-1, 1, -1], [-1, -1, -1], [1
 class TinyAlliance:
     """Two agent types with random weights, aligned to nothing, but the same every time."""
 
-    def __init__(self, seed: int = 0) -> None:
+    def __init__(self, seed: int = 0, trust: Mapping[str, float] | None = None) -> None:
+        self.trust = dict(trust or {})
         generator = torch.random.fork_rng()
         with generator:
             torch.manual_seed(seed)
@@ -56,6 +57,9 @@ class TinyAlliance:
 
     def agent(self, name: str) -> AgentModel:
         return self._agents[name]
+
+    def trust_of(self, name: str) -> float:
+        return self.trust.get(name, 1.0)
 
 
 @dataclass(frozen=True)
@@ -142,7 +146,10 @@ def assert_same_results(a: list[TickResult], b: list[TickResult]) -> None:
         assert torch.equal(one.ground_truth.corners, other.ground_truth.corners)
         assert torch.equal(one.ground_truth.ids, other.ground_truth.ids)
         assert (one.scene_id, one.ego_id, one.timestamp_ns) == (other.scene_id, other.ego_id, other.timestamp_ns)
-        assert (one.held, one.late_rejections) == (other.held, other.late_rejections)
+        assert (one.held, one.late_rejections, one.guard) == (other.held, other.late_rejections, other.guard)
+        assert (one.alone is None) == (other.alone is None)
+        if one.alone is not None and other.alone is not None:
+            assert torch.equal(one.alone.corners, other.alone.corners) and torch.equal(one.alone.scores, other.alone.scores)
         assert [without_times(record) for record in one.messages] == [without_times(record) for record in other.messages]
 
 

@@ -9,10 +9,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from heal.datasets.dataset import DatasetError
-from heal.datasets.files import read_depth, read_grey, read_image
+from heal.datasets.files import read_depth, read_grey, read_image, write_depth
 from heal.datasets.opv2v.source import Opv2vSource
+from heal.errors import UserError
 from tests.datasets.opv2v.opv2v_tree import metadata, write_frame
 
 
@@ -35,6 +37,39 @@ def test_a_mark_of_a_deep_visibility_map_is_kept(tmp_path: Path) -> None:
 
 def test_depth_of_8_bits_is_read_in_metres(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_depth(saved(tmp_path / "depth.png", np.array([[0, 5, 255]], np.uint8))), [[0, 5, 255]])
+
+
+def test_depth_in_whole_metres_is_written_as_opv2v_h_has_it(tmp_path: Path) -> None:
+    write_depth(tmp_path / "depth.png", np.array([[0.4, 7.6, 300.0]], np.float32))
+    with Image.open(tmp_path / "depth.png") as image:
+        assert image.mode == "L" and np.asarray(image).tolist() == [[0, 8, 255]]
+
+
+@pytest.mark.parametrize("step_m", [0.01, 0.05, 0.3, 0.5])
+def test_finer_depth_is_read_back_exactly(tmp_path: Path, step_m: float) -> None:
+    depth = np.random.default_rng(5).uniform(0, 120, (9, 11)).astype(np.float32)
+    depth[0, :2] = 0.0, 1e6
+    write_depth(tmp_path / "depth.png", depth, step_m)
+    read = read_depth(tmp_path / "depth.png")
+    assert read.dtype == np.float32 and read[0, 1] == np.float32(65535 * step_m)
+    np.testing.assert_allclose(read.ravel()[2:], depth.ravel()[2:], atol=0.5001 * step_m)
+    write_depth(tmp_path / "again.png", read, step_m)
+    np.testing.assert_array_equal(read_depth(tmp_path / "again.png"), read)
+
+
+@pytest.mark.parametrize("step", ["0", "-0.1", "nan", "metre", "2"])
+def test_a_depth_image_with_a_senseless_step_is_named(tmp_path: Path, step: str) -> None:
+    entries = PngInfo()
+    entries.add_text("depth_step_m", step)
+    Image.fromarray(np.ones((2, 2), np.uint16)).save(tmp_path / "depth.png", pnginfo=entries)
+    with pytest.raises(DatasetError, match=r"depth\.png: expected a step of depth"):
+        read_depth(tmp_path / "depth.png")
+
+
+@pytest.mark.parametrize("step_m", [0.0, 0.001, 2.0])
+def test_a_step_of_depth_that_cannot_be_written_is_refused(tmp_path: Path, step_m: float) -> None:
+    with pytest.raises(UserError, match=r"expected a step of depth from 0\.01 to 1 m"):
+        write_depth(tmp_path / "depth.png", np.ones((2, 2), np.float32), step_m)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from heal.datasets.dair.source import SIDE_FOLDERS, DairSource
-from heal.datasets.visibility import points_in_boxes
+from heal.detection.points import points_in_boxes
 from heal.se3 import inverse_SE3, transform_points
 from heal.types import CameraView, Float64, SensorChoice
 from tests.real_data import real_data

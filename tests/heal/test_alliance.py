@@ -132,3 +132,26 @@ def test_a_tensor_that_cannot_be_read_back_is_refused_by_name(tmp_path: Path) ->
     with pytest.raises(AllianceError, match=r"encoder\.heights share memory.*clone"):
         save_agent(tmp_path, "m1", agent, "0" * 64, TrainingRecord())
     assert not (tmp_path / "m1").exists()
+
+
+def test_trust_in_a_type_is_read_from_its_record_without_a_part_in_its_hash(tmp_path: Path) -> None:
+    _save(tmp_path)
+    record = tmp_path / "m1" / "agent.yaml"
+    text = record.read_text()
+    assert "trust: 1.0\n" in text and load_alliance(tmp_path).trust_of("m1") == 1.0
+    assert "m1: trust" not in run_command("info", tmp_path)
+    record.write_text(text.replace("trust: 1.0\n", ""))  # as alliances were saved before types had a trust
+    assert load_alliance(tmp_path).trust_of("m1") == 1.0
+    record.write_text(text.replace("trust: 1.0\n", "trust: 0.3\n"))
+    alliance = load_alliance(tmp_path)
+    assert alliance.trust_of("m1") == 0.3 and alliance.for_inference().trust_of("m1") == 0.3
+    assert alliance.agent("m1").config == AGENT
+    assert "m1: trust" in (described := run_command("info", tmp_path)) and "0.3" in described
+
+
+@pytest.mark.parametrize("trust", ["0.0", "1.5", ".nan"])
+def test_a_trust_out_of_range_leaves_the_type_out_with_the_reason(tmp_path: Path, trust: str) -> None:
+    _save(tmp_path)
+    record = tmp_path / "m1" / "agent.yaml"
+    record.write_text(record.read_text().replace("trust: 1.0\n", f"trust: {trust}\n"))
+    assert "trust: expected more than 0 and at most 1" in load_alliance(tmp_path).foreign["m1"]

@@ -8,6 +8,7 @@ import pytest
 
 from heal.config import ConfigError, save_config
 from heal.detection.loss import LossConfig
+from heal.errors import UserError
 from heal.tools.cli import main
 from heal.tools.demo import demo
 from heal.training.config import ScheduleConfig, TrainingConfig
@@ -57,6 +58,24 @@ def test_the_ego_alone_has_the_same_ground_truth(folder: Path) -> None:
     together, alone = (json.loads((folder / name / "metrics.json").read_text()) for name in ("all", "alone"))
     assert alone["agents"] == 1 and alone["ground_truths"] == together["ground_truths"] > 0
     assert alone["bytes_per_message"] == 0 < together["bytes_per_message"]
+    for metrics in (together, alone):  # a run with others says what the ego finds alone
+        assert metrics["ego_alone"] == {"ap": alone["ap"], "ground_truths": alone["ground_truths"], "frames": alone["frames"]}
+    [difference] = together["differences"]
+    assert (difference["run"], difference["other"], alone["differences"]) == ("all agents", "ego alone", [])
+    assert difference["ap"]["0.5"]["difference"] == pytest.approx(together["ap"]["0.5"] - alone["ap"]["0.5"])
+
+
+def test_an_evaluation_is_compared_with_an_earlier_one_of_the_same_scenes(folder: Path) -> None:
+    common = ("evaluate", "--alliance", folder / "run" / "alliance", "--data", folder / "town", "--pictures", 0)
+    run_command(*common, "--out", folder / "before", "--agents", 1)
+    run_command(*common, "--out", folder / "after", "--against", folder / "before")
+    one, two = (json.loads((folder / name / "metrics.json").read_text()) for name in ("before", "after"))
+    found = {(each["run"], each["other"]): each["ap"]["0.5"]["difference"] for each in two["differences"]}
+    assert found["all agents", f"{folder / 'before'}: ego alone"] == pytest.approx(two["ap"]["0.5"] - one["ap"]["0.5"])
+    assert found["ego alone", str(folder / "before")] == 0
+    with pytest.raises(UserError, match=r"only in .*before, such as .*; evaluate the same split with the same --frames"):
+        run_command(*common, "--out", folder / "fewer", "--frames", 2, "--against", folder / "before")
+    assert not (folder / "fewer").exists()
 
 
 def test_simulation_and_evaluation_agree(folder: Path) -> None:
@@ -66,7 +85,7 @@ def test_simulation_and_evaluation_agree(folder: Path) -> None:
     )
     run_command("simulate", "--alliance", alliance, "--source", folder / "town", "--runtime", "local", "--out", folder / "two")
     one, two = (json.loads((folder / name / "metrics.json").read_text()) for name in ("one", "two"))
-    for key in ("ap", "rule", "range_m", "frames", "agents", "bytes_per_message"):
+    for key in ("ap", "ego_alone", "guard", "rule", "range_m", "frames", "agents", "bytes_per_message"):
         assert one[key] == two[key]
 
 

@@ -15,6 +15,7 @@ from rich.table import Table
 from heal.agents.options import RunOptions
 from heal.agents.records import TickResult
 from heal.datasets.dataset import DatasetSummary
+from heal.datasets.visibility import SceneVisibility
 from heal.detection.detections import GroundTruth
 from heal.tools.evaluate import write_scores
 from heal.tools.report.history import ReportData
@@ -104,3 +105,15 @@ def test_a_flipped_box_is_seen_beside_ap() -> None:
     assert score.metrics()["ap"] == {"0.3": 1.0, "0.5": 1.0, "0.7": 1.0}
     assert score.metrics()["heading_error"] == {"iou": 0.5, "mean_deg": pytest.approx(60.0, abs=1e-3), "matched": 3}
     assert "60.0 deg" in text_of(score_table({"all agents": score}, "a run"))
+    errors = score.metrics()["errors"]
+    assert errors["turned"] == 1 and errors["right"] == len(tick.detections) - 1 and errors["missed"] == errors["false"] == 0
+
+
+def test_missed_vehicles_with_few_points_count_on_their_own() -> None:
+    tick = made_tick(0, found=0)
+    ids = tick.ground_truth.ids.numpy()
+    own, others = np.arange(len(ids)) * 0 + 4, np.where(np.arange(len(ids)) == 0, 30, 2)
+    score = RunScore(RANGE_M)
+    score.add(tick, SceneVisibility(ids, own, others))
+    errors = score.metrics()["errors"]
+    assert errors["missed"] == len(ids) and errors["missed_unseen"] == len(ids) - 1

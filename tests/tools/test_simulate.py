@@ -67,6 +67,20 @@ def test_the_settings_are_written_beside_the_results_and_can_be_run_again(allian
     assert again["codec"] == metrics["codec"]
 
 
+def test_a_guarded_run_counts_what_it_put_back_and_a_blind_ego_is_not_fused(alliance: Path, tmp_path: Path) -> None:
+    options = ("--ticks", "3")
+    _, plain = run(alliance, tmp_path / "plain", *options)
+    _, guarded = run(alliance, tmp_path / "guarded", *options, "--set", "run.guard=on")
+    assert all(line["alone"] >= line["guard"]["confident"] > 0 for line in guarded)
+    assert all(line["guard"]["put_back"] == 0 and line["guard"]["blamed"] == [] for line in plain)
+    assert any(line["guard"]["blamed"] for line in guarded) or plain == guarded
+    assert all(line["guard"]["put_back"] or line["guard"]["blamed"] for line in guarded if line["guard"]["lost"])
+    assert [line["alone"] for line in guarded] == [line["alone"] for line in plain]
+    metrics, blind = run(alliance, tmp_path / "blind", *options, "--set", "run.blind_ego=true")
+    assert [(line["alone"], line["guard"]) for line in blind] == [(None, None)] * 3
+    assert metrics["reasons"]["rejected: blind ego"] == 3 and metrics["used"] > 0
+
+
 def test_the_ego_alone_sends_nothing(alliance: Path, tmp_path: Path) -> None:
     metrics, lines = run(alliance, tmp_path, "--ticks", "1", "--agents", "1", "--realtime")
     assert (metrics["sent"], metrics["bytes"], metrics["agents"]) == (0, 0, 1)

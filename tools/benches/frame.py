@@ -52,6 +52,10 @@ CASES: dict[str, tuple[tuple[str, ...], BevGrid]] = {
 GPU_CASES = {**CASES, "m1m2m3m4m1": (("m1", "m2", "m3", "m4", "m1"), SQUARE)}
 
 
+Levels = tuple[tuple[Tensor, ...], tuple[Tensor, ...]]
+"""The maps and the foreground scores of one agent at every scale."""
+
+
 @dataclass(frozen=True)
 class Perceiver:
     """The networks of one scene in one process. They compute the same as `heal simulate` without its messages.
@@ -88,14 +92,23 @@ class Perceiver:
         Returns:
             The head's output for one scene, in the ego's frame.
         """
-        pyramid, maps, scores = self.base.pyramid_backbone, [], []
-        for name, own in zip(self.types, inputs, strict=True):
-            model = self.agents[name]
-            levels = pyramid.trunk(model(own))
-            maps.append(levels.maps)
-            scores.append(pyramid.scores(levels.occupancy, [model.coverage]))
-        maps_per_level, scores_per_level = (list(zip(*parts, strict=True)) for parts in (maps, scores))
-        return self.base.heads(self.base.fuse_scored(maps_per_level, scores_per_level, agent_SE3_ego, [len(self.types)]))
+        return self.fused([self.levels(name, own) for name, own in zip(self.types, inputs, strict=True)], agent_SE3_ego)
+
+    def levels(self, name: str, own: EncoderInput) -> Levels:
+        """Run the encoder and the trunk for one agent of a type: its maps and its scores at every scale."""
+        pyramid, model = self.base.pyramid_backbone, self.agents[name]
+        levels = pyramid.trunk(model(own))
+        return levels.maps, pyramid.scores(levels.occupancy, [model.coverage])
+
+    def fused(self, levels: Sequence[Levels], agent_SE3_ego: Tensor) -> HeadOutput:
+        """Run fusion and heads for agents, the ego first."""
+        maps, scores = (list(zip(*parts, strict=True)) for parts in zip(*levels, strict=True))
+        return self.base.heads(self.base.fuse_scored(maps, scores, agent_SE3_ego, [len(levels)]))
+
+    def alone(self, ego: Levels, anchors: Tensor) -> Detections:
+        """Detect objects from the levels of the ego alone, as a fusion node does beside every fusion."""
+        base = self.base.config
+        return decode(self.fused([ego], torch.eye(4, dtype=torch.float64)[None]), anchors, base.decode, base.grid.range_m)
 
     def boxes(self, frames: Sequence[AgentFrame]) -> Detections:
         """Detect objects in the sensor data of all agents; boxes are in the ego's frame."""
@@ -128,21 +141,25 @@ def _case(setup: BenchSetup, name: str, scene: PaperScene) -> list[BenchRow]:
 def _rows(
     setup: BenchSetup, name: str, scene: PaperScene, source: SceneSource, precision: Precision, flops: float
 ) -> list[BenchRow]:
-    """Measure one case in one precision: from files to boxes, and from encoder inputs to the head's output."""
+    """Measure one case in one precision: from files to boxes, from encoder inputs to the head's output, and the ego's own boxes."""
     ours, yardstick = Perceiver.of(scene, setup.device), yardstick_flops_per_s(setup.device, precision)
     inputs = ours.prepare(scene.frames)
     set_float32_precision(precision)
     with setup.autocast(precision):
-        whole, forward = timed(
+        ego, anchors = ours.levels(scene.types[0], inputs[0]), ours.base.anchors()
+        whole, forward, alone = timed(
             synchronized(setup.device, lambda: ours.boxes(frames_of(source, scene.types, scene.agents))),
             synchronized(setup.device, lambda: ours.head(inputs, scene.agent_SE3_ego)),
+            synchronized(setup.device, lambda: ours.alone(ego, anchors)),
             repeats=setup.repeats,
         )
     rows = (
         BenchRow.of(f"frame/{name}", whole, "files on disk to boxes"),
         BenchRow.of(f"forward/{name}", forward, "encoder inputs to the head's output"),
     )
-    return [row.of_flops(flops, yardstick, precision.name) for row in rows]
+    note = f"boxes of the ego alone, for the guard: {alone.seconds / whole.seconds:.1%} of the frame"
+    guard = replace(BenchRow.of(f"alone/{name}", alone, note), dtype=precision.name)
+    return [*(row.of_flops(flops, yardstick, precision.name) for row in rows), guard]
 
 
 def plain_boxes(scene: PaperScene, frames: Sequence[AgentFrame]) -> Detections:

@@ -99,7 +99,10 @@ def bench_fuse(setup: BenchSetup) -> list[BenchRow]:
         levels = base.trunk(features)
         scores = base.pyramid_backbone.scores(levels.occupancy)
         calls = [lambda n=count: _fuse(base, levels, scores, scene, n) for count in FUSED]
-        timings = timed(*(synchronized(setup.device, call) for call in calls), repeats=setup.repeats)
+        *timings, alone = timed(
+            *(synchronized(setup.device, call) for call in (*calls, lambda: _fuse(base, levels, scores, scene, 1))),
+            repeats=setup.repeats,
+        )
         plain = _plain_fuse(scene, levels, scores) if setup.measures_plain else None
     rows = [_relative_row(f"fuse/{count}", timing, timings[0]) for count, timing in zip(FUSED, timings, strict=True)]
     rows[0] = BenchRow.of(rows[0].name, timings[0], rows[0].note, plain)
@@ -109,6 +112,9 @@ def bench_fuse(setup: BenchSetup) -> list[BenchRow]:
         row.of_flops(flops, yardstick_flops_per_s(setup.device, FLOAT32), FLOAT32.name),
         *rows,
         BenchRow.of("fuse/agent", Timing(per_agent_s, 0.0), note),
+        BenchRow.of(
+            "fuse/alone", alone, f"heads for the ego alone: {alone.seconds / timings[0].seconds:.0%} of fusion and heads of two"
+        ),
     ]
 
 

@@ -11,10 +11,11 @@ import numpy as np
 import torch
 
 from heal.agents.records import MessageRecord, NodeLatency, TickResult
-from heal.datasets.visibility import HIDDEN_BELOW, SEEN_ABOVE, points_in_boxes
+from heal.datasets.visibility import HIDDEN_BELOW, SEEN_ABOVE
 from heal.detection.boxes import corners_to_boxes
 from heal.detection.detections import Detections, GroundTruth
 from heal.detection.metrics import IOU_THRESHOLDS
+from heal.detection.points import points_in_boxes
 from heal.se3 import inverse_SE3, relative_SE3, transform_points
 from heal.tools.pictures.colors import (
     BACKGROUND,

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from heal.agents.records import Fault, HeldMap, MessageCounts, MessageRecord, Rejection, TickResult
+from heal.agents.faults import Fault
+from heal.agents.records import HeldMap, MessageCounts, MessageRecord, Rejection, TickResult
 from heal.detection.metrics import IOU_THRESHOLDS, FrameMatch, average_precision
 from heal.types import Float64
 

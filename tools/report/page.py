@@ -24,6 +24,7 @@ from heal.tools.report.sections import (
     Traffic,
     ap_rows,
     faults,
+    guard_line,
     headline,
     latency,
     messages,
@@ -74,6 +75,7 @@ class Page:
         summary: number of ticks, agents and detections in one line.
         headline: the key numbers.
         ap: average precision at every IoU threshold.
+        guard: what became of the ego's confident boxes, in one line; empty if it has no map of its own.
         sections: the sections that need at least one tick; None for a run without ticks.
         picture: the last tick as a `data:` address; None without a picture.
         settings: (name, value) of every setting.
@@ -84,6 +86,7 @@ class Page:
     summary: str
     headline: tuple[KeyNumber, ...]
     ap: tuple[ApRow, ...]
+    guard: str
     sections: TickSections | None
     picture: str | None
     settings: tuple[tuple[str, str], ...]
@@ -119,6 +122,7 @@ def page_of(report: Report) -> Page:
         summary=f"{result.frames} ticks, up to {log.score.agents} agents, {result.detections} detections",
         headline=headline(log, data),
         ap=ap_rows(log),
+        guard=guard_line(log),
         sections=_tick_sections(log, data) if data.rows else None,
         picture=_picture_address(report.picture),
         settings=tuple((name, str(value)) for name, value in flat_settings(report.settings)),

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from heal.agents.records import Fault, MessageCounts
+from heal.agents.faults import Fault
+from heal.agents.records import MessageCounts
 from heal.detection.metrics import IOU_THRESHOLDS, NOT_AVAILABLE, ap_text
 from heal.tools.pictures.bev import format_bytes
 from heal.tools.report.charts import HALF_WIDTH_PT, Chart, Frame, Series, line_chart, stacked_chart
@@ -46,11 +47,12 @@ class KeyNumber:
 class ApRow:
     """Average precision at one IoU threshold over the whole run, with the counts behind it; formatted where it may be missing.
 
-    `ready` is AP at the instants at which the results are ready.
+    `alone` is AP of the ego alone in the same ticks, `ready` AP at the instants at which the results are ready.
     """
 
     iou_threshold: float
     ap: str
+    alone: str
     ready: str
     recall: str
     true_positives: int
@@ -207,17 +209,30 @@ def headline(log: RunLog, data: ReportData) -> tuple[KeyNumber, ...]:
 
 def ap_rows(log: RunLog) -> tuple[ApRow, ...]:
     """Return average precision at every IoU threshold."""
-    result, ready = log.score.results(), log.ready.results()
+    result, alone, ready = log.score.results(), log.score.alone.results(), log.ready.results()
     return tuple(
         ApRow(
             iou_threshold=curve.iou_threshold,
             ap=ap_text(curve.ap),
+            alone=ap_text(alone.ap[curve.iou_threshold]),
             ready=ap_text(ready.ap[curve.iou_threshold]),
             recall=ap_text(curve.true_positives / result.ground_truths if result.ground_truths else None),
             true_positives=curve.true_positives,
             false_positives=curve.false_positives,
         )
         for curve in result.curves
+    )
+
+
+def guard_line(log: RunLog) -> str:
+    """Return what became of the boxes that the ego alone is sure of, in one line; empty if no tick had the ego's map."""
+    sums = log.score.guard
+    if not sums.ticks:
+        return ""
+    blamed = ", ".join(f"{agent_id} in {count} ticks" for agent_id, count in sorted(sums.blamed.items())) or "no sender"
+    return (
+        f"Confident boxes of the ego alone: {sums.confident}; the fusion did not find {sums.lost} of them again; "
+        f"a guard put back {sums.put_back} and left out {blamed}."
     )
 
 

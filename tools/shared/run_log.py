@@ -159,6 +159,8 @@ def tick_line(result: TickResult) -> dict[str, Any]:
         "held": [asdict(held) for held in result.held],
         "faults": [asdict(fault) for fault in result.faults],
         "handed_over": list(result.handed_over),
+        "alone": None if result.alone is None else len(result.alone),
+        "guard": None if result.guard is None else asdict(result.guard),
         "boxes": result.detections.boxes.tolist(),
         "scores": result.detections.scores.tolist(),
         "messages": [

@@ -1,27 +1,79 @@
-"""The score of a run: AP, recall of vehicles hidden from the ego, bytes; as metrics.json, as a table, and kept in the alliance."""
+"""The score of a run: AP, together and of the ego alone, recall of vehicles hidden from the ego, bytes, what the guard saw.
+
+It goes into metrics.json and into a table, and is kept in the alliance.
+"""
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from rich.table import Table
+from torch import Tensor
 
-from heal.agents.records import MessageCounts, TickResult
+from heal.agents.records import GuardReport, MessageCounts, TickResult
 from heal.datasets.visibility import SceneVisibility
+from heal.detection.error_kinds import FEW_POINTS, ErrorKinds, error_kinds_of
 from heal.detection.heading import HeadingError, heading_error_of
 from heal.detection.metrics import AP_RULE, NOT_AVAILABLE, ApAccumulator, ApResult, Recall, ap_text, recall_of
 from heal.errors import UserError
 from heal.tools.shared.output import write_json
+from heal.tools.shared.scene_matches import SceneMatches
 
 HIDDEN_IOU = 0.5
 HEADING_IOU = 0.5
 MOST_NAME_WIDTH = 20  # a narrow terminal cuts words of a run's name beyond this
 EVALUATIONS_NAME = "evaluations.json"
+EGO_ALONE = "ego alone"  # the name of a run with the ego only, and of what the ego alone finds in a run with others
+
+
+@dataclass
+class GuardSums:
+    """The sums of `GuardReport` over ticks.
+
+    Attributes:
+        ticks: number of ticks with a report.
+        confident: number of confident boxes of the ego alone.
+        lost: how many of them the fusion did not find again, before a guard did anything.
+        put_back: boxes that a guard has added.
+        blamed: number of ticks in which a guard left a sender's map out, by agent.
+    """
+
+    ticks: int = 0
+    confident: int = 0
+    lost: int = 0
+    put_back: int = 0
+    blamed: Counter[str] = field(default_factory=Counter)
+
+    def add(self, report: GuardReport) -> None:
+        """Add the report of a tick."""
+        self.ticks += 1
+        self.confident += report.confident
+        self.lost += report.lost
+        self.put_back += report.put_back
+        self.blamed.update(report.blamed)
+
+    def metrics(self) -> dict[str, Any] | None:
+        """Return the sums as an entry of metrics.json; None if no tick had a report."""
+        if not self.ticks:
+            return None
+        share = self.lost / self.confident if self.confident else None
+        counts = {"confident": self.confident, "lost": self.lost, "share_lost": share, "put_back": self.put_back}
+        return {**counts, "blamed": dict(sorted(self.blamed.items()))}
+
+
+def _points_on(result: TickResult, visibility: SceneVisibility | None) -> Tensor | None:
+    """Return the number of points (G,) of the ego or of the agent with most points on each vehicle of a tick; None if not known."""
+    if visibility is None:
+        return None
+    seen = dict(zip(visibility.ids.tolist(), np.maximum(visibility.ego_points, visibility.best_other_points).tolist(), strict=True))
+    return torch.tensor([seen.get(number, FEW_POINTS) for number in result.ground_truth.ids.tolist()])
 
 
 @dataclass
@@ -31,7 +83,11 @@ class RunScore:
     Attributes:
         range_m: x, y, z of the lower and of the upper corner of the evaluated range, metres in the ego's frame.
         ap: accumulator over all ticks so far.
+        alone: accumulator of what the ego finds alone, over the ticks that have its map.
+        guard: what became of the ego's confident boxes.
+        scene_ids: names of all scenes so far.
         heading: heading error at IoU 0.5 of the detections that found a vehicle.
+        errors: detections and vehicles by kind of error.
         hidden: recall at IoU 0.5 of the vehicles on which the ego has fewer than 5 points, and another agent more than 20.
         hidden_frames: number of ticks in which it is known which vehicles are hidden from the ego.
         frames: number of ticks.
@@ -42,7 +98,11 @@ class RunScore:
 
     range_m: tuple[float, ...]
     ap: ApAccumulator = field(default_factory=ApAccumulator)
+    alone: ApAccumulator = field(default_factory=ApAccumulator)
+    guard: GuardSums = field(default_factory=GuardSums)
+    scene_ids: list[str] = field(default_factory=list)
     heading: HeadingError = field(default_factory=HeadingError)
+    errors: ErrorKinds = field(default_factory=ErrorKinds)
     hidden: Recall = field(default_factory=Recall)
     hidden_frames: int = 0
     frames: int = 0
@@ -53,7 +113,13 @@ class RunScore:
     def add(self, result: TickResult, visibility: SceneVisibility | None = None) -> None:
         """Add a tick; `visibility` tells which of its vehicles are hidden from the ego, None if this is not known."""
         self.ap.add_match(result.match)
+        self.scene_ids.append(result.scene_id)
+        if result.alone_match is not None:
+            self.alone.add_match(result.alone_match)
+        if result.guard is not None:
+            self.guard.add(result.guard)
         self.heading = self.heading + heading_error_of(result.detections, result.ground_truth, HEADING_IOU)
+        self.errors = self.errors + error_kinds_of(result.detections, result.ground_truth, _points_on(result, visibility))
         self.frames += 1
         self.agents = max(self.agents, len(result.messages))
         self.counts = self.counts + result.counts
@@ -68,6 +134,15 @@ class RunScore:
         """Return AP with its precision-recall curves."""
         return self.ap.results()
 
+    def matches(self) -> SceneMatches:
+        """Return the matches of all scenes."""
+        return SceneMatches.of(self.scene_ids, self.ap.frames)
+
+    def alone_matches(self) -> SceneMatches | None:
+        """Return the matches of what the ego finds alone; None unless every scene has its map."""
+        frames = self.alone.frames
+        return SceneMatches.of(self.scene_ids, frames) if frames and len(frames) == self.frames else None
+
     @property
     def bytes_per_message(self) -> float:
         """Mean size of a message that was sent over a link; 0 if none was sent."""
@@ -77,16 +152,31 @@ class RunScore:
         """Return the scores as entries of metrics.json."""
         result = self.results()
         return {
-            "ap": {str(threshold): value for threshold, value in result.ap.items()},
+            "ap": plain_ap(result),
+            "ego_alone": _alone_metrics(self.alone.results()),
+            "guard": self.guard.metrics(),
             "rule": AP_RULE,
             "range_m": list(self.range_m),
             "frames": self.frames,
             "agents": self.agents,
             "ground_truths": result.ground_truths,
             "heading_error": {"iou": HEADING_IOU, "mean_deg": self.heading.mean_deg, "matched": self.heading.matched},
+            "errors": self.errors.counts(),
             "bytes_per_message": round(self.bytes_per_message),
             "hidden_from_ego": {"vehicles": self.hidden.objects, "recall": self.hidden.value if self.hidden.objects else None},
         }
+
+
+def plain_ap(result: ApResult) -> dict[str, float | None]:
+    """Return AP by threshold with the keys of metrics.json."""
+    return {str(threshold): value for threshold, value in result.ap.items()}
+
+
+def _alone_metrics(result: ApResult) -> dict[str, Any] | None:
+    """Return what the ego finds alone as an entry of metrics.json; None without a scene that has the ego's map."""
+    if not result.frames:
+        return None
+    return {"ap": plain_ap(result), "ground_truths": result.ground_truths, "frames": result.frames}
 
 
 def spread_evenly(ticks: Sequence[int], count: int) -> list[int]:
@@ -96,7 +186,7 @@ def spread_evenly(ticks: Sequence[int], count: int) -> list[int]:
 
 
 def score_table(scores: dict[str, RunScore], title: str) -> Table:
-    """Make a table with one row for each run, by name."""
+    """Make a table with one row for each run, by name, and one for the ego alone unless a run is that of the ego alone."""
     table = Table(title=title)
     longest_word = max((len(word) for name in scores for word in name.split()), default=0)
     table.add_column(min_width=min(longest_word, MOST_NAME_WIDTH))
@@ -109,6 +199,9 @@ def score_table(scores: dict[str, RunScore], title: str) -> Table:
         hidden = f"{score.hidden.value:.2f} of {score.hidden.objects}" if score.hidden.objects else "-"
         size = f"{score.bytes_per_message / 1e3:.0f}" if score.bytes_per_message else "-"
         table.add_row(name, *ap, heading, hidden, str(score.frames), size)
+    alone = next(iter(scores.values())).alone.results()
+    if alone.frames and all(score.agents > 1 for score in scores.values()):
+        table.add_row(EGO_ALONE, *map(ap_text, alone.ap.values()), "-", "-", str(alone.frames), "-")
     table.caption = f"{AP_RULE}; range {', '.join(f'{value:g}' for value in next(iter(scores.values())).range_m)} m"
     if not all(score.results().ground_truths for score in scores.values()):
         table.caption += f"; {NOT_AVAILABLE}: no objects in range"

@@ -163,3 +163,7 @@ class MemoAlliance:
         if name not in self._encoders:
             self._encoders[name] = MemoEncoder(self._alliance.agent(name))
         return self._encoders[name]
+
+    def trust_of(self, name: str) -> float:
+        """Return the factor on the weight of one type's maps in the fusion."""
+        return self._alliance.trust_of(name)

@@ -126,6 +126,10 @@ class TrainingJob:
         scenes = ValidationScenes(self._open(self.validation.split, self.validation.left_out), model, self.settings, replica)
         return Validator(scenes, self.validation.split, self.run, report)
 
+    def open_validation(self) -> ChosenScenes | None:
+        """Open the scenes that validate the training; None if there are none."""
+        return self._open(self.validation.split, self.validation.left_out) if self.validation else None
+
     def open(self) -> ChosenScenes:
         """Open the scenes of the training."""
         return self._open(self.split, self.left_out)

@@ -13,10 +13,43 @@ from heal.datasets.split_names import NoSplitError, names_of
 from heal.errors import UserError
 from heal.tools.shared.sources import choose_scenes
 from heal.tools.training.job import TrainingJob, ValidationSplit
-from heal.types import SceneOutline, SensorChoice
+from heal.training.batches import agents_in_training
+from heal.training.config import ScheduleConfig
+from heal.types import AgentFrame, ObjectLabels, SceneOutline, SceneSource, SensorChoice
 
 VALIDATE = "validate"
 DATA_NAME = "data.json"  # in the run folder: what the reader of the data set chose, noted and left out
+
+
+class ScenesOfTraining:
+    """The scenes of a source with the agents alone that take part in a training, by `training.agents_of`."""
+
+    def __init__(self, source: SceneSource, training: ScheduleConfig) -> None:
+        """Wrap a source whose scenes all have such an agent."""
+        self.source, self.training = source, training
+
+    def __len__(self) -> int:
+        """Return the number of scenes."""
+        return len(self.source)
+
+    def outline(self, index: int) -> SceneOutline:
+        """Return the outline of a scene; the first agent that takes part is the ego if the scene's own does not."""
+        outline = self.source.outline(index)
+        ids = tuple(agents_in_training(outline, self.training))
+        if outline.ego_id in ids:
+            return replace(outline, agent_ids=ids)
+        ego = self.source.agent_frame(index, ids[0], SensorChoice(lidar=False))
+        return replace(outline, ego_id=ids[0], agent_ids=ids, world_SE3_ego=ego.world_SE3_agent)
+
+    def agent_frame(self, index: int, agent_id: str, choice: SensorChoice | None = None) -> AgentFrame:
+        """Read the frame of an agent."""
+        return self.source.agent_frame(index, agent_id, choice)
+
+    def scene_objects(self, index: int) -> ObjectLabels | None:
+        """Return the labels of a scene as a whole, if all of its agents take part."""
+        outline = self.source.outline(index)
+        everybody = len(agents_in_training(outline, self.training)) == len(outline.agent_ids)
+        return self.source.scene_objects(index) if everybody else None
 
 
 def choose_training_scenes(jobs: Sequence[TrainingJob], source: Dataset) -> tuple[list[TrainingJob], DatasetSummary]:
@@ -28,7 +61,8 @@ def choose_training_scenes(jobs: Sequence[TrainingJob], source: Dataset) -> tupl
         DatasetError: as `choose_scenes`.
     """
     scenes = range(len(source))
-    chosen, summary = choose_scenes(source, scenes, _reads(jobs), jobs[0].reading.on_damage)
+    readable, summary = choose_scenes(source, scenes, _reads(jobs), jobs[0].reading.on_damage)
+    chosen = _with_agents(source, readable, jobs[0].settings.training)
     left_out = frozenset(scenes) - frozenset(chosen)
     return [replace(job, scenes=len(chosen), left_out=left_out) for job in jobs], summary
 
@@ -53,9 +87,20 @@ def choose_validation_scenes(jobs: Sequence[TrainingJob], split: str | None, con
         return list(jobs)
     console.print(f"validation: {source.summary}", markup=False)
     scenes = range(len(source))
-    chosen, _ = choose_scenes(source, scenes, _reads(jobs), jobs[0].reading.on_damage)
+    readable, _ = choose_scenes(source, scenes, _reads(jobs), jobs[0].reading.on_damage)
+    chosen = _with_agents(source, readable, training)
     validation = ValidationSplit(source.summary.split, frozenset(scenes) - frozenset(chosen))
     return [replace(job, validation=validation) for job in jobs]
+
+
+def _with_agents(source: Dataset, scenes: Sequence[int], training: ScheduleConfig) -> list[int]:
+    """Return the scenes with an agent of `training.agents_of`; UserError if there is none."""
+    chosen = [index for index in scenes if agents_in_training(source.listed(index), training)]
+    if scenes and not chosen:
+        raise UserError(
+            f"no scene of {source.summary.root} has an agent of training.agents_of={training.agents_of}; leave it at any"
+        )
+    return chosen
 
 
 def _open_validation(job: TrainingJob, split: str | None) -> Dataset | str:
@@ -73,10 +118,10 @@ def _open_validation(job: TrainingJob, split: str | None) -> Dataset | str:
 
 
 def _reads(jobs: Sequence[TrainingJob]) -> Reads:
-    """Return which sensor data trainings read of a scene: of every agent those of all agent types."""
+    """Return which sensor data trainings read of a scene: of every agent that takes part those of all agent types."""
     sensors = dict.fromkeys(agent.sensor_in_training for job in jobs for agent in job.settings.agents.values())
 
     def reads(outline: SceneOutline) -> list[tuple[str, SensorChoice]]:
-        return [(agent_id, choice) for agent_id in outline.agent_ids for choice in sensors]
+        return [(agent_id, choice) for agent_id in agents_in_training(outline, jobs[0].settings.training) for choice in sensors]
 
     return reads

@@ -13,6 +13,7 @@ from heal.datasets.town.geometry.mesh import Mesh
 from heal.datasets.town.geometry.raycast import Hits, RayScene
 from heal.datasets.town.sensors.facades import wall_texture
 from heal.datasets.town.sensors.patterns import float32_triple
+from heal.datasets.town.sensors.rows import dot_rows, put_rows, take_rows, tinted
 from heal.datasets.town.sensors.textures import block_colour, leaf_colour, road_colour
 from heal.datasets.town.sensors.weather import Weather
 from heal.datasets.town.world.blocks import Block
@@ -79,14 +80,17 @@ class Surface:
     blur_m: Float32
 
 
-def render_picture(inputs: RenderInput, world_SE3_camera: Float64, image_px: tuple[int, int], focal_px: float) -> Picture:
-    """Render a picture: one ray for each pixel, and three further rays for pixels at edges.
+def render_picture(
+    inputs: RenderInput, world_SE3_camera: Float64, image_px: tuple[int, int], focal_px: float, smooth: bool = True
+) -> Picture:
+    """Render a picture: one ray for each pixel and, to smooth it, three further rays for pixels at edges.
 
     Args:
         inputs: the town at an instant.
         world_SE3_camera: (4, 4) pose of the camera, x forward, y right, z up.
         image_px: width and height.
         focal_px: focal length; the optical axis goes through the middle of the image.
+        smooth: smooth the edges.
     """
     width, height = image_px
     directions = _pixel_rays(width, height, focal_px)
@@ -94,8 +98,8 @@ def render_picture(inputs: RenderInput, world_SE3_camera: Float64, image_px: tup
     finite = np.isfinite(hits.distance)
     depth = np.where(finite, hits.distance, np.float32(NO_DEPTH_M)).reshape(height, width)
     owner = np.where(finite, inputs.mesh.owner[hits.triangle], -1).reshape(height, width).astype(np.int64)
-    shown = _tone_mapped(colour, inputs.weather).reshape(height, width, 3)
-    edges = _edges(shown)
+    shown = np.ascontiguousarray(_tone_mapped(colour, inputs.weather)).reshape(height, width, 3)
+    edges = _edges(shown) if smooth else np.empty(0, np.int64)
     if len(edges):
         offsets = [float32_triple(0.0, right / focal_px, -down / focal_px) for right, down in _SUBPIXELS]
         shifted = np.concatenate([directions[edges] + offset for offset in offsets])
@@ -132,32 +136,33 @@ def _trace_rays(inputs: RenderInput, world_SE3_camera: Float64, directions: Floa
     rays[:, :3] = world_SE3_camera[:3, 3]
     rays[:, 3:] = directions @ world_SE3_camera[:3, :3].T.astype(np.float32)
     hits = inputs.scene.cast(rays)
-    length = np.sqrt(np.einsum("nd,nd->n", directions, directions))[:, None]
-    view = rays[:, 3:] / length
-    colour = np.empty((len(rays), 3), np.float32)
+    length = np.sqrt(np.einsum("nd,nd->n", directions, directions))
+    ahead = np.asfortranarray(rays[:, 3:])
+    view = ahead / length[:, None]
+    colour = np.empty((len(rays), 3), np.float32, order="F")
     hit = np.isfinite(hits.distance)
     sky, solid = np.flatnonzero(~hit), np.flatnonzero(hit)
-    colour[sky] = inputs.weather.sky(view[sky])
-    surface = _surface(inputs.mesh, rays[solid], hits, solid, view[solid], focal_px)
-    shaded = _shade(inputs, surface)
-    away = (hits.distance[solid] * length[solid, 0])[:, None]
-    clear = np.exp(-away / inputs.weather.sight_m)
-    colour[solid] = shaded * clear + inputs.weather.horizon * (1 - clear)
+    put_rows(colour, sky, inputs.weather.sky(take_rows(view, sky)))
+    distance = hits.distance[solid]
+    position = rays[0, :3] + (take_rows(ahead, solid) * distance[:, None]).astype(np.float32, copy=False)
+    surface = _surface(inputs.mesh, hits, solid, position, take_rows(view, solid), focal_px)
+    clear = np.exp(-(distance * length[solid]) / inputs.weather.sight_m)
+    put_rows(colour, solid, _shade(inputs, surface) * clear[:, None] + tinted(1 - clear, inputs.weather.horizon))
     return colour, hits
 
 
-def _surface(mesh: Mesh, rays: Float32, hits: Hits, index: Int64, view: Float32, focal_px: float) -> Surface:
-    """Return the surface at the hits `index` (N,); `rays` (N, 6) and `view` (N, 3) belong to these hits."""
-    distance, triangle, second = hits.distance[index], hits.triangle[index], hits.barycentric[index]
-    corners = mesh.triangles[triangle]
-    weights = np.stack([1 - second[:, 0] - second[:, 1], second[:, 0], second[:, 1]])[:, :, None]
+def _surface(mesh: Mesh, hits: Hits, index: Int64, position: Float32, view: Float32, focal_px: float) -> Surface:
+    """Return the surface at the hits `index` (N,); `position` (N, 3) and `view` (N, 3) belong to these hits."""
+    distance, triangle, second = hits.distance[index], hits.triangle[index], take_rows(hits.barycentric, index)
+    corners = take_rows(mesh.triangles, triangle).astype(np.intp)
+    weights = np.stack([1 - second[:, 0] - second[:, 1], second[:, 0], second[:, 1]])
     normal = _interpolated(mesh.normals, corners, weights)
-    normal /= np.sqrt(np.einsum("nd,nd->n", normal, normal))[:, None] + np.float32(1e-9)
+    normal /= (np.sqrt(np.einsum("nd,nd->n", normal, normal)) + np.float32(1e-9))[:, None]
     facing = np.einsum("nd,nd->n", normal, view)
-    normal[facing > 0] *= -1
+    normal *= np.where(facing > 0, np.float32(-1), np.float32(1))[:, None]
     blur = distance / focal_px / np.sqrt(np.maximum(np.abs(facing), 0.04))
     return Surface(
-        position=rays[:, :3] + rays[:, 3:] * distance[:, None],
+        position=position,
         normal=normal,
         view=view,
         triangle=triangle,
@@ -166,11 +171,11 @@ def _surface(mesh: Mesh, rays: Float32, hits: Hits, index: Int64, view: Float32,
     )
 
 
-def _interpolated(values: Float32, corners: npt.NDArray[np.uint32], weights: Float32) -> Float32:
-    """Interpolate values (V, k) of the vertices at corners (N, 3) with weights (3, N, 1); the result is (N, k)."""
-    mixed: Float32 = values[corners[:, 0]] * weights[0]
-    mixed += values[corners[:, 1]] * weights[1]
-    mixed += values[corners[:, 2]] * weights[2]
+def _interpolated(values: Float32, corners: npt.NDArray[np.intp], weights: Float32) -> Float32:
+    """Interpolate values (V, k) of the vertices at corners (N, 3) with weights (3, N); the result is (N, k)."""
+    mixed: Float32 = take_rows(values, corners[:, 0]) * weights[0][:, None]
+    mixed += take_rows(values, corners[:, 1]) * weights[1][:, None]
+    mixed += take_rows(values, corners[:, 2]) * weights[2][:, None]
     return mixed
 
 
@@ -178,14 +183,14 @@ def _shade(inputs: RenderInput, surface: Surface) -> Float32:
     """Return the linear RGB (N, 3) that the surface sends to the camera, before the haze."""
     weather, material = inputs.weather, inputs.mesh.material[surface.triangle]
     albedo, mirror = _albedo(inputs, surface, material)
-    cosine = surface.normal @ weather.sun
+    cosine = dot_rows(surface.normal, weather.sun)
     is_leaf = material == Material.LEAF
     cosine = np.where(is_leaf, 0.35 + 0.5 * np.abs(cosine), np.maximum(cosine, 0.0))
     sunlit = cosine * _sunlit(inputs, surface, cosine)
-    overhead = 0.5 + 0.5 * surface.normal[:, 2:]
-    ambient = 0.75 * (overhead * (0.55 * weather.zenith + 0.55 * weather.horizon) + (1 - overhead) * 0.16)
+    overhead = 0.5 + 0.5 * surface.normal[:, 2]
+    ambient = 0.75 * (tinted(overhead, 0.55 * weather.zenith + 0.55 * weather.horizon) + ((1 - overhead) * 0.16)[:, None])
     ambient = ambient * _sky_share(inputs, surface, material)[:, None]
-    light = sunlit[:, None] * weather.sun_colour + ambient
+    light = tinted(sunlit, weather.sun_colour) + ambient
     colour = albedo * light
     return _with_reflection(inputs, surface, colour, mirror, sunlit)
 
@@ -195,7 +200,7 @@ def _sunlit(inputs: RenderInput, surface: Surface, cosine: Float32) -> Float32:
     lit = np.zeros(len(cosine), np.float32)
     turned = np.flatnonzero(cosine > 0)
     rays = np.empty((len(turned), 6), np.float32)
-    rays[:, :3] = surface.position[turned] + 0.03 * surface.normal[turned]
+    rays[:, :3] = take_rows(surface.position, turned) + 0.03 * take_rows(surface.normal, turned)
     rays[:, 3:] = inputs.weather.sun
     lit[turned] = ~inputs.scene.blocked(rays)
     return lit
@@ -206,7 +211,7 @@ def _sky_share(inputs: RenderInput, surface: Surface, material: UInt8) -> Float3
     share = np.ones(len(material), np.float32)
     ground = np.flatnonzero(((material == Material.ROAD) | (material == Material.BLOCK)) & (surface.blur_m < 0.35))
     rays = np.empty((len(ground), 6), np.float32)
-    rays[:, :3] = surface.position[ground] + float32_triple(0, 0, 0.02)
+    rays[:, :3] = take_rows(surface.position, ground) + float32_triple(0, 0, 0.02)
     rays[:, 3:] = (0.0, 0.0, 1.0)
     above = inputs.scene.cast(rays).distance
     share[ground] = np.where(above < 1.2, 0.25 + 0.4 * np.minimum(above, 1.2) / 1.2, 1.0)
@@ -214,41 +219,41 @@ def _sky_share(inputs: RenderInput, surface: Surface, material: UInt8) -> Float3
 
 
 def _with_reflection(inputs: RenderInput, surface: Surface, colour: Float32, mirror: Float32, sunlit: Float32) -> Float32:
-    """Add the reflections of shiny surfaces: the sky or the grey of a street, and the sun's highlight."""
+    """Add the reflections of shiny surfaces to `colour`: the sky or the grey of a street, and the sun's highlight; return it."""
     shiny = np.flatnonzero(mirror > 0)
-    normal, view = surface.normal[shiny], surface.view[shiny]
+    normal, view = take_rows(surface.normal, shiny), take_rows(surface.view, shiny)
     facing = -np.einsum("nd,nd->n", normal, view)
     reflected = view + 2 * facing[:, None] * normal
     fresnel = (mirror[shiny] * (0.25 + 0.75 * (1 - np.clip(facing, 0, 1)) ** 4))[:, None]
     upward = np.clip(reflected[:, 2:] * 6.0 - 0.3, 0.0, 1.0)
-    street = float32_triple(0.20, 0.20, 0.20) * (0.6 + 0.6 * np.clip(reflected[:, 2:] + 0.5, 0, 1))
-    seen = inputs.weather.sky(reflected.astype(np.float32)).clip(0, 3.0) * upward + street * (1 - upward)
-    highlight = (np.clip(reflected @ inputs.weather.sun, 0, 1) ** 90 * (sunlit[shiny] > 0))[:, None]
-    result: Float32 = colour.copy()
-    result[shiny] = colour[shiny] * (1 - fresnel) + fresnel * seen + mirror[shiny, None] * highlight * inputs.weather.sun_colour
-    return result
+    street = tinted(0.6 + 0.6 * np.clip(reflected[:, 2] + 0.5, 0, 1), float32_triple(0.20, 0.20, 0.20))
+    seen = inputs.weather.sky(reflected).clip(0, 3.0) * upward + street * (1 - upward)
+    highlight = np.clip(dot_rows(reflected, inputs.weather.sun), 0, 1) ** 90 * (sunlit[shiny] > 0)
+    glint = tinted(mirror[shiny] * highlight, inputs.weather.sun_colour)
+    put_rows(colour, shiny, take_rows(colour, shiny) * (1 - fresnel) + fresnel * seen + glint)
+    return colour
 
 
 def _albedo(inputs: RenderInput, surface: Surface, material: UInt8) -> tuple[Float32, Float32]:
     """Return the colour (N, 3) of the surface under white light, and its share of mirror-like reflection (N,)."""
     mesh, triangle = inputs.mesh, surface.triangle
-    colour = mesh.tint[triangle].astype(np.float32)
+    colour = take_rows(mesh.tint, triangle)
     mirror = MIRROR_SHARE[material].astype(np.float32)
 
-    def of(*kinds: Material) -> Int64:
-        return np.flatnonzero(np.isin(material, kinds))
+    def of(kind: Material) -> Int64:
+        return np.flatnonzero(material == kind)
 
     road, block, wall, leaf = of(Material.ROAD), of(Material.BLOCK), of(Material.FACADE), of(Material.LEAF)
-    colour[road] = road_colour(inputs.map, surface.texcoord[road], surface.blur_m[road])
-    colour[block] = block_colour(inputs.blocks, mesh.style[triangle[block]], surface.texcoord[block], surface.blur_m[block])
-    texture = wall_texture(
-        mesh.tint[triangle[wall]], mesh.style[triangle[wall]].astype(np.int64), surface.texcoord[wall], surface.blur_m[wall]
-    )
-    colour[wall], mirror[wall] = texture.colour, texture.mirror
-    colour[leaf] = leaf_colour(mesh.tint[triangle[leaf]], surface.position[leaf])
+    uv, blur_m, style = surface.texcoord, surface.blur_m, mesh.style[triangle]
+    put_rows(colour, road, road_colour(inputs.map, take_rows(uv, road), blur_m[road]))
+    put_rows(colour, block, block_colour(inputs.blocks, style[block], take_rows(uv, block), blur_m[block]))
+    texture = wall_texture(take_rows(colour, wall), style[wall].astype(np.int64), take_rows(uv, wall), blur_m[wall])
+    put_rows(colour, wall, texture.colour)
+    mirror[wall] = texture.mirror
+    put_rows(colour, leaf, leaf_colour(take_rows(colour, leaf), take_rows(surface.position, leaf)))
     tiles = of(Material.ROOF)
-    rows = np.mod(surface.texcoord[tiles, 1], 0.35) < np.maximum(0.06, 0.4 * surface.blur_m[tiles])
-    colour[tiles] *= np.where(rows & (mesh.style[triangle[tiles]] == 1), 0.7, 1.0)[:, None]
+    rows = np.mod(uv[tiles, 1], 0.35) < np.maximum(0.06, 0.4 * blur_m[tiles])
+    colour[tiles] *= np.where(rows & (style[tiles] == 1), 0.7, 1.0)[:, None]
     return colour, mirror
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from heal.datasets.town.sensors.patterns import float32_triple, smooth_noise, speckle
+from heal.datasets.town.sensors.rows import put_rows, take_rows, tinted
 from heal.datasets.town.world.buildings import FACADES, HOUSE_NUMBERS, Facade
 from heal.types import Float32, Int64
 
@@ -38,9 +39,9 @@ def wall_texture(tint: Float32, style: Int64, st: Float32, blur_m: Float32) -> W
     mirror = np.zeros(len(s), np.float32)
     windowed = np.flatnonzero((pattern != Facade.BLANK) & (t > 0))
     glass, frame, pane = _windows(pattern[windowed], number[windowed], s[windowed], t[windowed], blur_m[windowed])
-    under = colour[windowed]
-    framed = under * (1 - frame[:, None]) + frame[:, None] * float32_triple(0.62, 0.61, 0.58)
-    colour[windowed] = framed * (1 - glass[:, None]) + glass[:, None] * pane
+    under = take_rows(colour, windowed)
+    framed = under * (1 - frame)[:, None] + tinted(frame, float32_triple(0.62, 0.61, 0.58))
+    put_rows(colour, windowed, framed * (1 - glass)[:, None] + glass[:, None] * pane)
     mirror[windowed] = 0.6 * glass
     return WallTexture(colour, mirror)
 
@@ -56,7 +57,7 @@ def _masonry(tint: Float32, pattern: Int64, number: Int64, s: Float32, t: Float3
     rough = 1 + is_brick * sharp * (0.5 * shade) + (~is_brick) * 0.08 * (smooth_noise(s / 3.0, t / 3.0) - 0.5)
     colour = tint * rough[:, None]
     mortar = (is_brick & joint) * sharp
-    colour = colour * (1 - 0.5 * mortar[:, None]) + 0.5 * mortar[:, None] * float32_triple(0.42, 0.40, 0.37)
+    colour = colour * (1 - 0.5 * mortar)[:, None] + tinted(0.5 * mortar, float32_triple(0.42, 0.40, 0.37))
     slab = (pattern == Facade.CONCRETE) & (
         np.minimum(np.mod(t, STOREY_M), np.mod(s, 2 * STOREY_M)) < np.maximum(0.04, 0.5 * blur_m)
     )
@@ -92,7 +93,7 @@ def _behind_glass(
 ) -> Float32:
     """Return the colour (N, 3) behind the glass: dark rooms, some with curtains or light, and shop windows with goods."""
     draw = speckle(column + 31 * number, floor, 11)
-    room = np.full((len(column), 3), 0.022, np.float32) + 0.03 * speckle(column + 17 * number, floor, 13)[:, None]
+    room = np.full((len(column), 3), 0.022, np.float32, order="F") + 0.03 * speckle(column + 17 * number, floor, 13)[:, None]
     curtain = (draw < 0.3) & (rise > low + (high - low) * (0.2 + 1.6 * draw)) & ~np.asarray(shop, bool)
     room[curtain] = float32_triple(0.36, 0.34, 0.30)
     lit = (draw > 0.93) & ~np.asarray(shop, bool)

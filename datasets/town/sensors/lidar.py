@@ -12,6 +12,7 @@ from heal.datasets.town.geometry.materials import LOST_SHARE, REFLECTIVITY, Mate
 from heal.datasets.town.geometry.mesh import NO_OWNER, Mesh
 from heal.datasets.town.geometry.raycast import RayScene
 from heal.datasets.town.presets import TownPreset
+from heal.datasets.town.sensors.leaves import cast_through_leaves
 from heal.types import Float32, Float64, Int64, UInt8
 
 
@@ -28,6 +29,8 @@ class LidarUnit:
         loss_share: share of the returns lost at random.
         gain: factor on the intensity.
         gamma: exponent on the intensity.
+        speckle: standard deviation of the intensity's logarithm from point to point.
+        leaf_m: mean length of a ray's way into leaves before it is reflected; 0 for solid crowns and hedges.
     """
 
     elevation_deg: Float64
@@ -38,6 +41,8 @@ class LidarUnit:
     loss_share: float
     gain: float
     gamma: float
+    speckle: float = 0.0
+    leaf_m: float = 0.0
 
     @property
     def beams(self) -> int:
@@ -94,10 +99,10 @@ def _dense_middle40(rng: np.random.Generator) -> tuple[Float64, Float64]:
 
 
 def _sector300(rng: np.random.Generator) -> tuple[Float64, Float64]:
-    """Draw 300 lines, most of them a little below the horizon, within a sector of 100 to 120 degrees ahead."""
-    parts = np.linspace(9, 1, 45, endpoint=False), np.linspace(1, -8, 150, endpoint=False), np.linspace(-8, -22, 105)
-    half = rng.uniform(50.0, 60.0)
-    return np.concatenate(parts), np.arange(-half, half, 0.44)
+    """Draw 300 lines, the densest of them near the horizon, within a sector of 94 to 104 degrees ahead."""
+    parts = np.linspace(9, 1, 60, endpoint=False), np.linspace(1, -4, 72, endpoint=False), np.linspace(-4, -20, 168)
+    half = rng.uniform(47.0, 52.0)
+    return np.concatenate(parts), np.arange(-half, half, 0.36)
 
 
 def _coarse16(rng: np.random.Generator) -> tuple[Float64, Float64]:
@@ -128,11 +133,13 @@ def draw_lidar(name: str, preset: TownPreset, rng: np.random.Generator) -> Lidar
         elevation_deg=elevation,
         azimuth_deg=azimuth,
         skew_deg=rng.uniform(0, columns_apart, len(elevation)),
-        range_m=200.0 if name == "sector300" else 120.0,
+        range_m=200.0 if name in ("sector300", "dense_middle40") else 120.0,
         noise_m=float(rng.uniform(*preset.range_noise_m)),
         loss_share=float(rng.uniform(*preset.loss_share)),
         gain=float(np.exp(rng.uniform(*np.log(preset.gain)))),
         gamma=float(rng.uniform(*preset.gamma)),
+        speckle=preset.speckle,
+        leaf_m=preset.leaf_m,
     )
 
 
@@ -152,6 +159,8 @@ def cast_sweep(unit: LidarUnit, scene: RayScene, mesh: Mesh, world_SE3_sensor: F
     hits = scene.cast(rays)
     chance = rng.random(len(rays), np.float32)
     spread = rng.standard_normal(len(rays), np.float32)
+    if unit.leaf_m > 0:
+        hits = cast_through_leaves(hits, scene, mesh, rays, unit.leaf_m, rng)
     ray = np.flatnonzero(hits.distance < unit.range_m)
     triangle, distance = hits.triangle[ray], hits.distance[ray]
     material = mesh.material[triangle]
@@ -160,6 +169,8 @@ def cast_sweep(unit: LidarUnit, scene: RayScene, mesh: Mesh, world_SE3_sensor: F
     ray, triangle, distance, material, facing = ray[kept], triangle[kept], distance[kept], material[kept], facing[kept]
     measured = distance + unit.noise_m * spread[ray]
     intensity = _intensity(unit, mesh, triangle, material, facing, distance) * (1 + 0.1 * (chance[ray] - 0.5))
+    if unit.speckle > 0:
+        intensity *= np.exp(unit.speckle * rng.standard_normal(len(unit.directions), np.float32)[ray])
     points = np.concatenate([unit.directions[ray] * measured[:, None], np.clip(intensity, 0, 1)[:, None]], axis=1)
     return Sweep(points.astype(np.float32), ray // len(unit.azimuth_deg), mesh.owner[triangle].astype(np.int64))
 

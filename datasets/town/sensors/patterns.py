@@ -21,15 +21,27 @@ def smooth_noise(x: Float64 | Float32, y: Float64 | Float32) -> Float32:
 
     The largest lumps are about a tenth in size, with finer lumps on top.
     """
+    column, row = (x - np.floor(x)) * _NOISE_SIZE, (y - np.floor(y)) * _NOISE_SIZE
+    left, top = np.floor(column), np.floor(row)
+    a, b = (column - left).astype(np.float32), (row - top).astype(np.float32)
+    # Rounding can make the rest of a division by 1 equal to 1.
+    i, j = left.astype(np.intp) % _NOISE_SIZE, top.astype(np.intp) % _NOISE_SIZE
+    corners = _noise_corners().take(j * _NOISE_SIZE + i, axis=0)
+    upper = corners[:, 0] * (1 - a) + corners[:, 1] * a
+    lower = corners[:, 2] * (1 - a) + corners[:, 3] * a
+    return (upper * (1 - b) + lower * b).astype(np.float32, copy=False)
+
+
+@lru_cache(maxsize=1)
+def _noise_corners() -> Float32:
+    """Return the noise table's values (_NOISE_SIZE ** 2, 4) at each place, right of it, below it, and right of that.
+
+    One look-up of four neighbours takes a third of the time of four look-ups.
+    """
     table = _noise_table()
-    column, row = np.mod(x, 1.0) * _NOISE_SIZE, np.mod(y, 1.0) * _NOISE_SIZE
-    i, j = column.astype(np.int32), row.astype(np.int32)
-    a, b = (column - i).astype(np.float32), (row - j).astype(np.float32)
-    i, j = i % _NOISE_SIZE, j % _NOISE_SIZE
-    right, below = (i + 1) % _NOISE_SIZE, (j + 1) % _NOISE_SIZE
-    upper = table[j, i] * (1 - a) + table[j, right] * a
-    lower = table[below, i] * (1 - a) + table[below, right] * a
-    return (upper * (1 - b) + lower * b).astype(np.float32)
+    below = np.roll(table, -1, axis=0)
+    corners = [table, np.roll(table, -1, axis=1), below, np.roll(below, -1, axis=1)]
+    return np.ascontiguousarray(np.stack(corners, axis=-1).reshape(-1, 4))
 
 
 @lru_cache(maxsize=1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from heal.datasets.town.sensors.patterns import float32_triple, smooth_noise, speckle
+from heal.datasets.town.sensors.rows import take_rows, tinted
 from heal.datasets.town.world.blocks import Block, BlockUse
 from heal.datasets.town.world.paths import STOP_LINE_M
 from heal.datasets.town.world.streets import SIDEWALK_M, Street, TownMap
@@ -32,10 +33,10 @@ def road_colour(town: TownMap, uv: Float32, blur_m: Float32) -> Float32:
     near = np.clip(0.012 / blur_m, 0.0, 1.0)
     grey = 0.070 + 0.035 * coarse + 0.022 * fine * np.clip(6 * near, 0, 1) + 0.016 * grain * near
     grey = grey - 0.03 * _cracks(u, v) * np.clip(0.05 / blur_m, 0, 1)
-    colour: Float32 = grey[:, None] * float32_triple(1.0, 1.0, 1.03)
+    colour: Float32 = tinted(grey, float32_triple(1.0, 1.0, 1.03))
     worn = np.clip(0.55 + 0.6 * smooth_noise(u / 7.0 + 0.5, v / 7.0), 0.35, 1.0)
     paint = np.clip(_markings(town, uv, blur_m), 0.0, 1.0) * worn
-    painted: Float32 = colour * (1 - paint[:, None]) + _WHITE * paint[:, None]
+    painted: Float32 = colour * (1 - paint)[:, None] + tinted(paint, _WHITE)
     return painted
 
 
@@ -144,8 +145,8 @@ def block_colour(
     Returns:
         (N, 3) linear RGB.
     """
-    low = np.array([block.low_uv for block in blocks], np.float32)[number]
-    high = np.array([block.high_uv for block in blocks], np.float32)[number]
+    low = take_rows(np.array([block.low_uv for block in blocks], np.float32), number)
+    high = take_rows(np.array([block.high_uv for block in blocks], np.float32), number)
     use = np.array([block.use for block in blocks])[number]
     from_kerb = np.minimum(uv - low, high - uv).min(axis=1)
     colour = _paving(uv, blur_m)
@@ -167,16 +168,16 @@ def _paving(uv: Float32, blur_m: Float32) -> Float32:
     shade = 0.27 + 0.05 * (speckle(i, j) - 0.5) + 0.06 * (smooth_noise(uv[:, 0] / 18.0, uv[:, 1] / 18.0) - 0.5)
     seam = np.abs(np.mod(uv / slab + 0.5, 1.0) - 0.5).min(axis=1) * slab
     joint = np.clip(1.0 - seam / np.maximum(0.02, 0.7 * blur_m), 0, 1) * np.clip(0.03 / blur_m, 0, 1)
-    colour: Float32 = (shade * (1 - 0.35 * joint))[:, None] * float32_triple(1.03, 1.0, 0.95)
+    colour: Float32 = tinted(shade * (1 - 0.35 * joint), float32_triple(1.03, 1.0, 0.95))
     return colour
 
 
 def _lawn(uv: Float32, blur_m: Float32) -> Float32:
     patches = smooth_noise(uv[:, 0] / 50.0, uv[:, 1] / 50.0)
     tufts = (smooth_noise(uv[:, 0] / 3.0, uv[:, 1] / 3.0) - 0.5) * np.clip(0.1 / blur_m, 0, 1)
-    green = float32_triple(0.10, 0.17, 0.045) * (0.8 + 0.4 * patches + 0.35 * tufts)[:, None]
-    dry = np.clip(patches - 0.62, 0, 1)[:, None]
-    lawn: Float32 = green * (1 - dry) + dry * float32_triple(0.26, 0.23, 0.11)
+    green = tinted(0.8 + 0.4 * patches + 0.35 * tufts, float32_triple(0.10, 0.17, 0.045))
+    dry = np.clip(patches - 0.62, 0, 1)
+    lawn: Float32 = green * (1 - dry)[:, None] + tinted(dry, float32_triple(0.26, 0.23, 0.11))
     return lawn
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from heal.datasets.town.sensors.patterns import float32_triple, smooth_noise
+from heal.datasets.town.sensors.rows import dot_rows, tinted
 from heal.types import Float32
 
 
@@ -34,15 +35,18 @@ class Weather:
 
     def sky(self, direction: Float32) -> Float32:
         """Return the colour (N, 3) of the sky in unit directions (N, 3)."""
-        up = np.clip(direction[:, 2:], 0.0, 1.0)
+        up = np.clip(direction[:, 2], 0.0, 1.0)
         blend = np.clip(1.0 - up, 0.0, 1.0) ** 3.2
-        colour = self.zenith * (1 - blend) + self.horizon * blend
-        clouds = self._clouds(direction)[:, None]
-        colour = colour * (1 - clouds) + clouds * (0.55 * self.horizon + 0.45)
-        towards_sun = np.clip(direction @ self.sun, 0.0, 1.0)[:, None]
-        glow = 0.35 * towards_sun**12 + 0.8 * towards_sun**180 + 25.0 * (towards_sun > 0.99996)
-        seen: Float32 = (colour + glow * self.sun_colour * (1 - 0.7 * clouds) * 0.4).astype(np.float32)
-        return seen
+        colour = tinted(1 - blend, self.zenith) + tinted(blend, self.horizon)
+        clouds = self._clouds(direction)
+        colour = colour * (1 - clouds)[:, None] + tinted(clouds, 0.55 * self.horizon + 0.45)
+        towards_sun = np.clip(dot_rows(direction, self.sun), 0.0, 1.0)
+        halo = np.zeros_like(towards_sun)
+        near = np.flatnonzero(towards_sun > 0.85)  # the halo is lost in rounding elsewhere, and powers that underflow take long
+        halo[near] = 0.8 * towards_sun[near] ** 180
+        glow = 0.35 * towards_sun**12 + halo + 25.0 * (towards_sun > 0.99996)
+        seen: Float32 = colour + tinted(glow, self.sun_colour) * (1 - 0.7 * clouds)[:, None] * 0.4
+        return seen.astype(np.float32, copy=False)
 
     def _clouds(self, direction: Float32) -> Float32:
         """Return the share of cloud (N,) in unit directions (N, 3); the clouds are a flat layer, seen in perspective."""

@@ -26,21 +26,21 @@ def make_furniture(town: TownMap, blocks: tuple[Block, ...], preset: TownPreset,
     meshes: list[Mesh] = []
     for block in blocks:
         near = np.abs(np.stack([block.low_uv, block.high_uv])).min(axis=0).max() < 110.0
-        meshes += _street_side(town, block, density if near else 0.3 * density, rng)
+        meshes += _street_side(town, block, density if near else 0.3 * density, preset.tree_scale, rng)
         if block.use is BlockUse.PARK:
-            meshes += _park(town, block, density, rng)
+            meshes += _park(town, block, density, preset.tree_scale, rng)
         elif block.use is not BlockUse.BUILT:
             meshes += _border(town, block, rng)
     return [*meshes, *_signals(town)]
 
 
-def _street_side(town: TownMap, block: Block, density: float, rng: np.random.Generator) -> list[Mesh]:
+def _street_side(town: TownMap, block: Block, density: float, tree_scale: float, rng: np.random.Generator) -> list[Mesh]:
     """Draw trees, lamps, signs and people along the four sidewalks of a block."""
     meshes: list[Mesh] = []
     has_trees = rng.uniform() < 0.6
     for uv, inward in _edge_places(block, 11.0, rng):
         if has_trees and rng.uniform() < 0.6 * density:
-            meshes.append(tree(town.world(uv + 0.9 * inward, KERB_M), rng.uniform(0.6, 1.0), rng))
+            meshes.append(tree(town.world(uv + 0.9 * inward, KERB_M), tree_scale * rng.uniform(0.6, 1.0), rng))
         if rng.uniform() < 0.22:
             meshes.append(_lamp(town, uv + 0.6 * inward + rng.uniform(-1, 1, 2) * 0.1, -inward))
         if rng.uniform() < 0.35 * density:
@@ -199,12 +199,13 @@ def _cyclist(rng: np.random.Generator) -> Mesh:
     return merge(parts)
 
 
-def _park(town: TownMap, block: Block, density: float, rng: np.random.Generator) -> list[Mesh]:
+def _park(town: TownMap, block: Block, density: float, tree_scale: float, rng: np.random.Generator) -> list[Mesh]:
     """Draw the trees and bushes of a park."""
     low, high = block.inner(SIDEWALK_M + 1.5)
     count = int(np.prod(high - low) / 110.0 * min(density, 1.0))
     places = [town.world(rng.uniform(low, high), KERB_M) for _ in range(2 * count)]
-    return [tree(place, rng.uniform(0.7, 1.3), rng) for place in places[:count]] + [bush(place, rng) for place in places[count:]]
+    trees = [tree(place, tree_scale * rng.uniform(0.7, 1.3), rng) for place in places[:count]]
+    return trees + [bush(place, rng) for place in places[count:]]
 
 
 def _border(town: TownMap, block: Block, rng: np.random.Generator) -> list[Mesh]:
@@ -218,11 +219,11 @@ def _border(town: TownMap, block: Block, rng: np.random.Generator) -> list[Mesh]
         for piece in range(pieces):
             if rng.uniform() < 0.62 and kind < 3:
                 a, b = start + (end - start) * (piece + 0.03) / pieces, start + (end - start) * (piece + 0.97) / pieces
-                meshes += _fence(town, a, b, kind, 0.9 if block.use is BlockUse.CAR_PARK else float(rng.uniform(1.0, 2.0)))
+                meshes += fence(town, a, b, kind, 0.9 if block.use is BlockUse.CAR_PARK else float(rng.uniform(1.0, 2.0)))
     return meshes
 
 
-def _fence(town: TownMap, start: Float64, end: Float64, kind: int, height: float) -> list[Mesh]:
+def fence(town: TownMap, start: Float64, end: Float64, kind: int, height: float) -> list[Mesh]:
     """Make a hedge (kind 0), a wall (1) or a wooden fence (2) between two map positions (2,)."""
     a, b = town.world(start, KERB_M), town.world(end, KERB_M)
     length, yaw = float(np.linalg.norm((b - a)[:2])), float(np.arctan2(*(b - a)[1::-1]))

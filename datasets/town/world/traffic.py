@@ -10,6 +10,7 @@ import numpy as np
 from heal.datasets.town.presets import TownPreset
 from heal.datasets.town.world.blocks import Block, BlockUse
 from heal.datasets.town.world.footprints import footprint, overlaps
+from heal.datasets.town.world.kinds import MIXES, VehicleMix
 from heal.datasets.town.world.paths import Path, Start, make_path
 from heal.datasets.town.world.streets import KERB_M, SIDEWALK_M, Street, TownMap
 from heal.datasets.town.world.vehicles import VehicleSpec, draw_vehicle
@@ -61,15 +62,22 @@ def park_vehicles(town: TownMap, blocks: tuple[Block, ...], preset: TownPreset, 
             margins = [other.half_m + 7.0 for other in (town.along_v if street.axis == 0 else town.along_u)]
             for side in (-1, 1):
                 share = float(np.clip(rng.normal(rng.uniform(*preset.parked_share), 0.12), 0, 1))
-                parked += _park_along(town, street, side, share, list(zip(crossings, margins, strict=True)), rng)
+                kept_free = list(zip(crossings, margins, strict=True))
+                parked += _park_along(town, street, side, share, kept_free, MIXES[preset.vehicle_mix], rng)
     for block in blocks:
         if block.use is BlockUse.CAR_PARK:
-            parked += _park_in_rows(town, block, float(rng.uniform(0.15, 0.6)), rng)
+            parked += _park_in_rows(town, block, float(rng.uniform(0.15, 0.6)), MIXES[preset.vehicle_mix], rng)
     return [car for car in parked if np.linalg.norm(car.xy) < PARKED_WITHIN_M]
 
 
 def _park_along(
-    town: TownMap, street: Street, side: int, share: float, crossings: list[tuple[float, float]], rng: np.random.Generator
+    town: TownMap,
+    street: Street,
+    side: int,
+    share: float,
+    crossings: list[tuple[float, float]],
+    mix: VehicleMix,
+    rng: np.random.Generator,
 ) -> list[ParkedVehicle]:
     """Draw the parked vehicles on one side of a street.
 
@@ -79,13 +87,14 @@ def _park_along(
         side: +1 or -1, the sign of the distance from the centre line.
         share: share of the places with a vehicle.
         crossings: centre and half width, along the street, of the stretches without parking.
+        mix: the kinds of vehicles.
         rng: the town's numbers for parked vehicles.
     """
     parked = []
     along = -town.reach_m + 5.0
     forward = 1.0 if side == town.drive_side * (1 if street.axis == 0 else -1) else -1.0
     while along < town.reach_m - 8.0:
-        spec = draw_vehicle(rng, small=True)
+        spec = draw_vehicle(rng, mix, small=True)
         middle = along + spec.length_m / 2
         along += spec.length_m + rng.uniform(0.7, 1.8)
         blocked = any(abs(middle - place) < margin + spec.length_m / 2 for place, margin in crossings)
@@ -100,14 +109,14 @@ def _park_along(
     return parked
 
 
-def _park_in_rows(town: TownMap, block: Block, share: float, rng: np.random.Generator) -> list[ParkedVehicle]:
+def _park_in_rows(town: TownMap, block: Block, share: float, mix: VehicleMix, rng: np.random.Generator) -> list[ParkedVehicle]:
     """Draw the vehicles of a car park, in rows across its shorter side; `share` is the share of the places with a vehicle."""
     low, high = block.inner(SIDEWALK_M + 2.5)
     axis = int((high - low)[1] > (high - low)[0])
     parked = []
     for row_number, across in enumerate(np.arange(low[1 - axis] + 2.7, high[1 - axis] - 2.6, 8.2)):
         for along in np.arange(low[axis] + 1.4, high[axis] - 1.3, 2.75):
-            spec = draw_vehicle(rng, small=True)
+            spec = draw_vehicle(rng, mix, small=True)
             uv = np.zeros(2)
             uv[axis], uv[1 - axis] = along + rng.uniform(-0.15, 0.15), across + rng.uniform(-0.3, 0.3)
             direction = np.zeros(2)
@@ -127,7 +136,7 @@ def start_agents(
     first = int(rng.integers(4))
     order = [(first + turn) % 4 for turn in (0, *rng.permutation([1, 3, 2]))]
     for number in range(preset.vehicles):
-        spec = draw_vehicle(rng, agent=True)
+        spec = draw_vehicle(rng, MIXES[preset.vehicle_mix], agent=True)
         direction = order[number % 4]
         across = (town.along_v[column] if direction % 2 == 0 else town.along_u[row]).half_m
         drawn = float(rng.uniform(*preset.agent_distance_m))
@@ -149,7 +158,7 @@ def start_traffic(
     nodes = [(column, row) for column in range(len(town.along_v)) for row in range(len(town.along_u))]
     weights = np.array([np.exp(-np.linalg.norm(town.crossing_uv(*node)) / 70.0) for node in nodes])
     for number in range(int(rng.integers(preset.moving[0], preset.moving[1] + 1))):
-        spec, speed = draw_vehicle(rng), float(rng.uniform(6.0, 13.0))
+        spec, speed = draw_vehicle(rng, MIXES[preset.vehicle_mix]), float(rng.uniform(6.0, 13.0))
         for attempt in range(10):
             column, row = nodes[int(rng.choice(len(nodes), p=weights / weights.sum()))]
             direction = int(rng.integers(4))

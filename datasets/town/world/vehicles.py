@@ -1,60 +1,23 @@
-"""Vehicles: their kinds and sizes, and their meshes.
+"""Vehicles: drawing one, and its mesh.
 
-A vehicle's frame has x forward and z up. Its origin is on the ground under the middle of the bounding box, which the body fills.
+A vehicle's frame has x forward and z up. Its origin is on the ground under the middle of the box of its label.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
 
 from heal.datasets.town.geometry.materials import Material
 from heal.datasets.town.geometry.mesh import Colour, Mesh, box, cylinder, loft, merge, quads
+from heal.datasets.town.world.kinds import VehicleKind, VehicleMix
 from heal.types import Float64
 
 DARK: Colour = (0.03, 0.03, 0.035)
 GLASS: Colour = (0.04, 0.05, 0.06)
 
-
-@dataclass(frozen=True)
-class VehicleKind:
-    """A kind of vehicle.
-
-    Attributes:
-        name: such as "sedan".
-        share: share of the traffic.
-        length_m: range of the length.
-        width_m: range of the width.
-        height_m: range of the height.
-        deck: side view of the lower body: points (position from the front, height) in shares of the vehicle's length and height.
-        cabin: positions of windscreen foot, roof front, roof rear and rear window foot; None without a separate cabin.
-        can_carry_sensors: whether an agent can be a vehicle of this kind.
-    """
-
-    name: str
-    share: float
-    length_m: tuple[float, float]
-    width_m: tuple[float, float]
-    height_m: tuple[float, float]
-    deck: tuple[tuple[float, float], ...]
-    cabin: tuple[float, float, float, float] | None
-    can_carry_sensors: bool = False
-
-
-_HOOD_TRUNK = ((0.0, 0.36), (0.01, 0.46), (0.05, 0.53), (0.26, 0.60), (0.80, 0.63), (0.96, 0.61), (0.99, 0.52), (1.0, 0.36))
-_HOOD_HATCH = ((0.0, 0.36), (0.01, 0.47), (0.06, 0.55), (0.25, 0.61), (0.90, 0.64), (0.98, 0.60), (1.0, 0.40))
-_FLAT = ((0.0, 0.28), (0.01, 0.42), (0.1, 0.47), (0.97, 0.48), (1.0, 0.30))
-KINDS: tuple[VehicleKind, ...] = (
-    VehicleKind("compact", 0.22, (3.6, 4.2), (1.68, 1.82), (1.42, 1.58), _HOOD_HATCH, (0.21, 0.40, 0.88, 0.985), True),
-    VehicleKind("sedan", 0.34, (4.3, 5.0), (1.75, 1.95), (1.40, 1.52), _HOOD_TRUNK, (0.25, 0.42, 0.71, 0.86), True),
-    VehicleKind("suv", 0.22, (4.3, 5.0), (1.80, 2.05), (1.60, 1.90), _HOOD_HATCH, (0.23, 0.37, 0.92, 0.985), True),
-    VehicleKind("van", 0.09, (4.7, 5.9), (1.85, 2.08), (1.90, 2.45), _FLAT, (0.02, 0.16, 0.97, 0.99)),
-    VehicleKind("pickup", 0.05, (5.0, 5.6), (1.85, 2.05), (1.72, 1.90), _HOOD_TRUNK, (0.23, 0.34, 0.56, 0.60)),
-    VehicleKind("truck", 0.05, (6.0, 9.0), (2.2, 2.5), (2.7, 3.5), _FLAT, None),
-    VehicleKind("bus", 0.03, (10.0, 12.0), (2.45, 2.55), (2.9, 3.3), _FLAT, None),
-)
 
 _PAINTS: tuple[Colour, ...] = (
     (0.80, 0.80, 0.80),
@@ -72,38 +35,48 @@ _PAINTS: tuple[Colour, ...] = (
 
 @dataclass(frozen=True)
 class VehicleSpec:
-    """One vehicle: its kind, sizes in metres and paint."""
+    """One vehicle: its kind, the sizes of its label and the body's distance from them in metres, and its paint."""
 
     kind: VehicleKind
     length_m: float
     width_m: float
     height_m: float
     paint: Colour
+    margin_m: float = 0.0
 
     @property
     def size_m(self) -> Float64:
         """Length, width and height (3,) in metres."""
         return np.array([self.length_m, self.width_m, self.height_m])
 
+    @property
+    def body(self) -> VehicleSpec:
+        """The vehicle with the sizes of its body; the mirrors reach a little further to the sides."""
+        m = self.margin_m
+        return replace(self, length_m=self.length_m - 2 * m, width_m=self.width_m - 2 * m, height_m=self.height_m - m / 2)
 
-def draw_vehicle(rng: np.random.Generator, agent: bool = False, small: bool = False) -> VehicleSpec:
+
+def draw_vehicle(rng: np.random.Generator, mix: VehicleMix, agent: bool = False, small: bool = False) -> VehicleSpec:
     """Draw a vehicle.
 
     Args:
         rng: random numbers.
+        mix: the kinds of vehicles.
         agent: draw only kinds that can carry sensors.
         small: draw only kinds that fit a parking place.
     """
-    kinds = [kind for kind in KINDS if (kind.can_carry_sensors or not agent) and not (small and kind.length_m[1] > 6.0)]
+    kinds = [kind for kind in mix.kinds if (kind.can_carry_sensors or not agent) and not (small and kind.length_m[1] > 6.0)]
     shares = np.array([kind.share for kind in kinds])
     kind = kinds[int(rng.choice(len(kinds), p=shares / shares.sum()))]
     paint = np.clip(np.array(_PAINTS[int(rng.integers(len(_PAINTS)))]) * rng.uniform(0.8, 1.2), 0.01, 0.9)
     sizes = [float(rng.uniform(*span)) for span in (kind.length_m, kind.width_m, kind.height_m)]
-    return VehicleSpec(kind, sizes[0], sizes[1], sizes[2], (float(paint[0]), float(paint[1]), float(paint[2])))
+    colour = float(paint[0]), float(paint[1]), float(paint[2])
+    return VehicleSpec(kind, sizes[0], sizes[1], sizes[2], colour, mix.margin_m)
 
 
 def vehicle_mesh(spec: VehicleSpec) -> Mesh:
     """Make the mesh of a vehicle in its own frame."""
+    spec = spec.body
     if spec.kind.name == "bus":
         parts = _bus(spec)
     elif spec.kind.name == "truck":

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from heal.agents.fusion.node import FusionNode
+from heal.agents.fusion.tick_fusion import TickFusion
 from heal.agents.records import Arrival, FusionOutcome, FusionRequest
 from heal.agents.region import Region
 from heal.se3 import pose_to_SE3
@@ -88,15 +88,15 @@ def test_what_ends_the_process_passes(spoil: Spoil, error: BaseException) -> Non
 
 
 def test_a_failure_while_decoding_boxes_is_caught_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    alone, original, calls = fuse(MESSAGES["ego"]), FusionNode._decode, []
+    alone, original, calls = fuse(MESSAGES["ego"]), TickFusion._decode, []
 
-    def once(self: FusionNode, *args: Any) -> Any:
+    def once(self: TickFusion, *args: Any) -> Any:
         calls.append(1)
         if len(calls) == 1:
             raise IndexError("no such box")
         return original(self, *args)
 
-    monkeypatch.setattr(FusionNode, "_decode", once)
+    monkeypatch.setattr(TickFusion, "_decode", once)
     outcome = fuse(MESSAGES["ego"], MESSAGES["b"])
     assert same(outcome, alone) and reasons(outcome) == [("b", "fusion failed")]
 

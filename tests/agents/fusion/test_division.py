@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from heal.agents.deployment import Deployment, PlannedFault
 from heal.agents.fusion.division import FusionTask, Regions, node_of
-from heal.agents.fusion.node import BORDER_M
+from heal.agents.fusion.tick_fusion import BORDER_M
 from heal.agents.options import RunOptions
 from heal.agents.records import (
     NODE_AWAY,

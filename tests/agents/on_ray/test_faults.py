@@ -12,10 +12,11 @@ import torch
 
 from heal.agents.agent import AgentHost
 from heal.agents.deployment import Deployment, PlannedFault
+from heal.agents.faults import Fault
 from heal.agents.local_runtime import LocalRuntime
 from heal.agents.network.network import PerfectNetwork
 from heal.agents.options import RunOptions
-from heal.agents.records import Fault, TickResult
+from heal.agents.records import TickResult
 from heal.agents.tick import AgentStep, TickCoordinator
 from tests.agents.tiny_run import TinyAlliance, TinySource, Without, by_id
 

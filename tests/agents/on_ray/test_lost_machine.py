@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 
 from heal.agents.deployment import Deployment
+from heal.agents.faults import Fault
 from heal.agents.network.network import PerfectNetwork
-from heal.agents.records import Fault, TickResult
+from heal.agents.records import TickResult
 from tests.agents.on_ray.test_faults import ALLIANCE, DROP, SOURCE, TYPES, assert_as_if_absent, faults_of, missing
 
 # It takes Ray a second or two to end the processes of a machine that is gone; until then they answer.

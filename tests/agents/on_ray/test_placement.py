@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from heal.agents.deployment import Deployment
+from heal.agents.faults import Fault
 from heal.agents.network.network import PerfectNetwork
 from heal.agents.on_ray.placement import Demand, Placer, has_room, memory_room, node_demand, require_room, warn_of_memory
 from heal.agents.options import RunOptions
-from heal.agents.records import Fault
 from heal.errors import UserError
 from tests.agents.tiny_run import TinyAlliance, TinySource, by_id
 

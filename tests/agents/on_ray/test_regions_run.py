@@ -18,7 +18,8 @@ from heal.agents.agent import AgentHost, AgentRequest, AgentSetup
 from heal.agents.deployment import Deployment, PlannedFault
 from heal.agents.fusion.division import node_of
 from heal.agents.fusion.host import NodeHost
-from heal.agents.fusion.node import BORDER_M, FusionNode
+from heal.agents.fusion.node import FusionNode
+from heal.agents.fusion.tick_fusion import BORDER_M
 from heal.agents.local_runtime import LocalRuntime
 from heal.agents.network.network import Network, PerfectNetwork
 from heal.agents.network.spec import LinkSpec

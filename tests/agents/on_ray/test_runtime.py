@@ -21,7 +21,7 @@ from heal.message.codec import Codec
 from heal.types import Split
 from tests.agents.tiny_run import TICK_NS, TinyAlliance, TinySource, Without, assert_same_results, by_id
 
-ALLIANCE, SOURCE = TinyAlliance(), TinySource()
+ALLIANCE, SOURCE = TinyAlliance(trust={"m2": 0.5}), TinySource()
 TYPES = by_id({"ego": "m1", "b": "m2", "c": "m1", "d": "m2"})
 ROUGH = LinkSpec.parse("delay:80,jitter:60,loss:0.3")
 DROP = RunOptions(late="drop")
@@ -194,7 +194,10 @@ def test_realtime_begins_no_tick_early() -> None:
             RunOptions(split="pyramid", codec=Codec.parse("int8,score:0.3,zstd"), adapt=True),
             Deployment(agents_per_actor=3, pipeline=2),
         ),
-        (RunOptions(late="drop", codec=Codec.parse("float16")), Deployment(pipeline=0, placement="spread")),
+        (
+            RunOptions(late="drop", codec=Codec.parse("float16"), guard="on"),
+            Deployment(pipeline=0, placement="spread"),
+        ),
     ],
 )
 def test_ray_equals_local_to_the_last_bit_over_a_change_of_scenario(options: RunOptions, deployment: Deployment) -> None:

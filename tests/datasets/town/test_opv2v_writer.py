@@ -1,20 +1,24 @@
 """The town on disk: complete, read back unchanged, equal for equal seeds, and never incomplete."""
 
 import hashlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from heal.datasets.files import read_yaml
 from heal.datasets.open import open_dataset
 from heal.datasets.town import TownSource
+from heal.datasets.town.camera_options import AS_THE_PRESET, CameraOptions
 from heal.datasets.town.opv2v_writer import write_opv2v
 from heal.types import SensorChoice, load_scene
 
 ALL = frozenset({"lidar", "camera", "depth"})
 
 
-def source(sensors=ALL, ticks=2):
-    return TownSource("test", seed=4, ticks=ticks, split="validate", sensors=sensors, stride=5)
+def source(sensors=ALL, ticks=2, cameras=AS_THE_PRESET):
+    return TownSource("test", seed=4, ticks=ticks, split="validate", sensors=sensors, stride=5, cameras=cameras)
 
 
 def digest(root):
@@ -102,6 +106,50 @@ def test_what_is_there_is_kept_and_other_settings_are_refused(written):
     assert before == {path: path.stat().st_mtime_ns for path in root.rglob("*") if path.is_file()}
     with pytest.raises(FileExistsError, match="remove it or choose another folder"):
         write_opv2v(source(ticks=1), root)
+
+
+@pytest.fixture(scope="module")
+def vehicles_alone(tmp_path_factory):
+    """One instant: small images of the vehicles, with depth in steps of 5 cm."""
+    root, options = tmp_path_factory.mktemp("fine"), CameraOptions((40, 30), False, "vehicles", 0.05)
+    write_opv2v(source(ticks=1, cameras=options), root)
+    return root, source(ticks=1, cameras=options)
+
+
+def test_options_of_the_cameras_are_written_down_where_they_differ(written, vehicles_alone):
+    protocols = [read_yaml(next(root.rglob("data_protocol.yaml")))["town"] for root, _ in (written, vehicles_alone)]
+    assert "cameras" not in protocols[0]
+    assert protocols[1]["cameras"] == {"image_px": [40, 30], "smooth": False, "agents": "vehicles", "depth_step_m": 0.05}
+    root, live = vehicles_alone
+    assert not write_opv2v(live, root).written
+    with pytest.raises(FileExistsError, match="'smooth': False"):
+        write_opv2v(source(ticks=1, cameras=replace(live.cameras, smooth=True)), root)
+
+
+def test_an_agent_without_cameras_has_clouds_and_an_empty_map(vehicles_alone):
+    root, live = vehicles_alone
+    names = {path.name for path in root.rglob("-1/*")}
+    assert names == {"000000.yaml", "000000.pcd", "000000_16.pcd", "000000_32.pcd", "000000_bev_visibility.png"}
+    disk = open_dataset(root, "validate", ALL)
+    assert disk.agent_frame(0, "-1").cameras == () and len(disk.agent_frame(0, "1001").cameras) == 4
+    assert len(disk.agent_frame(0, "-1", SensorChoice(beams=32)).lidar.points)
+    assert len(disk.agent_frame(0, "-1", SensorChoice(labels="camera")).objects) == 0
+    origin = disk.frame_origin(0, "-1", SensorChoice(cameras=True, depth=True, labels="camera"))
+    assert all(path.exists() for path in origin.files)
+    for mine, read in zip(live.agent_frame(0, "1001").cameras, disk.agent_frame(0, "1001").cameras, strict=True):
+        np.testing.assert_array_equal(mine.image, read.image)
+        np.testing.assert_allclose(mine.intrinsic, read.intrinsic)
+
+
+def test_finer_depth_is_read_back_to_the_step(written, vehicles_alone):
+    root, live = vehicles_alone
+    disk = open_dataset(root, "validate", ALL)
+    for mine, read in zip(live.agent_frame(0, "1000").cameras, disk.agent_frame(0, "1000").cameras, strict=True):
+        np.testing.assert_array_equal(read.depth_m, (np.rint(mine.depth_m.astype(np.float64) / 0.05) * 0.05).astype(np.float32))
+        near = mine.depth_m < 200
+        assert len(np.unique(np.rint(read.depth_m[near] * 2) % 2)) == 2, "odd and even half metres"
+    modes = {Image.open(path).mode for path in written[0].rglob("*_depth?.png")}
+    assert modes == {"L"}
 
 
 def test_lidar_alone_writes_no_images(tmp_path):

@@ -28,9 +28,9 @@ def test_a_wall_hides_what_lies_behind_it() -> None:
     reach_m = np.where(np.abs(angle) < np.radians(40), 10.0, 60.0)
     points = np.stack([reach_m * np.cos(angle), reach_m * np.sin(angle), 0 * angle], axis=1).astype(np.float32)
     x, y = _centres(WIDE)
-    in_shadow = (np.abs(np.degrees(np.arctan2(y, x))) < 38) & (np.hypot(x, y) > 10.0 + BEHIND_M)
-    in_front = (np.abs(np.degrees(np.arctan2(y, x))) < 38) & (np.hypot(x, y) < 10.0)
-    aside = np.abs(np.degrees(np.arctan2(y, x))) > 43
+    in_shadow = (np.abs(np.degrees(np.arctan2(y, x))) < 30) & (np.hypot(x, y) > 10.0 + BEHIND_M + 2.3)
+    in_front = (np.abs(np.degrees(np.arctan2(y, x))) < 30) & (np.hypot(x, y) < 10.0)
+    aside = np.abs(np.degrees(np.arctan2(y, x))) > 50
     covered = lidar_blocks(points, WIDE)
     assert in_shadow.any() and not covered[in_shadow].any()
     assert covered[in_front].all() and covered[aside].all()
@@ -44,9 +44,10 @@ def test_a_camera_covers_its_frustum_up_to_its_depth_and_range() -> None:
     # 80 pixels wide at a focal length of a little more than 40: not quite 45 degrees to each side.
     x, y = _centres(WIDE)
     covered = camera_blocks([camera_view(focal_px=40.1)], WIDE, EVERYWHERE, 30.0)
-    np.testing.assert_array_equal(covered, (x > 0) & (x <= 30.0) & (np.abs(y) < x - 0.1))
+    # A block counts if any quarter of it is seen: its nearest quarter along the border of 45 degrees, or its far end.
+    np.testing.assert_array_equal(covered, (x > 0) & (x - 0.8 <= 30.0) & (np.abs(y) - 0.8 < x + 0.8))
     behind = camera_blocks([camera_view(yaw_deg=180.0, focal_px=40.1)], WIDE, (-16.0, -16.0, -3.0, 16.0, 16.0, 1.0), 30.0)
-    np.testing.assert_array_equal(behind, (x < 0) & (x >= -16.0) & (np.abs(y) < -x - 0.1))
+    np.testing.assert_array_equal(behind, (x < 0) & (x >= -16.0) & (np.abs(y) < 16.0) & (np.abs(y) - 0.8 < 0.8 - x))
     both = camera_blocks([camera_view(), camera_view(yaw_deg=180.0, focal_px=40.1)], WIDE, EVERYWHERE, 30.0)
     assert both.sum() > covered.sum() and both[covered].all()
 
@@ -83,5 +84,5 @@ def test_a_camera_type_tells_its_own_blocks() -> None:
     blocks = model.covered_blocks(camera_frame(camera_view(focal_px=40.1)))
     assert blocks is not None and blocks.shape == block_shape(GRID.ny, GRID.nx)
     x, y = _centres(GRID)
-    np.testing.assert_array_equal(blocks, (x > 0) & (x <= 6.4) & (np.abs(y) < x - 0.1))
+    np.testing.assert_array_equal(blocks, (x > 0) & (x <= 6.4) & (np.abs(y) - 0.8 < x + 0.8))
     assert AgentModel(CAMERA, GRID).covered_blocks(camera_frame(camera_view())) is None

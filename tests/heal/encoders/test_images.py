@@ -91,6 +91,13 @@ def test_colours_are_centred() -> None:
     np.testing.assert_allclose(normalized, 0.0, atol=0.01)
 
 
+def test_signed_colours_lie_between_minus_one_and_one() -> None:
+    view = replace(camera_view("camera0"), image=np.full((60, 80, 3), (0, 127, 255), np.uint8))
+    plain, signed = (camera_batch([camera_frame(view)], settings).images for settings in (SMALL, replace(SMALL, colours="signed")))
+    np.testing.assert_allclose(signed[0, :, 12, 20], [-127 / 128, 0.0, 1.0])
+    assert not torch.equal(plain, signed)
+
+
 def test_agents_may_have_different_numbers_of_cameras() -> None:
     two = camera_frame(camera_view("camera0"), camera_view("camera1", yaw_deg=90), agent_id="a")
     batch = camera_batch([two, camera_frame(camera_view("front", (120, 100)), agent_id="b")], SMALL)

@@ -244,6 +244,8 @@ def test_settings_are_unchanged_after_a_file_and_after_heals_configuration() -> 
     assert read_lift_splat(write_lift_splat(settings, (600, 800))) == settings
     with pytest.raises(ConfigError, match="HEAL has only"):
         write_lift_splat(LIFT_SPLAT, (600, 800))
+    with pytest.raises(ConfigError, match="normalises images as imagenet, got signed"):
+        write_lift_splat(replace(settings, image=replace(settings.image, colours="signed")), (600, 800))
 
 
 def test_heals_parameter_names_count_all_blocks_in_a_row() -> None:

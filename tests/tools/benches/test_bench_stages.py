@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,16 @@ def test_a_frame_gives_the_head_of_its_plain_form() -> None:
         assert len(ours.boxes(scene.frames)) and len(plain_boxes(scene, scene.frames))
     torch.testing.assert_close(head.classification, plain.classification, atol=1e-5, rtol=0)
     torch.testing.assert_close(head.regression, plain.regression, atol=1e-5, rtol=0)
+
+
+def test_the_boxes_of_the_ego_alone_are_those_of_a_scene_without_others() -> None:
+    scene = small_paper_scene()
+    ours, single = (Perceiver.of(replace(scene, types=types), CPU) for types in (("m1", "m1"), ("m1",)))
+    with torch.no_grad():
+        alone = ours.alone(ours.levels("m1", ours.prepare(scene.frames)[0]), ours.base.anchors())
+        expected, together = single.boxes(scene.frames[:1]), ours.boxes(scene.frames)
+    assert len(alone) and alone.scores.equal(expected.scores) and alone.corners.equal(expected.corners)
+    assert not alone.scores.equal(together.scores)
 
 
 @pytest.mark.parametrize("count", [64, 992])

@@ -10,12 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from heal.agents.faults import Fault
 from heal.agents.options import RunOptions
-from heal.agents.records import AgentView, Fault, TickResult
+from heal.agents.records import AgentView, GuardReport, TickResult
 from heal.detection.metrics import ApAccumulator
 from heal.tools.report.charts import (
     BOTTOM_PT,
@@ -119,6 +121,20 @@ def test_a_report_is_one_page_that_loads_nothing(tmp_path: Path) -> None:
 def test_equal_runs_give_equal_pages() -> None:
     first, second = (html_of(reported(made_tick(0), troubled_tick(1))) for _ in range(2))
     assert first == second
+
+
+def test_it_shows_what_the_ego_finds_alone_and_what_the_guard_did() -> None:
+    plain = made_tick(0)
+    guarded = [replace(plain, alone=plain.detections.select(torch.arange(1)), guard=GuardReport(3, 2, 1, ("b",)))] * 2
+    page = page_of(reported(*guarded))
+    assert [row.ap for row in page.ap] == ["1.000"] * 3 and [row.alone for row in page.ap] == ["0.333"] * 3
+    assert page.guard == (
+        "Confident boxes of the ego alone: 6; the fusion did not find 4 of them again; "
+        "a guard put back 2 and left out b in 2 ticks."
+    )
+    assert {page.guard, "ego alone", "0.333"} <= set(Reader.of(render_page(page)).texts)
+    without = page_of(reported(plain))
+    assert without.guard == "" and "Confident" not in render_page(without)
 
 
 def test_its_headline_is_the_runs_score() -> None:

@@ -13,9 +13,11 @@ from heal.alliance import AllianceError, TrainingRecord, load_alliance
 from heal.collab_model import CollabModel
 from heal.config import ConfigError
 from heal.encoders.second import SecondConfig
+from heal.errors import UserError
 from heal.layers.backbone import BackboneConfig
 from heal.tools.train import resolve_settings, save_alliance
 from heal.tools.training.loop import StepReport, train
+from heal.tools.training.scenes import ScenesOfTraining
 from heal.tools.training.step_log import StepLog, last_row
 from heal.training.batches import TrainingSteps, draw_max_agents, draw_scene
 from heal.training.config import ScheduleConfig, TrainingConfig, learning_rate
@@ -129,6 +131,25 @@ def test_every_agent_gets_one_of_the_types_in_training() -> None:
 def test_agents_out_of_communication_range_take_no_part() -> None:
     near, source = ScheduleConfig(comm_range_m=0.0), SceneList([small_scene(0, agents=3)])
     assert len(draw_scene(source, 0, 3, LIDAR, near, np.random.default_rng(0)).scene.frames) == 1
+
+
+def test_a_training_can_be_of_vehicles_or_of_roadside_units_alone() -> None:
+    frames = small_scene(0, agents=3).frames
+    names = ("1", "2", "-1")
+    renamed = tuple(replace(frame, agent_id=name) for frame, name in zip(frames, names, strict=True))
+    scene = replace(
+        small_scene(0, agents=3), outline=replace(small_scene(0, agents=3).outline, ego_id="1", agent_ids=names), frames=renamed
+    )
+    source, rng = SceneList([scene]), np.random.default_rng(0)
+    for kind, expected in (("any", set(names)), ("vehicle", {"1", "2"}), ("roadside", {"-1"}), ("ego", {"1"})):
+        training = ScheduleConfig(agents_of=kind, max_agents=3)
+        assert set(draw_scene(source, 0, 3, LIDAR, training, rng).scene.outline.agent_ids) == expected
+        egos = {draw_scene(source, 0, 1, LIDAR, replace(training, random_ego=True), rng).scene.outline.ego_id for _ in range(40)}
+        assert egos == expected
+        outline = ScenesOfTraining(source, training).outline(0)
+        assert set(outline.agent_ids) == expected and outline.ego_id in expected
+    with pytest.raises(UserError, match=r"agents_of=roadside"):
+        draw_scene(SceneList([small_scene(0, agents=2)]), 0, 1, LIDAR, ScheduleConfig(agents_of="roadside"), rng)
 
 
 def test_the_targets_of_a_single_agent_are_its_own_labels() -> None:

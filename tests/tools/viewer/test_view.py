@@ -18,7 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from heal.agents.records import AgentView, Fault, TickResult
+from heal.agents.faults import Fault
+from heal.agents.records import AgentView, TickResult
 from heal.detection.detections import Detections, GroundTruth
 from heal.errors import UserError
 from heal.se3 import transform_points

@@ -1,0 +1,191 @@
+"""The guard at a fusion node: leaves out senders that make the ego lose its confident boxes, remembers them, puts boxes back.
+
+What the guard guarantees, and what not, is described in docs/guard.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+from heal.agents.fusion.map_memory import KnownMap
+from heal.agents.options import RunOptions
+from heal.agents.records import FusionRequest, GuardReport
+from heal.base_model import BaseConfig
+from heal.detection.detections import Detections
+from heal.detection.guard import GuardConfig, confident_boxes, keeps_enough, kept_boxes, put_back
+
+Fuse = Callable[[Sequence[KnownMap]], Detections]
+"""Returns the boxes that maps give together, the ego's map first, as if no other map had come."""
+
+_FORGIVEN = 0.01  # a count below this is forgotten
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Maps of a tick, the ego's first, and the boxes that they give together."""
+
+    maps: tuple[KnownMap, ...]
+    detections: Detections
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a guard makes of a tick: the boxes, the maps that they come from, and the report."""
+
+    detections: Detections
+    maps: tuple[KnownMap, ...]
+    report: GuardReport
+
+
+class Guarding(Protocol):
+    """What a fusion node asks in every tick."""
+
+    def begin_tick(self, request: FusionRequest) -> None:
+        """Forget what is of no use in a tick."""
+        ...
+
+    def factor(self, agent_id: str) -> float:
+        """Return the factor on the weight of a sender in this tick."""
+        ...
+
+    def judge(self, alone: Detections, fused: Trial, fuse: Fuse) -> Verdict:
+        """Compare the boxes of the ego alone with those of all maps.
+
+        Args:
+            alone: the boxes that the ego's map gives alone.
+            fused: all maps of the tick, the ego's first, and their boxes.
+            fuse: fuses fewer of the maps.
+        """
+        ...
+
+
+class Unguarded:
+    """Counts the confident boxes that are lost, and changes nothing."""
+
+    def __init__(self, nms_iou: float) -> None:
+        """Count by the overlap at which two boxes are one vehicle."""
+        self._nms_iou = nms_iou
+
+    def begin_tick(self, request: FusionRequest) -> None:
+        """Forget nothing, because nothing is remembered."""
+
+    def factor(self, agent_id: str) -> float:
+        """Return 1."""
+        return 1.0
+
+    def judge(self, alone: Detections, fused: Trial, fuse: Fuse) -> Verdict:
+        """Return the boxes of all maps."""
+        kept = kept_boxes(confident_boxes(alone, GuardConfig()), fused.detections, self._nms_iou)
+        return Verdict(fused.detections, fused.maps, GuardReport(len(kept), _lost(kept)))
+
+
+class Guard:
+    """Keeps the ego's confident boxes. A guard remembers from tick to tick which senders it has left out."""
+
+    def __init__(self, settings: GuardConfig, nms_iou: float) -> None:
+        """Guard by settings; two boxes that overlap by more than `nms_iou` are one vehicle."""
+        self._settings, self._nms_iou = settings, nms_iou
+        self._suspicion = Suspicion(settings)
+
+    def begin_tick(self, request: FusionRequest) -> None:
+        """Let the suspicion of senders fade; it ends with the recording."""
+        self._suspicion.begin_tick(request)
+
+    def factor(self, agent_id: str) -> float:
+        """Return how much weight the suspicion leaves to a sender."""
+        return self._suspicion.factor(agent_id)
+
+    def judge(self, alone: Detections, fused: Trial, fuse: Fuse) -> Verdict:
+        """Leave out senders until the others agree with enough confident boxes, then put back those that are still lost."""
+        search = _Search(confident_boxes(alone, self._settings), alone, fuse, self._settings)
+        chosen = fused if search.is_enough(fused) else search.without_culprits(fused.maps)
+        blamed = tuple(known.agent_id for known in fused.maps if known not in chosen.maps)
+        for agent_id in blamed:
+            self._suspicion.add(agent_id)
+        detections, count = put_back(search.confident, chosen.detections, self._nms_iou)
+        lost = _lost(kept_boxes(search.confident, fused.detections, self._nms_iou))
+        report = GuardReport(len(search.confident), lost, count, blamed)
+        return Verdict(detections, chosen.maps, report)
+
+
+class Suspicion:
+    """How often senders have been left out: a count for each sender, which fades with time."""
+
+    def __init__(self, settings: GuardConfig) -> None:
+        """Suspect no sender."""
+        self._settings, self._sequence, self._now_ns = settings, "", 0
+        self._counts: dict[str, float] = {}
+
+    def begin_tick(self, request: FusionRequest) -> None:
+        """Let all counts fade by the time since the last tick; forget all senders of another recording."""
+        if request.sequence != self._sequence:
+            self._counts.clear()
+        elapsed_ms = max(request.timestamp_ns - self._now_ns, 0) / 1e6
+        left = 0.5 ** (elapsed_ms / self._settings.forgive_ms)
+        self._counts = {agent_id: count * left for agent_id, count in self._counts.items() if count * left >= _FORGIVEN}
+        self._sequence, self._now_ns = request.sequence, request.timestamp_ns
+
+    def factor(self, agent_id: str) -> float:
+        """Return the factor on the weight of a sender; 1 for a sender without suspicion."""
+        return float(self._settings.suspicion ** self._counts.get(agent_id, 0.0))
+
+    def add(self, agent_id: str) -> None:
+        """Count a sender that is left out once more."""
+        self._counts[agent_id] = self._counts.get(agent_id, 0.0) + 1
+
+
+class _Search:
+    """Searches for maps that agree with enough of the ego's confident boxes."""
+
+    def __init__(self, confident: Detections, alone: Detections, fuse: Fuse, settings: GuardConfig) -> None:
+        self.confident, self._alone, self._fuse, self._settings = confident, alone, fuse, settings
+
+    def is_enough(self, trial: Trial) -> bool:
+        """Return whether a trial agrees with enough confident boxes."""
+        return keeps_enough(self._kept(trial), self._settings)
+
+    def without_culprits(self, maps: Sequence[KnownMap]) -> Trial:
+        """Return maps that agree with enough boxes: all but one if one sender is the cause, else those that do no harm together.
+
+        Args:
+            maps: the ego's first; together they do not agree with enough boxes.
+        """
+        ego, *senders = maps
+        trials = [self._try(ego, [other for other in senders if other is not sender]) for sender in senders]
+        enough = [trial for trial in trials if self.is_enough(trial)]
+        return max(enough, key=self._count) if enough else self._admit(ego, senders)
+
+    def _admit(self, ego: KnownMap, senders: Sequence[KnownMap]) -> Trial:
+        """Add senders to the ego, the best partner of the ego first, each only if it leaves enough agreement."""
+        pairs = [pair for sender in senders if self.is_enough(pair := self._try(ego, [sender]))]
+        chosen = Trial((ego,), self._alone)
+        for pair in sorted(pairs, key=self._count, reverse=True):
+            wanted = {*chosen.maps, *pair.maps}
+            trial = pair if len(wanted) == len(pair.maps) else self._try(ego, [sender for sender in senders if sender in wanted])
+            chosen = trial if self.is_enough(trial) else chosen
+        return chosen
+
+    def _try(self, ego: KnownMap, senders: Sequence[KnownMap]) -> Trial:
+        maps = (ego, *senders)
+        return Trial(maps, self._fuse(maps) if senders else self._alone)
+
+    def _kept(self, trial: Trial) -> Tensor:
+        return kept_boxes(self.confident, trial.detections, self._settings.iou)
+
+    def _count(self, trial: Trial) -> int:
+        return int(self._kept(trial).sum())
+
+
+def guard_of(options: RunOptions, base: BaseConfig) -> Guarding:
+    """Return the guard of a run: by the base's settings, or as `RunOptions.guard` says."""
+    settings = base.guard or (GuardConfig() if options.guard == "on" else None)
+    nms_iou = base.decode.nms_iou
+    return Unguarded(nms_iou) if settings is None or options.guard == "off" else Guard(settings, nms_iou)
+
+
+def _lost(kept: Tensor) -> int:
+    return len(kept) - int(kept.sum())

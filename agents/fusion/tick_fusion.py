@@ -1,0 +1,122 @@
+"""The fusion of one tick: the boxes that any of the tick's maps give together, in one frame."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from time import perf_counter
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from heal.agents.fusion.map_memory import KnownMap
+from heal.agents.options import RunOptions
+from heal.agents.records import FusionRequest
+from heal.base_model import BaseModel
+from heal.detection.boxes import transform_corners
+from heal.detection.decode import decode
+from heal.detection.detections import Detections
+from heal.detection.head import HeadOutput
+from heal.fusion.pose_correction import corrected_poses, find_peaks, pose_corrections
+from heal.se3 import inverse_SE3, relative_SE3
+from heal.types import Float64
+
+BORDER_M = 1.0
+"""A region's node also returns boxes with a centre up to this far beyond the region's border.
+
+The nodes of two regions place a vehicle on their common border some centimetres apart, and each node may place the vehicle beyond
+the border. Where the regions' results are joined, the better of two boxes of one vehicle is kept.
+"""
+
+_EVERYWHERE = (-math.inf,) * 3 + (math.inf,) * 3
+
+
+class FusionNetwork:
+    """The base on its device, with its anchors, and the options by which it fuses."""
+
+    def __init__(self, base: BaseModel, device: torch.device, options: RunOptions) -> None:
+        """Move the base to a device."""
+        self.base, self.device, self.options = base.to(device), device, options
+        self.anchors = base.anchors()
+
+
+class TickFusion:
+    """Fuses maps in the frame of one request.
+
+    Attributes:
+        decode_ms: how long all decoding of boxes has taken so far.
+    """
+
+    def __init__(
+        self, network: FusionNetwork, request: FusionRequest, world_SE3_frame: Float64, weight_of: Callable[[KnownMap], float]
+    ) -> None:
+        """Fuse with a network.
+
+        Args:
+            network: see there.
+            request: of the tick.
+            world_SE3_frame: (4, 4) float64, the frame of the boxes.
+            weight_of: factor on the weight of a map.
+        """
+        self._network, self._request, self._frame, self._weight_of = network, request, world_SE3_frame, weight_of
+        self.decode_ms = 0.0
+
+    def detect(self, maps: Sequence[KnownMap]) -> Detections:
+        """Return the boxes that maps give together, as if no other map had come; the ego's map is the first, if it is among them.
+
+        Raises:
+            ArithmeticError: the output of the heads is not finite.
+        """
+        head = self._fuse(maps)
+        fused = perf_counter()
+        detections = self._decode(head)
+        self.decode_ms += (perf_counter() - fused) * 1e3
+        return detections
+
+    def _fuse(self, maps: Sequence[KnownMap]) -> HeadOutput:
+        base, options = self._network.base, self._network.options
+        poses = torch.from_numpy(np.stack(self._poses(maps)))
+        levels = list(zip(*(known.maps for known in maps), strict=True))
+        scores = list(zip(*(known.scores for known in maps), strict=True))
+        ego_first = maps[0].agent_id == self._request.ego_id
+        with torch.no_grad(), options.autocast(self._network.device.type):
+            head = base.heads(base.fuse_scored(levels, scores, poses, [len(maps)], self._weights(maps), ego_first))
+        if not all(bool(part.isfinite().all()) for part in (head.classification, head.regression, head.direction)):
+            raise ArithmeticError("the output of the heads is not finite")
+        return head
+
+    def _weights(self, maps: Sequence[KnownMap]) -> Tensor | None:
+        """Return the factors on the weights of maps; None if all are 1."""
+        weights = [self._weight_of(known) for known in maps]
+        return None if all(weight == 1 for weight in weights) else torch.tensor(weights)
+
+    def _poses(self, maps: Sequence[KnownMap]) -> list[Float64]:
+        """Return `agent_SE3_frame` for each map, corrected if the run corrects poses.
+
+        Around the ego, poses are corrected relative to the ego's own map of this tick, and stay as measured without it. In a region
+        no agent is the reference: all agents move to their most probable poses in the world.
+        """
+        request, first = self._request, maps[0]
+        measured = [relative_SE3(known.world_SE3_agent, self._frame) for known in maps]
+        has_reference = first.agent_id == request.ego_id and first.tick == request.tick
+        if len(maps) == 1 or not self._network.options.correct_poses or not (has_reference or request.region):
+            return measured
+        peaks = [find_peaks(known.scores[0], self._network.base.config.grid) for known in maps]
+        if request.region is None:
+            return corrected_poses(peaks, measured)
+        motions = pose_corrections(peaks, [inverse_SE3(pose) for pose in measured])
+        if motions is None:
+            return measured
+        return [pose @ inverse_SE3(motion) for pose, motion in zip(measured, motions, strict=True)]
+
+    def _decode(self, head: HeadOutput) -> Detections:
+        """Return the boxes wholly on the grid; for a region the boxes whose centre is in the region or up to `BORDER_M` beyond."""
+        base, anchors, region = self._network.base.config, self._network.anchors, self._request.region
+        with torch.no_grad():
+            if region is None:
+                return decode(head, anchors, base.decode, base.grid.range_m)
+            found = decode(head, anchors, base.decode, _EVERYWHERE)
+            centres = transform_corners(torch.from_numpy(self._request.world_SE3_frame), found.boxes[:, :3].double())
+            off_m = (centres[:, :2] - centres.new_tensor(region.centre_m)).abs()
+            return found.select((off_m <= region.edge_m / 2 + BORDER_M).all(dim=1))

@@ -1,0 +1,76 @@
+"""The guard of the ego's own boxes: which boxes that the ego is sure of a fused result has lost, and how they are put back.
+
+The rule, its guarantee and its limits are described in docs/guard.md.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from heal.config import config
+from heal.detection.boxes import bottom_rectangles
+from heal.detection.detections import Detections
+from heal.detection.rotated_iou import rotated_iou
+from heal.errors import UserError
+
+_FEWEST = 2  # a single box says too little about a sender
+
+
+@config
+class GuardConfig:
+    """Settings of the guard.
+
+    Attributes:
+        score: the ego is confident of its boxes with a score above this.
+        iou: maps agree with a confident box if they give a box that overlaps it by more than this in bird's-eye view.
+        share: the maps that are fused must agree with this share of two confident boxes or more, or senders are left out.
+        suspicion: factor on the weight of a sender in later ticks, each time that it has been left out.
+        forgive_ms: time in which suspicion falls by half: after it, two times count as one.
+    """
+
+    score: float = 0.5
+    iou: float = 0.3
+    share: float = 0.75
+    suspicion: float = 0.1
+    forgive_ms: float = 2000.0
+
+    def __post_init__(self) -> None:
+        """Check that the settings are in their ranges."""
+        if not (0 <= self.score < 1 and 0 <= self.iou < 1 and 0 <= self.share <= 1):
+            raise UserError(f"guard: expected 0 <= score < 1, 0 <= iou < 1 and 0 <= share <= 1, got {self}")
+        if not (0 < self.suspicion <= 1 and self.forgive_ms > 0):
+            raise UserError(f"guard: expected 0 < suspicion <= 1 and forgive_ms > 0, got {self}")
+
+
+def confident_boxes(alone: Detections, settings: GuardConfig) -> Detections:
+    """Return the boxes of the ego alone that it is confident of, best first."""
+    return alone.select(alone.scores > settings.score)
+
+
+def kept_boxes(confident: Detections, fused: Detections, iou: float) -> Tensor:
+    """Return which confident boxes (N,) a fused box overlaps by more than `iou` in bird's-eye view; bool.
+
+    At the threshold of the suppression of duplicates, these are the boxes that are not lost: the suppression would take both boxes
+    for the same vehicle.
+    """
+    overlaps = rotated_iou(bottom_rectangles(confident.corners), bottom_rectangles(fused.corners))
+    return (overlaps > iou).any(dim=1)
+
+
+def keeps_enough(kept: Tensor, settings: GuardConfig) -> bool:
+    """Return whether a fusion that agrees with these confident boxes (N,) bool needs no sender left out."""
+    return len(kept) < _FEWEST or int(kept.sum()) >= settings.share * len(kept)
+
+
+def put_back(confident: Detections, fused: Detections, nms_iou: float) -> tuple[Detections, int]:
+    """Add the confident boxes that the fused boxes do not keep, each with its own score; return also their number.
+
+    No fused box has to make room: none overlaps an added box by more than `nms_iou`.
+    """
+    lost = ~kept_boxes(confident, fused, nms_iou)
+    if not bool(lost.any()):
+        return fused, 0
+    back = confident.select(lost)
+    joined = Detections.sorted(torch.cat((fused.corners, back.corners)), torch.cat((fused.scores, back.scores)))
+    return joined, len(back)
