@@ -33,7 +33,7 @@ from heal.tools.shared.arguments import (
     ThreadsArg,
     TypesArg,
 )
-from heal.tools.shared.compared_runs import BLIND, Earlier, compare_runs, matches_of
+from heal.tools.shared.compared_runs import BLIND, Earlier, compare_runs, matches_of, read_earlier
 from heal.tools.shared.intervals import Comparison, comparison_table
 from heal.tools.shared.output import WriteErrors, try_folder
 from heal.tools.shared.scene_matches import SCENES_NAME, write_scenes
@@ -92,10 +92,9 @@ def evaluate(
     intensity_scale: IntensityScaleArg = None,
     record: RecordArg = False,
 ) -> None:
-    """Evaluate the detection AP of an alliance on a data set.
+    """Evaluate the detection AP of an alliance on a data set, against the labels of all agents. Poses are not corrected.
 
-    Ground truth is the labels of all agents of a scene, even if only some of the agents take part. Poses are not corrected. Where
-    the ego has cameras, a row "ego blind" shows what the others find without its map. Differences have 90% intervals.
+    Where the ego has cameras, a row "ego blind" shows what the others find without its map. Differences have 90% intervals.
 
     \b
     heal evaluate --alliance configs/demo/alliance --data runs/town --out runs/alone --agents 1
@@ -104,19 +103,13 @@ def evaluate(
     heal evaluate --alliance runs/dair-base/alliance --data DAIR_ROOT --split val --out runs/dair-evaluation
     """  # noqa: D301 - click's mark for lines that stay lines is the character, not its name
     opened, reading = load_alliance(alliance, range_m).for_inference(), ReadOptions.of(on_damage, intensity_scale, cache)
-    source = reading.open_and_show(data, split)
-    types_of = parse_types(in_order or types, opened, source)
+    types_of = parse_types(in_order or types, opened, source := reading.open_and_show(data, split))
     wanted = spread_evenly(range(len(source)), frames or len(source))
     ticks, summary = choose_scenes(source, wanted, sensors_of(opened, types_of), reading.on_damage)
-    drawn = frozenset(spread_evenly(ticks, pictures))
-    outlines, options = (
-        [source.listed(tick) for tick in ticks],
-        _options(agents, comm_range_m, precision, threads, drawn, include_ego),
-    )
-    runs = evaluation_runs(in_order, options)
+    drawn, outlines = frozenset(spread_evenly(ticks, pictures)), [source.listed(tick) for tick in ticks]
+    runs = evaluation_runs(in_order, _options(agents, comm_range_m, precision, threads, drawn, include_ego))
     runs = with_blind_egos(runs) if has_camera_egos(opened, outlines, types_of) else runs
-    earlier = None if against is None else Earlier.read(against, [outline.scene_id for outline in outlines])
-    plan = Plan(opened, source, summary, types_of, ticks, runs, drawn, earlier)
+    plan = Plan(opened, source, summary, types_of, ticks, runs, drawn, read_earlier(against, outlines))
     run_and_report(plan, f"{data.name}, {split}", bool(in_order), out, alliance if record else None)
 
 
@@ -159,10 +152,11 @@ def run_and_report(plan: Plan, title: str, in_order: bool, out: Path, record_to:
             scores[name] = RunScore(plan.alliance.grid.range_m)
             on_result = (lambda _: None) if options.blind_ego else draw
             evaluate_source(plan.alliance, plan.source, plan.types_of, options, plan.ticks, on_result, scores[name])
-        comparisons = compare_runs(scores, plan.earlier)
     except BaseException as error:
         stopped = " ".join(str(error).split()) or "interrupted"
         raise
+    else:
+        comparisons = compare_runs(scores, plan.earlier)
     finally:
         if done := {name: score for name, score in scores.items() if score.frames}:
             console.print(score_table(done, title))

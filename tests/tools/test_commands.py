@@ -76,6 +76,13 @@ def test_an_evaluation_is_compared_with_an_earlier_one_of_the_same_scenes(folder
     with pytest.raises(UserError, match=r"only in .*before, such as .*; evaluate the same split with the same --frames"):
         run_command(*common, "--out", folder / "fewer", "--frames", 2, "--against", folder / "before")
     assert not (folder / "fewer").exists()
+    larger = (-25.6, -12.8, -3.0, 25.6, 12.8, 1.0)
+    with pytest.raises(
+        UserError, match=r"objects in the one and .* in the other; evaluate both on the same data with the same range"
+    ):
+        run_command(*common, "--out", folder / "wider", "--range-m", *larger, "--against", folder / "before")
+    wider = json.loads((folder / "wider" / "metrics.json").read_text())
+    assert (wider["frames"], wider["differences"]) == (4, []) and "stopped" not in wider
 
 
 def test_simulation_and_evaluation_agree(folder: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from heal.tools.shared.intervals import Comparison, compare, require_same_scenes
 from heal.tools.shared.scene_matches import SceneMatches, read_scenes
 from heal.tools.shared.scoring import EGO_ALONE, RunScore
+from heal.types import SceneOutline
 
 BLIND = ", ego blind"  # ends the name of a run in which the ego's own map is not fused
 
@@ -32,6 +33,11 @@ class Earlier:
         for run in runs.values():
             require_same_scenes("this evaluation", scene_ids, str(folder), run.scene_ids.tolist())
         return Earlier(folder, runs)
+
+
+def read_earlier(folder: Path | None, outlines: Sequence[SceneOutline]) -> Earlier | None:
+    """Read an earlier evaluation of these scenes, if a folder is given."""
+    return None if folder is None else Earlier.read(folder, [outline.scene_id for outline in outlines])
 
 
 def matches_of(scores: Mapping[str, RunScore]) -> dict[str, SceneMatches]:
