@@ -82,7 +82,7 @@ def test_the_report_shows_no_number_and_its_curves_begin_with_the_first_object()
     page = page_of(reported(without_objects(made_tick(0)), without_objects(made_tick(1))))
     assert [number.value for number in page.headline[:4]] == ["n/a"] * 4
     assert [(row.ap, row.ready, row.recall) for row in page.ap] == [("n/a", "n/a", "n/a")] * 3
-    assert render_page(page).count("n/a") == 13
+    assert render_page(page).count("n/a") == 16
     curves = reported(without_objects(made_tick(0, found=0)), made_tick(1), made_tick(2)).data.ap_over_time(None)
     assert np.isnan(curves[:, 0]).all() and curves[:, 1:] == pytest.approx(np.ones((3, 2)))
 
