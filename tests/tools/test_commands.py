@@ -77,9 +77,7 @@ def test_an_evaluation_is_compared_with_an_earlier_one_of_the_same_scenes(folder
         run_command(*common, "--out", folder / "fewer", "--frames", 2, "--against", folder / "before")
     assert not (folder / "fewer").exists()
     larger = (-25.6, -12.8, -3.0, 25.6, 12.8, 1.0)
-    with pytest.raises(
-        UserError, match=r"objects in the one and .* in the other; evaluate both on the same data with the same range"
-    ):
+    with pytest.raises(UserError, match=r"objects in the one and .* in the other; evaluate both on the same data"):
         run_command(*common, "--out", folder / "wider", "--range-m", *larger, "--against", folder / "before")
     wider = json.loads((folder / "wider" / "metrics.json").read_text())
     assert (wider["frames"], wider["differences"]) == (4, []) and "stopped" not in wider

@@ -32,6 +32,7 @@ class _Town(SceneList):
     """Scenes in memory that the commands take for a data set."""
 
     summary = DatasetSummary("OPV2V", Path("town"), "train", 1, len(SOURCE), 1)
+    listed = SceneList.outline
 
 
 @pytest.fixture
