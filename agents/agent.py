@@ -14,7 +14,7 @@ from torch import Tensor
 from heal.agents.interfaces import AllianceLike, Encoder, Trunk
 from heal.agents.options import RunOptions
 from heal.agents.records import AgentLatency, AgentReport
-from heal.fusion.pyramid import Coverage
+from heal.fusion.pyramid import Coverage, coverage_of
 from heal.grid import BevGrid
 from heal.message.codec import Codec
 from heal.message.message import Message
@@ -82,9 +82,7 @@ class Agent:
         started = perf_counter()
         seen = self._is_seen(tick)
         blocks = self.setup.encoder.covered_blocks(frame)
-        content = self._content(
-            features, self.setup.encoder.coverage if blocks is None else torch.from_numpy(blocks), codec.chooses_cells or seen
-        )
+        content = self._content(features, coverage_of(self.setup.encoder.coverage, blocks), codec.chooses_cells or seen)
         message = self._message(frame, content, blocks).to_bytes(codec)
         latency = AgentLatency(0.0, 0.0, (perf_counter() - started) * 1e3, monotonic())
         points, heat = (_points(frame), _square(content.scores[0])) if seen else (None, None)

