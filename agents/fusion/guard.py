@@ -16,7 +16,7 @@ from heal.agents.options import RunOptions
 from heal.agents.records import FusionRequest, GuardReport
 from heal.base_model import BaseConfig
 from heal.detection.detections import Detections
-from heal.detection.guard import GuardConfig, confident_boxes, keeps_enough, kept_boxes, put_back
+from heal.detection.guard import GuardConfig, agreed_boxes, agrees_enough, best_overlaps, confident_boxes, put_back
 
 Fuse = Callable[[Sequence[KnownMap]], Detections]
 """Returns the boxes that maps give together, the ego's map first, as if no other map had come."""
@@ -79,8 +79,8 @@ class Unguarded:
 
     def judge(self, alone: Detections, fused: Trial, fuse: Fuse) -> Verdict:
         """Return the boxes of all maps."""
-        kept = kept_boxes(confident_boxes(alone, GuardConfig()), fused.detections, self._nms_iou)
-        return Verdict(fused.detections, fused.maps, GuardReport(len(kept), _lost(kept)))
+        overlaps = best_overlaps(confident_boxes(alone, GuardConfig()), fused.detections)
+        return Verdict(fused.detections, fused.maps, GuardReport(len(overlaps), int((overlaps <= self._nms_iou).sum())))
 
 
 class Guard:
@@ -102,14 +102,16 @@ class Guard:
     def judge(self, alone: Detections, fused: Trial, fuse: Fuse) -> Verdict:
         """Leave out senders until the others agree with enough confident boxes, then put back those that are still lost."""
         search = _Search(confident_boxes(alone, self._settings), alone, fuse, self._settings)
-        chosen = fused if search.is_enough(fused) else search.without_culprits(fused.maps)
-        blamed = tuple(known.agent_id for known in fused.maps if known not in chosen.maps)
+        all_maps = search.judged(fused)
+        chosen = all_maps if search.is_enough(all_maps) else search.without_culprits(fused.maps)
+        maps = chosen.trial.maps
+        blamed = tuple(known.agent_id for known in fused.maps if known not in maps)
         for agent_id in blamed:
             self._suspicion.add(agent_id)
-        detections, count = put_back(search.confident, chosen.detections, self._nms_iou)
-        lost = _lost(kept_boxes(search.confident, fused.detections, self._nms_iou))
-        report = GuardReport(len(search.confident), lost, count, blamed)
-        return Verdict(detections, chosen.maps, report)
+        lost = search.confident.select(chosen.overlaps <= self._nms_iou)
+        lost_by_all = int((all_maps.overlaps <= self._nms_iou).sum())
+        report = GuardReport(len(search.confident), lost_by_all, len(lost), blamed)
+        return Verdict(put_back(lost, chosen.trial.detections), maps, report)
 
 
 class Suspicion:
@@ -138,17 +140,29 @@ class Suspicion:
         self._counts[agent_id] = self._counts.get(agent_id, 0.0) + 1
 
 
+@dataclass(frozen=True)
+class _Judged:
+    """A trial, and the highest overlap (N,) of its boxes with each of the ego's confident boxes."""
+
+    trial: Trial
+    overlaps: Tensor
+
+
 class _Search:
     """Searches for maps that agree with enough of the ego's confident boxes."""
 
     def __init__(self, confident: Detections, alone: Detections, fuse: Fuse, settings: GuardConfig) -> None:
         self.confident, self._alone, self._fuse, self._settings = confident, alone, fuse, settings
 
-    def is_enough(self, trial: Trial) -> bool:
-        """Return whether a trial agrees with enough confident boxes."""
-        return keeps_enough(self._kept(trial), self._settings)
+    def judged(self, trial: Trial) -> _Judged:
+        """Compare a trial with the confident boxes."""
+        return _Judged(trial, best_overlaps(self.confident, trial.detections))
 
-    def without_culprits(self, maps: Sequence[KnownMap]) -> Trial:
+    def is_enough(self, judged: _Judged) -> bool:
+        """Return whether a trial agrees with enough confident boxes."""
+        return agrees_enough(judged.overlaps, self._settings)
+
+    def without_culprits(self, maps: Sequence[KnownMap]) -> _Judged:
         """Return maps that agree with enough boxes: all but one if one sender is the cause, else those that do no harm together.
 
         Args:
@@ -159,25 +173,23 @@ class _Search:
         enough = [trial for trial in trials if self.is_enough(trial)]
         return max(enough, key=self._count) if enough else self._admit(ego, senders)
 
-    def _admit(self, ego: KnownMap, senders: Sequence[KnownMap]) -> Trial:
+    def _admit(self, ego: KnownMap, senders: Sequence[KnownMap]) -> _Judged:
         """Add senders to the ego, the best partner of the ego first, each only if it leaves enough agreement."""
         pairs = [pair for sender in senders if self.is_enough(pair := self._try(ego, [sender]))]
-        chosen = Trial((ego,), self._alone)
+        chosen = self._try(ego, [])
         for pair in sorted(pairs, key=self._count, reverse=True):
-            wanted = {*chosen.maps, *pair.maps}
-            trial = pair if len(wanted) == len(pair.maps) else self._try(ego, [sender for sender in senders if sender in wanted])
-            chosen = trial if self.is_enough(trial) else chosen
+            wanted = {*chosen.trial.maps, *pair.trial.maps}
+            is_new = len(wanted) > len(pair.trial.maps)
+            joined = self._try(ego, [sender for sender in senders if sender in wanted]) if is_new else pair
+            chosen = joined if self.is_enough(joined) else chosen
         return chosen
 
-    def _try(self, ego: KnownMap, senders: Sequence[KnownMap]) -> Trial:
+    def _try(self, ego: KnownMap, senders: Sequence[KnownMap]) -> _Judged:
         maps = (ego, *senders)
-        return Trial(maps, self._fuse(maps) if senders else self._alone)
+        return self.judged(Trial(maps, self._fuse(maps) if senders else self._alone))
 
-    def _kept(self, trial: Trial) -> Tensor:
-        return kept_boxes(self.confident, trial.detections, self._settings.iou)
-
-    def _count(self, trial: Trial) -> int:
-        return int(self._kept(trial).sum())
+    def _count(self, judged: _Judged) -> int:
+        return agreed_boxes(judged.overlaps, self._settings)
 
 
 def guard_of(options: RunOptions, base: BaseConfig) -> Guarding:
@@ -185,7 +197,3 @@ def guard_of(options: RunOptions, base: BaseConfig) -> Guarding:
     settings = base.guard or (GuardConfig() if options.guard == "on" else None)
     nms_iou = base.decode.nms_iou
     return Unguarded(nms_iou) if settings is None or options.guard == "off" else Guard(settings, nms_iou)
-
-
-def _lost(kept: Tensor) -> int:
-    return len(kept) - int(kept.sum())

@@ -44,10 +44,8 @@ class CameraOptions:
         return replace(self, image_px=None) if self.image_px == preset.image_px else self
 
     def applied_to(self, preset: TownPreset) -> TownPreset:
-        """Return a preset with images of this size; the focal length scales with the width: the horizontal field of view stays."""
-        if self.image_px is None:
-            return preset
-        return replace(preset, image_px=self.image_px, focal_px=preset.focal_px * self.image_px[0] / preset.image_px[0])
+        """Return a preset with images of this size."""
+        return preset if self.image_px is None else preset.with_images(self.image_px)
 
     def includes(self, agent: TownAgent, ego_id: str) -> bool:
         """Return whether an agent has cameras."""

@@ -46,7 +46,7 @@ def _vehicle(source: TownSource, state: TownState, number: int) -> dict[str, Any
 
 def _cameras(source: TownSource, index: int, agent_id: str, world_SE3_lidar: Float64) -> dict[str, Any]:
     """Return the cameras; `extrinsic` maps LiDAR coordinates to camera coordinates, both x forward, y right, z up."""
-    intrinsic = source.preset.intrinsic.tolist()
+    intrinsic = source.preset.intrinsic_of(source.agent(agent_id).kind).tolist()
     return {
         f"camera{number}": {
             "cords": SE3_to_pose(pose).tolist(),

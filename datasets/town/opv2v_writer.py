@@ -23,7 +23,7 @@ from heal.datasets.town.source import TownSource
 from heal.datasets.visibility import scene_visibility
 from heal.types import AgentFrame, ObjectLabels, Scene, SensorChoice
 
-WRITER_VERSION = 2
+WRITER_VERSION = 3
 THINNED_BEAMS = (16, 32)
 _TREES = ("OPV2V", "OPV2V_Hetero", "OPV2V/additional")
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from heal.config import config
 from heal.errors import UserError
-from heal.types import Float64
+from heal.types import AgentKind, Float64
 
 Range = tuple[float, float]
 
@@ -53,6 +53,7 @@ class TownPreset:
         views: cameras of an agent: four "around", or one "ahead".
         image_px: width and height of the images.
         focal_px: focal length.
+        roadside_focal_px: focal length of the roadside units' cameras; None for the same.
         frames_per_scenario: number of frames that `heal generate` writes of one town.
         stride: ticks of 0.1 s from one written frame to the next.
     """
@@ -90,14 +91,24 @@ class TownPreset:
     views: Literal["around", "ahead"] = "around"
     image_px: tuple[int, int] = (400, 300)
     focal_px: float = 167.819926235456
+    roadside_focal_px: float | None = None
     frames_per_scenario: int = 4
     stride: int = 15
 
-    @property
-    def intrinsic(self) -> Float64:
-        """The camera matrix (3, 3) of every camera in pixels; the optical axis goes through the middle of the image."""
-        width, height = self.image_px
-        return np.array([[self.focal_px, 0.0, width / 2], [0.0, self.focal_px, height / 2], [0.0, 0.0, 1.0]])
+    def focal_px_of(self, kind: AgentKind) -> float:
+        """Return the focal length of the cameras of a kind of agent."""
+        return self.roadside_focal_px if kind == "roadside" and self.roadside_focal_px is not None else self.focal_px
+
+    def intrinsic_of(self, kind: AgentKind) -> Float64:
+        """Return the camera matrix (3, 3) in pixels of a kind of agent; the optical axis goes through the middle of the image."""
+        (width, height), focal_px = self.image_px, self.focal_px_of(kind)
+        return np.array([[focal_px, 0.0, width / 2], [0.0, focal_px, height / 2], [0.0, 0.0, 1.0]])
+
+    def with_images(self, image_px: tuple[int, int]) -> TownPreset:
+        """Return the preset with images of another size; focal lengths scale with the width: the horizontal field of view stays."""
+        scale, roadside = image_px[0] / self.image_px[0], self.roadside_focal_px
+        roadside = None if roadside is None else roadside * scale
+        return replace(self, image_px=image_px, focal_px=self.focal_px * scale, roadside_focal_px=roadside)
 
 
 DEMO = TownPreset(name="demo")
@@ -134,7 +145,8 @@ PRESETS: dict[str, TownPreset] = {
             gamma=(0.4, 1.3),
             views="ahead",
             image_px=(480, 270),
-            focal_px=546.6,
+            focal_px=199.3,
+            roadside_focal_px=546.6,
         ),
         replace(
             DEMO,

@@ -155,7 +155,7 @@ class TownSource:
         state = self.state(index)
         if self._pictures is None or self._pictures[:2] != (state.tick, agent_id):
             inputs = RenderInput(self.town.map, self.town.blocks, self.town.weather, state.mesh, state.scene)
-            size, focal = self.preset.image_px, self.preset.focal_px
+            size, focal = self.preset.image_px, self.preset.focal_px_of(self.agent(agent_id).kind)
             poses = self.camera_poses(index, agent_id)
             pictures = [render_picture(inputs, pose, size, focal, self.cameras.smooth) for pose in poses]
             self._pictures = (state.tick, agent_id, pictures)
@@ -177,12 +177,12 @@ class TownSource:
 
     def _views(self, index: int, agent: TownAgent, with_depth: bool) -> tuple[CameraView, ...]:
         pose = agent_pose(agent, self.state(index))
-        views = []
+        views, intrinsic = [], self.preset.intrinsic_of(agent.kind)
         shown = zip(self.pictures(index, agent.agent_id), self.camera_poses(index, agent.agent_id), strict=True)
         for number, (picture, world_SE3_camera) in enumerate(shown):
             agent_SE3_camera = relative_SE3(pose, world_SE3_camera) @ UNREAL_SE3_OPENCV
             depth = picture.depth_m if with_depth else None
-            views.append(CameraView(f"camera{number}", picture.image, self.preset.intrinsic, agent_SE3_camera, depth))
+            views.append(CameraView(f"camera{number}", picture.image, intrinsic, agent_SE3_camera, depth))
         return tuple(views)
 
     def visibility_map(self, index: int, agent_id: str) -> UInt8:

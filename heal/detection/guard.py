@@ -48,29 +48,29 @@ def confident_boxes(alone: Detections, settings: GuardConfig) -> Detections:
     return alone.select(alone.scores > settings.score)
 
 
-def kept_boxes(confident: Detections, fused: Detections, iou: float) -> Tensor:
-    """Return which confident boxes (N,) a fused box overlaps by more than `iou` in bird's-eye view; bool.
+def best_overlaps(confident: Detections, fused: Detections) -> Tensor:
+    """Return the highest overlap (N,) in bird's-eye view of a fused box with each confident box; 0 without fused boxes.
 
-    At the threshold of the suppression of duplicates, these are the boxes that are not lost: the suppression would take both boxes
-    for the same vehicle.
+    A confident box is lost if the overlap is not above the threshold of the suppression of duplicates: above it, the suppression
+    would take both boxes for the same vehicle.
     """
-    overlaps = rotated_iou(bottom_rectangles(confident.corners), bottom_rectangles(fused.corners))
-    return (overlaps > iou).any(dim=1)
+    if not len(fused):
+        return torch.zeros(len(confident))
+    return rotated_iou(bottom_rectangles(confident.corners), bottom_rectangles(fused.corners)).amax(dim=1)
 
 
-def keeps_enough(kept: Tensor, settings: GuardConfig) -> bool:
-    """Return whether a fusion that agrees with these confident boxes (N,) bool needs no sender left out."""
-    return len(kept) < _FEWEST or int(kept.sum()) >= settings.share * len(kept)
+def agreed_boxes(overlaps: Tensor, settings: GuardConfig) -> int:
+    """Return with how many confident boxes a fusion agrees, from its highest overlaps (N,) with them."""
+    return int((overlaps > settings.iou).sum())
 
 
-def put_back(confident: Detections, fused: Detections, nms_iou: float) -> tuple[Detections, int]:
-    """Add the confident boxes that the fused boxes do not keep, each with its own score; return also their number.
+def agrees_enough(overlaps: Tensor, settings: GuardConfig) -> bool:
+    """Return whether a fusion with these highest overlaps (N,) with the confident boxes needs no sender left out."""
+    return len(overlaps) < _FEWEST or agreed_boxes(overlaps, settings) >= settings.share * len(overlaps)
 
-    No fused box has to make room: none overlaps an added box by more than `nms_iou`.
-    """
-    lost = ~kept_boxes(confident, fused, nms_iou)
-    if not bool(lost.any()):
-        return fused, 0
-    back = confident.select(lost)
-    joined = Detections.sorted(torch.cat((fused.corners, back.corners)), torch.cat((fused.scores, back.scores)))
-    return joined, len(back)
+
+def put_back(lost: Detections, fused: Detections) -> Detections:
+    """Add confident boxes that the fused boxes have lost, each with its own score; no fused box has to make room for them."""
+    if not len(lost):
+        return fused
+    return Detections.sorted(torch.cat((fused.corners, lost.corners)), torch.cat((fused.scores, lost.scores)))

@@ -18,7 +18,7 @@ from heal.agents.options import RunOptions
 from heal.agents.records import Arrival, FusionOutcome, FusionRequest, GuardReport
 from heal.agents.region import Region
 from heal.detection.detections import Detections
-from heal.detection.guard import GuardConfig, confident_boxes, kept_boxes
+from heal.detection.guard import GuardConfig, best_overlaps, confident_boxes
 from heal.errors import UserError
 from heal.message.message import Message
 from heal.se3 import pose_to_SE3
@@ -46,7 +46,7 @@ def scaled(message: Message, factor: float) -> Message:
 def assert_nothing_lost(outcome: FusionOutcome) -> None:
     assert outcome.alone is not None and outcome.guard is not None
     confident = confident_boxes(outcome.alone, SETTINGS)
-    assert kept_boxes(confident, outcome.detections, NMS_IOU).all()
+    assert (best_overlaps(confident, outcome.detections) > NMS_IOU).all()
     assert outcome.guard.confident == len(confident)
 
 
@@ -57,7 +57,7 @@ def test_every_run_tells_what_the_ego_finds_alone_and_a_guard_is_off_unless_aske
     assert torch.equal(together.alone.scores, alone.detections.scores)
     assert same(step(replace(OPTIONS, guard="off"), *MESSAGES.values()), together)
     confident = confident_boxes(together.alone, SETTINGS)
-    lost = len(confident) - int(kept_boxes(confident, together.detections, NMS_IOU).sum())
+    lost = int((best_overlaps(confident, together.detections) <= NMS_IOU).sum())
     assert together.guard == GuardReport(len(confident), lost) and lost > 0
     assert alone.guard == GuardReport(len(confident), 0)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -84,3 +86,15 @@ def test_an_agent_without_cameras_sees_nothing() -> None:
 def test_impossible_options_are_refused(values: dict[str, object], message: str) -> None:
     with pytest.raises(UserError, match=message):
         CameraOptions(**values)  # type: ignore[arg-type]
+
+
+def test_roadside_cameras_can_have_a_longer_focal_length_at_any_size() -> None:
+    preset = replace(town_preset("test"), roadside_focal_px=90.0)
+    town = TownSource(preset, seed=2, ticks=1, cameras=CameraOptions(image_px=(40, 30)))
+    vehicle, roadside = (town.agent_frame(0, agent_id, SEEING).cameras[0] for agent_id in ("1000", "-1"))
+    assert vehicle.intrinsic[0, 0] == pytest.approx(preset.focal_px / 2) and roadside.intrinsic[0, 0] == pytest.approx(45.0)
+    plain = TownSource("test", seed=2, ticks=1, cameras=CameraOptions(image_px=(40, 30))).agent_frame(0, "-1", SEEING).cameras[0]
+    assert roadside.depth_m is not None and plain.depth_m is not None
+    # The optical axis looks at the same place; the longer lens sees a part of the same view.
+    assert roadside.depth_m[15, 20] == pytest.approx(plain.depth_m[15, 20], rel=0.1)
+    assert np.ptp(roadside.depth_m[:, 20]) < np.ptp(plain.depth_m[:, 20])
