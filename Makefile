@@ -23,15 +23,22 @@ docs: $(VENV)/installed-dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 # The shipped weights of configs/demo/alliance, made from nothing: a base with m1 on two kinds of town, then the other types, one by one.
+render = $(BIN)/heal generate runs/town-all --preset demo --split $(1) --frames $(2) --seed 1 --sensors all --image-px 256x192 --no-smooth \
+    --frames-per-town 8 --depth-step-m 0.05
+align = $(BIN)/heal train agent --type demo/agents/$(1) --base runs/town-base/alliance --data runs/town-all --config demo/agent.yaml \
+    --set training.epochs=$(2) --set training.agents_of=$(3) --out runs/town-base/alliance
+
 weights: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --editable '.[imagenet]'
 	$(BIN)/heal generate runs/town --preset demo --split train --frames 800 --seed 1 --sensors lidar
 	$(BIN)/heal generate runs/town --preset crossing --split train --frames 200 --seed 1 --sensors lidar
-	$(BIN)/heal generate runs/town-all --preset demo --split train --frames 160 --seed 1 --sensors all
 	$(BIN)/heal train base --data runs/town --config demo/base.yaml --out runs/town-base
-	for type in m2:10 m3:8 m4:20 m5:4; do \
-	    $(BIN)/heal train agent --type demo/agents/$${type%:*} --base runs/town-base/alliance --data runs/town-all \
-	        --config demo/agent.yaml --set training.epochs=$${type#*:} --out runs/town-base/alliance || exit; \
-	done
+	$(call render,train,400)
+	$(call render,validate,40)
+	$(call align,m2,10,vehicle)
+	$(call align,m3,4,any)
+	$(call align,m4,8,roadside)
+	$(call align,m5,2,any)
 	rm -rf configs/demo/alliance && cp -r runs/town-base/alliance configs/demo/alliance
 
 $(BIN)/python:

@@ -1,4 +1,4 @@
-"""`heal sweep`: AP against the bytes, delay or loss of messages, the error of poses, or the size of regions; table and figure."""
+"""`heal sweep`: AP against bytes, delay or loss of messages, errors of poses, the size of regions, bad senders; table, figure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rich.table import Column, Table
 from heal.agents.process import end_with_parent, usable_cores
 from heal.alliance import load_alliance
 from heal.atomic_write import replacing
-from heal.detection.metrics import ApResult, ap_text
+from heal.detection.metrics import NOT_AVAILABLE, ApResult, ap_text
 from heal.tools.shared.arguments import (
     AllianceArg,
     CommRangeArg,
@@ -29,6 +29,7 @@ from heal.tools.shared.arguments import (
     SourceSplitArg,
     TypesArg,
 )
+from heal.tools.shared.intervals import Interval, compare
 from heal.tools.shared.output import try_folder
 from heal.tools.shared.run_settings import read_settings
 from heal.tools.shared.scoring import write_metrics
@@ -40,7 +41,7 @@ TICKS_PER_TOWN = 16
 CHUNK_TICKS = 32
 console = Console()
 
-KindArg = Annotated[str, typer.Argument(help="What to vary: codec, delay, loss, noise or regions.")]
+KindArg = Annotated[str, typer.Argument(help="What to vary: codec, delay, loss, noise, regions or senders.")]
 OutArg = Annotated[Path, typer.Option(help="Folder for sweep.json and sweep.png.")]
 TownsArg = Annotated[int, typer.Option(min=1, help="Number of towns; their seeds are --seed and the following numbers.")]
 TicksArg = Annotated[
@@ -71,6 +72,8 @@ class SweepRow:
         held: number of older maps used in place of missing ones, per message.
         frames: number of evaluated ticks.
         ready_frames: number of ticks that are evaluated in `ready_ap`, which leaves out the last ones of each recording.
+        guard: what became of the ego's confident boxes, as in metrics.json; None if no tick had the ego's map.
+        minus_alone: AP minus that of the ego alone with 90% intervals, as in metrics.json; None if the runs have other objects.
     """
 
     series: str
@@ -85,6 +88,8 @@ class SweepRow:
     held: float
     frames: int
     ready_frames: int
+    guard: dict[str, Any] | None = None
+    minus_alone: dict[str, Any] | None = None
 
 
 def sweep(
@@ -105,12 +110,13 @@ def sweep(
 ) -> None:
     """Measure AP against one condition of a run.
 
-    Every value of the condition (codec, delay or loss of the messages, error of the poses, size of the regions) is a run over the
-    same ticks. The ego alone is the reference.
+    Every value of the condition (codec, delay or loss of the messages, error of the poses, size of the regions, senders that are
+    blind, noisy, misplaced or far too loud) is a run over the same ticks. The ego alone is the reference.
 
     \b
     heal sweep codec --alliance configs/demo/alliance --towns 12 --ticks 4 --out runs/sweep-codec
     heal sweep delay --alliance configs/demo/alliance --towns 8 --ticks 12 --set run.split=pyramid --out runs/sweep-delay
+    heal sweep senders --alliance configs/demo/alliance --towns 25 --ticks 4 --set run.split=pyramid --out runs/sweep-senders
     heal sweep codec --alliance runs/dair-base/alliance --source DAIR_ROOT --comm-range-m 100 --out runs/sweep-dair
     """  # noqa: D301 - click's mark for lines that stay lines is the character, not its name
     settings = read_settings(settings_file, [f"run.comm_range_m={comm_range_m}", *changes])
@@ -119,7 +125,7 @@ def sweep(
     chunks = [Chunk(alliance, source, preset, split, part_seed, part, types) for part_seed, part in parts]
     try_folder(out)
     totals = run_chunks(chunks, conditions, processes or usable_cores())
-    rows = [make_row(condition, total) for condition, total in zip(conditions, totals, strict=True)]
+    rows = [make_row(condition, total, totals[0]) for condition, total in zip(conditions, totals, strict=True)]
     console.print(sweep_table(rows, kind))
     write_metrics(
         out / "sweep.json", {"kind": kind, "source": source, "run": str(settings.run), "rows": [asdict(row) for row in rows]}
@@ -165,8 +171,8 @@ def _end_processes(pool: ProcessPoolExecutor) -> None:
     pool.shutdown(cancel_futures=True)
 
 
-def make_row(condition: Condition, total: RunTotals) -> SweepRow:
-    """Make the row of a run from its totals."""
+def make_row(condition: Condition, total: RunTotals, alone: RunTotals) -> SweepRow:
+    """Make the row of a run from its totals and those of the ego alone."""
     counts, results, ready = total.counts, total.ap.results(), total.ready.results()
     size = counts.bytes / max(counts.sent, 1)
     return SweepRow(
@@ -182,7 +188,17 @@ def make_row(condition: Condition, total: RunTotals) -> SweepRow:
         held=round(total.held / max(counts.sent, 1), 4),
         frames=results.frames,
         ready_frames=ready.frames,
+        guard=total.guard.metrics(),
+        minus_alone=_minus_alone(condition, total, alone),
     )
+
+
+def _minus_alone(condition: Condition, total: RunTotals, alone: RunTotals) -> dict[str, Any] | None:
+    """Return the comparison of a run with the ego alone; regions have other objects than the surroundings of the ego."""
+    if condition.options.region_m is not None:
+        return None
+    differences: dict[str, Any] = compare((condition.name, total.matches()), (ALONE, alone.matches())).record()["ap"]
+    return differences
 
 
 def _rounded(results: ApResult) -> dict[str, float | None]:
@@ -195,12 +211,28 @@ def _mean(ages_ms: Sequence[float]) -> float | None:
 
 def sweep_table(rows: Sequence[SweepRow], kind: str) -> Table:
     """Make a table with one line for each run."""
+    if kind == "senders":
+        return _senders_table(rows)
     headings = ("map\nage,\nms", "AP@0.3", "AP@0.5", "AP@0.7", "when\nready", "kB", "used,\nheld")
     table = Table(Column(overflow="fold", min_width=10), *headings, title=f"sweep of {kind}")
     for row in rows:
         age, ap = "-" if row.age_ms is None else f"{row.age_ms:.0f}", [ap_text(value) for value in row.ap.values()]
         ready = " / ".join(ap_text(value) for value in row.ready_ap.values())
         table.add_row(row.name, age, *ap, ready, f"{row.bytes_per_message / 1e3:.1f}", f"{row.used:.0%}, {row.held:.0%}")
+    return table
+
+
+def _senders_table(rows: Sequence[SweepRow]) -> Table:
+    """Make a table of spoiled senders: AP, what is gained over the ego alone, and its boxes that were lost without the guard."""
+    headings = (*(f"AP@{threshold}" for threshold in rows[0].ap), "AP@0.5 minus\nego alone", "boxes\nlost", "put\nback")
+    table = Table(
+        Column(overflow="fold", min_width=16), *headings, title="sweep of senders; in brackets 90% intervals over the towns"
+    )
+    for row in rows:
+        minus, guard = (row.minus_alone or {}).get("0.5"), row.guard or {}
+        gained = str(Interval(**minus)) if minus else NOT_AVAILABLE
+        lost = f"{guard['lost']} of {guard['confident']}" if guard else NOT_AVAILABLE
+        table.add_row(row.name, *map(ap_text, row.ap.values()), gained, lost, str(guard.get("put_back", NOT_AVAILABLE)))
     return table
 
 
@@ -214,6 +246,9 @@ def draw_sweep(rows: Sequence[SweepRow], kind: str, title: str, path: Path) -> N
         axes.set(xlabel=AXES[kind], ylabel=f"AP@{threshold}", ylim=(0, 1), xscale="log" if kind == "codec" else "linear")
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
+        if kind == "senders":
+            names = {row.x: row.name.removesuffix(f", {row.series}") for row in rows if row.series != ALONE}
+            axes.set_xticks(list(names), list(names.values()), rotation=60, ha="right", fontsize=8)
     axes.legend(loc="lower left", fontsize=9)
     figure.suptitle(title, fontsize=11)
     with replacing(path) as temporary:

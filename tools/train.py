@@ -41,6 +41,10 @@ ConfigArg = Annotated[str, typer.Option(help="YAML file with the settings, or th
 InitArg = Annotated[
     Path | None, typer.Option(help="Alliance to start from; the settings then only override those of the alliance.")
 ]
+InitAgentArg = Annotated[
+    Path | None,
+    typer.Option("--init", help="Alliance with a trained type of this name and these networks to start from, aligned to any base."),
+]
 SplitArg = Annotated[str, typer.Option(help="Split to train on.")]
 ValSplitArg = Annotated[str | None, typer.Option(help="Split to validate on. Default: validate, if the data has it.")]
 SetArg = Annotated[
@@ -104,6 +108,7 @@ def agent(
     data: DataArg,
     out: AllianceOutArg,
     config: ConfigArg = "agent.yaml",
+    init: InitAgentArg = None,
     split: SplitArg = "train",
     val_split: ValSplitArg = None,
     overrides: SetArg = None,
@@ -121,11 +126,13 @@ def agent(
     \b
     heal train agent --type m2 --base runs/opv2v/alliance --data OPV2V --out runs/opv2v/alliance
     heal train agent --type my_lidar.yaml --base configs/demo/alliance --data runs/town --config demo/agent.yaml --out runs/mine
+    heal train agent --type my_lidar.yaml --base runs/dair-base/alliance --data DAIR_ROOT --init runs/mine --out runs/dair-mine
     """  # noqa: D301 - click's mark for lines that stay lines is the character, not its name
     _use_threads(threads)
     reading, chosen = ReadOptions.of(on_damage, intensity_scale, cache), choose_device(device)
     source = reading.open_and_show(data, split)
     job = agent_job(agent_type, base, data, split, len(source), out, config, overrides or [], reading)
+    job = replace(job, init_agent=init and init.absolute())
     _print_range(job, base)
     [job], summary = _prepare([job], source, val_split, chosen)
     with _run_folders([job], summary, restart):

@@ -33,11 +33,11 @@ class PartnersConfig:
 
     Attributes:
         blind: it has no LiDAR return, or black images.
-        partial: it sees one sector of 60 to 300 degrees, or up to a distance of 10 to 40 m.
+        partial: its LiDAR sees one sector of 60 to 300 degrees, or up to a distance of 10 to 40 m; images stay whole.
         wrong_pose: it measures its pose with an error, of up to `pose_m` and `pose_deg` as the scale of a normal error; one in five
             is wholly wrong.
         noise: its feature map is random.
-        few_lines: every second or every fourth line of its LiDAR is left.
+        few_lines: every second or every fourth line of its LiDAR is left; images stay whole.
         pose_m: largest scale of the error of a wrong pose, in metres.
         pose_deg: largest scale of the error of a wrong heading, in degrees.
     """
@@ -114,7 +114,8 @@ def _drawn_kind(shares: Sequence[float], rng: np.random.Generator) -> str | None
     return list(_SPOILERS)[index] if index < len(_SPOILERS) else None
 
 
-def _blinded(frame: AgentFrame, settings: PartnersConfig, rng: np.random.Generator) -> AgentFrame:
+def blinded(frame: AgentFrame) -> AgentFrame:
+    """Return the frame of an agent that sees nothing: no LiDAR return, black images without depth, no labels."""
     lidar = frame.lidar and replace(frame.lidar, points=frame.lidar.points[:0])
     return replace(frame, lidar=lidar, cameras=tuple(_black(view) for view in frame.cameras), objects=ObjectLabels.empty())
 
@@ -175,7 +176,7 @@ def _misplaced(frame: AgentFrame, settings: PartnersConfig, rng: np.random.Gener
 
 
 _SPOILERS: dict[str, Callable[[AgentFrame, PartnersConfig, np.random.Generator], AgentFrame]] = {
-    "blind": _blinded,
+    "blind": lambda frame, settings, rng: blinded(frame),
     "partial": _narrowed,
     "wrong_pose": _misplaced,
     "noise": _silenced,

@@ -75,7 +75,7 @@ def test_every_kind_has_conditions_and_unknown_ones_are_named() -> None:
         runs = sweep_conditions(kind, RunOptions(), 1000)
         assert runs[0].options.agents == 1 and len(runs) >= 5
         assert len({run.name for run in runs}) == len(runs)
-    with pytest.raises(ValueError, match="codec, delay, loss, noise, regions"):
+    with pytest.raises(ValueError, match="codec, delay, loss, noise, regions, senders"):
         sweep_conditions("speed", RunOptions(), 1000)
 
 
@@ -84,3 +84,18 @@ def test_every_pose_noise_is_run_with_and_without_correction() -> None:
     corrected, raw = ([run for run in runs if run.options.correct_poses is choice] for choice in (True, False))
     assert [run.noise for run in corrected] == [run.noise for run in raw] and len(raw) == 8
     assert {run.series for run in raw} == {"gaussian, not corrected", "laplace, not corrected"}
+
+
+def test_spoiled_senders_are_compared_with_the_ego_alone_and_the_guard_keeps_its_boxes(alliance: Path, tmp_path: Path) -> None:
+    rows = {row["name"]: row for row in run(alliance, tmp_path, "senders", "--towns", "2", "--ticks", "2", "--processes", "2")}
+    assert len(rows) == 1 + 2 * 11
+    alone, honest, misplaced = (rows[name] for name in ("ego alone", "honest, guard off", "misplaced, all, guard off"))
+    assert alone["minus_alone"]["0.5"] == {"difference": 0.0, "low": 0.0, "high": 0.0}
+    assert honest["minus_alone"]["0.5"]["low"] is not None
+    confident = {row["guard"]["confident"] for row in rows.values()}
+    assert len(confident) == 1 and confident.pop() > 0
+    assert misplaced["guard"]["lost"] > honest["guard"]["lost"] == 0
+    for row in rows.values():
+        assert row["name"].endswith("guard on") or row["guard"]["put_back"] + len(row["guard"]["blamed"]) == 0
+    guarded = rows["misplaced, all, guard on"]["guard"]
+    assert guarded["put_back"] or guarded["blamed"]

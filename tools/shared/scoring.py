@@ -59,6 +59,12 @@ class GuardSums:
         self.put_back += report.put_back
         self.blamed.update(report.blamed)
 
+    def merge(self, other: GuardSums) -> None:
+        """Add the sums over other ticks."""
+        self.ticks, self.confident = self.ticks + other.ticks, self.confident + other.confident
+        self.lost, self.put_back = self.lost + other.lost, self.put_back + other.put_back
+        self.blamed.update(other.blamed)
+
     def metrics(self) -> dict[str, Any] | None:
         """Return the sums as an entry of metrics.json; None if no tick had a report."""
         if not self.ticks:

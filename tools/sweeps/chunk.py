@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from heal.agent_types import TypesOf
+from heal.agents.interfaces import AllianceLike
 from heal.agents.local_runtime import LocalRuntime
 from heal.agents.network.spec import LinkSpec
 from heal.agents.records import MessageCounts, TickResult
@@ -17,6 +18,8 @@ from heal.alliance import load_alliance
 from heal.datasets.noise import SensorNoise
 from heal.detection.metrics import ApAccumulator
 from heal.tools.shared.ready_score import ReadyScore
+from heal.tools.shared.scene_matches import SceneMatches
+from heal.tools.shared.scoring import GuardSums
 from heal.tools.shared.sources import open_source
 from heal.tools.shared.type_argument import parse_types
 from heal.tools.sweeps.conditions import Condition
@@ -57,6 +60,8 @@ class RunTotals:
         held: number of older maps that the fusion node used in place of late or lost ones.
         ages_ms: ages in their tick of all fused maps that had come over a link.
         ready_ages_ms: ages of the same maps at the instants at which the results are ready.
+        guard: what became of the ego's confident boxes.
+        scene_ids: names of the scenes.
     """
 
     ap: ApAccumulator = field(default_factory=ApAccumulator)
@@ -65,6 +70,8 @@ class RunTotals:
     held: int = 0
     ages_ms: list[float] = field(default_factory=list)
     ready_ages_ms: list[float] = field(default_factory=list)
+    guard: GuardSums = field(default_factory=GuardSums)
+    scene_ids: list[str] = field(default_factory=list)
 
     def add(self, result: TickResult) -> None:
         """Add a tick, except to `ready`: only the ticks after it tell its truth when ready."""
@@ -73,6 +80,9 @@ class RunTotals:
         self.held += len(result.held)
         self.ages_ms += result.map_ages_ms
         self.ready_ages_ms += [age_ms + result.wait_ms for age_ms in result.map_ages_ms]
+        self.scene_ids.append(result.scene_id)
+        if result.guard is not None:
+            self.guard.add(result.guard)
 
     def merge(self, other: RunTotals) -> None:
         """Add the totals of the same run over another chunk."""
@@ -81,6 +91,12 @@ class RunTotals:
         self.counts, self.held = self.counts + other.counts, self.held + other.held
         self.ages_ms += other.ages_ms
         self.ready_ages_ms += other.ready_ages_ms
+        self.scene_ids += other.scene_ids
+        self.guard.merge(other.guard)
+
+    def matches(self) -> SceneMatches:
+        """Return the matches of all scenes."""
+        return SceneMatches.of(self.scene_ids, self.ap.frames)
 
 
 def run_chunk(chunk: Chunk, conditions: Sequence[Condition]) -> list[RunTotals]:
@@ -104,6 +120,9 @@ def _start_run(
     chunk: Chunk, condition: Condition, networks: MemoAlliance, source: MemoSource, types_of: TypesOf
 ) -> Iterator[TickResult]:
     """Return the ticks of one run, each computed when it is asked for."""
-    noisy = SensorNoise.parse(condition.noise).around(source, chunk.seed)
+    alliance: AllianceLike = networks
+    scenes = SensorNoise.parse(condition.noise).around(source, chunk.seed)
+    if condition.senders:
+        alliance, scenes = condition.senders.around(alliance, scenes, chunk.seed)
     network = LinkSpec.parse(condition.link).network(chunk.seed)
-    return LocalRuntime(networks, noisy, types_of, network, condition.options).run(chunk.ticks)
+    return LocalRuntime(alliance, scenes, types_of, network, condition.options).run(chunk.ticks)

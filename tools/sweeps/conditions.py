@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from heal.agents.options import LATE_POLICIES, RunOptions
 from heal.errors import UserError
 from heal.message.codec import Codec
+from heal.tools.sweeps.senders import SENDER_KINDS, BadSenders
 from heal.types import SPLITS
 
 ALONE = "ego alone"
@@ -32,6 +33,7 @@ class Condition:
         options: of the run.
         link: description of the links, as for `--link`.
         noise: description of the errors of poses, as for `--noise`.
+        senders: how agents other than the ego are spoiled; None for not at all.
     """
 
     series: str
@@ -40,13 +42,14 @@ class Condition:
     options: RunOptions
     link: str = "perfect"
     noise: str = "none"
+    senders: BadSenders | None = None
 
 
 def sweep_conditions(kind: str, options: RunOptions, float32_bytes: int) -> tuple[Condition, ...]:
     """Return the conditions of a sweep; the first is the ego alone.
 
     Args:
-        kind: codec, delay, loss, noise or regions.
+        kind: codec, delay, loss, noise, regions or senders.
         options: values of the options that the sweep does not vary.
         float32_bytes: size of an uncoded feature map, from which the byte budgets are derived.
 
@@ -101,12 +104,27 @@ def _regions(options: RunOptions, float32_bytes: int) -> list[Condition]:
     return [single_node, *regions]
 
 
+def _senders(options: RunOptions, float32_bytes: int) -> list[Condition]:
+    """Return honest senders, and one or all of them spoiled in each way, without and with the guard."""
+    spoiled = [
+        (f"{kind}, {'all' if everyone else 'one'}", BadSenders(kind, everyone))
+        for kind in SENDER_KINDS
+        for everyone in (False, True)
+    ]
+    return [
+        Condition(f"guard {guard}", place, f"{name}, guard {guard}", replace(options, guard=guard), senders=senders)
+        for guard in ("off", "on")
+        for place, (name, senders) in enumerate([("honest", None), *spoiled])
+    ]
+
+
 KINDS: Mapping[str, Callable[[RunOptions, int], list[Condition]]] = {
     "codec": _codecs,
     "delay": _delays,
     "loss": _losses,
     "noise": _noises,
     "regions": _regions,
+    "senders": _senders,
 }
 AXES = {
     "codec": "bytes of a message",
@@ -114,4 +132,5 @@ AXES = {
     "loss": "share of messages lost",
     "noise": "spread of the pose error, m and deg",
     "regions": "edge of a region, m",
+    "senders": "spoiled senders",
 }

@@ -19,6 +19,7 @@ from heal.base_model import BaseModel
 from heal.collab_model import CollabModel
 from heal.datasets.damage import ChosenScenes
 from heal.encoders.lift_splat_trunk import PretrainedWeightsError
+from heal.errors import UserError
 from heal.tools.shared.sources import ReadOptions
 from heal.tools.training.checkpoint import BEST_NAME, CHECKPOINT_NAME, load_best, load_weights
 from heal.tools.training.loop import StepReport, train
@@ -74,6 +75,7 @@ class TrainingJob:
         split: split of the data.
         scenes: number of scenes in the split, without those of `left_out`.
         init: alliance to start from; with a frozen base, the alliance of this base.
+        init_agent: alliance with a trained type of the same name and networks, from which an alignment to a frozen base starts.
         run: folder for checkpoints and logs.
         reading: how the data are read.
         left_out: indices of the scenes that take no part, because their files are missing or damaged.
@@ -90,6 +92,7 @@ class TrainingJob:
     reading: ReadOptions
     left_out: frozenset[int] = frozenset()
     validation: ValidationSplit | None = None
+    init_agent: Path | None = None
 
     @property
     def steps(self) -> int:
@@ -99,7 +102,7 @@ class TrainingJob:
     def train_replica(self, replica: Replica) -> None:
         """Train to the last step as one of the processes."""
         keep_freed_memory()
-        model = make_model(self.settings, load_alliance(self.init) if self.init else None)
+        model = self._make_model()
         steps = TrainingSteps(self.open(), model, self.settings, replica)
         log: StepLog | None = None
 
@@ -119,6 +122,10 @@ class TrainingJob:
         finally:
             if log:
                 log.close()
+
+    def _make_model(self) -> CollabModel:
+        initial, start = (load_alliance(path) if path else None for path in (self.init, self.init_agent))
+        return make_model(self.settings, initial, start)
 
     def _validator(self, model: CollabModel, replica: Replica, report: Callable[[int, ValidationRecord], None]) -> Validator | None:
         if self.validation is None:
@@ -142,13 +149,17 @@ class TrainingJob:
         """Check before anything is written that the training can begin, and that its result can be stored.
 
         Raises:
-            AllianceError: a network has weights that cannot be stored.
+            AllianceError: a network has weights that cannot be stored, or `init_agent` lacks the type.
             ConfigError: the precision does not fit the device.
-            UserError: the scenes do not fill one batch.
+            UserError: the scenes do not fill one batch, or the type in `init_agent` has other networks.
         """
         make_scaler(self.settings.training, device)
         steps_per_epoch(self.scenes, self.settings.training)
-        require_storable(CollabModel(*_new_networks(self.settings)))
+        base, agents = _new_networks(self.settings)
+        require_storable(CollabModel(base, agents))
+        if self.init_agent:
+            for name, agent in agents.items():
+                _load_agent(agent, load_alliance(self.init_agent), name)
 
     def load_result(self) -> TrainingResult:
         """Return the networks with the best weights, or with those of the last checkpoint if there was no validation."""
@@ -188,22 +199,38 @@ def run_jobs(jobs: Sequence[TrainingJob], device: torch.device, console: Console
         run_alone([job.train_replica for job in jobs], device.type == "cuda")
 
 
-def make_model(settings: TrainingConfig, initial: Alliance | None) -> CollabModel:
+def make_model(settings: TrainingConfig, initial: Alliance | None, start: Alliance | None = None) -> CollabModel:
     """Make the networks of a training: with the weights of `initial` where it has them, else with random ones of the seed.
 
     A new agent type gets ImageNet weights if its settings ask for them and they can be loaded. With a frozen base (stage 2) every
-    agent type is new.
+    agent type is new, or has the weights that it has in the alliance `start`.
     """
     torch.manual_seed(settings.training.seed)
     base, agents = _new_networks(settings)
     if initial:
         base.load_state_dict(initial.base.state_dict())
+    known = start if settings.training.frozen_base else initial
     for name, agent in agents.items():
-        if initial and not settings.training.frozen_base and name in initial.agent_names:
-            agent.load_state_dict(initial.agent(name).state_dict())
+        if known and (start or name in known.agent_names):
+            _load_agent(agent, known, name)
         else:
             _load_pretrained(name, agent)
     return CollabModel(base, agents)
+
+
+def _load_agent(agent: AgentModel, alliance: Alliance, name: str) -> None:
+    """Load the weights of a type of an alliance.
+
+    Raises:
+        AllianceError: the alliance lacks the type.
+        UserError: the type has other networks there.
+    """
+    try:
+        agent.load_state_dict(alliance.agent(name).state_dict())
+    except RuntimeError as error:
+        raise UserError(
+            f"{name} in {alliance.path} has other networks than the type that is trained; their settings must be equal. {error}"
+        ) from error
 
 
 def _new_networks(settings: TrainingConfig) -> tuple[BaseModel, dict[str, AgentModel]]:

@@ -157,6 +157,36 @@ def test_a_type_is_not_aligned_to_one_base_and_written_beside_another(folder: Pa
     }
 
 
+def test_an_alignment_can_start_from_the_type_beside_another_base(folder: Path) -> None:
+    for seed, name in enumerate(("one", "two")):
+        torch.manual_seed(seed)
+        save_alliance(folder / name, small_model(), SETTINGS, TrainingRecord())
+    (folder / "m2.yaml").rename(folder / "m1.yaml")
+    _align_m1(folder, "still", "--init", folder / "two", "--set", "training.learning_rate=0")
+    _align_m1(folder, "anew", "--set", "training.learning_rate=0")
+    weights = {name: dict(load_alliance(folder / name).agent("m1").named_parameters()) for name in ("one", "two", "still", "anew")}
+    for key, values in weights["two"].items():
+        assert torch.equal(values, weights["still"][key])
+    assert not all(torch.equal(values, weights["anew"][key]) for key, values in weights["two"].items())
+
+
+def test_an_alignment_starts_from_no_other_networks_and_says_so_before_anything_is_written(folder: Path) -> None:
+    save_alliance(folder / "one", small_model(), SETTINGS, TrainingRecord())
+    (folder / "m2.yaml").unlink()
+    save_config(replace(AGENT, encoder=replace(AGENT.encoder, channels=(4,))), folder / "m1.yaml")
+    with pytest.raises(UserError, match=r"m1 in .*one has other networks than the type that is trained"):
+        _align_m1(folder, "new", "--init", folder / "one")
+    (folder / "m1.yaml").rename(folder / "m9.yaml")
+    with pytest.raises(AllianceError, match="no agent type 'm9'"):
+        _align_m1(folder, "new", "--init", folder / "one", "--type", folder / "m9.yaml")
+    assert {path.name for path in folder.iterdir()} == {"agent.yaml", "base.yaml", "m9.yaml", "one"}
+
+
+def _align_m1(folder: Path, out: str, *more: object) -> str:
+    paths = ("--type", folder / "m1.yaml", "--base", folder / "one", "--data", folder / "town", "--config", folder / "agent.yaml")
+    return run_command("train", "agent", *paths, "--out", folder / out, "--device", "cpu", *more)
+
+
 def test_weights_that_cannot_be_stored_are_refused_before_anything_is_written(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,138 @@
+"""Senders of little use or of harm, for a sweep: blind ones, misplaced ones, and ones whose maps are noise or far too large."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from heal.agents.interfaces import AllianceLike, Encoder, Trunk
+from heal.grid import BevGrid
+from heal.se3 import pose_to_SE3
+from heal.seeding import keyed_generator
+from heal.training.partners import blinded
+from heal.types import AgentFrame, BoolMask, ObjectLabels, SceneOutline, SceneSource, SensorChoice
+
+AHEAD_M = 5.0  # how far ahead of itself a misplaced agent believes to be
+FACTORS: Mapping[str, float] = {"times 10": 10.0, "times 100": 100.0}
+SENDER_KINDS = ("blind", "noise", "misplaced", *FACTORS)
+
+
+@dataclass(frozen=True)
+class BadSenders:
+    """How agents other than the ego are spoiled.
+
+    Attributes:
+        kind: one of `SENDER_KINDS`. Blind agents have no LiDAR return and black images; the maps of noise are random, with the mean
+            and the spread of the agent's own map in every channel; misplaced agents believe to be `AHEAD_M` ahead of their place.
+        everyone: whether all agents but the ego are spoiled, or the first of them alone.
+    """
+
+    kind: str
+    everyone: bool
+
+    def around(self, alliance: AllianceLike, source: SceneSource, seed: int) -> tuple[AllianceLike, SceneSource]:
+        """Return an alliance and a source in which agents are spoiled; for runs in one process, one agent after the other."""
+        spoiled = _SpoiledSource(source, self)
+        return _SpoilingAlliance(alliance, spoiled, seed), spoiled
+
+
+class _SpoiledSource:
+    """A source with blind or misplaced agents, which knows who is spoiled in the scene that was read last."""
+
+    def __init__(self, source: SceneSource, bad: BadSenders) -> None:
+        self._source, self.bad = source, bad
+        self.index, self.spoiled_ids = -1, frozenset[str]()
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def outline(self, index: int) -> SceneOutline:
+        return self._source.outline(index)
+
+    def scene_objects(self, index: int) -> ObjectLabels | None:
+        return self._source.scene_objects(index)
+
+    def agent_frame(self, index: int, agent_id: str, choice: SensorChoice | None = None) -> AgentFrame:
+        frame = self._source.agent_frame(index, agent_id, choice)
+        if index != self.index:
+            others = [known for known in self.outline(index).ego_first if known != self.outline(index).ego_id]
+            self.index, self.spoiled_ids = index, frozenset(others if self.bad.everyone else others[:1])
+        if agent_id not in self.spoiled_ids:
+            return frame
+        if self.bad.kind == "misplaced":
+            moved = frame.world_SE3_agent_measured @ pose_to_SE3([AHEAD_M, 0, 0, 0, 0, 0])
+            return replace(frame, world_SE3_agent_measured=moved)
+        return blinded(frame) if self.bad.kind == "blind" else frame
+
+
+class _SpoilingEncoder:
+    """The network of an agent type; the maps of spoiled agents become noise, or too large."""
+
+    def __init__(self, encoder: Encoder, source: _SpoiledSource, seed: int) -> None:
+        self._encoder, self._source, self._seed = encoder, source, seed
+
+    @property
+    def sensor(self) -> SensorChoice:
+        return self._encoder.sensor
+
+    @property
+    def coverage(self) -> tuple[float, float] | None:
+        return self._encoder.coverage
+
+    def covered_blocks(self, frame: AgentFrame) -> BoolMask | None:
+        return self._encoder.covered_blocks(frame)
+
+    def prepare(self, frames: Sequence[AgentFrame]) -> Sequence[AgentFrame]:
+        return frames
+
+    def __call__(self, frames: Sequence[AgentFrame]) -> Tensor:
+        maps = self._encoder(self._encoder.prepare(frames))
+        if not self._source.spoiled_ids.intersection(frame.agent_id for frame in frames):
+            return maps  # the same tensor, so that its scales are not computed again
+        return torch.stack([self._spoiled(frame.agent_id, part) for frame, part in zip(frames, maps, strict=True)])
+
+    def to(self, device: torch.device) -> _SpoilingEncoder:
+        self._encoder.to(device)
+        return self
+
+    def _spoiled(self, agent_id: str, features: Tensor) -> Tensor:
+        kind = self._source.bad.kind
+        if agent_id not in self._source.spoiled_ids:
+            return features
+        if kind == "noise":
+            drawn = keyed_generator(self._seed, "noise", self._source.index, agent_id).standard_normal(features.shape)
+            mean, spread = features.mean(dim=(1, 2), keepdim=True), features.std(dim=(1, 2), keepdim=True)
+            return mean + spread * torch.from_numpy(drawn).to(features)
+        return features * FACTORS.get(kind, 1.0)
+
+
+class _SpoilingAlliance:
+    """An alliance whose networks spoil maps; everything else is that of another alliance."""
+
+    def __init__(self, alliance: AllianceLike, source: _SpoiledSource, seed: int) -> None:
+        self._alliance, self._source, self._seed, self.base = alliance, source, seed, alliance.base
+
+    @property
+    def base_hash(self) -> str:
+        return self._alliance.base_hash
+
+    @property
+    def trunk(self) -> Trunk:
+        return self._alliance.trunk
+
+    @property
+    def grid(self) -> BevGrid:
+        return self._alliance.grid
+
+    @property
+    def agent_names(self) -> tuple[str, ...]:
+        return self._alliance.agent_names
+
+    def agent(self, name: str) -> _SpoilingEncoder:
+        return _SpoilingEncoder(self._alliance.agent(name), self._source, self._seed)
+
+    def trust_of(self, name: str) -> float:
+        return self._alliance.trust_of(name)
