@@ -34,6 +34,7 @@ from heal.tools.shared.arguments import (
     TypesArg,
 )
 from heal.tools.shared.compared_runs import BLIND, Earlier, compare_runs, matches_of, read_earlier
+from heal.tools.shared.gained import draw_gains
 from heal.tools.shared.intervals import Comparison, comparison_table
 from heal.tools.shared.output import WriteErrors, try_folder
 from heal.tools.shared.scene_matches import SCENES_NAME, write_scenes
@@ -94,6 +95,7 @@ def evaluate(
 ) -> None:
     """Evaluate the detection AP of an alliance on a data set, against the labels of all agents. Poses are not corrected.
 
+    With --in-order, pictures gain_2.png and on show the scene in which the agent that is added helps most.
     Where the ego has cameras, a row "ego blind" shows what the others find without its map. Differences have 90% intervals.
 
     \b
@@ -157,6 +159,9 @@ def run_and_report(plan: Plan, title: str, in_order: bool, out: Path, record_to:
         raise
     else:
         comparisons = compare_runs(scores, plan.earlier)
+        if in_order and plan.drawn:
+            with errors.kept():
+                _draw_gains(plan, scores, out)
     finally:
         if done := {name: score for name, score in scores.items() if score.frames}:
             console.print(score_table(done, title))
@@ -168,6 +173,12 @@ def run_and_report(plan: Plan, title: str, in_order: bool, out: Path, record_to:
             write_scores(done, plan.summary, in_order, out, errors, stopped, comparisons)
     _record(scores, title, record_to, errors)
     console.print(f"metrics and pictures: {out}")
+
+
+def _draw_gains(plan: Plan, scores: Mapping[str, RunScore], out: Path) -> None:
+    """Draw what each agent more adds, blind egos aside."""
+    runs = {name: (options, scores[name].ap) for name, options in plan.runs.items() if not options.blind_ego}
+    draw_gains(plan.alliance, plan.source, plan.types_of, plan.ticks, runs, out)
 
 
 def _remarks(summary: DatasetSummary, score: RunScore, stopped: str) -> str:

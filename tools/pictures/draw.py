@@ -31,23 +31,31 @@ def draw_tick(result: TickResult, range_m: Sequence[float], path: Path, width_px
     save_image(render([picture_of(result, range_m)], width_px), path)
 
 
-def draw_comparison(alone: TickResult, together: TickResult, range_m: Sequence[float], path: Path, width_px: int = 2400) -> None:
+def draw_comparison(
+    fewer: TickResult,
+    more: TickResult,
+    range_m: Sequence[float],
+    path: Path,
+    width_px: int = 2400,
+    captions: tuple[str, str] = ("the ego alone", "all together"),
+) -> None:
     """Write two results of one tick side by side as PNG.
 
     Args:
-        alone: result of the ego without other agents.
-        together: result of all agents.
+        fewer: result with fewer agents, such as the ego alone.
+        more: result with more agents.
         range_m: x_min, y_min, z_min, x_max, y_max, z_max in the ego's frame.
         path: file to write.
         width_px: width of the image.
+        captions: of the two results.
 
     Raises:
         ValueError: the results have different labels, so they are not of one tick.
     """
-    if not torch.equal(alone.ground_truth.ids, together.ground_truth.ids):
-        raise ValueError(f"expected two results of one tick, got {alone.scene_id} and {together.scene_id} with other labels")
-    right = replace(picture_of(together, range_m), caption="all together")
-    left = replace(picture_of(alone, range_m), caption="the ego alone", hidden=right.hidden)
+    if not torch.equal(fewer.ground_truth.ids, more.ground_truth.ids):
+        raise ValueError(f"expected two results of one tick, got {fewer.scene_id} and {more.scene_id} with other labels")
+    right = replace(picture_of(more, range_m), caption=captions[1])
+    left = replace(picture_of(fewer, range_m), caption=captions[0], hidden=right.hidden)
     save_image(render([left, right], width_px), path)
 
 
