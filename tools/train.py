@@ -43,7 +43,11 @@ InitArg = Annotated[
 ]
 InitAgentArg = Annotated[
     Path | None,
-    typer.Option("--init", help="Alliance with a trained type of this name and these networks to start from, aligned to any base."),
+    typer.Option(
+        "--init",
+        help="Alliance with a trained type of this name and these networks to start from, aligned to any base. Its trust is kept "
+        "where there are no validation scenes.",
+    ),
 ]
 SplitArg = Annotated[str, typer.Option(help="Split to train on.")]
 ValSplitArg = Annotated[str | None, typer.Option(help="Split to validate on. Default: validate, if the data has it.")]
@@ -300,7 +304,9 @@ def _add_agent(job: TrainingJob, base: Path, out: Path) -> None:
     record = _training_record(job, result, initial)
     save_agent(out, job.name, result.model.agent(job.name), initial.base_hash, record, job.settings.training.half_weights)
     alliance = load_alliance(out)
-    save_trust(out, job.name, calibrate_trust(alliance, job.name, job.open_validation(), job.settings.training, console))
+    before = load_alliance(job.init_agent).trust_of(job.name) if job.init_agent else 1.0
+    trust = calibrate_trust(alliance, job.name, job.open_validation(), job.settings.training, console, before)
+    save_trust(out, job.name, trust)
     draw_predictions(alliance, job.name, ScenesOfTraining(job.open(), job.settings.training), job.run / PICTURE_NAME)
     console.print(f"{job.name} was added to {out}   picture of its detections: {job.run / PICTURE_NAME}")
 

@@ -43,8 +43,15 @@ class _TrustingAlliance(MemoAlliance):
         return self.trust if name == self.name else super().trust_of(name)
 
 
-def calibrate_trust(alliance: Alliance, name: str, source: SceneSource | None, training: ScheduleConfig, console: Console) -> float:
-    """Return the trust with the highest mean of AP@0.5 and AP@0.7; 1 if it cannot be found.
+def calibrate_trust(
+    alliance: Alliance,
+    name: str,
+    source: SceneSource | None,
+    training: ScheduleConfig,
+    console: Console,
+    otherwise: float = 1.0,
+) -> float:
+    """Return the trust with the highest mean of AP@0.5 and AP@0.7; `otherwise` if it cannot be found.
 
     Args:
         alliance: with the new type.
@@ -52,26 +59,30 @@ def calibrate_trust(alliance: Alliance, name: str, source: SceneSource | None, t
         source: validation scenes; None if there are none.
         training: of the type; says which agents can be of the type, and how far away they may be.
         console: where the result or the obstacle is printed.
+        otherwise: trust without scenes to find it on, such as that of the type from which the training started.
     """
     ego_type = next((known for known in alliance.card.training.agent_types if known in alliance.agent_names), None)
+    scores: dict[float, float] = {}
     if source is None or ego_type is None:
-        missing = "there are no validation scenes" if source is None else "the base's own agent type is not in the alliance"
-        console.print(f"the trust in {name} is 1: {missing}", markup=False, highlight=False)
-        return 1.0
-    try:
-        scores = _scores(alliance, name, ego_type, source, training, console)
-    except DatasetError as error:
-        console.print(f"the trust in {name} is 1: {error}", markup=False, highlight=False)
-        return 1.0
+        obstacle = "there are no validation scenes" if source is None else "the base's own agent type is not in the alliance"
+    else:
+        try:
+            scores = _scores(alliance, name, ego_type, source, training, console)
+            obstacle = "no scene has a partner"
+        except DatasetError as error:
+            obstacle = str(error)
+    if not scores:
+        console.print(f"the trust in {name} is {otherwise:g}: {obstacle}", markup=False, highlight=False)
+        return otherwise
     best = choose_trust(scores)
-    texts = ", ".join(f"{trust:g}: {score:.3f}" for trust, score in scores.items()) or "no scene has a partner"
+    texts = ", ".join(f"{trust:g}: {score:.3f}" for trust, score in scores.items())
     console.print(f"the trust in {name} is {best:g} (mean AP beside {ego_type} by trust: {texts})", markup=False, highlight=False)
     return best
 
 
 def choose_trust(scores: Mapping[float, float]) -> float:
-    """Return the trust with the best score; a higher trust is preferred to a lower one that is hardly better. 1 without scores."""
-    best = 1.0
+    """Return the trust with the best score; a higher trust is preferred to a lower one that is hardly better."""
+    best = max(scores)
     for trust in sorted(scores, reverse=True):
         if scores[trust] > scores[best] + _BETTER:
             best = trust

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from heal.agent_model import AgentModel
-from heal.alliance import AllianceError, TrainingRecord, load_alliance
+from heal.alliance import AllianceError, TrainingRecord, load_alliance, save_trust
 from heal.base_model import BaseModel
 from heal.collab_model import CollabModel
 from heal.config import ConfigError, save_config
@@ -162,9 +162,11 @@ def test_an_alignment_can_start_from_the_type_beside_another_base(folder: Path) 
         torch.manual_seed(seed)
         save_alliance(folder / name, small_model(), SETTINGS, TrainingRecord())
     (folder / "m2.yaml").rename(folder / "m1.yaml")
+    save_trust(folder / "two", "m1", 0.3)
     _align_m1(folder, "still", "--init", folder / "two", "--set", "training.learning_rate=0")
     _align_m1(folder, "anew", "--set", "training.learning_rate=0")
     weights = {name: dict(load_alliance(folder / name).agent("m1").named_parameters()) for name in ("one", "two", "still", "anew")}
+    assert [load_alliance(folder / name).trust_of("m1") for name in ("still", "anew")] == [0.3, 1.0]
     for key, values in weights["two"].items():
         assert torch.equal(values, weights["still"][key])
     assert not all(torch.equal(values, weights["anew"][key]) for key, values in weights["two"].items())

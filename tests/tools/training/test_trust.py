@@ -27,16 +27,17 @@ def alliance(tmp_path: Path) -> Alliance:
     return load_alliance(tmp_path)
 
 
-def _calibrated(alliance: Alliance, source: SceneList | None, training: ScheduleConfig | None = None) -> tuple[float, str]:
+def _calibrated(
+    alliance: Alliance, source: SceneList | None, training: ScheduleConfig | None = None, otherwise: float = 1.0
+) -> tuple[float, str]:
     shown = io.StringIO()
-    trust = calibrate_trust(alliance, "new", source, training or ScheduleConfig(), Console(file=shown, width=200))
+    trust = calibrate_trust(alliance, "new", source, training or ScheduleConfig(), Console(file=shown, width=200), otherwise)
     return trust, shown.getvalue()
 
 
 def test_the_best_trust_is_chosen_and_a_tie_goes_to_the_higher_one() -> None:
     assert choose_trust({1.0: 0.5, 0.3: 0.6, 0.1: 0.6, 0.03: 0.4}) == 0.3
     assert choose_trust({1.0: 0.5, 0.3: 0.501, 0.1: 0.4, 0.03: 0.4}) == 1.0
-    assert choose_trust({}) == 1.0
 
 
 def test_every_trust_is_scored_on_scenes_with_partners(alliance: Alliance) -> None:
@@ -49,9 +50,10 @@ def test_every_trust_is_scored_on_scenes_with_partners(alliance: Alliance) -> No
     ("source", "reason"),
     [(None, "no validation scenes"), (SceneList([small_scene(0, agents=1)]), "no scene has a partner")],
 )
-def test_without_anything_to_compare_the_trust_is_1(alliance: Alliance, source: SceneList | None, reason: str) -> None:
-    trust, shown = _calibrated(alliance, source)
-    assert trust == 1.0 and reason in shown
+def test_without_anything_to_compare_the_trust_is_that_of_before(alliance: Alliance, source: SceneList | None, reason: str) -> None:
+    for before in (1.0, 0.3):
+        trust, shown = _calibrated(alliance, source, otherwise=before)
+        assert trust == before and f"the trust in new is {before:g}: " in shown and reason in shown
 
 
 def test_only_agents_that_may_be_of_the_type_are_partners(alliance: Alliance) -> None:
