@@ -93,5 +93,5 @@ class AllianceLike(Protocol):
         ...
 
     def trust_of(self, name: str, /) -> float:
-        """Return the factor in (0, 1] on the weight of one type's maps in the fusion, except those of the ego."""
+        """Return the factor in (0, 1] on the weight of one type's maps where they are fused with others."""
         ...

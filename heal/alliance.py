@@ -107,7 +107,7 @@ class AgentCard:
         base_hash: hash of the base that the type is aligned to.
         config: configuration of the agent type.
         training: the training that the weights come from.
-        trust: factor in (0, 1] on the weight of the type's maps in a fusion, except those of the ego; no part of the hash.
+        trust: factor in (0, 1] on the weight of the type's maps where they are fused with others; no part of the hash.
     """
 
     hash: str

@@ -16,7 +16,7 @@ from heal.agents.options import RunOptions
 from heal.agents.records import FusionRequest, GuardReport
 from heal.base_model import BaseConfig
 from heal.detection.detections import Detections
-from heal.detection.guard import GuardConfig, agreed_boxes, agrees_enough, best_overlaps, confident_boxes, put_back
+from heal.detection.guard import GuardConfig, confident_boxes, keeps_enough, kept_boxes, put_back
 
 Fuse = Callable[[Sequence[KnownMap]], Detections]
 """Returns the boxes that maps give together, the ego's map first, as if no other map had come."""
@@ -79,8 +79,8 @@ class Unguarded:
 
     def judge(self, alone: Detections, fused: Trial, fuse: Fuse) -> Verdict:
         """Return the boxes of all maps."""
-        overlaps = best_overlaps(confident_boxes(alone, GuardConfig()), fused.detections)
-        return Verdict(fused.detections, fused.maps, GuardReport(len(overlaps), int((overlaps <= self._nms_iou).sum())))
+        kept = kept_boxes(confident_boxes(alone, GuardConfig()), fused.detections, self._nms_iou)
+        return Verdict(fused.detections, fused.maps, GuardReport(len(kept), int((~kept).sum())))
 
 
 class Guard:
@@ -100,17 +100,16 @@ class Guard:
         return self._suspicion.factor(agent_id)
 
     def judge(self, alone: Detections, fused: Trial, fuse: Fuse) -> Verdict:
-        """Leave out senders until the others agree with enough confident boxes, then put back those that are still lost."""
-        search = _Search(confident_boxes(alone, self._settings), alone, fuse, self._settings)
+        """Leave out senders until the others keep enough confident boxes, then put back those that are still lost."""
+        search = _Search(confident_boxes(alone, self._settings), alone, fuse, self._settings, self._nms_iou)
         all_maps = search.judged(fused)
         chosen = all_maps if search.is_enough(all_maps) else search.without_culprits(fused.maps)
         maps = chosen.trial.maps
         blamed = tuple(known.agent_id for known in fused.maps if known not in maps)
         for agent_id in blamed:
             self._suspicion.add(agent_id)
-        lost = search.confident.select(chosen.overlaps <= self._nms_iou)
-        lost_by_all = int((all_maps.overlaps <= self._nms_iou).sum())
-        report = GuardReport(len(search.confident), lost_by_all, len(lost), blamed)
+        lost = search.confident.select(~chosen.kept)
+        report = GuardReport(len(search.confident), int((~all_maps.kept).sum()), len(lost), blamed)
         return Verdict(put_back(lost, chosen.trial.detections), maps, report)
 
 
@@ -142,31 +141,31 @@ class Suspicion:
 
 @dataclass(frozen=True)
 class _Judged:
-    """A trial, and the highest overlap (N,) of its boxes with each of the ego's confident boxes."""
+    """A trial, and which of the ego's confident boxes (N,) it keeps, bool."""
 
     trial: Trial
-    overlaps: Tensor
+    kept: Tensor
 
 
 class _Search:
-    """Searches for maps that agree with enough of the ego's confident boxes."""
+    """Searches for maps that keep enough of the ego's confident boxes."""
 
-    def __init__(self, confident: Detections, alone: Detections, fuse: Fuse, settings: GuardConfig) -> None:
-        self.confident, self._alone, self._fuse, self._settings = confident, alone, fuse, settings
+    def __init__(self, confident: Detections, alone: Detections, fuse: Fuse, settings: GuardConfig, nms_iou: float) -> None:
+        self.confident, self._alone, self._fuse, self._settings, self._nms_iou = confident, alone, fuse, settings, nms_iou
 
     def judged(self, trial: Trial) -> _Judged:
         """Compare a trial with the confident boxes."""
-        return _Judged(trial, best_overlaps(self.confident, trial.detections))
+        return _Judged(trial, kept_boxes(self.confident, trial.detections, self._nms_iou))
 
     def is_enough(self, judged: _Judged) -> bool:
-        """Return whether a trial agrees with enough confident boxes."""
-        return agrees_enough(judged.overlaps, self._settings)
+        """Return whether a trial keeps enough confident boxes."""
+        return keeps_enough(judged.kept, self._settings)
 
     def without_culprits(self, maps: Sequence[KnownMap]) -> _Judged:
-        """Return maps that agree with enough boxes: all but one if one sender is the cause, else those that do no harm together.
+        """Return maps that keep enough boxes: all but one if one sender is the cause, else those that do no harm together.
 
         Args:
-            maps: the ego's first; together they do not agree with enough boxes.
+            maps: the ego's first; together they do not keep enough boxes.
         """
         ego, *senders = maps
         trials = [self._try(ego, [other for other in senders if other is not sender]) for sender in senders]
@@ -174,7 +173,7 @@ class _Search:
         return max(enough, key=self._count) if enough else self._admit(ego, senders)
 
     def _admit(self, ego: KnownMap, senders: Sequence[KnownMap]) -> _Judged:
-        """Add senders to the ego, the best partner of the ego first, each only if it leaves enough agreement."""
+        """Add senders to the ego, the best partner of the ego first, each only if enough boxes are kept."""
         pairs = [pair for sender in senders if self.is_enough(pair := self._try(ego, [sender]))]
         chosen = self._try(ego, [])
         for pair in sorted(pairs, key=self._count, reverse=True):
@@ -189,7 +188,7 @@ class _Search:
         return self.judged(Trial(maps, self._fuse(maps) if senders else self._alone))
 
     def _count(self, judged: _Judged) -> int:
-        return agreed_boxes(judged.overlaps, self._settings)
+        return int(judged.kept.sum())
 
 
 def guard_of(options: RunOptions, base: BaseConfig) -> Guarding:

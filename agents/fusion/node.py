@@ -61,7 +61,7 @@ class FusionNode:
             options: of the run.
             device: on which the node computes.
             reader: a reader of messages that several nodes share; None for a reader of the node's own.
-            trust: factor on the weight of senders by their agent type, 1 for types that are not named; never on the ego's.
+            trust: factor on the weight of maps by their agent type, 1 for types that are not named.
         """
         self._network, self._options = FusionNetwork(base, torch.device(device), options), options
         self._admission = Admission(base, base_hash, options)
@@ -160,11 +160,9 @@ class FusionNode:
         return _Found(verdict.detections, verdict.maps, alone, verdict.report)
 
     def _weight(self, known: KnownMap, request: FusionRequest) -> float:
-        """Return the factor on the weight of a map: by its age, and of another agent than the ego by trust and suspicion too."""
-        by_age = self._memory.weight(known, request)
-        if known.agent_id == request.ego_id:
-            return by_age
-        return by_age * self._trust.get(known.agent_type, 1.0) * self._guard.factor(known.agent_id)
+        """Return the factor on the weight of a map: by its age, the trust in its type, and the suspicion of its sender."""
+        factor = self._memory.weight(known, request) * self._trust.get(known.agent_type, 1.0)
+        return factor if known.agent_id == request.ego_id else factor * self._guard.factor(known.agent_id)
 
     def _choose_maps(self, request: FusionRequest) -> tuple[Float64, list[KnownMap], list[Rejection]]:
         """Choose the maps to fuse in a tick, and the frame.

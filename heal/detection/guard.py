@@ -23,22 +23,20 @@ class GuardConfig:
 
     Attributes:
         score: the ego is confident of its boxes with a score above this.
-        iou: maps agree with a confident box if they give a box that overlaps it by more than this in bird's-eye view.
-        share: the maps that are fused must agree with this share of two confident boxes or more, or senders are left out.
+        share: the maps that are fused must keep this share of two confident boxes or more, or senders are left out.
         suspicion: factor on the weight of a sender in later ticks, each time that it has been left out.
         forgive_ms: time in which suspicion falls by half: after it, two times count as one.
     """
 
     score: float = 0.5
-    iou: float = 0.3
     share: float = 0.75
     suspicion: float = 0.1
     forgive_ms: float = 2000.0
 
     def __post_init__(self) -> None:
         """Check that the settings are in their ranges."""
-        if not (0 <= self.score < 1 and 0 <= self.iou < 1 and 0 <= self.share <= 1):
-            raise UserError(f"guard: expected 0 <= score < 1, 0 <= iou < 1 and 0 <= share <= 1, got {self}")
+        if not (0 <= self.score < 1 and 0 <= self.share <= 1):
+            raise UserError(f"guard: expected 0 <= score < 1 and 0 <= share <= 1, got {self}")
         if not (0 < self.suspicion <= 1 and self.forgive_ms > 0):
             raise UserError(f"guard: expected 0 < suspicion <= 1 and forgive_ms > 0, got {self}")
 
@@ -48,25 +46,18 @@ def confident_boxes(alone: Detections, settings: GuardConfig) -> Detections:
     return alone.select(alone.scores > settings.score)
 
 
-def best_overlaps(confident: Detections, fused: Detections) -> Tensor:
-    """Return the highest overlap (N,) in bird's-eye view of a fused box with each confident box; 0 without fused boxes.
+def kept_boxes(confident: Detections, fused: Detections, nms_iou: float) -> Tensor:
+    """Return which confident boxes (N,) a fused box overlaps by more than `nms_iou` in bird's-eye view; bool. The others are lost.
 
-    A confident box is lost if the overlap is not above the threshold of the suppression of duplicates: above it, the suppression
-    would take both boxes for the same vehicle.
+    At this overlap the suppression of duplicates takes two boxes for one vehicle.
     """
-    if not len(fused):
-        return torch.zeros(len(confident))
-    return rotated_iou(bottom_rectangles(confident.corners), bottom_rectangles(fused.corners)).amax(dim=1)
+    overlaps = rotated_iou(bottom_rectangles(confident.corners), bottom_rectangles(fused.corners))
+    return (overlaps > nms_iou).any(dim=1)
 
 
-def agreed_boxes(overlaps: Tensor, settings: GuardConfig) -> int:
-    """Return with how many confident boxes a fusion agrees, from its highest overlaps (N,) with them."""
-    return int((overlaps > settings.iou).sum())
-
-
-def agrees_enough(overlaps: Tensor, settings: GuardConfig) -> bool:
-    """Return whether a fusion with these highest overlaps (N,) with the confident boxes needs no sender left out."""
-    return len(overlaps) < _FEWEST or agreed_boxes(overlaps, settings) >= settings.share * len(overlaps)
+def keeps_enough(kept: Tensor, settings: GuardConfig) -> bool:
+    """Return whether a fusion that keeps these confident boxes (N,) bool needs no sender left out."""
+    return len(kept) < _FEWEST or int(kept.sum()) >= settings.share * len(kept)
 
 
 def put_back(lost: Detections, fused: Detections) -> Detections:

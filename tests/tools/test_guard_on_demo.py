@@ -16,7 +16,7 @@ from heal.agents.options import RunOptions
 from heal.agents.records import Arrival, FusionOutcome, FusionRequest
 from heal.alliance import Alliance, load_alliance
 from heal.datasets.town import TownSource
-from heal.detection.guard import GuardConfig, best_overlaps, confident_boxes
+from heal.detection.guard import GuardConfig, confident_boxes, kept_boxes
 from heal.message.codec import FLOAT32
 from heal.message.message import Message
 from heal.types import SceneOutline
@@ -80,7 +80,7 @@ LIES = {
 def test_no_lie_takes_a_confident_box_from_the_ego(lie: str) -> None:
     outcome, nms_iou = _step(LIES[lie]), _alliance().base.config.decode.nms_iou
     assert outcome.alone is not None and outcome.guard is not None and outcome.guard.confident >= 5
-    assert (best_overlaps(confident_boxes(outcome.alone, GuardConfig()), outcome.detections) > nms_iou).all()
+    assert kept_boxes(confident_boxes(outcome.alone, GuardConfig()), outcome.detections, nms_iou).all()
 
 
 def test_maps_that_are_far_too_large_are_all_left_out_and_without_the_guard_nearly_all_is_lost() -> None:

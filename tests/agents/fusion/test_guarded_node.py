@@ -18,7 +18,7 @@ from heal.agents.options import RunOptions
 from heal.agents.records import Arrival, FusionOutcome, FusionRequest, GuardReport
 from heal.agents.region import Region
 from heal.detection.detections import Detections
-from heal.detection.guard import GuardConfig, best_overlaps, confident_boxes
+from heal.detection.guard import GuardConfig, confident_boxes, kept_boxes
 from heal.errors import UserError
 from heal.message.message import Message
 from heal.se3 import pose_to_SE3
@@ -46,7 +46,7 @@ def scaled(message: Message, factor: float) -> Message:
 def assert_nothing_lost(outcome: FusionOutcome) -> None:
     assert outcome.alone is not None and outcome.guard is not None
     confident = confident_boxes(outcome.alone, SETTINGS)
-    assert (best_overlaps(confident, outcome.detections) > NMS_IOU).all()
+    assert kept_boxes(confident, outcome.detections, NMS_IOU).all()
     assert outcome.guard.confident == len(confident)
 
 
@@ -57,7 +57,7 @@ def test_every_run_tells_what_the_ego_finds_alone_and_a_guard_is_off_unless_aske
     assert torch.equal(together.alone.scores, alone.detections.scores)
     assert same(step(replace(OPTIONS, guard="off"), *MESSAGES.values()), together)
     confident = confident_boxes(together.alone, SETTINGS)
-    lost = int((best_overlaps(confident, together.detections) <= NMS_IOU).sum())
+    lost = int((~kept_boxes(confident, together.detections, NMS_IOU)).sum())
     assert together.guard == GuardReport(len(confident), lost) and lost > 0
     assert alone.guard == GuardReport(len(confident), 0)
 
@@ -200,14 +200,17 @@ def test_an_honest_sender_with_one_lost_box_is_not_blamed_and_the_box_comes_back
     assert x_and_score(verdict.detections) == x_and_score(ALONE) and verdict.maps == (EGO, HONEST)
 
 
-def test_trust_lowers_the_weight_of_a_type_but_never_that_of_the_ego() -> None:
-    plain, own = step(OPTIONS, *MESSAGES.values()), step(OPTIONS, MESSAGES["ego"])
-    assert same(step(OPTIONS, *MESSAGES.values(), trust={"m1": 1.0, "m2": 0.1}), plain)
-    half, little = (step(OPTIONS, *MESSAGES.values(), trust={"m1": factor}) for factor in (0.5, 1e-9))
-    assert not same(half, plain) and not same(little, half)
+def test_trust_weighs_types_against_each_other_the_egos_too() -> None:
+    sent = [MESSAGES["ego"], *(replace(MESSAGES[name], agent_type="m2") for name in "bc")]
+    plain, own = step(OPTIONS, *sent), step(OPTIONS, MESSAGES["ego"])
+    assert same(step(OPTIONS, *sent, trust={"m1": 1.0, "m3": 0.1}), plain)
+    equal, others, ego = (step(OPTIONS, *sent, trust=trust) for trust in ({"m1": 0.5, "m2": 0.5}, {"m2": 1e-9}, {"m1": 1e-9}))
+    torch.testing.assert_close(equal.detections.scores, plain.detections.scores)
     # With next to no trust in the others the ego's map stands as it is where the ego has a score, which is everywhere.
-    assert len(little.detections) == len(own.detections)
-    torch.testing.assert_close(little.detections.scores, own.detections.scores, atol=1e-4, rtol=0)
+    assert len(others.detections) == len(own.detections)
+    torch.testing.assert_close(others.detections.scores, own.detections.scores, atol=1e-4, rtol=0)
+    assert not same(ego, plain) and not same(ego, others)
+    assert same(step(OPTIONS, MESSAGES["ego"], trust={"m1": 1e-9}), own)  # alone, an agent needs no trust
 
 
 def test_a_blind_ego_is_the_frame_and_no_part_of_the_fusion() -> None:

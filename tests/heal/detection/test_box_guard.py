@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from heal.detection.boxes import boxes_to_corners
 from heal.detection.detections import Detections
-from heal.detection.guard import GuardConfig, agrees_enough, best_overlaps, confident_boxes, put_back
+from heal.detection.guard import GuardConfig, confident_boxes, keeps_enough, kept_boxes, put_back
 from heal.errors import UserError
 
 NMS_IOU = 0.15
@@ -31,15 +31,14 @@ def test_boxes_above_the_score_are_confident_and_those_without_a_fused_box_are_l
     confident = confident_boxes(found((0, 0.9), (10, 0.7), (20, 0.5)), DEFAULT)
     assert x_and_score(confident) == [(0, 0.9), (10, 0.7)]
     # 3 m apart the overlap is 1 m of 7 m, 2.9 m apart 1.1 m of 6.9 m, which is just above 0.15.
-    assert (best_overlaps(confident, found((3.0, 0.8), (12.9, 0.3))) > NMS_IOU).tolist() == [False, True]
-    assert best_overlaps(confident, Detections.empty()).tolist() == [0.0, 0.0]
-    assert best_overlaps(Detections.empty(), confident).tolist() == []
+    assert kept_boxes(confident, found((3.0, 0.8), (12.9, 0.3)), NMS_IOU).tolist() == [False, True]
+    assert kept_boxes(confident, Detections.empty(), NMS_IOU).tolist() == [False, False]
+    assert kept_boxes(Detections.empty(), confident, NMS_IOU).tolist() == []
 
 
 @pytest.mark.parametrize(("kept", "enough"), [([], True), ([0], True), ([0, 1], False), ([1, 1, 1, 0], True), ([1, 1, 0], False)])
 def test_three_of_four_are_enough_and_a_single_box_never_speaks_against_a_sender(kept: list[int], enough: bool) -> None:
-    overlaps = torch.tensor([0.31 if is_kept else 0.3 for is_kept in kept])
-    assert agrees_enough(overlaps, DEFAULT) is enough
+    assert keeps_enough(torch.tensor(kept, dtype=torch.bool), DEFAULT) is enough
 
 
 def test_what_is_lost_comes_back_with_its_score_and_replaces_nothing() -> None:
@@ -66,9 +65,9 @@ def test_whatever_the_fusion_says_no_confident_box_is_lost(
     own: list[tuple[float, float, float, float]], fused_cars: list[tuple[float, float, float, float]]
 ) -> None:
     confident, fused = confident_boxes(_detections(own), DEFAULT), _detections(fused_cars)
-    lost = confident.select(best_overlaps(confident, fused) <= NMS_IOU)
+    lost = confident.select(~kept_boxes(confident, fused, NMS_IOU))
     result = put_back(lost, fused)
-    assert (best_overlaps(confident, result) > NMS_IOU).all()
+    assert kept_boxes(confident, result, NMS_IOU).all()
     assert len(result) == len(fused) + len(lost)
     assert set(fused.scores.tolist()) <= set(result.scores.tolist())
 
