@@ -23,8 +23,9 @@ docs: $(VENV)/installed-dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 # The shipped weights of configs/demo/alliance, made from nothing: a base with m1 on two kinds of town, then the other types, one by one.
+# Each rendered instant is of another town: a roadside unit's pictures of one town differ too little.
 render = $(BIN)/heal generate runs/town-all --preset demo --split $(1) --frames $(2) --seed 1 --sensors all --image-px 256x192 --no-smooth \
-    --frames-per-town 8 --depth-step-m 0.05
+    --frames-per-town 1 --depth-step-m 0.05
 align = $(BIN)/heal train agent --type demo/agents/$(1) --base runs/town-base/alliance --data runs/town-all --config demo/agent.yaml \
     --set training.epochs=$(2) --set training.agents_of=$(3) --out runs/town-base/alliance
 
@@ -33,11 +34,11 @@ weights: $(VENV)/installed
 	$(BIN)/heal generate runs/town --preset demo --split train --frames 800 --seed 1 --sensors lidar
 	$(BIN)/heal generate runs/town --preset crossing --split train --frames 200 --seed 1 --sensors lidar
 	$(BIN)/heal train base --data runs/town --config demo/base.yaml --out runs/town-base
-	$(call render,train,400)
+	$(call render,train,500)
 	$(call render,validate,40)
-	$(call align,m2,10,vehicle)
-	$(call align,m3,4,any)
-	$(call align,m4,8,roadside)
+	$(call align,m2,9,vehicle)
+	$(call align,m3,3,any)
+	$(call align,m4,10,roadside)
 	$(call align,m5,2,any)
 	rm -rf configs/demo/alliance && cp -r runs/town-base/alliance configs/demo/alliance
 
