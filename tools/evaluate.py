@@ -95,7 +95,7 @@ def evaluate(
 ) -> None:
     """Evaluate the detection AP of an alliance on a data set, against the labels of all agents. Poses are not corrected.
 
-    With --in-order, pictures gain_2.png and on show the scene in which the agent that is added helps most.
+    With --in-order, and unless --pictures is 0, gain_2.png and on show the scene in which the added agent helps most.
     Where the ego has cameras, a row "ego blind" shows what the others find without its map. Differences have 90% intervals.
 
     \b
@@ -159,9 +159,6 @@ def run_and_report(plan: Plan, title: str, in_order: bool, out: Path, record_to:
         raise
     else:
         comparisons = compare_runs(scores, plan.earlier)
-        if in_order and plan.drawn:
-            with errors.kept():
-                _draw_gains(plan, scores, out)
     finally:
         if done := {name: score for name, score in scores.items() if score.frames}:
             console.print(score_table(done, title))
@@ -171,12 +168,15 @@ def run_and_report(plan: Plan, title: str, in_order: bool, out: Path, record_to:
             if comparisons:
                 console.print(comparison_table(comparisons))
             write_scores(done, plan.summary, in_order, out, errors, stopped, comparisons)
+    if in_order and plan.drawn:
+        with errors.kept():
+            _draw_gains(plan, scores, out)
     _record(scores, title, record_to, errors)
     console.print(f"metrics and pictures: {out}")
 
 
 def _draw_gains(plan: Plan, scores: Mapping[str, RunScore], out: Path) -> None:
-    """Draw what each agent more adds, blind egos aside."""
+    """Draw the gain by each added agent; runs with a blind ego are left out."""
     runs = {name: (options, scores[name].ap) for name, options in plan.runs.items() if not options.blind_ego}
     draw_gains(plan.alliance, plan.source, plan.types_of, plan.ticks, runs, out)
 

@@ -45,7 +45,7 @@ InitAgentArg = Annotated[
     Path | None,
     typer.Option(
         "--init",
-        help="Alliance with a trained type of this name and these networks to start from, aligned to any base. Its trust is kept "
+        help="Alliance with a trained type of this name to start from, whose weights have the same shapes. Its trust is kept "
         "where there are no validation scenes.",
     ),
 ]
@@ -136,7 +136,7 @@ def agent(
     reading, chosen = ReadOptions.of(on_damage, intensity_scale, cache), choose_device(device)
     source = reading.open_and_show(data, split)
     job = agent_job(agent_type, base, data, split, len(source), out, config, overrides or [], reading)
-    job = replace(job, init_agent=init and init.absolute())
+    job = starting_from(init, job) if init else job
     _print_range(job, base)
     [job], summary = _prepare([job], source, val_split, chosen)
     with _run_folders([job], summary, restart):
@@ -212,6 +212,16 @@ def agent_job(
     settings = resolve_agent_settings(file, alliance, config_path(config), overrides)
     run = out.with_name(f"{out.name}-{file.stem}").absolute()
     return TrainingJob(file.stem, settings, data.absolute(), split, scenes, base.absolute(), run, reading)
+
+
+def starting_from(init: Path, job: TrainingJob) -> TrainingJob:
+    """Return the training of an agent type, started from the type of the same name in the alliance `init`.
+
+    Raises:
+        AllianceError: `init` has no such type.
+    """
+    training = replace(job.settings.training, started_from=load_alliance(init).agent_card(job.name).hash)
+    return replace(job, init_agent=init.absolute(), settings=replace(job.settings, training=training))
 
 
 def resolve_settings(path: Path, initial: Alliance | None, overrides: list[str]) -> TrainingConfig:
@@ -300,11 +310,11 @@ def _add_agent(job: TrainingJob, base: Path, out: Path) -> None:
     """Add a trained type to the alliance at `out`, after copying the base if `out` has none, and draw its detections."""
     initial = load_alliance(base)
     copy_base(base, out)
+    before = load_alliance(job.init_agent).trust_of(job.name) if job.init_agent else 1.0
     result = _load_result(job)
     record = _training_record(job, result, initial)
     save_agent(out, job.name, result.model.agent(job.name), initial.base_hash, record, job.settings.training.half_weights)
     alliance = load_alliance(out)
-    before = load_alliance(job.init_agent).trust_of(job.name) if job.init_agent else 1.0
     trust = calibrate_trust(alliance, job.name, job.open_validation(), job.settings.training, console, before)
     save_trust(out, job.name, trust)
     draw_predictions(alliance, job.name, ScenesOfTraining(job.open(), job.settings.training), job.run / PICTURE_NAME)

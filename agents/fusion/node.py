@@ -61,11 +61,12 @@ class FusionNode:
             options: of the run.
             device: on which the node computes.
             reader: a reader of messages that several nodes share; None for a reader of the node's own.
-            trust: factor on the weight of maps by their agent type, 1 for types that are not named.
+            trust: factor on the weight of maps by their agent type; types that are not named have the least of them.
         """
         self._network, self._options = FusionNetwork(base, torch.device(device), options), options
         self._admission = Admission(base, base_hash, options)
         self._memory, self._guard, self._trust = MapMemory(options), guard_of(options, base.config), dict(trust or {})
+        self._least_trust = min(self._trust.values(), default=1.0)
         self._reader = reader or MapReader(base, torch.device(device), options)
 
     def step(self, request: FusionRequest, arrivals: Sequence[Arrival]) -> FusionOutcome:
@@ -161,7 +162,7 @@ class FusionNode:
 
     def _weight(self, known: KnownMap, request: FusionRequest) -> float:
         """Return the factor on the weight of a map: by its age, the trust in its type, and the suspicion of its sender."""
-        factor = self._memory.weight(known, request) * self._trust.get(known.agent_type, 1.0)
+        factor = self._memory.weight(known, request) * self._trust.get(known.agent_type, self._least_trust)
         return factor if known.agent_id == request.ego_id else factor * self._guard.factor(known.agent_id)
 
     def _choose_maps(self, request: FusionRequest) -> tuple[Float64, list[KnownMap], list[Rejection]]:
@@ -231,7 +232,7 @@ def _blamed(request: FusionRequest, maps: Sequence[KnownMap], report: GuardRepor
     """Return a rejection for each message of this tick that the guard has left out."""
     if report is None:
         return []
-    detail = f"with its map the fusion agrees with too few of the ego's {report.confident} confident boxes"
+    detail = f"with its map the fusion keeps too few of the ego's {report.confident} confident boxes"
     return [
         Rejection(known.agent_id, known.tick, BLAMED, detail)
         for known in maps

@@ -188,11 +188,20 @@ class PyramidFusion(nn.Module):
         levels = [(_per_agent(level), _per_agent(score)) for level, score in zip(maps, scores, strict=True)]
         return tuple(self._fuse(level, score, affines, agents_per_scene, trust, ego_first) for level, score in levels)
 
-    def _weight(self, score: Tensor, is_ego: bool) -> Tensor:
-        """Return the weights of an agent's cells in the softmax, before they are divided by their sum; 0 where the score is 0."""
+    def _weight(self, agent: _MovedMap, factor: float, is_ego: bool, gated: float) -> Tensor:
+        """Return the weights of an agent's cells in the softmax, before they are divided by their sum; 0 where the score is 0.
+
+        Args:
+            agent: with its scores.
+            factor: on the agent's weight.
+            is_ego: whether no gate holds the agent back.
+            gated: largest factor on cells below the gate.
+        """
         # Scores are at most about 1, so the softmax needs no shift of its exponents.
-        weight = torch.where(score == 0, torch.zeros_like(score), (score * self.config.sharpness).exp())
-        return weight if is_ego or not self.config.gate else torch.where(score < self.config.gate, weight * _GATED, weight)
+        weight = torch.where(agent.score == 0, torch.zeros_like(agent.score), (agent.score * self.config.sharpness).exp())
+        if is_ego or not self.config.gate:
+            return weight * factor
+        return torch.where(agent.score < self.config.gate, weight * min(_GATED * factor, gated), weight * factor)
 
     def _coverage_masks(self, coverage: Sequence[Coverage], scores: Tensor) -> Tensor | None:
         """Return the masks (M, 1, ny, nx) of agents for the scores of one scale; None if every agent covers all of the map."""
@@ -232,7 +241,9 @@ class PyramidFusion(nn.Module):
         fused, first = [], 0
         for count in agents_per_scene:
             scene = slice(first, first + count)
-            weights = [self._weight(agent.score, ego_first and i == 0) * factors[first + i] for i, agent in enumerate(moved[scene])]
+            egos = [ego_first and i == 0 for i in range(count)]
+            gated = _GATED * min(1.0, factors[first]) if ego_first else _GATED
+            weights = [self._weight(*agent, gated) for agent in zip(moved[scene], factors[scene], egos, strict=True)]
             fused.append(_weighted_mean(maps[first].shape, moved[scene], weights))
             first += count
         return _as_batch(fused)

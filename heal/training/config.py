@@ -10,7 +10,7 @@ from typing import Literal
 
 from heal.agent_model import AgentConfig
 from heal.base_model import BaseConfig
-from heal.config import config
+from heal.config import config, later
 from heal.detection.loss import LossConfig
 from heal.errors import UserError
 from heal.training.augment import AugmentConfig
@@ -46,6 +46,7 @@ class ScheduleConfig:
         precision: of the convolutions; float16 needs a GPU, bfloat16 a GPU or a CPU that has it (AMX or AVX-512).
         half_weights: store the trained kernels in float16, which halves their bytes.
         frozen_base: stage 2: train only the agent types. `max_agents` limits its scenes to single agents.
+        started_from: hash of the agent type whose weights stage 2 starts from; set by `--init`.
         checkpoint_s: seconds between checkpoints.
         validate_every_epochs: epochs between validations, if the data has a validation split; the last epoch is always validated.
             0 for no validation.
@@ -73,6 +74,7 @@ class ScheduleConfig:
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     half_weights: bool = False
     frozen_base: bool = False
+    started_from: str = later("")
     checkpoint_s: float = 60.0
     validate_every_epochs: int = 1
     patience: int = 0

@@ -134,16 +134,20 @@ def test_a_sharp_softmax_and_a_gate_leave_the_ego_its_weight() -> None:
     poses = _poses((0, 0, 0), (0.4, 0, 0), (0.4, 0, 0))
     high, low = torch.full((1, 1, GRID.ny, GRID.nx), 0.9), torch.full((1, 1, GRID.ny, GRID.nx), 0.05)
 
-    def shares(base: BaseModel, scores: list[Tensor], ego_first: bool = True) -> list[float]:
+    def shares(base: BaseModel, scores: list[Tensor], ego_first: bool = True, trust: Tensor | None = None) -> list[float]:
         """Return the weights of the agents, from maps of which each is 1 in a channel of its own."""
         maps = [torch.eye(3)[i].reshape(1, 3, 1, 1).expand(1, 3, GRID.ny, GRID.nx) for i in range(3)]
-        fused = base.pyramid_backbone.fuse_scored([maps], [scores], poses, [3], None, ego_first)[0]
+        fused = base.pyramid_backbone.fuse_scored([maps], [scores], poses, [3], trust, ego_first)[0]
         return [round(float(part), 3) for part in fused[0, :, 2, 2]]
 
     e, s = np.exp(0.9), np.exp(0.05)
     assert shares(soft, [high, low, low]) == [round(part / (e + 2 * s), 3) for part in (e, s, s)]
     assert shares(sharp, [high, low, low])[0] > 0.98
     assert shares(gated, [low, low, high]) == [round(part / (s * 1.01 + e), 3) for part in (s, 0.01 * s, e)]
+    # However little the ego's type is trusted, what senders do not see counts less than what it does not see.
+    modest = torch.tensor([0.03, 1.0, 0.5])
+    assert shares(gated, [low, low, low], trust=modest) == [0.98, 0.01, 0.01]
+    assert shares(gated, [low, high, low], trust=modest)[1] > 0.98
     # Without an ego, the gate divides alike.
     assert shares(gated, [low, low, low], ego_first=False) == [0.333, 0.333, 0.333]
 

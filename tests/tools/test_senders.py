@@ -15,7 +15,7 @@ from heal.tools.sweeps.senders import AHEAD_M, SENDER_KINDS, BadSenders
 from heal.types import AgentFrame
 from tests.agents.tiny_run import TinyAlliance
 
-AGENTS = ("1000", "1001", "-1")
+AGENTS = EGO, NEAREST, FARTHEST = "1000", "-1", "1001"
 
 
 @cache
@@ -47,22 +47,23 @@ def _is_spoiled(agent_id: str, frame: AgentFrame, features: Tensor) -> bool:
 
 
 @pytest.mark.parametrize("kind", SENDER_KINDS)
-def test_one_sender_or_all_are_spoiled_and_never_the_ego(kind: str) -> None:
+def test_the_nearest_sender_or_all_are_spoiled_and_never_the_ego(kind: str) -> None:
     for everyone, expected in ((False, [False, True, False]), (True, [False, True, True])):
         sensed = _sensed(kind, everyone)
-        assert [_is_spoiled(agent_id, *sensed[agent_id]) for agent_id in AGENTS] == expected
+        assert [_is_spoiled(agent_id, *sensed[agent_id]) for agent_id in (EGO, NEAREST, FARTHEST)] == expected
 
 
 def test_each_kind_spoils_in_its_way() -> None:
-    honest, honest_map = _honest("1001")
-    blind, _ = _sensed("blind", everyone=False)["1001"]
+    honest, honest_map = _honest(NEAREST)
+    blind, _ = _sensed("blind", everyone=False)[NEAREST]
     assert blind.lidar is not None and len(blind.lidar.points) == 0
-    misplaced, _ = _sensed("misplaced", everyone=False)["1001"]
+    assert np.array_equal(blind.objects.ids, honest.objects.ids)  # there is as much to find as without it
+    misplaced, _ = _sensed("misplaced", everyone=False)[NEAREST]
     offset = misplaced.world_SE3_agent_measured[:3, 3] - honest.world_SE3_agent_measured[:3, 3]
     assert offset @ honest.world_SE3_agent_measured[:3, 0] == pytest.approx(AHEAD_M)
-    _, loud = _sensed("times 10", everyone=False)["1001"]
+    _, loud = _sensed("times 10", everyone=False)[NEAREST]
     torch.testing.assert_close(loud, 10 * honest_map)
-    (_, noise), (_, again), (_, later) = (_sensed("noise", False, index)["1001"] for index in (0, 0, 1))
+    (_, noise), (_, again), (_, later) = (_sensed("noise", False, index)[NEAREST] for index in (0, 0, 1))
     assert torch.equal(noise, again) and not torch.equal(noise, later)
     torch.testing.assert_close(noise.mean(dim=(2, 3)), honest_map.mean(dim=(2, 3)), atol=0.1, rtol=0)
     torch.testing.assert_close(noise.std(dim=(2, 3)), honest_map.std(dim=(2, 3)), atol=0.1, rtol=0.1)

@@ -1,4 +1,4 @@
-"""Pictures of what one agent more adds: the scene in which, with it, most vehicles are found that were missed before."""
+"""Pictures of the gain by each added agent: the scene in which the number of found vehicles rises most."""
 
 from __future__ import annotations
 
@@ -42,12 +42,13 @@ def draw_gains(
     names, pictures = list(runs), []
     for before, after in pairwise(names):
         gains = [_gain(*pair) for pair in zip(runs[before][1].frames, runs[after][1].frames, strict=True)]
-        best = int(np.argmax(gains))
+        best, picture = int(np.argmax(gains)), out / f"gain_{runs[after][0].agents}.png"
         if gains[best] <= 0:
+            picture.unlink(missing_ok=True)  # of an earlier evaluation
             continue
         fewer, more = (_run(alliance, source, types_of, runs[name][0], ticks[best]) for name in (before, after))
-        pictures.append(out / f"gain_{runs[after][0].agents}.png")
-        draw_comparison(fewer, more, alliance.grid.range_m, pictures[-1], captions=(before, after))
+        draw_comparison(fewer, more, alliance.grid.range_m, picture, captions=(before, after))
+        pictures.append(picture)
     return pictures
 
 

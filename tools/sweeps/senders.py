@@ -1,10 +1,11 @@
-"""Senders of little use or of harm, for a sweep: blind ones, misplaced ones, and ones whose maps are noise or far too large."""
+"""Senders of little use or of harm, for a sweep: blind, misplaced, with maps of noise, or with maps that are far too large."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,7 +16,7 @@ from heal.seeding import keyed_generator
 from heal.training.partners import blinded
 from heal.types import AgentFrame, BoolMask, ObjectLabels, SceneOutline, SceneSource, SensorChoice
 
-AHEAD_M = 5.0  # how far ahead of itself a misplaced agent believes to be
+AHEAD_M = 5.0  # error of the pose of a misplaced agent, along its x axis
 FACTORS: Mapping[str, float] = {"times 10": 10.0, "times 100": 100.0}
 SENDER_KINDS = ("blind", "noise", "misplaced", *FACTORS)
 
@@ -25,9 +26,10 @@ class BadSenders:
     """How agents other than the ego are spoiled.
 
     Attributes:
-        kind: one of `SENDER_KINDS`. Blind agents have no LiDAR return and black images; the maps of noise are random, with the mean
-            and the spread of the agent's own map in every channel; misplaced agents believe to be `AHEAD_M` ahead of their place.
-        everyone: whether all agents but the ego are spoiled, or the first of them alone.
+        kind: one of `SENDER_KINDS`. Blind agents have no LiDAR return and black images. The maps of noise are random, with the mean
+            and the spread of the agent's own map in every channel. Misplaced agents measure a pose that is `AHEAD_M` ahead of the
+            true one. Maps of the others are 10 or 100 times too large.
+        everyone: whether all agents but the ego are spoiled, or the nearest of them alone.
     """
 
     kind: str
@@ -58,14 +60,23 @@ class _SpoiledSource:
     def agent_frame(self, index: int, agent_id: str, choice: SensorChoice | None = None) -> AgentFrame:
         frame = self._source.agent_frame(index, agent_id, choice)
         if index != self.index:
-            others = [known for known in self.outline(index).ego_first if known != self.outline(index).ego_id]
+            others = self._others(index)
             self.index, self.spoiled_ids = index, frozenset(others if self.bad.everyone else others[:1])
         if agent_id not in self.spoiled_ids:
             return frame
         if self.bad.kind == "misplaced":
             moved = frame.world_SE3_agent_measured @ pose_to_SE3([AHEAD_M, 0, 0, 0, 0, 0])
             return replace(frame, world_SE3_agent_measured=moved)
-        return blinded(frame) if self.bad.kind == "blind" else frame
+        # What there is to find stays the same.
+        return replace(blinded(frame), objects=frame.objects) if self.bad.kind == "blind" else frame
+
+    def _others(self, index: int) -> list[str]:
+        """Return the ids of all agents of a scene but the ego, the nearest first, which is fused if any is."""
+        ego_id, *others = self.outline(index).ego_first
+        poses = {
+            known: self._source.agent_frame(index, known, SensorChoice(lidar=False)).world_SE3_agent for known in (ego_id, *others)
+        }
+        return sorted(others, key=lambda known: float(np.linalg.norm(poses[known][:2, 3] - poses[ego_id][:2, 3])))
 
 
 class _SpoilingEncoder:

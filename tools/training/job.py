@@ -209,9 +209,9 @@ def make_model(settings: TrainingConfig, initial: Alliance | None, start: Allian
     base, agents = _new_networks(settings)
     if initial:
         base.load_state_dict(initial.base.state_dict())
-    known = start if settings.training.frozen_base else initial
     for name, agent in agents.items():
-        if known and (start or name in known.agent_names):
+        known = start if settings.training.frozen_base else initial if initial and name in initial.agent_names else None
+        if known:
             _load_agent(agent, known, name)
         else:
             _load_pretrained(name, agent)
@@ -228,8 +228,10 @@ def _load_agent(agent: AgentModel, alliance: Alliance, name: str) -> None:
     try:
         agent.load_state_dict(alliance.agent(name).state_dict())
     except RuntimeError as error:
+        first = " ".join(str(error).splitlines()[:2])
         raise UserError(
-            f"{name} in {alliance.path} has other networks than the type that is trained; their settings must be equal. {error}"
+            f"{name} in {alliance.path} has other networks than the type that is trained: {first}; their weights must have equal "
+            "names and shapes"
         ) from error
 
 

@@ -63,8 +63,10 @@ def calibrate_trust(
     """
     ego_type = next((known for known in alliance.card.training.agent_types if known in alliance.agent_names), None)
     scores: dict[float, float] = {}
-    if source is None or ego_type is None:
-        obstacle = "there are no validation scenes" if source is None else "the base's own agent type is not in the alliance"
+    if source is None:
+        obstacle = "there are no validation scenes"
+    elif ego_type in (None, name):
+        obstacle = "it is the ego's own type" if ego_type else "the base's own agent type is not in the alliance"
     else:
         try:
             scores = _scores(alliance, name, ego_type, source, training, console)

@@ -127,7 +127,7 @@ def test_a_sender_that_is_blamed_is_rejected_in_this_tick_and_has_less_weight_in
     assert first.guard is not None and first.guard.blamed == ("b",) and first.used == ("ego",)
     [rejection] = first.rejected
     assert (rejection.agent_id, rejection.reason) == ("b", BLAMED)
-    assert rejection.detail == (f"with its map the fusion agrees with too few of the ego's {first.guard.confident} confident boxes")
+    assert rejection.detail == (f"with its map the fusion keeps too few of the ego's {first.guard.confident} confident boxes")
     # b is honest from now on, yet its map counts less for some time, unless another recording has begun.
     arrivals = [at(MESSAGES["ego"], 1), at(MESSAGES["b"], 1)]
     suspected, trusting = node.step(request_at(1), arrivals), fresh.step(request_at(1), arrivals)
@@ -203,13 +203,15 @@ def test_an_honest_sender_with_one_lost_box_is_not_blamed_and_the_box_comes_back
 def test_trust_weighs_types_against_each_other_the_egos_too() -> None:
     sent = [MESSAGES["ego"], *(replace(MESSAGES[name], agent_type="m2") for name in "bc")]
     plain, own = step(OPTIONS, *sent), step(OPTIONS, MESSAGES["ego"])
-    assert same(step(OPTIONS, *sent, trust={"m1": 1.0, "m3": 0.1}), plain)
-    equal, others, ego = (step(OPTIONS, *sent, trust=trust) for trust in ({"m1": 0.5, "m2": 0.5}, {"m2": 1e-9}, {"m1": 1e-9}))
+    assert same(step(OPTIONS, *sent, trust={"m1": 1.0, "m2": 1.0, "m3": 0.1}), plain)
+    given = ({"m1": 0.5, "m2": 0.5}, {"m1": 1.0, "m2": 1e-9}, {"m1": 1e-9, "m2": 1.0}, {"m1": 1.0, "m3": 1e-9})
+    equal, others, ego, unknown = (step(OPTIONS, *sent, trust=trust) for trust in given)
     torch.testing.assert_close(equal.detections.scores, plain.detections.scores)
     # With next to no trust in the others the ego's map stands as it is where the ego has a score, which is everywhere.
     assert len(others.detections) == len(own.detections)
     torch.testing.assert_close(others.detections.scores, own.detections.scores, atol=1e-4, rtol=0)
     assert not same(ego, plain) and not same(ego, others)
+    assert same(unknown, others)  # a type that nobody knows is trusted least
     assert same(step(OPTIONS, MESSAGES["ego"], trust={"m1": 1e-9}), own)  # alone, an agent needs no trust
 
 

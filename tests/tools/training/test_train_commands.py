@@ -172,6 +172,18 @@ def test_an_alignment_can_start_from_the_type_beside_another_base(folder: Path) 
     assert not all(torch.equal(values, weights["anew"][key]) for key, values in weights["two"].items())
 
 
+def test_a_type_that_starts_from_itself_keeps_its_trust_and_another_start_is_another_training(folder: Path) -> None:
+    for seed, name in enumerate(("one", "two")):
+        torch.manual_seed(seed)
+        save_alliance(folder / name, small_model(), SETTINGS, TrainingRecord(agent_types=("m7",)))
+    (folder / "m2.yaml").rename(folder / "m1.yaml")
+    save_trust(folder / "one", "m1", 0.1)
+    _align_m1(folder, "one", "--init", folder / "one")
+    assert load_alliance(folder / "one").trust_of("m1") == 0.1
+    with pytest.raises(ConfigError, match=r"other settings: training.started_from"):
+        _align_m1(folder, "one", "--init", folder / "two")
+
+
 def test_an_alignment_starts_from_no_other_networks_and_says_so_before_anything_is_written(folder: Path) -> None:
     save_alliance(folder / "one", small_model(), SETTINGS, TrainingRecord())
     (folder / "m2.yaml").unlink()

@@ -66,6 +66,12 @@ def test_the_base_without_its_own_type_cannot_calibrate(alliance: Alliance) -> N
     assert "the base's own agent type is not in the alliance" in _calibrated(alliance, SceneList([small_scene(0, agents=2)]))[1]
 
 
+def test_a_type_cannot_be_weighed_against_itself(alliance: Alliance) -> None:
+    alliance.card = replace(alliance.card, training=TrainingRecord(agent_types=("new",)))
+    trust, shown = _calibrated(alliance, SceneList([small_scene(0, agents=2)]), otherwise=0.3)
+    assert trust == 0.3 and "it is the ego's own type" in shown
+
+
 def test_the_trust_stands_in_the_card_and_the_hash_stays(alliance: Alliance) -> None:
     before = alliance.agent_card("new")
     save_trust(alliance.path, "new", 0.3)
