@@ -1,7 +1,7 @@
 """The trust in a new agent type: how much its maps may weigh beside those of the type that its base was trained with.
 
 A type that locates vehicles less well than the others pulls their boxes aside where both see them. Its trust is found on validation
-scenes in which the ego is of the base's first type and all others are of the new type.
+scenes in both roles: the ego is of the base's first type and all others are of the new type, and the other way round.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from rich.console import Console
 from rich.progress import track
 
+from heal.agent_types import TypesOf
 from heal.agents.local_runtime import LocalRuntime
 from heal.agents.options import RunOptions
 from heal.alliance import Alliance
@@ -94,23 +95,43 @@ def choose_trust(scores: Mapping[float, float]) -> float:
 def _scores(
     alliance: Alliance, name: str, ego_type: str, source: SceneSource, training: ScheduleConfig, console: Console
 ) -> dict[float, float]:
-    """Return the mean of AP@0.5 and AP@0.7 for every trust; empty without a scene with a partner."""
+    """Return the mean of AP@0.5 and AP@0.7 over both roles for every trust; empty without a scene with a partner."""
+    roles = [_as_partners(name, ego_type, training), _as_ego(name, ego_type, training)]
+    ticks = [i for i in range(len(source)) if any(len(types_of(source.outline(i))) > 1 for types_of in roles)]
+    ticks = ticks[:: max(len(ticks) // SCENES, 1)][:SCENES]
+    trusting, memo = _TrustingAlliance(alliance.for_inference(), name), MemoSource(source)
+    found = {trust: [ApAccumulator() for _ in roles] for trust in LEVELS}
+    options = RunOptions(comm_range_m=training.comm_range_m, correct_poses=False, guard="off")
+    for tick in track(ticks, "calibrating trust", console=console, transient=True):
+        for role, types_of in enumerate(roles):
+            if len(types_of(source.outline(tick))) < 2:
+                continue
+            for trusting.trust, aps in found.items():
+                with LocalRuntime(trusting, memo, types_of, options=options) as runtime:
+                    aps[role].add_match(next(runtime.run([tick])).match)
+    scores = {trust: [score for ap in aps if (score := _mean_ap(ap)) is not None] for trust, aps in found.items()}
+    return {trust: sum(parts) / len(parts) for trust, parts in scores.items() if parts}
+
+
+def _as_partners(name: str, ego_type: str, training: ScheduleConfig) -> TypesOf:
+    """Return the types of scenes whose ego is of the base's type, and whose other agents, if they may be, of the new one."""
 
     def types_of(outline: SceneOutline) -> dict[str, str]:
         partners = [agent_id for agent_id in agents_in_training(outline, training) if agent_id != outline.ego_id]
         return {outline.ego_id: ego_type, **dict.fromkeys(partners, name)}
 
-    ticks = [i for i in range(len(source)) if len(types_of(source.outline(i))) > 1]
-    ticks = ticks[:: max(len(ticks) // SCENES, 1)][:SCENES]
-    trusting, memo = _TrustingAlliance(alliance.for_inference(), name), MemoSource(source)
-    found = {trust: ApAccumulator() for trust in LEVELS}
-    options = RunOptions(comm_range_m=training.comm_range_m, correct_poses=False, guard="off")
-    for tick in track(ticks, "calibrating trust", console=console, transient=True):
-        for trust, ap in found.items():
-            trusting.trust = trust
-            with LocalRuntime(trusting, memo, types_of, options=options) as runtime:
-                ap.add_match(next(runtime.run([tick])).match)
-    return {trust: score for trust, ap in found.items() if (score := _mean_ap(ap)) is not None}
+    return types_of
+
+
+def _as_ego(name: str, ego_type: str, training: ScheduleConfig) -> TypesOf:
+    """Return the types of scenes whose ego is of the new type, and whose other agents are of the base's; none if it may not be."""
+
+    def types_of(outline: SceneOutline) -> dict[str, str]:
+        if outline.ego_id not in agents_in_training(outline, training):
+            return {}
+        return {**dict.fromkeys(outline.ego_first, ego_type), outline.ego_id: name}
+
+    return types_of
 
 
 def _mean_ap(ap: ApAccumulator) -> float | None:

@@ -9,6 +9,7 @@ import torch
 from rich.console import Console
 
 from heal.alliance import Alliance, TrainingRecord, load_alliance, save_agent, save_base, save_trust
+from heal.tools.training import trust
 from heal.tools.training.trust import LEVELS, calibrate_trust, choose_trust
 from heal.training.config import ScheduleConfig
 from tests.heal.networks import SceneList, small_model, small_scene
@@ -31,8 +32,8 @@ def _calibrated(
     alliance: Alliance, source: SceneList | None, training: ScheduleConfig | None = None, otherwise: float = 1.0
 ) -> tuple[float, str]:
     shown = io.StringIO()
-    trust = calibrate_trust(alliance, "new", source, training or ScheduleConfig(), Console(file=shown, width=200), otherwise)
-    return trust, shown.getvalue()
+    found = calibrate_trust(alliance, "new", source, training or ScheduleConfig(), Console(file=shown, width=200), otherwise)
+    return found, shown.getvalue()
 
 
 def test_the_best_trust_is_chosen_and_a_tie_goes_to_the_higher_one() -> None:
@@ -41,8 +42,8 @@ def test_the_best_trust_is_chosen_and_a_tie_goes_to_the_higher_one() -> None:
 
 
 def test_every_trust_is_scored_on_scenes_with_partners(alliance: Alliance) -> None:
-    trust, shown = _calibrated(alliance, SceneList([small_scene(seed, agents=2, cars=3) for seed in range(3)]))
-    assert trust in LEVELS and f"the trust in new is {trust:g}" in shown
+    found, shown = _calibrated(alliance, SceneList([small_scene(seed, agents=2, cars=3) for seed in range(3)]))
+    assert found in LEVELS and f"the trust in new is {found:g}" in shown
     assert all(f"{level:g}: 0." in shown for level in LEVELS)
 
 
@@ -52,13 +53,21 @@ def test_every_trust_is_scored_on_scenes_with_partners(alliance: Alliance) -> No
 )
 def test_without_anything_to_compare_the_trust_is_that_of_before(alliance: Alliance, source: SceneList | None, reason: str) -> None:
     for before in (1.0, 0.3):
-        trust, shown = _calibrated(alliance, source, otherwise=before)
-        assert trust == before and f"the trust in new is {before:g}: " in shown and reason in shown
+        found, shown = _calibrated(alliance, source, otherwise=before)
+        assert found == before and f"the trust in new is {before:g}: " in shown and reason in shown
 
 
 def test_only_agents_that_may_be_of_the_type_are_partners(alliance: Alliance) -> None:
     scene = small_scene(0, agents=2, cars=3)  # both agents are vehicles
     assert "no scene has a partner" in _calibrated(alliance, SceneList([scene]), ScheduleConfig(agents_of="roadside"))[1]
+
+
+def test_a_type_is_weighed_as_a_partner_and_as_the_ego() -> None:
+    outline, every, roadside = small_scene(0, agents=2).outline, ScheduleConfig(), ScheduleConfig(agents_of="roadside")
+    ego, other = outline.ego_first
+    assert trust._as_partners("new", "m1", every)(outline) == {ego: "m1", other: "new"}
+    assert trust._as_ego("new", "m1", every)(outline) == {ego: "new", other: "m1"}
+    assert trust._as_ego("new", "m1", roadside)(outline) == {}
 
 
 def test_the_base_without_its_own_type_cannot_calibrate(alliance: Alliance) -> None:
@@ -68,8 +77,8 @@ def test_the_base_without_its_own_type_cannot_calibrate(alliance: Alliance) -> N
 
 def test_a_type_cannot_be_weighed_against_itself(alliance: Alliance) -> None:
     alliance.card = replace(alliance.card, training=TrainingRecord(agent_types=("new",)))
-    trust, shown = _calibrated(alliance, SceneList([small_scene(0, agents=2)]), otherwise=0.3)
-    assert trust == 0.3 and "it is the ego's own type" in shown
+    found, shown = _calibrated(alliance, SceneList([small_scene(0, agents=2)]), otherwise=0.3)
+    assert found == 0.3 and "it is the ego's own type" in shown
 
 
 def test_the_trust_stands_in_the_card_and_the_hash_stays(alliance: Alliance) -> None:
