@@ -31,7 +31,7 @@ from heal.types import SceneSource, load_scene
 
 # Half a second between two evaluated ticks: neighbouring ticks at 10 Hz are nearly equal.
 STRIDE_TICKS = 5
-TYPES = "m1,m2,m3,m4,m5"
+TYPES = "m1,m2,m3,m5,m4"  # m4 is taught as a roadside unit, which comes last
 console = Console()
 
 TypesArg = Annotated[

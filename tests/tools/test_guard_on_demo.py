@@ -83,11 +83,12 @@ def test_no_lie_takes_a_confident_box_from_the_ego(lie: str) -> None:
     assert kept_boxes(confident_boxes(outcome.alone, GuardConfig()), outcome.detections, nms_iou).all()
 
 
-def test_maps_that_are_far_too_large_are_all_left_out_and_without_the_guard_nearly_all_is_lost() -> None:
+def test_senders_of_maps_that_are_far_too_large_are_left_out_and_without_the_guard_nearly_all_is_lost() -> None:
     guarded, plain = _step(LIES["times 100"]), _step(LIES["times 100"], RunOptions(guard="off"))
     assert guarded.guard is not None and plain.guard is not None
-    assert plain.guard.lost > plain.guard.confident / 2 and len(guarded.guard.blamed) == len(_scene()[1]) - 1
-    assert guarded.alone is not None and guarded.detections.scores.equal(guarded.alone.scores)
+    assert plain.guard.lost > 0.9 * plain.guard.confident and len(guarded.guard.blamed) >= 2
+    # Whoever is left keeps three quarters of the boxes.
+    assert guarded.guard.put_back <= guarded.guard.confident / 4
 
 
 def test_honest_agents_are_not_blamed_and_find_more_than_the_ego() -> None:
