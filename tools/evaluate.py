@@ -63,7 +63,7 @@ InOrderArg = Annotated[
     str | None,
     typer.Option(
         help="Agent types separated by commas: evaluate with the first agent alone, then with one agent more at a time, of these "
-        "types in this order."
+        "types in this order; gain_2.png and on show where the added agent helps most."
     ),
 ]
 AgainstArg = Annotated[
@@ -95,7 +95,6 @@ def evaluate(
 ) -> None:
     """Evaluate the detection AP of an alliance on a data set, against the labels of all agents. Poses are not corrected.
 
-    With --in-order, and unless --pictures is 0, gain_2.png and on show the scene in which the added agent helps most.
     Where the ego has cameras, a row "ego blind" shows what the others find without its map. Differences have 90% intervals.
 
     \b

@@ -90,7 +90,7 @@ def test_the_report_shows_no_number_and_its_curves_begin_with_the_first_object()
 def test_a_sweep_has_null_and_no_line(tmp_path: Path) -> None:
     total = RunTotals()
     total.add(without_objects(made_tick(0)))
-    rows = [make_row(Condition(series, 1.0, series, RunOptions()), total) for series in (ALONE, "hold")]
+    rows = [make_row(Condition(series, 1.0, series, RunOptions()), total, total) for series in (ALONE, "hold")]
     assert [row.ap for row in rows] == [row.ready_ap for row in rows] == [NO_AP, NO_AP]
     assert text_of(sweep_table(rows, "delay")).count("n/a") == 12
     draw_sweep(rows, "delay", "a sweep", tmp_path / "sweep.png")

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heal.agent_model import AgentConfig, AgentModel
-from heal.alliance import load_alliance
+from heal.alliance import TrainingRecord, load_alliance, save_agent, save_base
 from heal.base_model import BaseConfig, BaseModel
 from heal.config import ConfigError, build_config
 from heal.encoders.lift_splat import LiftSplatConfig
@@ -77,7 +77,14 @@ def test_another_range_for_an_alliance_is_checked_before_the_weights_are_read(tm
 
 
 def test_the_range_of_a_run_folder_is_checked(tmp_path: Path) -> None:
-    export_alliance(load_alliance(DEMO), {"m1": "m1"}, tmp_path / "run")
+    demo = load_alliance(DEMO)
+    pyramid = replace(demo.card.config.pyramid, sharpness=1.0, gate=0.0)  # HEAL has neither
+    base_hash = save_base(
+        tmp_path / "plain", BaseModel(replace(demo.card.config, pyramid=pyramid, guard=None)), TrainingRecord(agent_types=("m1",))
+    )
+    m1 = AgentModel(replace(demo.agent_card("m1").config, cell_coverage=False), demo.grid)
+    save_agent(tmp_path / "plain", "m1", m1, base_hash, TrainingRecord())
+    export_alliance(load_alliance(tmp_path / "plain"), {"m1": "m1"}, tmp_path / "run")
     text = yaml.safe_dump(yaml.safe_load((tmp_path / "run" / "config.yaml").read_text()))
     (tmp_path / "run" / "config.yaml").write_text(text.replace("51.2", "50.0"))
     with pytest.raises(ConfigError, match=f"(?s)run .*{SIZED}$"):
