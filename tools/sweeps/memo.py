@@ -13,11 +13,10 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
-from heal.agent_model import AgentModel
-from heal.alliance import Alliance
-from heal.fusion.pyramid import Coverage, PyramidFusion, PyramidLevels
-from heal.grid import BevGrid
-from heal.types import AgentFrame, BoolMask, ObjectLabels, SceneOutline, SceneSource, SensorChoice
+from heal.agents.interfaces import AllianceLike, Encoder, Trunk
+from heal.fusion.pyramid import Coverage, PyramidLevels
+from heal.tools.sweeps.wrapped import WrappedAlliance, WrappedEncoder
+from heal.types import AgentFrame, ObjectLabels, SceneOutline, SceneSource, SensorChoice
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
@@ -69,53 +68,30 @@ class MemoSource:
         return self._source.scene_objects(index)
 
 
-class MemoEncoder:
+class MemoEncoder(WrappedEncoder):
     """The network of an agent type that keeps recent feature maps: links, codecs and pose noise do not change a frame's map."""
 
-    def __init__(self, model: AgentModel) -> None:
+    def __init__(self, encoder: Encoder) -> None:
         """Wrap a network."""
-        self._model = model
+        super().__init__(encoder)
         # Sensor data by identity: a kept map also keeps its sensor data, so that no other object gets the same id.
         self._maps: RecentValues[int, tuple[object, Tensor]] = RecentValues(MAPS)
-
-    @property
-    def sensor(self) -> SensorChoice:
-        """The sensors that the network reads."""
-        return self._model.sensor
-
-    @property
-    def coverage(self) -> tuple[float, float] | None:
-        """The alliance's range divided by the range of the network's maps, in x and y; None if the maps cover all of it."""
-        return self._model.coverage
-
-    def prepare(self, frames: Sequence[AgentFrame]) -> Sequence[AgentFrame]:
-        """Return the frames unchanged: the input of the network is only made for a frame whose map is not kept."""
-        return frames
 
     def __call__(self, frames: Sequence[AgentFrame]) -> Tensor:
         """Return the feature maps (agents, C, ny, nx); for a single frame with a kept map, the kept tensor itself."""
         maps = [self._encode(frame) for frame in frames]
         return maps[0] if len(maps) == 1 else torch.cat(maps)
 
-    def covered_blocks(self, frame: AgentFrame) -> BoolMask | None:
-        """Return the blocks of the grid that the agent's sensors cover; not memoized."""
-        return self._model.covered_blocks(frame)
-
-    def to(self, device: torch.device) -> MemoEncoder:
-        """Move the network to a device; return self."""
-        self._model.to(device)
-        return self
-
     def _encode(self, frame: AgentFrame) -> Tensor:
         # Keyed by the sensor data, not by the frame: pose noise makes several frames with the same sensor data.
         data: object = frame.cameras if frame.lidar is None else frame.lidar
-        return self._maps.get(id(data), lambda: (data, self._model(self._model.prepare([frame]))))[1]
+        return self._maps.get(id(data), lambda: (data, self._encoder(self._encoder.prepare([frame]))))[1]
 
 
 class MemoTrunk:
     """The trunk of a base that keeps the scales of recent feature maps: with `split: pyramid` every run needs the same scales."""
 
-    def __init__(self, pyramid: PyramidFusion) -> None:
+    def __init__(self, pyramid: Trunk) -> None:
         """Wrap the base's pyramid."""
         self._pyramid = pyramid
         # Feature maps by address: a kept entry also keeps its map, so that no other map gets the same address.
@@ -135,35 +111,22 @@ class MemoTrunk:
         return self
 
 
-class MemoAlliance:
+class MemoAlliance(WrappedAlliance):
     """An alliance whose encoders and trunk are memoized; one is shared by all runs of a sweep."""
 
-    def __init__(self, alliance: Alliance) -> None:
+    def __init__(self, alliance: AllianceLike) -> None:
         """Wrap an alliance; the networks are shared with it."""
-        self._alliance, self.base, self.trunk = alliance, alliance.base, MemoTrunk(alliance.trunk)
+        super().__init__(alliance)
+        self._trunk = MemoTrunk(alliance.trunk)
         self._encoders: dict[str, MemoEncoder] = {}
 
     @property
-    def base_hash(self) -> str:
-        """Content hash of the base."""
-        return self._alliance.base_hash
-
-    @property
-    def grid(self) -> BevGrid:
-        """The grid of all feature maps."""
-        return self._alliance.grid
-
-    @property
-    def agent_names(self) -> tuple[str, ...]:
-        """The names of the agent types."""
-        return self._alliance.agent_names
+    def trunk(self) -> MemoTrunk:
+        """The memoized trunk."""
+        return self._trunk
 
     def agent(self, name: str) -> MemoEncoder:
         """Return the memoized network of one type."""
         if name not in self._encoders:
             self._encoders[name] = MemoEncoder(self._alliance.agent(name))
         return self._encoders[name]
-
-    def trust_of(self, name: str) -> float:
-        """Return the factor on the weight of one type's maps in the fusion."""
-        return self._alliance.trust_of(name)

@@ -9,16 +9,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from heal.agents.interfaces import AllianceLike, Encoder, Trunk
-from heal.grid import BevGrid
+from heal.agents.interfaces import AllianceLike, Encoder
 from heal.se3 import pose_to_SE3
 from heal.seeding import keyed_generator
+from heal.tools.sweeps.wrapped import WrappedAlliance, WrappedEncoder
 from heal.training.partners import blinded
-from heal.types import AgentFrame, BoolMask, ObjectLabels, SceneOutline, SceneSource, SensorChoice
+from heal.types import AgentFrame, ObjectLabels, SceneOutline, SceneSource, SensorChoice
 
 AHEAD_M = 5.0  # error of the pose of a misplaced agent, along its x axis
 FACTORS: Mapping[str, float] = {"times 10": 10.0, "times 100": 100.0}
 SENDER_KINDS = ("blind", "noise", "misplaced", *FACTORS)
+_OF_MAPS = ("noise", *FACTORS)  # spoil the feature map; the others spoil the frame
 
 
 @dataclass(frozen=True)
@@ -79,35 +80,18 @@ class _SpoiledSource:
         return sorted(others, key=lambda known: float(np.linalg.norm(poses[known][:2, 3] - poses[ego_id][:2, 3])))
 
 
-class _SpoilingEncoder:
+class _SpoilingEncoder(WrappedEncoder):
     """The network of an agent type; the maps of spoiled agents become noise, or too large."""
 
     def __init__(self, encoder: Encoder, source: _SpoiledSource, seed: int) -> None:
-        self._encoder, self._source, self._seed = encoder, source, seed
-
-    @property
-    def sensor(self) -> SensorChoice:
-        return self._encoder.sensor
-
-    @property
-    def coverage(self) -> tuple[float, float] | None:
-        return self._encoder.coverage
-
-    def covered_blocks(self, frame: AgentFrame) -> BoolMask | None:
-        return self._encoder.covered_blocks(frame)
-
-    def prepare(self, frames: Sequence[AgentFrame]) -> Sequence[AgentFrame]:
-        return frames
+        super().__init__(encoder)
+        self._source, self._seed = source, seed
 
     def __call__(self, frames: Sequence[AgentFrame]) -> Tensor:
         maps = self._encoder(self._encoder.prepare(frames))
-        if not self._source.spoiled_ids.intersection(frame.agent_id for frame in frames):
+        if self._source.bad.kind not in _OF_MAPS or not self._source.spoiled_ids.intersection(frame.agent_id for frame in frames):
             return maps  # the same tensor, so that its scales are not computed again
         return torch.stack([self._spoiled(frame.agent_id, part) for frame, part in zip(frames, maps, strict=True)])
-
-    def to(self, device: torch.device) -> _SpoilingEncoder:
-        self._encoder.to(device)
-        return self
 
     def _spoiled(self, agent_id: str, features: Tensor) -> Tensor:
         kind = self._source.bad.kind
@@ -117,33 +101,15 @@ class _SpoilingEncoder:
             drawn = keyed_generator(self._seed, "noise", self._source.index, agent_id).standard_normal(features.shape)
             mean, spread = features.mean(dim=(1, 2), keepdim=True), features.std(dim=(1, 2), keepdim=True)
             return mean + spread * torch.from_numpy(drawn).to(features)
-        return features * FACTORS.get(kind, 1.0)
+        return features * FACTORS[kind]
 
 
-class _SpoilingAlliance:
-    """An alliance whose networks spoil maps; everything else is that of another alliance."""
+class _SpoilingAlliance(WrappedAlliance):
+    """An alliance whose networks spoil maps."""
 
     def __init__(self, alliance: AllianceLike, source: _SpoiledSource, seed: int) -> None:
-        self._alliance, self._source, self._seed, self.base = alliance, source, seed, alliance.base
-
-    @property
-    def base_hash(self) -> str:
-        return self._alliance.base_hash
-
-    @property
-    def trunk(self) -> Trunk:
-        return self._alliance.trunk
-
-    @property
-    def grid(self) -> BevGrid:
-        return self._alliance.grid
-
-    @property
-    def agent_names(self) -> tuple[str, ...]:
-        return self._alliance.agent_names
+        super().__init__(alliance)
+        self._source, self._seed = source, seed
 
     def agent(self, name: str) -> _SpoilingEncoder:
         return _SpoilingEncoder(self._alliance.agent(name), self._source, self._seed)
-
-    def trust_of(self, name: str) -> float:
-        return self._alliance.trust_of(name)

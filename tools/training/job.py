@@ -158,8 +158,9 @@ class TrainingJob:
         base, agents = _new_networks(self.settings)
         require_storable(CollabModel(base, agents))
         if self.init_agent:
+            start = load_alliance(self.init_agent)
             for name, agent in agents.items():
-                _load_agent(agent, load_alliance(self.init_agent), name)
+                _load_agent(agent, start, name)
 
     def load_result(self) -> TrainingResult:
         """Return the networks with the best weights, or with those of the last checkpoint if there was no validation."""
@@ -209,9 +210,9 @@ def make_model(settings: TrainingConfig, initial: Alliance | None, start: Allian
     base, agents = _new_networks(settings)
     if initial:
         base.load_state_dict(initial.base.state_dict())
+    known = start if settings.training.frozen_base else initial
     for name, agent in agents.items():
-        known = start if settings.training.frozen_base else initial if initial and name in initial.agent_names else None
-        if known:
+        if known and name in known.agent_names:
             _load_agent(agent, known, name)
         else:
             _load_pretrained(name, agent)
