@@ -96,9 +96,17 @@ class AgentConfig:
     cell_coverage: bool = later(False)
 
     def __post_init__(self) -> None:
-        """Raise ValueError for a number of laser lines that no data set has."""
+        """Raise UserError for a number of laser lines that no data set has, or cells in view that nobody can tell."""
         if self.lidar_beams not in BEAMS:
             raise UserError(f"lidar_beams: expected one of {BEAMS}, got {self.lidar_beams}")
+        known = isinstance(self.encoder, LiftSplatConfig) or (
+            self.encoder.senses == "lidar" and not isinstance(self.encoder, RangedEncoder)
+        )
+        if self.cell_coverage and not known:
+            raise UserError(
+                "cell_coverage=true: which cells are in view is known for Lift-Splat and for LiDAR encoders without a range of "
+                f"their own, not for {type(self.encoder).__name__}; leave the setting out"
+            )
 
     @property
     def sensor(self) -> SensorChoice:

@@ -281,8 +281,16 @@ def copy_base(source: Path, path: Path) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def save_agent(path: Path, name: str, model: AgentModel, base_hash: str, training: TrainingRecord, half: bool = False) -> None:
-    """Write an agent type into `path`/`name`; `half` as in `save_base`.
+def save_agent(
+    path: Path,
+    name: str,
+    model: AgentModel,
+    base_hash: str,
+    training: TrainingRecord,
+    half: bool = False,
+    trust: float = 1.0,
+) -> None:
+    """Write an agent type into `path`/`name`; `half` as in `save_base`, `trust` as in `AgentCard`.
 
     Raises:
         AllianceError: `path` holds another base than the one of `base_hash`; nothing is written.
@@ -290,16 +298,8 @@ def save_agent(path: Path, name: str, model: AgentModel, base_hash: str, trainin
     require_base(path, base_hash)
     state = _state_to_store(model, half)
     content_hash = hash_content(state, model.config)
-    card = AgentCard(hash=content_hash, base_hash=base_hash, config=model.config, training=training)
+    card = AgentCard(hash=content_hash, base_hash=base_hash, config=model.config, training=training, trust=trust)
     _save(path / name, "agent", state, card)
-
-
-def save_trust(path: Path, name: str, trust: float) -> None:
-    """Write the trust in an agent type of the alliance `path` into its card; weights and hash stay as they are."""
-    file = path / name / "agent.yaml"
-    card: AgentCard = _read_card(AgentCard, file)
-    with replacing(file) as record:
-        save_config(replace(card, trust=trust), record)
 
 
 def hash_content(state: Mapping[str, Tensor], settings: Any) -> str:

@@ -15,7 +15,7 @@ from rich.console import Console
 from heal.agent_types import same_type
 from heal.agents.local_runtime import LocalRuntime
 from heal.agents.options import RunOptions
-from heal.alliance import Alliance, TrainingRecord, copy_base, load_alliance, require_base, save_agent, save_base, save_trust
+from heal.alliance import Alliance, TrainingRecord, copy_base, load_alliance, require_base, save_agent, save_base
 from heal.collab_model import CollabModel
 from heal.config import ConfigError, apply_overrides, build_config, load_yaml, to_plain
 from heal.datasets.dataset import Dataset, DatasetSummary
@@ -310,15 +310,19 @@ def _add_agent(job: TrainingJob, base: Path, out: Path) -> None:
     """Add a trained type to the alliance at `out`, after copying the base if `out` has none, and draw its detections."""
     initial = load_alliance(base)
     copy_base(base, out)
-    before = load_alliance(job.init_agent).trust_of(job.name) if job.init_agent else 1.0
-    result = _load_result(job)
-    record = _training_record(job, result, initial)
-    save_agent(out, job.name, result.model.agent(job.name), initial.base_hash, record, job.settings.training.half_weights)
+    result, training = _load_result(job), job.settings.training
+    model, record = result.model.agent(job.name), _training_record(job, result, initial)
+    trust = calibrate_trust(initial, job.name, model, job.open_validation(), training, console, _trust_before(job, out))
+    save_agent(out, job.name, model, initial.base_hash, record, training.half_weights, trust)
     alliance = load_alliance(out)
-    trust = calibrate_trust(alliance, job.name, job.open_validation(), job.settings.training, console, before)
-    save_trust(out, job.name, trust)
     draw_predictions(alliance, job.name, ScenesOfTraining(job.open(), job.settings.training), job.run / PICTURE_NAME)
     console.print(f"{job.name} was added to {out}   picture of its detections: {job.run / PICTURE_NAME}")
+
+
+def _trust_before(job: TrainingJob, out: Path) -> float:
+    """Return the trust in the type that a training starts from, else in that of its name in `out`, else 1."""
+    alliance = load_alliance(job.init_agent or out)
+    return alliance.trust_of(job.name) if job.name in alliance.agent_names else 1.0
 
 
 def _print_range(job: TrainingJob, base: Path) -> None:

@@ -22,6 +22,7 @@ Fuse = Callable[[Sequence[KnownMap]], Detections]
 """Returns the boxes that maps give together, the ego's map first, as if no other map had come."""
 
 _FORGIVEN = 0.01  # a count below this is forgotten
+_MOST_TRIED = 8  # senders that are tried one by one; the work of a tick would grow with the square of their number
 
 
 @dataclass(frozen=True)
@@ -66,9 +67,9 @@ class Guarding(Protocol):
 class Unguarded:
     """Counts the confident boxes that are lost, and changes nothing."""
 
-    def __init__(self, nms_iou: float) -> None:
-        """Count by the overlap at which two boxes are one vehicle."""
-        self._nms_iou = nms_iou
+    def __init__(self, settings: GuardConfig, nms_iou: float) -> None:
+        """Count by the same settings and the same overlap as a guard."""
+        self._settings, self._nms_iou = settings, nms_iou
 
     def begin_tick(self, request: FusionRequest) -> None:
         """Forget nothing, because nothing is remembered."""
@@ -79,7 +80,7 @@ class Unguarded:
 
     def judge(self, alone: Detections, fused: Trial, fuse: Fuse) -> Verdict:
         """Return the boxes of all maps."""
-        kept = kept_boxes(confident_boxes(alone, GuardConfig()), fused.detections, self._nms_iou)
+        kept = kept_boxes(confident_boxes(alone, self._settings), fused.detections, self._nms_iou)
         return Verdict(fused.detections, fused.maps, GuardReport(len(kept), int((~kept).sum())))
 
 
@@ -152,10 +153,13 @@ class _Search:
 
     def __init__(self, confident: Detections, alone: Detections, fuse: Fuse, settings: GuardConfig, nms_iou: float) -> None:
         self.confident, self._alone, self._fuse, self._settings, self._nms_iou = confident, alone, fuse, settings, nms_iou
+        self._tried: dict[tuple[str, ...], _Judged] = {}  # by the ids of the agents
 
     def judged(self, trial: Trial) -> _Judged:
-        """Compare a trial with the confident boxes."""
-        return _Judged(trial, kept_boxes(self.confident, trial.detections, self._nms_iou))
+        """Compare a trial with the confident boxes, and remember what came of it."""
+        judged = _Judged(trial, kept_boxes(self.confident, trial.detections, self._nms_iou))
+        self._tried[tuple(known.agent_id for known in trial.maps)] = judged
+        return judged
 
     def is_enough(self, judged: _Judged) -> bool:
         """Return whether a trial keeps enough confident boxes."""
@@ -168,24 +172,35 @@ class _Search:
             maps: the ego's first; together they do not keep enough boxes.
         """
         ego, *senders = maps
-        trials = [self._try(ego, [other for other in senders if other is not sender]) for sender in senders]
-        enough = [trial for trial in trials if self.is_enough(trial)]
-        return max(enough, key=self._count) if enough else self._admit(ego, senders)
+        if len(senders) <= _MOST_TRIED:
+            trials = [self._try(ego, [other for other in senders if other is not sender]) for sender in senders]
+            enough = [trial for trial in trials if self.is_enough(trial)]
+            if enough:
+                return max(enough, key=self._count)
+        return self._admit(ego, senders)
 
     def _admit(self, ego: KnownMap, senders: Sequence[KnownMap]) -> _Judged:
-        """Add senders to the ego, the best partner of the ego first, each only if enough boxes are kept."""
-        pairs = [pair for sender in senders if self.is_enough(pair := self._try(ego, [sender]))]
-        chosen = self._try(ego, [])
-        for pair in sorted(pairs, key=self._count, reverse=True):
-            wanted = {*chosen.trial.maps, *pair.trial.maps}
-            is_new = len(wanted) > len(pair.trial.maps)
-            joined = self._try(ego, [sender for sender in senders if sender in wanted]) if is_new else pair
-            chosen = joined if self.is_enough(joined) else chosen
+        """Return the map of the ego with those of all senders that do no harm alone; if they harm together, add one after another.
+
+        The best partner of the ego is added first, and each only if enough boxes are kept.
+        """
+        pairs = [(sender, pair) for sender in senders if self.is_enough(pair := self._try(ego, [sender]))]
+        harmless = [sender for sender, _ in pairs]
+        together = self._try(ego, harmless)
+        if self.is_enough(together):
+            return together
+        chosen, added = self._try(ego, []), list[KnownMap]()
+        for sender, _ in sorted(pairs, key=lambda one: self._count(one[1]), reverse=True)[:_MOST_TRIED]:
+            joined = self._try(ego, [known for known in harmless if known is sender or known in added])
+            if self.is_enough(joined):
+                chosen, added = joined, [*added, sender]
         return chosen
 
     def _try(self, ego: KnownMap, senders: Sequence[KnownMap]) -> _Judged:
+        """Fuse the maps of the ego and of senders, in the order of the tick, and judge them; each choice is fused once."""
         maps = (ego, *senders)
-        return self.judged(Trial(maps, self._fuse(maps) if senders else self._alone))
+        tried = self._tried.get(tuple(known.agent_id for known in maps))
+        return tried or self.judged(Trial(maps, self._fuse(maps) if senders else self._alone))
 
     def _count(self, judged: _Judged) -> int:
         return int(judged.kept.sum())
@@ -193,6 +208,6 @@ class _Search:
 
 def guard_of(options: RunOptions, base: BaseConfig) -> Guarding:
     """Return the guard of a run: by the base's settings, or as `RunOptions.guard` says."""
-    settings = base.guard or (GuardConfig() if options.guard == "on" else None)
-    nms_iou = base.decode.nms_iou
-    return Unguarded(nms_iou) if settings is None or options.guard == "off" else Guard(settings, nms_iou)
+    guards = options.guard == "on" or (options.guard == "auto" and base.guard is not None)
+    made = Guard if guards else Unguarded
+    return made(base.guard or GuardConfig(), base.decode.nms_iou)

@@ -32,8 +32,8 @@ _CORNERS = np.array(
 class TownSource:
     """Scenes of one town; a `SceneSource`.
 
-    A frame depends on preset, split, seed and tick alone. The town is built on first use and is not pickled: a copy in another
-    process builds its own town.
+    A frame depends on preset, cameras, split, seed and tick alone. The town is built on first use and is not pickled: a copy in
+    another process builds its own town.
 
     Args:
         preset: a name in `PRESETS`, or a preset.

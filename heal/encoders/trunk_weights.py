@@ -43,7 +43,7 @@ def packaged_weights() -> Path:
         problem = "is not installed" if spec is None else f"has {len(files)} files models/*.pth where one was expected"
         raise ConfigError(
             f"encoder.pretrained=imagenet: the weights of {PACKAGED_TRUNK} are in the package {_PACKAGE.replace('_', '-')}, which "
-            f"{problem}: {_INSTALL}; or set encoder.pretrained=off to start from random weights"
+            f"{problem}: {_INSTALL}; or --set agents.TYPE.encoder.pretrained=off starts from random weights"
         )
     return files[0]
 

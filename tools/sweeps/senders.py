@@ -36,17 +36,26 @@ class BadSenders:
     kind: str
     everyone: bool
 
-    def around(self, alliance: AllianceLike, source: SceneSource, seed: int) -> tuple[AllianceLike, SceneSource]:
-        """Return an alliance and a source in which agents are spoiled; for runs in one process, one agent after the other."""
-        spoiled = _SpoiledSource(source, self)
+    def around(
+        self, alliance: AllianceLike, source: SceneSource, seed: int, agents: int | None = None
+    ) -> tuple[AllianceLike, SceneSource]:
+        """Return an alliance and a source in which agents are spoiled; for runs in one process, one agent after the other.
+
+        Args:
+            alliance: the networks.
+            source: the scenes.
+            seed: of the noise.
+            agents: how many agents of a scene take part, as in `RunOptions.agents`; the others are not spoiled.
+        """
+        spoiled = _SpoiledSource(source, self, agents)
         return _SpoilingAlliance(alliance, spoiled, seed), spoiled
 
 
 class _SpoiledSource:
     """A source with blind or misplaced agents, which knows who is spoiled in the scene that was read last."""
 
-    def __init__(self, source: SceneSource, bad: BadSenders) -> None:
-        self._source, self.bad = source, bad
+    def __init__(self, source: SceneSource, bad: BadSenders, agents: int | None) -> None:
+        self._source, self.bad, self._agents = source, bad, agents
         self.index, self.spoiled_ids = -1, frozenset[str]()
 
     def __len__(self) -> int:
@@ -72,8 +81,8 @@ class _SpoiledSource:
         return replace(blinded(frame), objects=frame.objects) if self.bad.kind == "blind" else frame
 
     def _others(self, index: int) -> list[str]:
-        """Return the ids of all agents of a scene but the ego, the nearest first, which is fused if any is."""
-        ego_id, *others = self.outline(index).ego_first
+        """Return the ids of the agents that take part but the ego, the nearest first, which is fused if any is."""
+        ego_id, *others = self.outline(index).ego_first[: self._agents]
         poses = {
             known: self._source.agent_frame(index, known, SensorChoice(lidar=False)).world_SE3_agent for known in (ego_id, *others)
         }

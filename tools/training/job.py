@@ -17,6 +17,7 @@ from heal.agents.process import keep_freed_memory
 from heal.alliance import Alliance, ValidationRecord, load_alliance, require_storable
 from heal.base_model import BaseModel
 from heal.collab_model import CollabModel
+from heal.config import ConfigError
 from heal.datasets.damage import ChosenScenes
 from heal.encoders.lift_splat_trunk import PretrainedWeightsError
 from heal.errors import UserError
@@ -123,9 +124,9 @@ class TrainingJob:
             if log:
                 log.close()
 
-    def _make_model(self) -> CollabModel:
+    def _make_model(self, console: Console | None = None) -> CollabModel:
         initial, start = (load_alliance(path) if path else None for path in (self.init, self.init_agent))
-        return make_model(self.settings, initial, start)
+        return make_model(self.settings, initial, start, console)
 
     def _validator(self, model: CollabModel, replica: Replica, report: Callable[[int, ValidationRecord], None]) -> Validator | None:
         if self.validation is None:
@@ -150,17 +151,12 @@ class TrainingJob:
 
         Raises:
             AllianceError: a network has weights that cannot be stored, or `init_agent` lacks the type.
-            ConfigError: the precision does not fit the device.
+            ConfigError: the precision does not fit the device, or pretrained weights are not there or do not fit.
             UserError: the scenes do not fill one batch, or the type in `init_agent` has other networks.
         """
         make_scaler(self.settings.training, device)
         steps_per_epoch(self.scenes, self.settings.training)
-        base, agents = _new_networks(self.settings)
-        require_storable(CollabModel(base, agents))
-        if self.init_agent:
-            start = load_alliance(self.init_agent)
-            for name, agent in agents.items():
-                _load_agent(agent, start, name)
+        require_storable(self._make_model(Console(stderr=True)))
 
     def load_result(self) -> TrainingResult:
         """Return the networks with the best weights, or with those of the last checkpoint if there was no validation."""
@@ -200,11 +196,22 @@ def run_jobs(jobs: Sequence[TrainingJob], device: torch.device, console: Console
         run_alone([job.train_replica for job in jobs], device.type == "cuda")
 
 
-def make_model(settings: TrainingConfig, initial: Alliance | None, start: Alliance | None = None) -> CollabModel:
+def make_model(
+    settings: TrainingConfig, initial: Alliance | None, start: Alliance | None = None, console: Console | None = None
+) -> CollabModel:
     """Make the networks of a training: with the weights of `initial` where it has them, else with random ones of the seed.
 
     A new agent type gets ImageNet weights if its settings ask for them and they can be loaded. With a frozen base (stage 2) every
     agent type is new, or has the weights that it has in the alliance `start`.
+
+    Args:
+        settings: of the training.
+        initial: alliance to start from, or that of the frozen base.
+        start: alliance with a new type's first weights.
+        console: where it is said that weights which timm publishes cannot be had.
+
+    Raises:
+        ConfigError: the package or the file with pretrained weights is not there or does not fit.
     """
     torch.manual_seed(settings.training.seed)
     base, agents = _new_networks(settings)
@@ -215,7 +222,7 @@ def make_model(settings: TrainingConfig, initial: Alliance | None, start: Allian
         if known and name in known.agent_names:
             _load_agent(agent, known, name)
         else:
-            _load_pretrained(name, agent)
+            _load_pretrained(name, agent, console)
     return CollabModel(base, agents)
 
 
@@ -242,12 +249,15 @@ def _new_networks(settings: TrainingConfig) -> tuple[BaseModel, dict[str, AgentM
     return BaseModel(settings.base), {name: AgentModel(agent, grid) for name, agent in settings.agents.items()}
 
 
-def _load_pretrained(name: str, agent: AgentModel) -> None:
-    """Load pretrained weights; if they cannot be had, say so and keep the random ones."""
+def _load_pretrained(name: str, agent: AgentModel, console: Console | None) -> None:
+    """Load pretrained weights; if timm cannot get those that it publishes, say so and keep the random ones."""
     try:
         agent.load_pretrained()
     except PretrainedWeightsError as error:
-        Console(stderr=True).print(f"{name} starts with random weights: {error}", markup=False, highlight=False)
+        if console:
+            console.print(f"{name} starts with random weights: {error}", markup=False, highlight=False)
+    except ConfigError as error:
+        raise ConfigError(f"agents.{name}.{error}") from error
 
 
 @contextmanager

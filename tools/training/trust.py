@@ -11,13 +11,17 @@ from collections.abc import Mapping, Sequence
 from rich.console import Console
 from rich.progress import track
 
+from heal.agent_model import AgentModel
 from heal.agent_types import TypesOf
 from heal.agents.local_runtime import LocalRuntime
 from heal.agents.options import RunOptions
-from heal.alliance import Alliance
+from heal.alliance import Alliance, AllianceError
 from heal.datasets.dataset import DatasetError
-from heal.detection.metrics import ApAccumulator
-from heal.tools.sweeps.memo import MemoAlliance, MemoSource
+from heal.detection.metrics import ApAccumulator, FrameMatch
+from heal.layers.inference import for_inference
+from heal.tools.shared.scoring import spread_evenly
+from heal.tools.shared.type_argument import base_type
+from heal.tools.sweeps.memo import MemoAlliance, MemoEncoder, MemoSource
 from heal.training.batches import agents_in_training
 from heal.training.config import ScheduleConfig
 from heal.types import SceneOutline, SceneSource
@@ -32,12 +36,20 @@ _BETTER = 0.002  # a lower trust has to be better by this
 
 
 class _TrustingAlliance(MemoAlliance):
-    """An alliance with one type whose trust can be set."""
+    """An alliance and a type beside it, whose trust can be set."""
 
-    def __init__(self, alliance: Alliance, name: str) -> None:
-        """Wrap an alliance; the type is trusted fully at first."""
-        super().__init__(alliance)
+    def __init__(self, alliance: Alliance, name: str, model: AgentModel) -> None:
+        """Wrap an alliance; `model` is of the type `name` and is trained on the alliance's grid or on a part of it."""
+        super().__init__(alliance.for_inference())
+        on_grid = AgentModel(model.config, alliance.sensed_grid)
+        on_grid.load_state_dict(model.state_dict())
+        self._encoders[name] = MemoEncoder(for_inference(on_grid))
         self.name, self.trust = name, 1.0
+
+    @property
+    def agent_names(self) -> tuple[str, ...]:
+        """The names of the agent types, with that of the type beside the alliance."""
+        return tuple(sorted({*super().agent_names, self.name}))
 
     def trust_of(self, name: str) -> float:
         """Return the trust in a type."""
@@ -47,6 +59,7 @@ class _TrustingAlliance(MemoAlliance):
 def calibrate_trust(
     alliance: Alliance,
     name: str,
+    model: AgentModel,
     source: SceneSource | None,
     training: ScheduleConfig,
     console: Console,
@@ -55,26 +68,17 @@ def calibrate_trust(
     """Return the trust with the highest mean of AP@0.5 and AP@0.7; `otherwise` if it cannot be found.
 
     Args:
-        alliance: with the new type.
+        alliance: with the base and its own agent type.
         name: of the new type.
+        model: the new type, aligned to the base.
         source: validation scenes; None if there are none.
         training: of the type; says which agents can be of the type, and how far away they may be.
         console: where the result or the obstacle is printed.
-        otherwise: trust without scenes to find it on, such as that of the type from which the training started.
+        otherwise: trust where it cannot be found, such as that of the type from which the training started.
     """
-    ego_type = next((known for known in alliance.card.training.agent_types if known in alliance.agent_names), None)
-    scores: dict[float, float] = {}
-    if source is None:
-        obstacle = "there are no validation scenes"
-    elif ego_type in (None, name):
-        obstacle = "it is the ego's own type" if ego_type else "the base's own agent type is not in the alliance"
-    else:
-        try:
-            scores = _scores(alliance, name, ego_type, source, training, console)
-            obstacle = "no scene has a partner"
-        except DatasetError as error:
-            obstacle = str(error)
-    if not scores:
+    try:
+        scores, ego_type = _scores_beside(alliance, name, model, source, training, console)
+    except _NoScoresError as obstacle:
         console.print(f"the trust in {name} is {otherwise:g}: {obstacle}", markup=False, highlight=False)
         return otherwise
     best = choose_trust(scores)
@@ -92,25 +96,72 @@ def choose_trust(scores: Mapping[float, float]) -> float:
     return best
 
 
-def _scores(
-    alliance: Alliance, name: str, ego_type: str, source: SceneSource, training: ScheduleConfig, console: Console
-) -> dict[float, float]:
-    """Return the mean of AP@0.5 and AP@0.7 over both roles for every trust; empty without a scene with a partner."""
+class _NoScoresError(Exception):
+    """Trusts cannot be compared; the message says why."""
+
+
+def _scores_beside(
+    alliance: Alliance, name: str, model: AgentModel, source: SceneSource | None, training: ScheduleConfig, console: Console
+) -> tuple[dict[float, float], str]:
+    """Return the mean of AP@0.5 and AP@0.7 over both roles for every trust, and the type beside the new one.
+
+    Raises:
+        _NoScoresError: there is no such type, or no scene with a partner that can be read.
+    """
+    if source is None:
+        raise _NoScoresError("there are no validation scenes")
+    try:
+        ego_type = base_type(alliance)
+    except AllianceError as error:
+        raise _NoScoresError(str(error)) from error
+    if ego_type == name:
+        raise _NoScoresError("it is the ego's own type")
     roles = [_as_partners(name, ego_type, training), _as_ego(name, ego_type, training)]
     ticks = [i for i in range(len(source)) if any(len(types_of(source.outline(i))) > 1 for types_of in roles)]
-    ticks = ticks[:: max(len(ticks) // SCENES, 1)][:SCENES]
-    trusting, memo = _TrustingAlliance(alliance.for_inference(), name), MemoSource(source)
-    found = {trust: [ApAccumulator() for _ in roles] for trust in LEVELS}
-    options = RunOptions(comm_range_m=training.comm_range_m, correct_poses=False, guard="off")
-    for tick in track(ticks, "calibrating trust", console=console, transient=True):
-        for role, types_of in enumerate(roles):
-            if len(types_of(source.outline(tick))) < 2:
-                continue
-            for trusting.trust, aps in found.items():
-                with LocalRuntime(trusting, memo, types_of, options=options) as runtime:
-                    aps[role].add_match(next(runtime.run([tick])).match)
-    scores = {trust: [score for ap in aps if (score := _mean_ap(ap)) is not None] for trust, aps in found.items()}
-    return {trust: sum(parts) / len(parts) for trust, parts in scores.items() if parts}
+    trials = _Trials(_TrustingAlliance(alliance, name, model), MemoSource(source), roles, training.comm_range_m)
+    for tick in track(spread_evenly(ticks, SCENES), "calibrating trust", console=console, transient=True):
+        trials.run(tick)
+    scores = trials.scores()
+    if not scores:
+        raise _NoScoresError(trials.problem or "no scene has a partner")
+    if trials.problem:
+        console.print(f"a scene is left out of the search for the trust: {trials.problem}", markup=False, highlight=False)
+    return scores, ego_type
+
+
+class _Trials:
+    """The AP of every trust in every role."""
+
+    def __init__(self, alliance: _TrustingAlliance, source: SceneSource, roles: Sequence[TypesOf], comm_range_m: float) -> None:
+        """Score no scene yet."""
+        self._alliance, self._source, self._roles = alliance, source, roles
+        self._options = RunOptions(comm_range_m=comm_range_m, correct_poses=False, guard="off")
+        self._found = {(trust, role): ApAccumulator() for trust in LEVELS for role in range(len(roles))}
+        self.problem = ""
+        """Why the last scene that could not be read was left out."""
+
+    def run(self, tick: int) -> None:
+        """Add a scene under every trust in every role that it has, or in none if its files cannot be read."""
+        outline = self._source.outline(tick)
+        roles = [role for role, types_of in enumerate(self._roles) if len(types_of(outline)) > 1]
+        try:
+            matches = {key: self._match(tick, *key) for key in self._found if key[1] in roles}
+        except DatasetError as error:
+            self.problem = str(error)
+            return
+        for key, match in matches.items():
+            self._found[key].add_match(match)
+
+    def _match(self, tick: int, trust: float, role: int) -> FrameMatch:
+        self._alliance.trust = trust
+        with LocalRuntime(self._alliance, self._source, self._roles[role], options=self._options) as runtime:
+            return next(runtime.run([tick])).match
+
+    def scores(self) -> dict[float, float]:
+        """Return the mean AP over the roles that have a scene, by trust; empty without any."""
+        parts = {trust: [_mean_ap(ap) for (of, _), ap in self._found.items() if of == trust] for trust in LEVELS}
+        known = {trust: [score for score in scores if score is not None] for trust, scores in parts.items()}
+        return {trust: sum(scores) / len(scores) for trust, scores in known.items() if scores}
 
 
 def _as_partners(name: str, ego_type: str, training: ScheduleConfig) -> TypesOf:

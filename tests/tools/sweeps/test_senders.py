@@ -53,6 +53,20 @@ def test_the_nearest_sender_or_all_are_spoiled_and_never_the_ego(kind: str) -> N
         assert [_is_spoiled(agent_id, *sensed[agent_id]) for agent_id in (EGO, NEAREST, FARTHEST)] == expected
 
 
+def test_an_agent_that_takes_no_part_is_not_spoiled() -> None:
+    source, alliance = _town()
+    ego_id, second, third = source.outline(0).ego_first
+    assert (ego_id, {second, third}) == (EGO, {NEAREST, FARTHEST})
+    for agents, expected in ((2, {second}), (3, {second, third})):
+        _, spoiled = BadSenders("misplaced", everyone=True).around(alliance, source, 3, agents)
+        frames = {agent_id: spoiled.agent_frame(0, agent_id) for agent_id in AGENTS}
+        moved = {key for key, frame in frames.items() if not np.array_equal(frame.world_SE3_agent_measured, frame.world_SE3_agent)}
+        assert moved == expected
+    _, spoiled = BadSenders("misplaced", everyone=False).around(alliance, source, 3, 2)
+    frame = spoiled.agent_frame(0, second)
+    assert not np.array_equal(frame.world_SE3_agent_measured, frame.world_SE3_agent)
+
+
 def test_each_kind_spoils_in_its_way() -> None:
     honest, honest_map = _honest(NEAREST)
     blind, _ = _sensed("blind", everyone=False)[NEAREST]

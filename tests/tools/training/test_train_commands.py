@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from heal.agent_model import AgentModel
-from heal.alliance import AllianceError, TrainingRecord, load_alliance, save_trust
+from heal.alliance import AllianceError, TrainingRecord, load_alliance
 from heal.base_model import BaseModel
 from heal.collab_model import CollabModel
 from heal.config import ConfigError, save_config
@@ -162,7 +162,7 @@ def test_an_alignment_can_start_from_the_type_beside_another_base(folder: Path) 
         torch.manual_seed(seed)
         save_alliance(folder / name, small_model(), SETTINGS, TrainingRecord())
     (folder / "m2.yaml").rename(folder / "m1.yaml")
-    save_trust(folder / "two", "m1", 0.3)
+    _set_trust(folder / "two", "m1", 0.3)
     _align_m1(folder, "still", "--init", folder / "two", "--set", "training.learning_rate=0")
     _align_m1(folder, "anew", "--set", "training.learning_rate=0")
     weights = {name: dict(load_alliance(folder / name).agent("m1").named_parameters()) for name in ("one", "two", "still", "anew")}
@@ -177,11 +177,34 @@ def test_a_type_that_starts_from_itself_keeps_its_trust_and_another_start_is_ano
         torch.manual_seed(seed)
         save_alliance(folder / name, small_model(), SETTINGS, TrainingRecord(agent_types=("m7",)))
     (folder / "m2.yaml").rename(folder / "m1.yaml")
-    save_trust(folder / "one", "m1", 0.1)
+    _set_trust(folder / "one", "m1", 0.1)
     _align_m1(folder, "one", "--init", folder / "one")
     assert load_alliance(folder / "one").trust_of("m1") == 0.1
     with pytest.raises(ConfigError, match=r"other settings: training.started_from"):
         _align_m1(folder, "one", "--init", folder / "two")
+
+
+def test_a_repeated_alignment_keeps_a_trust_set_by_hand(folder: Path) -> None:
+    save_alliance(folder / "one", small_model(), SETTINGS, TrainingRecord())
+    (folder / "m2.yaml").rename(folder / "m1.yaml")
+    _align_m1(folder, "beside")
+    _set_trust(folder / "beside", "m1", 0.2)
+    _align_m1(folder, "beside")
+    assert load_alliance(folder / "beside").trust_of("m1") == 0.2
+
+
+def test_a_missing_package_of_weights_is_reported_before_anything_is_written(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_alliance(folder / "one", small_model(), SETTINGS, TrainingRecord())
+    (folder / "m2.yaml").rename(folder / "m1.yaml")
+
+    def missing(self: AgentModel) -> None:
+        raise ConfigError("encoder.pretrained=imagenet: not installed")
+
+    monkeypatch.setattr(AgentModel, "load_pretrained", missing)
+    before = sorted(folder.rglob("*"))
+    with pytest.raises(ConfigError, match=r"agents\.m1\.encoder\.pretrained=imagenet: not installed"):
+        _align_m1(folder, "beside")
+    assert sorted(folder.rglob("*")) == before
 
 
 def test_an_alignment_starts_from_no_other_networks_and_says_so_before_anything_is_written(folder: Path) -> None:
@@ -194,6 +217,10 @@ def test_an_alignment_starts_from_no_other_networks_and_says_so_before_anything_
     with pytest.raises(AllianceError, match="no agent type 'm9'"):
         _align_m1(folder, "new", "--init", folder / "one", "--type", folder / "m9.yaml")
     assert {path.name for path in folder.iterdir()} == {"agent.yaml", "base.yaml", "m9.yaml", "one"}
+
+
+def _set_trust(alliance: Path, name: str, trust: float) -> None:
+    save_config(replace(load_alliance(alliance).agent_card(name), trust=trust), alliance / name / "agent.yaml")
 
 
 def _align_m1(folder: Path, out: str, *more: object) -> str:
