@@ -45,8 +45,8 @@ InitAgentArg = Annotated[
     Path | None,
     typer.Option(
         "--init",
-        help="Alliance with a trained type of this name to start from, whose weights have the same shapes. Its trust is kept "
-        "where there are no validation scenes.",
+        help="Start from a trained type: an alliance with a type of this name, or the folder of another type in its alliance. Its "
+        "weights must have the same shapes. Its trust is kept where there are no validation scenes.",
     ),
 ]
 SplitArg = Annotated[str, typer.Option(help="Split to train on.")]
@@ -131,6 +131,7 @@ def agent(
     heal train agent --type m2 --base runs/opv2v/alliance --data OPV2V --out runs/opv2v/alliance
     heal train agent --type my_lidar.yaml --base configs/demo/alliance --data runs/town --config demo/agent.yaml --out runs/mine
     heal train agent --type my_lidar.yaml --base runs/dair-base/alliance --data DAIR_ROOT --init runs/mine --out runs/dair-mine
+    heal train agent --type pole.yaml --base runs/mine --data runs/town --init configs/demo/alliance/m2 --out runs/mine
     """  # noqa: D301 - click's mark for lines that stay lines is the character, not its name
     _use_threads(threads)
     reading, chosen = ReadOptions.of(on_damage, intensity_scale, cache), choose_device(device)
@@ -215,13 +216,14 @@ def agent_job(
 
 
 def starting_from(init: Path, job: TrainingJob) -> TrainingJob:
-    """Return the training of an agent type, started from the type of the same name in the alliance `init`.
+    """Return the training of an agent type, started from the type in the folder `init`, or that of its name in an alliance.
 
     Raises:
-        AllianceError: `init` has no such type.
+        AllianceError: `init` is no such folder and has no such type.
     """
-    training = replace(job.settings.training, started_from=load_alliance(init).agent_card(job.name).hash)
-    return replace(job, init_agent=init.absolute(), settings=replace(job.settings, training=training))
+    start = (init if (init / "agent.yaml").is_file() else init / job.name).absolute()
+    training = replace(job.settings.training, started_from=load_alliance(start.parent).agent_card(start.name).hash)
+    return replace(job, init_agent=start, settings=replace(job.settings, training=training))
 
 
 def resolve_settings(path: Path, initial: Alliance | None, overrides: list[str]) -> TrainingConfig:
@@ -321,8 +323,9 @@ def _add_agent(job: TrainingJob, base: Path, out: Path) -> None:
 
 def _trust_before(job: TrainingJob, out: Path) -> float:
     """Return the trust in the type that a training starts from, else in that of its name in `out`, else 1."""
-    alliance = load_alliance(job.init_agent or out)
-    return alliance.trust_of(job.name) if job.name in alliance.agent_names else 1.0
+    known = job.init_agent or out / job.name
+    alliance = load_alliance(known.parent)
+    return alliance.trust_of(known.name) if known.name in alliance.agent_names else 1.0
 
 
 def _print_range(job: TrainingJob, base: Path) -> None:

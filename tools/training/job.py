@@ -76,7 +76,7 @@ class TrainingJob:
         split: split of the data.
         scenes: number of scenes in the split, without those of `left_out`.
         init: alliance to start from; with a frozen base, the alliance of this base.
-        init_agent: alliance with a trained type of the same name and networks, from which an alignment to a frozen base starts.
+        init_agent: folder of a trained type with the same networks, in its alliance; an alignment to a frozen base starts from it.
         run: folder for checkpoints and logs.
         reading: how the data are read.
         left_out: indices of the scenes that take no part, because their files are missing or damaged.
@@ -125,7 +125,8 @@ class TrainingJob:
                 log.close()
 
     def _make_model(self, console: Console | None = None) -> CollabModel:
-        initial, start = (load_alliance(path) if path else None for path in (self.init, self.init_agent))
+        initial = load_alliance(self.init) if self.init else None
+        start = load_alliance(self.init_agent.parent).agent(self.init_agent.name) if self.init_agent else None
         return make_model(self.settings, initial, start, console)
 
     def _validator(self, model: CollabModel, replica: Replica, report: Callable[[int, ValidationRecord], None]) -> Validator | None:
@@ -150,9 +151,9 @@ class TrainingJob:
         """Check before anything is written that the training can begin, and that its result can be stored.
 
         Raises:
-            AllianceError: a network has weights that cannot be stored, or `init_agent` lacks the type.
+            AllianceError: a network has weights that cannot be stored, or there is no type `init_agent`.
             ConfigError: the precision does not fit the device, or pretrained weights are not there or do not fit.
-            UserError: the scenes do not fill one batch, or the type in `init_agent` has other networks.
+            UserError: the scenes do not fill one batch, or the type `init_agent` has other networks.
         """
         make_scaler(self.settings.training, device)
         steps_per_epoch(self.scenes, self.settings.training)
@@ -197,17 +198,17 @@ def run_jobs(jobs: Sequence[TrainingJob], device: torch.device, console: Console
 
 
 def make_model(
-    settings: TrainingConfig, initial: Alliance | None, start: Alliance | None = None, console: Console | None = None
+    settings: TrainingConfig, initial: Alliance | None, start: AgentModel | None = None, console: Console | None = None
 ) -> CollabModel:
     """Make the networks of a training: with the weights of `initial` where it has them, else with random ones of the seed.
 
     A new agent type gets ImageNet weights if its settings ask for them and they can be loaded. With a frozen base (stage 2) every
-    agent type is new, or has the weights that it has in the alliance `start`.
+    agent type is new, or has the weights of `start`.
 
     Args:
         settings: of the training.
         initial: alliance to start from, or that of the frozen base.
-        start: alliance with a new type's first weights.
+        start: network with a new type's first weights.
         console: where it is said that weights which timm publishes cannot be had.
 
     Raises:
@@ -217,28 +218,26 @@ def make_model(
     base, agents = _new_networks(settings)
     if initial:
         base.load_state_dict(initial.base.state_dict())
-    known = start if settings.training.frozen_base else initial
     for name, agent in agents.items():
-        if known and name in known.agent_names:
-            _load_agent(agent, known, name)
+        if not settings.training.frozen_base:
+            known = initial.agent(name) if initial and name in initial.agent_names else None
+        else:
+            known = start
+        if known:
+            _load_agent(name, agent, known)
         else:
             _load_pretrained(name, agent, console)
     return CollabModel(base, agents)
 
 
-def _load_agent(agent: AgentModel, alliance: Alliance, name: str) -> None:
-    """Load the weights of a type of an alliance.
-
-    Raises:
-        AllianceError: the alliance lacks the type.
-        UserError: the type has other networks there.
-    """
+def _load_agent(name: str, agent: AgentModel, known: AgentModel) -> None:
+    """Load the weights of another network; UserError if they have other names or shapes."""
     try:
-        agent.load_state_dict(alliance.agent(name).state_dict())
+        agent.load_state_dict(known.state_dict())
     except RuntimeError as error:
         first = " ".join(str(error).splitlines()[:2])
         raise UserError(
-            f"{name} in {alliance.path} has other networks than the type that is trained: {first}; their weights must have equal "
+            f"the type that {name} starts from (--init) has other networks than {name}: {first}; their weights must have equal "
             "names and shapes"
         ) from error
 

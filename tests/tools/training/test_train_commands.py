@@ -170,6 +170,12 @@ def test_an_alignment_can_start_from_the_type_beside_another_base(folder: Path) 
     for key, values in weights["two"].items():
         assert torch.equal(values, weights["still"][key])
     assert not all(torch.equal(values, weights["anew"][key]) for key, values in weights["two"].items())
+    (folder / "m1.yaml").rename(folder / "m3.yaml")
+    _align("m3", folder, "other", "--init", folder / "two" / "m1", "--set", "training.learning_rate=0")
+    other = load_alliance(folder / "other")
+    assert (other.trust_of("m3"), other.agent_names) == (0.3, ("m3",))
+    for key, values in dict(other.agent("m3").named_parameters()).items():
+        assert torch.equal(values, weights["two"][key])
 
 
 def test_a_type_that_starts_from_itself_keeps_its_trust_and_another_start_is_another_training(folder: Path) -> None:
@@ -211,7 +217,7 @@ def test_an_alignment_starts_from_no_other_networks_and_says_so_before_anything_
     save_alliance(folder / "one", small_model(), SETTINGS, TrainingRecord())
     (folder / "m2.yaml").unlink()
     save_config(replace(AGENT, encoder=replace(AGENT.encoder, channels=(4,))), folder / "m1.yaml")
-    with pytest.raises(UserError, match=r"m1 in .*one has other networks than the type that is trained"):
+    with pytest.raises(UserError, match=r"the type that m1 starts from .* has other networks than m1"):
         _align_m1(folder, "new", "--init", folder / "one")
     (folder / "m1.yaml").rename(folder / "m9.yaml")
     with pytest.raises(AllianceError, match="no agent type 'm9'"):
@@ -224,7 +230,20 @@ def _set_trust(alliance: Path, name: str, trust: float) -> None:
 
 
 def _align_m1(folder: Path, out: str, *more: object) -> str:
-    paths = ("--type", folder / "m1.yaml", "--base", folder / "one", "--data", folder / "town", "--config", folder / "agent.yaml")
+    return _align("m1", folder, out, *more)
+
+
+def _align(name: str, folder: Path, out: str, *more: object) -> str:
+    paths = (
+        "--type",
+        folder / f"{name}.yaml",
+        "--base",
+        folder / "one",
+        "--data",
+        folder / "town",
+        "--config",
+        folder / "agent.yaml",
+    )
     return run_command("train", "agent", *paths, "--out", folder / out, "--device", "cpu", *more)
 
 
