@@ -4,13 +4,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := setup.py pyproject.toml
 
-.PHONY: demo test check docs weights clean
+.PHONY: demo test check docs pasted weights clean
 
 demo: $(VENV)/installed
 	$(BIN)/heal demo --out runs/demo $(DEMO_ARGS)
 
 test: check
 	$(BIN)/python -m pytest
+
+# The commands of README and docs, pasted into a shell in a short form.
+pasted: $(VENV)/installed-dev
+	$(BIN)/python -m pytest -m pasted tests/docs
 
 check: $(VENV)/installed-dev
 	$(BIN)/ruff check .
@@ -48,7 +52,7 @@ $(BIN)/python:
 	$(BIN)/python -m pip install --quiet --upgrade pip
 
 $(VENV)/installed: $(SOURCES) | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --editable .
+	$(BIN)/python -m pip install --quiet --editable '.[town,view]'
 	tools/system_libraries.sh $(BIN)/python
 	touch $@
 

@@ -43,7 +43,6 @@ REQUIREMENTS = [
     "typing_extensions>=4.6",
     "torch>=2.3",
     "ray[default,train]>=2.59",
-    "open3d>=0.19",
     "pydantic>=2.7",
     "PyYAML>=6.0",
     "typer>=0.12",
@@ -57,9 +56,14 @@ REQUIREMENTS = [
     "shapely>=2.0",
     "zstandard>=0.22",
     "isal>=1.7; platform_machine in 'x86_64 AMD64 aarch64 arm64'",
-    "rerun-sdk>=0.39",
     "tensorboard>=2.16",
 ]
+
+# What the built-in town needs to cast rays.
+TOWN = ["open3d>=0.19"]
+
+# What `--view`, `--record` and `heal view` need.
+VIEW = ["rerun-sdk>=0.39"]
 
 # What `make test` and `make docs` install on top: the checkers, the suite, and the builder of the documentation.
 DEVELOPMENT = [
@@ -107,6 +111,12 @@ setup(
         "heal.tools.report": ["templates/*.j2"],
     },
     install_requires=REQUIREMENTS,
-    extras_require={"dev": DEVELOPMENT + ONNX + IMAGENET, "onnx": ONNX, "imagenet": IMAGENET},
+    extras_require={
+        "dev": DEVELOPMENT + TOWN + VIEW + ONNX + IMAGENET,
+        "town": TOWN,
+        "view": VIEW,
+        "onnx": ONNX,
+        "imagenet": IMAGENET,
+    },
     entry_points={"console_scripts": ["heal = heal.tools.cli:main"]},
 )

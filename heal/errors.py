@@ -6,6 +6,7 @@ import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 # Causes that lie with the disk, the path or the permissions, not with the program.
@@ -33,6 +34,21 @@ class UserError(ValueError):
 
     Base class of all errors that the command `heal` prints in one line. Errors of libraries are not of this class.
     """
+
+
+def require_package(module: str, extra: str, user: str) -> None:
+    """Check that the package of an extra is installed.
+
+    Args:
+        module: name under which the package is imported.
+        extra: of `heal-perception`, which installs the package.
+        user: what needs the package, such as "the town".
+
+    Raises:
+        UserError: the package is not installed.
+    """
+    if find_spec(module) is None:
+        raise UserError(f"{user} needs {module}, which is not installed: pip install 'heal-perception[{extra}]'")
 
 
 def file_system_cause(error: OSError) -> str | None:

@@ -15,8 +15,16 @@ settings.register_profile("steady", derandomize=True, deadline=None)
 settings.register_profile("nightly", derandomize=False, deadline=None, max_examples=1000, database=None, print_blob=True)
 
 
+# Marks of tests that run only if they are selected by it.
+_SELECTED_ONLY = ("nightly", "pasted")
+
+
+def _is_selected(mark: str, config: pytest.Config) -> bool:
+    return mark in str(config.option.markexpr).split()
+
+
 def _is_nightly(config: pytest.Config) -> bool:
-    return "nightly" in str(config.option.markexpr).split()
+    return _is_selected("nightly", config)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -28,11 +36,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if not _is_nightly(config):
-        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("nightly")])
-        items[:] = [item for item in items if not item.get_closest_marker("nightly")]
-        return
-    for item in items:
+    unselected = [mark for mark in _SELECTED_ONLY if not _is_selected(mark, config)]
+    left_out = [item for item in items if any(item.get_closest_marker(mark) for mark in unselected)]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
+    for item in items if _is_nightly(config) else ():
         if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
             item.add_marker("nightly")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -77,6 +79,13 @@ def demo(
     console.print(f"{plan.agent_id}, a {plan.agent_type}, joined at tick {plan.tick}; {joined} of its messages were used")
     console.print(f"{len(example.ids)} vehicles hidden from the ego, found through others: {out / 'found_through_others.png'}")
     console.print(f"animation: {out / 'drive.gif'}   numbers: {out / 'metrics.json'}")
+    console.print(f"next: {next_command(alliance)}", soft_wrap=True, markup=False, highlight=False)
+
+
+def next_command(alliance: Path) -> str:
+    """Return a command to go on with; in an environment that is not activated, its activation comes first."""
+    activation = "" if shutil.which("heal") else f". {Path(sys.executable).parent / 'activate'} && "
+    return f"{activation}heal simulate --alliance {alliance} --view web"
 
 
 def open_town(agents: int, seed: int, ticks: int) -> TownSource:

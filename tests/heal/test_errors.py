@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import errno
 import os
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from heal import errors
 from heal.alliance import AllianceError
 from heal.config import ConfigError
 from heal.datasets.dataset import DatasetError
-from heal.errors import UserError, file_system_cause, naming_errors_after
+from heal.datasets.town import TownSource
+from heal.errors import UserError, file_system_cause, naming_errors_after, require_package
+from heal.tools.viewer.viewer import open_viewer
 from heal.training.replica import ReplicaError
 from heal.training.step import TrainingStoppedError
 
@@ -48,3 +52,14 @@ def test_an_unnamed_error_gets_the_path_and_a_named_one_keeps_its_own_unless_it_
     with pytest.raises(OSError), naming_errors_after(Path("runs/b.json"), overrule=True):
         raise full
     assert file_system_cause(full) == "runs/b.json: no space is left on the disk"
+
+
+def test_the_extra_of_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    town, viewer = TownSource("test", seed=1, ticks=1), partial(open_viewer, None, Path("drive.rrd"), (0.0,) * 6, "run")
+    monkeypatch.setattr(errors, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"the town needs open3d, .*: pip install 'heal-perception\[town\]'"):
+        town.agent_frame(0, town.outline(0).ego_id)
+    with pytest.raises(UserError, match=r"the live view needs rerun, .*: pip install 'heal-perception\[view\]'"):
+        viewer()
+    monkeypatch.undo()
+    require_package("open3d", "town", "the town")

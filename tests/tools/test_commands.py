@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from heal.config import ConfigError, save_config
 from heal.detection.loss import LossConfig
 from heal.errors import UserError
 from heal.tools.cli import main
-from heal.tools.demo import demo
+from heal.tools.demo import demo, next_command
 from heal.training.config import ScheduleConfig, TrainingConfig
 from tests.heal.networks import AGENT, BASE
 from tests.tools.command import generate_town, run_command
@@ -102,6 +103,14 @@ def test_another_range_is_run_with_the_same_weights(folder: Path) -> None:
     )
     metrics = json.loads((folder / "larger" / "metrics.json").read_text())
     assert metrics["range_m"] == list(larger) and metrics["frames"] == 1
+
+
+def test_the_demo_ends_with_a_command_that_works_in_the_readers_shell(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: "/usr/bin/heal")
+    assert next_command(Path("alliance")) == "heal simulate --alliance alliance --view web"
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    activation, command = next_command(Path("alliance")).split(" && ")
+    assert activation == f". {Path(sys.executable).parent / 'activate'}" and command.startswith("heal simulate")
 
 
 def test_the_demo_compares_the_ego_alone_with_all(folder: Path) -> None:

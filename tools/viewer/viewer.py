@@ -21,7 +21,7 @@ import numpy as np
 
 from heal.agents.process import be_killed_with_parent
 from heal.agents.records import TickResult
-from heal.errors import UserError
+from heal.errors import UserError, require_package
 from heal.tools.pictures.bev import picture_of
 from heal.tools.viewer.layout import layout
 from heal.tools.viewer.log import TickLog
@@ -178,7 +178,12 @@ def _answers(port: int) -> bool:
 
 
 def rerun_program() -> str:
-    """Return the path of rerun's program in this Python's environment; the command `rerun` would start it as a further process."""
+    """Return the path of rerun's program in this Python's environment; the command `rerun` would start it as a further process.
+
+    Raises:
+        UserError: rerun is not installed.
+    """
+    require_package("rerun_cli", "view", "the live view")
     import rerun_cli
 
     return str(Path(rerun_cli.__file__).with_name("rerun"))
@@ -200,6 +205,7 @@ def open_viewer(view: str | None, record: Path | None, range_m: Sequence[float],
         raise UserError(f"unknown view {view!r}; there are {', '.join(VIEWS)}")
     if view is None and record is None:
         return NoViewer()
+    require_package("rerun", "view", "the live view")
     import rerun as rr
 
     recording = rr.RecordingStream("heal", recording_id=f"{name} {time.time_ns()}")

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from heal.datasets.town.geometry.mesh import Mesh
+from heal.errors import require_package
 from heal.types import Float32, Int64
 
 
@@ -34,7 +35,8 @@ class RayMesh:
     """A mesh prepared for ray casting; preparing 100k triangles takes about 50 ms."""
 
     def __init__(self, mesh: Mesh) -> None:
-        """Build the search tree over the triangles of a mesh."""
+        """Build the search tree over the triangles of a mesh; UserError if Open3D, which does it, is not installed."""
+        require_package("open3d", "town", "the town")
         import open3d as o3d
 
         self._scene = o3d.t.geometry.RaycastingScene(nthreads=1)

@@ -1,0 +1,104 @@
+"""The commands of README and docs, pasted page by page into a shell, as a reader does; `pytest -m pasted` runs them, and CI does.
+
+Each runs in a short form: few frames and towns, one epoch. With HEAL_PASTE=whole they run as they stand there, which takes hours.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.real_data import real_root
+
+ROOT = Path(__file__).resolve().parents[2]
+DAIR_ROOT = real_root() / "dair_v2x_example"
+WHOLE = os.environ.get("HEAL_PASTE") == "whole"
+
+# Later pages use what earlier ones have made. `new_agent_type.md` edits the package and has a test of its own; `reproduce.md` needs
+# the whole of OPV2V and days.
+PAGES = (
+    "README.md",
+    "docs/jobs/evaluate.md",
+    "docs/jobs/train.md",
+    *(f"docs/{name}.md" for name in ("data", "guard", "links", "cluster", "runtime", "seeing", "performance")),
+)
+
+# What is not pasted: a pattern of the command, and why.
+LEFT_OUT = {
+    r"^make (demo|test)\b": "CI runs it by itself",
+    r"^\. \.venv": "the environment of the tests is on PATH",
+    r"--view (web|native)": "serves until Ctrl-C, or opens a window; the viewer has tests of its own",
+    r"^heal view\b": "the same",
+    r"--address|^ray (start|status)|RAY_AUTH_MODE": "needs a cluster; tests/agents/on_ray runs on one",
+    r"metrics_port|:8085": "runs for ten minutes; the metrics have a test of their own",
+    r"^heal bench\b": "measures for an hour; the benches have tests of their own",
+    r"^heal assign DATA\b": "DATA stands for any data set",
+}
+
+_DAIR = re.compile(r"DAIR_ROOT|runs/dair")  # commands that read real data, and what was made of it
+_BLOCK = re.compile(r"^( *)```sh\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
+
+
+def commands(page: str) -> Iterator[str]:
+    """Yield the commands of a page's shell blocks; a loop is one command."""
+    for block in _BLOCK.finditer(page):
+        lines = block[2].replace("\\\n", " ").splitlines()
+        command = ""
+        for line in lines:
+            command += line.strip() + "\n"
+            if not re.match(r"for .*", command) or line.strip() == "done":
+                yield command.strip()
+                command = ""
+        assert not command, f"a loop without its end: {command}"
+
+
+def shortened(command: str) -> str:
+    """Return the short form of a command."""
+    command = re.sub(r"--frames \d+", "--frames 4", command)
+    command = re.sub(r"training\.epochs=\d+", "training.epochs=1", command)
+    command = re.sub(r"--towns \d+ --ticks \d+", "--towns 1 --ticks 2", command)
+    return re.sub(r"^(\s*heal train .*)$", r"\1 --set training.epochs=1", command, flags=re.MULTILINE)
+
+
+def is_pasted(command: str) -> bool:
+    """Return whether a command is run: it is not left out, and its data are there."""
+    return not any(re.search(pattern, command) for pattern in LEFT_OUT) and (DAIR_ROOT.exists() or not _DAIR.search(command))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with the shipped configs, in which the commands of all pages run one after the other."""
+    made = tmp_path_factory.mktemp("clone")
+    shutil.copytree(ROOT / "configs", made / "configs")
+    return made
+
+
+@pytest.mark.pasted
+@pytest.mark.parametrize("page", PAGES)
+def test_the_commands_of_a_page_work_as_pasted(page: str, folder: Path) -> None:
+    for command in commands((ROOT / page).read_text(encoding="utf-8")):
+        if is_pasted(command):
+            _paste(command, folder)
+
+
+def _paste(command: str, folder: Path) -> None:
+    text = (command if WHOLE else shortened(command)).replace("DAIR_ROOT", str(DAIR_ROOT))
+    bin_folder = Path(sys.executable).parent
+    environment = {**os.environ, "PATH": f"{bin_folder}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(["sh", "-ec", text], cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{text}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+
+
+def test_every_page_is_pasted_and_every_exception_is_used() -> None:
+    pages = {path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md")} | {"README.md"}
+    with_commands = {page for page in pages if "```sh" in (ROOT / page).read_text(encoding="utf-8")}
+    assert with_commands - set(PAGES) == {"docs/new_agent_type.md", "docs/reproduce.md"}
+    everything = [command for page in PAGES for command in commands((ROOT / page).read_text(encoding="utf-8"))]
+    assert len(everything) > 40
+    for pattern in LEFT_OUT:
+        assert any(re.search(pattern, command) for command in everything), f"no command is left out by {pattern}"
