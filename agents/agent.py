@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from heal.agents.interfaces import AllianceLike, Encoder, Trunk
+from heal.agents.message_records import AgentLatency
 from heal.agents.options import RunOptions
-from heal.agents.records import AgentLatency, AgentReport
+from heal.agents.records import AgentReport
 from heal.fusion.pyramid import Coverage, coverage_of
 from heal.grid import BevGrid
 from heal.message.codec import Codec

@@ -13,7 +13,7 @@ NODE_TARGET = "node"
 """The target of a planned fault of the fusion node."""
 
 GIVEN_UP = "agent given up"
-"""Why the messages of an agent are lost whose process has broken so often that it is not started again."""
+"""Why an agent whose process has broken so often that it is not started again sends no messages."""
 
 MAX_PIPELINE = 2
 LEAST_STORE_MIB = 80

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Generic, TypeVar
 
+from heal.agents.message_records import MessageRecord
 from heal.agents.options import RunOptions
-from heal.agents.records import FusionRequest, MessageRecord
+from heal.agents.records import FusionRequest
 
 Payload = TypeVar("Payload")
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import astuple, dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Literal
 
 from heal.agents.faults import Fault
+from heal.agents.message_records import AgentLatency, MessageCounts, MessageRecord
 from heal.agents.region import Region
 from heal.detection.detections import Detections, GroundTruth
 from heal.detection.metrics import IOU_THRESHOLDS, FrameMatch, match_frame
@@ -20,26 +19,8 @@ Sender = tuple[str, int]
 # Reasons of rejections that have a status of their own: the fusion node did not answer, the message could not be fetched from the
 # machine that held it, and the sender was too far away.
 NODE_AWAY, LOST_WITH_MACHINE, OUT_OF_RANGE = "fusion node away", "lost with its machine", "out of range"
-MessageStatus = Literal["used", "rejected", "out of range", "late", "lost"]
 # The stages of an agent's step and of a fusion node's, in their order; latencies have a field `STAGE_ms` for each.
 AGENT_STAGES, NODE_STAGES = ("sense", "encode", "pack"), ("unpack", "fuse", "decode")
-
-
-@dataclass(frozen=True)
-class AgentLatency:
-    """Wall-clock time of an agent's stages.
-
-    Attributes:
-        sense_ms: to read or ray-cast the sensors.
-        encode_ms: to run the network.
-        pack_ms: to make the bytes of the message.
-        packed_s: when the last stage ended, by the machine's monotonic clock.
-    """
-
-    sense_ms: float
-    encode_ms: float
-    pack_ms: float
-    packed_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -207,86 +188,6 @@ class FusionOutcome:
     def and_rejected(self, more: Sequence[Rejection]) -> FusionOutcome:
         """Return the outcome with further messages that were not used."""
         return replace(self, rejected=(*self.rejected, *more))
-
-
-@dataclass(frozen=True)
-class MessageRecord:
-    """What became of one agent's message in one tick.
-
-    Attributes:
-        tick: the tick in which the message was sent.
-        agent_id: the sender.
-        agent_type: the sender's type.
-        own: whether the message is the ego's own, which is read on board: it crosses no link and is not counted.
-        size_bytes: length as sent; 0 if the agent died before it could send.
-        sent_ns: simulated time at which the message entered the link.
-        arrival_ns: simulated time at which the message came out; None if lost.
-        status: used, rejected, out of range, late or lost: what became of the message in its own tick.
-        reason: why the message was not used, in few words, for counting; "" if it was used.
-        detail: the reason's numbers and names in this single case.
-        latency: of the agent's stages; None if the agent died.
-    """
-
-    tick: int
-    agent_id: str
-    agent_type: str
-    own: bool
-    size_bytes: int
-    sent_ns: int
-    arrival_ns: int | None
-    status: MessageStatus
-    reason: str = ""
-    detail: str = ""
-    latency: AgentLatency | None = None
-
-    @property
-    def explanation(self) -> str:
-        """The reason with its detail, for people."""
-        return ": ".join(part for part in (self.reason, self.detail) if part)
-
-    @property
-    def kind(self) -> str:
-        """The status, and of a lost or rejected message the reason; for counting."""
-        return f"{self.status}: {self.reason}" if self.status in ("lost", "rejected") and self.reason else self.status
-
-    @property
-    def link_ms(self) -> float | None:
-        """Simulated time on the link in milliseconds; None if the message was lost."""
-        return None if self.arrival_ns is None else (self.arrival_ns - self.sent_ns) / 1e6
-
-
-@dataclass(frozen=True)
-class MessageCounts:
-    """Messages over links; sent = arrived + late + lost, arrived = used + rejected + out_of_range."""
-
-    sent: int = 0
-    arrived: int = 0
-    late: int = 0
-    lost: int = 0
-    used: int = 0
-    rejected: int = 0
-    out_of_range: int = 0
-    bytes: int = 0
-
-    def __add__(self, other: MessageCounts) -> MessageCounts:
-        """Add the counts of two groups of messages."""
-        return MessageCounts(*(mine + theirs for mine, theirs in zip(astuple(self), astuple(other), strict=True)))
-
-    @staticmethod
-    def of(records: Iterable[MessageRecord]) -> MessageCounts:
-        """Count the records of messages that crossed a link."""
-        over_links = [record for record in records if not record.own]
-        by_status = Counter(record.status for record in over_links)
-        return MessageCounts(
-            sent=len(over_links),
-            arrived=by_status["used"] + by_status["rejected"] + by_status["out of range"],
-            late=by_status["late"],
-            lost=by_status["lost"],
-            used=by_status["used"],
-            rejected=by_status["rejected"],
-            out_of_range=by_status["out of range"],
-            bytes=sum(record.size_bytes for record in over_links),
-        )
 
 
 @dataclass(frozen=True)

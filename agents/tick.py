@@ -15,6 +15,7 @@ from heal.agents.fusion.division import FusionTask, divide
 from heal.agents.fusion.plausible import implausible_pose
 from heal.agents.interfaces import AllianceLike
 from heal.agents.mailbox import Mailbox
+from heal.agents.message_records import MessageRecord, MessageStatus
 from heal.agents.network.network import Network
 from heal.agents.network.rate_control import RateControl
 from heal.agents.network.transit import Transit, Transmission
@@ -29,8 +30,6 @@ from heal.agents.records import (
     Arrival,
     FusionOutcome,
     FusionRequest,
-    MessageRecord,
-    MessageStatus,
     Rejection,
     Sender,
     TickResult,
@@ -271,10 +270,10 @@ class TickCoordinator(Generic[Payload]):
     def _record(self, plan: TickPlan, agent_id: str, step: AgentStep[Payload] | Missing, transit: Transit | None) -> MessageRecord:
         """Record an agent's message; one that arrives in time counts as used until a fusion node rejects it."""
         tick_ns, own = plan.outline.timestamp_ns, self._division.is_own(agent_id, plan.outline.ego_id)
-        record = MessageRecord(plan.tick, agent_id, plan.agent_types[agent_id], own, 0, tick_ns, None, "lost", "")
+        record = MessageRecord(plan.tick, agent_id, plan.agent_types[agent_id], own, 0, tick_ns, None, "lost")
         if isinstance(step, Missing):
             detail = "" if step.failure is None else step.failure.text
-            return replace(record, status="late" if step.late else "lost", reason=step.reason, detail=detail)
+            return replace(record, status="late" if step.late else "not sent", reason=step.reason, detail=detail)
         sent_ns = tick_ns + round(step.elapsed_ms * 1e6)
         record = replace(record, size_bytes=step.report.size_bytes, sent_ns=sent_ns, latency=step.report.latency)
         arrival_ns = sent_ns if transit is None else transit.arrival_ns

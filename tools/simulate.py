@@ -240,7 +240,7 @@ def run_and_report(plan: Plan, title: str, out: Path) -> None:
 
 def require_all_agents(log: RunLog) -> None:
     """End the command with status 1 if an agent was given up during the run: its results are those of fewer agents."""
-    if lost := log.reasons[f"lost: {GIVEN_UP}"]:
+    if lost := log.reasons[f"not sent: {GIVEN_UP}"]:
         console.print(
             f"error: agents were given up, and {lost} of their messages are missing: their processes ended again and again; where "
             "memory is short, raise deployment.agents_per_actor",

@@ -175,7 +175,7 @@ def _end_processes(pool: ProcessPoolExecutor) -> None:
 def make_row(condition: Condition, total: RunTotals, alone: RunTotals) -> SweepRow:
     """Make the row of a run from its totals and those of the ego alone."""
     counts, results, ready = total.counts, total.ap.results(), total.ready.results()
-    size = counts.bytes / max(counts.sent, 1)
+    size = counts.bytes_per_message
     return SweepRow(
         series=condition.series,
         x=size if condition.x is None else condition.x,

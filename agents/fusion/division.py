@@ -16,6 +16,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import torch
 
 from heal.agents.fusion.plausible import implausible_pose
+from heal.agents.message_records import MessageRecord
 from heal.agents.options import RunOptions
 from heal.agents.records import (
     NODE_AWAY,
@@ -24,7 +25,6 @@ from heal.agents.records import (
     FusionOutcome,
     FusionRequest,
     HeldMap,
-    MessageRecord,
     NodeLatency,
     Rejection,
     Sender,

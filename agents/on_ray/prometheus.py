@@ -6,7 +6,8 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
-from heal.agents.records import AGENT_STAGES, NODE_STAGES, MessageRecord, TickResult
+from heal.agents.message_records import MessageRecord
+from heal.agents.records import AGENT_STAGES, NODE_STAGES, TickResult
 
 # Upper edges of the buckets that times are counted in, milliseconds.
 BUCKETS_MS = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0)

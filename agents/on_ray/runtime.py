@@ -174,8 +174,9 @@ class RayRuntime:
         for job, elapsed in zip(encoding.jobs, elapsed_ms, strict=True):
             steps.update(zip(job.agent_ids, self._steps(job, elapsed), strict=True))
         delivery = self._coordinator.deliver(plan, [steps[agent_id] for agent_id in plan.agent_types])
-        faults = [*encoding.faults, *self._agents.take_faults()]
-        return _Fusing(plan, delivery, self._nodes.ask(delivery.tasks), faults)
+        asked = self._nodes.ask(delivery.tasks)
+        # What the fusion nodes note while they are asked belongs to this tick: the tick before is not finished yet.
+        return _Fusing(plan, delivery, asked, [*encoding.faults, *self._agents.take_faults(), *self._nodes.take_faults()])
 
     def _done_in_time(self, jobs: list[AgentJob]) -> list[float | None]:
         """Wait for all jobs of a tick at once; return how long after the beginning of the tick each was done, in milliseconds.

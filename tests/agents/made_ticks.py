@@ -8,16 +8,8 @@ import numpy as np
 import torch
 
 from heal.agents.faults import Fault
-from heal.agents.records import (
-    AgentLatency,
-    AgentView,
-    HeldMap,
-    MessageRecord,
-    MessageStatus,
-    NodeLatency,
-    Rejection,
-    TickResult,
-)
+from heal.agents.message_records import AgentLatency, MessageRecord, MessageStatus
+from heal.agents.records import AgentView, HeldMap, NodeLatency, Rejection, TickResult
 from heal.detection.boxes import boxes_to_corners
 from heal.detection.detections import Detections, GroundTruth
 from heal.se3 import pose_to_SE3
@@ -89,8 +81,8 @@ def heat_of(agent_id: str) -> Float32:
 
 def _record(tick: int, agent_id: str, status: MessageStatus) -> MessageRecord:
     own, sent_ns = agent_id == "ego", tick * TICK_NS
-    arrival_ns = None if status == "lost" else sent_ns + (0 if own else 40_000_000)
-    reasons = {"late": "after the deadline", "lost": "on the link", "rejected": "wrong base"}
+    arrival_ns = None if status in ("lost", "not sent") else sent_ns + (0 if own else 40_000_000)
+    reasons = {"late": "after the deadline", "lost": "on the link", "rejected": "wrong base", "not sent": "agent crashed"}
     return MessageRecord(
         tick=tick,
         agent_id=agent_id,

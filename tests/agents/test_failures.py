@@ -35,7 +35,7 @@ def run(source: TinySource, options: RunOptions = OPTIONS, name: str = "local") 
 def assert_b_failed_in_two_ticks(results: list[TickResult]) -> None:
     lost = {(result.tick, record.agent_id): record for result in results for record in result.messages if record.status != "used"}
     assert set(lost) == {(2, "b"), (3, "b")}
-    assert {(record.kind, record.detail) for record in lost.values()} == {("lost: agent failed", TEXT)}
+    assert {(record.kind, record.detail) for record in lost.values()} == {("not sent: agent failed", TEXT)}
     assert [(result.tick, fault) for result in results for fault in result.faults] == [
         (2, Fault("agent failed", "b", TEXT)),
         (3, Fault("agent failed", "b", TEXT)),

@@ -12,8 +12,9 @@ import torch
 
 from heal.agent_model import AgentConfig, AgentModel
 from heal.agent_types import TypesOf
+from heal.agents.message_records import MessageRecord
 from heal.agents.network.transit import Transit, Transmission
-from heal.agents.records import MessageRecord, TickResult
+from heal.agents.records import TickResult
 from heal.alliance import TrainingRecord, save_agent, save_base
 from heal.base_model import BaseConfig, BaseModel
 from heal.encoders.point_pillars import PointPillarsConfig

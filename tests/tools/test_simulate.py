@@ -11,8 +11,9 @@ import pytest
 import torch
 import typer
 
+from heal.agents.message_records import MessageRecord
 from heal.agents.options import RunOptions
-from heal.agents.records import MessageRecord
+from heal.agents.records import TickResult
 from heal.detection.metrics import AP_RULE
 from heal.tools.shared.run_log import RunLog
 from heal.tools.shared.scoring import RunScore, spread_evenly
@@ -108,31 +109,47 @@ def test_wrong_option_values_are_refused(alliance: Path, tmp_path: Path) -> None
 def test_reasons_are_counted_by_kind() -> None:
     log = RunLog.of(RunOptions(), (0.0,))
     rejected = [MessageRecord(0, "a", "m1", False, 1, 0, 0, "rejected", "stale", f"its time is {age} ms off") for age in (3, 4)]
-    died = MessageRecord(0, "b", "m1", True, 0, 0, None, "lost", "agent died")
+    died = MessageRecord(0, "b", "m1", True, 0, 0, None, "not sent", "agent died")
     for record in (*rejected, died):
         log.add_message(record)
-    assert log.reasons == {"rejected: stale": 2, "lost: agent died": 1} and log.ego_missing == 1
+    assert log.reasons == {"rejected: stale": 2, "not sent: agent died": 1} and log.ego_missing == 1
 
 
 def test_a_run_in_which_an_agent_was_given_up_does_not_exit_with_success(capsys: pytest.CaptureFixture[str]) -> None:
     log = RunLog.of(RunOptions(), (0.0,))
     require_all_agents(log)
-    log.add_message(MessageRecord(0, "b", "m1", False, 0, 0, None, "lost", "agent restarting"))
+    log.add_message(MessageRecord(0, "b", "m1", False, 0, 0, None, "not sent", "agent restarting"))
     require_all_agents(log)
-    log.add_message(MessageRecord(1, "b", "m1", False, 0, 0, None, "lost", "agent given up"))
+    log.add_message(MessageRecord(1, "b", "m1", False, 0, 0, None, "not sent", "agent given up"))
     with pytest.raises(typer.Exit) as ended:
         require_all_agents(log)
     assert ended.value.exit_code == 1 and "1 of their messages are missing" in capsys.readouterr().out
 
 
-def test_messages_that_were_never_sent_do_not_lower_the_mean_size() -> None:
-    tick = made_tick(b="lost")
-    died = tuple(replace(record, size_bytes=0) if record.agent_id == "b" else record for record in tick.messages)
+def test_messages_that_were_never_sent_are_no_sent_ones_and_do_not_lower_the_mean_size() -> None:
     score = RunScore(RANGE_M)
-    score.add(replace(tick, messages=died))
-    assert (score.counts.sent, score.unsent, score.bytes_per_message) == (2, 1, BYTES["-1"])
+    score.add(without_message_of_b(made_tick(b="not sent")))
+    counts = score.counts
+    assert (counts.sent, counts.not_sent, counts.lost, counts.bytes_per_message) == (1, 1, 0, BYTES["-1"])
+    score.add(without_message_of_b(made_tick(b="late")))
+    assert (score.counts.sent, score.counts.late, score.counts.unfinished) == (3, 1, 1)
     score.add(made_tick())
-    assert score.metrics()["bytes_per_message"] == (2 * BYTES["-1"] + BYTES["b"]) / 3
+    assert score.metrics()["bytes_per_message"] == (3 * BYTES["-1"] + BYTES["b"]) / 4
+
+
+def test_the_summary_names_the_messages_that_were_not_sent() -> None:
+    log = RunLog.of(RunOptions(), RANGE_M)
+    log.add(made_tick())
+    assert "not sent" not in str(log.table().caption)
+    log.add(without_message_of_b(made_tick(b="not sent")))
+    assert "messages: 3 sent, 3 arrived in time, 0 late, 0 lost; 1 not sent" in str(log.table().caption)
+    assert (log.metrics()["sent"], log.metrics()["not_sent"]) == (3, 1)
+
+
+def without_message_of_b(tick: TickResult) -> TickResult:
+    """The tick without a message of b, whose process has crashed or is not ready."""
+    records = (replace(one, size_bytes=0, arrival_ns=None) if one.agent_id == "b" else one for one in tick.messages)
+    return replace(tick, messages=tuple(records))
 
 
 def test_frames_of_an_animation_are_spread_evenly() -> None:

@@ -17,9 +17,10 @@ import torch
 from heal.agent_types import same_type
 from heal.agents.fusion.division import FusionTask
 from heal.agents.interfaces import AllianceLike
+from heal.agents.message_records import AgentLatency
 from heal.agents.network.spec import LinkSpec
 from heal.agents.options import RunOptions
-from heal.agents.records import AgentLatency, AgentReport, FusionOutcome, NodeLatency
+from heal.agents.records import AgentReport, FusionOutcome, NodeLatency
 from heal.agents.tick import AgentStep, TickCoordinator
 from heal.detection.boxes import boxes_to_corners
 from heal.detection.detections import Detections

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from heal.agents.records import MessageRecord, NodeLatency, TickResult
+from heal.agents.message_records import MessageRecord
+from heal.agents.records import NodeLatency, TickResult
 from heal.datasets.visibility import HIDDEN_BELOW, SEEN_ABOVE
 from heal.detection.boxes import corners_to_boxes
 from heal.detection.detections import Detections, GroundTruth

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from heal.agents.faults import Fault
-from heal.agents.records import HeldMap, MessageCounts, MessageRecord, Rejection, TickResult
+from heal.agents.message_records import REASONED, MessageCounts, MessageRecord
+from heal.agents.records import HeldMap, Rejection, TickResult
 from heal.detection.metrics import IOU_THRESHOLDS, FrameMatch, average_precision
 from heal.types import Float64
 
@@ -134,7 +135,7 @@ class ReportData:
 def _agent_row(rows: Sequence[TickRow], agent_id: str) -> AgentRow:
     """Sum up the messages of one agent over all ticks."""
     records = [record for row in rows for record in row.messages if record.agent_id == agent_id]
-    reasons = Counter(record.kind for record in records if record.status in ("lost", "rejected"))
+    reasons = Counter(record.kind for record in records if record.status in REASONED)
     late = [rejection for row in rows for rejection in row.late_rejections if rejection.agent_id == agent_id]
     reasons.update(f"rejected when it came late: {rejection.reason}" for rejection in late)
     return AgentRow(

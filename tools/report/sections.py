@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from heal.agents.faults import Fault
-from heal.agents.records import MessageCounts
+from heal.agents.message_records import MessageCounts
 from heal.detection.metrics import IOU_THRESHOLDS, NOT_AVAILABLE, ap_text
 from heal.tools.pictures.bev import format_bytes
 from heal.tools.report.charts import HALF_WIDTH_PT, Chart, Frame, Series, line_chart, stacked_chart
@@ -22,6 +22,7 @@ STATUS_COLORS: Mapping[str, str] = {
     "lost": "red",
     "rejected": "pink",
     "out of range": "gray",
+    "not sent": "agent5",
 }
 AP_COLORS = ("agent3", "agent0", "agent2")
 STAGE_NAMES: Mapping[str, str] = {
@@ -91,7 +92,8 @@ class MessageRow:
         agent_id: name of the agent.
         agent_type: its type, such as "m1".
         color: key of `COLORS`.
-        sent: number of messages over its link; 0 for an agent that was always the ego.
+        sent: number of messages over its link.
+        on_board: whether the agent was always the ego, whose messages cross no link.
         counts: number of messages with each status, in the order of `STATUS_COLORS`.
         held: number of ticks in which the fusion node used an older map of the agent.
         bar: share of each status.
@@ -101,6 +103,7 @@ class MessageRow:
     agent_type: str
     color: str
     sent: int
+    on_board: bool
     counts: tuple[int, ...]
     held: int
     bar: tuple[BarPart, ...]
@@ -270,14 +273,16 @@ def messages(data: ReportData) -> Messages:
 def _message_row(agent: AgentRow, color: str) -> MessageRow:
     """Count the messages of one agent by status."""
     counts = _by_status(agent.counts)
+    expected = sum(counts.values())
     return MessageRow(
         agent_id=agent.agent_id,
         agent_type=agent.agent_type,
         color=color,
         sent=agent.counts.sent,
+        on_board=not expected,
         counts=tuple(counts.values()),
         held=agent.held,
-        bar=_bar([(STATUS_COLORS[status], count / max(agent.counts.sent, 1)) for status, count in counts.items()]),
+        bar=_bar([(STATUS_COLORS[status], count / max(expected, 1)) for status, count in counts.items()]),
     )
 
 
@@ -308,7 +313,7 @@ def traffic(data: ReportData) -> Traffic | None:
 def _traffic_row(agent: AgentRow, color: str) -> TrafficRow:
     """Sum up the bytes of one agent."""
     counts = agent.counts
-    return TrafficRow(agent.agent_id, agent.agent_type, color, counts.sent, counts.bytes / counts.sent / 1e3, counts.bytes / 1e6)
+    return TrafficRow(agent.agent_id, agent.agent_type, color, counts.sent, counts.bytes_per_message / 1e3, counts.bytes / 1e6)
 
 
 def latency(log: RunLog) -> Latency:

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
+from heal.agents.message_records import MessageCounts, MessageRecord
 from heal.agents.options import RunOptions
-from heal.agents.records import AGENT_STAGES, NODE_STAGES, MessageCounts, MessageRecord, TickResult
+from heal.agents.records import AGENT_STAGES, NODE_STAGES, TickResult
 from heal.agents.truth import TruthRule
 from heal.detection.metrics import ap_text
 from heal.tools.shared.ready_score import ReadyScore
@@ -133,8 +134,9 @@ class RunLog:
         for stage, percentiles in self.latency_ms().items():
             name = "link (simulated)" if stage == "link" else stage
             table.add_row(name, *(f"{value:.1f}" for value in percentiles.values()))
+        not_sent = f"; {counts.not_sent} not sent" if counts.not_sent else ""
         table.caption = (
-            f"messages: {counts.sent} sent, {counts.arrived} arrived in time, {counts.late} late, {counts.lost} lost; "
+            f"messages: {counts.sent} sent, {counts.arrived} arrived in time, {counts.late} late, {counts.lost} lost{not_sent}; "
             f"of those in time {counts.used} used, {counts.out_of_range} out of range, {counts.rejected} rejected; "
             f"{self.held} older maps used in place of missing ones; {counts.bytes / 1e6:.1f} MB sent in total"
         )

@@ -17,7 +17,8 @@ import torch
 from rich.table import Table
 from torch import Tensor
 
-from heal.agents.records import GuardReport, MessageCounts, TickResult
+from heal.agents.message_records import MessageCounts
+from heal.agents.records import GuardReport, TickResult
 from heal.datasets.visibility import SceneVisibility
 from heal.detection.error_kinds import FEW_POINTS, ErrorKinds, error_kinds_of
 from heal.detection.heading import HeadingError, heading_error_of
@@ -99,7 +100,6 @@ class RunScore:
         frames: number of ticks.
         agents: largest number of agents in a tick.
         counts: messages over links.
-        unsent: messages without bytes in `counts`: their agents died before sending.
     """
 
     range_m: tuple[float, ...]
@@ -114,7 +114,6 @@ class RunScore:
     frames: int = 0
     agents: int = 0
     counts: MessageCounts = field(default_factory=MessageCounts)
-    unsent: int = 0
 
     def add(self, result: TickResult, visibility: SceneVisibility | None = None) -> None:
         """Add a tick; `visibility` tells which of its vehicles are hidden from the ego, None if this is not known."""
@@ -129,7 +128,6 @@ class RunScore:
         self.frames += 1
         self.agents = max(self.agents, len(result.messages))
         self.counts = self.counts + result.counts
-        self.unsent += sum(not record.own and record.size_bytes == 0 for record in result.messages)
         if visibility is not None:
             self.hidden_frames += 1
             hidden_ids = torch.from_numpy(visibility.ids[visibility.hidden])
@@ -149,11 +147,6 @@ class RunScore:
         frames = self.alone.frames
         return SceneMatches.of(self.scene_ids, frames) if frames and len(frames) == self.frames else None
 
-    @property
-    def bytes_per_message(self) -> float:
-        """Mean size of a message that was sent over a link; 0 if none was sent."""
-        return self.counts.bytes / max(self.counts.sent - self.unsent, 1)
-
     def metrics(self) -> dict[str, Any]:
         """Return the scores as entries of metrics.json."""
         result = self.results()
@@ -168,7 +161,7 @@ class RunScore:
             "ground_truths": result.ground_truths,
             "heading_error": {"iou": HEADING_IOU, "mean_deg": self.heading.mean_deg, "matched": self.heading.matched},
             "errors": self.errors.counts(),
-            "bytes_per_message": round(self.bytes_per_message),
+            "bytes_per_message": round(self.counts.bytes_per_message),
             "hidden_from_ego": {"vehicles": self.hidden.objects, "recall": self.hidden.value if self.hidden.objects else None},
         }
 
@@ -203,7 +196,7 @@ def score_table(scores: dict[str, RunScore], title: str) -> Table:
         error_deg = score.heading.mean_deg
         heading = NOT_AVAILABLE if error_deg is None else f"{error_deg:.1f} deg"
         hidden = f"{score.hidden.value:.2f} of {score.hidden.objects}" if score.hidden.objects else "-"
-        size = f"{score.bytes_per_message / 1e3:.0f}" if score.bytes_per_message else "-"
+        size = f"{score.counts.bytes_per_message / 1e3:.1f}" if score.counts.bytes else "-"
         table.add_row(name, *ap, heading, hidden, str(score.frames), size)
     alone = next(iter(scores.values())).alone.results()
     if alone.frames and all(score.agents > 1 for score in scores.values()):

@@ -11,8 +11,9 @@ import torch
 from heal.agent_types import TypesOf
 from heal.agents.interfaces import AllianceLike
 from heal.agents.local_runtime import LocalRuntime
+from heal.agents.message_records import MessageCounts
 from heal.agents.network.spec import LinkSpec
-from heal.agents.records import MessageCounts, TickResult
+from heal.agents.records import TickResult
 from heal.agents.truth import TruthRule
 from heal.alliance import load_alliance
 from heal.datasets.noise import SensorNoise

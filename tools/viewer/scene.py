@@ -12,7 +12,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from heal.agents.records import AgentView, MessageRecord, TickResult
+from heal.agents.message_records import MessageRecord
+from heal.agents.records import AgentView, TickResult
 from heal.se3 import relative_SE3, transform_points
 from heal.tools.pictures.bev import BevPicture, format_bytes
 from heal.tools.pictures.colors import BACKGROUND, FAINT_TEXT, HIDDEN, LINES, TEXT, TROUBLE, TRUTH, rgb_bytes, score_color
@@ -27,6 +28,7 @@ LINK_COLORS: Mapping[str, str] = {
     "lost": TROUBLE,
     "rejected": "#ff3b6b",
     "out of range": FAINT_TEXT,
+    "not sent": TROUBLE,
 }
 VOXEL_M = 0.2
 # Points get lighter from the first height above the ground on, over the second height.
@@ -204,6 +206,8 @@ def link_label(result: TickResult, record: MessageRecord) -> tuple[str, str]:
     took = "" if record.link_ms is None else f"  {record.link_ms:.0f} ms"
     if held is not None:
         return f"{record.status}, held {held.age_ms:.0f} ms at {held.weight:.2f}", LINK_COLORS["held"]
+    if record.status == "not sent":
+        return f"{record.status}: {record.reason}", LINK_COLORS[record.status]
     label = f"{size}{took}" if record.status == "used" else f"{record.status}  {size}{took}"
     return label, LINK_COLORS[record.status]
 

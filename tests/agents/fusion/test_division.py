@@ -13,19 +13,9 @@ from hypothesis import strategies as st
 from heal.agents.deployment import Deployment, PlannedFault
 from heal.agents.fusion.division import FusionTask, Regions, node_of
 from heal.agents.fusion.tick_fusion import BORDER_M
+from heal.agents.message_records import AgentLatency, MessageRecord
 from heal.agents.options import RunOptions
-from heal.agents.records import (
-    NODE_AWAY,
-    OUT_OF_RANGE,
-    AgentLatency,
-    AgentReport,
-    FusionOutcome,
-    FusionRequest,
-    HeldMap,
-    MessageRecord,
-    NodeLatency,
-    Rejection,
-)
+from heal.agents.records import NODE_AWAY, OUT_OF_RANGE, AgentReport, FusionOutcome, FusionRequest, HeldMap, NodeLatency, Rejection
 from heal.agents.region import Region, region_frame, regions_in_reach
 from heal.detection.boxes import bottom_rectangles, boxes_to_corners, transform_corners
 from heal.detection.decode import DecodeConfig

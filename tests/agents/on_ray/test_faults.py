@@ -14,6 +14,7 @@ from heal.agents.agent import AgentHost
 from heal.agents.deployment import Deployment, PlannedFault
 from heal.agents.faults import Fault
 from heal.agents.local_runtime import LocalRuntime
+from heal.agents.message_records import MessageCounts
 from heal.agents.network.network import PerfectNetwork
 from heal.agents.options import RunOptions
 from heal.agents.records import TickResult
@@ -69,9 +70,33 @@ def test_a_crashed_agent_is_away_for_its_restart_and_rejoins(options: RunOptions
     gone = missing(results)
     assert gone == {(tick, "b") for tick in (3, 4, 5)}
     assert faults_of(results) == [Fault("agent crashed", "b"), Fault("agent rejoined", "b")]
-    reasons = [record.reason for result in results for record in result.messages if record.status == "lost"]
+    reasons = [record.reason for result in results for record in result.messages if record.status == "not sent"]
     assert set(reasons) == {"agent crashed", "agent restarting"}
+    counts = MessageCounts.of(record for result in results for record in result.messages)
+    assert (counts.sent, counts.lost, counts.not_sent) == (2 * len(SOURCE) - 3, 0, 3)
     assert_as_if_absent(results, options)
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("local_ray")
+@pytest.mark.parametrize("pipeline", [1, 2])
+def test_a_fusion_node_that_dies_unplanned_returns_in_the_first_tick_that_it_fuses(pipeline: int) -> None:
+    import ray
+
+    from heal.agents.on_ray.runtime import RayRuntime
+
+    results: list[TickResult] = []
+    with RayRuntime(ALLIANCE, SOURCE, TYPES, PerfectNetwork(), DROP, Deployment(pipeline=pipeline)) as runtime:
+        for result in runtime.run(range(len(SOURCE))):
+            results.append(result)
+            if result.tick == 3:
+                ray.kill(runtime._nodes.process(0).actor)
+    away = [result.tick for result in results if result.latency is None]
+    assert away and away == list(range(away[0], away[-1] + 1)) and away[-1] < len(SOURCE) - 1
+    assert [(result.tick, fault) for result in results for fault in result.faults] == [
+        (away[0], Fault("fusion node crashed")),
+        (away[-1] + 1, Fault("fusion node restarted")),
+    ]
 
 
 @pytest.mark.ray

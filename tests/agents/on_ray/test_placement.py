@@ -102,8 +102,8 @@ def test_an_agent_that_comes_later_and_has_no_room_is_a_fault(monkeypatch: pytes
     with RayRuntime(TinyAlliance(), source, types, PerfectNetwork(), RunOptions(), Deployment()) as runtime:
         results = list(runtime.run(range(len(source))))
     assert [(result.tick, fault) for result in results for fault in result.faults] == [(2, Fault("agent not placed", "d"))]
-    lost = [(result.tick, record.agent_id, record.kind) for result in results for record in result.messages if record.reason]
-    assert lost == [(2, "d", "lost: agent not placed"), (3, "d", "lost: agent not placed")]
+    unsent = [(result.tick, record.agent_id, record.kind) for result in results for record in result.messages if record.reason]
+    assert unsent == [(2, "d", "not sent: agent not placed"), (3, "d", "not sent: agent not placed")]
 
 
 @pytest.mark.ray

@@ -21,10 +21,11 @@ from heal.agents.fusion.host import NodeHost
 from heal.agents.fusion.node import FusionNode
 from heal.agents.fusion.tick_fusion import BORDER_M
 from heal.agents.local_runtime import LocalRuntime
+from heal.agents.message_records import MessageCounts
 from heal.agents.network.network import Network, PerfectNetwork
 from heal.agents.network.spec import LinkSpec
 from heal.agents.options import RunOptions
-from heal.agents.records import OUT_OF_RANGE, Arrival, FusionOutcome, FusionRequest, MessageCounts, TickResult
+from heal.agents.records import OUT_OF_RANGE, Arrival, FusionOutcome, FusionRequest, TickResult
 from heal.agents.region import Region
 from heal.agents.tick import AgentStep, TickCoordinator, arrivals_of
 from heal.detection.boxes import bottom_rectangles

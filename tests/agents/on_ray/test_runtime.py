@@ -11,10 +11,11 @@ import torch
 from heal.agent_types import joining
 from heal.agents.deployment import Deployment
 from heal.agents.local_runtime import LocalRuntime
+from heal.agents.message_records import MessageCounts
 from heal.agents.network.network import Network, PerfectNetwork
 from heal.agents.network.spec import LinkSpec
 from heal.agents.options import Precision, RunOptions
-from heal.agents.records import MessageCounts, TickResult
+from heal.agents.records import TickResult
 from heal.agents.runtime import open_runtime
 from heal.detection.boxes import boxes_around_origin
 from heal.message.codec import Codec

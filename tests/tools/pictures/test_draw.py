@@ -10,7 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from heal.agents.records import AgentView, MessageRecord, NodeLatency, TickResult
+from heal.agents.message_records import MessageRecord
+from heal.agents.records import AgentView, NodeLatency, TickResult
 from heal.detection.boxes import boxes_to_corners
 from heal.detection.detections import Detections, GroundTruth
 from heal.detection.metrics import ApAccumulator

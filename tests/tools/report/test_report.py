@@ -38,7 +38,7 @@ from heal.tools.report.charts import (
 from heal.tools.report.colors import COLORS, agent_color
 from heal.tools.report.history import ReportData
 from heal.tools.report.page import Report, flat_settings, page_of, render_page, write_report
-from heal.tools.report.sections import faults, messages, traffic
+from heal.tools.report.sections import STATUS_COLORS, faults, messages, traffic
 from heal.tools.shared.run_log import RunLog
 from heal.types import Float64
 from tests.agents.made_ticks import RANGE_M, made_tick, pose_of, troubled_tick
@@ -191,8 +191,24 @@ def test_every_agent_is_accounted_for() -> None:
     assert roadside.reasons == {"rejected: wrong base": 1}
     read = Reader.of(html_of(report))
     cells = [text for text in read.texts[read.texts.index("on board") :] if text.strip()]
-    assert cells[1:9] == ["b", "m2", "3", "1", "1", "1", "0", "0"]
+    assert cells[1:10] == ["b", "m2", "3", "1", "1", "1", "0", "0", "0"]
     assert report.data.bytes_of("b").tolist() == [2000.0] * 3 and np.isnan(report.data.bytes_of("ego")).all()
+
+
+def test_a_message_that_was_not_sent_is_no_traffic() -> None:
+    died = replace(made_tick(1, b="not sent").messages[1], size_bytes=0, arrival_ns=None, reason="agent crashed")
+    ticks = [made_tick(0), replace(made_tick(1), messages=(made_tick(1).messages[0], died, made_tick(1).messages[2]))]
+    report = reported(*ticks)
+    _, b, _ = messages(report.data).agents
+    assert (b.sent, b.on_board, dict(zip(STATUS_COLORS, b.counts, strict=True))["not sent"]) == (1, False, 1)
+    assert [(part.width, part.color) for part in b.bar] == [(50.0, "green"), (50.0, STATUS_COLORS["not sent"])]
+    section = traffic(report.data)
+    assert section is not None and [(row.agent_id, row.messages, row.mean_kb) for row in section.agents] == [
+        ("b", 1, 2.0),
+        ("-1", 2, 0.5),
+    ]
+    read = Reader.of(html_of(report))
+    assert {"not sent", "not sent: agent crashed"} <= set(read.texts) and "of 3 messages used" in read.texts
 
 
 def test_bars_of_messages_are_the_shares_of_each_status() -> None:

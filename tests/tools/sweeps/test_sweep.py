@@ -10,9 +10,9 @@ import pytest
 
 from heal.agent_types import same_type
 from heal.agents.local_runtime import LocalRuntime
+from heal.agents.message_records import MessageCounts
 from heal.agents.network.spec import LinkSpec
 from heal.agents.options import RunOptions
-from heal.agents.records import MessageCounts
 from heal.agents.truth import TruthRule
 from heal.alliance import load_alliance
 from heal.datasets.town import TownSource
