@@ -15,11 +15,15 @@ from heal.agents.interfaces import AllianceLike, Encoder, Trunk
 from heal.agents.message_records import AgentLatency
 from heal.agents.options import RunOptions
 from heal.agents.records import AgentReport
+from heal.detection.visibility import PointCounts, count_points
 from heal.fusion.pyramid import Coverage, coverage_of
 from heal.grid import BevGrid
 from heal.message.codec import Codec
 from heal.message.message import Message
-from heal.types import AgentFrame, BoolMask, Float32, SceneSource
+from heal.types import AgentFrame, BoolMask, Float32, SceneSource, SensorChoice
+
+# The choice of sensors with which the points on vehicles are counted.
+WHOLE_SWEEP = SensorChoice()
 
 
 @dataclass(frozen=True)
@@ -97,8 +101,19 @@ class Agent:
             latency=latency,
             points=points,
             heat=heat,
+            counts=self._counts(tick, frame) if self.setup.options.count_points else None,
         )
         return message, report
+
+    def _counts(self, tick: int, frame: AgentFrame) -> PointCounts | None:
+        """Count the LiDAR points on labelled vehicles; as in evaluations, in the whole sweep, whatever sensors the type reads."""
+        source = self.setup.source
+        try:
+            whole = frame if self.setup.encoder.sensor == WHOLE_SWEEP else source.agent_frame(tick, self.agent_id, WHOLE_SWEEP)
+            objects = source.scene_objects(tick)
+            return count_points(whole, whole.objects if objects is None else objects)
+        except Exception:  # noqa: BLE001 - a sweep that the type does not need may be missing; only the count is then unknown
+            return None
 
     def _content(self, features: Tensor, coverage: Coverage, scored: bool) -> _Content:
         """Return the feature map, with scores if `scored`; under `split: pyramid` the maps and scores of all scales."""

@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 
 import torch
 
+from heal.agents.joining import Join
 from heal.errors import UserError
 from heal.message.codec import FLOAT32, Codec
 from heal.types import SPLITS, Split
@@ -55,12 +56,15 @@ class RunOptions:
             is that of the codec.
         threads: torch threads of each process; 1 is fastest where several actors share few cores.
         keep_views: whether the results hold points and heat maps, for pictures; a set keeps them in these ticks alone.
+        count_points: whether agents count their LiDAR points on the vehicles that they label, which tells the vehicles that are
+            hidden from the ego.
         include_ego: whether the ego's own vehicle is ground truth where another agent has labelled it, as in OPV2V's evaluation.
             Otherwise it is neither ground truth nor a detection.
         use_z: whether ground truth must lie in the range in height too; the rule of DAIR-V2X tests x and y alone.
         guard: whether the fusion node keeps the ego's confident boxes (docs/guard.md). "auto" does as the base's settings say, "on"
             guards with the base's settings or the default ones. With regions there is no ego, and nothing is guarded.
         blind_ego: whether the ego's own map is not fused, which shows what the others alone find around it.
+        joins: agents that join during the run, in addition to those that `agents` counts.
         realtime: whether the run goes by the wall clock: every tick begins at its own time, and the fusion node fuses what has been
             computed and has arrived by the deadline.
     """
@@ -81,10 +85,12 @@ class RunOptions:
     precision: Precision = "float32"
     threads: int = 1
     keep_views: bool | frozenset[int] = False
+    count_points: bool = False
     include_ego: bool = False
     use_z: bool = True
     guard: Annotated[GuardChoice, _Switch()] = "auto"
     blind_ego: bool = False
+    joins: tuple[Join, ...] = ()
     realtime: bool = False
 
     def autocast(self, device_type: str) -> torch.autocast:

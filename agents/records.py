@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -11,6 +11,7 @@ from heal.agents.message_records import AgentLatency, MessageCounts, MessageReco
 from heal.agents.region import Region
 from heal.detection.detections import Detections, GroundTruth
 from heal.detection.metrics import IOU_THRESHOLDS, FrameMatch, match_frame
+from heal.detection.visibility import PointCounts, SceneVisibility
 from heal.message.message import Buffer
 from heal.types import Float32, Float64, ObjectLabels
 
@@ -37,6 +38,7 @@ class AgentReport:
         latency: of the agent's stages.
         points: (N, 4) float32 LiDAR points in the agent's frame; None if no picture needs them.
         heat: (ny, nx) float32 in [0, 1], the agent's foreground scores on the grid; None if no picture needs them.
+        counts: the agent's LiDAR points on labelled vehicles; None if they are not counted, or if its sweep cannot be read.
     """
 
     agent_id: str
@@ -48,6 +50,7 @@ class AgentReport:
     latency: AgentLatency
     points: Float32 | None = None
     heat: Float32 | None = None
+    counts: PointCounts | None = None
 
     def after(self, sense_ms: float, encode_ms: float) -> AgentReport:
         """Return the report with the times of the stages before packing."""
@@ -80,6 +83,7 @@ class FusionRequest:
         ego_id: the agent in whose frame the result is; "" for a region.
         world_SE3_frame: (4, 4) float64, the frame of the result: the region's, or the ego's where the ego's own message is missing.
         region: the region whose boxes are wanted, with a little beyond its border; None for all boxes on the grid around the ego.
+        trust: the trust in agent types that were not in the alliance when the run began.
     """
 
     tick: int
@@ -88,6 +92,7 @@ class FusionRequest:
     ego_id: str
     world_SE3_frame: Float64
     region: Region | None = None
+    trust: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -232,6 +237,7 @@ class TickResult:
             alone waits for none. By the wall clock the tick's lag and the fusion node's own time are included.
         alone: the boxes that the ego finds alone, from its map of this tick; None without this map and with regions.
         guard: what became of the confident ones among them; None if `alone` is None.
+        visibility: LiDAR points on the vehicles of `ground_truth`; None if they are not counted, or those of the ego are not known.
     """
 
     tick: int
@@ -253,6 +259,7 @@ class TickResult:
     wait_ms: float = 0.0
     alone: Detections | None = None
     guard: GuardReport | None = None
+    visibility: SceneVisibility | None = None
 
     @cached_property
     def match(self) -> FrameMatch:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
 from heal.agent_types import TypesOf
 from heal.agents.agent import AgentRequest, AgentSetup
-from heal.agents.failures import FAILED, AgentFailure, Failures, in_one_line
+from heal.agents.failures import AgentFailure, Failures, in_one_line
 from heal.agents.faults import Fault
 from heal.agents.fusion.division import FusionTask, divide
 from heal.agents.fusion.plausible import implausible_pose
 from heal.agents.interfaces import AllianceLike
+from heal.agents.joining import Joining
+from heal.agents.labels import read_labels
 from heal.agents.mailbox import Mailbox
 from heal.agents.message_records import MessageRecord, MessageStatus
 from heal.agents.network.network import Network
@@ -39,7 +41,7 @@ from heal.detection.detections import Detections
 from heal.errors import UserError
 from heal.message.codec import FLOAT32, Codec
 from heal.message.message import Buffer
-from heal.types import Float64, ObjectLabels, SceneOutline, SceneSource, SensorChoice
+from heal.types import Float64, SceneOutline, SceneSource, SensorChoice
 
 Payload = TypeVar("Payload")
 _STATUS_OF_REJECTION: dict[str, MessageStatus] = {OUT_OF_RANGE: "out of range", LOST_WITH_MACHINE: "lost", NODE_AWAY: "lost"}
@@ -57,6 +59,8 @@ class TickPlan:
         agent_types: the agents that take part, the ego first, and their types.
         codecs: the codec of each agent's message. Without regions the ego's own message is read on board and stays in float32.
         lag_ms: how late the tick begins by the wall clock.
+        trust: the trust in agent types that were not in the alliance when the run began.
+        faults: agents that cannot join because their type cannot be used yet, or that can join now.
     """
 
     tick: int
@@ -65,12 +69,14 @@ class TickPlan:
     agent_types: Mapping[str, str]
     codecs: Mapping[str, Codec]
     lag_ms: float
+    trust: Mapping[str, float] = field(default_factory=dict)
+    faults: tuple[Fault, ...] = ()
 
     def request(self, world_SE3_ego: Float64) -> FusionRequest:
         """Return the request to the fusion of the whole tick, in the frame of the ego's measured pose."""
         outline = self.outline
         sequence = outline.scene_id.rpartition("/")[0]
-        return FusionRequest(self.tick, outline.timestamp_ns, sequence, outline.ego_id, world_SE3_ego)
+        return FusionRequest(self.tick, outline.timestamp_ns, sequence, outline.ego_id, world_SE3_ego, trust=self.trust)
 
     def agent_request(self, agent_id: str) -> AgentRequest:
         """Return the request to one agent."""
@@ -167,6 +173,8 @@ class TickCoordinator(Generic[Payload]):
         self._planned = 0
         self._tolerant, self._failures = tolerant, Failures()
         self._late_faults: list[Fault] = []
+        self._joining = Joining(options.joins, options.agents, self._problem_of)
+        self._known_types, self._later_trust = set(alliance.agent_names), dict[str, float]()
 
     def agent_setup(self, agent_type: str) -> AgentSetup:
         """Return what the agents of one type need."""
@@ -180,12 +188,22 @@ class TickCoordinator(Generic[Payload]):
             raise UserError(
                 f"scene {outline.scene_id}: the ego {outline.ego_id!r} has no agent type, and nothing is fused without it"
             )
-        there = [agent_id for agent_id in outline.ego_first if agent_id in assigned]
-        types = {agent_id: assigned[agent_id] for agent_id in there[: self.options.agents]}
+        types, faults = self._joining.taking_part(tick, outline, assigned)
+        self._later_trust |= {name: self.alliance.trust_of(name) for name in set(types.values()) - self._known_types}
+        self._known_types |= set(types.values())
         number, self._planned = self._planned, self._planned + 1
         own = {agent_id for agent_id in types if self._division.is_own(agent_id, outline.ego_id)}
         codecs = {agent_id: FLOAT32 if agent_id in own else self._codec(number, agent_id) for agent_id in types}
-        return TickPlan(tick, number, outline, types, codecs, self._pacer.wait(outline.timestamp_ns) if self._pacer else 0.0)
+        lag_ms = self._pacer.wait(outline.timestamp_ns) if self._pacer else 0.0
+        return TickPlan(tick, number, outline, types, codecs, lag_ms, dict(self._later_trust), tuple(faults))
+
+    def _problem_of(self, agent_type: str) -> str:
+        """Return why an agent type cannot be used; "" if it can. It may appear in the alliance's folder while the run goes on."""
+        try:
+            self.alliance.agent(agent_type)
+        except UserError as error:
+            return in_one_line(error)
+        return ""
 
     def _codec(self, number: int, agent_id: str) -> Codec:
         """Return the run's codec, with a budget that fits the rate of the agent's link if the run adapts."""
@@ -204,7 +222,8 @@ class TickCoordinator(Generic[Payload]):
         Raises:
             Exception: the error of the first agent, if all agents have failed and none has worked since the run began.
         """
-        faults = self._take_late_faults() + self._note_failures(plan, dict(zip(plan.agent_types, steps, strict=True)))
+        failed = self._note_failures(plan, dict(zip(plan.agent_types, steps, strict=True)))
+        faults = (*plan.faults, *self._take_late_faults(), *failed)
         done = {step.report.agent_id: step for step in steps if isinstance(step, AgentStep)}
         transits = self._send(plan, list(done.values()))
         records = []
@@ -217,7 +236,7 @@ class TickCoordinator(Generic[Payload]):
         arrived = tuple(self._mailbox.collect(request))
         handed_over = self._division.locate(request, reports)
         tasks = self._division.share_out(request, arrived)
-        return Delivery(request, tuple(records), reports, arrived, tasks, handed_over, tuple(faults))
+        return Delivery(request, tuple(records), reports, arrived, tasks, handed_over, faults)
 
     def _measured_ego_pose(self, plan: TickPlan, reports: Sequence[AgentReport]) -> Float64:
         """Return the pose that the ego measures, which is read from the source if the ego has no report in this tick.
@@ -300,7 +319,12 @@ class TickCoordinator(Generic[Payload]):
         """
         outline = plan.outline
         outcome = self._division.join(delivery.request, delivery.tasks, outcomes, delivery.senders)
-        objects, unread = self._objects(plan, delivery)
+        read = read_labels(
+            plan.tick, outline, delivery.reports, self.source, counts=self.options.count_points, tolerant=self._tolerant
+        )
+        failed = {fault.agent_id for fault in delivery.faults if not fault.is_recovery}
+        unread = [fault for fault in read.faults if fault.agent_id not in failed]
+        truth = self._rule.ground_truth(read.objects, outline.world_SE3_ego)
         rejected = () if outcome is None else outcome.rejected
         return TickResult(
             tick=plan.tick,
@@ -309,7 +333,7 @@ class TickCoordinator(Generic[Payload]):
             ego_id=outline.ego_id,
             world_SE3_ego=outline.world_SE3_ego,
             detections=self._rule.select(Detections.empty() if outcome is None else outcome.detections),
-            ground_truth=self._rule.ground_truth(objects, outline.world_SE3_ego),
+            ground_truth=truth,
             messages=_with_rejections(delivery.records, rejected, outcome is not None),
             latency=None if outcome is None else outcome.latency,
             lag_ms=plan.lag_ms,
@@ -318,10 +342,11 @@ class TickCoordinator(Generic[Payload]):
             late_rejections=tuple(rejection for rejection in rejected if rejection.tick != plan.tick),
             faults=(*faults, *delivery.faults, *unread),
             handed_over=delivery.handed_over,
-            objects=objects,
+            objects=read.objects,
             wait_ms=self._wait_ms(plan, delivery, outcome),
             alone=None if outcome is None or outcome.alone is None else self._rule.select(outcome.alone),
             guard=None if outcome is None else outcome.guard,
+            visibility=read.visibility(truth, outline.ego_id),
         )
 
     def _wait_ms(self, plan: TickPlan, delivery: Delivery[Payload], outcome: FusionOutcome | None) -> float:
@@ -330,28 +355,6 @@ class TickCoordinator(Generic[Payload]):
         waited_ms = 0.0 if alone else self.options.deadline_ms
         computed_ms = outcome.latency.total_ms if outcome is not None and self.options.realtime else 0.0
         return plan.lag_ms + waited_ms + computed_ms
-
-    def _objects(self, plan: TickPlan, delivery: Delivery[Payload]) -> tuple[ObjectLabels, list[Fault]]:
-        """Return the labels of all agents of the scene; agents without a report are read from the source.
-
-        Labels that cannot be read are missing where the run is tolerant; they are a fault, unless the agent has one already.
-        """
-        objects = self.source.scene_objects(plan.tick)
-        if objects is not None:
-            return objects, []
-        known = {report.agent_id: report.objects for report in delivery.reports}
-        failed = {fault.agent_id for fault in delivery.faults if not fault.is_recovery}
-        faults: list[Fault] = []
-        for agent_id in plan.outline.agent_ids:
-            if agent_id in known:
-                continue
-            try:
-                known[agent_id] = self.source.agent_frame(plan.tick, agent_id).objects
-            except Exception as error:
-                if not self._tolerant:
-                    raise
-                faults += [] if agent_id in failed else [Fault(FAILED, agent_id, in_one_line(error))]
-        return ObjectLabels.union([known[agent_id] for agent_id in plan.outline.agent_ids if agent_id in known]), faults
 
 
 def arrivals_of(arrived: Sequence[tuple[MessageRecord, Buffer]]) -> list[Arrival]:

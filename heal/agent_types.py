@@ -87,13 +87,3 @@ def in_order(agent_types: Sequence[str]) -> TypesOf:
 def in_turn(agent_ids: Sequence[str], agent_types: Sequence[str]) -> dict[str, str]:
     """Assign types to agents one after the other, starting over after the last type."""
     return {agent_id: agent_types[i % len(agent_types)] for i, agent_id in enumerate(agent_ids)}
-
-
-def joining(types_of: TypesOf, join_ns: Mapping[str, int]) -> TypesOf:
-    """Let agents join later: an agent takes part from its time in `join_ns` (nanoseconds) on, or from the start."""
-
-    def types_so_far(outline: SceneOutline) -> Mapping[str, str]:
-        types = types_of(outline)
-        return {agent_id: name for agent_id, name in types.items() if outline.timestamp_ns >= join_ns.get(agent_id, 0)}
-
-    return types_so_far

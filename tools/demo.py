@@ -14,15 +14,16 @@ import typer
 from rich.console import Console
 from rich.progress import track
 
-from heal.agent_types import TypesOf, in_order, joining
+from heal.agent_types import TypesOf, in_order
+from heal.agents.joining import Join
 from heal.agents.network.network import PerfectNetwork
 from heal.agents.options import RunOptions
 from heal.agents.records import TickResult
 from heal.agents.runtime import open_runtime
 from heal.alliance import Alliance, load_alliance
 from heal.datasets.town import PRESETS, TownSource
-from heal.datasets.visibility import SceneVisibility, scene_visibility
 from heal.detection.metrics import matched_ground_truth
+from heal.detection.visibility import SceneVisibility, scene_visibility
 from heal.tools.pictures.draw import draw_comparison, draw_frame, save_animation
 from heal.tools.shared.arguments import AllianceArg, RuntimeArg
 from heal.tools.shared.output import try_folder
@@ -71,12 +72,12 @@ def demo(
     visibilities = [scene_visibility(load_scene(source, tick), opened.grid.range_m) for tick in instants]
     ego, fused = score(alone, visibilities, opened), score(together, visibilities, opened)
     joined = sum(record.status == "used" for result in together for record in result.messages if record.agent_id == plan.agent_id)
-    join = {"agent": plan.agent_id, "agent_type": plan.agent_type, "tick": plan.tick, "messages_used": joined}
+    join = {"agent": plan.agent_id, "agent_type": plan.join.agent_type, "tick": plan.join.tick, "messages_used": joined}
     console.print(score_table({f"the ego ({names[0]}) alone": ego, f"together: {', '.join(names)}": fused}, "an unseen town"))
     write_metrics(out / "metrics.json", {"ego": ego.metrics(), "fused": fused.metrics(), "join": join})
     example = choose_example(alone, together, visibilities)
     draw_pictures(alone, together, example.index, opened.grid.range_m, out)
-    console.print(f"{plan.agent_id}, a {plan.agent_type}, joined at tick {plan.tick}; {joined} of its messages were used")
+    console.print(f"{plan.agent_id}, a {plan.join.agent_type}, joined at tick {plan.join.tick}; {joined} of its messages were used")
     console.print(f"{len(example.ids)} vehicles hidden from the ego, found through others: {out / 'found_through_others.png'}")
     console.print(f"animation: {out / 'drive.gif'}   numbers: {out / 'metrics.json'}")
     console.print(f"next: {next_command(alliance)}", soft_wrap=True, markup=False, highlight=False)
@@ -99,31 +100,28 @@ class JoinPlan:
     """The types of all agents, and the agent that joins later.
 
     Attributes:
-        types_of: the agents of a scene and their types; without the joining agent before its tick.
+        types_of: the agents of a scene and their types.
         agent_id: the agent that joins.
-        agent_type: type of this agent.
-        tick: first tick in which this agent takes part.
+        join: its type, and the first tick in which it takes part.
     """
 
     types_of: TypesOf
     agent_id: str
-    agent_type: str
-    tick: int
+    join: Join
 
 
 def plan_join(source: TownSource, names: list[str], instants: range) -> JoinPlan:
     """Give the agents the types in their order; the last agent joins in the middle of the run."""
     last, tick = source.outline(0).agent_ids[-1], instants[len(instants) // 2]
     types_of = in_order(names)
-    types_with_join = joining(types_of, {last: source.outline(tick).timestamp_ns})
-    return JoinPlan(types_with_join, last, types_of(source.outline(0))[last], tick)
+    return JoinPlan(types_of, last, Join(types_of(source.outline(0))[last], tick, last))
 
 
 def run_agents(
     alliance: Alliance, source: SceneSource, ticks: range, plan: JoinPlan, agents: int | None, runtime: str
 ) -> list[TickResult]:
     """Run all ticks with at most `agents` agents (None for all), over links on which every message arrives."""
-    options = RunOptions(agents=agents, keep_views=True)
+    options = RunOptions(agents=agents, joins=() if agents == 1 else (plan.join,), keep_views=True)
     with open_runtime(runtime, alliance, source, plan.types_of, PerfectNetwork(), options) as opened:
         title = "the ego alone" if agents == 1 else "all agents"
         return list(track(opened.run(ticks), title, total=len(ticks), console=console))

@@ -19,7 +19,7 @@ from heal.agents.process import usable_cores
 from heal.agents.records import TickResult
 from heal.alliance import Alliance, load_alliance
 from heal.datasets.dataset import DatasetError, DatasetSummary
-from heal.datasets.visibility import SceneVisibility, scene_visibility
+from heal.detection.visibility import SceneVisibility, scene_visibility
 from heal.tools.pictures.draw import draw_curves, draw_tick
 from heal.tools.shared.arguments import (
     AgentsArg,

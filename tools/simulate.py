@@ -16,6 +16,7 @@ from rich.progress import track
 
 from heal.agent_types import TypesOf
 from heal.agents.deployment import GIVEN_UP
+from heal.agents.joining import require_joins
 from heal.agents.network.spec import LinkSpec
 from heal.agents.on_ray.prometheus import metrics_address
 from heal.agents.options import RunOptions
@@ -44,6 +45,7 @@ from heal.tools.shared.arguments import (
     SourceSplitArg,
     TypesArg,
 )
+from heal.tools.shared.join_notes import JoinNotes
 from heal.tools.shared.output import WriteErrors, try_folder
 from heal.tools.shared.run_log import ALLOWED_LAG_MS, RunLog, tick_line
 from heal.tools.shared.run_settings import RunSettings, read_settings, with_options
@@ -104,6 +106,14 @@ FaultArg = Annotated[
         help="Faults to cause: crash:AGENT@TICK or hang:AGENT@TICK, separated by commas; the AGENT node is the fusion node."
     ),
 ]
+JoinArg = Annotated[
+    str | None,
+    typer.Option(
+        help="Agents that join during the run: TYPE@TICK[:AGENT], such as m5@100:-1, separated by commas. AGENT is the id of an "
+        "agent of the source, which takes no part before; by default the first agent that takes no part yet. The type may be "
+        "added to the alliance during the run."
+    ),
+]
 
 EXAMPLES = """
 heal simulate --alliance configs/demo/alliance --source town --ticks 40 --seed 3 --out runs/drive
@@ -113,6 +123,8 @@ heal simulate --alliance configs/demo/alliance --link dsrc --codec int8,zstd --s
 heal simulate --alliance configs/demo/alliance --link delay:80,jitter:40,loss:0.1 --view web --out runs/bad-links
 
 heal simulate --alliance runs/dair-base/alliance --source DAIR_ROOT --out runs/replay --realtime
+
+heal simulate --alliance configs/demo/alliance --ticks 40 --join m5@20:-1 --out runs/joining
 """
 
 
@@ -180,6 +192,7 @@ def simulate(
     record: RecordArg = None,
     address: AddressArg = None,
     fault: FaultArg = None,
+    join: JoinArg = None,
     on_damage: OnDamageArg = "stop",
     intensity_scale: IntensityScaleArg = None,
     settings_file: SettingsFileArg = None,
@@ -191,9 +204,12 @@ def simulate(
     """
     opened, reading = load_alliance(alliance).for_inference(), ReadOptions.of(on_damage, intensity_scale)
     scenes = choose_scenes_of_run(open_source(source, preset, split, ticks, seed, reading), ticks, types, opened, reading.on_damage)
-    texts = {"link": link, "noise": noise, "codec": codec, "late": late, "address": address, "fault": fault}
+    texts = {"link": link, "noise": noise, "codec": codec, "late": late, "address": address, "fault": fault, "join": join}
     numbers = {"agents": agents, "deadline_ms": deadline_ms, "comm_range_m": comm_range_m}
     settings = with_options(read_settings(settings_file, changes), texts, numbers, include_ego, realtime)
+    if settings.run.joins:
+        first = scenes.source.outline(scenes.ticks[0])
+        require_joins(settings.run.joins, first, scenes.types_of(first), settings.run.agents)
     with open_viewer(view, record, opened.grid.range_m, f"{source}, seed {seed}") as viewer:
         run_and_report(Plan(opened, scenes, settings, seed, runtime, pictures, viewer), f"{source}, {len(scenes.ticks)} ticks", out)
 
@@ -222,10 +238,11 @@ def run_and_report(plan: Plan, title: str, out: Path) -> None:
     with replacing(out / "run.yaml") as temporary:
         save_config(settings, temporary)
     data, errors = ReportData(), WriteErrors()
-    pace = Pace()
+    pace, notes = Pace(), JoinNotes(settings.run.joins, console)
     try:
-        run_plan(plan, [log, data, pace, plan.viewer], out)
+        run_plan(plan, [log, data, pace, plan.viewer, notes], out)
     finally:
+        notes.finish()
         if log.score.frames:
             print_summary(log, f"{title} at {pace.rate_hz:.1f} Hz, link {settings.link}", settings.run.realtime)
             with errors.kept():
@@ -289,7 +306,7 @@ def run_plan(plan: Plan, listeners: Sequence[TickListener], out: Path) -> None:
     ticks = plan.scenes.ticks
     animated = frozenset(spread_evenly(ticks, ANIMATION_FRAMES)) | {ticks[-1]}
     all_views = plan.pictures or plan.viewer.wants_views
-    options = replace(plan.settings.run, keep_views=True if all_views else animated)
+    options = replace(plan.settings.run, keep_views=True if all_views else animated, count_points=True)
     shown, range_m = [], plan.alliance.grid.range_m
     try:
         with open_run(plan, options) as runtime, _open_ticks(out) as lines:

@@ -301,7 +301,7 @@ def node_of(region: Region | None, nodes: int) -> int:
 def _region_request(request: FusionRequest, region: Region, world_SE3_agents: Mapping[str, Float64]) -> FusionRequest:
     """Return the request to a region's node, in a frame chosen from the poses of the agents around (see `region_frame`)."""
     frame = region_frame(region, list(world_SE3_agents.values()))
-    return FusionRequest(request.tick, request.timestamp_ns, request.sequence, "", frame, region)
+    return FusionRequest(request.tick, request.timestamp_ns, request.sequence, "", frame, region, request.trust)
 
 
 def _places_by_sender(arrived: Sequence[tuple[MessageRecord, Any]]) -> dict[str, list[int]]:

@@ -61,12 +61,12 @@ class FusionNode:
             options: of the run.
             device: on which the node computes.
             reader: a reader of messages that several nodes share; None for a reader of the node's own.
-            trust: factor on the weight of maps by their agent type; types that are not named have the least of them.
+            trust: factor on the weight of maps by their agent type; requests name the types that come later. Types that are not
+                named have the least of them.
         """
         self._network, self._options = FusionNetwork(base, torch.device(device), options), options
         self._admission = Admission(base, base_hash, options)
         self._memory, self._guard, self._trust = MapMemory(options), guard_of(options, base.config), dict(trust or {})
-        self._least_trust = min(self._trust.values(), default=1.0)
         self._reader = reader or MapReader(base, torch.device(device), options)
 
     def step(self, request: FusionRequest, arrivals: Sequence[Arrival]) -> FusionOutcome:
@@ -75,6 +75,7 @@ class FusionNode:
         Without the ego's own message the other maps are fused in the ego's frame all the same; without any map there are no boxes.
         """
         began_s, started = monotonic(), perf_counter()
+        self._trust.update(request.trust)
         self._memory.begin_tick(request)
         self._guard.begin_tick(request)
         rejected = self._store_maps(request, arrivals)
@@ -162,7 +163,7 @@ class FusionNode:
 
     def _weight(self, known: KnownMap, request: FusionRequest) -> float:
         """Return the factor on the weight of a map: by its age, the trust in its type, and the suspicion of its sender."""
-        factor = self._memory.weight(known, request) * self._trust.get(known.agent_type, self._least_trust)
+        factor = self._memory.weight(known, request) * self._trust.get(known.agent_type, min(self._trust.values(), default=1.0))
         return factor if known.agent_id == request.ego_id else factor * self._guard.factor(known.agent_id)
 
     def _choose_maps(self, request: FusionRequest) -> tuple[Float64, list[KnownMap], list[Rejection]]:

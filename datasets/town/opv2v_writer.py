@@ -20,7 +20,7 @@ from heal.datasets.opv2v.index import VISIBILITY_SUFFIX
 from heal.datasets.pcd import write_pcd
 from heal.datasets.town.opv2v_metadata import frame_metadata
 from heal.datasets.town.source import TownSource
-from heal.datasets.visibility import scene_visibility
+from heal.detection.visibility import scene_visibility
 from heal.types import AgentFrame, ObjectLabels, Scene, SensorChoice
 
 WRITER_VERSION = 3

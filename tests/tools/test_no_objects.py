@@ -15,8 +15,8 @@ from rich.table import Table
 from heal.agents.options import RunOptions
 from heal.agents.records import TickResult
 from heal.datasets.dataset import DatasetSummary
-from heal.datasets.visibility import SceneVisibility
 from heal.detection.detections import GroundTruth
+from heal.detection.visibility import SceneVisibility
 from heal.tools.evaluate import write_scores
 from heal.tools.report.history import ReportData
 from heal.tools.report.page import Report, page_of, render_page

@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from heal.config import save_config
-from heal.datasets.visibility import SceneVisibility, scene_visibility
+from heal.detection.visibility import SceneVisibility, scene_visibility
 from heal.errors import UserError
 from heal.tools.cli import app
 from heal.tools.shared.sources import ReadOptions

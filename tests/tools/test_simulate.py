@@ -14,10 +14,13 @@ import typer
 from heal.agents.message_records import MessageRecord
 from heal.agents.options import RunOptions
 from heal.agents.records import TickResult
+from heal.datasets.town import TownSource
 from heal.detection.metrics import AP_RULE
+from heal.detection.visibility import SceneVisibility, scene_visibility
 from heal.tools.shared.run_log import RunLog
-from heal.tools.shared.scoring import RunScore, spread_evenly
+from heal.tools.shared.scoring import RunScore, score_table, spread_evenly
 from heal.tools.simulate import require_all_agents
+from heal.types import load_scene
 from tests.agents.made_ticks import BYTES, RANGE_M, made_tick
 from tests.agents.tiny_run import save_tiny_alliance
 from tests.tools.command import run_command
@@ -26,6 +29,13 @@ from tests.tools.command import run_command
 @pytest.fixture(scope="module")
 def alliance(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny_alliance(tmp_path_factory.mktemp("alliance"))
+
+
+def test_a_simulation_knows_the_vehicles_that_are_hidden_from_the_ego(alliance: Path, tmp_path: Path) -> None:
+    metrics, _ = run(alliance, tmp_path, "--ticks", "2", "--seed", "2")
+    source = TownSource("test", 2, 2)
+    expected = [scene_visibility(load_scene(source, tick), metrics["range_m"]) for tick in range(2)]
+    assert metrics["hidden_from_ego"]["vehicles"] == sum(int(one.hidden.sum()) for one in expected) > 0
 
 
 def run(alliance: Path, out: Path, *options: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -144,6 +154,19 @@ def test_the_summary_names_the_messages_that_were_not_sent() -> None:
     log.add(without_message_of_b(made_tick(b="not sent")))
     assert "messages: 3 sent, 3 arrived in time, 0 late, 0 lost; 1 not sent" in str(log.table().caption)
     assert (log.metrics()["sent"], log.metrics()["not_sent"]) == (3, 1)
+
+
+def test_vehicles_hidden_from_the_ego_are_counted_together_and_by_the_ego_alone() -> None:
+    tick = made_tick(found=2)
+    ids = tick.ground_truth.ids.numpy()
+    visibility = SceneVisibility(ids, ids * 0 + [0, 4, 5], ids * 0 + 30)
+    log = RunLog.of(RunOptions(), RANGE_M)
+    log.add(replace(tick, visibility=visibility, alone=tick.detections.select(torch.tensor([0]))))
+    assert log.metrics()["hidden_from_ego"] == {"vehicles": 2, "recall": 1.0, "recall_alone": 0.5}
+    columns = [list(column.cells) for column in score_table({"3 agents": log.score}, "a run").columns]
+    assert ["1.00 of 2", "0.50 of 2"] in columns and ["3 agents", "ego alone"] in columns
+    log.add(tick)
+    assert (log.score.frames, log.score.hidden_frames, log.score.hidden.objects) == (2, 1, 2)
 
 
 def without_message_of_b(tick: TickResult) -> TickResult:

@@ -12,11 +12,11 @@ import torch
 
 from heal.agents.message_records import MessageRecord
 from heal.agents.records import NodeLatency, TickResult
-from heal.datasets.visibility import HIDDEN_BELOW, SEEN_ABOVE
 from heal.detection.boxes import corners_to_boxes
 from heal.detection.detections import Detections, GroundTruth
 from heal.detection.metrics import IOU_THRESHOLDS
 from heal.detection.points import points_in_boxes
+from heal.detection.visibility import HIDDEN_BELOW, SEEN_ABOVE
 from heal.se3 import inverse_SE3, relative_SE3, transform_points
 from heal.tools.pictures.colors import (
     BACKGROUND,

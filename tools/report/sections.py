@@ -204,10 +204,20 @@ def headline(log: RunLog, data: ReportData) -> tuple[KeyNumber, ...]:
     return (
         *(KeyNumber(ap_text(ap), f"AP@{iou:g}") for iou, ap in result.ap.items()),
         KeyNumber(f"{100 * found / objects:.0f} %" if objects else NOT_AVAILABLE, f"of {objects} vehicles found, IoU 0.5"),
+        *_hidden_numbers(log),
         KeyNumber(used, f"of {counts.sent} messages used"),
         KeyNumber(format_bytes(counts.bytes), "over links"),
         KeyNumber(str(sum(log.faults.values())), "faults and recoveries"),
     )
+
+
+def _hidden_numbers(log: RunLog) -> tuple[KeyNumber, ...]:
+    """Return how many of the vehicles that are hidden from the ego were found; nothing if there were none."""
+    hidden, alone = log.score.hidden, log.score.hidden_alone
+    if not hidden.objects:
+        return ()
+    by_ego = f"; by the ego alone {100 * alone.value:.0f} %" if alone.objects else ""
+    return (KeyNumber(f"{100 * hidden.value:.0f} %", f"of {hidden.objects} vehicles hidden from the ego found, IoU 0.5{by_ego}"),)
 
 
 def ap_rows(log: RunLog) -> tuple[ApRow, ...]:

@@ -60,7 +60,7 @@ class RunLog:
 
     def add(self, result: TickResult) -> None:
         """Add a tick."""
-        self.score.add(result)
+        self.score.add(result, result.visibility)
         self.ready.add(result)
         self.lag_ms = max(self.lag_ms, result.lag_ms)
         for record in result.messages:
@@ -109,10 +109,8 @@ class RunLog:
 
     def metrics(self) -> dict[str, Any]:
         """Return the scores, counts and times as entries of metrics.json."""
-        metrics = self.score.metrics()
-        del metrics["hidden_from_ego"]  # needs the point clouds of all agents; `heal evaluate` reads them
         return {
-            **metrics,
+            **self.score.metrics(),
             "when_ready": self.ready.metrics(),
             **asdict(self.counts),
             "held": self.held,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from heal.agents.deployment import Deployment, PlannedFault
+from heal.agents.joining import Join
 from heal.agents.options import RunOptions
 from heal.config import apply_overrides, build_config, config, load_yaml
 from heal.message.codec import Codec
@@ -51,7 +52,7 @@ def with_options(
 
     Args:
         settings: from `read_settings`.
-        texts: values of the options link, noise, codec, late, address and fault.
+        texts: values of the options link, noise, codec, late, join, address and fault.
         numbers: values of options that are fields of `RunOptions`, by name.
         include_ego: whether `--include-ego` was used.
         realtime: whether `--realtime` was used.
@@ -60,6 +61,7 @@ def with_options(
     run: dict[str, Any] = {name: value for name, value in numbers.items() if value is not None}
     run |= {"late": given["late"]} if "late" in given else {}
     run |= {"codec": Codec.parse(given["codec"])} if "codec" in given else {}
+    run |= {"joins": Join.parse(given["join"])} if "join" in given else {}
     run |= {"include_ego": include_ego or settings.run.include_ego, "realtime": realtime or settings.run.realtime}
     deployment: dict[str, Any] = {"address": given["address"]} if "address" in given else {}
     deployment |= {"faults": PlannedFault.parse(given["fault"])} if "fault" in given else {}

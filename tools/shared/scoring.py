@@ -19,10 +19,10 @@ from torch import Tensor
 
 from heal.agents.message_records import MessageCounts
 from heal.agents.records import GuardReport, TickResult
-from heal.datasets.visibility import SceneVisibility
 from heal.detection.error_kinds import FEW_POINTS, ErrorKinds, error_kinds_of
 from heal.detection.heading import HeadingError, heading_error_of
 from heal.detection.metrics import AP_RULE, NOT_AVAILABLE, ApAccumulator, ApResult, Recall, ap_text, recall_of
+from heal.detection.visibility import SceneVisibility
 from heal.errors import UserError
 from heal.tools.shared.output import write_json
 from heal.tools.shared.scene_matches import SceneMatches
@@ -96,6 +96,7 @@ class RunScore:
         heading: heading error at IoU 0.5 of the detections that found a vehicle.
         errors: detections and vehicles by kind of error.
         hidden: recall at IoU 0.5 of the vehicles on which the ego has fewer than 5 points, and another agent more than 20.
+        hidden_alone: recall of these vehicles by the ego alone, over the ticks that have its map.
         hidden_frames: number of ticks in which it is known which vehicles are hidden from the ego.
         frames: number of ticks.
         agents: largest number of agents in a tick.
@@ -110,6 +111,7 @@ class RunScore:
     heading: HeadingError = field(default_factory=HeadingError)
     errors: ErrorKinds = field(default_factory=ErrorKinds)
     hidden: Recall = field(default_factory=Recall)
+    hidden_alone: Recall = field(default_factory=Recall)
     hidden_frames: int = 0
     frames: int = 0
     agents: int = 0
@@ -133,6 +135,8 @@ class RunScore:
             hidden_ids = torch.from_numpy(visibility.ids[visibility.hidden])
             mask = torch.isin(result.ground_truth.ids, hidden_ids)
             self.hidden = self.hidden + recall_of(result.detections, result.ground_truth, mask, HIDDEN_IOU)
+            if result.alone is not None:
+                self.hidden_alone = self.hidden_alone + recall_of(result.alone, result.ground_truth, mask, HIDDEN_IOU)
 
     def results(self) -> ApResult:
         """Return AP with its precision-recall curves."""
@@ -162,8 +166,21 @@ class RunScore:
             "heading_error": {"iou": HEADING_IOU, "mean_deg": self.heading.mean_deg, "matched": self.heading.matched},
             "errors": self.errors.counts(),
             "bytes_per_message": round(self.counts.bytes_per_message),
-            "hidden_from_ego": {"vehicles": self.hidden.objects, "recall": self.hidden.value if self.hidden.objects else None},
+            "hidden_from_ego": {
+                "vehicles": self.hidden.objects,
+                "recall": _share(self.hidden),
+                "recall_alone": _share(self.hidden_alone),
+            },
         }
+
+
+def _share(recall: Recall) -> float | None:
+    return recall.value if recall.objects else None
+
+
+def recall_text(recall: Recall) -> str:
+    """Return a recall with the number of its objects; "-" without objects."""
+    return f"{recall.value:.2f} of {recall.objects}" if recall.objects else "-"
 
 
 def plain_ap(result: ApResult) -> dict[str, float | None]:
@@ -195,13 +212,15 @@ def score_table(scores: dict[str, RunScore], title: str) -> Table:
         ap = [ap_text(value) for value in score.results().ap.values()]
         error_deg = score.heading.mean_deg
         heading = NOT_AVAILABLE if error_deg is None else f"{error_deg:.1f} deg"
-        hidden = f"{score.hidden.value:.2f} of {score.hidden.objects}" if score.hidden.objects else "-"
+        hidden = recall_text(score.hidden)
         size = f"{score.counts.bytes_per_message / 1e3:.1f}" if score.counts.bytes else "-"
         table.add_row(name, *ap, heading, hidden, str(score.frames), size)
-    alone = next(iter(scores.values())).alone.results()
+    first = next(iter(scores.values()))
+    alone = first.alone.results()
     if alone.frames and all(score.agents > 1 for score in scores.values()):
-        table.add_row(EGO_ALONE, *map(ap_text, alone.ap.values()), "-", "-", str(alone.frames), "-")
-    table.caption = f"{AP_RULE}; range {', '.join(f'{value:g}' for value in next(iter(scores.values())).range_m)} m"
+        hidden = recall_text(first.hidden_alone)
+        table.add_row(EGO_ALONE, *map(ap_text, alone.ap.values()), "-", hidden, str(alone.frames), "-")
+    table.caption = f"{AP_RULE}; range {', '.join(f'{value:g}' for value in first.range_m)} m"
     if not all(score.results().ground_truths for score in scores.values()):
         table.caption += f"; {NOT_AVAILABLE}: no objects in range"
     return table

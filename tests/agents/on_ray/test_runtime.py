@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from heal.agent_types import joining
 from heal.agents.deployment import Deployment
 from heal.agents.local_runtime import LocalRuntime
 from heal.agents.message_records import MessageCounts
@@ -69,19 +68,8 @@ def test_ground_truth_is_of_all_agents_whoever_takes_part() -> None:
     assert [record.agent_id for record in two[0].messages] == ["ego", "b"]
 
 
-def test_an_agent_that_joins_counts_from_then_on() -> None:
-    first_ns = SOURCE.outline(0).timestamp_ns
-    middle = joining(TYPES, {"b": first_ns + 2 * TICK_NS})
-    with LocalRuntime(ALLIANCE, SOURCE, middle) as runtime:
-        joined = list(runtime.run(range(4)))
-    never = joining(TYPES, {"b": first_ns + 100 * TICK_NS})
-    with LocalRuntime(ALLIANCE, SOURCE, never) as runtime:
-        assert_same_results(joined[:2], list(runtime.run(range(2))))
-    assert_same_results(joined[2:], run_local()[2:4])
-    with (
-        LocalRuntime(ALLIANCE, SOURCE, joining(TYPES, {"ego": 10**18})) as runtime,
-        pytest.raises(ValueError, match="the ego 'ego'"),
-    ):
+def test_an_ego_without_a_type_ends_the_run() -> None:
+    with LocalRuntime(ALLIANCE, SOURCE, lambda _: {"b": "m1"}) as runtime, pytest.raises(ValueError, match="the ego 'ego'"):
         next(iter(runtime.run([0])))
 
 

@@ -8,8 +8,8 @@ import pytest
 
 from heal.datasets.town import TownSource, town_preset
 from heal.datasets.town.sensors.lidar import draw_lidar
-from heal.datasets.visibility import scene_visibility
 from heal.detection.points import points_in_boxes
+from heal.detection.visibility import scene_visibility
 from heal.se3 import inverse_SE3, transform_points
 from heal.types import SensorChoice, load_scene
 

@@ -19,6 +19,7 @@ from heal.agents.faults import Fault
 from heal.agents.options import RunOptions
 from heal.agents.records import AgentView, GuardReport, TickResult
 from heal.detection.metrics import ApAccumulator
+from heal.detection.visibility import SceneVisibility
 from heal.tools.report.charts import (
     BOTTOM_PT,
     FULL_WIDTH_PT,
@@ -135,6 +136,16 @@ def test_it_shows_what_the_ego_finds_alone_and_what_the_guard_did() -> None:
     assert {page.guard, "ego alone", "0.333"} <= set(Reader.of(render_page(page)).texts)
     without = page_of(reported(plain))
     assert without.guard == "" and "Confident" not in render_page(without)
+
+
+def test_its_headline_has_the_vehicles_hidden_from_the_ego() -> None:
+    tick = made_tick(0, found=2)
+    ids = tick.ground_truth.ids.numpy()
+    visible = replace(tick, visibility=SceneVisibility(ids, ids * 0, ids * 0 + 30), alone=tick.detections.select(torch.arange(1)))
+    read = Reader.of(html_of(reported(visible)))
+    label = "of 3 vehicles hidden from the ego found, IoU 0.5; by the ego alone 33 %"
+    assert read.texts[read.texts.index(label) - 1] == "67 %"
+    assert "hidden" not in html_of(reported(tick)).partition("</style>")[2]
 
 
 def test_its_headline_is_the_runs_score() -> None:

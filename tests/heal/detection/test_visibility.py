@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from heal.datasets.visibility import scene_visibility
 from heal.detection.points import points_in_boxes
+from heal.detection.visibility import scene_visibility
 from heal.se3 import inverse_SE3, pose_to_SE3, transform_points
 from heal.types import AgentFrame, LidarScan, ObjectLabels, Scene, SceneOutline
 

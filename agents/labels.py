@@ -1,0 +1,68 @@
+"""The labels of a tick, and the LiDAR points on them: from the agents' reports, and of agents without a report from the source."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from heal.agents.failures import FAILED, in_one_line
+from heal.agents.faults import Fault
+from heal.agents.records import AgentReport
+from heal.detection.detections import GroundTruth
+from heal.detection.visibility import PointCounts, SceneVisibility, count_points, joint_visibility
+from heal.types import ObjectLabels, SceneOutline, SceneSource
+
+
+@dataclass(frozen=True)
+class TickLabels:
+    """The labels of a tick.
+
+    Attributes:
+        objects: the labels of all agents of the scene.
+        counts: points on labelled vehicles of each agent for which they are known.
+        faults: agents whose labels cannot be read.
+    """
+
+    objects: ObjectLabels
+    counts: Mapping[str, PointCounts]
+    faults: tuple[Fault, ...] = ()
+
+    def visibility(self, truth: GroundTruth, ego_id: str) -> SceneVisibility | None:
+        """Return the points on the objects of the ground truth; None if those of the ego are not known."""
+        return joint_visibility(truth.ids.numpy(), self.counts, ego_id) if ego_id in self.counts else None
+
+
+def read_labels(
+    tick: int, outline: SceneOutline, reports: Sequence[AgentReport], source: SceneSource, *, counts: bool, tolerant: bool
+) -> TickLabels:
+    """Return the labels of all agents of a scene.
+
+    Args:
+        tick: index of the scene in the source.
+        outline: of the scene.
+        reports: of the agents that have stepped; the labels of the others are read from the source.
+        source: of the scenes.
+        counts: whether the points of the others are counted too.
+        tolerant: whether labels that cannot be read are a fault of their agent, and missing; otherwise the error is raised.
+    """
+    counted = {report.agent_id: report.counts for report in reports if report.counts is not None}
+    objects = source.scene_objects(tick)
+    if objects is not None:
+        return TickLabels(objects, counted)
+    known = {report.agent_id: report.objects for report in reports}
+    faults: list[Fault] = []
+    for agent_id in outline.agent_ids:
+        if agent_id in known:
+            continue
+        try:
+            frame = source.agent_frame(tick, agent_id)
+        except Exception as error:
+            if not tolerant:
+                raise
+            faults.append(Fault(FAILED, agent_id, in_one_line(error)))
+            continue
+        known[agent_id] = frame.objects
+        if counts and (count := count_points(frame, frame.objects)) is not None:
+            counted[agent_id] = count
+    union = ObjectLabels.union([known[agent_id] for agent_id in outline.agent_ids if agent_id in known])
+    return TickLabels(union, counted, tuple(faults))

@@ -1,0 +1,81 @@
+"""The vehicles that are hidden from the ego: each agent counts its own points, in whatever process it runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+
+from heal.agents.network.network import PerfectNetwork
+from heal.agents.options import RunOptions
+from heal.agents.records import TickResult
+from heal.agents.runtime import open_runtime
+from heal.detection.visibility import SceneVisibility
+from heal.se3 import inverse_SE3, transform_points
+from heal.types import AgentFrame, LidarScan, SensorChoice
+from tests.agents.tiny_run import TinyAlliance, TinySource, by_id
+
+TYPES = by_id({"ego": "m1", "b": "m2", "c": "m1"})
+COUNTED = RunOptions(late="drop", count_points=True)
+# Points on car 1, which all agents label.
+POINTS = {"ego": 3, "b": 25, "c": 40}
+
+
+@dataclass(frozen=True)
+class SourceOfPoints(TinySource):
+    """The tiny world with a known number of points on car 1, and no other point near it.
+
+    Attributes:
+        unreadable: an agent without a sweep.
+    """
+
+    unreadable: str = ""
+
+    def agent_frame(self, index: int, agent_id: str, choice: SensorChoice | None = None) -> AgentFrame:
+        frame = super().agent_frame(index, agent_id, choice)
+        if agent_id == self.unreadable:
+            return replace(frame, lidar=None) if choice is None else frame
+        car = np.tile([104.0, 52.0, 1.0], (POINTS[agent_id], 1)) + np.linspace(-0.5, 0.5, POINTS[agent_id])[:, None]
+        far = np.tile([105.0, 60.0, 1.0], (50, 1))
+        own = transform_points(inverse_SE3(frame.world_SE3_agent), np.concatenate([car, far]))
+        return replace(frame, lidar=LidarScan(np.pad(own, ((0, 0), (0, 1))).astype(np.float32)))
+
+
+SOURCE = SourceOfPoints(scenarios=(("ego", "b", "c"),), ticks_each=2)
+
+
+def run(source: TinySource, options: RunOptions, name: str = "local") -> list[TickResult]:
+    with open_runtime(name, TinyAlliance(), source, TYPES, PerfectNetwork(), options) as runtime:
+        return list(runtime.run(range(len(source))))
+
+
+def car_1(visibility: SceneVisibility | None) -> tuple[int, int, bool]:
+    """Points of the ego and of the other agent with most points on car 1, and whether it is hidden."""
+    assert visibility is not None
+    [row] = np.flatnonzero(visibility.ids == 1)
+    return int(visibility.ego_points[row]), int(visibility.best_other_points[row]), bool(visibility.hidden[row])
+
+
+def test_agents_count_their_points_on_labelled_vehicles() -> None:
+    for result in run(SOURCE, COUNTED):
+        assert car_1(result.visibility) == (3, 40, True)
+        assert result.visibility is not None
+        assert result.visibility.ids.tolist() == result.ground_truth.ids.tolist()
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("local_ray")
+def test_on_ray_the_counts_come_from_the_agents_processes() -> None:
+    assert [car_1(result.visibility) for result in run(SOURCE, COUNTED, "ray")] == [(3, 40, True)] * 2
+
+
+def test_agents_that_take_no_part_count_too() -> None:
+    assert car_1(run(SOURCE, replace(COUNTED, agents=1))[0].visibility) == (3, 40, True)
+    assert car_1(run(replace(SOURCE, unreadable="c"), replace(COUNTED, agents=1))[0].visibility) == (3, 25, True)
+
+
+def test_without_the_egos_points_nothing_is_known() -> None:
+    assert run(replace(SOURCE, scenarios=(("ego", "b", "c"),)), RunOptions())[0].visibility is None
+    failed = run(replace(SOURCE, broken="ego"), COUNTED)
+    assert [result.visibility for result in failed] == [None, None]
