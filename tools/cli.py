@@ -1,21 +1,25 @@
-"""The command `heal` with all its subcommands, each from a file of its own."""
+"""The command `heal` with all its subcommands, each from a file of its own that is read when the command is used."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
 import sys
-from typing import Annotated
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from typer.core import TyperGroup
+from typer.main import get_command
 
 import heal
 from heal.agents.process import be_killed_with_parent, keep_freed_memory, limit_threads, sleep_while_waiting
 
 sleep_while_waiting()
 keep_freed_memory()
-# The processes of a pool import this module too, which takes seconds; until that is done they would not notice their parent's end.
+# The processes of a pool import this module too; until that is done they would not notice their parent's end.
 PARENT_VARIABLE = "HEAL_PARENT_PID"
 if multiprocessing.current_process().name != "MainProcess":
     be_killed_with_parent(int(os.environ.get(PARENT_VARIABLE, os.getppid())))
@@ -23,43 +27,91 @@ os.environ[PARENT_VARIABLE] = str(os.getpid())
 
 # ruff: noqa: E402 - the calls above must come before torch is loaded
 from heal.errors import UserError, file_system_cause
-from heal.tools.assign import assign
-from heal.tools.bench import bench
-from heal.tools.demo import demo
-from heal.tools.evaluate import evaluate
-from heal.tools.export import export
-from heal.tools.generate import generate
-from heal.tools.import_runs import import_runs
-from heal.tools.info import info
 from heal.tools.shared.signals import endings_as_interrupts
-from heal.tools.simulate import EXAMPLES, simulate
-from heal.tools.sweep import sweep
-from heal.tools.train import app as train
-from heal.tools.view import view
+from heal.tools.shared.verbosity import set_verbosity, shows_tracebacks
 
 DISTRIBUTION = "heal-perception"
-# Set to anything but 0, it gives every error its traceback.
-TRACEBACK_VARIABLE = "HEAL_TRACEBACK"
+# Options that all commands have in common, and that may not be changed by a command.
+STYLE: dict[str, Any] = {"rich_markup_mode": None, "pretty_exceptions_enable": False, "add_completion": False}
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command, which is imported when it is used: its networks and libraries take seconds to load.
+
+    Attributes:
+        module: the module's name in `heal.tools`.
+        name: of the function or of the typer application in the module.
+        summary: the first line of its help.
+    """
+
+    module: str
+    name: str
+    summary: str
+
+    def load(self, name: str) -> Any:
+        """Import the command and return it under a name, as the class of commands that typer uses."""
+        found = getattr(import_module(f"heal.tools.{self.module}"), self.name)
+        if not isinstance(found, typer.Typer):
+            application = typer.Typer(**STYLE)
+            application.command(name)(found)
+            found = application
+        command = get_command(found)
+        command.name = name
+        return command
+
+
+COMMANDS: dict[str, Command] = {
+    "generate": Command("generate", "generate", "Write scenes of the built-in town in the layout of OPV2V."),
+    "assign": Command("assign", "assign", "Assign agent types to the agents of a data set."),
+    "train": Command("train", "app", "Train a base, or align agent types to a base."),
+    "evaluate": Command(
+        "evaluate", "evaluate", "Evaluate the detection AP of an alliance on a data set, against the labels of all agents."
+    ),
+    "simulate": Command("simulate", "simulate", "Run a simulation of agents, links and a fusion node."),
+    "sweep": Command("sweep", "sweep", "Measure AP against one condition of a run."),
+    "bench": Command("bench", "bench", "Measure the stages on this machine, which should be idle."),
+    "view": Command("view", "view", "Play back a recorded run in 3D."),
+    "demo": Command("demo", "demo", "Run agents of different types in an unseen town."),
+    "import": Command("import_runs", "import_runs", "Import HEAL run folders as an alliance."),
+    "export": Command("export", "export", "Export an alliance for HEAL, or as graphs for deployment."),
+    "info": Command("info", "info", "Describe an alliance, or this installation."),
+}
+
+
+class LateCommands(TyperGroup):
+    """The group of all commands: lists them without importing them."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the names of all commands."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Import a command and return it; None if there is none of this name."""
+        return COMMANDS[cmd_name].load(cmd_name) if cmd_name in COMMANDS else None
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write the names and summaries of all commands into the help text."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, command.summary) for name, command in COMMANDS.items()])
+
+
+EXAMPLES = """\b
+heal demo
+heal simulate --alliance configs/demo/alliance --ticks 40 --out runs/drive
+heal --quiet evaluate --alliance configs/demo/alliance --data runs/town --out runs/evaluation
+heal --debug simulate --alliance configs/demo/alliance --out runs/drive
+"""
 
 app = typer.Typer(
+    cls=LateCommands,
     name="heal",
     help="Heterogeneous collaborative perception: train agent types, run simulations, evaluate detection.",
+    epilog=EXAMPLES,
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-app.command()(generate)
-app.command()(assign)
-app.add_typer(train, name="train")
-app.command()(evaluate)
-app.command(epilog=EXAMPLES)(simulate)
-app.command()(sweep)
-app.command()(bench)
-app.command()(view)
-app.command()(demo)
-app.command("import")(import_runs)
-app.command()(export)
-app.command()(info)
 
 
 def _print_version(wanted: bool) -> None:
@@ -74,8 +126,14 @@ def _options(
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show results and errors alone, no status lines and no bars.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Show in more detail what is being done.")] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the messages of all libraries too, and the traceback of every error.")
+    ] = False,
 ) -> None:
     """Declare the options of `heal` itself, and prepare all commands; typer shows the help text of `app` instead of this one."""
+    set_verbosity(quiet, verbose, debug)
     limit_threads()
 
 
@@ -89,7 +147,7 @@ def main() -> None:
             app()
     except (UserError, OSError) as error:
         message = file_system_cause(error) if isinstance(error, OSError) else str(error)
-        if message is None or os.environ.get(TRACEBACK_VARIABLE, "0") not in ("", "0"):
+        if message is None or shows_tracebacks():
             raise
         console = Console(stderr=True, soft_wrap=True)
         console.print("[bold red]error:[/]", end=" ")

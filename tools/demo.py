@@ -12,7 +12,6 @@ from typing import Annotated
 import torch
 import typer
 from rich.console import Console
-from rich.progress import track
 
 from heal.agent_types import TypesOf, in_order
 from heal.agents.joining import Join
@@ -28,6 +27,7 @@ from heal.tools.pictures.draw import draw_comparison, draw_frame, save_animation
 from heal.tools.shared.arguments import AllianceArg, RuntimeArg
 from heal.tools.shared.output import try_folder
 from heal.tools.shared.paths import CONFIGS
+from heal.tools.shared.progress import track
 from heal.tools.shared.scoring import HIDDEN_IOU, RunScore, score_table, write_metrics
 from heal.tools.shared.type_argument import require_types, split_names
 from heal.types import SceneSource, load_scene
@@ -124,7 +124,7 @@ def run_agents(
     options = RunOptions(agents=agents, joins=() if agents == 1 else (plan.join,), keep_views=True)
     with open_runtime(runtime, alliance, source, plan.types_of, PerfectNetwork(), options) as opened:
         title = "the ego alone" if agents == 1 else "all agents"
-        return list(track(opened.run(ticks), title, total=len(ticks), console=console))
+        return list(track(opened.run(ticks), title, len(ticks), console))
 
 
 def score(results: Iterable[TickResult], visibilities: Iterable[SceneVisibility], alliance: Alliance) -> RunScore:

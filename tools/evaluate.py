@@ -10,7 +10,6 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import track
 
 from heal.agent_types import TypesOf
 from heal.agents.local_runtime import LocalRuntime
@@ -37,6 +36,7 @@ from heal.tools.shared.compared_runs import BLIND, Earlier, compare_runs, matche
 from heal.tools.shared.gained import draw_gains
 from heal.tools.shared.intervals import Comparison, comparison_table
 from heal.tools.shared.output import WriteErrors, try_folder
+from heal.tools.shared.progress import track
 from heal.tools.shared.scene_matches import SCENES_NAME, write_scenes
 from heal.tools.shared.scoring import RunScore, plain_ap, record_evaluation, score_table, spread_evenly, write_metrics
 from heal.tools.shared.sources import ReadOptions, choose_scenes, sensors_of
@@ -287,7 +287,7 @@ def evaluate_source(
     """
     score = RunScore(alliance.grid.range_m) if score is None else score
     with LocalRuntime(alliance, source, types_of, options=options) as runtime:
-        for result in track(runtime.run(ticks), "evaluating", total=len(ticks), console=console):
+        for result in track(runtime.run(ticks), "evaluating", len(ticks), console):
             score.add(result, _visibility(source, result.tick, alliance.grid.range_m))
             on_result(result)
     return score

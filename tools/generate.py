@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from heal.agents.process import changed_environment, end_with_parent
 from heal.errors import UserError, naming_errors_after
 from heal.tools.shared.output import try_folder
+from heal.tools.shared.progress import progress_bar
 
 if TYPE_CHECKING:
     from multiprocessing.context import SpawnContext
@@ -198,13 +198,11 @@ def plan_scenarios(out: Path, towns: TownChoice, sensors: SensorSet, cameras: Ca
 
 def write_scenarios(jobs: list[ScenarioJob], workers: int, console: Console) -> list[ScenarioReport]:
     """Write all scenarios in up to `workers` processes, with a progress bar; return the reports in the order of `jobs`."""
-    columns = TextColumn("towns"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=console) as progress:
-        task = progress.add_task("towns", total=len(jobs))
+    with progress_bar("towns", len(jobs), console) as bar:
         reports: dict[int, ScenarioReport] = {}
         for number, report in _write_in_this_process(jobs) if min(workers, len(jobs)) == 1 else _write_in_processes(jobs, workers):
             reports[number] = report
-            progress.advance(task)
+            bar.advance()
     return [reports[number] for number in range(len(jobs))]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,7 +13,6 @@ from typing import Annotated, Any, Protocol, TextIO
 
 import typer
 from rich.console import Console
-from rich.progress import track
 
 from heal.agent_types import TypesOf
 from heal.agents.deployment import GIVEN_UP
@@ -47,6 +47,7 @@ from heal.tools.shared.arguments import (
 )
 from heal.tools.shared.join_notes import JoinNotes
 from heal.tools.shared.output import WriteErrors, try_folder
+from heal.tools.shared.progress import progress_bar, track
 from heal.tools.shared.run_log import ALLOWED_LAG_MS, RunLog, tick_line
 from heal.tools.shared.run_settings import RunSettings, read_settings, with_options
 from heal.tools.shared.scoring import score_table, spread_evenly, write_metrics
@@ -114,18 +115,6 @@ JoinArg = Annotated[
         "added to the alliance during the run."
     ),
 ]
-
-EXAMPLES = """
-heal simulate --alliance configs/demo/alliance --source town --ticks 40 --seed 3 --out runs/drive
-
-heal simulate --alliance configs/demo/alliance --link dsrc --codec int8,zstd --set run.adapt=true --out runs/narrow
-
-heal simulate --alliance configs/demo/alliance --link delay:80,jitter:40,loss:0.1 --view web --out runs/bad-links
-
-heal simulate --alliance runs/dair-base/alliance --source DAIR_ROOT --out runs/replay --realtime
-
-heal simulate --alliance configs/demo/alliance --ticks 40 --join m5@20:-1 --out runs/joining
-"""
 
 
 @dataclass(frozen=True)
@@ -201,7 +190,14 @@ def simulate(
     """Run a simulation of agents, links and a fusion node.
 
     In every tick each agent sends a feature map over a link. The fusion node fuses those that have arrived, and detects vehicles.
-    """
+
+    \b
+    heal simulate --alliance configs/demo/alliance --source town --ticks 40 --seed 3 --out runs/drive
+    heal simulate --alliance configs/demo/alliance --link dsrc --codec int8,zstd --set run.adapt=true --out runs/narrow
+    heal simulate --alliance configs/demo/alliance --link delay:80,jitter:40,loss:0.1 --view web --out runs/bad-links
+    heal simulate --alliance runs/dair-base/alliance --source DAIR_ROOT --out runs/replay --realtime
+    heal simulate --alliance configs/demo/alliance --ticks 40 --join m5@20:-1 --out runs/joining
+    """  # noqa: D301 - click's mark for lines that stay lines is the character, not its name
     opened, reading = load_alliance(alliance).for_inference(), ReadOptions.of(on_damage, intensity_scale)
     scenes = choose_scenes_of_run(open_source(source, preset, split, ticks, seed, reading), ticks, types, opened, reading.on_damage)
     texts = {"link": link, "noise": noise, "codec": codec, "late": late, "address": address, "fault": fault, "join": join}
@@ -251,6 +247,8 @@ def run_and_report(plan: Plan, title: str, out: Path) -> None:
                 write_report(out / "report.html", Report(title, log, data, to_plain(settings), out / "last_tick.png"))
             console.print(f"not written: {errors}" if str(errors) else _files_text(out), soft_wrap=True, highlight=False)
     errors.raise_first()
+    if plan.viewer.address:
+        logging.getLogger(__name__).info("serving %s until Ctrl-C", plan.viewer.address)
     plan.viewer.wait()
     require_all_agents(log)
 
@@ -309,10 +307,13 @@ def run_plan(plan: Plan, listeners: Sequence[TickListener], out: Path) -> None:
     options = replace(plan.settings.run, keep_views=True if all_views else animated, count_points=True)
     shown, range_m = [], plan.alliance.grid.range_m
     try:
-        with open_run(plan, options) as runtime, _open_ticks(out) as lines:
+        with progress_bar("starting", len(ticks), console) as bar, open_run(plan, options) as runtime, _open_ticks(out) as lines:
             if plan.settings.deployment.collects_metrics and (address := metrics_address()):
                 console.print(f"metrics: {address}", soft_wrap=True)
-            for result in track(runtime.run(ticks), "simulating", total=len(ticks), console=console):
+            bar.describe("first tick")  # in it agents load their networks, and towns are built
+            for result in runtime.run(ticks):
+                bar.describe("simulating")
+                bar.advance()
                 for listener in listeners:
                     listener.add(result)
                 lines.write(json.dumps(tick_line(result)) + "\n")
@@ -323,7 +324,7 @@ def run_plan(plan: Plan, listeners: Sequence[TickListener], out: Path) -> None:
     finally:
         if shown:
             draw_tick(shown[-1], range_m, out / "last_tick.png")
-    save_animation([draw_frame(result, range_m) for result in track(shown, "drawing", console=console)], out / "run.gif")
+    save_animation([draw_frame(result, range_m) for result in track(shown, "drawing", len(shown), console)], out / "run.gif")
 
 
 @contextmanager

@@ -12,7 +12,6 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import track
 from rich.table import Column, Table
 
 from heal.agents.process import end_with_parent, usable_cores
@@ -32,6 +31,7 @@ from heal.tools.shared.arguments import (
 )
 from heal.tools.shared.intervals import Interval, compare
 from heal.tools.shared.output import try_folder
+from heal.tools.shared.progress import track
 from heal.tools.shared.run_settings import read_settings
 from heal.tools.shared.scoring import write_metrics
 from heal.tools.shared.sources import TOWN, open_source
@@ -117,6 +117,9 @@ def sweep(
     \b
     heal sweep codec --alliance configs/demo/alliance --towns 12 --ticks 4 --out runs/sweep-codec
     heal sweep delay --alliance configs/demo/alliance --towns 8 --ticks 12 --set run.split=pyramid --out runs/sweep-delay
+    heal sweep loss --alliance configs/demo/alliance --towns 8 --ticks 12 --set run.split=pyramid --out runs/sweep-loss
+    heal sweep noise --alliance configs/demo/alliance --towns 12 --ticks 4 --set run.split=pyramid --out runs/sweep-noise
+    heal sweep regions --alliance configs/demo/alliance --towns 12 --ticks 6 --seed 10 --out runs/sweep-regions
     heal sweep senders --alliance configs/demo/alliance --towns 25 --ticks 4 --set run.split=pyramid --out runs/sweep-senders
     heal sweep codec --alliance runs/dair-base/alliance --source DAIR_ROOT --comm-range-m 100 --out runs/sweep-dair
     """  # noqa: D301 - click's mark for lines that stay lines is the character, not its name
@@ -156,7 +159,7 @@ def run_chunks(chunks: Sequence[Chunk], conditions: Sequence[Condition], process
     with ProcessPoolExecutor(min(processes, len(chunks)), mp_context=context, initializer=end_with_parent) as pool:
         finished = pool.map(partial(run_chunk, conditions=conditions), chunks)
         try:
-            for parts in track(finished, f"{len(conditions)} runs", total=len(chunks), console=console):
+            for parts in track(finished, f"{len(conditions)} runs over each town or part", len(chunks), console):
                 for total, part in zip(totals, parts, strict=True):
                     total.merge(part)
         except BaseException:

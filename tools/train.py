@@ -33,7 +33,18 @@ from heal.training.config import TrainingConfig
 from heal.training.own_range import cropped_grid, own_range
 from heal.types import SceneSource
 
-app = typer.Typer(help="Train a base, or align agent types to a base.", no_args_is_help=True)
+EXAMPLES = """\b
+heal train base --data runs/town --config demo/base.yaml --out runs/town-base
+heal train agent --type m2 --base runs/town-base/alliance --data runs/cameras --config demo/agent.yaml --out runs/town-base/alliance
+heal train agents m2 m3 --base runs/opv2v/alliance --data OPV2V --out runs/opv2v/alliance
+"""
+app = typer.Typer(
+    help="Train a base, or align agent types to a base.",
+    epilog=EXAMPLES,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
 console = Console()
 
 OutArg = Annotated[Path, typer.Option(help="Run folder; the trained alliance is written to OUT/alliance.")]
@@ -167,6 +178,7 @@ def agents(
 
     \b
     heal train agents m2 m3 m4 --base runs/opv2v/alliance --data OPV2V --out runs/opv2v/alliance
+    heal train agents slim.yaml wide.yaml --base configs/demo/alliance --data runs/town --config demo/agent.yaml --out runs/mine
     """  # noqa: D301 - click's mark for lines that stay lines is the character, not its name
     reading, chosen = ReadOptions.of(on_damage, intensity_scale, cache), choose_device(device)
     source = reading.open_and_show(data, split)

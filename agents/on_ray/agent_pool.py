@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -32,6 +33,7 @@ from heal.agents.tick import AgentStep, Missing, TickCoordinator, TickPlan
 MAX_CRASHES = 3
 RESTARTING, BUSY, UNFINISHED = "agent restarting", "agent busy", "not computed in time"
 NOT_PLACED: FaultKind = "agent not placed"
+_log = logging.getLogger(__name__)
 FAULT_KINDS = FaultKinds("agent crashed", "agent hung", "agent rejoined")
 
 
@@ -208,6 +210,8 @@ class AgentPool:
             agent_type = plan.agent_types[agent_id]
             self._place(agent_id, self._free_host(agent_type) or self._start(agent_type, started, resources))
         self._not_placed &= set(plan.agent_types)
+        if started:
+            _log.info("starting %d processes of agents", len(started))
         for host in started:
             self._await(host, plan)
 
@@ -221,6 +225,7 @@ class AgentPool:
         """Give an agent a place in an actor; note it as a fault, once, if there is no room for an actor."""
         if host is not None:
             host.agent_ids.append(agent_id)
+            _log.debug("agent %s has a place in a process of type %s", agent_id, host.agent_type)
             if agent_id in self._not_placed:
                 self._not_placed.remove(agent_id)
                 self._note(Fault("agent rejoined", agent_id))

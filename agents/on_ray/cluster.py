@@ -35,6 +35,7 @@ MIB = 2**20
 # The object store holds the messages of the ticks in work, 2.1 MB each in the demo. Only what is used of it takes memory.
 STORE_SHARE, LEAST_STORE_BYTES, MOST_STORE_BYTES = 0.25, 512 * MIB, 4096 * MIB
 ENDING = (signal.SIGTERM, signal.SIGHUP)
+_log = logging.getLogger(__name__)
 _watchdogs: list[Watchdog] = []
 
 
@@ -60,8 +61,10 @@ def start_ray(address: str | None = None, metrics_port: int | None = None, store
     os.environ.setdefault("RAY_metrics_report_interval_ms", "2000")
     with _keeping_signals():
         if address in (None, "local"):
+            _log.info("starting Ray")
             _start(metrics_port, store_mib)
         else:
+            _log.info("joining the Ray cluster at %s", address)
             _join(str(address))
     return True
 
@@ -166,7 +169,7 @@ def object_store(store_mib: int | None, folder: Path) -> tuple[int, Path]:
             f"no room for the object store of {size / MIB:.0f} MiB: {SHARED_MEMORY} has {free / MIB:.0f} MiB, the disk of {folder} "
             f"{disk / MIB:.0f} MiB; lower deployment.object_store_mib"
         )
-    logging.getLogger(__name__).warning(
+    _log.warning(
         f"the object store of {size / MIB:.0f} MiB lies on disk, in {folder}, which is slower: {SHARED_MEMORY} has room for "
         f"{free / MIB:.0f} MiB; enlarge it (docker run --shm-size=2g), or lower deployment.object_store_mib"
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,7 @@ from heal.errors import UserError
 from heal.se3 import inverse_SE3, relative_SE3, transform_points
 from heal.types import BEAMS, AgentFrame, CameraView, Float64, LidarScan, ObjectLabels, SceneOutline, Sensor, SensorChoice, UInt8
 
+_log = logging.getLogger(__name__)
 TICK_NS = round(TICK_S * 1e9)
 VISIBILITY_PX = 256  # width and height of a visibility map
 VISIBLE_FROM_PX = 12  # a camera sees a vehicle from this number of pixels on
@@ -92,7 +95,10 @@ class TownSource:
     def town(self) -> Town:
         """The town, built on first use."""
         if self._town is None:
+            began_s = time.monotonic()
+            _log.info("building the town %s", self.scenario)
             self._town = Town(self.preset, self.split, self.seed, (self.ticks - 1) * self.stride + 1)
+            _log.info("built the town in %.0f s", time.monotonic() - began_s)
         return self._town
 
     def state(self, index: int) -> TownState:

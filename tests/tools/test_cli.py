@@ -5,10 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from heal.agents.deployment import Deployment, PlannedFault
 from heal.agents.network.spec import LinkSpec
@@ -21,7 +24,9 @@ from heal.grid import BevGrid
 from heal.message.codec import Codec
 from heal.tools import cli
 from heal.tools.shared.scoring import EVALUATIONS_NAME, read_evaluations
+from heal.tools.shared.verbosity import set_verbosity
 from heal.tools.sweeps.conditions import sweep_conditions
+from tests.tools.command import run_command
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "runs/metrics.json")
 
@@ -67,6 +72,18 @@ def test_mistakes_of_the_user_are_one_line(
 
 
 @pytest.mark.parametrize("error", [UserError("a mistake"), FULL])
+def test_debug_gives_every_error_its_traceback(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HEAL_TRACEBACK", raising=False)
+    set_verbosity(debug=True)
+    try:
+        with pytest.raises(type(error)) as caught:
+            run_main(error, monkeypatch)
+    finally:
+        set_verbosity()
+    assert caught.value is error
+
+
+@pytest.mark.parametrize("error", [UserError("a mistake"), FULL])
 def test_the_variable_gives_every_error_its_traceback(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HEAL_TRACEBACK", "1")
     with pytest.raises(type(error)) as caught:
@@ -96,6 +113,28 @@ def test_the_variable_gives_every_error_its_traceback(error: Exception, monkeypa
 def test_wrong_options_are_mistakes_of_the_user(read: Callable[[], object]) -> None:
     with pytest.raises(UserError):
         read()
+
+
+@pytest.mark.parametrize("name", list(cli.COMMANDS))
+def test_the_list_of_commands_says_what_their_help_says_which_has_examples(name: str) -> None:
+    """The list does not import the commands."""
+    text = " ".join(run_command(name, "--help").split())
+    assert cli.COMMANDS[name].summary in text and f"heal {name} " in text.partition(cli.COMMANDS[name].summary)[2]
+    assert cli.COMMANDS[name].summary in " ".join(run_command("--help").split())
+
+
+def test_the_list_of_commands_loads_none_of_them() -> None:
+    """Networks and Ray take seconds to load."""
+    code = "import sys; from heal.tools.cli import app; app(['--help'], standalone_mode=False); print(sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "simulate" in done.stdout and "'heal.tools.cli'" in done.stdout
+    for heavy in ("torch", "numpy", "ray", "matplotlib", "heal.tools.simulate"):
+        assert f"'{heavy}'" not in done.stdout
+
+
+def test_an_unknown_command_is_named() -> None:
+    result = CliRunner().invoke(cli.app, ["simulat"])
+    assert result.exit_code == 2 and "No such command 'simulat'" in result.output
 
 
 def test_damaged_text_files_are_mistakes_of_the_user(tmp_path: Path) -> None:

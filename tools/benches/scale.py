@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from rich.progress import track
+from rich.console import Console
 
 from heal.agent_types import same_type
 from heal.agents.deployment import Deployment
@@ -24,6 +24,7 @@ from heal.message.codec import Codec
 from heal.tools.benches.driver import CROWDS, bench_driver
 from heal.tools.benches.measure import BenchRow
 from heal.tools.benches.runtime import EVERYWHERE_M, town
+from heal.tools.shared.progress import track
 from heal.tools.shared.type_argument import base_type
 from heal.types import AgentFrame, SceneOutline, SensorChoice
 
@@ -89,7 +90,7 @@ def bench_scale(
     complete, began = 0, time.perf_counter()
     source, types_of = LoopedTown(agents, ticks), same_type(base_type(opened))
     with open_runtime("ray", opened, source, types_of, PerfectNetwork(), OPTIONS, DEPLOYMENT) as runtime:
-        for tick, result in enumerate(track(runtime.run(range(ticks)), f"{agents} agents", total=ticks, transient=True)):
+        for tick, result in enumerate(track(runtime.run(range(ticks)), f"{agents} agents", ticks, Console(), transient=True)):
             complete += result.tick == tick and result.counts.used == agents - 1
             if result.tick == warm_ticks:
                 warm = private_bytes()

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import get_args
 
 from rich.console import Console
-from rich.progress import track
 
 from heal.agent_types import TypesOf
 from heal.alliance import Alliance
@@ -17,6 +16,7 @@ from heal.datasets.damage import Reads, find_damaged, require_files
 from heal.datasets.dataset import Dataset, DatasetError, DatasetSummary, OnDamage
 from heal.datasets.open import open_dataset
 from heal.errors import UserError
+from heal.tools.shared.progress import track
 from heal.types import SceneSource
 
 TOWN = "town"
@@ -94,7 +94,7 @@ def choose_scenes(source: Dataset, scenes: Sequence[int], reads: Reads, on_damag
     if on_damage == "stop":
         require_files(source, scenes, reads)
         return list(scenes), source.summary
-    shown = track(scenes, "reading every file", console=console, transient=True, disable=not console.is_terminal)
+    shown = track(scenes, "reading every file", len(scenes), console, transient=True)
     damaged = find_damaged(source, shown, reads)
     for name, damage in damaged.values():
         console.print(f"  skipped {name}: {damage}", markup=False, soft_wrap=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import Progress, TaskID
 
 from heal.agent_model import AgentModel
 from heal.agents.process import keep_freed_memory
@@ -21,6 +21,7 @@ from heal.config import ConfigError
 from heal.datasets.damage import ChosenScenes
 from heal.encoders.lift_splat_trunk import PretrainedWeightsError
 from heal.errors import UserError
+from heal.tools.shared.progress import new_progress
 from heal.tools.shared.sources import ReadOptions
 from heal.tools.training.checkpoint import BEST_NAME, CHECKPOINT_NAME, load_best, load_weights
 from heal.tools.training.loop import StepReport, train
@@ -262,9 +263,8 @@ def _load_pretrained(name: str, agent: AgentModel, console: Console | None) -> N
 @contextmanager
 def show_progress(jobs: Sequence[TrainingJob], console: Console) -> Iterator[None]:
     """Show a progress bar for every job, updated from the job's log, which another process may write."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     done = threading.Event()
-    with Progress(*columns, console=console) as progress:
+    with new_progress(console) as progress:
         bars = [(job, progress.add_task(job.name, total=job.steps)) for job in jobs]
 
         def watch() -> None:
