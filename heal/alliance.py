@@ -224,13 +224,17 @@ def load_alliance(path: Path | str, range_m: Range | None = None) -> Alliance:
         AllianceError: the folder is no alliance, or a file of the base is missing, unreadable or has another hash than recorded.
             The same error of an agent type is raised when the type is asked for.
     """
-    path = Path(path)
+    alliance = open_base(Path(path), range_m)
+    alliance.leave_out_foreign()
+    return alliance
+
+
+def open_base(path: Path, range_m: Range | None = None) -> Alliance:
+    """Open an alliance as `load_alliance` does, but without a look at its agent types."""
     card = read_base_card(path)
     base = BaseModel(card.config if range_m is None else replace(card.config, grid=replace(card.config.grid, range_m=range_m)))
     _load_weights(base, card.config, path / "base" / "base.safetensors", card.hash)
-    alliance = Alliance(path, card, base)
-    alliance.leave_out_foreign()
-    return alliance
+    return Alliance(path, card, base)
 
 
 @cache
@@ -242,6 +246,8 @@ def _warn_once(text: str) -> None:
 def read_base_card(path: Path) -> BaseCard:
     """Read the card of the base of an alliance; AllianceError if the folder is no alliance or the card is unreadable."""
     card_path = path / "base" / "base.yaml"
+    if path.is_file():
+        raise AllianceError(f"{path} is a file, expected an alliance folder; `heal alliance unpack` makes one of an archive")
     if not card_path.is_file():
         raise AllianceError(f"{path} is not an alliance: {card_path} is missing; `heal train base` makes one")
     card: BaseCard = _read_card(BaseCard, card_path)

@@ -1,0 +1,109 @@
+"""`heal alliance`: pack an alliance into one file, unpack it, and verify that a folder or a file is whole."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from heal.errors import UserError, naming_errors_after
+from heal.tools.archive.archive import extract, pack
+from heal.tools.archive.check import PartCheck, check_alliance, check_parts, require_whole
+
+app = typer.Typer(help="Pack an alliance into one file, unpack it, and verify that nothing of it is damaged.", no_args_is_help=True)
+console = Console(soft_wrap=True)
+
+FolderArg = Annotated[Path, typer.Argument(metavar="FOLDER", help="Alliance folder.")]
+FileArg = Annotated[Path, typer.Argument(metavar="FILE", help="Archive that `heal alliance pack` has written.")]
+EitherArg = Annotated[Path, typer.Argument(metavar="FOLDER|FILE", help="Alliance folder, or archive of one.")]
+FileOutArg = Annotated[Path, typer.Option("--out", help="ZIP file to write.")]
+FolderOutArg = Annotated[Path, typer.Option("--out", help="Folder to make; it may exist if it is empty.")]
+
+
+@app.command("pack")
+def pack_command(folder: FolderArg, out: FileOutArg) -> None:
+    """Pack an alliance into a ZIP file, with a manifest of the SHA-256 of every file.
+
+    The alliance has to be whole. Equal alliances give equal files.
+
+    \b
+    heal alliance pack runs/mine --out runs/mine.zip
+    """  # noqa: D301 - click's mark for lines that stay lines is the character, not its name
+    require_whole(folder, check_parts(folder))
+    manifest = pack(folder, out)
+    console.print(f"{out}: {len(manifest.files)} files, {manifest.size_bytes / 1e6:.1f} MB", markup=False, highlight=False)
+
+
+@app.command("unpack")
+def unpack_command(file: FileArg, out: FolderOutArg) -> None:
+    """Unpack an archive into a new folder, after all checks of `verify`.
+
+    \b
+    heal alliance unpack runs/mine.zip --out runs/theirs
+    heal info runs/theirs
+    """  # noqa: D301 - click's mark for lines that stay lines is the character, not its name
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out} exists and is not an empty folder; choose another --out")
+    with _folder_made_whole(out) as temporary:
+        extract(file, temporary)
+        require_whole(file, _named_after(file, temporary, check_alliance(temporary)))
+    console.print(f"{out}: unpacked and whole", markup=False, highlight=False)
+
+
+@app.command("verify")
+def verify_command(alliance: EitherArg) -> None:
+    """Check that an alliance folder or an archive is whole.
+
+    Files have to be those of the manifest, if there is one; base and agent types have to have the content hashes of their records;
+    every type has to be aligned to the base. The last line is an error if anything is wrong.
+
+    \b
+    heal alliance verify configs/demo/alliance
+    heal alliance verify runs/mine.zip
+    """  # noqa: D301 - click's mark for lines that stay lines is the character, not its name
+    with _as_folder(alliance) as folder:
+        checks = _named_after(alliance, folder, check_alliance(folder))
+    for check in checks:
+        _print_check(check)
+    require_whole(alliance, checks)
+
+
+def _named_after(archive: Path, folder: Path, checks: Sequence[PartCheck]) -> tuple[PartCheck, ...]:
+    """Name the archive where the checks of its temporary folder name that folder."""
+    return tuple(replace(check, problem=check.problem.replace(str(folder), str(archive))) for check in checks)
+
+
+def _print_check(check: PartCheck) -> None:
+    console.print(f"{check.name:<10}{'wrong: ' + check.problem if check.problem else check.says}", markup=False, highlight=False)
+
+
+@contextmanager
+def _as_folder(alliance: Path) -> Iterator[Path]:
+    """Give the folder of an alliance: itself, or an archive extracted for as long as the context lasts."""
+    if not alliance.is_file():
+        yield alliance
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        extract(alliance, Path(temporary) / alliance.name)
+        yield Path(temporary) / alliance.name
+
+
+@contextmanager
+def _folder_made_whole(folder: Path) -> Iterator[Path]:
+    """Give a temporary path beside `folder` for a folder to make, and move it to `folder` if nothing goes wrong."""
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.unfinished")
+    with naming_errors_after(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            temporary.replace(folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
