@@ -17,6 +17,7 @@ import heal
 from heal.agents.process import usable_cores
 from heal.alliance import Alliance, TrainingRecord, load_alliance
 from heal.tools.shared.scoring import evaluations_table
+from heal.tools.shared.tables import narrow_table
 
 console = Console()
 
@@ -33,6 +34,7 @@ def info(
     console.print(describe_alliance(load_alliance(alliance)) if alliance else describe_installation())
     evaluations = evaluations_table(alliance) if alliance else None
     if evaluations:
+        console.print()
         console.print(evaluations)
 
 
@@ -52,7 +54,8 @@ def describe_alliance(alliance: Alliance) -> Table:
     """Make a table of the base and every agent type: parameters, size on disk, training record."""
     grid = alliance.grid
     title = f"{alliance.path}: {grid.length_x_m:g} x {grid.length_y_m:g} m, cells of {grid.cell_m:g} m, {grid.nx} x {grid.ny}"
-    table = Table("part", "parameters", "kB", "hash", "trained on", "scenes", "epochs", "minutes", title=title)
+    headings = ("part", "param-\neters", "kB", "hash", "trained on", "scenes", "epochs", "minutes")
+    table = narrow_table(headings, title)
     base, record = alliance.base, alliance.card.training
     size = (alliance.path / "base" / "base.safetensors").stat().st_size
     _add_part(table, "base", base, size, alliance.base_hash, record)

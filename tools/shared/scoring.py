@@ -26,6 +26,7 @@ from heal.detection.visibility import SceneVisibility
 from heal.errors import UserError
 from heal.tools.shared.output import write_json
 from heal.tools.shared.scene_matches import SceneMatches
+from heal.tools.shared.tables import narrow_table
 
 HIDDEN_IOU = 0.5
 HEADING_IOU = 0.5
@@ -261,7 +262,7 @@ def evaluations_table(alliance: Path) -> Table | None:
     evaluations = read_evaluations(alliance)
     if not evaluations:
         return None
-    table = Table("evaluated on", "agents", "AP@0.3", "AP@0.5", "AP@0.7", "frames")
+    table = narrow_table(("evaluated on", "agents", "AP@0.3", "AP@0.5", "AP@0.7", "frames"))
     for data, runs in evaluations.items():
         for name, run in runs.items():
             table.add_row(data, name, *(ap_text(value) for value in run["ap"].values()), str(run["frames"]))
