@@ -12,8 +12,9 @@ import torch
 from heal.agents.records import TickResult
 from heal.atomic_write import replacing
 from heal.detection.metrics import ApResult, ap_text
-from heal.tools.pictures.bev import picture_of, render
+from heal.tools.pictures.bev import render
 from heal.tools.pictures.colors import palette
+from heal.tools.pictures.picture import picture_of
 from heal.types import UInt8
 
 MAX_ANIMATION_BYTES = 4_900_000
@@ -56,7 +57,8 @@ def draw_comparison(
         raise ValueError(f"expected two results of one tick, got {fewer.scene_id} and {more.scene_id} with other labels")
     right = replace(picture_of(more, range_m), caption=captions[1])
     left = replace(picture_of(fewer, range_m), caption=captions[0], hidden=right.hidden)
-    save_image(render([left, right], width_px), path)
+    drawn_from = max(left.drawn_from, right.drawn_from)
+    save_image(render([replace(each, drawn_from=drawn_from) for each in (left, right)], width_px), path)
 
 
 def draw_curves(results: ApResult, path: Path) -> None:

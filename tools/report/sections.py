@@ -10,7 +10,7 @@ import numpy as np
 from heal.agents.faults import Fault
 from heal.agents.message_records import MessageCounts
 from heal.detection.metrics import IOU_THRESHOLDS, NOT_AVAILABLE, ap_text
-from heal.tools.pictures.bev import format_bytes
+from heal.tools.pictures.picture import format_bytes
 from heal.tools.report.charts import HALF_WIDTH_PT, Chart, Frame, Series, line_chart, stacked_chart
 from heal.tools.report.colors import agent_color
 from heal.tools.report.history import AgentRow, ReportData

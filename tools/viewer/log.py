@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from heal.agents.records import TickResult
-from heal.tools.pictures.bev import EPOCH_TIMES_FROM_S
 from heal.tools.pictures.colors import agent_color
+from heal.tools.pictures.picture import EPOCH_TIMES_FROM_S
 
 TICK, TIME = "tick", "time"
 EntityPath = tuple[str, ...]

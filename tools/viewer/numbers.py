@@ -9,8 +9,8 @@ import numpy as np
 
 from heal.agents.records import AgentView, TickResult
 from heal.detection.metrics import IOU_THRESHOLDS, FrameMatch, average_precision
-from heal.tools.pictures.bev import BevPicture
 from heal.tools.pictures.colors import BACKGROUND, SCORE_COLORS, TRUTH, rgb_bytes
+from heal.tools.pictures.picture import BevPicture
 from heal.tools.viewer.log import TickLog
 from heal.types import Float32, UInt8
 

@@ -15,8 +15,8 @@ import numpy as np
 from heal.agents.message_records import MessageRecord
 from heal.agents.records import AgentView, TickResult
 from heal.se3 import relative_SE3, transform_points
-from heal.tools.pictures.bev import BevPicture, format_bytes
 from heal.tools.pictures.colors import BACKGROUND, FAINT_TEXT, HIDDEN, LINES, TEXT, TROUBLE, TRUTH, rgb_bytes, score_color
+from heal.tools.pictures.picture import BevPicture, format_bytes
 from heal.tools.viewer.log import TickLog
 from heal.types import Float32, Float64, UInt8
 

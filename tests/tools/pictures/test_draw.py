@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 
 from heal.agents.message_records import MessageRecord
@@ -16,9 +17,11 @@ from heal.detection.boxes import boxes_to_corners
 from heal.detection.detections import Detections, GroundTruth
 from heal.detection.metrics import ApAccumulator
 from heal.se3 import pose_to_SE3
-from heal.tools.pictures.bev import BevPicture, picture_of, rasterize, render
+from heal.tools.pictures.bev import rasterize, render
 from heal.tools.pictures.colors import AGENT_COLORS, HIDDEN, palette
 from heal.tools.pictures.draw import draw_comparison, draw_curves, draw_frame, draw_tick, save_animation
+from heal.tools.pictures.panel import PANEL_INCHES, draw_panel
+from heal.tools.pictures.picture import BevPicture, least_drawn_score, picture_of
 from heal.types import Float32, UInt8
 
 RANGE_M = (-20.0, -20.0, -3.0, 20.0, 20.0, 1.0)
@@ -83,6 +86,54 @@ def test_hidden_vehicles_are_ringed_and_others_are_not() -> None:
     none: BevPicture = replace(picture, hidden=np.zeros(5, np.bool_))
     assert has_color(scene, HIDDEN)
     assert not has_color(render([none], 1000)[:, :600], HIDDEN)
+
+
+def with_agents(picture: BevPicture, count: int) -> BevPicture:
+    return replace(picture, agents=(picture.agents * count)[:count])
+
+
+@pytest.mark.parametrize("agents", [1, 2, 5])
+@pytest.mark.parametrize("half_width_m", [20.0, 40.0, 100.0])
+def test_the_panel_shows_all_its_lines_apart_from_each_other(agents: int, half_width_m: float) -> None:
+    picture = with_agents(picture_of(make_result(), (-half_width_m, -20.0, -3.0, half_width_m, 20.0, 1.0)), agents)
+    image = render([picture], 1600)
+    height = PANEL_INCHES * image.shape[0] / image.shape[1] * (1600 / panel_px(picture))
+    figure = Figure(figsize=(PANEL_INCHES, height))
+    axes = figure.add_axes((0, 0, 1, 1))
+    draw_panel(axes, picture, height)
+    lowest, _ = axes.get_ylim()
+    lines = sorted({round(text.get_position()[1], 3) for text in axes.texts})
+    assert len([text for text in axes.texts if text.get_text() == "decode"]) == 1
+    inches = np.array(lines) * height / lowest
+    assert inches[-1] < height - 0.15 and np.diff(inches).min() > 0.2
+
+
+def panel_px(picture: BevPicture) -> float:
+    """Return the width of the panel in a picture of 1600 pixels."""
+    return 1600 * PANEL_INCHES / ((10.0 if picture.aspect > 0.75 else 14.0) + PANEL_INCHES)
+
+
+def with_detections(result: TickResult, scores: Float32) -> TickResult:
+    places = [(float(i % 15) * 2 - 15, float(i // 15) * 2 - 15) for i in range(len(scores))]
+    return replace(result, detections=Detections(boxes_at(*places), torch.from_numpy(scores)))
+
+
+def test_of_very_many_detections_those_with_low_scores_are_left_out_and_the_panel_says_so() -> None:
+    scores = np.linspace(0.9, 0.2, 128).astype(np.float32)
+    picture = picture_of(with_detections(make_result(), scores), RANGE_M)
+    assert picture.drawn_from == 0.6  # 55 scores; from 0.55 on there are 64, which is more than 60
+    assert picture.drawn.sum() == (scores >= 0.6).sum() == 55
+    axes = Figure(figsize=(PANEL_INCHES, 10)).add_axes((0, 0, 1, 1))
+    draw_panel(axes, replace(picture, drawn_from=0.65), 10.0)
+    by_text = {text.get_text(): text.get_window_extent() for text in axes.texts}
+    name, number = by_text["detections, score \u2265 0.65"], by_text["46 of 128"]
+    assert name.y0 == pytest.approx(number.y0, abs=3) and name.x1 < number.x0 - 3
+    few = picture_of(with_detections(make_result(), scores[:60]), RANGE_M)
+    assert few.drawn_from == 0.0 and few.drawn.all()
+    assert least_drawn_score(few.detections, 5) == 0.0
+    many = with_detections(make_result(), scores).detections
+    assert least_drawn_score(many, 64) == 0.0  # there are twice as many detections as vehicles, and not more
+    assert not has_color(render([replace(picture, drawn_from=1.0)], 1000)[:, :600], "#ffd84d")
 
 
 def test_files_are_written_without_any_point_or_box(tmp_path: Path) -> None:
