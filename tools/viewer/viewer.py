@@ -22,7 +22,7 @@ import numpy as np
 from heal.agents.process import be_killed_with_parent
 from heal.agents.records import TickResult
 from heal.errors import UserError, require_package
-from heal.tools.pictures.bev import picture_of
+from heal.tools.pictures.picture import picture_of
 from heal.tools.viewer.layout import layout
 from heal.tools.viewer.log import TickLog
 from heal.tools.viewer.numbers import NumbersLog, log_heat
