@@ -28,7 +28,7 @@ COLORS: Mapping[str, Color] = {
     "orange": Color("#bf7500", "#ff9f43"),
     "red": Color("#cf222e", "#ff6b60"),
     "pink": Color("#bf3989", "#ff7edb"),
-    "gray": Color("#8c959f", "#6e7681"),
+    "gray": Color("#818b98", "#6e7681"),
     **{f"agent{i}": Color(light, dark) for i, (light, dark) in enumerate(zip(LIGHT_AGENT_COLORS, AGENT_COLORS, strict=True))},
 }
 

@@ -255,8 +255,8 @@ def require_screen() -> None:
 
 
 def page_address(port: int, data: str) -> str:
-    """Return the address of rerun's web viewer at a port; the address of the data is a parameter of it."""
-    return f"http://{HOST}:{port}/?url={quote(data, safe='')}"
+    """Return the address of rerun's web viewer at a port, for data at an address; dark on every system, as the views are."""
+    return f"http://{HOST}:{port}/?url={quote(data, safe='')}&theme=dark"
 
 
 def data_address(port: int) -> str:

@@ -119,6 +119,24 @@ def test_a_report_is_one_page_that_loads_nothing(tmp_path: Path) -> None:
     assert "prefers-color-scheme: dark" in text and 'name="viewport"' in text
 
 
+def contrast(one: str, other: str) -> float:
+    """Return the contrast of two colours, 1 to 21, as WCAG 2 defines it."""
+    levels = np.array([[int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)] for color in (one, other)])
+    linear = np.where(levels <= 0.04045, levels / 12.92, ((levels + 0.055) / 1.055) ** 2.4)
+    dark, light = sorted((linear @ [0.2126, 0.7152, 0.0722]).tolist())
+    return float((light + 0.05) / (dark + 0.05))
+
+
+@pytest.mark.parametrize("ground", ["page", "panel"])
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_text_and_marks_stand_out_in_both_themes(theme: str, ground: str) -> None:
+    # The least contrasts that WCAG 2.1 asks for: 4.5 for text, 3 for graphics.
+    assert contrast("#ffffff", "#000000") == pytest.approx(21)
+    for name in COLORS.keys() - {"page", "panel", "edge"}:
+        least = 4.5 if name in ("ink", "faint") else 3.0
+        assert contrast(getattr(COLORS[name], theme), getattr(COLORS[ground], theme)) >= least, name
+
+
 def test_equal_runs_give_equal_pages() -> None:
     first, second = (html_of(reported(made_tick(0), troubled_tick(1))) for _ in range(2))
     assert first == second

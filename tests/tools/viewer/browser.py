@@ -52,7 +52,7 @@ def screenshot(address: str, ready: Callable[[UInt8], bool], browser: str) -> UI
 
     with sync_playwright() as playwright:
         opened = playwright.chromium.launch(executable_path=browser, args=list(FLAGS))
-        page = opened.new_page(viewport=SIZE_PX, color_scheme="dark")
+        page = opened.new_page(viewport=SIZE_PX, color_scheme="light")  # as of a system whose pages are light
         page.goto(address)
         ends = time.monotonic() + PATIENCE_S
         before: UInt8 | None = None

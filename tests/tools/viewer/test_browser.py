@@ -73,6 +73,7 @@ def test_a_run_is_shown_in_a_browser_and_recorded(browser: str, simulation: Simu
     path = Path(os.environ.get(KEEP, simulation.out / "view.png"))
     Image.fromarray(page).save(path)
     assert shows_a_run(page), f"the page does not show the run; see {path}"
+    assert np.median(page[: round(0.025 * len(page))]) < 60, "the bar at the top of the page is not dark"
     assert len(np.unique(scene_panel(page).reshape(-1, 3), axis=0)) > 1000
     # The page is served until Ctrl-C, after which the exit status is 0.
     assert simulation.printed(r"report: (\S+)") and simulation.process.poll() is None
