@@ -203,9 +203,6 @@ def simulate(
     texts = {"link": link, "noise": noise, "codec": codec, "late": late, "address": address, "fault": fault, "join": join}
     numbers = {"agents": agents, "deadline_ms": deadline_ms, "comm_range_m": comm_range_m}
     settings = with_options(read_settings(settings_file, changes), texts, numbers, include_ego, realtime)
-    if settings.run.joins:
-        first = scenes.source.outline(scenes.ticks[0])
-        require_joins(settings.run.joins, first, scenes.types_of(first), settings.run.agents)
     with open_viewer(view, record, opened.grid.range_m, f"{source}, seed {seed}") as viewer:
         run_and_report(Plan(opened, scenes, settings, seed, runtime, pictures, viewer), f"{source}, {len(scenes.ticks)} ticks", out)
 
@@ -336,8 +333,11 @@ def _open_ticks(out: Path) -> Iterator[TextIO]:
 
 
 def open_run(plan: Plan, options: RunOptions) -> Runtime:
-    """Open the runtime of a plan, with its links and its noise."""
+    """Open the runtime of a plan, with its links and its noise; UserError if agents cannot join as they are to."""
     settings = plan.settings
+    if options.joins:
+        first = plan.scenes.source.outline(plan.scenes.ticks[0])
+        require_joins(options.joins, first, plan.scenes.types_of(first), options.agents)
     source = SensorNoise.parse(settings.noise).around(plan.scenes.source, plan.seed)
     network = LinkSpec.parse(settings.link).network(plan.seed)
     return open_runtime(plan.runtime, plan.alliance, source, plan.scenes.types_of, network, options, settings.deployment)

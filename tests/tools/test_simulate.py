@@ -92,6 +92,13 @@ def test_a_guarded_run_counts_what_it_put_back_and_a_blind_ego_is_not_fused(alli
     assert metrics["reasons"]["rejected: blind ego"] == 3 and metrics["used"] > 0
 
 
+def test_an_agent_joins_by_an_option_which_is_kept_with_the_settings(alliance: Path, tmp_path: Path) -> None:
+    metrics, lines = run(alliance, tmp_path / "a", "--ticks", "3", "--agents", "2", "--join", "m1@2")
+    assert [len(line["messages"]) for line in lines] == [2, 2, 3] and metrics["agents"] == 3
+    run(alliance, tmp_path / "b", "--ticks", "3", "--config", str(tmp_path / "a" / "run.yaml"))
+    assert (tmp_path / "a" / "ticks.jsonl").read_bytes() == (tmp_path / "b" / "ticks.jsonl").read_bytes()
+
+
 def test_the_ego_alone_sends_nothing(alliance: Path, tmp_path: Path) -> None:
     metrics, lines = run(alliance, tmp_path, "--ticks", "1", "--agents", "1", "--realtime")
     assert (metrics["sent"], metrics["bytes"], metrics["agents"]) == (0, 0, 1)
@@ -110,6 +117,8 @@ def test_wrong_option_values_are_refused(alliance: Path, tmp_path: Path) -> None
         ("--view", "mirror"): "native, web",
         ("--fault", "stop:1@2"): "crash:AGENT@TICK",
         ("--set", "run.splt=pyramid"): "did you mean 'split'",
+        ("--join", "m1"): "TYPE@TICK",
+        ("--join", "m1@1:nobody"): "no such agent; there are 1001, -1",
     }
     for options, hint in wrong.items():
         with pytest.raises(ValueError, match=hint):
