@@ -12,7 +12,8 @@ import difflib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_type_hints
+from types import UnionType
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from typing_extensions import dataclass_transform
 
@@ -178,22 +179,47 @@ def _explain(cls: type[Any], detail: ErrorDetails) -> str:
     if detail["type"] == "value_error":
         # Raised by a config class, whose message says what came; the input would be all its values.
         return ": ".join(part for part in (where, str(detail["ctx"]["error"])) if part)
+    if detail["type"] == "dataclass_type":
+        keys = ", ".join(
+            field.name for section in _sections(cls, detail["ctx"]["class_name"]) for field in dataclasses.fields(section)
+        )
+        return f"{where}: expected a section with keys of its own ({keys}), got {detail['input']!r}"
     if detail["type"] != "unexpected_keyword_argument":
         return f"{where}: {detail['msg']}, got {detail['input']!r}"
-    known = _known_keys(cls)
-    near = difflib.get_close_matches(str(detail["loc"][-1]), known, n=1)
+    known, key = _known_keys(cls), str(detail["loc"][-1])
+    if places := _places_of(key, cls):
+        return f"{where}: unknown key here; did you mean {' or '.join(map(repr, places))}?"
+    near = difflib.get_close_matches(key, known - {key}, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else f"; known keys: {', '.join(sorted(known))}"
     return f"{where}: unknown key{hint}"
 
 
 def _known_keys(cls: type[Any]) -> set[str]:
     """Return the names of all fields of `cls` and of the config classes inside it."""
-    names: set[str] = set()
+    return {field.name for section in _sections(cls) for field in dataclasses.fields(section)}
+
+
+def _sections(cls: type[Any], name: str | None = None) -> list[type[Any]]:
+    """Return `cls` and the config classes inside it; with `name` only those with this name."""
+    found: list[type[Any]] = []
     pending: list[Any] = [cls]
     while pending:
         current = pending.pop()
         pending.extend(get_args(current))
-        if dataclasses.is_dataclass(current) and isinstance(current, type):
-            names |= {field.name for field in dataclasses.fields(current)}
+        if dataclasses.is_dataclass(current) and isinstance(current, type) and current not in found:
+            found.append(current)
             pending.extend(get_type_hints(current).values())
-    return names
+    return [section for section in found if name in (None, section.__name__)]
+
+
+def _places_of(key: str, cls: type[Any], section: str = "") -> list[str]:
+    """Return where `cls` and its sections have a key of this name, such as "run.codec"; none inside lists and mappings."""
+    places = []
+    for name, hint in get_type_hints(cls).items():
+        if get_origin(hint) is ClassVar:
+            continue
+        places += [f"{section}{name}"] if name == key else []
+        for kind in (hint, *get_args(hint)) if get_origin(hint) in (None, Union, UnionType) else ():
+            if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+                places += _places_of(key, kind, f"{section}{name}.")
+    return places

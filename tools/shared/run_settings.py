@@ -10,8 +10,15 @@ from typing import Any
 from heal.agents.deployment import Deployment, PlannedFault
 from heal.agents.joining import Join
 from heal.agents.options import RunOptions
-from heal.config import apply_overrides, build_config, config, load_yaml
+from heal.config import ConfigError, apply_overrides, build_config, config, load_yaml
 from heal.message.codec import Codec
+
+# Options that give something that is no setting, and sections that an option writes as a text: option, section, an example in full.
+_OPTIONS = ("fault", "out", "preset", "runtime", "seed", "source", "ticks", "types")
+_SECTIONS = {
+    "codec": ("--codec", "run.codec", "its keys, such as run.codec.values=int8"),
+    "faults": ("--fault", "deployment.faults", "a list such as deployment.faults=[{kind: crash, who: node, tick: 5}]"),
+}
 
 
 @config
@@ -37,8 +44,21 @@ def read_settings(path: Path | None, overrides: list[str]) -> RunSettings:
     Raises:
         ConfigError: a key or value is wrong; the message names each of them.
     """
+    for text in overrides:
+        _refuse_option(text)
     values = {} if path is None else load_yaml(path)
     return build_config(RunSettings, apply_overrides(values, overrides), str(path or "--set"))
+
+
+def _refuse_option(text: str) -> None:
+    """Raise ConfigError, with the option to use, for a `key=value` of `--set` that only an option can give."""
+    key, _, value = text.partition("=")
+    name = key.rpartition(".")[2]
+    if name in _SECTIONS and not isinstance(apply_overrides({}, [f"value={value}"])["value"], (Mapping, list)):
+        option, section, example = _SECTIONS[name]
+        raise ConfigError(f"--set {text}: {section} is a section; give {option} {value} to `heal simulate`, or set {example}")
+    if name in _OPTIONS:
+        raise ConfigError(f"--set {text}: {name} is not a setting but an option; give --{name} {value} instead")
 
 
 def with_options(
