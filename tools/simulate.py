@@ -47,6 +47,7 @@ from heal.tools.shared.arguments import (
 )
 from heal.tools.shared.join_notes import JoinNotes
 from heal.tools.shared.output import WriteErrors, try_folder
+from heal.tools.shared.planned_faults import require_targets
 from heal.tools.shared.progress import progress_bar, track
 from heal.tools.shared.run_log import ALLOWED_LAG_MS, RunLog, tick_line
 from heal.tools.shared.run_settings import RunSettings, read_settings, with_options
@@ -203,6 +204,7 @@ def simulate(
     texts = {"link": link, "noise": noise, "codec": codec, "late": late, "address": address, "fault": fault, "join": join}
     numbers = {"agents": agents, "deadline_ms": deadline_ms, "comm_range_m": comm_range_m}
     settings = with_options(read_settings(settings_file, changes), texts, numbers, include_ego, realtime)
+    require_targets(settings.deployment.faults, runtime, scenes.source, scenes.ticks, scenes.types_of)
     with open_viewer(view, record, opened.grid.range_m, f"{source}, seed {seed}") as viewer:
         run_and_report(Plan(opened, scenes, settings, seed, runtime, pictures, viewer), f"{source}, {len(scenes.ticks)} ticks", out)
 
