@@ -28,6 +28,7 @@ from heal.tools.benches.scale import bench_scale
 from heal.tools.benches.setup import BenchSetup
 from heal.tools.benches.stages import bench_encode, bench_fuse, bench_voxelize
 from heal.tools.benches.train import bench_train
+from heal.tools.shared.device import choose_device
 from heal.tools.shared.output import try_folder
 from heal.tools.shared.paths import CONFIGS
 
@@ -49,7 +50,9 @@ NamesArg = Annotated[list[str], typer.Argument(help=f"Benches to run: {', '.join
 AllianceArg = Annotated[Path, typer.Option(help="Alliance folder, for runtime and scale.")]
 DataArg = Annotated[Path | None, typer.Option(help="Folder of DAIR-V2X-C, for read.")]
 ScenesArg = Annotated[Path | None, typer.Option(help="Data set folder in OPV2V's layout, instead of the built-in town.")]
-DeviceArg = Annotated[str, typer.Option(help="Device for encode, fuse, frame and train: cpu or cuda.")]
+DeviceArg = Annotated[
+    str, typer.Option(help="Device for encode, fuse, frame and train: cpu, cuda, or auto: a GPU if there is one.")
+]
 ThreadsArg = Annotated[int, typer.Option(min=0, help="Number of torch threads; 0: one for each usable core.")]
 RepeatsArg = Annotated[int, typer.Option(min=1, help="Number of measured rounds.")]
 NoPlainArg = Annotated[bool, typer.Option("--no-plain", help="Do not measure the plain forms.")]
@@ -88,7 +91,7 @@ def bench(
         raise UserError(f"unknown bench {unknown[0]!r}; expected one of {', '.join(BENCHES)}")
     _try_folders_of(json_path, markdown, profile)
     torch.set_num_threads(threads or usable_cores())
-    setup = BenchSetup(alliance, data, scenes, torch.device(device), repeats, not no_plain)
+    setup = BenchSetup(alliance, data, scenes, choose_device(device), repeats, not no_plain)
     with _traced(profile):
         rows = [row for name in names for row in BENCHES[name](setup)]
     if set(names) - {"runtime", "scale"}:

@@ -22,6 +22,7 @@ from heal.datasets.dataset import Dataset, DatasetSummary
 from heal.detection.metrics import ap_text
 from heal.tools.pictures.draw import draw_tick
 from heal.tools.shared.arguments import CacheArg, DataArg, IntensityScaleArg, OnDamageArg, ThreadsArg
+from heal.tools.shared.device import choose_device
 from heal.tools.shared.output import write_json
 from heal.tools.shared.paths import config_path, type_path
 from heal.tools.shared.sources import ReadOptions
@@ -282,13 +283,6 @@ def draw_predictions(alliance: Alliance, agent_type: str, source: SceneSource, p
     """Draw the detections in the middle scene of a source, with all agents of one type."""
     with LocalRuntime(alliance, source, same_type(agent_type), options=RunOptions(keep_views=True)) as runtime:
         draw_tick(next(runtime.run([len(source) // 2])), alliance.grid.range_m, path)
-
-
-def choose_device(name: str) -> torch.device:
-    """Return the device of a name; "auto" is a GPU if there is one, else the CPU."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(name)
 
 
 def _prepare(

@@ -21,6 +21,7 @@ from heal.config import ConfigError
 from heal.datasets.damage import ChosenScenes
 from heal.encoders.lift_splat_trunk import PretrainedWeightsError
 from heal.errors import UserError
+from heal.tools.shared.device import require_gpus
 from heal.tools.shared.progress import new_progress
 from heal.tools.shared.sources import ReadOptions
 from heal.tools.training.checkpoint import BEST_NAME, CHECKPOINT_NAME, load_best, load_weights
@@ -154,8 +155,10 @@ class TrainingJob:
         Raises:
             AllianceError: a network has weights that cannot be stored, or there is no type `init_agent`.
             ConfigError: the precision does not fit the device, or pretrained weights are not there or do not fit.
-            UserError: the scenes do not fill one batch, or the type `init_agent` has other networks.
+            UserError: the scenes do not fill one batch, the type `init_agent` has other networks, or there are fewer GPUs than
+                replicas.
         """
+        require_gpus(device, self.settings.training.replicas)
         make_scaler(self.settings.training, device)
         steps_per_epoch(self.scenes, self.settings.training)
         require_storable(self._make_model(Console(stderr=True)))
