@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar, TypeAlias
 
@@ -35,8 +36,8 @@ class BevGrid:
     def __post_init__(self) -> None:
         """Raise ValueError for a range that is empty, off centre, or not a whole number of cells."""
         x_min, y_min, z_min, x_max, y_max, z_max = self.range_m
-        if not (x_min < x_max and y_min < y_max and z_min < z_max and self.cell_m > 0):
-            raise UserError(f"range_m must be x_min, y_min, z_min, x_max, y_max, z_max, got {self.range_m}")
+        if not (x_min < x_max and y_min < y_max and z_min < z_max and self.cell_m > 0 and all(map(math.isfinite, self.range_m))):
+            raise UserError(f"range_m must be x_min, y_min, z_min, x_max, y_max, z_max, all finite, got {self.range_m}")
         if x_min != -x_max or y_min != -y_max:
             raise UserError(f"range_m must be centred on the agent in x and y (warping relies on it), got {self.range_m}")
         for name, length in (("x", x_max - x_min), ("y", y_max - y_min)):

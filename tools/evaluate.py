@@ -16,7 +16,7 @@ from heal.agents.local_runtime import LocalRuntime
 from heal.agents.options import RunOptions
 from heal.agents.process import usable_cores
 from heal.agents.records import TickResult
-from heal.alliance import Alliance, load_alliance
+from heal.alliance import Alliance
 from heal.datasets.dataset import DatasetError, DatasetSummary
 from heal.detection.visibility import SceneVisibility, scene_visibility
 from heal.tools.pictures.draw import draw_curves, draw_tick
@@ -37,6 +37,7 @@ from heal.tools.shared.gained import draw_gains
 from heal.tools.shared.intervals import Comparison, comparison_table
 from heal.tools.shared.output import WriteErrors, try_folder
 from heal.tools.shared.progress import track
+from heal.tools.shared.ranges import open_on_range
 from heal.tools.shared.scene_matches import SCENES_NAME, write_scenes
 from heal.tools.shared.scoring import RunScore, plain_ap, record_evaluation, score_table, spread_evenly, write_metrics
 from heal.tools.shared.sources import ReadOptions, choose_scenes, sensors_of
@@ -103,7 +104,7 @@ def evaluate(
     heal evaluate --alliance runs/mine --data runs/town --out runs/mine-evaluation --against runs/alone
     heal evaluate --alliance runs/dair-base/alliance --data DAIR_ROOT --split val --out runs/dair-evaluation
     """  # noqa: D301 - click's mark for lines that stay lines is the character, not its name
-    opened, reading = load_alliance(alliance, range_m).for_inference(), ReadOptions.of(on_damage, intensity_scale, cache)
+    opened, reading = open_on_range(alliance, range_m).for_inference(), ReadOptions.of(on_damage, intensity_scale, cache)
     types_of = parse_types(in_order or types, opened, source := reading.open_and_show(data, split))
     wanted = spread_evenly(range(len(source)), frames or len(source))
     ticks, summary = choose_scenes(source, wanted, sensors_of(opened, types_of), reading.on_damage)
