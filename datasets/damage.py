@@ -7,13 +7,52 @@ with fewer agents are about the same scenes. Files of sensors that nobody asks f
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
 
 from heal.datasets.dataset import Dataset, DatasetError, Origin, damage_error
-from heal.datasets.files import missing_cause
+from heal.datasets.files import IMAGE_ENDINGS, missing_cause
 from heal.types import AgentFrame, ObjectLabels, SceneOutline, SceneSource, SensorChoice
 
 # The sensor data that a run reads of a scene: pairs of an agent and a choice.
 Reads = Callable[[SceneOutline], Iterable[tuple[str, SensorChoice]]]
+
+
+def require_images(source: Dataset, scenes: Iterable[int], reads: Reads) -> None:
+    """Check that there is any camera image, if agents with cameras take part; the search ends at the first image.
+
+    Raises:
+        DatasetError: the data set has no image at all; the message says where they are expected, and how scenes get them.
+    """
+    needed = [(index, *read) for index in scenes for read in reads(source.listed(index)) if read[1].cameras]
+    try:
+        expected = _first_missing(_image_files(source, *each) for each in needed)
+    except DatasetError:
+        return  # a list or metadata that cannot be read is named where all files are looked for
+    if not needed or expected is None:
+        return
+    where = f"expected files such as {expected[0]}" if expected else "no agent lists any"
+    raise DatasetError(
+        source.summary.root,
+        f"no camera image is there for the agents whose types have cameras, {where}; `heal generate --sensors all` writes images, "
+        "those of a published data set are archives of their own; or choose types without cameras",
+    )
+
+
+def _first_missing(groups: Iterable[list[Path]]) -> list[Path] | None:
+    """Return the first group of files that is not empty; None if any file of any group exists."""
+    first: list[Path] = []
+    for paths in groups:
+        if any(path.exists() for path in paths):
+            return None
+        first = first or paths
+    return first
+
+
+def _image_files(source: Dataset, index: int, agent_id: str, choice: SensorChoice) -> list[Path]:
+    """Return the image files of an agent in a scene, whether or not they exist; DatasetError if its metadata cannot tell them."""
+    images, others = (source.frame_origin(index, agent_id, replace(choice, cameras=on, depth=False)).files for on in (True, False))
+    return [path for path in images if path not in others and path.suffix.lower() in IMAGE_ENDINGS]
 
 
 def require_files(source: Dataset, scenes: Iterable[int], reads: Reads) -> None:

@@ -276,7 +276,11 @@ class Opv2vSource:
     def _require_hetero_root(self) -> Path:
         """Return the folder with depth images and thinned clouds; DatasetError if it is missing."""
         if not self.hetero_root.is_dir():
-            raise DatasetError(self.hetero_root, "no such folder; depth and clouds of 16 or 32 beams lie there: give hetero_root")
+            raise DatasetError(
+                self.hetero_root,
+                "no such folder; depth images and clouds of 16 or 32 lines lie there: unpack OPV2V-H there, or write them with "
+                "`heal generate --sensors all`",
+            )
         return self.hetero_root
 
 

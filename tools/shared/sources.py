@@ -12,7 +12,7 @@ from rich.console import Console
 from heal.agent_types import TypesOf
 from heal.alliance import Alliance
 from heal.datasets.dair.index import data_folder
-from heal.datasets.damage import Reads, find_damaged, require_files
+from heal.datasets.damage import Reads, find_damaged, require_files, require_images
 from heal.datasets.dataset import Dataset, DatasetError, DatasetSummary, OnDamage
 from heal.datasets.open import open_dataset
 from heal.errors import UserError
@@ -89,8 +89,9 @@ def choose_scenes(source: Dataset, scenes: Sequence[int], reads: Reads, on_damag
     With "stop" no file is read: a damaged one ends the run when its turn comes. With "skip" every file is read.
 
     Raises:
-        DatasetError: files are missing, and `on_damage` is "stop"; or no scene can be read.
+        DatasetError: files are missing, and `on_damage` is "stop"; no scene can be read; or images are needed, and there are none.
     """
+    require_images(source, scenes, reads)
     if on_damage == "stop":
         require_files(source, scenes, reads)
         return list(scenes), source.summary
