@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from heal.datasets.visibility import SceneVisibility, scene_visibility
 from rich.console import Console
 
 from heal.agent_types import TypesOf
@@ -17,7 +18,8 @@ from heal.agents.options import RunOptions
 from heal.agents.process import usable_cores
 from heal.agents.records import TickResult
 from heal.alliance import Alliance
-from heal.datasets.dataset import DatasetError, DatasetSummary
+from heal.datasets.damage import Reads
+from heal.datasets.dataset import Dataset, DatasetError, DatasetSummary, OnDamage
 from heal.detection.visibility import SceneVisibility, scene_visibility
 from heal.tools.pictures.draw import draw_curves, draw_tick
 from heal.tools.shared.arguments import (
@@ -33,6 +35,7 @@ from heal.tools.shared.arguments import (
     TypesArg,
 )
 from heal.tools.shared.compared_runs import BLIND, Earlier, compare_runs, matches_of, read_earlier
+from heal.tools.shared.fit import DataFit
 from heal.tools.shared.gained import draw_gains
 from heal.tools.shared.intervals import Comparison, comparison_table
 from heal.tools.shared.output import WriteErrors, try_folder
@@ -106,8 +109,8 @@ def evaluate(
     """  # noqa: D301 - click's mark for lines that stay lines is the character, not its name
     opened, reading = open_on_range(alliance, range_m).for_inference(), ReadOptions.of(on_damage, intensity_scale, cache)
     types_of = parse_types(in_order or types, opened, source := reading.open_and_show(data, split))
-    wanted = spread_evenly(range(len(source)), frames or len(source))
-    ticks, summary = choose_scenes(source, wanted, sensors_of(opened, types_of), reading.on_damage)
+    ticks, summary = _choose_scenes(source, frames, sensors_of(opened, types_of), reading.on_damage)
+    DataFit(opened, None if agents == 1 else comm_range_m, range_m is not None, True).warn(source, ticks, types_of)
     drawn, outlines = frozenset(spread_evenly(ticks, pictures)), [source.listed(tick) for tick in ticks]
     runs = evaluation_runs(in_order, _options(agents, comm_range_m, precision, threads, drawn, include_ego))
     runs = with_blind_egos(runs) if has_camera_egos(opened, outlines, types_of) else runs
@@ -191,6 +194,11 @@ def _remarks(summary: DatasetSummary, score: RunScore, stopped: str) -> str:
         f"stopped after {score.frames} scenes: {stopped}" if stopped else "",
     ]
     return "".join(f"{line}\n" for line in lines if line)
+
+
+def _choose_scenes(source: Dataset, count: int | None, reads: Reads, on_damage: OnDamage) -> tuple[list[int], DatasetSummary]:
+    """Return `count` scenes, or all, of those that can be read, and the summary of the data set as in `choose_scenes`."""
+    return choose_scenes(source, spread_evenly(range(len(source)), count or len(source)), reads, on_damage)
 
 
 def _options(

@@ -45,6 +45,7 @@ from heal.tools.shared.arguments import (
     SourceSplitArg,
     TypesArg,
 )
+from heal.tools.shared.fit import DataFit
 from heal.tools.shared.join_notes import JoinNotes
 from heal.tools.shared.output import WriteErrors, try_folder
 from heal.tools.shared.planned_faults import require_targets
@@ -204,7 +205,6 @@ def simulate(
     texts = {"link": link, "noise": noise, "codec": codec, "late": late, "address": address, "fault": fault, "join": join}
     numbers = {"agents": agents, "deadline_ms": deadline_ms, "comm_range_m": comm_range_m}
     settings = with_options(read_settings(settings_file, changes), texts, numbers, include_ego, realtime)
-    require_targets(settings.deployment.faults, runtime, scenes.source, scenes.ticks, scenes.types_of)
     with open_viewer(view, record, opened.grid.range_m, f"{source}, seed {seed}") as viewer:
         run_and_report(Plan(opened, scenes, settings, seed, runtime, pictures, viewer), f"{source}, {len(scenes.ticks)} ticks", out)
 
@@ -226,6 +226,7 @@ def run_and_report(plan: Plan, title: str, out: Path) -> None:
 
     After an error or Ctrl-C the files and the summary cover the ticks that were run, and the exception is raised again.
     """
+    _check(plan)
     if plan.viewer.address:
         console.print(f"watch: {plan.viewer.address}", soft_wrap=True)
     settings, log = plan.settings, RunLog.of(plan.settings.run, plan.alliance.grid.range_m)
@@ -262,6 +263,19 @@ def require_all_agents(log: RunLog) -> None:
             highlight=False,
         )
         raise typer.Exit(1)
+
+
+def _check(plan: Plan) -> None:
+    """Refuse planned faults that can hit nothing, and warn where a data set does not fit the alliance; the town fits.
+
+    With regions agents need not be near the ego.
+    """
+    scenes, settings = plan.scenes, plan.settings
+    require_targets(settings.deployment.faults, plan.runtime, scenes.source, scenes.ticks, scenes.types_of)
+    if isinstance(scenes.source, Dataset):
+        alone = settings.run.agents == 1 or settings.run.region_m is not None
+        fit = DataFit(plan.alliance, None if alone else settings.run.comm_range_m)
+        fit.warn(scenes.source, scenes.ticks, scenes.types_of)
 
 
 class TickListener(Protocol):

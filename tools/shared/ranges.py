@@ -55,10 +55,9 @@ def _nearest_half(settings: BaseConfig, axis: int, edges: tuple[float, float]) -
     wanted = max(map(abs, edges))
     for cells in _nearest_cells(2 * wanted / cell_m):
         half = round(cells * cell_m / 2, 6)
-        tried = list(trained)
-        tried[axis], tried[axis + 3] = -half, half
+        x_m, y_m = (half, trained[4]) if axis == 0 else (trained[3], half)
         try:
-            replace(settings, grid=replace(settings.grid, range_m=tuple(tried)))
+            replace(settings, grid=replace(settings.grid, range_m=(-x_m, -y_m, trained[2], x_m, y_m, trained[5])))
         except UserError:
             continue
         return half
