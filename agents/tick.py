@@ -15,7 +15,7 @@ from heal.agents.fusion.division import FusionTask, divide
 from heal.agents.fusion.plausible import implausible_pose
 from heal.agents.interfaces import AllianceLike
 from heal.agents.joining import Joining
-from heal.agents.labels import read_labels
+from heal.agents.labels import TickLabels, read_labels
 from heal.agents.mailbox import Mailbox
 from heal.agents.message_records import MessageRecord, MessageStatus
 from heal.agents.network.network import Network
@@ -303,11 +303,7 @@ class TickCoordinator(Generic[Payload]):
         return replace(record, arrival_ns=arrival_ns, status="used")
 
     def settle(
-        self,
-        plan: TickPlan,
-        delivery: Delivery[Payload],
-        outcomes: Sequence[FusionOutcome | None],
-        faults: Sequence[Fault] = (),
+        self, plan: TickPlan, delivery: Delivery[Payload], outcomes: Sequence[FusionOutcome | None], faults: Sequence[Fault] = ()
     ) -> TickResult:
         """Make the result of a tick.
 
@@ -317,15 +313,10 @@ class TickCoordinator(Generic[Payload]):
             outcomes: of the delivery's tasks; None for a fusion node that did not answer.
             faults: processes that broke or returned, and planned faults that hit nothing.
         """
-        outline = plan.outline
-        outcome = self._division.join(delivery.request, delivery.tasks, outcomes, delivery.senders)
-        read = read_labels(
-            plan.tick, outline, delivery.reports, self.source, counts=self.options.count_points, tolerant=self._tolerant
-        )
-        failed = {fault.agent_id for fault in delivery.faults if not fault.is_recovery}
-        unread = [fault for fault in read.faults if fault.agent_id not in failed]
+        outline, outcome = plan.outline, self._division.join(delivery.request, delivery.tasks, outcomes, delivery.senders)
+        read = self._read_labels(plan, delivery)
         truth = self._rule.ground_truth(read.objects, outline.world_SE3_ego)
-        rejected = () if outcome is None else outcome.rejected
+        rejected, alone = ((), None) if outcome is None else (outcome.rejected, outcome.alone)
         return TickResult(
             tick=plan.tick,
             scene_id=outline.scene_id,
@@ -340,14 +331,21 @@ class TickCoordinator(Generic[Payload]):
             views=tuple(view for report in delivery.reports if (view := _view(report)) is not None),
             held=() if outcome is None else outcome.held,
             late_rejections=tuple(rejection for rejection in rejected if rejection.tick != plan.tick),
-            faults=(*faults, *delivery.faults, *unread),
+            faults=(*faults, *delivery.faults, *read.faults),
             handed_over=delivery.handed_over,
             objects=read.objects,
             wait_ms=self._wait_ms(plan, delivery, outcome),
-            alone=None if outcome is None or outcome.alone is None else self._rule.select(outcome.alone),
+            alone=None if alone is None else self._rule.select(alone),
             guard=None if outcome is None else outcome.guard,
             visibility=read.visibility(truth, outline.ego_id),
         )
+
+    def _read_labels(self, plan: TickPlan, delivery: Delivery[Payload]) -> TickLabels:
+        """Return the labels of a tick; an agent that has failed already is no second fault if its labels cannot be read either."""
+        counts, tolerant = self.options.count_points, self._tolerant
+        read = read_labels(plan.tick, plan.outline, delivery.reports, self.source, counts=counts, tolerant=tolerant)
+        failed = {fault.agent_id for fault in delivery.faults if not fault.is_recovery}
+        return replace(read, faults=tuple(fault for fault in read.faults if fault.agent_id not in failed))
 
     def _wait_ms(self, plan: TickPlan, delivery: Delivery[Payload], outcome: FusionOutcome | None) -> float:
         """Return how long after its instant the result of a tick is ready."""

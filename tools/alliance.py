@@ -18,7 +18,18 @@ from heal.errors import UserError, naming_errors_after
 from heal.tools.archive.archive import extract, pack
 from heal.tools.archive.check import PartCheck, check_alliance, check_parts, require_whole
 
-app = typer.Typer(help="Pack an alliance into one file, unpack it, and verify that nothing of it is damaged.", no_args_is_help=True)
+EXAMPLES = """\b
+heal alliance pack configs/demo/alliance --out runs/demo.zip
+heal alliance verify runs/demo.zip
+heal alliance unpack runs/demo.zip --out runs/theirs
+"""
+app = typer.Typer(
+    help="Pack an alliance into one file, unpack it, and verify that nothing of it is damaged.",
+    epilog=EXAMPLES,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
 console = Console(soft_wrap=True)
 
 FolderArg = Annotated[Path, typer.Argument(metavar="FOLDER", help="Alliance folder.")]

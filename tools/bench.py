@@ -28,7 +28,7 @@ from heal.tools.benches.scale import bench_scale
 from heal.tools.benches.setup import BenchSetup
 from heal.tools.benches.stages import bench_encode, bench_fuse, bench_voxelize
 from heal.tools.benches.train import bench_train
-from heal.tools.shared.device import choose_device
+from heal.tools.checks.device import choose_device
 from heal.tools.shared.output import try_folder
 from heal.tools.shared.paths import CONFIGS
 

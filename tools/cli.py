@@ -51,10 +51,11 @@ class Command:
 
     def load(self, name: str) -> Any:
         """Import the command and return it under a name, as the class of commands that typer uses."""
-        found = getattr(import_module(f"heal.tools.{self.module}"), self.name)
+        module = import_module(f"heal.tools.{self.module}")
+        found = getattr(module, self.name)
         if not isinstance(found, typer.Typer):
             application = typer.Typer(**STYLE)
-            application.command(name)(found)
+            application.command(name, epilog=getattr(module, "EXAMPLES", None))(found)
             found = application
         command = get_command(found)
         command.name = name
@@ -68,7 +69,11 @@ COMMANDS: dict[str, Command] = {
     "evaluate": Command(
         "evaluate", "evaluate", "Evaluate the detection AP of an alliance on a data set, against the labels of all agents."
     ),
-    "simulate": Command("simulate", "simulate", "Run a simulation of agents, links and a fusion node."),
+    "simulate": Command(
+        "simulate",
+        "simulate",
+        "Run a simulation: agents send feature maps over links, and a fusion node detects vehicles with those that arrive in time.",
+    ),
     "sweep": Command("sweep", "sweep", "Measure AP against one condition of a run."),
     "bench": Command("bench", "bench", "Measure the stages on this machine, which should be idle."),
     "view": Command("view", "view", "Play back a recorded run in 3D."),

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from heal.datasets.visibility import SceneVisibility, scene_visibility
 from rich.console import Console
 
 from heal.agent_types import TypesOf
@@ -21,6 +20,8 @@ from heal.alliance import Alliance
 from heal.datasets.damage import Reads
 from heal.datasets.dataset import Dataset, DatasetError, DatasetSummary, OnDamage
 from heal.detection.visibility import SceneVisibility, scene_visibility
+from heal.tools.checks.fit import DataFit
+from heal.tools.checks.ranges import open_on_range
 from heal.tools.pictures.draw import draw_curves, draw_tick
 from heal.tools.shared.arguments import (
     AgentsArg,
@@ -35,12 +36,10 @@ from heal.tools.shared.arguments import (
     TypesArg,
 )
 from heal.tools.shared.compared_runs import BLIND, Earlier, compare_runs, matches_of, read_earlier
-from heal.tools.shared.fit import DataFit
 from heal.tools.shared.gained import draw_gains
 from heal.tools.shared.intervals import Comparison, comparison_table
 from heal.tools.shared.output import WriteErrors, try_folder
 from heal.tools.shared.progress import track
-from heal.tools.shared.ranges import open_on_range
 from heal.tools.shared.scene_matches import SCENES_NAME, write_scenes
 from heal.tools.shared.scoring import RunScore, plain_ap, record_evaluation, score_table, spread_evenly, write_metrics
 from heal.tools.shared.sources import ReadOptions, choose_scenes, sensors_of

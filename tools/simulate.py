@@ -28,6 +28,8 @@ from heal.config import save_config, to_plain
 from heal.datasets.dataset import Dataset, OnDamage
 from heal.datasets.noise import SensorNoise
 from heal.errors import naming_errors_after
+from heal.tools.checks.fit import DataFit
+from heal.tools.checks.planned_faults import require_targets
 from heal.tools.pictures.draw import draw_frame, draw_tick, save_animation
 from heal.tools.report.history import ReportData
 from heal.tools.report.page import Report, write_report
@@ -45,10 +47,8 @@ from heal.tools.shared.arguments import (
     SourceSplitArg,
     TypesArg,
 )
-from heal.tools.shared.fit import DataFit
 from heal.tools.shared.join_notes import JoinNotes
 from heal.tools.shared.output import WriteErrors, try_folder
-from heal.tools.shared.planned_faults import require_targets
 from heal.tools.shared.progress import progress_bar, track
 from heal.tools.shared.run_log import ALLOWED_LAG_MS, RunLog, tick_line
 from heal.tools.shared.run_settings import RunSettings, read_settings, with_options
@@ -59,6 +59,13 @@ from heal.tools.viewer.viewer import RunViewer, open_viewer
 from heal.types import SceneSource
 
 ANIMATION_FRAMES = 24
+EXAMPLES = """\b
+heal simulate --alliance configs/demo/alliance --source town --ticks 40 --seed 3 --out runs/drive
+heal simulate --alliance configs/demo/alliance --link dsrc --codec int8,zstd --set run.adapt=true --out runs/narrow
+heal simulate --alliance configs/demo/alliance --link delay:80,jitter:40,loss:0.1 --view web --out runs/bad-links
+heal simulate --alliance runs/dair-base/alliance --source DAIR_ROOT --out runs/replay --realtime
+heal simulate --alliance configs/demo/alliance --ticks 40 --join m5@20:-1 --out runs/joining
+"""
 console = Console()
 
 OutArg = Annotated[Path, typer.Option(help="Folder for metrics.json, ticks.jsonl, report.html and pictures.")]
@@ -189,17 +196,7 @@ def simulate(
     settings_file: SettingsFileArg = None,
     changes: SettingsArg = [],  # noqa: B006 - typer takes a copy
 ) -> None:
-    """Run a simulation of agents, links and a fusion node.
-
-    In every tick each agent sends a feature map over a link. The fusion node fuses those that have arrived, and detects vehicles.
-
-    \b
-    heal simulate --alliance configs/demo/alliance --source town --ticks 40 --seed 3 --out runs/drive
-    heal simulate --alliance configs/demo/alliance --link dsrc --codec int8,zstd --set run.adapt=true --out runs/narrow
-    heal simulate --alliance configs/demo/alliance --link delay:80,jitter:40,loss:0.1 --view web --out runs/bad-links
-    heal simulate --alliance runs/dair-base/alliance --source DAIR_ROOT --out runs/replay --realtime
-    heal simulate --alliance configs/demo/alliance --ticks 40 --join m5@20:-1 --out runs/joining
-    """  # noqa: D301 - click's mark for lines that stay lines is the character, not its name
+    """Run a simulation: agents send feature maps over links, and a fusion node detects vehicles with those that arrive in time."""
     opened, reading = load_alliance(alliance).for_inference(), ReadOptions.of(on_damage, intensity_scale)
     scenes = choose_scenes_of_run(open_source(source, preset, split, ticks, seed, reading), ticks, types, opened, reading.on_damage)
     texts = {"link": link, "noise": noise, "codec": codec, "late": late, "address": address, "fault": fault, "join": join}

@@ -40,6 +40,15 @@ from heal.tools.sweeps.conditions import ALONE, AXES, Condition, sweep_condition
 
 TICKS_PER_TOWN = 16
 CHUNK_TICKS = 32
+EXAMPLES = """\b
+heal sweep codec --alliance configs/demo/alliance --towns 12 --ticks 4 --out runs/sweep-codec
+heal sweep delay --alliance configs/demo/alliance --towns 8 --ticks 12 --set run.split=pyramid --out runs/sweep-delay
+heal sweep loss --alliance configs/demo/alliance --towns 8 --ticks 12 --set run.split=pyramid --out runs/sweep-loss
+heal sweep noise --alliance configs/demo/alliance --towns 12 --ticks 4 --set run.split=pyramid --out runs/sweep-noise
+heal sweep regions --alliance configs/demo/alliance --towns 12 --ticks 6 --seed 10 --out runs/sweep-regions
+heal sweep senders --alliance configs/demo/alliance --towns 25 --ticks 4 --set run.split=pyramid --out runs/sweep-senders
+heal sweep codec --alliance runs/dair-base/alliance --source DAIR_ROOT --comm-range-m 100 --out runs/sweep-dair
+"""
 console = Console()
 
 KindArg = Annotated[str, typer.Argument(help="What to vary: codec, delay, loss, noise, regions or senders.")]
@@ -113,16 +122,7 @@ def sweep(
 
     Every value of the condition (codec, delay or loss of the messages, error of the poses, size of the regions, senders that are
     blind, noisy or misplaced, or whose maps are 10 or 100 times too large) is a run over the same ticks, and so is the ego alone.
-
-    \b
-    heal sweep codec --alliance configs/demo/alliance --towns 12 --ticks 4 --out runs/sweep-codec
-    heal sweep delay --alliance configs/demo/alliance --towns 8 --ticks 12 --set run.split=pyramid --out runs/sweep-delay
-    heal sweep loss --alliance configs/demo/alliance --towns 8 --ticks 12 --set run.split=pyramid --out runs/sweep-loss
-    heal sweep noise --alliance configs/demo/alliance --towns 12 --ticks 4 --set run.split=pyramid --out runs/sweep-noise
-    heal sweep regions --alliance configs/demo/alliance --towns 12 --ticks 6 --seed 10 --out runs/sweep-regions
-    heal sweep senders --alliance configs/demo/alliance --towns 25 --ticks 4 --set run.split=pyramid --out runs/sweep-senders
-    heal sweep codec --alliance runs/dair-base/alliance --source DAIR_ROOT --comm-range-m 100 --out runs/sweep-dair
-    """  # noqa: D301 - click's mark for lines that stay lines is the character, not its name
+    """
     settings = read_settings(settings_file, [f"run.comm_range_m={comm_range_m}", *changes])
     conditions = sweep_conditions(kind, settings.run, float32_bytes(alliance))
     parts = divide(source, preset, split, towns, ticks, seed)

@@ -20,9 +20,9 @@ from heal.collab_model import CollabModel
 from heal.config import ConfigError, apply_overrides, build_config, load_yaml, to_plain
 from heal.datasets.dataset import Dataset, DatasetSummary
 from heal.detection.metrics import ap_text
+from heal.tools.checks.device import choose_device
 from heal.tools.pictures.draw import draw_tick
 from heal.tools.shared.arguments import CacheArg, DataArg, IntensityScaleArg, OnDamageArg, ThreadsArg
-from heal.tools.shared.device import choose_device
 from heal.tools.shared.output import write_json
 from heal.tools.shared.paths import config_path, type_path
 from heal.tools.shared.sources import ReadOptions

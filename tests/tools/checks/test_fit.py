@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 
 from heal.agent_types import same_type
 from heal.alliance import Alliance, load_alliance
+from heal.tools.checks.fit import DataFit
 from heal.tools.cli import app
-from heal.tools.shared.fit import DataFit
 from heal.tools.shared.paths import CONFIGS
 from heal.types import AgentFrame, LidarScan, SensorChoice
 from tests.agents.tiny_run import TinySource, save_tiny_alliance

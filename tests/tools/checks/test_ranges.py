@@ -14,8 +14,8 @@ from heal.alliance import AllianceError, read_base_card
 from heal.base_model import BaseConfig
 from heal.errors import UserError
 from heal.grid import BevGrid, Range
+from heal.tools.checks.ranges import nearest_range, open_on_range
 from heal.tools.shared.paths import CONFIGS
-from heal.tools.shared.ranges import nearest_range, open_on_range
 from tests.tools.command import run_command
 
 DEMO = CONFIGS / "demo" / "alliance"

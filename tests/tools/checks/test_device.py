@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from heal.errors import UserError
-from heal.tools.shared.device import choose_device, require_gpus
+from heal.tools.checks.device import choose_device, require_gpus
 from heal.tools.shared.sources import ReadOptions
 from heal.tools.training.job import TrainingJob
 from tests.tools.command import run_command

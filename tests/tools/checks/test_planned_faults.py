@@ -9,7 +9,7 @@ import pytest
 from heal.agent_types import same_type
 from heal.agents.deployment import PlannedFault
 from heal.errors import UserError
-from heal.tools.shared.planned_faults import require_targets
+from heal.tools.checks.planned_faults import require_targets
 from tests.agents.tiny_run import TinySource, save_tiny_alliance
 from tests.tools.command import run_command
 

@@ -12,7 +12,7 @@ from heal.agent_types import TypesOf
 from heal.alliance import Alliance
 from heal.datasets.damage import Reads
 from heal.datasets.dataset import DatasetError
-from heal.tools.shared.ranges import nearest_range
+from heal.tools.checks.ranges import nearest_range
 from heal.tools.shared.sources import sensors_of
 from heal.types import AgentFrame, BoolMask, Float32, SceneSource
 
