@@ -42,7 +42,7 @@ weights: $(VENV)/installed
 	$(call render,validate,40)
 	$(call align,m2,9,vehicle)
 	$(call align,m3,3,any)
-	$(call align,m4,10,roadside)
+	$(call align,m4,10,roadside) --init runs/town-base/alliance/m2
 	$(call align,m5,2,any)
 	rm -rf configs/demo/alliance && cp -r runs/town-base/alliance configs/demo/alliance
 
