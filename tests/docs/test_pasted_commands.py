@@ -1,4 +1,4 @@
-"""The commands of README and docs, pasted page by page into a shell, as a reader does; `pytest -m pasted` runs them, and CI does.
+"""The commands of README and docs, pasted page by page into a shell, as a reader does; `make pasted` runs them.
 
 Each runs in a short form: few frames and towns, one epoch. With HEAL_PASTE=whole they run as they stand there, which takes hours.
 """
