@@ -211,7 +211,7 @@ class AgentPool:
             self._place(agent_id, self._free_host(agent_type) or self._start(agent_type, started, resources))
         self._not_placed &= set(plan.agent_types)
         if started:
-            _log.info("starting %d processes of agents", len(started))
+            _log.info("starting agents, processes: %d", len(started))
         for host in started:
             self._await(host, plan)
 
