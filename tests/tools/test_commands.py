@@ -38,7 +38,7 @@ def test_a_run_folder_holds_settings_metrics_a_picture_and_the_alliance(folder: 
     names = {path.name for path in (folder / "run").iterdir()}
     assert {"config.yaml", "metrics.jsonl", "tensorboard", "checkpoint.pt", "predictions.png", "alliance"} <= names
     assert len((folder / "run" / "metrics.jsonl").read_text().splitlines()) == 2
-    described = run_command("info", folder / "run" / "alliance")
+    described = " ".join(run_command("info", folder / "run" / "alliance").split())
     assert "base" in described and "m1" in described and "25.6 x 12.8 m" in described
 
 
