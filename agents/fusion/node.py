@@ -67,6 +67,7 @@ class FusionNode:
         self._network, self._options = FusionNetwork(base, torch.device(device), options), options
         self._admission = Admission(base, base_hash, options)
         self._memory, self._guard, self._trust = MapMemory(options), guard_of(options, base.config), dict(trust or {})
+        self._least_trust = 1.0
         self._reader = reader or MapReader(base, torch.device(device), options)
 
     def step(self, request: FusionRequest, arrivals: Sequence[Arrival]) -> FusionOutcome:
@@ -76,6 +77,7 @@ class FusionNode:
         """
         began_s, started = monotonic(), perf_counter()
         self._trust.update(request.trust)
+        self._least_trust = min(self._trust.values(), default=1.0)
         self._memory.begin_tick(request)
         self._guard.begin_tick(request)
         rejected = self._store_maps(request, arrivals)
@@ -163,7 +165,7 @@ class FusionNode:
 
     def _weight(self, known: KnownMap, request: FusionRequest) -> float:
         """Return the factor on the weight of a map: by its age, the trust in its type, and the suspicion of its sender."""
-        factor = self._memory.weight(known, request) * self._trust.get(known.agent_type, min(self._trust.values(), default=1.0))
+        factor = self._memory.weight(known, request) * self._trust.get(known.agent_type, self._least_trust)
         return factor if known.agent_id == request.ego_id else factor * self._guard.factor(known.agent_id)
 
     def _choose_maps(self, request: FusionRequest) -> tuple[Float64, list[KnownMap], list[Rejection]]:

@@ -84,15 +84,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_commands_of_a_page_work_as_pasted(page: str, folder: Path) -> None:
     for command in commands((ROOT / page).read_text(encoding="utf-8")):
         if is_pasted(command):
-            _paste(command, folder)
+            done = _paste(command, folder)
+            assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
 
 
-def _paste(command: str, folder: Path) -> None:
+def _paste(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
     text = (command if WHOLE else shortened(command)).replace("DAIR_ROOT", str(DAIR_ROOT))
     bin_folder = Path(sys.executable).parent
     environment = {**os.environ, "PATH": f"{bin_folder}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(["sh", "-ec", text], cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"{text}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+    return subprocess.run(["sh", "-ec", text], cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
 
 def test_every_page_is_pasted_and_every_exception_is_used() -> None:

@@ -32,8 +32,11 @@ def test_a_fault_for_nobody_is_refused_with_what_there_is(text: str, runtime: st
 
 
 def test_a_fault_that_can_hit_is_planned() -> None:
-    require_targets(PlannedFault.parse("crash:b@4,hang:d@5,crash:node@7"), "ray", SOURCE, range(8), same_type("m1"))
+    faults = PlannedFault.parse("crash:b@4,hang:d@5,crash:node@7")
+    require_targets(faults, "ray", SOURCE, range(8), same_type("m1"))
     require_targets((), "local", SOURCE, range(8), same_type("m1"))
+    with pytest.raises(UserError, match="no tick 7 in this run"):  # the same faults in a run that is a tick shorter
+        require_targets(faults, "ray", SOURCE, range(7), same_type("m1"))
 
 
 def test_simulate_refuses_it_before_it_writes_anything(tmp_path: Path) -> None:
