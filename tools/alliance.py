@@ -17,6 +17,7 @@ from rich.console import Console
 from heal.errors import UserError, naming_errors_after
 from heal.tools.archive.archive import extract, pack
 from heal.tools.archive.check import PartCheck, check_alliance, check_parts, require_whole
+from heal.tools.shared.style import STYLE
 
 EXAMPLES = """\b
 heal alliance pack configs/demo/alliance --out runs/demo.zip
@@ -27,8 +28,7 @@ app = typer.Typer(
     help="Pack an alliance into one file, unpack it, and verify that nothing of it is damaged.",
     epilog=EXAMPLES,
     no_args_is_help=True,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
+    **STYLE,
 )
 console = Console(soft_wrap=True)
 

@@ -28,11 +28,10 @@ os.environ[PARENT_VARIABLE] = str(os.getpid())
 # ruff: noqa: E402 - the calls above must come before torch is loaded
 from heal.errors import UserError, file_system_cause
 from heal.tools.shared.signals import endings_as_interrupts
+from heal.tools.shared.style import STYLE
 from heal.tools.shared.verbosity import set_verbosity, shows_tracebacks
 
 DISTRIBUTION = "heal-perception"
-# Options that all commands have in common, and that may not be changed by a command.
-STYLE: dict[str, Any] = {"rich_markup_mode": None, "pretty_exceptions_enable": False, "add_completion": False}
 
 
 @dataclass(frozen=True)
