@@ -25,14 +25,18 @@ os.environ[PARENT_VARIABLE] = str(os.getpid())
 from heal.errors import UserError, file_system_cause
 from heal.tools.assign import assign
 from heal.tools.bench import bench
+from heal.tools.demo import EXAMPLES as DEMO_EXAMPLES
 from heal.tools.demo import demo
+from heal.tools.evaluate import EXAMPLES as EVALUATE_EXAMPLES
 from heal.tools.evaluate import evaluate
 from heal.tools.export import export
 from heal.tools.generate import generate
 from heal.tools.import_runs import import_runs
 from heal.tools.info import info
 from heal.tools.shared.signals import endings_as_interrupts
-from heal.tools.simulate import EXAMPLES, simulate
+from heal.tools.simulate import EXAMPLES as SIMULATE_EXAMPLES
+from heal.tools.simulate import simulate
+from heal.tools.sweep import EXAMPLES as SWEEP_EXAMPLES
 from heal.tools.sweep import sweep
 from heal.tools.train import app as train
 from heal.tools.view import view
@@ -51,12 +55,12 @@ app = typer.Typer(
 app.command()(generate)
 app.command()(assign)
 app.add_typer(train, name="train")
-app.command()(evaluate)
-app.command(epilog=EXAMPLES)(simulate)
-app.command()(sweep)
+app.command(epilog=EVALUATE_EXAMPLES)(evaluate)
+app.command(epilog=SIMULATE_EXAMPLES)(simulate)
+app.command(epilog=SWEEP_EXAMPLES)(sweep)
 app.command()(bench)
 app.command()(view)
-app.command()(demo)
+app.command(epilog=DEMO_EXAMPLES)(demo)
 app.command("import")(import_runs)
 app.command()(export)
 app.command()(info)

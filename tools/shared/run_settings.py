@@ -11,6 +11,7 @@ from heal.agents.deployment import Deployment, PlannedFault
 from heal.agents.options import RunOptions
 from heal.config import apply_overrides, build_config, config, load_yaml
 from heal.message.codec import Codec
+from heal.tools.shared.made_by import MADE_BY
 
 
 @config
@@ -37,6 +38,7 @@ def read_settings(path: Path | None, overrides: list[str]) -> RunSettings:
         ConfigError: a key or value is wrong; the message names each of them.
     """
     values = {} if path is None else load_yaml(path)
+    values.pop(MADE_BY, None)  # of a run's own record
     return build_config(RunSettings, apply_overrides(values, overrides), str(path or "--set"))
 
 
