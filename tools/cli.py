@@ -33,6 +33,7 @@ from heal.tools.export import export
 from heal.tools.generate import generate
 from heal.tools.import_runs import import_runs
 from heal.tools.info import info
+from heal.tools.rerun import rerun
 from heal.tools.shared.signals import endings_as_interrupts
 from heal.tools.simulate import EXAMPLES as SIMULATE_EXAMPLES
 from heal.tools.simulate import simulate
@@ -58,6 +59,7 @@ app.add_typer(train, name="train")
 app.command(epilog=EVALUATE_EXAMPLES)(evaluate)
 app.command(epilog=SIMULATE_EXAMPLES)(simulate)
 app.command(epilog=SWEEP_EXAMPLES)(sweep)
+app.command()(rerun)
 app.command()(bench)
 app.command()(view)
 app.command(epilog=DEMO_EXAMPLES)(demo)
