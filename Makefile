@@ -7,7 +7,7 @@ SOURCES := setup.py pyproject.toml
 .PHONY: demo test check docs pasted weights clean
 
 demo: $(VENV)/installed
-	$(BIN)/heal demo --out runs/demo $(DEMO_ARGS)
+	$(BIN)/heal demo --out runs/demo --overwrite $(DEMO_ARGS)
 
 test: check
 	$(BIN)/python -m pytest

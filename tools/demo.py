@@ -24,19 +24,28 @@ from heal.datasets.town import PRESETS, TownSource
 from heal.detection.metrics import matched_ground_truth
 from heal.detection.visibility import SceneVisibility, scene_visibility
 from heal.tools.pictures.draw import draw_comparison, draw_frame, save_animation
-from heal.tools.shared.arguments import AllianceArg, RuntimeArg
-from heal.tools.shared.output import try_folder
+from heal.tools.shared.arguments import AllianceArg, OverwriteArg, RuntimeArg
+from heal.tools.shared.made_by import ScenesRecord
+from heal.tools.shared.output import METRICS_NAME, Output, try_folder, unused_folder
 from heal.tools.shared.paths import CONFIGS
 from heal.tools.shared.progress import track
-from heal.tools.shared.scoring import HIDDEN_IOU, RunScore, score_table, write_metrics
+from heal.tools.shared.scoring import HIDDEN_IOU, RunScore, score_table
+from heal.tools.shared.sources import TOWN
 from heal.tools.shared.type_argument import require_types, split_names
 from heal.types import SceneSource, load_scene
 
 # Half a second between two evaluated ticks: neighbouring ticks at 10 Hz are nearly equal.
 STRIDE_TICKS = 5
 TYPES = "m1,m2,m3,m5,m4"  # m4 is taught as a roadside unit, which comes last
+PRESET, SPLIT = "demo", "test"
+FOLDER = Path("runs/demo")
+FOUND_NAME, DRIVE_NAME = "found_through_others.png", "drive.gif"
 console = Console()
 
+OutArg = Annotated[
+    Path | None,
+    typer.Option(help=f"Folder for run.yaml, metrics.json and pictures. Default: {FOLDER}, or {FOLDER}-2 and on where it is used."),
+]
 TypesArg = Annotated[
     str,
     typer.Option(help="Agent types of the agents in their order, the ego's first; the last agent joins in the middle of the run."),
@@ -44,7 +53,9 @@ TypesArg = Annotated[
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for metrics.json and pictures.")] = Path("runs/demo"),
+    context: typer.Context,
+    out: OutArg = None,
+    overwrite: OverwriteArg = False,
     alliance: AllianceArg = CONFIGS / "demo" / "alliance",
     types: TypesArg = TYPES,
     ticks: Annotated[int, typer.Option(min=1, help="Number of instants to run, half a second apart.")] = 40,
@@ -63,10 +74,12 @@ def demo(
     """  # noqa: D301 - click's mark for lines that stay lines is the character, not its name
     opened, names = load_alliance(alliance).for_inference(), split_names(types)
     require_types(names, opened)
+    recorded = ScenesRecord.of(TOWN, PRESET, SPLIT, types, seed)
+    output = Output.of(context, out or unused_folder(FOLDER), overwrite, opened, recorded)
     instants = range(0, ticks * STRIDE_TICKS, STRIDE_TICKS)
     source = open_town(len(names), seed, len(instants) * STRIDE_TICKS)
     plan = plan_join(source, names, instants)
-    try_folder(out)
+    try_folder(output.folder)
     together = run_agents(opened, source, instants, plan, None, runtime)
     alone = run_agents(opened, source, instants, plan, 1, runtime)
     visibilities = [scene_visibility(load_scene(source, tick), opened.grid.range_m) for tick in instants]
@@ -74,12 +87,13 @@ def demo(
     joined = sum(record.status == "used" for result in together for record in result.messages if record.agent_id == plan.agent_id)
     join = {"agent": plan.agent_id, "agent_type": plan.join.agent_type, "tick": plan.join.tick, "messages_used": joined}
     console.print(score_table({f"the ego ({names[0]}) alone": ego, f"together: {', '.join(names)}": fused}, "an unseen town"))
-    write_metrics(out / "metrics.json", {"ego": ego.metrics(), "fused": fused.metrics(), "join": join})
+    output.start()
+    output.write_results({"ego": ego.metrics(), "fused": fused.metrics(), "join": join})
     example = choose_example(alone, together, visibilities)
-    draw_pictures(alone, together, example.index, opened.grid.range_m, out)
+    draw_pictures(alone, together, example.index, opened.grid.range_m, output)
     console.print(f"{plan.agent_id}, a {plan.join.agent_type}, joined at tick {plan.join.tick}; {joined} of its messages were used")
-    console.print(f"{len(example.ids)} vehicles hidden from the ego, found through others: {out / 'found_through_others.png'}")
-    console.print(f"animation: {out / 'drive.gif'}   numbers: {out / 'metrics.json'}")
+    console.print(f"{len(example.ids)} vehicles hidden from the ego, found through others: {output.folder / FOUND_NAME}")
+    console.print(f"animation: {output.folder / DRIVE_NAME}   numbers: {output.folder / METRICS_NAME}")
     console.print(f"next: {next_command(alliance)}", soft_wrap=True, markup=False, highlight=False)
 
 
@@ -91,8 +105,8 @@ def next_command(alliance: Path) -> str:
 
 def open_town(agents: int, seed: int, ticks: int) -> TownSource:
     """Open a test town with this number of agents, but at least two; one of them is a roadside unit."""
-    preset = replace(PRESETS["demo"], vehicles=max(agents - 1, 1))
-    return TownSource(preset, seed=seed, ticks=ticks, split="test")
+    preset = replace(PRESETS[PRESET], vehicles=max(agents - 1, 1))
+    return TownSource(preset, seed=seed, ticks=ticks, split=SPLIT)
 
 
 @dataclass(frozen=True)
@@ -155,10 +169,13 @@ def choose_example(alone: list[TickResult], together: list[TickResult], visibili
     return max(examples, key=lambda example: len(example.ids))
 
 
-def draw_pictures(alone: list[TickResult], together: list[TickResult], example: int, range_m: tuple[float, ...], out: Path) -> None:
+def draw_pictures(
+    alone: list[TickResult], together: list[TickResult], example: int, range_m: tuple[float, ...], output: Output
+) -> None:
     """Write the comparison of the example tick, given by its position in the run, and the animation of all agents' run."""
-    draw_comparison(alone[example], together[example], range_m, out / "found_through_others.png")
-    save_animation([draw_frame(result, range_m) for result in together], out / "drive.gif")
+    folder, margin = output.folder, output.made_by.margin
+    draw_comparison(alone[example], together[example], range_m, folder / FOUND_NAME, margin=margin)
+    save_animation([draw_frame(result, range_m, margin=margin) for result in together], folder / DRIVE_NAME)
 
 
 def found_through_others(alone: TickResult, together: TickResult, visibility: SceneVisibility) -> tuple[int, ...]:

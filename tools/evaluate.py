@@ -32,24 +32,26 @@ from heal.tools.shared.arguments import (
     IncludeEgoArg,
     IntensityScaleArg,
     OnDamageArg,
+    OverwriteArg,
     ThreadsArg,
     TypesArg,
 )
 from heal.tools.shared.compared_runs import BLIND, Earlier, compare_runs, matches_of, read_earlier
 from heal.tools.shared.gained import draw_gains
 from heal.tools.shared.intervals import Comparison, comparison_table
-from heal.tools.shared.output import WriteErrors, try_folder
+from heal.tools.shared.made_by import ScenesRecord
+from heal.tools.shared.output import Output, WriteErrors, try_folder
 from heal.tools.shared.progress import track
 from heal.tools.shared.scene_matches import SCENES_NAME, write_scenes
-from heal.tools.shared.scoring import RunScore, plain_ap, record_evaluation, score_table, spread_evenly, write_metrics
+from heal.tools.shared.scoring import RunScore, plain_ap, record_evaluation, score_table, spread_evenly
 from heal.tools.shared.sources import ReadOptions, choose_scenes, sensors_of
-from heal.tools.shared.type_argument import parse_types, split_names
+from heal.tools.shared.type_argument import base_type, parse_types, split_names
 from heal.types import SceneOutline, SceneSource, load_scene
 
 CORES = usable_cores()
 console = Console()
 
-OutArg = Annotated[Path, typer.Option(help="Folder for metrics.json, scenes.npz and pictures.")]
+OutArg = Annotated[Path, typer.Option(help="Folder for run.yaml, metrics.json, scenes.npz and pictures.")]
 SplitArg = Annotated[str, typer.Option(help="Split to evaluate.")]
 FramesArg = Annotated[int | None, typer.Option(min=1, help="Number of scenes, evenly spaced over the split. Default: all.")]
 RangeArg = Annotated[
@@ -76,9 +78,11 @@ AgainstArg = Annotated[
 
 
 def evaluate(
+    context: typer.Context,
     alliance: AllianceArg,
     data: DataArg,
     out: OutArg,
+    overwrite: OverwriteArg = False,
     split: SplitArg = "test",
     agents: AgentsArg = None,
     types: TypesArg = None,
@@ -107,14 +111,16 @@ def evaluate(
     heal evaluate --alliance runs/dair-base/alliance --data DAIR_ROOT --split val --out runs/dair-evaluation
     """  # noqa: D301 - click's mark for lines that stay lines is the character, not its name
     opened, reading = open_on_range(alliance, range_m).for_inference(), ReadOptions.of(on_damage, intensity_scale, cache)
+    recorded = ScenesRecord(source=str(data), split=split, types=in_order or types or base_type(opened))
+    output = Output.of(context, out, overwrite, opened, recorded)
     types_of = parse_types(in_order or types, opened, source := reading.open_and_show(data, split))
     ticks, summary = _choose_scenes(source, frames, sensors_of(opened, types_of), reading.on_damage)
     DataFit(opened, None if agents == 1 else comm_range_m, range_m is not None, True).warn(source, ticks, types_of)
     drawn, outlines = frozenset(spread_evenly(ticks, pictures)), [source.listed(tick) for tick in ticks]
     runs = evaluation_runs(in_order, _options(agents, comm_range_m, precision, threads, drawn, include_ego))
     runs = with_blind_egos(runs) if has_camera_egos(opened, outlines, types_of) else runs
-    plan = Plan(opened, source, summary, types_of, ticks, runs, drawn, read_earlier(against, outlines))
-    run_and_report(plan, f"{data.name}, {split}", bool(in_order), out, alliance if record else None)
+    plan = Plan(opened, source, summary, types_of, ticks, runs, drawn, output, read_earlier(against, outlines))
+    run_and_report(plan, f"{data.name}, {split}", bool(in_order), alliance if record else None)
 
 
 @dataclass(frozen=True)
@@ -129,6 +135,7 @@ class Plan:
         ticks: indices of the scenes to evaluate.
         runs: the options of each run, by name.
         drawn: the scenes to draw.
+        output: where the results go, and what makes them.
         earlier: the evaluation to compare with.
     """
 
@@ -139,18 +146,20 @@ class Plan:
     ticks: Sequence[int]
     runs: Mapping[str, RunOptions]
     drawn: frozenset[int]
+    output: Output
     earlier: Earlier | None = None
 
 
-def run_and_report(plan: Plan, title: str, in_order: bool, out: Path, record_to: Path | None) -> None:
-    """Evaluate, print the scores, and write them into `out`, and into the alliance `record_to` if one is given.
+def run_and_report(plan: Plan, title: str, in_order: bool, record_to: Path | None) -> None:
+    """Evaluate, print the scores, and write them into the output, and into the alliance `record_to` if one is given.
 
-    After an error or Ctrl-C the scores of the scenes before are printed and written into `out`, and the exception is raised again.
+    After an error or Ctrl-C the scores of the scenes before are printed and written, and the exception is raised again.
     """
     scores: dict[str, RunScore] = {}
     errors, stopped, comparisons = WriteErrors(), "", list[Comparison]()
-    draw = partial(_draw, drawn=plan.drawn, alliance=plan.alliance, out=out, errors=errors)
-    try_folder(out)
+    draw = partial(_draw, drawn=plan.drawn, alliance=plan.alliance, output=plan.output, errors=errors)
+    try_folder(plan.output.folder)
+    plan.output.start()
     try:
         for name, options in plan.runs.items():
             scores[name] = RunScore(plan.alliance.grid.range_m)
@@ -169,18 +178,19 @@ def run_and_report(plan: Plan, title: str, in_order: bool, out: Path, record_to:
             )
             if comparisons:
                 console.print(comparison_table(comparisons))
-            write_scores(done, plan.summary, in_order, out, errors, stopped, comparisons)
+            write_scores(done, plan.summary, in_order, plan.output, errors, stopped, comparisons)
     if in_order and plan.drawn:
         with errors.kept():
-            _draw_gains(plan, scores, out)
+            _draw_gains(plan, scores)
     _record(scores, title, record_to, errors)
-    console.print(f"metrics and pictures: {out}")
+    console.print(f"metrics and pictures: {plan.output.folder}")
 
 
-def _draw_gains(plan: Plan, scores: Mapping[str, RunScore], out: Path) -> None:
+def _draw_gains(plan: Plan, scores: Mapping[str, RunScore]) -> None:
     """Draw the gain by each added agent; runs with a blind ego are left out."""
     runs = {name: (options, scores[name].ap) for name, options in plan.runs.items() if not options.blind_ego}
-    draw_gains(plan.alliance, plan.source, plan.types_of, plan.ticks, runs, out)
+    margin = plan.output.made_by.margin
+    draw_gains(plan.alliance, plan.source, plan.types_of, plan.ticks, runs, plan.output.folder, margin)
 
 
 def _remarks(summary: DatasetSummary, score: RunScore, stopped: str) -> str:
@@ -221,7 +231,7 @@ def write_scores(
     scores: Mapping[str, RunScore],
     summary: DatasetSummary,
     in_order: bool,
-    out: Path,
+    output: Output,
     errors: WriteErrors,
     stopped: str = "",
     comparisons: Sequence[Comparison] = (),
@@ -241,11 +251,11 @@ def write_scores(
     if stopped:
         extra["stopped"] = stopped
     with errors.kept():
-        write_metrics(out / "metrics.json", {**score.metrics(), **extra})
+        output.write_results({**score.metrics(), **extra})
     with errors.kept():
-        write_scenes(out / SCENES_NAME, matches_of(scores))
+        write_scenes(output.folder / SCENES_NAME, matches_of(scores))
     with errors.kept():
-        draw_curves(score.results(), out / "precision_recall.png")
+        draw_curves(score.results(), output.folder / "precision_recall.png", output.made_by.margin)
 
 
 def evaluation_runs(in_order: str | None, options: RunOptions) -> dict[str, RunOptions]:
@@ -312,9 +322,10 @@ def _visibility(source: SceneSource, tick: int, range_m: Sequence[float]) -> Sce
         return None
 
 
-def _draw(result: TickResult, drawn: frozenset[int], alliance: Alliance, out: Path, errors: WriteErrors) -> None:
+def _draw(result: TickResult, drawn: frozenset[int], alliance: Alliance, output: Output, errors: WriteErrors) -> None:
     """Draw a scene if it is among those to be drawn."""
     if result.tick not in drawn:
         return
     with errors.kept():
-        draw_tick(result, alliance.grid.range_m, out / f"scene_{result.tick:06d}.png")
+        path = output.folder / f"scene_{result.tick:06d}.png"
+        draw_tick(result, alliance.grid.range_m, path, margin=output.made_by.margin)

@@ -23,8 +23,7 @@ from heal.agents.options import RunOptions
 from heal.agents.records import TickResult
 from heal.agents.runtime import Runtime, open_runtime
 from heal.alliance import Alliance, load_alliance
-from heal.atomic_write import replacing
-from heal.config import save_config, to_plain
+from heal.config import to_plain
 from heal.datasets.dataset import Dataset, OnDamage
 from heal.datasets.noise import SensorNoise
 from heal.errors import naming_errors_after
@@ -39,6 +38,7 @@ from heal.tools.shared.arguments import (
     IncludeEgoArg,
     IntensityScaleArg,
     OnDamageArg,
+    OverwriteArg,
     PresetArg,
     RuntimeArg,
     SettingsArg,
@@ -48,13 +48,14 @@ from heal.tools.shared.arguments import (
     TypesArg,
 )
 from heal.tools.shared.join_notes import JoinNotes
-from heal.tools.shared.output import WriteErrors, try_folder
+from heal.tools.shared.made_by import ScenesRecord
+from heal.tools.shared.output import TICKS_NAME, Output, WriteErrors, try_folder
 from heal.tools.shared.progress import progress_bar, track
 from heal.tools.shared.run_log import ALLOWED_LAG_MS, RunLog, tick_line
 from heal.tools.shared.run_settings import RunSettings, read_settings, with_options
-from heal.tools.shared.scoring import score_table, spread_evenly, write_metrics
+from heal.tools.shared.scoring import score_table, spread_evenly
 from heal.tools.shared.sources import TOWN, TOWN_TICKS, ReadOptions, choose_scenes, open_source, sensors_of
-from heal.tools.shared.type_argument import parse_types
+from heal.tools.shared.type_argument import base_type, parse_types
 from heal.tools.viewer.viewer import RunViewer, open_viewer
 from heal.types import SceneSource
 
@@ -68,7 +69,7 @@ heal simulate --alliance configs/demo/alliance --ticks 40 --join m5@20:-1 --out 
 """
 console = Console()
 
-OutArg = Annotated[Path, typer.Option(help="Folder for metrics.json, ticks.jsonl, report.html and pictures.")]
+OutArg = Annotated[Path, typer.Option(help="Folder for run.yaml, metrics.json, ticks.jsonl, report.html and pictures.")]
 TicksArg = Annotated[
     int | None, typer.Option(min=1, help=f"Number of ticks to run. Default: {TOWN_TICKS} of a town, all scenes of a folder.")
 ]
@@ -151,6 +152,7 @@ class Plan:
         alliance: the networks.
         scenes: the scenes to run.
         settings: options of the run, deployment, links and noise.
+        output: where the results go, and what makes them.
         seed: of links and noise.
         runtime: "ray" or "local".
         pictures: whether to draw every tick.
@@ -160,6 +162,7 @@ class Plan:
     alliance: Alliance
     scenes: RunScenes
     settings: RunSettings
+    output: Output
     seed: int
     runtime: str
     pictures: bool
@@ -167,8 +170,10 @@ class Plan:
 
 
 def simulate(
+    context: typer.Context,
     alliance: AllianceArg,
     out: OutArg,
+    overwrite: OverwriteArg = False,
     source: SourceArg = TOWN,
     preset: PresetArg = "demo",
     split: SourceSplitArg = None,
@@ -198,12 +203,13 @@ def simulate(
 ) -> None:
     """Run a simulation: agents send feature maps over links, and a fusion node detects vehicles with those that arrive in time."""
     opened, reading = load_alliance(alliance).for_inference(), ReadOptions.of(on_damage, intensity_scale)
+    output = Output.of(context, out, overwrite, opened, ScenesRecord.of(source, preset, split, types or base_type(opened), seed))
     scenes = choose_scenes_of_run(open_source(source, preset, split, ticks, seed, reading), ticks, types, opened, reading.on_damage)
     texts = {"link": link, "noise": noise, "codec": codec, "late": late, "address": address, "fault": fault, "join": join}
     numbers = {"agents": agents, "deadline_ms": deadline_ms, "comm_range_m": comm_range_m}
     settings = with_options(read_settings(settings_file, changes), texts, numbers, include_ego, realtime)
     with open_viewer(view, record, opened.grid.range_m, f"{source}, seed {seed}") as viewer:
-        run_and_report(Plan(opened, scenes, settings, seed, runtime, pictures, viewer), f"{source}, {len(scenes.ticks)} ticks", out)
+        run_and_report(Plan(opened, scenes, settings, output, seed, runtime, pictures, viewer))
 
 
 def choose_scenes_of_run(
@@ -218,7 +224,7 @@ def choose_scenes_of_run(
     return RunScenes(source, readable, types_of, summary.record())
 
 
-def run_and_report(plan: Plan, title: str, out: Path) -> None:
+def run_and_report(plan: Plan) -> None:
     """Run a simulation, write all files, print a summary, and wait until the viewer can be closed.
 
     After an error or Ctrl-C the files and the summary cover the ticks that were run, and the exception is raised again.
@@ -226,22 +232,22 @@ def run_and_report(plan: Plan, title: str, out: Path) -> None:
     _check(plan)
     if plan.viewer.address:
         console.print(f"watch: {plan.viewer.address}", soft_wrap=True)
-    settings, log = plan.settings, RunLog.of(plan.settings.run, plan.alliance.grid.range_m)
+    settings, log, out = plan.settings, RunLog.of(plan.settings.run, plan.alliance.grid.range_m), plan.output.folder
     try_folder(out)
-    with replacing(out / "run.yaml") as temporary:
-        save_config(settings, temporary)
+    title = f"{plan.output.made_by.scenes.source}, {len(plan.scenes.ticks)} ticks"
     data, errors = ReportData(), WriteErrors()
     pace, notes = Pace(), JoinNotes(settings.run.joins, console)
     try:
-        run_plan(plan, [log, data, pace, plan.viewer, notes], out)
+        run_plan(plan, [log, data, pace, plan.viewer, notes])
     finally:
         notes.finish()
         if log.score.frames:
             print_summary(log, f"{title} at {pace.rate_hz:.1f} Hz, link {settings.link}", settings.run.realtime)
             with errors.kept():
-                _write_metrics(plan, log, pace.rate_hz, out)
+                _write_metrics(plan, log, pace.rate_hz)
             with errors.kept():
-                write_report(out / "report.html", Report(title, log, data, to_plain(settings), out / "last_tick.png"))
+                report = Report(title, plan.output.made_by, log, data, to_plain(settings), out / "last_tick.png")
+                write_report(out / "report.html", report)
             console.print(f"not written: {errors}" if str(errors) else _files_text(out), soft_wrap=True, highlight=False)
     errors.raise_first()
     if plan.viewer.address:
@@ -309,15 +315,15 @@ class Pace:
         return (self.ticks - 1) / max(self.last_s - self.first_s, 1e-9)
 
 
-def run_plan(plan: Plan, listeners: Sequence[TickListener], out: Path) -> None:
-    """Run all ticks, hand each to the listeners, and write ticks.jsonl and the pictures."""
-    ticks = plan.scenes.ticks
+def run_plan(plan: Plan, listeners: Sequence[TickListener]) -> None:
+    """Run all ticks, hand each to the listeners, and write run.yaml, ticks.jsonl and the pictures."""
+    ticks, out, margin = plan.scenes.ticks, plan.output.folder, plan.output.made_by.margin
     animated = frozenset(spread_evenly(ticks, ANIMATION_FRAMES)) | {ticks[-1]}
     all_views = plan.pictures or plan.viewer.wants_views
     options = replace(plan.settings.run, keep_views=True if all_views else animated, count_points=True)
     shown, range_m = [], plan.alliance.grid.range_m
     try:
-        with progress_bar("starting", len(ticks), console) as bar, open_run(plan, options) as runtime, _open_ticks(out) as lines:
+        with progress_bar("starting", len(ticks), console) as bar, open_run(plan, options) as runtime, _open_ticks(plan) as lines:
             if plan.settings.deployment.collects_metrics and (address := metrics_address()):
                 console.print(f"metrics: {address}", soft_wrap=True)
             bar.describe("first tick")  # in it agents load their networks, and towns are built
@@ -328,19 +334,21 @@ def run_plan(plan: Plan, listeners: Sequence[TickListener], out: Path) -> None:
                     listener.add(result)
                 lines.write(json.dumps(tick_line(result)) + "\n")
                 if plan.pictures:
-                    draw_tick(result, range_m, out / "pictures" / f"tick_{result.tick:06d}.png")
+                    draw_tick(result, range_m, out / "pictures" / f"tick_{result.tick:06d}.png", margin=margin)
                 if result.tick in animated:
                     shown.append(result)
     finally:
         if shown:
-            draw_tick(shown[-1], range_m, out / "last_tick.png")
-    save_animation([draw_frame(result, range_m) for result in track(shown, "drawing", len(shown), console)], out / "run.gif")
+            draw_tick(shown[-1], range_m, out / "last_tick.png", margin=margin)
+    frames = [draw_frame(result, range_m, margin=margin) for result in track(shown, "drawing", len(shown), console)]
+    save_animation(frames, out / "run.gif")
 
 
 @contextmanager
-def _open_ticks(out: Path) -> Iterator[TextIO]:
-    """Open ticks.jsonl, into which each tick is written as soon as it has been run."""
-    path = out / "ticks.jsonl"
+def _open_ticks(plan: Plan) -> Iterator[TextIO]:
+    """Start the output, and open ticks.jsonl, into which each tick is written as soon as it has been run."""
+    plan.output.start(plan.settings)
+    path = plan.output.folder / TICKS_NAME
     with naming_errors_after(path), path.open("w", buffering=1, encoding="utf-8") as lines:
         yield lines
 
@@ -356,13 +364,13 @@ def open_run(plan: Plan, options: RunOptions) -> Runtime:
     return open_runtime(plan.runtime, plan.alliance, source, plan.scenes.types_of, network, options, settings.deployment)
 
 
-def _write_metrics(plan: Plan, log: RunLog, rate_hz: float, out: Path) -> None:
+def _write_metrics(plan: Plan, log: RunLog, rate_hz: float) -> None:
     """Write metrics.json: the log's metrics and the most important settings."""
     settings = plan.settings
     texts = {"runtime": plan.runtime, "link": settings.link, "codec": str(settings.run.codec), "split": settings.run.split}
     numbers = {"seed": plan.seed, "ticks_per_second": round(rate_hz, 2)}
     extra = {**({"data": plan.scenes.data} if plan.scenes.data else {}), **_realtime_metrics(log, settings.run.realtime)}
-    write_metrics(out / "metrics.json", {**log.metrics(), **texts, **numbers, **extra})
+    plan.output.write_results({**log.metrics(), **texts, **numbers, **extra})
 
 
 def print_summary(log: RunLog, title: str, realtime: bool) -> None:

@@ -15,13 +15,15 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from heal.agents.process import end_with_parent, usable_cores
-from heal.alliance import load_alliance
+from heal.alliance import Alliance, load_alliance
 from heal.atomic_write import replacing
 from heal.detection.metrics import NOT_AVAILABLE, ApResult, ap_text
 from heal.errors import UserError
+from heal.tools.pictures.margin import write_margin
 from heal.tools.shared.arguments import (
     AllianceArg,
     CommRangeArg,
+    OverwriteArg,
     PresetArg,
     SettingsArg,
     SettingsFileArg,
@@ -30,11 +32,12 @@ from heal.tools.shared.arguments import (
     TypesArg,
 )
 from heal.tools.shared.intervals import Interval, compare
-from heal.tools.shared.output import try_folder
+from heal.tools.shared.made_by import ScenesRecord
+from heal.tools.shared.output import SWEEP_NAME, Output, try_folder
 from heal.tools.shared.progress import track
 from heal.tools.shared.run_settings import read_settings
-from heal.tools.shared.scoring import write_metrics
 from heal.tools.shared.sources import TOWN, open_source
+from heal.tools.shared.type_argument import base_type
 from heal.tools.sweeps.chunk import Chunk, RunTotals, run_chunk
 from heal.tools.sweeps.conditions import ALONE, AXES, Condition, sweep_conditions
 
@@ -52,7 +55,7 @@ heal sweep codec --alliance runs/dair-base/alliance --source DAIR_ROOT --comm-ra
 console = Console()
 
 KindArg = Annotated[str, typer.Argument(help="What to vary: codec, delay, loss, noise, regions or senders.")]
-OutArg = Annotated[Path, typer.Option(help="Folder for sweep.json and sweep.png.")]
+OutArg = Annotated[Path, typer.Option(help="Folder for run.yaml, sweep.json and sweep.png.")]
 TownsArg = Annotated[int, typer.Option(min=1, help="Number of towns; their seeds are --seed and the following numbers.")]
 TicksArg = Annotated[
     int | None,
@@ -103,9 +106,11 @@ class SweepRow:
 
 
 def sweep(
+    context: typer.Context,
     kind: KindArg,
     alliance: AllianceArg,
     out: OutArg,
+    overwrite: OverwriteArg = False,
     source: SourceArg = TOWN,
     preset: PresetArg = "demo",
     split: SourceSplitArg = None,
@@ -123,19 +128,21 @@ def sweep(
     Every value of the condition (codec, delay or loss of the messages, error of the poses, size of the regions, senders that are
     blind, noisy or misplaced, or whose maps are 10 or 100 times too large) is a run over the same ticks, and so is the ego alone.
     """
+    opened = load_alliance(alliance)
+    output = Output.of(context, out, overwrite, opened, ScenesRecord.of(source, preset, split, types or base_type(opened), seed))
     settings = read_settings(settings_file, [f"run.comm_range_m={comm_range_m}", *changes])
-    conditions = sweep_conditions(kind, settings.run, float32_bytes(alliance))
+    conditions = sweep_conditions(kind, settings.run, float32_bytes(opened))
     parts = divide(source, preset, split, towns, ticks, seed)
     chunks = [Chunk(alliance, source, preset, split, part_seed, part, types) for part_seed, part in parts]
     try_folder(out)
     totals = run_chunks(chunks, conditions, processes or usable_cores())
     rows = [make_row(condition, total, totals[0]) for condition, total in zip(conditions, totals, strict=True)]
     console.print(sweep_table(rows, kind))
-    write_metrics(
-        out / "sweep.json", {"kind": kind, "source": source, "run": str(settings.run), "rows": [asdict(row) for row in rows]}
-    )
-    draw_sweep(rows, kind, f"{source}, {rows[0].frames} ticks", out / "sweep.png")
-    console.print(f"numbers: {out / 'sweep.json'}   figure: {out / 'sweep.png'}")
+    output.start(settings)
+    results = {"kind": kind, "source": source, "run": str(settings.run), "rows": [asdict(row) for row in rows]}
+    output.write_results(results, SWEEP_NAME)
+    draw_sweep(rows, kind, f"{source}, {rows[0].frames} ticks", out / "sweep.png", output.made_by.margin)
+    console.print(f"numbers: {out / SWEEP_NAME}   figure: {out / 'sweep.png'}")
 
 
 def divide(source: str, preset: str, split: str | None, towns: int, ticks: int | None, seed: int) -> list[tuple[int, range]]:
@@ -146,9 +153,9 @@ def divide(source: str, preset: str, split: str | None, towns: int, ticks: int |
     return [(seed, scenes[i : i + CHUNK_TICKS]) for i in range(0, len(scenes), CHUNK_TICKS)]
 
 
-def float32_bytes(alliance: Path) -> int:
+def float32_bytes(alliance: Alliance) -> int:
     """Return the size of an alliance's feature map in float32, without a header."""
-    base = load_alliance(alliance).base.config
+    base = alliance.base.config
     return 4 * base.in_channels * base.grid.ny * base.grid.nx
 
 
@@ -244,8 +251,11 @@ def _senders_table(rows: Sequence[SweepRow]) -> Table:
     return table
 
 
-def draw_sweep(rows: Sequence[SweepRow], kind: str, title: str, path: Path) -> None:
-    """Draw AP at IoU 0.5 and 0.7 against what the sweep varies, with one line for each series, and write the figure as PNG."""
+def draw_sweep(rows: Sequence[SweepRow], kind: str, title: str, path: Path, margin: str = "") -> None:
+    """Draw AP at IoU 0.5 and 0.7 against what the sweep varies, with one line for each series, and write the figure as PNG.
+
+    The text `margin` stands below the axes.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9.6, 4.2), dpi=150, layout="constrained")
@@ -259,6 +269,7 @@ def draw_sweep(rows: Sequence[SweepRow], kind: str, title: str, path: Path) -> N
             axes.set_xticks(list(names), list(names.values()), rotation=60, ha="right", fontsize=8)
     axes.legend(loc="lower left", fontsize=9)
     figure.suptitle(title, fontsize=11)
+    write_margin(figure, margin)
     with replacing(path) as temporary:
         figure.savefig(temporary)
 

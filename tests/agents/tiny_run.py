@@ -130,9 +130,9 @@ class Without:
         ]
 
 
-def save_tiny_alliance(path: Path) -> Path:
+def save_tiny_alliance(path: Path, seed: int = 0) -> Path:
     """The tiny alliance with its first type, on disk."""
-    tiny = TinyAlliance()
+    tiny = TinyAlliance(seed)
     base_hash = save_base(path, tiny.base, TrainingRecord())
     save_agent(path, "m1", tiny.agent("m1"), base_hash, TrainingRecord())
     return path

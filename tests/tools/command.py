@@ -6,6 +6,17 @@ from pathlib import Path
 from typer.testing import CliRunner
 
 from heal.tools.cli import app
+from heal.tools.shared.made_by import AllianceRecord, Machine, MadeBy, ScenesRecord
+
+MADE_BY = MadeBy(
+    command="heal simulate --alliance alliance --out out",
+    folder="/nowhere",
+    version="1.2.3",
+    date="2030-01-02T03:04:05+00:00",
+    alliance=AllianceRecord(path="alliance", hash="0123456789abcdef"),
+    scenes=ScenesRecord(source="town, preset demo", split="test", types="m1"),
+    machine=Machine(cpu="a processor", cores=2, gpu=None, python="3.11.0", torch="2.9.0"),
+)
 
 
 def run_command(*arguments: object) -> str:

@@ -11,7 +11,7 @@ from heal.config import ConfigError, save_config
 from heal.detection.loss import LossConfig
 from heal.errors import UserError
 from heal.tools.cli import main
-from heal.tools.demo import demo, next_command
+from heal.tools.demo import next_command
 from heal.training.config import ScheduleConfig, TrainingConfig
 from tests.heal.networks import AGENT, BASE
 from tests.tools.command import generate_town, run_command
@@ -114,9 +114,10 @@ def test_the_demo_ends_with_a_command_that_works_in_the_readers_shell(monkeypatc
 
 
 def test_the_demo_compares_the_ego_alone_with_all(folder: Path) -> None:
-    demo(folder / "demo", folder / "run" / "alliance", "m1,m1,m1", ticks=2, seed=1, runtime="local")
+    options = ("--types", "m1,m1,m1", "--ticks", 2, "--seed", 1, "--runtime", "local")
+    run_command("demo", "--out", folder / "demo", "--alliance", folder / "run" / "alliance", *options)
     metrics = json.loads((folder / "demo" / "metrics.json").read_text())
-    assert set(metrics) == {"ego", "fused", "join"} and metrics["join"]["messages_used"] == 1
+    assert set(metrics) == {"ego", "fused", "join", "made_by"} and metrics["join"]["messages_used"] == 1
     assert metrics["ego"]["agents"] == 1 and metrics["fused"]["agents"] == 3
     assert (folder / "demo" / "found_through_others.png").exists() and (folder / "demo" / "drive.gif").exists()
 

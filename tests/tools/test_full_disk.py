@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import resource
 from collections.abc import Callable, Iterator
@@ -21,12 +20,13 @@ from heal.tools.cli import app
 from heal.tools.pictures.draw import draw_curves, save_animation, save_image
 from heal.tools.report.history import ReportData
 from heal.tools.report.page import Report, write_report
+from heal.tools.shared.output import Output
 from heal.tools.shared.run_log import RunLog
-from heal.tools.shared.scoring import RunScore, record_evaluation, write_metrics
+from heal.tools.shared.scoring import RunScore, record_evaluation
 from heal.tools.sweep import SweepRow, draw_sweep
 from tests.agents.made_ticks import RANGE_M, made_tick
 from tests.agents.tiny_run import save_tiny_alliance
-from tests.tools.command import run_command
+from tests.tools.command import MADE_BY, run_command
 
 IMAGE = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
 AP: dict[str, float | None] = {"0.3": 0.5, "0.5": 0.5, "0.7": 0.5}
@@ -48,7 +48,7 @@ def _write_report(path: Path) -> None:
     log, data, tick = RunLog.of(RunOptions(), RANGE_M), ReportData(), made_tick()
     for listener in (log, data):
         listener.add(tick)
-    write_report(path, Report("a run", log, data, {}))
+    write_report(path, Report("a run", MADE_BY, log, data, {}))
 
 
 def _record(path: Path) -> None:
@@ -58,7 +58,7 @@ def _record(path: Path) -> None:
 
 
 WRITERS: dict[str, Callable[[Path], None]] = {
-    "metrics.json": lambda path: write_metrics(path, {"ap": [0.123456] * 20}),
+    "metrics.json": lambda path: Output(path.parent, MADE_BY).write_results({"ap": [0.123456] * 20}),
     "evaluations.json": _record,
     "types.json": lambda path: write_assignment(path, Assignment({"a": {str(i): "m1" for i in range(20)}})),
     "curves.png": lambda path: draw_curves(ApAccumulator().results(), path),
@@ -129,14 +129,12 @@ def test_results_are_printed_though_no_file_can_be_written(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     command = commands(folder, tmp_path)[name]
-    (tmp_path / "run.yaml").write_text("{}")
-    (tmp_path / "metrics.json").write_text(json.dumps("old"))
     original = os.fsync
     monkeypatch.setattr("os.fsync", lambda descriptor: fail(descriptor) if _is_result(descriptor) else original(descriptor))
     result = run(*command)
     assert printed in result.output
     assert isinstance(result.exception, OSError) and result.exception.filename == str(tmp_path / unwritten)
-    assert json.loads((tmp_path / "metrics.json").read_text()) == "old"
+    assert {path.name for path in tmp_path.iterdir()} <= {"run.yaml", "ticks.jsonl"}
 
 
 def _is_result(descriptor: int) -> bool:

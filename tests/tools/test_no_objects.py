@@ -20,13 +20,14 @@ from heal.detection.visibility import SceneVisibility
 from heal.tools.evaluate import write_scores
 from heal.tools.report.history import ReportData
 from heal.tools.report.page import Report, page_of, render_page
-from heal.tools.shared.output import WriteErrors
+from heal.tools.shared.output import Output, WriteErrors
 from heal.tools.shared.run_log import RunLog
 from heal.tools.shared.scoring import RunScore, evaluations_table, record_evaluation, score_table
 from heal.tools.sweep import draw_sweep, make_row, sweep_table
 from heal.tools.sweeps.chunk import RunTotals
 from heal.tools.sweeps.conditions import ALONE, Condition
 from tests.agents.made_ticks import RANGE_M, boxes_at, made_tick
+from tests.tools.command import MADE_BY
 
 NO_AP = {"0.3": None, "0.5": None, "0.7": None}
 
@@ -56,7 +57,7 @@ def empty() -> RunScore:
 
 def test_metrics_hold_null_and_tables_say_so(empty: RunScore, tmp_path: Path) -> None:
     summary = DatasetSummary("OPV2V", tmp_path, "test", 1, 1, 1, labels="own labels", notes=("a note",))
-    write_scores({"all agents": empty}, summary, True, tmp_path, WriteErrors())
+    write_scores({"all agents": empty}, summary, True, Output(tmp_path, MADE_BY), WriteErrors())
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert metrics["ap"] == metrics["steps"][0]["ap"] == NO_AP and metrics["ground_truths"] == 0
     assert metrics["heading_error"] == {"iou": 0.5, "mean_deg": None, "matched": 0}
@@ -75,7 +76,7 @@ def reported(*ticks: TickResult) -> Report:
     for tick in ticks:
         log.add(tick)
         data.add(tick)
-    return Report("a run", log, data, {})
+    return Report("a run", MADE_BY, log, data, {})
 
 
 def test_the_report_shows_no_number_and_its_curves_begin_with_the_first_object() -> None:

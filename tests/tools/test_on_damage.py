@@ -94,7 +94,7 @@ def test_the_scores_before_a_damaged_file_are_kept(folder: Path) -> None:
     metrics = _metrics(folder)
     assert metrics["frames"] == 1 and CLOUD.name in metrics["stopped"]
     assert not (folder / "alliance" / "evaluations.json").exists()
-    run_command(*_evaluate(folder, "--on-damage", "skip"))
+    run_command(*_evaluate(folder, "--on-damage", "skip", "--overwrite"))
     assert "stopped" not in _metrics(folder)
 
 

@@ -35,7 +35,7 @@ def test_results_say_which_labels_of_dair_were_used(tmp_path: Path, kind: str) -
     common = ("--alliance", save_tiny_alliance(tmp_path / "alliance"), "--out", out)
     said = said_by("evaluate", *common, "--data", root, "--split", "val", "--pictures", 0, "--threads", 1)
     assert said.count(kind) == 2 and f"scored against: {kind}" in said and read(out / "metrics.json")["data"]["labels"] == kind
-    assert kind in said_by("simulate", *common, "--source", root, "--split", "val", "--runtime", "local")
+    assert kind in said_by("simulate", *common, "--source", root, "--split", "val", "--runtime", "local", "--overwrite")
     assert read(out / "metrics.json")["data"]["labels"] == kind
 
 

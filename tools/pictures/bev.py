@@ -21,6 +21,7 @@ from heal.tools.pictures.colors import (
     rgb_floats,
     score_color,
 )
+from heal.tools.pictures.margin import margin_inches, write_margin
 from heal.tools.pictures.panel import PANEL_INCHES, draw_panel, least_inches
 from heal.tools.pictures.picture import BevPicture, format_bytes
 from heal.types import Float64, UInt8
@@ -28,23 +29,29 @@ from heal.types import Float64, UInt8
 BEV_INCHES = 10.0
 
 
-def render(pictures: Sequence[BevPicture], width_px: int = 1600) -> UInt8:
-    """Draw pictures side by side with the panel of the last one on the right; return the RGB image (H, W, 3)."""
+def render(pictures: Sequence[BevPicture], width_px: int = 1600, margin: str = "") -> UInt8:
+    """Draw pictures side by side with the panel of the last one on the right; return the RGB image (H, W, 3).
+
+    The text `margin`, of a few lines, stands in a strip below.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     bev_inches = BEV_INCHES if pictures[0].aspect > 0.75 else 1.4 * BEV_INCHES
     height = max(bev_inches * pictures[0].aspect, least_inches(pictures[-1]))
     width = len(pictures) * bev_inches + PANEL_INCHES
-    figure = Figure(figsize=(width, height), dpi=width_px / width, facecolor=BACKGROUND)
+    strip = margin_inches(width, margin)
+    figure = Figure(figsize=(width, height + strip), dpi=width_px / width, facecolor=BACKGROUND)
+    bottom, part = strip / (height + strip), height / (height + strip)
     canvas = FigureCanvasAgg(figure)
     for i, picture in enumerate(pictures):
-        axes = figure.add_axes((i * bev_inches / width, 0, bev_inches / width, 1))
+        axes = figure.add_axes((i * bev_inches / width, bottom, bev_inches / width, part))
         draw_bev(axes, picture, round(bev_inches * figure.dpi))
         axes.text(0.02, 0.975, picture.caption, transform=axes.transAxes, color=TEXT, fontsize=17, weight="bold", va="top")
         axes.axvline(picture.range_m[3], color=LINES, linewidth=2)
-    panel = figure.add_axes((1 - PANEL_INCHES / width, 0, PANEL_INCHES / width, 1))
+    panel = figure.add_axes((1 - PANEL_INCHES / width, bottom, PANEL_INCHES / width, part))
     draw_panel(panel, pictures[-1], height)
+    write_margin(figure, margin)
     canvas.draw()
     return np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[..., :3])
 

@@ -14,13 +14,14 @@ from heal.atomic_write import replacing
 from heal.detection.metrics import ApResult, ap_text
 from heal.tools.pictures.bev import render
 from heal.tools.pictures.colors import palette
+from heal.tools.pictures.margin import write_margin
 from heal.tools.pictures.picture import picture_of
 from heal.types import UInt8
 
 MAX_ANIMATION_BYTES = 4_900_000
 
 
-def draw_tick(result: TickResult, range_m: Sequence[float], path: Path, width_px: int = 1600) -> None:
+def draw_tick(result: TickResult, range_m: Sequence[float], path: Path, width_px: int = 1600, margin: str = "") -> None:
     """Write one tick in bird's-eye view as PNG.
 
     Args:
@@ -28,8 +29,9 @@ def draw_tick(result: TickResult, range_m: Sequence[float], path: Path, width_px
         range_m: x_min, y_min, z_min, x_max, y_max, z_max in the ego's frame.
         path: file to write.
         width_px: width of the image.
+        margin: text below the picture.
     """
-    save_image(render([picture_of(result, range_m)], width_px), path)
+    save_image(render([picture_of(result, range_m)], width_px, margin), path)
 
 
 def draw_comparison(
@@ -39,6 +41,7 @@ def draw_comparison(
     path: Path,
     width_px: int = 2400,
     captions: tuple[str, str] = ("the ego alone", "all together"),
+    margin: str = "",
 ) -> None:
     """Write two results of one tick side by side as PNG.
 
@@ -49,6 +52,7 @@ def draw_comparison(
         path: file to write.
         width_px: width of the image.
         captions: of the two results.
+        margin: text below the picture.
 
     Raises:
         ValueError: the results have different labels, so they are not of one tick.
@@ -58,11 +62,11 @@ def draw_comparison(
     right = replace(picture_of(more, range_m), caption=captions[1])
     left = replace(picture_of(fewer, range_m), caption=captions[0], hidden=right.hidden)
     drawn_from = max(left.drawn_from, right.drawn_from)
-    save_image(render([replace(each, drawn_from=drawn_from) for each in (left, right)], width_px), path)
+    save_image(render([replace(each, drawn_from=drawn_from) for each in (left, right)], width_px, margin), path)
 
 
-def draw_curves(results: ApResult, path: Path) -> None:
-    """Write the curves of precision over recall at every IoU threshold as PNG."""
+def draw_curves(results: ApResult, path: Path, margin: str = "") -> None:
+    """Write the curves of precision over recall at every IoU threshold as PNG; the text `margin` stands below them."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6.4, 4.8), dpi=150, layout="constrained")
@@ -75,13 +79,14 @@ def draw_curves(results: ApResult, path: Path) -> None:
     axes.grid(alpha=0.25)
     axes.legend(loc="lower left")
     axes.spines[["top", "right"]].set_visible(False)
+    write_margin(figure, margin)
     with replacing(path) as temporary:
         figure.savefig(temporary)
 
 
-def draw_frame(result: TickResult, range_m: Sequence[float], width_px: int = 800) -> UInt8:
-    """Return one tick in bird's-eye view as an RGB image (H, W, 3) for `save_animation`."""
-    return render([picture_of(result, range_m)], width_px)
+def draw_frame(result: TickResult, range_m: Sequence[float], width_px: int = 800, margin: str = "") -> UInt8:
+    """Return one tick in bird's-eye view as an RGB image (H, W, 3) for `save_animation`, with the text `margin` below it."""
+    return render([picture_of(result, range_m)], width_px, margin)
 
 
 def save_image(image: UInt8, path: Path) -> None:

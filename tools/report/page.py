@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from heal.atomic_write import write_text
+from heal.config import to_plain
 from heal.detection.metrics import AP_RULE
 from heal.tools.report.colors import COLORS
 from heal.tools.report.history import ReportData
@@ -31,6 +32,7 @@ from heal.tools.report.sections import (
     over_time,
     traffic,
 )
+from heal.tools.shared.made_by import MadeBy
 from heal.tools.shared.run_log import RunLog
 
 PICTURE_PX = 1400
@@ -42,6 +44,7 @@ class Report:
 
     Attributes:
         title: heading of the page, such as the name of the source.
+        made_by: what made the run.
         log: counts, times and score of the run.
         data: the rows of the run's ticks.
         settings: values of the run by name; a value may be a mapping of further settings.
@@ -49,6 +52,7 @@ class Report:
     """
 
     title: str
+    made_by: MadeBy
     log: RunLog
     data: ReportData
     settings: Mapping[str, Any]
@@ -78,6 +82,7 @@ class Page:
         guard: what became of the ego's confident boxes, in one line; empty if it has no map of its own.
         sections: the sections that need at least one tick; None for a run without ticks.
         picture: the last tick as a `data:` address; None without a picture.
+        made_by: (name, value) of what made the run.
         settings: (name, value) of every setting.
         rule: how AP is computed.
     """
@@ -89,6 +94,7 @@ class Page:
     guard: str
     sections: TickSections | None
     picture: str | None
+    made_by: tuple[tuple[str, str], ...]
     settings: tuple[tuple[str, str], ...]
     rule: str
 
@@ -125,7 +131,8 @@ def page_of(report: Report) -> Page:
         guard=guard_line(log),
         sections=_tick_sections(log, data) if data.rows else None,
         picture=_picture_address(report.picture),
-        settings=tuple((name, str(value)) for name, value in flat_settings(report.settings)),
+        made_by=_shown(to_plain(report.made_by)),
+        settings=_shown(report.settings),
         rule=f"AP: {AP_RULE}; range {range_m} m in the ego's frame.",
     )
 
@@ -146,6 +153,21 @@ def _picture_address(path: Path | None) -> str | None:
     buffer = io.BytesIO()
     image.save(buffer, "webp", quality=82)
     return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+
+
+def _shown(values: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    return tuple((name, shown_value(value)) for name, value in flat_settings(values))
+
+
+def shown_value(value: Any) -> str:
+    """Return a setting as text for readers: a missing or empty value is "none", a switch is "on" or "off"."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, Mapping):
+        value = [f"{name} {shown_value(part)}" for name, part in value.items()]
+    if isinstance(value, (list, tuple, frozenset)):
+        value = ", ".join(shown_value(part) for part in value)
+    return "none" if value is None or value == "" else str(value)
 
 
 def flat_settings(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

@@ -36,6 +36,9 @@ IncludeEgoArg = Annotated[
         "--include-ego", help="Count the ego's own vehicle as an object where another agent labels it, as OPV2V's tools do."
     ),
 ]
+OverwriteArg = Annotated[
+    bool, typer.Option("--overwrite", help="Replace the output that the folder holds; without it, such a folder is refused.")
+]
 RuntimeArg = Annotated[str, typer.Option(help="ray: agents and fusion node as Ray actors; local: all in this process.")]
 CacheArg = Annotated[
     Path | None, typer.Option(help="Folder that keeps decoded sweeps, poses and labels for later runs. Default: nothing is kept.")

@@ -28,6 +28,7 @@ def draw_gains(
     ticks: Sequence[int],
     runs: Mapping[str, tuple[RunOptions, ApAccumulator]],
     out: Path,
+    margin: str = "",
 ) -> list[Path]:
     """Draw, for each run and the one before it, the scene with the largest gain side by side; return the pictures.
 
@@ -38,16 +39,16 @@ def draw_gains(
         ticks: indices of the scenes that were evaluated.
         runs: options and matches of each run, by name; each run has one agent more than the one before.
         out: folder of the pictures `gain_2.png` (from one agent to two) and on; none is written for a run without a gain.
+        margin: text below the pictures.
     """
     names, pictures = list(runs), []
     for before, after in pairwise(names):
         gains = [_gain(*pair) for pair in zip(runs[before][1].frames, runs[after][1].frames, strict=True)]
         best, picture = int(np.argmax(gains)), out / f"gain_{runs[after][0].agents}.png"
         if gains[best] <= 0:
-            picture.unlink(missing_ok=True)  # of an earlier evaluation
             continue
         fewer, more = (_run(alliance, source, types_of, runs[name][0], ticks[best]) for name in (before, after))
-        draw_comparison(fewer, more, alliance.grid.range_m, picture, captions=(before, after))
+        draw_comparison(fewer, more, alliance.grid.range_m, picture, captions=(before, after), margin=margin)
         pictures.append(picture)
     return pictures
 

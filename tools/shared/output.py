@@ -1,4 +1,7 @@
-"""Files of results: the folder is tried before the work, each file is written whole, and a full disk does not end the work."""
+"""Files of results: the folder is tried before the work, each file is written whole, and a full disk does not end the work.
+
+A folder holds one output, and says what made it. A folder with an output is used again only where this is asked for.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,79 @@ import json
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from heal.atomic_write import write_text
-from heal.errors import file_system_cause, naming_errors_after
+import typer
+
+from heal.alliance import Alliance
+from heal.atomic_write import replacing, write_text
+from heal.config import save_config, to_plain
+from heal.errors import UserError, file_system_cause, naming_errors_after
+from heal.tools.shared.made_by import MADE_BY, RECORD_NAME, MadeBy, ScenesRecord, read_made_by
+
+METRICS_NAME, SWEEP_NAME, TICKS_NAME = "metrics.json", "sweep.json", "ticks.jsonl"
+# A folder with one of these files, unless it is empty, holds an output.
+_RESULTS = (METRICS_NAME, SWEEP_NAME, TICKS_NAME)
+# All files of the commands' outputs; nothing else is removed from a folder that is used again.
+_TICK = "[0-9]" * 6
+_PICTURES = ("last_tick.png", "precision_recall.png", "found_through_others.png", "sweep.png", "run.gif", "drive.gif")
+_NUMBERED = (f"scene_{_TICK}.png", f"pictures/tick_{_TICK}.png", "gain_[0-9]*.png")
+_FILES = (*_RESULTS, RECORD_NAME, "scenes.npz", "report.html", *_PICTURES, *_NUMBERED)
+
+
+@dataclass(frozen=True)
+class Output:
+    """The output of a command.
+
+    Attributes:
+        folder: the folder of its files.
+        made_by: what makes the output.
+    """
+
+    folder: Path
+    made_by: MadeBy
+
+    @staticmethod
+    def of(context: typer.Context, folder: Path, overwrite: bool, alliance: Alliance, scenes: ScenesRecord) -> Output:
+        """Choose the folder of the command that is running; nothing is written or removed before `start`.
+
+        Raises:
+            UserError: the folder holds an output already, and `overwrite` is not given.
+        """
+        if not overwrite and (held := _held_output(folder)):
+            raise UserError(f"{folder}: already holds {held}; give another --out, or --overwrite to replace it")
+        return Output(folder, MadeBy.of(context, alliance, scenes))
+
+    def start(self, settings: Any = None) -> None:
+        """Remove an earlier output, and write what makes this one, and the settings of the run, if it has any, to run.yaml."""
+        for path in (path for pattern in _FILES for path in self.folder.glob(pattern)):
+            path.unlink()
+        with replacing(self.folder / RECORD_NAME) as temporary:
+            save_config({MADE_BY: self.made_by, **(to_plain(settings) or {})}, temporary)
+
+    def write_results(self, values: dict[str, Any], name: str = METRICS_NAME) -> None:
+        """Write results as JSON, whole, with what made them."""
+        write_json(self.folder / name, {**values, MADE_BY: to_plain(self.made_by)})
+
+
+def unused_folder(folder: Path) -> Path:
+    """Return the folder if it does not exist or is empty; else the first such folder of NAME-2, NAME-3 and on."""
+    number, candidate = 1, folder
+    while candidate.exists() and not (candidate.is_dir() and not any(candidate.iterdir())):
+        number += 1
+        candidate = folder.with_name(f"{folder.name}-{number}")
+    return candidate
+
+
+def _held_output(folder: Path) -> str:
+    """Return a description of the output that a folder holds; empty if it holds none."""
+    held = [name for name in _RESULTS if (folder / name).is_file() and (folder / name).stat().st_size]
+    if not held:
+        return ""
+    made_by = read_made_by(folder)
+    return f"an output ({held[0]})" if made_by is None else f"the output of `{made_by.command}` of {made_by.date}"
 
 
 def try_folder(folder: Path) -> None:

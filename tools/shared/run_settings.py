@@ -12,6 +12,7 @@ from heal.agents.joining import Join
 from heal.agents.options import RunOptions
 from heal.config import ConfigError, apply_overrides, build_config, config, load_yaml
 from heal.message.codec import Codec
+from heal.tools.shared.made_by import MADE_BY
 
 # Options that give something that is no setting, and sections that an option writes as a text: option, section, an example in full.
 _OPTIONS = ("fault", "out", "preset", "runtime", "seed", "source", "ticks", "types")
@@ -47,6 +48,7 @@ def read_settings(path: Path | None, overrides: list[str]) -> RunSettings:
     for text in overrides:
         _refuse_option(text)
     values = {} if path is None else load_yaml(path)
+    values.pop(MADE_BY, None)  # of a run's own record
     return build_config(RunSettings, apply_overrides(values, overrides), str(path or "--set"))
 
 

@@ -227,11 +227,6 @@ def score_table(scores: dict[str, RunScore], title: str) -> Table:
     return table
 
 
-def write_metrics(path: Path, metrics: dict[str, Any]) -> None:
-    """Write metrics as JSON, whole; the folder is made if it does not exist."""
-    write_json(path, metrics)
-
-
 def record_evaluation(alliance: Path, data: str, scores: Mapping[str, RunScore]) -> None:
     """Write the AP of each run, by name, into the folder of an alliance; replaces the earlier entry for the same data."""
     evaluations = read_evaluations(alliance)

@@ -73,9 +73,18 @@ def open_source(
     if source == TOWN:
         from heal.datasets.town.source import TownSource
 
-        return TownSource(preset, seed, ticks or TOWN_TICKS, split=split or "test")
-    root = Path(source)
-    return (options or ReadOptions()).open_and_show(root, split or ("test" if data_folder(root) is None else "val"))
+        return TownSource(preset, seed, ticks or TOWN_TICKS, split=split_name(source, split))
+    return (options or ReadOptions()).open_and_show(Path(source), split_name(source, split))
+
+
+def split_name(source: str, split: str | None) -> str:
+    """Return the split that `open_source` opens: the given one, or its default."""
+    return split or ("test" if source == TOWN or data_folder(Path(source)) is None else "val")
+
+
+def source_name(source: str, preset: str) -> str:
+    """Return how a source is recorded: a folder as it is given, the town with its preset."""
+    return f"{TOWN}, preset {preset}" if source == TOWN else source
 
 
 def sensors_of(alliance: Alliance, types_of: TypesOf) -> Reads:

@@ -18,7 +18,7 @@ from heal.detection.detections import Detections, GroundTruth
 from heal.detection.metrics import ApAccumulator
 from heal.se3 import pose_to_SE3
 from heal.tools.pictures.bev import rasterize, render
-from heal.tools.pictures.colors import AGENT_COLORS, HIDDEN, palette
+from heal.tools.pictures.colors import AGENT_COLORS, FAINT_TEXT, HIDDEN, palette
 from heal.tools.pictures.draw import draw_comparison, draw_curves, draw_frame, draw_tick, save_animation
 from heal.tools.pictures.panel import PANEL_INCHES, draw_panel
 from heal.tools.pictures.picture import BevPicture, least_drawn_score, picture_of
@@ -151,6 +151,29 @@ def test_files_are_written_without_any_point_or_box(tmp_path: Path) -> None:
     scores.add(full.detections, full.ground_truth)
     draw_curves(scores.results(), tmp_path / "curves.png")
     assert (tmp_path / "curves.png").stat().st_size > 5000
+
+
+def test_the_margin_stands_below_the_picture_and_changes_nothing_in_it() -> None:
+    picture = picture_of(make_result(), RANGE_M)
+    plain, noted = render([picture], 800), render([picture], 800, "heal demo --set $x=$\\frac\nheal 1.2.3")
+    strip = noted[len(plain) + 1 :]
+    assert noted.shape[1:] == plain.shape[1:] and 20 < len(strip) < 60 and has_color(strip, FAINT_TEXT)
+    same = (np.abs(noted[: len(plain) - 2].astype(int) - plain[:-2]).max(axis=2) < 30).mean()
+    assert same > 0.95
+
+
+def test_curves_stay_above_their_margin(tmp_path: Path) -> None:
+    scores = ApAccumulator()
+    scores.add(make_result().detections, make_result().ground_truth)
+    heights = {}
+    for margin in ("", "a command\nits version"):
+        draw_curves(scores.results(), tmp_path / "curves.png", margin)
+        image = np.asarray(Image.open(tmp_path / "curves.png").convert("L"))
+        heights[margin] = int(
+            np.flatnonzero((image < 200).any(axis=1)).max() - np.flatnonzero((image < 60).sum(axis=1) > 400).max()
+        )
+    plain, noted = heights.values()
+    assert noted > plain + 15
 
 
 def test_animation_keeps_accents_and_stays_below_its_size(tmp_path: Path) -> None:

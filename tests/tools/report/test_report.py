@@ -43,6 +43,7 @@ from heal.tools.report.sections import STATUS_COLORS, faults, messages, traffic
 from heal.tools.shared.run_log import RunLog
 from heal.types import Float64
 from tests.agents.made_ticks import RANGE_M, made_tick, pose_of, troubled_tick
+from tests.tools.command import MADE_BY
 
 VOID = {"meta", "img"}
 NASTY = '<script>alert("1")</script>&\''
@@ -104,7 +105,7 @@ def reported(*results: TickResult, title: str = "a run", picture: Path | None = 
     for result in results:
         log.add(result)
         data.add(result)
-    return Report(title, log, data, {"link": "loss:0.1", "run": {"late": "weigh", "codec": {"kind": "float16"}}}, picture)
+    return Report(title, MADE_BY, log, data, {"link": "loss:0.1", "run": {"late": "weigh", "codec": {"kind": "float16"}}}, picture)
 
 
 def test_a_report_is_one_page_that_loads_nothing(tmp_path: Path) -> None:
@@ -115,7 +116,7 @@ def test_a_report_is_one_page_that_loads_nothing(tmp_path: Path) -> None:
     read = Reader.of(text)
     assert [link[:23] for link in read.links] == ["data:image/webp;base64,"]
     assert "url(" not in text and "@import" not in text and "script" not in read.tags and not read.identifiers
-    assert read.tags["svg"] == 4 and read.tags["section"] == 8
+    assert read.tags["svg"] == 4 and read.tags["section"] == 9
     assert "prefers-color-scheme: dark" in text and 'name="viewport"' in text
 
 
@@ -325,6 +326,20 @@ def test_agents_have_the_colours_of_the_pictures() -> None:
 
 def test_a_colour_of_a_chart_stands_for_one_variable() -> None:
     assert len({color.light for color in COLORS.values()}) == len(COLORS)
+
+
+def test_it_says_what_made_the_run() -> None:
+    texts = set(Reader.of(html_of(reported(made_tick(0)))).texts)
+    assert {"Made by", MADE_BY.command, MADE_BY.version, MADE_BY.date, MADE_BY.alliance.hash, "machine.cpu", "a processor"} <= texts
+
+
+def test_settings_are_written_in_words() -> None:
+    faults = ({"kind": "crash", "agent": "7"},)
+    settings = {"seed": None, "realtime": False, "adapt": True, "faults": (), "list": faults, "text": "", "number": 0, "map": {}}
+    shown = dict(page_of(replace(reported(), settings=settings)).settings)
+    words = {"seed": "none", "realtime": "off", "adapt": "on", "faults": "none", "text": "none", "number": "0", "map": "none"}
+    assert shown == {**words, "list": "kind crash, agent 7"}
+    assert not {"None", "True", "False"} & set(Reader.of(html_of(reported(made_tick(0)))).texts)
 
 
 def test_nested_settings_become_one_list() -> None:

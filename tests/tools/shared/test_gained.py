@@ -31,8 +31,9 @@ def accumulated(*found: list[bool]) -> ApAccumulator:
 def test_the_scene_with_the_largest_gain_is_drawn_with_both_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     drawn: list[tuple[int, int, int, int, tuple[str, str]]] = []
 
-    def draw(fewer: TickResult, more: TickResult, range_m: object, path: Path, captions: tuple[str, str]) -> None:
+    def draw(fewer: TickResult, more: TickResult, range_m: object, path: Path, captions: tuple[str, str], margin: str) -> None:
         assert fewer.views and more.views
+        assert margin == "made by"
         drawn.append((fewer.tick, len(fewer.messages), more.tick, len(more.messages), captions))
 
     monkeypatch.setattr(gained, "draw_comparison", draw)
@@ -42,6 +43,6 @@ def test_the_scene_with_the_largest_gain_is_drawn_with_both_runs(monkeypatch: py
         "m1 + m2": (RunOptions(agents=2), accumulated(one, one, two)),
         "m1 + m2 + m3": (RunOptions(agents=3), accumulated(one, none, two)),
     }
-    pictures = draw_gains(TinyAlliance(), TownSource("test", seed=1, ticks=5), same_type("m1"), TICKS, runs, tmp_path)
+    pictures = draw_gains(TinyAlliance(), TownSource("test", seed=1, ticks=5), same_type("m1"), TICKS, runs, tmp_path, "made by")
     assert pictures == [tmp_path / "gain_2.png"]
     assert drawn == [(4, 1, 4, 2, ("m1", "m1 + m2"))]

@@ -59,10 +59,10 @@ def test_a_type_is_added_to_an_alliance_and_the_base_does_not_change(folder: Pat
     described = run_command("info", alliance)
     assert "m1 + narrow + m1" in described and f"{metrics['ap']['0.5']:.3f}" in described
     run_command("assign", folder / "town", "--types", "m1,narrow", "--in-order", "--out", folder / "types.json")
-    run_command("evaluate", *paths, "--types", folder / "types.json", "--pictures", 0)
+    run_command("evaluate", *paths, "--types", folder / "types.json", "--pictures", 0, "--overwrite")
     assert json.loads((out / "metrics.json").read_text())["ap"] == metrics["ap"]
     with pytest.raises(AllianceError, match="no agent type 'm7'"):
-        run_command("evaluate", *paths, "--types", "m1,m7")
+        run_command("evaluate", *paths, "--types", "m1,m7", "--overwrite")
 
 
 def test_types_trained_side_by_side_equal_those_trained_alone(folder: Path, tmp_path: Path) -> None:
