@@ -17,7 +17,19 @@ LINKED = {
     "agents": ("fusion", "network", "on_ray"),
     "datasets": ("dair", "opv2v", "town", "town/geometry", "town/sensors", "town/world"),
     "configs": (),
-    "tools": ("archive", "benches", "benches/plain", "checks", "pictures", "report", "shared", "sweeps", "training", "viewer"),
+    "tools": (
+        "archive",
+        "benches",
+        "benches/plain",
+        "checks",
+        "pictures",
+        "report",
+        "shared",
+        "sweeps",
+        "terminal",
+        "training",
+        "viewer",
+    ),
 }
 ROOMS = (
     "aligners",

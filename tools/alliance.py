@@ -17,7 +17,7 @@ from rich.console import Console
 from heal.errors import UserError, naming_errors_after
 from heal.tools.archive.archive import extract, pack
 from heal.tools.archive.check import PartCheck, check_alliance, check_parts, require_whole
-from heal.tools.shared.style import STYLE
+from heal.tools.terminal.style import STYLE
 
 EXAMPLES = """\b
 heal alliance pack configs/demo/alliance --out runs/demo.zip

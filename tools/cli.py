@@ -27,9 +27,9 @@ os.environ[PARENT_VARIABLE] = str(os.getpid())
 
 # ruff: noqa: E402 - the calls above must come before torch is loaded
 from heal.errors import UserError, file_system_cause
-from heal.tools.shared.signals import endings_as_interrupts
-from heal.tools.shared.style import STYLE
-from heal.tools.shared.verbosity import set_verbosity, shows_tracebacks
+from heal.tools.terminal.signals import endings_as_interrupts
+from heal.tools.terminal.style import STYLE
+from heal.tools.terminal.verbosity import set_verbosity, shows_tracebacks
 
 DISTRIBUTION = "heal-perception"
 

@@ -28,10 +28,10 @@ from heal.tools.shared.arguments import AllianceArg, OverwriteArg, RuntimeArg
 from heal.tools.shared.made_by import ScenesRecord
 from heal.tools.shared.output import METRICS_NAME, Output, try_folder, unused_folder
 from heal.tools.shared.paths import CONFIGS
-from heal.tools.shared.progress import track
 from heal.tools.shared.scoring import HIDDEN_IOU, RunScore, score_table
 from heal.tools.shared.sources import TOWN
 from heal.tools.shared.type_argument import require_types, split_names
+from heal.tools.terminal.progress import track
 from heal.types import SceneSource, load_scene
 
 # Half a second between two evaluated ticks: neighbouring ticks at 10 Hz are nearly equal.

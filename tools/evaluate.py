@@ -41,11 +41,11 @@ from heal.tools.shared.gained import draw_gains
 from heal.tools.shared.intervals import Comparison, comparison_table
 from heal.tools.shared.made_by import ScenesRecord
 from heal.tools.shared.output import Output, WriteErrors, try_folder
-from heal.tools.shared.progress import track
 from heal.tools.shared.scene_matches import SCENES_NAME, write_scenes
 from heal.tools.shared.scoring import RunScore, plain_ap, record_evaluation, score_table, spread_evenly
 from heal.tools.shared.sources import ReadOptions, choose_scenes, sensors_of
 from heal.tools.shared.type_argument import base_type, parse_types, split_names
+from heal.tools.terminal.progress import track
 from heal.types import SceneOutline, SceneSource, load_scene
 
 CORES = usable_cores()

@@ -19,7 +19,7 @@ from rich.table import Table
 from heal.agents.process import changed_environment, end_with_parent
 from heal.errors import UserError, naming_errors_after
 from heal.tools.shared.output import try_folder
-from heal.tools.shared.progress import progress_bar
+from heal.tools.terminal.progress import progress_bar
 
 if TYPE_CHECKING:
     from multiprocessing.context import SpawnContext

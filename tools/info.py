@@ -17,7 +17,7 @@ import heal
 from heal.agents.process import usable_cores
 from heal.alliance import Alliance, TrainingRecord, load_alliance
 from heal.tools.shared.scoring import evaluations_table
-from heal.tools.shared.tables import narrow_table
+from heal.tools.terminal.tables import narrow_table
 
 console = Console()
 

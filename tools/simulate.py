@@ -50,12 +50,12 @@ from heal.tools.shared.arguments import (
 from heal.tools.shared.join_notes import JoinNotes
 from heal.tools.shared.made_by import ScenesRecord
 from heal.tools.shared.output import TICKS_NAME, Output, WriteErrors, try_folder
-from heal.tools.shared.progress import progress_bar, track
 from heal.tools.shared.run_log import ALLOWED_LAG_MS, RunLog, tick_line
 from heal.tools.shared.run_settings import RunSettings, read_settings, with_options
 from heal.tools.shared.scoring import score_table, spread_evenly
 from heal.tools.shared.sources import TOWN, TOWN_TICKS, ReadOptions, choose_scenes, open_source, sensors_of
 from heal.tools.shared.type_argument import base_type, parse_types
+from heal.tools.terminal.progress import progress_bar, track
 from heal.tools.viewer.viewer import RunViewer, open_viewer
 from heal.types import SceneSource
 

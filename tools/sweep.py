@@ -34,12 +34,12 @@ from heal.tools.shared.arguments import (
 from heal.tools.shared.intervals import Interval, compare
 from heal.tools.shared.made_by import ScenesRecord
 from heal.tools.shared.output import SWEEP_NAME, Output, try_folder
-from heal.tools.shared.progress import track
 from heal.tools.shared.run_settings import read_settings
 from heal.tools.shared.sources import TOWN, open_source
 from heal.tools.shared.type_argument import base_type
 from heal.tools.sweeps.chunk import Chunk, RunTotals, run_chunk
 from heal.tools.sweeps.conditions import ALONE, AXES, Condition, sweep_conditions
+from heal.tools.terminal.progress import track
 
 TICKS_PER_TOWN = 16
 CHUNK_TICKS = 32

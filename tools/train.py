@@ -26,7 +26,7 @@ from heal.tools.shared.arguments import CacheArg, DataArg, IntensityScaleArg, On
 from heal.tools.shared.output import write_json
 from heal.tools.shared.paths import config_path, type_path
 from heal.tools.shared.sources import ReadOptions
-from heal.tools.shared.style import STYLE
+from heal.tools.terminal.style import STYLE
 from heal.tools.training.job import TrainingJob, TrainingResult, run_job, run_jobs
 from heal.tools.training.run_folder import PICTURE_NAME, run_folders
 from heal.tools.training.scenes import DATA_NAME, ScenesOfTraining, choose_training_scenes, choose_validation_scenes

@@ -24,8 +24,8 @@ from heal.grid import BevGrid
 from heal.message.codec import Codec
 from heal.tools import cli
 from heal.tools.shared.scoring import EVALUATIONS_NAME, read_evaluations
-from heal.tools.shared.verbosity import set_verbosity
 from heal.tools.sweeps.conditions import sweep_conditions
+from heal.tools.terminal.verbosity import set_verbosity
 from tests.tools.command import run_command
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "runs/metrics.json")

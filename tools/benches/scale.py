@@ -24,8 +24,8 @@ from heal.message.codec import Codec
 from heal.tools.benches.driver import CROWDS, bench_driver
 from heal.tools.benches.measure import BenchRow
 from heal.tools.benches.runtime import EVERYWHERE_M, town
-from heal.tools.shared.progress import track
 from heal.tools.shared.type_argument import base_type
+from heal.tools.terminal.progress import track
 from heal.types import AgentFrame, SceneOutline, SensorChoice
 
 AGENTS, TICKS, WARM_TICKS = 64, 300, 60

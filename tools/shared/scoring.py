@@ -26,7 +26,7 @@ from heal.detection.visibility import SceneVisibility
 from heal.errors import UserError
 from heal.tools.shared.output import write_json
 from heal.tools.shared.scene_matches import SceneMatches
-from heal.tools.shared.tables import narrow_table
+from heal.tools.terminal.tables import narrow_table
 
 HIDDEN_IOU = 0.5
 HEADING_IOU = 0.5

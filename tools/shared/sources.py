@@ -16,7 +16,7 @@ from heal.datasets.damage import Reads, find_damaged, require_files, require_ima
 from heal.datasets.dataset import Dataset, DatasetError, DatasetSummary, OnDamage
 from heal.datasets.open import open_dataset
 from heal.errors import UserError
-from heal.tools.shared.progress import track
+from heal.tools.terminal.progress import track
 from heal.types import SceneSource
 
 TOWN = "town"

@@ -22,8 +22,8 @@ from heal.datasets.damage import ChosenScenes
 from heal.encoders.lift_splat_trunk import PretrainedWeightsError
 from heal.errors import UserError
 from heal.tools.checks.device import require_gpus
-from heal.tools.shared.progress import new_progress
 from heal.tools.shared.sources import ReadOptions
+from heal.tools.terminal.progress import new_progress
 from heal.tools.training.checkpoint import BEST_NAME, CHECKPOINT_NAME, load_best, load_weights
 from heal.tools.training.loop import StepReport, train
 from heal.tools.training.step_log import StepLog, last_row

@@ -10,8 +10,8 @@ import pytest
 from rich.console import Console
 
 from heal.errors import UserError
-from heal.tools.shared.progress import progress_bar, track
-from heal.tools.shared.verbosity import set_verbosity
+from heal.tools.terminal.progress import progress_bar, track
+from heal.tools.terminal.verbosity import set_verbosity
 
 MESSAGES = [
     ("heal.agents.on_ray.cluster", logging.DEBUG, "found a core"),

@@ -9,7 +9,7 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from heal.tools.shared.verbosity import shows_waiting
+from heal.tools.terminal.verbosity import shows_waiting
 
 Item = TypeVar("Item")
 
