@@ -74,7 +74,9 @@ COMMANDS: dict[str, Command] = {
         "Run a simulation: agents send feature maps over links, and a fusion node detects vehicles with those that arrive in time.",
     ),
     "sweep": Command("sweep", "sweep", "Measure AP against one condition of a run."),
-    "rerun": Command("rerun", "rerun", "Run the command again that made an output, and say whether the AP is equal."),
+    "rerun": Command(
+        "rerun", "rerun", "Run the command again that made an output, with the recorded settings, and say whether the AP is equal."
+    ),
     "bench": Command("bench", "bench", "Measure the stages on this machine, which should be idle."),
     "view": Command("view", "view", "Play back a recorded run in 3D."),
     "demo": Command("demo", "demo", "Run agents of different types in an unseen town."),

@@ -51,6 +51,12 @@ TypesArg = Annotated[
     typer.Option(help="Agent types of the agents in their order, the ego's first; the last agent joins in the middle of the run."),
 ]
 
+EXAMPLES = """\b
+heal demo
+heal demo --ticks 20 --seed 8 --out runs/another-town
+heal demo --types m1,m1,m1,m3
+"""
+
 
 def demo(
     context: typer.Context,
@@ -66,12 +72,7 @@ def demo(
 
     Each agent is a Ray actor; the last one joins in the middle of the run. The vehicles that all agents find together are compared
     with those that the ego finds alone.
-
-    \b
-    heal demo
-    heal demo --ticks 20 --seed 8 --out runs/another-town
-    heal demo --types m1,m1,m1,m3
-    """  # noqa: D301 - click's mark for lines that stay lines is the character, not its name
+    """
     opened, names = load_alliance(alliance).for_inference(), split_names(types)
     require_types(names, opened)
     recorded = ScenesRecord.of(TOWN, PRESET, SPLIT, types, seed)

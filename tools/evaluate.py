@@ -76,6 +76,13 @@ AgainstArg = Annotated[
     typer.Option(help="Folder of an earlier evaluation of the same scenes: print the differences of AP to it, with 90% intervals."),
 ]
 
+EXAMPLES = """\b
+heal evaluate --alliance configs/demo/alliance --data runs/town --out runs/alone --agents 1
+heal evaluate --alliance configs/demo/alliance --data runs/town --in-order m1,m2,m3,m4 --out runs/in-order
+heal evaluate --alliance runs/mine --data runs/town --out runs/mine-evaluation --against runs/alone
+heal evaluate --alliance runs/dair-base/alliance --data DAIR_ROOT --split val --out runs/dair-evaluation
+"""
+
 
 def evaluate(
     context: typer.Context,
@@ -103,13 +110,7 @@ def evaluate(
     """Evaluate the detection AP of an alliance on a data set, against the labels of all agents. Poses are not corrected.
 
     Where the ego has cameras, a row "ego blind" shows what the others find without its map. Differences have 90% intervals.
-
-    \b
-    heal evaluate --alliance configs/demo/alliance --data runs/town --out runs/alone --agents 1
-    heal evaluate --alliance configs/demo/alliance --data runs/town --in-order m1,m2,m3,m4 --out runs/in-order
-    heal evaluate --alliance runs/mine --data runs/town --out runs/mine-evaluation --against runs/alone
-    heal evaluate --alliance runs/dair-base/alliance --data DAIR_ROOT --split val --out runs/dair-evaluation
-    """  # noqa: D301 - click's mark for lines that stay lines is the character, not its name
+    """
     opened, reading = open_on_range(alliance, range_m).for_inference(), ReadOptions.of(on_damage, intensity_scale, cache)
     recorded = ScenesRecord(source=str(data), split=split, types=in_order or types or base_type(opened))
     output = Output.of(context, out, overwrite, opened, recorded)

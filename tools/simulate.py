@@ -205,9 +205,7 @@ def simulate(
     opened, reading = load_alliance(alliance).for_inference(), ReadOptions.of(on_damage, intensity_scale)
     output = Output.of(context, out, overwrite, opened, ScenesRecord.of(source, preset, split, types or base_type(opened), seed))
     scenes = choose_scenes_of_run(open_source(source, preset, split, ticks, seed, reading), ticks, types, opened, reading.on_damage)
-    texts = {"link": link, "noise": noise, "codec": codec, "late": late, "address": address, "fault": fault, "join": join}
-    numbers = {"agents": agents, "deadline_ms": deadline_ms, "comm_range_m": comm_range_m}
-    settings = with_options(read_settings(settings_file, changes), texts, numbers, include_ego, realtime)
+    settings = with_options(read_settings(settings_file, changes), context.params)
     with open_viewer(view, record, opened.grid.range_m, f"{source}, seed {seed}") as viewer:
         run_and_report(Plan(opened, scenes, settings, output, seed, runtime, pictures, viewer))
 

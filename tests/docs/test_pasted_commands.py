@@ -25,15 +25,14 @@ PAGES = (
     "README.md",
     "docs/jobs/evaluate.md",
     "docs/jobs/train.md",
-    *(f"docs/{name}.md" for name in ("data", "models", "guard", "links", "cluster", "runtime", "seeing", "performance")),
+    *(f"docs/{name}.md" for name in ("data", "models", "guard", "links", "cluster", "runtime", "seeing", "outputs", "performance")),
 )
 
 # What is not pasted: a pattern of the command, and why.
 LEFT_OUT = {
     r"^make (demo|test)\b": "CI runs it by itself",
     r"^\. \.venv": "the environment of the tests is on PATH",
-    r"--view (web|native)": "serves until Ctrl-C, or opens a window; the viewer has tests of its own",
-    r"^heal view\b": "the same",
+    r"^heal view\b": "serves until Ctrl-C, or opens a window; the viewer has tests of its own",
     r"--address|^ray (start|status)|RAY_AUTH_MODE": "needs a cluster; tests/agents/on_ray runs on one",
     r"metrics_port|:8085": "runs for ten minutes; the metrics have a test of their own",
     r"^heal bench\b": "measures for an hour; the benches have tests of their own",
@@ -42,6 +41,7 @@ LEFT_OUT = {
 }
 
 _DAIR = re.compile(r"DAIR_ROOT|runs/dair")  # commands that read real data, and what was made of it
+_VIEW = re.compile(r" --view (web|native)")  # is pasted without, for the same reason as `heal view`
 _BLOCK = re.compile(r"^( *)```sh\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
 
 
@@ -63,6 +63,7 @@ def shortened(command: str) -> str:
     command = re.sub(r"--frames \d+", "--frames 4", command)
     command = re.sub(r"training\.epochs=\d+", "training.epochs=1", command)
     command = re.sub(r"--towns \d+ --ticks \d+", "--towns 1 --ticks 2", command)
+    command = re.sub(r"(heal simulate .*)--ticks \d+", r"\1--ticks 4", command)
     return re.sub(r"^(\s*heal train .*)$", r"\1 --set training.epochs=1", command, flags=re.MULTILINE)
 
 
@@ -89,7 +90,7 @@ def test_the_commands_of_a_page_work_as_pasted(page: str, folder: Path) -> None:
 
 
 def _paste(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    text = (command if WHOLE else shortened(command)).replace("DAIR_ROOT", str(DAIR_ROOT))
+    text = _VIEW.sub("", command if WHOLE else shortened(command)).replace("DAIR_ROOT", str(DAIR_ROOT))
     bin_folder = Path(sys.executable).parent
     environment = {**os.environ, "PATH": f"{bin_folder}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
     return subprocess.run(["sh", "-ec", text], cwd=folder, env=environment, capture_output=True, text=True, check=False)

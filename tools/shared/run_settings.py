@@ -39,6 +39,10 @@ class RunSettings:
     noise: str = "none"
 
 
+# Options of a command line that are fields of `RunOptions` of the same name.
+_RUN_OPTIONS = ("late", "agents", "deadline_ms", "comm_range_m", "include_ego", "realtime")
+
+
 def read_settings(path: Path | None, overrides: list[str]) -> RunSettings:
     """Read settings from a YAML file, if one is given, and apply the `key.sub=value` overrides of `--set`.
 
@@ -63,28 +67,18 @@ def _refuse_option(text: str) -> None:
         raise ConfigError(f"--set {text}: {name} is not a setting but an option; give --{name} {value} instead")
 
 
-def with_options(
-    settings: RunSettings,
-    texts: Mapping[str, str | None],
-    numbers: Mapping[str, float | None],
-    include_ego: bool,
-    realtime: bool,
-) -> RunSettings:
-    """Return the settings changed by command line options; an option with the value None was not used and changes nothing.
+def with_options(settings: RunSettings, options: Mapping[str, Any]) -> RunSettings:
+    """Return the settings changed by the options of a command line.
 
     Args:
         settings: from `read_settings`.
-        texts: values of the options link, noise, codec, late, join, address and fault.
-        numbers: values of options that are fields of `RunOptions`, by name.
-        include_ego: whether `--include-ego` was used.
-        realtime: whether `--realtime` was used.
+        options: values of all options of the command by name. None and False stand for options that were not used; options that
+            are not part of the settings have no effect.
     """
-    given = {name: text for name, text in texts.items() if text is not None}
-    run: dict[str, Any] = {name: value for name, value in numbers.items() if value is not None}
-    run |= {"late": given["late"]} if "late" in given else {}
+    given = {name: value for name, value in options.items() if value is not None and value is not False}
+    run: dict[str, Any] = {name: given[name] for name in _RUN_OPTIONS if name in given}
     run |= {"codec": Codec.parse(given["codec"])} if "codec" in given else {}
     run |= {"joins": Join.parse(given["join"])} if "join" in given else {}
-    run |= {"include_ego": include_ego or settings.run.include_ego, "realtime": realtime or settings.run.realtime}
     deployment: dict[str, Any] = {"address": given["address"]} if "address" in given else {}
     deployment |= {"faults": PlannedFault.parse(given["fault"])} if "fault" in given else {}
     return replace(
