@@ -16,6 +16,7 @@ from heal.agents.message_records import AgentLatency
 from heal.agents.options import RunOptions
 from heal.agents.records import AgentReport
 from heal.detection.visibility import PointCounts, count_points
+from heal.errors import UserError
 from heal.fusion.pyramid import Coverage, coverage_of
 from heal.grid import BevGrid
 from heal.message.codec import Codec
@@ -112,7 +113,7 @@ class Agent:
             whole = frame if self.setup.encoder.sensor == WHOLE_SWEEP else source.agent_frame(tick, self.agent_id, WHOLE_SWEEP)
             objects = source.scene_objects(tick)
             return count_points(whole, whole.objects if objects is None else objects)
-        except Exception:  # noqa: BLE001 - a sweep that the type does not need may be missing; only the count is then unknown
+        except (UserError, OSError):  # a sweep that the type does not need may be missing or damaged; then the count is unknown
             return None
 
     def _content(self, features: Tensor, coverage: Coverage, scored: bool) -> _Content:
