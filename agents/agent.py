@@ -14,7 +14,7 @@ from torch import Tensor
 from heal.agents.interfaces import AllianceLike, Encoder, Trunk
 from heal.agents.message_records import AgentLatency
 from heal.agents.options import RunOptions
-from heal.agents.records import AgentReport
+from heal.agents.records import AgentAside, AgentReport, AgentView
 from heal.detection.visibility import PointCounts, count_points
 from heal.errors import UserError
 from heal.fusion.pyramid import Coverage, coverage_of
@@ -72,12 +72,23 @@ class _Content:
     scores: tuple[Tensor, ...]
 
 
+@dataclass(frozen=True)
+class _Step:
+    """An agent's step in a tick: what was sensed, the features (1, C, ny, nx), and what was sent."""
+
+    tick: int
+    frame: AgentFrame
+    features: Tensor
+    content: _Content
+
+
 class Agent:
     """One vehicle or roadside unit: turns sensor data into the bytes of a message."""
 
     def __init__(self, agent_id: str, setup: AgentSetup) -> None:
         """Make an agent of a type."""
         self.agent_id, self.setup = agent_id, setup
+        self._last: _Step | None = None
 
     def sense(self, tick: int) -> AgentFrame:
         """Read the agent's sensors in a tick."""
@@ -86,12 +97,10 @@ class Agent:
     def pack(self, tick: int, frame: AgentFrame, features: Tensor, codec: Codec) -> tuple[bytes, AgentReport]:
         """Pack features (1, C, ny, nx) into the bytes of a message, and report on it; the reported latency is that of packing."""
         started = perf_counter()
-        seen = self._is_seen(tick)
         blocks = self.setup.encoder.covered_blocks(frame)
-        content = self._content(features, coverage_of(self.setup.encoder.coverage, blocks), codec.chooses_cells or seen)
+        content = self._content(features, coverage_of(self.setup.encoder.coverage, blocks), codec.chooses_cells)
         message = self._message(frame, content, blocks).to_bytes(codec)
         latency = AgentLatency(0.0, 0.0, (perf_counter() - started) * 1e3, monotonic())
-        points, heat = (_points(frame), _square(content.scores[0])) if seen else (None, None)
         report = AgentReport(
             agent_id=self.agent_id,
             agent_type=self.setup.agent_type,
@@ -100,11 +109,26 @@ class Agent:
             world_SE3_agent_measured=frame.world_SE3_agent_measured,
             objects=frame.objects,
             latency=latency,
-            points=points,
-            heat=heat,
-            counts=self._counts(tick, frame) if self.setup.options.count_points else None,
         )
+        self._last = _Step(tick, frame, features, content) if self.setup.options.needs_aside(tick) else None
         return message, report
+
+    def aside(self, tick: int) -> AgentAside:
+        """Return what pictures and the evaluation want to know of the agent's last step, if that was in this tick."""
+        step, options = self._last, self.setup.options
+        if step is None or step.tick != tick:
+            return AgentAside(self.agent_id)
+        view = self._view(step) if options.keeps_views_of(tick) else None
+        return AgentAside(self.agent_id, view, self._counts(tick, step.frame) if options.count_points else None)
+
+    def _view(self, step: _Step) -> AgentView:
+        """Return the points and the foreground scores of a step; scores that the message did not need are computed now."""
+        encoder, content = self.setup.encoder, step.content
+        if not content.scores:
+            coverage = coverage_of(encoder.coverage, encoder.covered_blocks(step.frame))
+            with torch.no_grad(), self.setup.options.autocast(step.features.device.type):
+                content = self._content(step.features, coverage, scored=True)
+        return AgentView(self.agent_id, step.frame.world_SE3_agent, _points(step.frame), _square(content.scores[0]))
 
     def _counts(self, tick: int, frame: AgentFrame) -> PointCounts | None:
         """Count the LiDAR points on labelled vehicles; as in evaluations, in the whole sweep, whatever sensors the type reads."""
@@ -144,10 +168,6 @@ class Agent:
             covered=blocks if setup.options.split == "feature" else None,
         )
 
-    def _is_seen(self, tick: int) -> bool:
-        kept = self.setup.options.keep_views
-        return kept if isinstance(kept, bool) else tick in kept
-
 
 class AgentHost:
     """Runs agents of one type with one network."""
@@ -169,7 +189,13 @@ class AgentHost:
         batches = [requests[i : i + size] for i in range(0, len(requests), size)]
         return [stepped for batch in batches for stepped in self._step(tick, batch)]
 
+    def asides(self, tick: int) -> list[AgentAside]:
+        """Return what pictures and the evaluation want to know of the agents that have stepped in a tick."""
+        return [agent.aside(tick) for agent in self._agents.values()]
+
     def _step(self, tick: int, requests: Sequence[AgentRequest]) -> list[tuple[bytes, AgentReport]]:
+        if not self._agents:
+            self.setup.source.outline(tick)  # builds the town, which is no sensor's work and must not count as its time
         agents = [self._agents.setdefault(request.agent_id, Agent(request.agent_id, self.setup)) for request in requests]
         started = perf_counter()
         frames = [agent.sense(tick) for agent in agents]

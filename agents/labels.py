@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from heal.agents.failures import FAILED, in_one_line
 from heal.agents.faults import Fault
-from heal.agents.records import AgentReport
+from heal.agents.records import AgentAside, AgentReport
 from heal.detection.detections import GroundTruth
 from heal.detection.visibility import PointCounts, SceneVisibility, count_points, joint_visibility
 from heal.types import ObjectLabels, SceneOutline, SceneSource
@@ -33,7 +33,14 @@ class TickLabels:
 
 
 def read_labels(
-    tick: int, outline: SceneOutline, reports: Sequence[AgentReport], source: SceneSource, *, counts: bool, tolerant: bool
+    tick: int,
+    outline: SceneOutline,
+    reports: Sequence[AgentReport],
+    asides: Sequence[AgentAside],
+    source: SceneSource,
+    *,
+    counts: bool,
+    tolerant: bool,
 ) -> TickLabels:
     """Return the labels of all agents of a scene.
 
@@ -41,11 +48,12 @@ def read_labels(
         tick: index of the scene in the source.
         outline: of the scene.
         reports: of the agents that have stepped; the labels of the others are read from the source.
+        asides: the points that agents have counted on them.
         source: of the scenes.
         counts: whether the points of the others are counted too.
         tolerant: whether labels that cannot be read are a fault of their agent, and missing; otherwise the error is raised.
     """
-    counted = {report.agent_id: report.counts for report in reports if report.counts is not None}
+    counted = {aside.agent_id: aside.counts for aside in asides if aside.counts is not None}
     objects = source.scene_objects(tick)
     if objects is not None:
         return TickLabels(objects, counted)

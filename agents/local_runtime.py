@@ -15,8 +15,9 @@ from heal.agents.fusion.host import NodeHost, trust_by_type
 from heal.agents.interfaces import AllianceLike
 from heal.agents.network.network import Network, PerfectNetwork
 from heal.agents.options import RunOptions
-from heal.agents.records import AgentReport, TickResult
-from heal.agents.tick import AgentStep, Missing, TickCoordinator, TickPlan, arrivals_of
+from heal.agents.records import AgentReport, Arrival, TickResult
+from heal.agents.tick import TickCoordinator, arrivals_of
+from heal.agents.tick_plan import AgentStep, Missing, TickPlan
 from heal.types import SceneSource
 
 
@@ -54,22 +55,32 @@ class LocalRuntime:
 
     def run(self, ticks: Iterable[int]) -> Iterator[TickResult]:
         """Return the results of the ticks, one by one."""
-        for tick in ticks:
+        for tick in self._coordinator.due(ticks):
             plan = self._coordinator.plan(tick)
+            if plan.number == 0 and self._options.realtime:
+                self._make_ready(plan)
             delivery = self._coordinator.deliver(plan, self._steps(plan))
             outcomes = self._nodes.step([(task.request, arrivals_of(task.arrived)) for task in delivery.tasks])
-            yield self._coordinator.settle(plan, delivery, outcomes)
+            asides = [aside for host in self._hosts.values() for aside in host.asides(tick)]
+            yield self._coordinator.settle(plan, delivery, outcomes, asides)
+
+    def _make_ready(self, plan: TickPlan) -> None:
+        """Run the networks once before the clock starts; the failures of agents are noted when their tick is run."""
+        steps = [step for step in self._steps(plan) if isinstance(step, AgentStep)]
+        arrivals = [Arrival(step.report.agent_id, step.payload, plan.tick) for step in steps]
+        self._nodes.warm(plan.request(plan.outline.world_SE3_ego), arrivals)
+        self._coordinator.start_clock()
 
     def _steps(self, plan: TickPlan) -> list[AgentStep[bytes] | Missing]:
         """Let the agents step one after the other; by the wall clock the later agents finish later."""
-        began, steps = monotonic(), list[AgentStep[bytes] | Missing]()
+        began, steps, pacer = monotonic(), list[AgentStep[bytes] | Missing](), self._coordinator.pacer
         for agent_id in plan.agent_types:
             stepped = self._step(plan, agent_id)
             if isinstance(stepped, AgentFailure):
                 steps.append(Missing(FAILED, failure=stepped))
             else:
                 message, report = stepped
-                steps.append(AgentStep(report, message, (monotonic() - began) * 1e3 if self._options.realtime else 0.0))
+                steps.append(AgentStep(report, message, pacer.data_ms(monotonic() - began) if pacer else 0.0))
         return steps
 
     def _step(self, plan: TickPlan, agent_id: str) -> tuple[bytes, AgentReport] | AgentFailure:

@@ -25,10 +25,10 @@ class Mailbox(Generic[Payload]):
         if record.arrival_ns is not None and (record.status == "used" or self._options.late != "drop"):
             self._waiting.append((record, payload))
 
-    def collect(self, request: FusionRequest) -> list[tuple[MessageRecord, Payload]]:
-        """Return the messages that have arrived by the deadline of a tick, in the order in which they were sent."""
+    def collect(self, request: FusionRequest, deadline_ms: float) -> list[tuple[MessageRecord, Payload]]:
+        """Return the messages that have arrived by `deadline_ms` after a tick, in the order in which they were sent."""
         oldest_ns = request.timestamp_ns - self._options.max_age_ms * 1e6
-        deadline_ns = request.timestamp_ns + self._options.deadline_ms * 1e6
+        deadline_ns = request.timestamp_ns + round(deadline_ms * 1e6)
         if request.sequence != self._sequence:
             self._waiting = [pair for pair in self._waiting if pair[0].tick == request.tick]
         self._sequence = request.sequence

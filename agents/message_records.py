@@ -28,6 +28,11 @@ class AgentLatency:
     pack_ms: float
     packed_s: float = 0.0
 
+    @property
+    def total_ms(self) -> float:
+        """The time of all stages together."""
+        return self.sense_ms + self.encode_ms + self.pack_ms
+
 
 @dataclass(frozen=True)
 class MessageRecord:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
 import torch
 
 from heal.agents.joining import Join
+from heal.agents.pacer import NOMINAL_HZ
 from heal.errors import UserError
 from heal.message.codec import FLOAT32, Codec
 from heal.types import SPLITS, Split
@@ -66,7 +68,8 @@ class RunOptions:
         blind_ego: whether the ego's own map is not fused, which shows what the others alone find around it.
         joins: agents that join during the run, in addition to those that `agents` counts.
         realtime: whether the run goes by the wall clock: every tick begins at its own time, and the fusion node fuses what has been
-            computed and has arrived by the deadline.
+            computed and has arrived by the deadline, or by the time at which the ego has its own map, if that is later.
+        rate_hz: by the wall clock, how many ticks of data at 10 Hz begin in a second; links and deadlines slow down as the data do.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
@@ -92,6 +95,15 @@ class RunOptions:
     blind_ego: bool = False
     joins: tuple[Join, ...] = ()
     realtime: bool = False
+    rate_hz: float = NOMINAL_HZ
+
+    def keeps_views_of(self, tick: int) -> bool:
+        """Return whether the result of a tick holds points and heat maps."""
+        return self.keep_views if isinstance(self.keep_views, bool) else tick in self.keep_views
+
+    def needs_aside(self, tick: int) -> bool:
+        """Return whether agents tell more of a tick than their messages do, for pictures or the evaluation."""
+        return self.count_points or self.keeps_views_of(tick)
 
     def autocast(self, device_type: str) -> torch.autocast:
         """Return the context in which networks compute on a device type, such as "cpu"."""
@@ -109,6 +121,8 @@ class RunOptions:
             raise UserError(
                 f"expected late to be one of {LATE_POLICIES} and split one of {SPLITS}, got {self.late!r} and {self.split!r}"
             )
+        if not 0 < self.rate_hz < math.inf:
+            raise UserError(f"rate_hz: expected more than 0, such as {NOMINAL_HZ:g} for data at 10 Hz, got {self.rate_hz}")
         if not self.half_life_ms > 0:
             raise UserError(f"half_life_ms: expected more than 0, got {self.half_life_ms}")
         if self.region_m is not None and not self.region_m > 0:

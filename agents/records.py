@@ -36,9 +36,6 @@ class AgentReport:
         world_SE3_agent_measured: (4, 4) float64, the pose that the agent measures and sends.
         objects: the labels around the agent, for evaluation only; they cross no link.
         latency: of the agent's stages.
-        points: (N, 4) float32 LiDAR points in the agent's frame; None if no picture needs them.
-        heat: (ny, nx) float32 in [0, 1], the agent's foreground scores on the grid; None if no picture needs them.
-        counts: the agent's LiDAR points on labelled vehicles; None if they are not counted, or if its sweep cannot be read.
     """
 
     agent_id: str
@@ -48,13 +45,25 @@ class AgentReport:
     world_SE3_agent_measured: Float64
     objects: ObjectLabels
     latency: AgentLatency
-    points: Float32 | None = None
-    heat: Float32 | None = None
-    counts: PointCounts | None = None
 
     def after(self, sense_ms: float, encode_ms: float) -> AgentReport:
         """Return the report with the times of the stages before packing."""
         return replace(self, latency=replace(self.latency, sense_ms=sense_ms, encode_ms=encode_ms))
+
+
+@dataclass(frozen=True)
+class AgentAside:
+    """What is made of an agent's step beside its message, for pictures and evaluation: no message waits for it.
+
+    Attributes:
+        agent_id: the agent.
+        view: what pictures show of the agent; None if the tick is not drawn.
+        counts: the agent's LiDAR points on labelled vehicles; None if they are not counted, or if its sweep cannot be read.
+    """
+
+    agent_id: str
+    view: AgentView | None = None
+    counts: PointCounts | None = None
 
 
 @dataclass(frozen=True)
@@ -133,7 +142,7 @@ class NodeLatency:
 
     Attributes:
         unpack_ms: to read and check the messages.
-        fuse_ms: to warp and fuse the maps and run the heads.
+        fuse_ms: to run the trunk on maps that came without its scales, warp and fuse the maps, and run the heads.
         decode_ms: to decode boxes.
         began_s: when the first stage began, by the machine's monotonic clock.
     """
@@ -226,7 +235,8 @@ class TickResult:
         ground_truth: the labels of all agents, cut to the grid's range.
         messages: what became of each agent's message, the ego's first.
         latency: of the fusion node's stages; None if no fusion node answered.
-        lag_ms: how late the tick began by the wall clock; 0 in simulated time.
+        lag_ms: how late the tick began by the wall clock, in milliseconds of the data; 0 in simulated time.
+        dropped: number of ticks right before it that were dropped by the wall clock, because the next one was due already.
         views: what pictures show of the agents; empty if no picture needs them.
         held: older maps that were fused in place of late or lost ones.
         late_rejections: messages of earlier ticks that came late and were not used.
@@ -234,7 +244,10 @@ class TickResult:
         handed_over: agents that have driven into another region since the last report of them.
         objects: the labels of all agents in the world, not cut to the range.
         wait_ms: how long after `timestamp_ns` the result is ready. The fusion node waits for messages until the deadline; an ego
-            alone waits for none. By the wall clock the tick's lag and the fusion node's own time are included.
+            alone waits for none. By the wall clock the tick's lag, the time until the ego has its own map and the fusion node's own
+            time count too.
+        late: by the wall clock, agents that have finished the step of an earlier tick since the last one, and the times of their
+            stages.
         alone: the boxes that the ego finds alone, from its map of this tick; None without this map and with regions.
         guard: what became of the confident ones among them; None if `alone` is None.
         visibility: LiDAR points on the vehicles of `ground_truth`; None if they are not counted, or those of the ego are not known.
@@ -250,6 +263,7 @@ class TickResult:
     messages: tuple[MessageRecord, ...]
     latency: NodeLatency | None
     lag_ms: float = 0.0
+    dropped: int = 0
     views: tuple[AgentView, ...] = ()
     held: tuple[HeldMap, ...] = ()
     late_rejections: tuple[Rejection, ...] = ()
@@ -257,6 +271,7 @@ class TickResult:
     handed_over: tuple[str, ...] = ()
     objects: ObjectLabels = field(default_factory=ObjectLabels.empty)
     wait_ms: float = 0.0
+    late: tuple[tuple[str, AgentLatency], ...] = ()
     alone: Detections | None = None
     guard: GuardReport | None = None
     visibility: SceneVisibility | None = None

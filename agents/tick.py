@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Generic, TypeVar
 
 from heal.agent_types import TypesOf
-from heal.agents.agent import AgentRequest, AgentSetup
-from heal.agents.failures import AgentFailure, Failures, in_one_line
+from heal.agents.agent import AgentSetup
+from heal.agents.failures import Failures, in_one_line
 from heal.agents.faults import Fault
-from heal.agents.fusion.division import FusionTask, divide
+from heal.agents.fusion.division import divide
 from heal.agents.fusion.plausible import implausible_pose
 from heal.agents.interfaces import AllianceLike
 from heal.agents.joining import Joining
 from heal.agents.labels import TickLabels, read_labels
 from heal.agents.mailbox import Mailbox
-from heal.agents.message_records import MessageRecord, MessageStatus
+from heal.agents.message_records import AgentLatency, MessageRecord, MessageStatus
 from heal.agents.network.network import Network
 from heal.agents.network.rate_control import RateControl
 from heal.agents.network.transit import Transit, Transmission
@@ -27,118 +27,25 @@ from heal.agents.records import (
     LOST_WITH_MACHINE,
     NODE_AWAY,
     OUT_OF_RANGE,
+    AgentAside,
     AgentReport,
     AgentView,
     Arrival,
     FusionOutcome,
-    FusionRequest,
     Rejection,
-    Sender,
     TickResult,
 )
+from heal.agents.tick_plan import AgentStep, Delivery, Missing, TickPlan
 from heal.agents.truth import TruthRule
 from heal.detection.detections import Detections
 from heal.errors import UserError
 from heal.message.codec import FLOAT32, Codec
 from heal.message.message import Buffer
-from heal.types import Float64, SceneOutline, SceneSource, SensorChoice
+from heal.types import Float64, SceneSource, SensorChoice
 
 Payload = TypeVar("Payload")
 _STATUS_OF_REJECTION: dict[str, MessageStatus] = {OUT_OF_RANGE: "out of range", LOST_WITH_MACHINE: "lost", NODE_AWAY: "lost"}
 _POSE_ALONE = SensorChoice(lidar=False)
-
-
-@dataclass(frozen=True)
-class TickPlan:
-    """Which agents take part in a tick, and how they write their messages.
-
-    Attributes:
-        tick: index of the scene in its source.
-        number: number of ticks of the run that came before.
-        outline: of the scene.
-        agent_types: the agents that take part, the ego first, and their types.
-        codecs: the codec of each agent's message. Without regions the ego's own message is read on board and stays in float32.
-        lag_ms: how late the tick begins by the wall clock.
-        trust: the trust in agent types that were not in the alliance when the run began.
-        faults: agents that cannot join because their type cannot be used yet, or that can join now.
-    """
-
-    tick: int
-    number: int
-    outline: SceneOutline
-    agent_types: Mapping[str, str]
-    codecs: Mapping[str, Codec]
-    lag_ms: float
-    trust: Mapping[str, float] = field(default_factory=dict)
-    faults: tuple[Fault, ...] = ()
-
-    def request(self, world_SE3_ego: Float64) -> FusionRequest:
-        """Return the request to the fusion of the whole tick, in the frame of the ego's measured pose."""
-        outline = self.outline
-        sequence = outline.scene_id.rpartition("/")[0]
-        return FusionRequest(self.tick, outline.timestamp_ns, sequence, outline.ego_id, world_SE3_ego, trust=self.trust)
-
-    def agent_request(self, agent_id: str) -> AgentRequest:
-        """Return the request to one agent."""
-        return AgentRequest(agent_id, self.codecs[agent_id])
-
-
-@dataclass(frozen=True)
-class AgentStep(Generic[Payload]):
-    """An agent's finished step in a tick.
-
-    Attributes:
-        report: the agent's report.
-        payload: the message in the runtime's own form: bytes, or a reference to an object of Ray.
-        elapsed_ms: how long after the beginning of the tick the step was finished; 0 in simulated time.
-    """
-
-    report: AgentReport
-    payload: Payload
-    elapsed_ms: float = 0.0
-
-
-@dataclass(frozen=True)
-class Missing:
-    """An agent without a message at the deadline.
-
-    Attributes:
-        reason: why there is no message.
-        late: whether the message will be finished later.
-        failure: the error of an agent whose step failed.
-    """
-
-    reason: str
-    late: bool = False
-    failure: AgentFailure | None = None
-
-
-@dataclass(frozen=True)
-class Delivery(Generic[Payload]):
-    """The messages of a tick, after the network has carried them.
-
-    Attributes:
-        request: the request to the fusion of the whole tick.
-        records: what became of each message on its link.
-        reports: the reports of the agents.
-        arrived: the messages that the fusion nodes are to read now.
-        tasks: the request to each fusion node, with its messages.
-        handed_over: agents that have driven into another region.
-        faults: agents whose steps failed, or succeeded again.
-    """
-
-    request: FusionRequest
-    records: tuple[MessageRecord, ...]
-    reports: tuple[AgentReport, ...]
-    arrived: tuple[tuple[MessageRecord, Payload], ...]
-    tasks: tuple[FusionTask[Payload], ...]
-    handed_over: tuple[str, ...]
-    faults: tuple[Fault, ...] = ()
-
-    @property
-    def senders(self) -> list[Sender]:
-        """The sender and the tick of each message that has arrived."""
-        return [(record.agent_id, record.tick) for record, _ in self.arrived]
 
 
 class TickCoordinator(Generic[Payload]):
@@ -169,16 +76,30 @@ class TickCoordinator(Generic[Payload]):
         self._rule = TruthRule.of(options, alliance.grid.range_m)
         self._mailbox: Mailbox[Payload] = Mailbox(options)
         self._rate = RateControl(options.deadline_ms) if options.adapt else None
-        self._pacer = Pacer() if options.realtime else None
-        self._planned = 0
+        self.pacer = Pacer(options.rate_hz) if options.realtime else None
+        self._planned = self._dropped = 0
         self._tolerant, self._failures = tolerant, Failures()
-        self._late_faults: list[Fault] = []
+        self._late_faults, self._late_steps = list[Fault](), list[tuple[str, AgentLatency]]()
         self._joining = Joining(options.joins, options.agents, self._problem_of)
         self._known_types, self._later_trust = set(alliance.agent_names), dict[str, float]()
 
     def agent_setup(self, agent_type: str) -> AgentSetup:
         """Return what the agents of one type need."""
         return AgentSetup.of(self.alliance, agent_type, self.source, self.options)
+
+    def due(self, ticks: Iterable[int]) -> Iterator[int]:
+        """Yield the ticks to run; by the wall clock without those that the next tick has overtaken."""
+        if self.pacer is None:
+            yield from ticks
+        else:
+            for tick, dropped in self.pacer.due(ticks, lambda index: self.source.outline(index).timestamp_ns):
+                self._dropped = dropped
+                yield tick
+
+    def start_clock(self) -> None:
+        """Let the first tick begin now, by the wall clock; everything is ready for it."""
+        if self.pacer is not None:
+            self.pacer.start()
 
     def plan(self, tick: int) -> TickPlan:
         """Plan a tick; by the wall clock, wait until the tick is due."""
@@ -194,8 +115,8 @@ class TickCoordinator(Generic[Payload]):
         number, self._planned = self._planned, self._planned + 1
         own = {agent_id for agent_id in types if self._division.is_own(agent_id, outline.ego_id)}
         codecs = {agent_id: FLOAT32 if agent_id in own else self._codec(number, agent_id) for agent_id in types}
-        lag_ms = self._pacer.wait(outline.timestamp_ns) if self._pacer else 0.0
-        return TickPlan(tick, number, outline, types, codecs, lag_ms, dict(self._later_trust), tuple(faults))
+        lag_ms = self.pacer.wait() if self.pacer else 0.0
+        return TickPlan(tick, number, outline, types, codecs, lag_ms, self._dropped, dict(self._later_trust), tuple(faults))
 
     def _problem_of(self, agent_type: str) -> str:
         """Return why an agent type cannot be used; "" if it can. It may appear in the alliance's folder while the run goes on."""
@@ -212,6 +133,11 @@ class TickCoordinator(Generic[Payload]):
         known = [limit for limit in limits if limit is not None]
         return replace(codec, budget_bytes=min(known)) if known else codec
 
+    def own_agent(self, plan: TickPlan) -> str | None:
+        """Return the agent whose map is fused on board, without a link; None with regions, or if it takes no part."""
+        ego_id = plan.outline.ego_id
+        return ego_id if ego_id in plan.agent_types and self._division.is_own(ego_id, ego_id) else None
+
     def deliver(self, plan: TickPlan, steps: Sequence[AgentStep[Payload] | Missing]) -> Delivery[Payload]:
         """Send the messages of a tick over the network.
 
@@ -222,21 +148,27 @@ class TickCoordinator(Generic[Payload]):
         Raises:
             Exception: the error of the first agent, if all agents have failed and none has worked since the run began.
         """
+        late, self._late_steps = tuple(self._late_steps), []
         failed = self._note_failures(plan, dict(zip(plan.agent_types, steps, strict=True)))
         faults = (*plan.faults, *self._take_late_faults(), *failed)
         done = {step.report.agent_id: step for step in steps if isinstance(step, AgentStep)}
         transits = self._send(plan, list(done.values()))
+        own = done.get(self.own_agent(plan) or "")
+        own_ms = 0.0 if own is None else own.elapsed_ms
+        # By the wall clock the ego may take longer than the deadline; a fusion without its map would find nothing around it.
+        deadline_ms = max(self.options.deadline_ms, own_ms)
         records = []
         for agent_id, step in zip(plan.agent_types, steps, strict=True):
-            records.append(self._record(plan, agent_id, step, transits.get(agent_id)))
+            records.append(self._record(plan, agent_id, step, transits.get(agent_id), deadline_ms))
             if isinstance(step, AgentStep):
                 self._mailbox.post(records[-1], step.payload)
         reports = tuple(step.report for step in done.values())
         request = plan.request(self._measured_ego_pose(plan, reports))
-        arrived = tuple(self._mailbox.collect(request))
+        arrived = tuple(self._mailbox.collect(request, deadline_ms))
         handed_over = self._division.locate(request, reports)
         tasks = self._division.share_out(request, arrived)
-        return Delivery(request, tuple(records), reports, arrived, tasks, handed_over, faults)
+        waited_ms = own_ms if all(record.own for record in records) else deadline_ms  # an ego alone waits for no messages
+        return Delivery(request, tuple(records), reports, arrived, tasks, handed_over, waited_ms, late, faults)
 
     def _measured_ego_pose(self, plan: TickPlan, reports: Sequence[AgentReport]) -> Float64:
         """Return the pose that the ego measures, which is read from the source if the ego has no report in this tick.
@@ -257,7 +189,8 @@ class TickCoordinator(Generic[Payload]):
             return
         # The frame of the request does not matter: a position is stored with the time and the recording of its tick.
         self._division.locate(plan.request(plan.outline.world_SE3_ego), [step.report])
-        record = self._record(plan, agent_id, step, self._send(plan, [step]).get(agent_id))
+        self._late_steps.append((agent_id, step.report.latency))
+        record = self._record(plan, agent_id, step, self._send(plan, [step]).get(agent_id), self.options.deadline_ms)
         self._mailbox.post(replace(record, status="late") if record.status == "used" else record, step.payload)
 
     def _note_failures(self, plan: TickPlan, steps: Mapping[str, AgentStep[Payload] | Missing]) -> list[Fault]:
@@ -286,7 +219,9 @@ class TickCoordinator(Generic[Payload]):
                 self._rate.observe(plan.number, transmission.agent_id, transmission.size_bytes, transit, transmission.sent_ns)
         return {transmission.agent_id: transit for transmission, transit in zip(transmissions, transits, strict=True)}
 
-    def _record(self, plan: TickPlan, agent_id: str, step: AgentStep[Payload] | Missing, transit: Transit | None) -> MessageRecord:
+    def _record(
+        self, plan: TickPlan, agent_id: str, step: AgentStep[Payload] | Missing, transit: Transit | None, deadline_ms: float
+    ) -> MessageRecord:
         """Record an agent's message; one that arrives in time counts as used until a fusion node rejects it."""
         tick_ns, own = plan.outline.timestamp_ns, self._division.is_own(agent_id, plan.outline.ego_id)
         record = MessageRecord(plan.tick, agent_id, plan.agent_types[agent_id], own, 0, tick_ns, None, "lost")
@@ -298,12 +233,17 @@ class TickCoordinator(Generic[Payload]):
         arrival_ns = sent_ns if transit is None else transit.arrival_ns
         if arrival_ns is None:
             return replace(record, reason="" if transit is None else transit.reason)
-        if arrival_ns - tick_ns > self.options.deadline_ms * 1e6:
+        if arrival_ns - tick_ns > round(deadline_ms * 1e6):
             return replace(record, arrival_ns=arrival_ns, status="late", reason="after the deadline")
         return replace(record, arrival_ns=arrival_ns, status="used")
 
     def settle(
-        self, plan: TickPlan, delivery: Delivery[Payload], outcomes: Sequence[FusionOutcome | None], faults: Sequence[Fault] = ()
+        self,
+        plan: TickPlan,
+        delivery: Delivery[Payload],
+        outcomes: Sequence[FusionOutcome | None],
+        asides: Sequence[AgentAside] = (),
+        faults: Sequence[Fault] = (),
     ) -> TickResult:
         """Make the result of a tick.
 
@@ -311,10 +251,11 @@ class TickCoordinator(Generic[Payload]):
             plan: of the tick.
             delivery: its messages.
             outcomes: of the delivery's tasks; None for a fusion node that did not answer.
+            asides: what the agents tell beside their messages.
             faults: processes that broke or returned, and planned faults that hit nothing.
         """
         outline, outcome = plan.outline, self._division.join(delivery.request, delivery.tasks, outcomes, delivery.senders)
-        read = self._read_labels(plan, delivery)
+        read = self._read_labels(plan, delivery, asides)
         truth = self._rule.ground_truth(read.objects, outline.world_SE3_ego)
         rejected, alone = ((), None) if outcome is None else (outcome.rejected, outcome.alone)
         return TickResult(
@@ -328,31 +269,31 @@ class TickCoordinator(Generic[Payload]):
             messages=_with_rejections(delivery.records, rejected, outcome is not None),
             latency=None if outcome is None else outcome.latency,
             lag_ms=plan.lag_ms,
-            views=tuple(view for report in delivery.reports if (view := _view(report)) is not None),
+            dropped=plan.dropped,
+            views=_views(delivery, asides),
             held=() if outcome is None else outcome.held,
             late_rejections=tuple(rejection for rejection in rejected if rejection.tick != plan.tick),
             faults=(*faults, *delivery.faults, *read.faults),
             handed_over=delivery.handed_over,
             objects=read.objects,
             wait_ms=self._wait_ms(plan, delivery, outcome),
+            late=delivery.late,
             alone=None if alone is None else self._rule.select(alone),
             guard=None if outcome is None else outcome.guard,
             visibility=read.visibility(truth, outline.ego_id),
         )
 
-    def _read_labels(self, plan: TickPlan, delivery: Delivery[Payload]) -> TickLabels:
+    def _read_labels(self, plan: TickPlan, delivery: Delivery[Payload], asides: Sequence[AgentAside]) -> TickLabels:
         """Return the labels of a tick; an agent that has failed already is no second fault if its labels cannot be read either."""
         counts, tolerant = self.options.count_points, self._tolerant
-        read = read_labels(plan.tick, plan.outline, delivery.reports, self.source, counts=counts, tolerant=tolerant)
+        read = read_labels(plan.tick, plan.outline, delivery.reports, asides, self.source, counts=counts, tolerant=tolerant)
         failed = {fault.agent_id for fault in delivery.faults if not fault.is_recovery}
         return replace(read, faults=tuple(fault for fault in read.faults if fault.agent_id not in failed))
 
     def _wait_ms(self, plan: TickPlan, delivery: Delivery[Payload], outcome: FusionOutcome | None) -> float:
         """Return how long after its instant the result of a tick is ready."""
-        alone = all(record.own for record in delivery.records)
-        waited_ms = 0.0 if alone else self.options.deadline_ms
-        computed_ms = outcome.latency.total_ms if outcome is not None and self.options.realtime else 0.0
-        return plan.lag_ms + waited_ms + computed_ms
+        computed_ms = self.pacer.data_ms(outcome.latency.total_ms / 1e3) if self.pacer and outcome else 0.0
+        return plan.lag_ms + delivery.waited_ms + computed_ms
 
 
 def arrivals_of(arrived: Sequence[tuple[MessageRecord, Buffer]]) -> list[Arrival]:
@@ -360,10 +301,10 @@ def arrivals_of(arrived: Sequence[tuple[MessageRecord, Buffer]]) -> list[Arrival
     return [Arrival(record.agent_id, payload, record.tick) for record, payload in arrived]
 
 
-def _view(report: AgentReport) -> AgentView | None:
-    if report.points is None or report.heat is None:
-        return None
-    return AgentView(report.agent_id, report.world_SE3_agent, report.points, report.heat)
+def _views(delivery: Delivery[Payload], asides: Sequence[AgentAside]) -> tuple[AgentView, ...]:
+    """Return the views of the agents whose messages were sent in time, in the order of their reports."""
+    views = {aside.agent_id: aside.view for aside in asides}
+    return tuple(view for report in delivery.reports if (view := views.get(report.agent_id)) is not None)
 
 
 def _with_rejections(records: Sequence[MessageRecord], rejected: Sequence[Rejection], answered: bool) -> tuple[MessageRecord, ...]:

@@ -42,6 +42,11 @@ class NodeHost:
         self._reader.forget()
         return outcomes
 
+    def warm(self, request: FusionRequest, arrivals: Sequence[Arrival]) -> None:
+        """Fuse messages with a node of which nothing is kept, so that the first tick does not pay for what torch prepares."""
+        self._make_node().step(request, arrivals)
+        self._reader.forget()
+
     def _make_node(self) -> FusionNode:
         return FusionNode(self._base, self._base_hash, self._options, self._device, self._reader, self._trust)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from time import perf_counter
 
 import torch
 from torch import Tensor
@@ -18,11 +19,16 @@ from heal.types import Float32
 
 
 class MapReader:
-    """Reads the messages that arrive at a fusion node."""
+    """Reads the messages that arrive at a fusion node.
+
+    Attributes:
+        trunk_ms: how long the trunk has computed so far.
+    """
 
     def __init__(self, base: BaseModel, device: torch.device, options: RunOptions) -> None:
         """Make a reader that computes scales with the trunk of a base, which is on the device already."""
         self._base, self._device, self._options = base, device, options
+        self.trunk_ms = 0.0
 
     def open_message(self, arrival: Arrival) -> UnreadMessage:
         """Read the header of a message alone.
@@ -49,14 +55,20 @@ class MapReader:
         scores = tuple(self._tensor(part[None]) for part in message.scores)
         borrowed = self._device.type == "cpu" and not all(part.flags.writeable for part in message.maps)
         if message.split == "feature":
-            with torch.no_grad(), self._options.autocast(self._device.type):
-                levels = self._base.trunk(maps[0])
-                maps = tuple(level.float() for level in levels.maps)
-                coverage = coverage_of(message.coverage, message.covered)
-                scores = self._base.pyramid_backbone.scores(levels.occupancy, [coverage])
+            maps, scores = self._scales(message, maps[0])
             borrowed = False
         origin = message.agent_id, message.agent_type, arrival.tick, message.timestamp_ns, message.world_SE3_agent
         return KnownMap(*origin, maps, scores, borrowed)
+
+    def _scales(self, message: Message, plain: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """Return the scales of a plain feature map (1, C, ny, nx), and their foreground scores."""
+        began = perf_counter()
+        with torch.no_grad(), self._options.autocast(self._device.type):
+            levels = self._base.trunk(plain)
+            maps = tuple(level.float() for level in levels.maps)
+            scores = tuple(self._base.pyramid_backbone.scores(levels.occupancy, [coverage_of(message.coverage, message.covered)]))
+        self.trunk_ms += (perf_counter() - began) * 1e3
+        return maps, scores
 
     def _tensor(self, part: Float32) -> Tensor:
         """Return an array on the device with a batch axis (1, ...)."""

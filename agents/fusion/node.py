@@ -75,7 +75,7 @@ class FusionNode:
 
         Without the ego's own message the other maps are fused in the ego's frame all the same; without any map there are no boxes.
         """
-        began_s, started = monotonic(), perf_counter()
+        began_s, started, trunk_before_ms = monotonic(), perf_counter(), self._reader.trunk_ms
         self._trust.update(request.trust)
         self._least_trust = min(self._trust.values(), default=1.0)
         self._memory.begin_tick(request)
@@ -86,14 +86,19 @@ class FusionNode:
         unpacked = perf_counter()
         fusion = TickFusion(self._network, request, world_SE3_frame, lambda known: self._weight(known, request))
         found, failed = self._find(request, fusion, chosen)
-        found_ms = (perf_counter() - unpacked) * 1e3
+        found_ms, trunk_ms = (perf_counter() - unpacked) * 1e3, self._reader.trunk_ms - trunk_before_ms
         return FusionOutcome(
             tick=request.tick,
             detections=found.detections,
             used=tuple(known.agent_id for known in found.fused if known.tick == request.tick),
             held=tuple(self._held_map(known, request) for known in found.fused if known.tick != request.tick),
             rejected=(*rejected, *unused, *failed, *_blamed(request, chosen, found.guard)),
-            latency=NodeLatency((unpacked - started) * 1e3, found_ms - fusion.decode_ms, fusion.decode_ms, began_s),
+            latency=NodeLatency(
+                unpack_ms=(unpacked - started) * 1e3 - trunk_ms,
+                fuse_ms=trunk_ms + found_ms - fusion.decode_ms,
+                decode_ms=fusion.decode_ms,
+                began_s=began_s,
+            ),
             alone=found.alone,
             guard=found.guard,
         )

@@ -18,7 +18,7 @@ from heal.agents.fusion.host import NodeHost
 from heal.agents.on_ray.cluster import DIED_ERRORS
 from heal.agents.options import RunOptions
 from heal.agents.process import keep_freed_memory
-from heal.agents.records import LOST_WITH_MACHINE, Arrival, FusionOutcome, FusionRequest, Rejection, Sender
+from heal.agents.records import LOST_WITH_MACHINE, AgentAside, Arrival, FusionOutcome, FusionRequest, Rejection, Sender
 from heal.base_model import BaseModel
 
 # Niceness of the agents' processes: the fusion node goes first where cores are scarce. Agents work ahead of the fusion node: with
@@ -58,6 +58,10 @@ class AgentActor:
         pairs = [(b"", one) if isinstance(one, AgentFailure) else one for one in stepped]
         return [part for message, report in pairs for part in (np.frombuffer(message, np.uint8), report)]
 
+    def asides(self, tick: int) -> list[AgentAside]:
+        """Return what pictures and the evaluation want to know of the agents' step in a tick; called right after the step."""
+        return self._host.asides(tick)
+
 
 class NodeActor:
     """An actor that hosts the fusion node, or the fusion nodes of several regions."""
@@ -87,6 +91,11 @@ class NodeActor:
     def fetch(self, messages: Sequence[Any]) -> None:
         """Fetch the messages of a tick to this machine while the tick before is being fused, so that `step` finds them there."""
         ray.wait(list(messages), num_returns=len(messages), timeout=self._fetch_s)
+
+    def warm(self, request: FusionRequest, senders: Sequence[Sender], messages: Sequence[Any]) -> None:
+        """Fuse messages, given as references, before the clock starts; nothing of it is kept."""
+        fetched = fetch_messages(senders, messages, self._fetch_s)
+        self._host.warm(request, [arrival for arrival in fetched.values() if isinstance(arrival, Arrival)])
 
     def step(
         self,

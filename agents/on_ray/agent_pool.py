@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
@@ -27,7 +28,9 @@ from heal.agents.on_ray.placement import (
     warn_of_memory,
 )
 from heal.agents.on_ray.restarting import ActorBrokeError, FaultKinds, RestartingActor
-from heal.agents.tick import AgentStep, Missing, TickCoordinator, TickPlan
+from heal.agents.records import AgentAside
+from heal.agents.tick import TickCoordinator
+from heal.agents.tick_plan import AgentStep, Missing, TickPlan
 
 # An actor that has broken so often without a tick in between is not started again: whatever breaks it would break it again.
 MAX_CRASHES = 3
@@ -48,6 +51,7 @@ class AgentJob:
         agent_ids: the agents that step.
         messages: references to their messages.
         reports: references to their reports.
+        asides: a reference to what they tell beside their messages; None if nothing is wanted.
         began_s: when the actor was asked, by the monotonic clock.
     """
 
@@ -57,6 +61,7 @@ class AgentJob:
     agent_ids: tuple[str, ...]
     messages: list[Any]
     reports: list[Any]
+    asides: Any = None
     began_s: float = field(default_factory=monotonic)
 
     @property
@@ -106,11 +111,12 @@ class HostedAgents:
             return BUSY
         return None if self.process.takes_part(now_ns) else RESTARTING
 
-    def ask(self, plan: TickPlan, agent_ids: Sequence[str]) -> AgentJob:
-        """Let some of the agents step in a tick."""
+    def ask(self, plan: TickPlan, agent_ids: Sequence[str], aside: bool = False) -> AgentJob:
+        """Let some of the agents step in a tick, and tell then what pictures and the evaluation want to know if `aside`."""
         requests = [plan.agent_request(agent_id) for agent_id in agent_ids]
         parts = self.process.actor.step.options(num_returns=2 * len(requests)).remote(plan.tick, requests)
-        return AgentJob(plan, self, self.process.generation, tuple(agent_ids), parts[::2], parts[1::2])
+        asides = self.process.actor.asides.remote(plan.tick) if aside else None
+        return AgentJob(plan, self, self.process.generation, tuple(agent_ids), parts[::2], parts[1::2], asides)
 
 
 class AgentPool:
@@ -136,14 +142,14 @@ class AgentPool:
             The jobs, and the agents that cannot take part, with the reason.
         """
         missing = {agent_id: Missing(NOT_PLACED) for agent_id in plan.agent_types if agent_id in self._not_placed}
-        jobs = []
+        jobs, aside = [], self._coordinator.options.needs_aside(plan.tick)
         for host in self._hosts:
             here = tuple(agent_id for agent_id in plan.agent_types if agent_id in host.agent_ids)
             reason = host.reason_of_absence(plan.outline.timestamp_ns) if here else None
             if reason is not None:
                 missing.update(dict.fromkeys(here, Missing(reason)))
             elif here:
-                jobs.append(host.ask(plan, here))
+                jobs.append(host.ask(plan, here, aside))
         return jobs, missing
 
     def steps(self, job: AgentJob, elapsed_ms: float) -> list[AgentStep[Any] | Missing]:
@@ -163,6 +169,21 @@ class AgentPool:
             Missing(FAILED, failure=report) if isinstance(report, AgentFailure) else AgentStep(report, message, elapsed_ms)
             for report, message in zip(reports, job.messages, strict=True)
         ]
+
+    def asides(self, references: Sequence[Any]) -> list[AgentAside]:
+        """Return what agents tell beside their messages; an actor that dies or hangs meanwhile is found out at its next step."""
+        told: list[AgentAside] = []
+        until_s = monotonic() + self._deployment.hang_s
+        for reference in references:
+            with suppress(*DIED_ERRORS, ray.exceptions.GetTimeoutError, ray.exceptions.RayTaskError):
+                told += ray.get(reference, timeout=max(0.0, until_s - monotonic()))
+        return told
+
+    def warm(self, plan: TickPlan) -> list[AgentStep[Any]]:
+        """Let all agents of a tick step once before the clock starts; return the steps, which are good for nothing else."""
+        jobs, _ = self.begin(plan)
+        steps = [step for job in jobs for step in self.steps(job, 0.0)]
+        return [step for step in steps if isinstance(step, AgentStep)]
 
     def give_up_on(self, job: AgentJob) -> list[Missing]:
         """Restart the actor of a job that has hung; return why each of its agents is missing."""

@@ -17,7 +17,7 @@ from heal.agents.on_ray.actors import AHEAD, NodeActor
 from heal.agents.on_ray.placement import Placer, machines, node_demand, reserves_memory
 from heal.agents.on_ray.restarting import ActorBrokeError, FaultKinds, RestartingActor
 from heal.agents.options import RunOptions
-from heal.agents.records import FusionOutcome
+from heal.agents.records import FusionOutcome, FusionRequest, Sender
 
 FAULT_KINDS = FaultKinds("fusion node crashed", "fusion node hung", "fusion node restarted")
 # A fault of a fusion node belongs to no agent.
@@ -89,6 +89,11 @@ class NodePool:
         """Return once all actors answer."""
         for process in self._processes:
             process.wait_until_ready()
+
+    def warm(self, request: FusionRequest, senders: Sequence[Sender], messages: Sequence[Any]) -> None:
+        """Let all actors fuse messages once before the clock starts; an actor that breaks at it is found out at its first tick."""
+        calls = [process.actor.warm.remote(request, list(senders), list(messages)) for process in self._processes]
+        ray.wait(calls, num_returns=len(calls), timeout=self._deployment.hang_s)
 
     def ask(self, tasks: Sequence[FusionTask[Any]]) -> NodeJobs:
         """Ask the actors for the tasks of a tick; an actor that is being restarted is not asked."""

@@ -5,6 +5,7 @@ Messages go from actor to actor through Ray's object store. The driver learns th
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -28,9 +29,12 @@ from heal.agents.on_ray.prometheus import RunMetrics
 from heal.agents.on_ray.waiting import done_times
 from heal.agents.options import RunOptions
 from heal.agents.records import TickResult
-from heal.agents.tick import AgentStep, Delivery, Missing, TickCoordinator, TickPlan
+from heal.agents.tick import TickCoordinator
+from heal.agents.tick_plan import AgentStep, Delivery, Missing, TickPlan
 from heal.errors import UserError
 from heal.types import SceneSource
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -45,11 +49,12 @@ class _Encoding:
 
 @dataclass
 class _Fusing:
-    """A tick that is being fused: its messages, what the fusion nodes were asked, and the faults so far."""
+    """A tick that is being fused: its messages, what the fusion nodes and the agents were asked, and the faults so far."""
 
     plan: TickPlan
     delivery: Delivery[Any]
     asked: NodeJobs
+    asides: list[Any]
     faults: list[Fault]
 
 
@@ -108,7 +113,7 @@ class RayRuntime:
         """
         self._nodes.wait_until_ready()
         work = _Work(deque(), deque())
-        for tick in ticks:
+        for tick in self._coordinator.due(ticks):
             alone = bool(self._deployment.faults_at(tick))
             if alone:
                 yield from self._finish_work(work, 0, 0)
@@ -128,9 +133,19 @@ class RayRuntime:
         plan = self._coordinator.plan(tick)
         self._post_unfinished()
         self._agents.assign(plan)
+        if plan.number == 0 and self._options.realtime:
+            self._make_ready(plan)
         missed = self._inject_faults(plan)
         jobs, missing = self._agents.begin(plan)
         return _Encoding(plan, jobs, missing, [*self._agents.take_faults(), *missed])
+
+    def _make_ready(self, plan: TickPlan) -> None:
+        """Let agents and fusion nodes run once before the clock starts: towns are built, networks and files are loaded then."""
+        _log.info("making agents and fusion node ready")
+        steps = self._agents.warm(plan)
+        senders = [(step.report.agent_id, plan.tick) for step in steps]
+        self._nodes.warm(plan.request(plan.outline.world_SE3_ego), senders, [step.payload for step in steps])
+        self._coordinator.start_clock()
 
     def _inject_faults(self, plan: TickPlan) -> list[Fault]:
         """Break the actors that the deployment plans to break before a tick; return the planned faults that hit nothing."""
@@ -155,12 +170,13 @@ class RayRuntime:
 
     def _post_unfinished(self) -> None:
         """Send the messages that were finished after their deadline, and give up on jobs that have hung."""
-        unfinished = []
+        unfinished, pacer = [], self._coordinator.pacer
         for job in self._unfinished:
             waited_s = monotonic() - job.began_s
             if len(ray.wait(job.reports, num_returns=len(job.reports), timeout=0)[0]) == len(job.reports):
                 job.host.unfinished = None
-                for agent_id, step in zip(job.agent_ids, self._agents.steps(job, waited_s * 1e3), strict=True):
+                elapsed_ms = pacer.data_ms(waited_s) if pacer else 0.0
+                for agent_id, step in zip(job.agent_ids, self._agents.steps(job, elapsed_ms), strict=True):
                     self._coordinator.post_late(job.plan, agent_id, step)
             elif waited_s > self._deployment.hang_s:
                 self._agents.give_up_on(job)
@@ -170,29 +186,35 @@ class RayRuntime:
 
     def _fuse(self, encoding: _Encoding) -> _Fusing:
         plan, steps = encoding.plan, dict[str, AgentStep[Any] | Missing](encoding.missing)
-        elapsed_ms = self._done_in_time(encoding.jobs)
+        elapsed_ms = self._done_in_time(plan, encoding.jobs)
         for job, elapsed in zip(encoding.jobs, elapsed_ms, strict=True):
             steps.update(zip(job.agent_ids, self._steps(job, elapsed), strict=True))
         delivery = self._coordinator.deliver(plan, [steps[agent_id] for agent_id in plan.agent_types])
         asked = self._nodes.ask(delivery.tasks)
         # What the fusion nodes note while they are asked belongs to this tick: the tick before is not finished yet.
-        return _Fusing(plan, delivery, asked, [*encoding.faults, *self._agents.take_faults(), *self._nodes.take_faults()])
+        done_jobs = [job for job, done in zip(encoding.jobs, elapsed_ms, strict=True) if done is not None]
+        asides = [job.asides for job in done_jobs if job.asides is not None]
+        faults = [*encoding.faults, *self._agents.take_faults(), *self._nodes.take_faults()]
+        return _Fusing(plan, delivery, asked, asides, faults)
 
-    def _done_in_time(self, jobs: list[AgentJob]) -> list[float | None]:
+    def _done_in_time(self, plan: TickPlan, jobs: list[AgentJob]) -> list[float | None]:
         """Wait for all jobs of a tick at once; return how long after the beginning of the tick each was done, in milliseconds.
 
-        By the wall clock a job that is not done by the deadline has None, in simulated time one that hangs. In simulated time
-        computing takes no time.
+        By the wall clock a job has None if it is done neither by the deadline nor when the ego's own job is. In simulated time
+        computing takes no time, and a job has None if it hangs.
         """
         if not jobs:
             return []
         calls = [job.done for job in jobs]
-        if not self._options.realtime:
+        pacer = self._coordinator.pacer
+        if pacer is None:
             done = set(ray.wait(calls, num_returns=len(calls), timeout=self._deployment.hang_s)[0])
             return [0.0 if call in done else None for call in calls]
-        began_s = min(job.began_s for job in jobs)
-        times_s = done_times(calls, began_s + self._options.deadline_ms / 1e3)
-        return [None if time_s is None else (time_s - began_s) * 1e3 for time_s in times_s]
+        began_s, own = min(job.began_s for job in jobs), self._coordinator.own_agent(plan)
+        needed = next((job.done for job in jobs if own in job.agent_ids), None)
+        until_s = began_s + pacer.wall_s(self._options.deadline_ms)
+        times_s = done_times(calls, until_s, needed, max(until_s, began_s + self._deployment.hang_s))
+        return [None if time_s is None else pacer.data_ms(time_s - began_s) for time_s in times_s]
 
     def _steps(self, job: AgentJob, elapsed_ms: float | None) -> list[AgentStep[Any] | Missing]:
         """Return the steps of a job.
@@ -210,7 +232,8 @@ class RayRuntime:
 
     def _finish(self, fusing: _Fusing) -> TickResult:
         outcomes = self._nodes.outcomes(fusing.asked)
-        result = self._coordinator.settle(fusing.plan, fusing.delivery, outcomes, [*fusing.faults, *self._nodes.take_faults()])
+        asides, faults = self._agents.asides(fusing.asides), [*fusing.faults, *self._nodes.take_faults()]
+        result = self._coordinator.settle(fusing.plan, fusing.delivery, outcomes, asides, faults)
         if self._metrics is not None:
             self._metrics.add(result)
         return result

@@ -16,7 +16,8 @@ from heal.agents.network.network import PerfectNetwork
 from heal.agents.options import RunOptions
 from heal.agents.records import TickResult
 from heal.agents.runtime import open_runtime
-from heal.agents.tick import AgentStep, Missing, TickCoordinator
+from heal.agents.tick import TickCoordinator
+from heal.agents.tick_plan import AgentStep, Missing
 from heal.message.codec import FLOAT32
 from tests.agents.tiny_run import TinyAlliance, TinySource, Without, by_id
 

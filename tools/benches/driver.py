@@ -21,7 +21,8 @@ from heal.agents.message_records import AgentLatency
 from heal.agents.network.spec import LinkSpec
 from heal.agents.options import RunOptions
 from heal.agents.records import AgentReport, FusionOutcome, NodeLatency
-from heal.agents.tick import AgentStep, TickCoordinator
+from heal.agents.tick import TickCoordinator
+from heal.agents.tick_plan import AgentStep
 from heal.detection.boxes import boxes_to_corners
 from heal.detection.detections import Detections
 from heal.se3 import pose_to_SE3

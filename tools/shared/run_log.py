@@ -16,11 +16,10 @@ from heal.agents.truth import TruthRule
 from heal.detection.metrics import ap_text
 from heal.tools.shared.ready_score import ReadyScore
 from heal.tools.shared.scoring import RunScore
+from heal.tools.shared.wall_clock_log import WallClockLog
 
 STAGES = (*AGENT_STAGES, "link", *NODE_STAGES)
 PERCENTILES = (50, 95, 99)
-# A run in wall-clock time has kept up if no tick began later than this after its time.
-ALLOWED_LAG_MS = 100.0
 
 
 @dataclass
@@ -38,7 +37,7 @@ class RunLog:
         faults: number of faults and recoveries, by kind.
         node_away: number of ticks in which the fusion node did not answer.
         times_ms: all times of each stage: measured ones, of the links simulated ones.
-        lag_ms: in wall-clock time, the largest delay of the begin of a tick.
+        clock: whether the run has kept up with the wall clock, and the rates of its agents and of the fusion node.
     """
 
     score: RunScore
@@ -51,7 +50,7 @@ class RunLog:
     faults: Counter[str] = field(default_factory=Counter)
     node_away: int = 0
     times_ms: dict[str, list[float]] = field(default_factory=lambda: {stage: [] for stage in STAGES})
-    lag_ms: float = 0.0
+    clock: WallClockLog = field(default_factory=WallClockLog)
 
     @staticmethod
     def of(options: RunOptions, range_m: tuple[float, ...]) -> RunLog:
@@ -62,7 +61,9 @@ class RunLog:
         """Add a tick."""
         self.score.add(result, result.visibility)
         self.ready.add(result)
-        self.lag_ms = max(self.lag_ms, result.lag_ms)
+        self.clock.add(result)
+        for _, latency in result.late:
+            self._add_times(AGENT_STAGES, latency)
         for record in result.messages:
             self.add_message(record)
         self.held += len(result.held)

@@ -40,7 +40,7 @@ class RunSettings:
 
 
 # Options of a command line that are fields of `RunOptions` of the same name.
-_RUN_OPTIONS = ("late", "agents", "deadline_ms", "comm_range_m", "include_ego", "realtime")
+_RUN_OPTIONS = ("late", "agents", "deadline_ms", "comm_range_m", "include_ego", "realtime", "rate_hz")
 
 
 def read_settings(path: Path | None, overrides: list[str]) -> RunSettings:
@@ -78,6 +78,7 @@ def with_options(settings: RunSettings, options: Mapping[str, Any]) -> RunSettin
     given = {name: value for name, value in options.items() if value is not None and value is not False}
     run: dict[str, Any] = {name: given[name] for name in _RUN_OPTIONS if name in given}
     run |= {"codec": Codec.parse(given["codec"])} if "codec" in given else {}
+    run |= {"realtime": True} if "rate_hz" in given else {}
     run |= {"joins": Join.parse(given["join"])} if "join" in given else {}
     deployment: dict[str, Any] = {"address": given["address"]} if "address" in given else {}
     deployment |= {"faults": PlannedFault.parse(given["fault"])} if "fault" in given else {}

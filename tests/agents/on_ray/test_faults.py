@@ -18,7 +18,8 @@ from heal.agents.message_records import MessageCounts
 from heal.agents.network.network import PerfectNetwork
 from heal.agents.options import RunOptions
 from heal.agents.records import TickResult
-from heal.agents.tick import AgentStep, TickCoordinator
+from heal.agents.tick import TickCoordinator
+from heal.agents.tick_plan import AgentStep
 from tests.agents.tiny_run import TinyAlliance, TinySource, Without, by_id
 
 ALLIANCE = TinyAlliance()

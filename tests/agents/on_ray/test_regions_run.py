@@ -27,7 +27,8 @@ from heal.agents.network.spec import LinkSpec
 from heal.agents.options import RunOptions
 from heal.agents.records import OUT_OF_RANGE, Arrival, FusionOutcome, FusionRequest, TickResult
 from heal.agents.region import Region
-from heal.agents.tick import AgentStep, TickCoordinator, arrivals_of
+from heal.agents.tick import TickCoordinator, arrivals_of
+from heal.agents.tick_plan import AgentStep
 from heal.detection.boxes import bottom_rectangles
 from heal.detection.detections import Detections
 from heal.detection.metrics import ApAccumulator

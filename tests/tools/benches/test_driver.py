@@ -7,7 +7,8 @@ import pytest
 from heal.agent_types import same_type
 from heal.agents.network.network import PerfectNetwork
 from heal.agents.options import RunOptions
-from heal.agents.tick import AgentStep, TickCoordinator
+from heal.agents.tick import TickCoordinator
+from heal.agents.tick_plan import AgentStep
 from heal.tools.benches.driver import OPTIONS, Crowd, _answer, bench_driver
 from tests.agents.tiny_run import TinyAlliance
 
