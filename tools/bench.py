@@ -17,6 +17,7 @@ from rich.table import Table
 from heal.agents.process import usable_cores
 from heal.atomic_write import replacing, write_text
 from heal.errors import UserError
+from heal.tools.benches.clock import bench_clock
 from heal.tools.benches.frame import bench_frame
 from heal.tools.benches.machine import bench_machine
 from heal.tools.benches.measure import BenchRow
@@ -43,11 +44,12 @@ BENCHES: dict[str, Callable[[BenchSetup], list[BenchRow]]] = {
     "train": bench_train,
     "runtime": lambda setup: bench_runtime(setup.alliance),
     "scale": lambda setup: bench_scale(setup.alliance),
+    "clock": lambda setup: bench_clock(setup.alliance),
 }
 console = Console()
 
 NamesArg = Annotated[list[str], typer.Argument(help=f"Benches to run: {', '.join(BENCHES)}.")]
-AllianceArg = Annotated[Path, typer.Option(help="Alliance folder, for runtime and scale.")]
+AllianceArg = Annotated[Path, typer.Option(help="Alliance folder, for runtime, scale and clock.")]
 DataArg = Annotated[Path | None, typer.Option(help="Folder of DAIR-V2X-C, for read.")]
 ScenesArg = Annotated[Path | None, typer.Option(help="Data set folder in OPV2V's layout, instead of the built-in town.")]
 DeviceArg = Annotated[
@@ -84,7 +86,7 @@ def bench(
     heal bench frame
     heal bench read voxelize encode fuse post ap train frame --data DAIR_ROOT --json runs/bench.json
     heal bench frame train --device cuda
-    heal bench runtime scale
+    heal bench runtime scale clock
     """  # noqa: D301 - click's mark for lines that stay lines is the character, not its name
     unknown = [name for name in names if name not in BENCHES]
     if unknown:
@@ -94,7 +96,7 @@ def bench(
     setup = BenchSetup(alliance, data, scenes, choose_device(device), repeats, not no_plain)
     with _traced(profile):
         rows = [row for name in names for row in BENCHES[name](setup)]
-    if set(names) - {"runtime", "scale"}:
+    if set(names) - {"runtime", "scale", "clock"}:
         rows = [*bench_machine(setup.device), *rows]
     console.print(bench_table(rows))
     if json_path is not None:
