@@ -123,9 +123,10 @@ def page_of(report: Report) -> Page:
     log, data = report.log, report.data
     result = log.score.results()
     range_m = ", ".join(f"{value:g}" for value in log.score.range_m)
+    dropped = f" ({log.clock.dropped} more dropped by the wall clock)" if log.clock.dropped else ""
     return Page(
         title=report.title,
-        summary=f"{result.frames} ticks, up to {log.score.agents} agents, {result.detections} detections",
+        summary=f"{result.frames} ticks{dropped}, up to {log.score.agents} agents, {result.detections} detections",
         headline=headline(log, data),
         ap=ap_rows(log),
         guard=guard_line(log),

@@ -333,6 +333,13 @@ def test_it_says_what_made_the_run() -> None:
     assert {"Made by", MADE_BY.command, MADE_BY.version, MADE_BY.date, MADE_BY.alliance.hash, "machine.cpu", "a processor"} <= texts
 
 
+def test_ticks_that_the_wall_clock_has_dropped_are_named() -> None:
+    assert page_of(reported(made_tick(0), replace(made_tick(3), dropped=2))).summary.startswith(
+        "2 ticks (2 more dropped by the wall"
+    )
+    assert "dropped" not in page_of(reported(made_tick(0))).summary
+
+
 def test_settings_are_written_in_words() -> None:
     faults = ({"kind": "crash", "agent": "7"},)
     settings = {"seed": None, "realtime": False, "adapt": True, "faults": (), "list": faults, "text": "", "number": 0, "map": {}}
