@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from heal.agents.options import RunOptions
 from heal.detection.boxes import boxes_around_origin
 from heal.detection.detections import Detections, GroundTruth
-from heal.detection.ground_truth import objects_in_frame, without_vehicle_at
+from heal.detection.ground_truth import objects_in_frame
+from heal.detection.label_filters import without_vehicle_at
 from heal.types import Float64, ObjectLabels
 
 

@@ -11,8 +11,8 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-import torch
 
+from heal.box_corners import boxes_to_corners
 from heal.datasets.notation import (
     as_any_vector,
     as_id,
@@ -23,7 +23,6 @@ from heal.datasets.notation import (
     is_blank,
     short,
 )
-from heal.detection.boxes import boxes_to_corners
 from heal.se3 import pose_to_SE3, transform_points
 from heal.types import BoolMask, Float64, Int64, ObjectLabels, require_shape
 
@@ -84,7 +83,7 @@ def _opv2v_labels(parts: Mapping[int, tuple[Float64, Float64]]) -> ObjectLabels:
     """Make labels from the box and the pose of each object."""
     if not parts:
         return ObjectLabels.empty()
-    local = _corners(np.stack([size for size, _ in parts.values()]))
+    local = boxes_to_corners(np.stack([size for size, _ in parts.values()]))
     world_SE3_vehicles = np.stack([pose for _, pose in parts.values()])
     corners = local @ world_SE3_vehicles[:, :3, :3].transpose(0, 2, 1) + world_SE3_vehicles[:, None, :3, 3]
     return ObjectLabels(np.array(list(parts), np.int64), corners)
@@ -140,14 +139,14 @@ def dair_objects(entries: Sequence[Mapping[str, Any]], world_SE3_agent: Float64)
     sized = _is_size(boxes[:, 3:6])
     ids = np.cumsum(sized) - 1
     keep = sized & _are_vehicles(entries)
-    return ObjectLabels(ids[keep].astype(np.int64), transform_points(world_SE3_agent, _corners(boxes[keep])))
+    return ObjectLabels(ids[keep].astype(np.int64), transform_points(world_SE3_agent, boxes_to_corners(boxes[keep])))
 
 
 def dair_world_objects(entries: Sequence[Mapping[str, Any]]) -> ObjectLabels:
     """Convert the vehicles with a size among DAIR-V2X-C's cooperative labels; the ids number all entries.
 
     Args:
-        entries: {type, world_8_points}: corners in world coordinates, in the order of `heal.detection.boxes`.
+        entries: {type, world_8_points}: corners in world coordinates, in the order of `heal.box_corners`.
 
     Raises:
         ValueError: a vehicle without corners, or corners that are not (8, 3) numbers.
@@ -219,8 +218,3 @@ def _are_vehicles(entries: Sequence[Mapping[Any, Any]]) -> BoolMask:
 def _is_size(sizes: Float64) -> BoolMask:
     """Tell whether the last axis (..., 3) holds three positive, finite lengths."""
     return np.asarray((np.isfinite(sizes) & (sizes > 0)).all(axis=-1), bool)
-
-
-def _corners(boxes: Float64) -> Float64:
-    corners: Float64 = boxes_to_corners(torch.from_numpy(boxes.astype(np.float64))).numpy()
-    return corners

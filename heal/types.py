@@ -134,7 +134,7 @@ class ObjectLabels:
 
     Attributes:
         ids: (N,) int64, unique within a scene.
-        world_corners: (N, 8, 3) float64, metres in the world frame, in the corner order of `heal.detection.boxes`.
+        world_corners: (N, 8, 3) float64, metres in the world frame, in the corner order of `heal.box_corners`.
     """
 
     ids: Int64

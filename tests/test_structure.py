@@ -22,7 +22,19 @@ ALLOWED = {
 }
 # The floors of heal/: a part may import its floor and those below. Parts of one floor may import each other, without a circle.
 FLOORS = (
-    {"agent_types", "atomic_write", "types", "grid", "se3", "config", "errors", "seeding", "option_text", "numpy_yaml"},
+    {
+        "agent_types",
+        "atomic_write",
+        "box_corners",
+        "types",
+        "grid",
+        "se3",
+        "config",
+        "errors",
+        "seeding",
+        "option_text",
+        "numpy_yaml",
+    },
     {"aligners", "detection", "encoders", "fusion", "layers", "message", "sparse"},
     {"agent_model", "base_model", "collab_model", "alliance"},
     {"graphs", "opencood", "training"},

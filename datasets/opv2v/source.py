@@ -29,7 +29,7 @@ from heal.datasets.opv2v.index import (
 from heal.datasets.opv2v.label_check import check_labels
 from heal.datasets.opv2v.metadata import CameraCalibration, FrameMetadata, metadata_path, read_metadata
 from heal.datasets.split_names import SYNONYMS
-from heal.detection.ground_truth import objects_within, visible_objects
+from heal.detection.label_filters import objects_within, visible_objects
 from heal.types import (
     BEAMS,
     AgentFrame,

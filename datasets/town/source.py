@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from heal.box_corners import boxes_to_corners
 from heal.datasets.opv2v.metadata import UNREAL_SE3_OPENCV
 from heal.datasets.town.agents import TownAgent
 from heal.datasets.town.camera_options import AS_THE_PRESET, CameraOptions
@@ -17,7 +18,7 @@ from heal.datasets.town.sensors.camera import Picture, RenderInput, render_pictu
 from heal.datasets.town.sensors.lidar import Sweep, cast_sweep
 from heal.datasets.town.town import FIRST_ID, Town, TownState
 from heal.datasets.town.world.driving import TICK_S
-from heal.detection.ground_truth import VISIBILITY_CELL_M, visible_objects
+from heal.detection.label_filters import VISIBILITY_CELL_M, visible_objects
 from heal.errors import UserError
 from heal.se3 import inverse_SE3, relative_SE3, transform_points
 from heal.types import BEAMS, AgentFrame, CameraView, Float64, LidarScan, ObjectLabels, SceneOutline, Sensor, SensorChoice, UInt8
@@ -26,10 +27,6 @@ _log = logging.getLogger(__name__)
 TICK_NS = round(TICK_S * 1e9)
 VISIBILITY_PX = 256  # width and height of a visibility map
 VISIBLE_FROM_PX = 12  # a camera sees a vehicle from this number of pixels on
-# In the corner order of `heal.detection.boxes`.
-_CORNERS = np.array(
-    [[1, -1, -1], [1, 1, -1], [-1, 1, -1], [-1, -1, -1], [1, -1, 1], [1, 1, 1], [-1, 1, 1], [-1, -1, 1]], np.float64
-)
 
 
 class TownSource:
@@ -243,5 +240,6 @@ def box_corners(size_m: Float64, world_SE3_vehicle: Float64) -> Float64:
         size_m: (3,) length, width, height.
         world_SE3_vehicle: (4, 4) pose of the vehicle, whose origin is on the ground.
     """
-    offsets = _CORNERS * size_m / 2 + [0, 0, size_m[2] / 2]
-    return transform_points(world_SE3_vehicle, offsets)
+    length, width, height = size_m
+    box = np.array([[0, 0, height / 2, height, width, length, 0]])
+    return transform_points(world_SE3_vehicle, boxes_to_corners(box)[0])

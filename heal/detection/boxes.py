@@ -1,8 +1,7 @@
-"""3D boxes: from seven numbers to eight corners and back, hulls, and range tests.
+"""3D boxes as tensors: from seven numbers to eight corners and back, hulls, and range tests.
 
-All boxes (N, 7) have the order x, y, z (centre), h, w, l, yaw: metres and radians. The eight corners of a box, (N, 8, 3),
-in units of (l/2, w/2, h/2) before the turn by yaw, are (+,-,-) (+,+,-) (-,+,-) (-,-,-) (+,-,+) (+,+,+) (-,+,+) (-,-,+): the bottom
-rectangle in turn, then the top one above it.
+`heal.box_corners` defines the order of the numbers and of the corners, and converts the boxes of labels in numpy. Detections need
+the same conversions on the device and in the dtype of the networks, hence the tensor forms here.
 """
 
 from __future__ import annotations
@@ -13,14 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-X, Y, Z, H, W, L, YAW = range(7)
-
-_CORNER_SIGNS = ((1, -1, -1), (1, 1, -1), (-1, 1, -1), (-1, -1, -1), (1, -1, 1), (1, 1, 1), (-1, 1, 1), (-1, -1, 1))
-# Corners whose mean is the centre: the ends of two diagonals.
-_CENTRE_CORNERS = (0, 3, 5, 6)
-# Edges along the length, from the rear to the front, and edges along the width.
-_REAR, _FRONT = (2, 3, 6, 7), (1, 0, 5, 4)
-_RIGHT, _LEFT = (0, 2, 4, 6), (1, 3, 5, 7)
+from heal.box_corners import CENTRE_CORNERS, CORNER_SIGNS, FRONT, LEFT, REAR, RIGHT, YAW, H, L, W, X, Y
 
 
 def boxes_to_corners(boxes: Tensor) -> Tensor:
@@ -34,7 +26,7 @@ def boxes_to_corners(boxes: Tensor) -> Tensor:
     """
     _require_rows("boxes", boxes, (7,))
     half = boxes[:, None, [L, W, H]] / 2
-    local = half * boxes.new_tensor(_CORNER_SIGNS)  # (N, 8, 3)
+    local = half * boxes.new_tensor(CORNER_SIGNS)  # (N, 8, 3)
     cos, sin = boxes[:, YAW, None].cos(), boxes[:, YAW, None].sin()
     x = local[..., 0] * cos - local[..., 1] * sin
     y = local[..., 0] * sin + local[..., 1] * cos
@@ -63,10 +55,10 @@ def corners_to_boxes(corners: Tensor, compat_heal: bool = False) -> Tensor:
         (N, 7) boxes, yaw in (-pi, pi].
     """
     _require_rows("corners", corners, (8, 3))
-    centre = corners[:, _CENTRE_CORNERS].mean(dim=1)
+    centre = corners[:, CENTRE_CORNERS].mean(dim=1)
     height = (corners[:, 4:, 2] - corners[:, :4, 2]).mean(dim=1).abs()
-    along = (corners[:, _FRONT] - corners[:, _REAR])[..., :2]  # (N, 4, 2)
-    across = (corners[:, _LEFT] - corners[:, _RIGHT])[..., :2]
+    along = (corners[:, FRONT] - corners[:, REAR])[..., :2]  # (N, 4, 2)
+    across = (corners[:, LEFT] - corners[:, RIGHT])[..., :2]
     length, width = along.norm(dim=-1).mean(dim=1), across.norm(dim=-1).mean(dim=1)
     angle = torch.atan2(along[..., 1], along[..., 0])
     yaw = angle.mean(dim=1) if compat_heal else torch.atan2(angle.sin().sum(dim=1), angle.cos().sum(dim=1))

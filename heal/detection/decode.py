@@ -8,15 +8,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from heal.box_corners import YAW, H, L, W, X, Y, Z
 from heal.config import config
 from heal.detection.boxes import (
-    YAW,
-    H,
-    L,
-    W,
-    X,
-    Y,
-    Z,
     boxes_to_corners,
     corners_within_extent,
     corners_within_heights,

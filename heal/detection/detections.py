@@ -15,7 +15,7 @@ class Detections:
     """Boxes found in one scene, best first.
 
     Attributes:
-        corners: (N, 8, 3) float32, metres in the ego's frame, in the corner order of `heal.detection.boxes`.
+        corners: (N, 8, 3) float32, metres in the ego's frame, in the corner order of `heal.box_corners`.
         scores: (N,) float32 in [0, 1], descending.
     """
 
@@ -59,7 +59,7 @@ class GroundTruth:
     """The labelled objects of one scene.
 
     Attributes:
-        corners: (N, 8, 3) float32, metres in the ego's frame, in the corner order of `heal.detection.boxes`.
+        corners: (N, 8, 3) float32, metres in the ego's frame, in the corner order of `heal.box_corners`.
         ids: (N,) int64, unique within the scene.
     """
 

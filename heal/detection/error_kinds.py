@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from heal.detection.boxes import YAW, H, L, W, X, Y, Z, bottom_rectangles, boxes_to_corners, corners_to_boxes, limit_period
+from heal.box_corners import YAW, H, L, W, X, Y, Z
+from heal.detection.boxes import bottom_rectangles, boxes_to_corners, corners_to_boxes, limit_period
 from heal.detection.detections import Detections, GroundTruth
 from heal.detection.metrics import matched_pairs
 from heal.detection.rotated_iou import rotated_iou

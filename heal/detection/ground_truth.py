@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from heal.detection.boxes import bottom_rectangles, boxes_around_origin, boxes_to_corners, corners_to_boxes, corners_within_range
+from heal.box_corners import boxes_to_corners, corners_within_range
+from heal.detection.boxes import bottom_rectangles
 from heal.detection.detections import GroundTruth
+from heal.detection.label_filters import boxes_in_frame, without_vehicle_at
 from heal.detection.rotated_iou import rotated_iou
-from heal.se3 import inverse_SE3, transform_points
-from heal.types import AgentFrame, Float64, ObjectLabels, Scene, UInt8
-
-# Edge of a pixel of OPV2V's maps of camera visibility.
-VISIBILITY_CELL_M = 0.39
+from heal.types import AgentFrame, Float64, ObjectLabels, Scene
 
 
 def ground_truth(scene: Scene, range_m: Sequence[float], *, include_ego: bool = True) -> GroundTruth:
@@ -45,43 +42,9 @@ def objects_in_frame(objects: ObjectLabels, world_SE3_frame: Float64, range_m: S
         range_m: x_min, y_min, z_min, x_max, y_max, z_max in that frame.
         use_z: test the height too; the rule of DAIR-V2X tests only x and y.
     """
-    corners = torch.from_numpy(transform_points(inverse_SE3(world_SE3_frame), objects.world_corners))
-    upright = boxes_to_corners(corners_to_boxes(corners))
+    upright = boxes_to_corners(boxes_in_frame(objects, world_SE3_frame))
     inside = corners_within_range(upright, range_m, use_z=use_z)
-    return GroundTruth(upright[inside].float(), torch.from_numpy(objects.ids)[inside])
-
-
-def without_vehicle_at(objects: ObjectLabels, world_SE3_agent: Float64) -> ObjectLabels:
-    """Drop the vehicle that carries an agent's sensor: the object with the origin of the agent's frame inside its footprint."""
-    corners = torch.from_numpy(transform_points(inverse_SE3(world_SE3_agent), objects.world_corners))
-    keep = ~boxes_around_origin(corners_to_boxes(corners)).numpy()
-    return ObjectLabels(objects.ids[keep], objects.world_corners[keep])
-
-
-def objects_within(objects: ObjectLabels, world_SE3_agent: Float64, range_m: Sequence[float]) -> ObjectLabels:
-    """Return the objects with all corners inside a range in an agent's frame."""
-    inside = objects_in_frame(objects, world_SE3_agent, range_m).ids.numpy()
-    keep = np.isin(objects.ids, inside)
-    return ObjectLabels(objects.ids[keep], objects.world_corners[keep])
-
-
-def visible_objects(objects: ObjectLabels, visibility_map: UInt8, world_SE3_agent: Float64) -> ObjectLabels:
-    """Return the objects whose centre lies on a marked pixel of an agent's map of camera visibility.
-
-    Args:
-        objects: the labels.
-        visibility_map: (H, W) bird's-eye view, not 0 where a camera sees; the agent in the middle, rows along -x, columns along +y,
-            0.39 m a pixel.
-        world_SE3_agent: (4, 4) the agent's true pose.
-    """
-    corners = torch.from_numpy(transform_points(inverse_SE3(world_SE3_agent), objects.world_corners))
-    centre = corners_to_boxes(corners)[:, :2].numpy() / VISIBILITY_CELL_M
-    height, width = visibility_map.shape
-    row = height // 2 - 1 - np.trunc(centre[:, 0]).astype(np.int64)
-    column = width // 2 - 1 + np.trunc(centre[:, 1]).astype(np.int64)
-    on_map = (row >= 0) & (row < height) & (column >= 0) & (column < width)
-    keep = on_map & (visibility_map[row.clip(0, height - 1), column.clip(0, width - 1)] > 0)
-    return ObjectLabels(objects.ids[keep], objects.world_corners[keep])
+    return GroundTruth(torch.from_numpy(upright[inside]).float(), torch.from_numpy(objects.ids[inside]))
 
 
 def merge_by_iou(parts: Sequence[GroundTruth], max_iou: float = 0.05) -> GroundTruth:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
-from heal.detection.boxes import YAW, bottom_rectangles, corners_to_boxes, limit_period
+from heal.box_corners import YAW
+from heal.detection.boxes import bottom_rectangles, corners_to_boxes, limit_period
 from heal.detection.detections import Detections, GroundTruth
 from heal.detection.metrics import matched_pairs
 from heal.detection.rotated_iou import rotated_iou

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from heal.box_corners import YAW
 from heal.config import config
-from heal.detection.boxes import YAW
 from heal.detection.head import HeadOutput
 from heal.detection.targets import Targets
 from heal.errors import UserError

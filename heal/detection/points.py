@@ -12,7 +12,7 @@ def points_in_boxes(points: Float64, corners: Float64, margin_m: float = 0.1) ->
 
     Args:
         points: (N, 3) metres.
-        corners: (M, 8, 3) metres in the same frame, in the corner order of `heal.detection.boxes`; boxes may be tilted.
+        corners: (M, 8, 3) metres in the same frame, in the corner order of `heal.box_corners`; boxes may be tilted.
         margin_m: distance outside a face at which a point still counts, because sensor noise puts half of a surface's points there.
 
     Returns:

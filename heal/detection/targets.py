@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from heal.box_corners import YAW, H, L, W, X, Y, Z
 from heal.config import config
-from heal.detection.boxes import YAW, H, L, W, X, Y, Z, boxes_to_corners, planar_hulls
+from heal.detection.boxes import boxes_to_corners, planar_hulls
 from heal.errors import UserError
 
 # Added to the widths and heights of hulls: a custom from boxes in pixels, which HEAL keeps for metres.

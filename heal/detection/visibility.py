@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from heal.detection.ground_truth import ground_truth
+from heal.detection.label_filters import objects_within, without_vehicle_at
 from heal.detection.points import points_in_boxes
 from heal.se3 import relative_SE3, transform_points
 from heal.types import AgentFrame, BoolMask, Int64, ObjectLabels, Scene
@@ -39,12 +39,10 @@ class SceneVisibility:
 
 def scene_visibility(scene: Scene, range_m: Sequence[float] = EVALUATION_RANGE_M) -> SceneVisibility:
     """Count each agent's points on the vehicles within `range_m` (x_min, y_min, z_min, x_max, y_max, z_max) of the ego."""
-    truth = ground_truth(scene, range_m, include_ego=False)
-    kept = np.isin(scene.objects.ids, truth.ids.numpy())
-    ids, world_corners = scene.objects.ids[kept], scene.objects.world_corners[kept]
-    objects = ObjectLabels(ids, world_corners)
+    world_SE3_ego = scene.outline.world_SE3_ego
+    objects = objects_within(without_vehicle_at(scene.objects, world_SE3_ego), world_SE3_ego, range_m)
     counts = {frame.agent_id: count_points(frame, objects) for frame in scene.frames}
-    return joint_visibility(ids, {name: count for name, count in counts.items() if count}, scene.outline.ego_id)
+    return joint_visibility(objects.ids, {name: count for name, count in counts.items() if count}, scene.outline.ego_id)
 
 
 @dataclass(frozen=True)

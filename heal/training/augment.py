@@ -17,7 +17,7 @@ from heal.encoders.images import mirror_view, rescale_view
 from heal.types import AgentFrame, Float32, Float64, LidarScan, ObjectLabels, Scene, SceneOutline
 
 _NEGATE = {"x": np.array([-1.0, 1.0, 1.0, 1.0]), "y": np.array([1.0, -1.0, 1.0, 1.0])}
-# The corner order of heal.detection.boxes after a reflection, which exchanges the left and the right side.
+# The corner order of heal.box_corners after a reflection, which exchanges the left and the right side.
 _MIRRORED_CORNERS = [1, 0, 3, 2, 5, 4, 7, 6]
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from heal.agent_model import AgentConfig
 from heal.base_model import BaseConfig
-from heal.detection.ground_truth import objects_within
+from heal.detection.label_filters import objects_within
 from heal.grid import BevGrid, Range
 from heal.types import Float64, ObjectLabels, Scene
 

@@ -7,8 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from heal.box_corners import YAW
 from heal.detection.boxes import (
-    YAW,
     boxes_around_origin,
     boxes_to_corners,
     corners_to_boxes,

@@ -7,8 +7,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from heal.box_corners import YAW
 from heal.detection.anchors import AnchorConfig, make_anchors
-from heal.detection.boxes import YAW, boxes_to_corners, limit_period
+from heal.detection.boxes import boxes_to_corners, limit_period
 from heal.detection.decode import DecodeConfig, decode, decode_boxes, decode_late, settle_yaw
 from heal.detection.head import HeadOutput
 from heal.detection.loss import direction_bins

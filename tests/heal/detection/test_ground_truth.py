@@ -15,8 +15,6 @@ from heal.detection.ground_truth import (
     ground_truth,
     merge_by_iou,
     objects_in_frame,
-    visible_objects,
-    without_vehicle_at,
 )
 from heal.se3 import pose_to_SE3
 from heal.types import AgentFrame, ObjectLabels, Scene, SceneOutline
@@ -56,12 +54,6 @@ def test_height_can_be_left_out_and_the_own_vehicle_too() -> None:
     scene = scene_at(EGO_POSE, labels(AHEAD, OWN, FAR, HIGH))
     assert objects_in_frame(scene.objects, pose_to_SE3(EGO_POSE), RANGE_M, use_z=False).ids.tolist() == [10, 11, 13]
     assert ground_truth(scene, RANGE_M, include_ego=False).ids.tolist() == [10]
-
-
-def test_own_vehicle_is_found_by_its_footprint() -> None:
-    beside = [2.0, 3.0, 0.0, 1.5, 2.0, 8.0, 0.0]
-    across = [0.0, 0.5, 0.0, 1.5, 2.0, 8.0, 1.2]
-    assert without_vehicle_at(labels(beside, across), np.eye(4)).ids.tolist() == [10]
 
 
 def test_objects_in_another_frame() -> None:
@@ -105,12 +97,3 @@ def test_merging_by_overlap_drops_objects_that_are_there_already() -> None:
     torch.testing.assert_close(merged.corners, corners_of(AHEAD, OWN, FAR).float())
     empty = GroundTruth.empty()
     assert len(merge_by_iou([empty, part([5], AHEAD)])) == len(merge_by_iou([part([5], AHEAD), empty])) == 1
-
-
-def test_visibility_is_read_at_the_pixel_of_the_centre() -> None:
-    seen = np.zeros((256, 256), np.uint8)
-    seen[127 - 25, 127 + 12] = 255  # 25 pixels ahead, 12 to +y
-    ahead = [25.5 * 0.39, 12.5 * 0.39, 0.0, 1.5, 2.0, 4.0, 0.0]
-    behind = [-25.5 * 0.39, 12.5 * 0.39, 0.0, 1.5, 2.0, 4.0, 0.0]
-    off_the_map = [500.0, 0.0, 0.0, 1.5, 2.0, 4.0, 0.0]
-    assert visible_objects(labels(ahead, behind, off_the_map), seen, np.eye(4)).ids.tolist() == [10]

@@ -10,8 +10,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from heal.box_corners import YAW
 from heal.detection.anchors import AnchorConfig, make_anchors
-from heal.detection.boxes import YAW, boxes_to_corners, corners_to_boxes
+from heal.detection.boxes import boxes_to_corners, corners_to_boxes
 from heal.detection.decode import DecodeConfig, decode_boxes, decode_candidates, settle_yaw
 from heal.detection.detections import Detections, GroundTruth
 from heal.detection.head import HeadOutput

@@ -44,7 +44,7 @@ def test_a_mirrored_car_is_a_car_again() -> None:
     corners = mirror(_scene()).objects.world_corners[0]
     forward, left = corners[0] - corners[3], corners[1] - corners[0]
     np.testing.assert_allclose([np.linalg.norm(forward), np.linalg.norm(left)], [4.4, 1.8], atol=1e-6)
-    # Right-handed: the cross product of forward and left points up, as for every box of heal.detection.boxes.
+    # Right-handed: the cross product of forward and left points up, as for every box of heal.box_corners.
     assert np.cross(forward, left)[2] > 0
 
 

@@ -73,7 +73,7 @@ def _boxes(codes: Tensor, anchors: Tensor, directions: Tensor, offset_rad: float
 
 
 def _corners(boxes: Tensor) -> Tensor:
-    """Compute the corners (N, 8, 3) of boxes (N, 7) in the order of `heal.detection.boxes`, in the boxes' frame."""
+    """Compute the corners (N, 8, 3) of boxes (N, 7) in the order of `heal.box_corners`, in the boxes' frame."""
     cos, sin = torch.cos(boxes[:, 6]), torch.sin(boxes[:, 6])
     zero, one = torch.zeros_like(cos), torch.ones_like(cos)
     rotation = torch.stack([cos, -sin, zero, sin, cos, zero, zero, zero, one], dim=1).view(-1, 3, 3)
