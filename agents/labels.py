@@ -10,7 +10,7 @@ from heal.agents.faults import Fault
 from heal.agents.records import AgentAside, AgentReport
 from heal.detection.detections import GroundTruth
 from heal.detection.visibility import PointCounts, SceneVisibility, count_points, joint_visibility
-from heal.types import ObjectLabels, SceneOutline, SceneSource
+from heal.types import AgentFrame, ObjectLabels, SceneOutline, SceneSource
 
 
 @dataclass(frozen=True)
@@ -59,18 +59,23 @@ def read_labels(
         return TickLabels(objects, counted)
     known = {report.agent_id: report.objects for report in reports}
     faults: list[Fault] = []
-    for agent_id in outline.agent_ids:
-        if agent_id in known:
-            continue
-        try:
-            frame = source.agent_frame(tick, agent_id)
-        except Exception as error:
-            if not tolerant:
-                raise
-            faults.append(Fault(FAILED, agent_id, in_one_line(error)))
+    for agent_id in [name for name in outline.agent_ids if name not in known]:
+        frame = _frame(source, tick, agent_id, faults if tolerant else None)
+        if frame is None:
             continue
         known[agent_id] = frame.objects
         if counts and (count := count_points(frame, frame.objects)) is not None:
             counted[agent_id] = count
     union = ObjectLabels.union([known[agent_id] for agent_id in outline.agent_ids if agent_id in known])
     return TickLabels(union, counted, tuple(faults))
+
+
+def _frame(source: SceneSource, tick: int, agent_id: str, faults: list[Fault] | None) -> AgentFrame | None:
+    """Read the frame of an agent; one that cannot be read is noted in `faults`, or its error is raised if there is no such list."""
+    try:
+        return source.agent_frame(tick, agent_id)
+    except Exception as error:
+        if faults is None:
+            raise
+        faults.append(Fault(FAILED, agent_id, in_one_line(error)))
+        return None

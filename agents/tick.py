@@ -254,9 +254,14 @@ class TickCoordinator(Generic[Payload]):
             asides: what the agents tell beside their messages.
             faults: processes that broke or returned, and planned faults that hit nothing.
         """
-        outline, outcome = plan.outline, self._division.join(delivery.request, delivery.tasks, outcomes, delivery.senders)
+        outcome = self._division.join(delivery.request, delivery.tasks, outcomes, delivery.senders)
         read = self._read_labels(plan, delivery, asides)
-        truth = self._rule.ground_truth(read.objects, outline.world_SE3_ego)
+        result = self._result(plan, delivery, outcome, read)
+        return replace(result, views=_views(delivery, asides), faults=(*faults, *delivery.faults, *read.faults))
+
+    def _result(self, plan: TickPlan, delivery: Delivery[Payload], outcome: FusionOutcome | None, read: TickLabels) -> TickResult:
+        """Return the result of a tick without views and faults."""
+        outline, truth = plan.outline, self._rule.ground_truth(read.objects, plan.outline.world_SE3_ego)
         rejected, alone = ((), None) if outcome is None else (outcome.rejected, outcome.alone)
         return TickResult(
             tick=plan.tick,
@@ -270,10 +275,8 @@ class TickCoordinator(Generic[Payload]):
             latency=None if outcome is None else outcome.latency,
             lag_ms=plan.lag_ms,
             dropped=plan.dropped,
-            views=_views(delivery, asides),
             held=() if outcome is None else outcome.held,
             late_rejections=tuple(rejection for rejection in rejected if rejection.tick != plan.tick),
-            faults=(*faults, *delivery.faults, *read.faults),
             handed_over=delivery.handed_over,
             objects=read.objects,
             wait_ms=self._wait_ms(plan, delivery, outcome),
