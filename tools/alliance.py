@@ -25,7 +25,7 @@ heal alliance verify runs/demo.zip
 heal alliance unpack runs/demo.zip --out runs/theirs
 """
 app = typer.Typer(
-    help="Pack an alliance into one file, unpack it, and verify that nothing of it is damaged.",
+    help="Pack an alliance into one file, unpack it, and check it for damage.",
     epilog=EXAMPLES,
     no_args_is_help=True,
     **STYLE,
@@ -34,7 +34,7 @@ console = Console(soft_wrap=True)
 
 FolderArg = Annotated[Path, typer.Argument(metavar="FOLDER", help="Alliance folder.")]
 FileArg = Annotated[Path, typer.Argument(metavar="FILE", help="Archive that `heal alliance pack` has written.")]
-EitherArg = Annotated[Path, typer.Argument(metavar="FOLDER|FILE", help="Alliance folder, or archive of one.")]
+EitherArg = Annotated[Path, typer.Argument(metavar="FOLDER|FILE", help="Alliance folder, or an archive.")]
 FileOutArg = Annotated[Path, typer.Option("--out", help="ZIP file to write.")]
 FolderOutArg = Annotated[Path, typer.Option("--out", help="Folder to make; it may exist if it is empty.")]
 
@@ -43,7 +43,7 @@ FolderOutArg = Annotated[Path, typer.Option("--out", help="Folder to make; it ma
 def pack_command(folder: FolderArg, out: FileOutArg) -> None:
     """Pack an alliance into a ZIP file, with a manifest of the SHA-256 of every file.
 
-    The alliance has to be whole. Equal alliances give equal files.
+    The alliance must be complete and undamaged. Equal alliances give equal files.
 
     \b
     heal alliance pack runs/mine --out runs/mine.zip
@@ -73,8 +73,8 @@ def unpack_command(file: FileArg, out: FolderOutArg) -> None:
 def verify_command(alliance: EitherArg) -> None:
     """Check that an alliance folder or an archive is whole.
 
-    Files have to be those of the manifest, if there is one; base and agent types have to have the content hashes of their records;
-    every type has to be aligned to the base. The last line is an error if anything is wrong.
+    The files must match the manifest, if there is one; base and agent types must have the content hashes of their records; every
+    type must be aligned to the base. The last line is an error if any check fails.
 
     \b
     heal alliance verify configs/demo/alliance

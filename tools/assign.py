@@ -23,7 +23,7 @@ def assign(
     types: Annotated[str, typer.Option(help="Agent types, separated by commas.")] = "m1,m2,m3,m4",
     split: Annotated[str, typer.Option(help="One split, or several separated by commas.")] = "test",
     in_order: Annotated[
-        bool, typer.Option("--in-order", help="Give the agents the types in turn, in the order of the agents; otherwise at random.")
+        bool, typer.Option("--in-order", help="Assign the types in turn, in the order of the agents. Default: at random.")
     ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the random types.")] = 0,
 ) -> None:

@@ -79,8 +79,8 @@ def bench(
     """Measure the stages on this machine, which should be idle.
 
     Times are valid for this machine only; ratios are comparable between machines. The networks have the paper's size and random
-    weights, the scenes are those of the built-in town. Each time is compared with the yardstick, a dense convolution measured in
-    the same run, and with the plain form of the same stage, which has the same results and uses libraries that most people take.
+    weights; the scenes are those of the built-in town. Each time is compared with the yardstick, a dense convolution measured in
+    the same run, and with the plain form of the stage, a usual implementation with the same results.
 
     \b
     heal bench frame

@@ -75,7 +75,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "sweep": Command("sweep", "sweep", "Measure AP against one condition of a run."),
     "rerun": Command(
-        "rerun", "rerun", "Run the command again that made an output, with the recorded settings, and say whether the AP is equal."
+        "rerun", "rerun", "Repeat the command that made an output, with the recorded settings, and say whether the AP is equal."
     ),
     "bench": Command("bench", "bench", "Measure the stages on this machine, which should be idle."),
     "view": Command("view", "view", "Play back a recorded run in 3D."),
@@ -83,7 +83,7 @@ COMMANDS: dict[str, Command] = {
     "import": Command("import_runs", "import_runs", "Import HEAL run folders as an alliance."),
     "export": Command("export", "export", "Export an alliance for HEAL, or as graphs for deployment."),
     "info": Command("info", "info", "Describe an alliance, or this installation."),
-    "alliance": Command("alliance", "app", "Pack an alliance into one file, unpack it, and verify that nothing of it is damaged."),
+    "alliance": Command("alliance", "app", "Pack an alliance into one file, unpack it, and check it for damage."),
 }
 
 
@@ -134,8 +134,10 @@ def _options(
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Show results and errors alone, no status lines and no bars.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", help="Show in more detail what is being done.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="Show only results and errors, without status lines and progress bars.")
+    ] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Show the current steps in more detail.")] = False,
     debug: Annotated[
         bool, typer.Option("--debug", help="Show the messages of all libraries too, and the traceback of every error.")
     ] = False,

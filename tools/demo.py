@@ -44,7 +44,9 @@ console = Console()
 
 OutArg = Annotated[
     Path | None,
-    typer.Option(help=f"Folder for run.yaml, metrics.json and pictures. Default: {FOLDER}, or {FOLDER}-2 and on where it is used."),
+    typer.Option(
+        help=f"Folder for run.yaml, metrics.json and pictures. Default: {FOLDER}, or {FOLDER}-2 and so on if it is taken."
+    ),
 ]
 TypesArg = Annotated[
     str,

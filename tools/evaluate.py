@@ -68,7 +68,7 @@ InOrderArg = Annotated[
     str | None,
     typer.Option(
         help="Agent types separated by commas: evaluate with the first agent alone, then with one agent more at a time, of these "
-        "types in this order; gain_2.png and on show where the added agent helps most."
+        "types in this order; gain_2.png, gain_3.png and so on show the scene in which the added agent helps most."
     ),
 ]
 AgainstArg = Annotated[
@@ -109,7 +109,7 @@ def evaluate(
 ) -> None:
     """Evaluate the detection AP of an alliance on a data set, against the labels of all agents. Poses are not corrected.
 
-    Where the ego has cameras, a row "ego blind" shows what the others find without its map. Differences have 90% intervals.
+    If the ego has cameras, the row "ego blind" shows the AP without the ego's map. Differences have 90% intervals.
     """
     opened, reading = open_on_range(alliance, range_m).for_inference(), ReadOptions.of(on_damage, intensity_scale, cache)
     recorded = ScenesRecord(source=str(data), split=split, types=in_order or types or base_type(opened))

@@ -26,10 +26,14 @@ AllianceArg = Annotated[Path, typer.Argument(help="Alliance folder.")]
 OutArg = Annotated[Path, typer.Option(help="Folder to write.")]
 ImageArg = Annotated[tuple[int, int], typer.Option(help="Height and width of the data set's images in pixels, for HEAL's config.")]
 ProgramArg = Annotated[
-    bool, typer.Option("--program", help="Write exported programs for torch.export.load instead; each is run and compared.")
+    bool,
+    typer.Option(
+        "--program", help="Write exported programs for torch.export.load instead; each is run and compared with its network."
+    ),
 ]
 OnnxArg = Annotated[
-    bool, typer.Option("--onnx", help="Write ONNX graphs instead; each is run and compared. Needs the extra [onnx].")
+    bool,
+    typer.Option("--onnx", help="Write ONNX graphs instead; each is run and compared with its network. Needs the extra [onnx]."),
 ]
 
 
@@ -45,7 +49,7 @@ def export(
     """Export an alliance for HEAL, or as graphs for deployment.
 
     For HEAL, the result is a run folder with the merged model. HEAL's agent types are named m1, m2 and so on; rename others with
-    --rename. The data paths and training settings in config.yaml are yours to fill in.
+    --rename. You have to fill in the data paths and training settings in config.yaml.
 
     \b
     heal export runs/alliance --out runs/for-heal

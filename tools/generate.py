@@ -50,12 +50,13 @@ FramesPerTownArg = Annotated[
 ImageSizeArg = Annotated[
     str | None,
     typer.Option(
-        help="Width and height of the images, such as 256x192; of an equally wide view. Default: the preset's, 400x300 for demo."
+        help="Width and height of the images, such as 256x192; the horizontal view stays the same. "
+        "Default: the preset's, 400x300 for demo."
     ),
 ]
 SmoothArg = Annotated[bool, typer.Option(help="Smooth the edges in the images; without it rendering takes less time.")]
 CameraAgentsArg = Annotated[
-    str, typer.Option(help="Agents with cameras: all, vehicles, roadside or ego; the others have a LiDAR alone.")
+    str, typer.Option(help="Agents with cameras: all, vehicles, roadside or ego; other agents have only a LiDAR.")
 ]
 DepthStepArg = Annotated[
     float,

@@ -1,4 +1,4 @@
-"""`heal rerun`: run the command again that made an output, with its settings, and compare the AP of both."""
+"""`heal rerun`: repeat the command that made an output, with its settings, and compare the AP of both."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ OutArg = Annotated[
 
 
 def rerun(context: typer.Context, folder: FolderArg, out: OutArg = None, overwrite: OverwriteArg = False) -> None:
-    """Run the command again that made an output, with the recorded settings, and say whether the AP is equal.
+    """Repeat the command that made an output, with the recorded settings, and say whether the AP is equal.
 
-    The command is that in run.yaml, run in the folder where it was run. The status is 1 if the AP is not equal. A run by the wall
+    The command in run.yaml runs in the recorded folder. The exit status is 1 if the AP is not equal. The AP of a run by the wall
     clock (--realtime) depends on the speed of the machine.
 
     \b

@@ -71,7 +71,7 @@ console = Console()
 
 OutArg = Annotated[Path, typer.Option(help="Folder for run.yaml, metrics.json, ticks.jsonl, report.html and pictures.")]
 TicksArg = Annotated[
-    int | None, typer.Option(min=1, help=f"Number of ticks to run. Default: {TOWN_TICKS} of a town, all scenes of a folder.")
+    int | None, typer.Option(min=1, help=f"Number of ticks to run. Default: {TOWN_TICKS} in the town, all scenes of a folder.")
 ]
 SeedArg = Annotated[int, typer.Option(min=0, help="Seed of the town, the links and the noise.")]
 LinkArg = Annotated[
@@ -96,7 +96,7 @@ LateArg = Annotated[
 ]
 DeadlineArg = Annotated[
     float | None,
-    typer.Option(min=0, help="Time in ms after the begin of a tick at which the fusion node fuses what has arrived. Default: 100."),
+    typer.Option(min=0, help="Time in ms from a tick until the fusion node fuses the messages that have arrived. Default: 100."),
 ]
 AgentRangeArg = Annotated[
     float | None,
@@ -112,25 +112,24 @@ RateArg = Annotated[
     ),
 ]
 PicturesArg = Annotated[
-    bool, typer.Option("--pictures", help="Draw a picture of every tick; otherwise only of the last tick, and an animation.")
+    bool, typer.Option("--pictures", help="Draw a picture of every tick, besides the picture of the last tick and the animation.")
 ]
-ViewArg = Annotated[
-    str | None, typer.Option(help="Watch the run in 3D: native opens the viewer of rerun, web serves the view to a browser.")
-]
+ViewArg = Annotated[str | None, typer.Option(help="Watch the run in 3D: native opens a window, web serves a page for a browser.")]
 RecordArg = Annotated[Path | None, typer.Option(help="Write the 3D view to this .rrd file; `heal view` plays it.")]
 AddressArg = Annotated[str | None, typer.Option(help="Address of the Ray cluster to run on, such as auto; see docs/cluster.md.")]
 FaultArg = Annotated[
     str | None,
     typer.Option(
-        help="Faults to cause: crash:AGENT@TICK or hang:AGENT@TICK, separated by commas; the AGENT node is the fusion node."
+        help="Faults to cause: crash:AGENT@TICK or hang:AGENT@TICK, separated by commas. "
+        "AGENT is an agent's id, or node for the fusion node."
     ),
 ]
 JoinArg = Annotated[
     str | None,
     typer.Option(
         help="Agents that join during the run: TYPE@TICK[:AGENT], such as m5@100:-1, separated by commas. AGENT is the id of an "
-        "agent of the source, which takes no part before; by default the first agent that takes no part yet. The type may be "
-        "added to the alliance during the run."
+        "agent of the source, which takes no part before the tick; by default, the first agent that takes no part yet. The type "
+        "may be added to the alliance during the run."
     ),
 ]
 

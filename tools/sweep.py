@@ -54,7 +54,7 @@ heal sweep codec --alliance runs/dair-base/alliance --source DAIR_ROOT --comm-ra
 """
 console = Console()
 
-KindArg = Annotated[str, typer.Argument(help="What to vary: codec, delay, loss, noise, regions or senders.")]
+KindArg = Annotated[str, typer.Argument(help="Condition to vary: codec, delay, loss, noise, regions or senders.")]
 OutArg = Annotated[Path, typer.Option(help="Folder for run.yaml, sweep.json and sweep.png.")]
 TownsArg = Annotated[int, typer.Option(min=1, help="Number of towns; their seeds are --seed and the following numbers.")]
 TicksArg = Annotated[
@@ -126,7 +126,8 @@ def sweep(
     """Measure AP against one condition of a run.
 
     Every value of the condition (codec, delay or loss of the messages, error of the poses, size of the regions, senders that are
-    blind, noisy or misplaced, or whose maps are 10 or 100 times too large) is a run over the same ticks, and so is the ego alone.
+    blind, noisy or misplaced, or whose maps are 10 or 100 times too large) is one run over the same ticks; another run has the ego
+    alone.
     """
     opened = load_alliance(alliance)
     output = Output.of(context, out, overwrite, opened, ScenesRecord.of(source, preset, split, types or base_type(opened), seed))

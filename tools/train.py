@@ -58,7 +58,7 @@ InitAgentArg = Annotated[
     typer.Option(
         "--init",
         help="Start from a trained type: an alliance with a type of this name, or the folder of another type in its alliance. Its "
-        "weights must have the same shapes. Its trust is kept where there are no validation scenes.",
+        "weights must have the same shapes. Its trust is kept if there are no validation scenes.",
     ),
 ]
 SplitArg = Annotated[str, typer.Option(help="Split to train on.")]
@@ -95,7 +95,7 @@ def base(
     """Train a base together with its first agent type (stage 1).
 
     Repeat the command of an interrupted or killed training to resume it from its last checkpoint; the result is the same. Settings
-    that change neither networks nor data, such as training.learning_rate or training.epochs, may differ from those before.
+    that change neither networks nor data, such as training.learning_rate or training.epochs, may be changed.
 
     \b
     heal train base --data runs/town --config demo/base.yaml --out runs/town-base

@@ -15,7 +15,7 @@ SourceArg = Annotated[str, typer.Option(help=f"{TOWN}, or a folder of scenes: OP
 PresetArg = Annotated[str, typer.Option(help="Kind of town: demo, easy, dense, crossing or test.")]
 SourceSplitArg = Annotated[str | None, typer.Option(help="Split of the source. Default: test, or val for DAIR-V2X-C.")]
 AgentsArg = Annotated[
-    int | None, typer.Option(min=1, help="Number of agents that take part, the ego included; 1 for the ego alone.")
+    int | None, typer.Option(min=1, help="Largest number of agents that take part, the ego included; 1 for the ego alone.")
 ]
 TypesArg = Annotated[
     str | None,
@@ -39,23 +39,26 @@ IncludeEgoArg = Annotated[
 OverwriteArg = Annotated[
     bool, typer.Option("--overwrite", help="Replace the output that the folder holds; without it, such a folder is refused.")
 ]
-RuntimeArg = Annotated[str, typer.Option(help="ray: agents and fusion node as Ray actors; local: all in this process.")]
+RuntimeArg = Annotated[str, typer.Option(help="ray: agents and fusion node as Ray actors; local: everything in this process.")]
 CacheArg = Annotated[
     Path | None, typer.Option(help="Folder that keeps decoded sweeps, poses and labels for later runs. Default: nothing is kept.")
 ]
 OnDamageArg = Annotated[
     str,
     typer.Option(
-        help="What to do about missing and damaged files: stop, or skip their scenes, for which every file is read once before."
+        help="Missing and damaged files: stop with an error, or skip their scenes, after reading every file once to find them."
     ),
 ]
 IntensityScaleArg = Annotated[
     float | None,
-    typer.Option(help="Value that stands for the intensity 1 in the clouds, such as 4095. Default: judged by some of the clouds."),
+    typer.Option(
+        help="Stored value that means intensity 1 in the clouds, such as 4095. Default: inferred from some of the clouds."
+    ),
 ]
 ThreadsArg = Annotated[int, typer.Option(min=0, help="Number of CPU threads; 0 for one per core that the process may use.")]
 SettingsFileArg = Annotated[
-    Path | None, typer.Option("--config", help="YAML file with settings of the run; each simulation writes its own to run.yaml.")
+    Path | None,
+    typer.Option("--config", help="YAML file with settings of the run; each simulation writes its settings to run.yaml."),
 ]
 SettingsArg = Annotated[
     list[str],
