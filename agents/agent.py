@@ -21,10 +21,13 @@ from heal.fusion.pyramid import Coverage, coverage_of
 from heal.grid import BevGrid
 from heal.message.codec import Codec
 from heal.message.message import Message
-from heal.types import AgentFrame, BoolMask, Float32, SceneSource, SensorChoice
+from heal.types import AgentFrame, BoolMask, Float32, SceneSource, SensorChoice, UInt8
 
 # The choice of sensors with which the points on vehicles are counted.
 WHOLE_SWEEP = SensorChoice()
+
+
+VIEW_PX = 320  # width of an agent's images in pictures
 
 
 @dataclass(frozen=True)
@@ -128,7 +131,8 @@ class Agent:
             coverage = coverage_of(encoder.coverage, encoder.covered_blocks(step.frame))
             with torch.no_grad(), self.setup.options.autocast(step.features.device.type):
                 content = self._content(step.features, coverage, scored=True)
-        return AgentView(self.agent_id, step.frame.world_SE3_agent, _points(step.frame), _square(content.scores[0]))
+        images = tuple(_small_copy(camera.image) for camera in step.frame.cameras)
+        return AgentView(self.agent_id, step.frame.world_SE3_agent, _points(step.frame), _square(content.scores[0]), images)
 
     def _counts(self, tick: int, frame: AgentFrame) -> PointCounts | None:
         """Count the LiDAR points on labelled vehicles; as in evaluations, in the whole sweep, whatever sensors the type reads."""
@@ -220,6 +224,15 @@ class AgentHost:
 
 def _points(frame: AgentFrame) -> Float32:
     return np.zeros((0, 4), np.float32) if frame.lidar is None else frame.lidar.points
+
+
+def _small_copy(image: UInt8) -> UInt8:
+    """Return an RGB image (H, W, 3) with a whole number of pixels merged into one, so that it is at most `VIEW_PX` wide."""
+    step = -(-image.shape[1] // VIEW_PX)
+    height, width = image.shape[0] // step, image.shape[1] // step
+    blocks = image[: height * step, : width * step].reshape(height, step, width, step, 3)
+    small: UInt8 = blocks.mean(axis=(1, 3)).round().astype(np.uint8)
+    return small
 
 
 def _square(scores: Tensor) -> Float32:

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
+import numpy as np
+
 from heal.agents.faults import Fault
 from heal.agents.message_records import AgentLatency, MessageCounts, MessageRecord
 from heal.agents.region import Region
@@ -13,7 +15,7 @@ from heal.detection.detections import Detections, GroundTruth
 from heal.detection.metrics import IOU_THRESHOLDS, FrameMatch, match_frame
 from heal.detection.visibility import PointCounts, SceneVisibility
 from heal.message.message import Buffer
-from heal.types import Float32, Float64, ObjectLabels
+from heal.types import BoolMask, Float32, Float64, ObjectLabels, UInt8
 
 # The id of the agent that sent a message, and the tick in which it was sent.
 Sender = tuple[str, int]
@@ -213,12 +215,14 @@ class AgentView:
         world_SE3_agent: (4, 4) float64, the agent's true pose.
         points: (N, 4) float32 LiDAR points in the agent's frame; N = 0 for an agent with cameras alone.
         heat: (ny, nx) float32 in [0, 1], foreground scores on the grid around the agent.
+        images: (H, W, 3) RGB, small copies of what the agent's cameras see; empty for an agent without cameras.
     """
 
     agent_id: str
     world_SE3_agent: Float64
     points: Float32
     heat: Float32
+    images: tuple[UInt8, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -285,6 +289,13 @@ class TickResult:
     def alone_match(self) -> FrameMatch | None:
         """The match of the boxes that the ego finds alone, with the same ground truth; None if `alone` is None."""
         return None if self.alone is None else match_frame(self.alone, self.ground_truth, IOU_THRESHOLDS)
+
+    @property
+    def hidden(self) -> BoolMask:
+        """(G,) whether the ego has almost no points on each object, while another agent has many; False if that is not known."""
+        ids = np.zeros(0, np.int64) if self.visibility is None else self.visibility.ids[self.visibility.hidden]
+        hidden: BoolMask = np.isin(self.ground_truth.ids.numpy(), ids)
+        return hidden
 
     @property
     def ready_ns(self) -> int:

@@ -22,7 +22,6 @@ from heal.agents.runtime import open_runtime
 from heal.alliance import Alliance, load_alliance
 from heal.datasets.town import PRESETS, TownSource
 from heal.detection.metrics import matched_ground_truth
-from heal.detection.visibility import SceneVisibility, scene_visibility
 from heal.tools.pictures.draw import draw_comparison, draw_frame, save_animation
 from heal.tools.shared.arguments import AllianceArg, OverwriteArg, RuntimeArg
 from heal.tools.shared.made_by import ScenesRecord
@@ -32,7 +31,7 @@ from heal.tools.shared.scoring import HIDDEN_IOU, RunScore, score_table
 from heal.tools.shared.sources import TOWN
 from heal.tools.shared.type_argument import require_types, split_names
 from heal.tools.terminal.progress import track
-from heal.types import SceneSource, load_scene
+from heal.types import SceneSource
 
 # Half a second between two evaluated ticks: neighbouring ticks at 10 Hz are nearly equal.
 STRIDE_TICKS = 5
@@ -85,14 +84,13 @@ def demo(
     try_folder(output.folder)
     together = run_agents(opened, source, instants, plan, None, runtime)
     alone = run_agents(opened, source, instants, plan, 1, runtime)
-    visibilities = [scene_visibility(load_scene(source, tick), opened.grid.range_m) for tick in instants]
-    ego, fused = score(alone, visibilities, opened), score(together, visibilities, opened)
+    ego, fused = score(alone, opened), score(together, opened)
     joined = sum(record.status == "used" for result in together for record in result.messages if record.agent_id == plan.agent_id)
     join = {"agent": plan.agent_id, "agent_type": plan.join.agent_type, "tick": plan.join.tick, "messages_used": joined}
     console.print(score_table({f"the ego ({names[0]}) alone": ego, f"together: {', '.join(names)}": fused}, "an unseen town"))
     output.start()
     output.write_results({"ego": ego.metrics(), "fused": fused.metrics(), "join": join})
-    example = choose_example(alone, together, visibilities)
+    example = choose_example(alone, together)
     draw_pictures(alone, together, example.index, opened.grid.range_m, output)
     console.print(f"{plan.agent_id}, a {plan.join.agent_type}, joined at tick {plan.join.tick}; {joined} of its messages were used")
     console.print(f"{len(example.ids)} vehicles hidden from the ego, found through others: {output.folder / FOUND_NAME}")
@@ -138,17 +136,17 @@ def run_agents(
     alliance: Alliance, source: SceneSource, ticks: range, plan: JoinPlan, agents: int | None, runtime: str
 ) -> list[TickResult]:
     """Run all ticks with at most `agents` agents (None for all), over links on which every message arrives."""
-    options = RunOptions(agents=agents, joins=() if agents == 1 else (plan.join,), keep_views=True)
+    options = RunOptions(agents=agents, joins=() if agents == 1 else (plan.join,), keep_views=True, count_points=True)
     with open_runtime(runtime, alliance, source, plan.types_of, PerfectNetwork(), options) as opened:
         title = "the ego alone" if agents == 1 else "all agents"
         return list(track(opened.run(ticks), title, len(ticks), console))
 
 
-def score(results: Iterable[TickResult], visibilities: Iterable[SceneVisibility], alliance: Alliance) -> RunScore:
-    """Return the score of a run; `visibilities` tell for each tick which vehicles are hidden from the ego."""
+def score(results: Iterable[TickResult], alliance: Alliance) -> RunScore:
+    """Return the score of a run."""
     total = RunScore(alliance.grid.range_m)
-    for result, visibility in zip(results, visibilities, strict=True):
-        total.add(result, visibility)
+    for result in results:
+        total.add(result, result.visibility)
     return total
 
 
@@ -165,9 +163,9 @@ class ExampleTick:
     ids: tuple[int, ...]
 
 
-def choose_example(alone: list[TickResult], together: list[TickResult], visibilities: list[SceneVisibility]) -> ExampleTick:
+def choose_example(alone: list[TickResult], together: list[TickResult]) -> ExampleTick:
     """Return the first tick with the most vehicles that are hidden from the ego, missed by the ego alone, and found together."""
-    ticks = zip(alone, together, visibilities, strict=True)
+    ticks = zip(alone, together, strict=True)
     examples = [ExampleTick(i, found_through_others(*tick)) for i, tick in enumerate(ticks)]
     return max(examples, key=lambda example: len(example.ids))
 
@@ -181,10 +179,9 @@ def draw_pictures(
     save_animation([draw_frame(result, range_m, margin=margin) for result in together], folder / DRIVE_NAME)
 
 
-def found_through_others(alone: TickResult, together: TickResult, visibility: SceneVisibility) -> tuple[int, ...]:
+def found_through_others(alone: TickResult, together: TickResult) -> tuple[int, ...]:
     """Return the ids of the vehicles hidden from the ego that the ego alone misses and all agents together find."""
     truth = together.ground_truth
-    hidden = torch.isin(truth.ids, torch.from_numpy(visibility.ids[visibility.hidden]))
     missed = ~matched_ground_truth(alone.detections, truth, HIDDEN_IOU)
     found = matched_ground_truth(together.detections, truth, HIDDEN_IOU)
-    return tuple(truth.ids[hidden & missed & found].tolist())
+    return tuple(truth.ids[torch.from_numpy(together.hidden) & missed & found].tolist())

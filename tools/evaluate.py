@@ -307,8 +307,9 @@ def evaluate_source(
     score = RunScore(alliance.grid.range_m) if score is None else score
     with LocalRuntime(alliance, source, types_of, options=options) as runtime:
         for result in track(runtime.run(ticks), "evaluating", len(ticks), console):
-            score.add(result, _visibility(source, result.tick, alliance.grid.range_m))
-            on_result(result)
+            seen = replace(result, visibility=_visibility(source, result.tick, alliance.grid.range_m))
+            score.add(seen, seen.visibility)
+            on_result(seen)
     return score
 
 

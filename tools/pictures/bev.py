@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from heal.se3 import transform_points
+from heal.tools.pictures.cameras import draw_strip, strip_inches
 from heal.tools.pictures.colors import (
     BACKGROUND,
     FAINT_TEXT,
@@ -32,7 +33,7 @@ BEV_INCHES = 10.0
 def render(pictures: Sequence[BevPicture], width_px: int = 1600, margin: str = "") -> UInt8:
     """Draw pictures side by side with the panel of the last one on the right; return the RGB image (H, W, 3).
 
-    The text `margin`, of a few lines, stands in a strip below.
+    Below them stand the images of the last picture's cameras. The text `margin`, of a few lines, stands in a strip below.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -40,9 +41,10 @@ def render(pictures: Sequence[BevPicture], width_px: int = 1600, margin: str = "
     bev_inches = BEV_INCHES if pictures[0].aspect > 0.75 else 1.4 * BEV_INCHES
     height = max(bev_inches * pictures[0].aspect, least_inches(pictures[-1]))
     width = len(pictures) * bev_inches + PANEL_INCHES
-    strip = margin_inches(width, margin)
-    figure = Figure(figsize=(width, height + strip), dpi=width_px / width, facecolor=BACKGROUND)
-    bottom, part = strip / (height + strip), height / (height + strip)
+    below, cameras = margin_inches(width, margin), pictures[-1].cameras
+    total = height + strip_inches(width, cameras) + below
+    figure = Figure(figsize=(width, total), dpi=width_px / width, facecolor=BACKGROUND)
+    bottom, part = 1 - height / total, height / total
     canvas = FigureCanvasAgg(figure)
     for i, picture in enumerate(pictures):
         axes = figure.add_axes((i * bev_inches / width, bottom, bev_inches / width, part))
@@ -51,6 +53,7 @@ def render(pictures: Sequence[BevPicture], width_px: int = 1600, margin: str = "
         axes.axvline(picture.range_m[3], color=LINES, linewidth=2)
     panel = figure.add_axes((1 - PANEL_INCHES / width, bottom, PANEL_INCHES / width, part))
     draw_panel(panel, pictures[-1], height)
+    draw_strip(figure, cameras, below)
     write_margin(figure, margin)
     canvas.draw()
     return np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[..., :3])

@@ -85,8 +85,11 @@ def draw_curves(results: ApResult, path: Path, margin: str = "") -> None:
 
 
 def draw_frame(result: TickResult, range_m: Sequence[float], width_px: int = 800, margin: str = "") -> UInt8:
-    """Return one tick in bird's-eye view as an RGB image (H, W, 3) for `save_animation`, with the text `margin` below it."""
-    return render([picture_of(result, range_m)], width_px, margin)
+    """Return one tick in bird's-eye view as an RGB image (H, W, 3) for `save_animation`, with the text `margin` below it.
+
+    Frames are small, so they do not show what the cameras see.
+    """
+    return render([replace(picture_of(result, range_m), cameras=())], width_px, margin)
 
 
 def save_image(image: UInt8, path: Path) -> None:

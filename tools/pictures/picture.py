@@ -10,13 +10,10 @@ import numpy as np
 
 from heal.agents.message_records import MessageRecord
 from heal.agents.records import NodeLatency, TickResult
-from heal.detection.boxes import corners_to_boxes
 from heal.detection.detections import Detections, GroundTruth
 from heal.detection.metrics import IOU_THRESHOLDS
-from heal.detection.points import points_in_boxes
-from heal.detection.visibility import HIDDEN_BELOW, SEEN_ABOVE
-from heal.se3 import inverse_SE3, relative_SE3, transform_points
-from heal.types import BoolMask, Float32, Float64
+from heal.se3 import relative_SE3
+from heal.types import BoolMask, Float32, Float64, UInt8
 
 FOUND_IOU = 0.5
 # Timestamps from here on are seconds since the Unix epoch; smaller ones are seconds since the start of the run.
@@ -44,6 +41,21 @@ class BevAgent:
 
 
 @dataclass(frozen=True)
+class CameraAgent:
+    """An agent with cameras in a picture.
+
+    Attributes:
+        agent_id: name of the agent.
+        position: of the agent among all agents of the picture, which chooses its colour.
+        images: (H, W, 3) RGB, one for each camera.
+    """
+
+    agent_id: str
+    position: int
+    images: tuple[UInt8, ...]
+
+
+@dataclass(frozen=True)
 class BevPicture:
     """What a picture shows.
 
@@ -55,8 +67,9 @@ class BevPicture:
         detections: boxes of the fusion node, in the ego's frame.
         ground_truth: G labelled vehicles, in the ego's frame.
         found: (G,) whether a detection matches the vehicle at IoU 0.5.
-        hidden: (G,) whether the ego has fewer than 5 points on the vehicle and another agent more than 20.
+        hidden: (G,) whether the ego has fewer than 5 points on the vehicle and another agent more than 20; False if not known.
         node: time of the fusion node's stages; None if the node did not answer.
+        cameras: the agents with cameras, and what these see.
         drawn_from: least score of the detections that are drawn.
         caption: text in the corner of the scene, for pictures side by side.
     """
@@ -70,6 +83,7 @@ class BevPicture:
     found: BoolMask
     hidden: BoolMask
     node: NodeLatency | None
+    cameras: tuple[CameraAgent, ...] = ()
     drawn_from: float = 0.0
     caption: str = ""
 
@@ -89,7 +103,7 @@ def picture_of(result: TickResult, range_m: Sequence[float]) -> BevPicture:
     """Return the picture of a tick.
 
     Args:
-        result: a tick that was run with `RunOptions.keep_views`; without views there are boxes only.
+        result: a tick that was run with `RunOptions.keep_views` and `count_points`; without views there are boxes only.
         range_m: x_min, y_min, z_min, x_max, y_max, z_max in the ego's frame.
     """
     messages = {record.agent_id: record for record in result.messages}
@@ -99,7 +113,7 @@ def picture_of(result: TickResult, range_m: Sequence[float]) -> BevPicture:
     )
     found = result.match.found[IOU_THRESHOLDS.index(FOUND_IOU)]
     subtitle = f"tick {result.tick}, {_clock(result.timestamp_ns)}, ego: {result.ego_id}"
-    hidden = hidden_from_ego(result.ground_truth, agents)
+    cameras = tuple(CameraAgent(view.agent_id, i, view.images) for i, view in enumerate(result.views) if view.images)
     return BevPicture(
         title=result.scene_id,
         subtitle=subtitle,
@@ -108,8 +122,9 @@ def picture_of(result: TickResult, range_m: Sequence[float]) -> BevPicture:
         detections=result.detections,
         ground_truth=result.ground_truth,
         found=found,
-        hidden=hidden,
+        hidden=result.hidden,
         node=result.latency,
+        cameras=cameras,
         drawn_from=least_drawn_score(result.detections, len(result.ground_truth)),
     )
 
@@ -128,26 +143,6 @@ def least_drawn_score(detections: Detections, vehicles: int) -> float:
         return 0.0
     first_left_out = float(detections.scores[most])
     return float(np.round((np.floor(first_left_out / SCORE_STEP) + 1) * SCORE_STEP, 2))
-
-
-def hidden_from_ego(truth: GroundTruth, agents: Sequence[BevAgent]) -> BoolMask:
-    """Return (G,) whether each vehicle is hidden from the ego but visible to another agent; False for the ego's own vehicle.
-
-    A vehicle is hidden if the ego has fewer than `HIDDEN_BELOW` points on it, and visible if an agent has more than `SEEN_ABOVE`.
-    """
-    own, others = np.zeros(len(truth), np.int64), np.zeros(len(truth), np.int64)
-    corners = truth.corners.numpy().astype(np.float64)
-    for agent in agents:
-        local = transform_points(inverse_SE3(agent.ego_SE3_agent), corners)
-        counts = points_in_boxes(agent.points[:, :3].astype(np.float64), local)
-        if agent.message.own:
-            own = counts
-        else:
-            others = np.maximum(others, counts)
-    boxes = corners_to_boxes(truth.corners)
-    ego_itself = (boxes[:, :2].norm(dim=1) < boxes[:, 4] / 2 + 0.5).numpy()
-    hidden: BoolMask = (own < HIDDEN_BELOW) & (others > SEEN_ABOVE) & ~ego_itself
-    return hidden
 
 
 def format_bytes(size: int) -> str:

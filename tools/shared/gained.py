@@ -59,5 +59,5 @@ def _gain(before: FrameMatch, after: FrameMatch) -> int:
 
 
 def _run(alliance: AllianceLike, source: SceneSource, types_of: TypesOf, options: RunOptions, tick: int) -> TickResult:
-    with LocalRuntime(alliance, source, types_of, options=replace(options, keep_views=True)) as runtime:
+    with LocalRuntime(alliance, source, types_of, options=replace(options, keep_views=True, count_points=True)) as runtime:
         return next(runtime.run([tick]))

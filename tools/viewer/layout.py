@@ -16,13 +16,14 @@ from heal.types import Float64
 CAMERA, LOOK_AT = (-0.85, 0.0, 0.75), (0.15, 0.0, -0.1)
 
 
-def layout(world_SE3_ego: Float64, range_m: Sequence[float], name: str) -> Any:
+def layout(world_SE3_ego: Float64, range_m: Sequence[float], name: str, has_cameras: bool) -> Any:
     """Return rerun's blueprint for a run, with the camera behind the first ego.
 
     Args:
         world_SE3_ego: (4, 4) world pose of the first ego; the origin of the view is the ego's position.
         range_m: x_min, y_min, z_min, x_max, y_max, z_max of the grid around every agent.
         name: name of the run, shown above the scene.
+        has_cameras: whether there is a panel for what cameras see.
     """
     import rerun.blueprint as rrb
 
@@ -45,11 +46,13 @@ def layout(world_SE3_ego: Float64, range_m: Sequence[float], name: str) -> Any:
         rrb.TimeSeriesView(origin="/link_ms", name="ms on the link", plot_legend=no_legend),
         grid_columns=2,
     )
+    heat = rrb.Spatial2DView(origin="/heat", name="foreground score of each agent", background=background)
+    cameras = rrb.Spatial2DView(origin="/cameras", name="what the cameras see", background=background)
     beside = rrb.Vertical(
-        rrb.Spatial2DView(origin="/heat", name="foreground score of each agent", background=background),
+        rrb.Vertical(heat, cameras) if has_cameras else heat,
         series,
         rrb.TextLogView(origin="/faults", name="faults", columns=rrb.TextLogColumns(text_log_columns=["LogLevel", "Body"])),
-        row_shares=[5, 5, 2],
+        row_shares=[8, 5, 2] if has_cameras else [5, 5, 2],
     )
     columns = rrb.Horizontal(scene, beside, column_shares=[5, 3])
     return rrb.Blueprint(columns, rrb.TimePanel(state="collapsed", timeline=TIME), collapse_panels=True)

@@ -14,7 +14,8 @@ from heal.tools.pictures.picture import BevPicture
 from heal.tools.viewer.log import TickLog
 from heal.types import Float32, UInt8
 
-HEAT, BYTES, LINK_MS, BOXES, AP, FAULTS = ("heat",), ("bytes",), ("link_ms",), ("boxes",), ("ap",), ("faults",)
+HEAT, CAMERAS, FAULTS = ("heat",), ("cameras",), ("faults",)
+BYTES, LINK_MS, BOXES, AP = ("bytes",), ("link_ms",), ("boxes",), ("ap",)
 AP_IOUS = {0.5: "#6cb6ff", 0.7: "#b79af2"}
 AP_TICKS = 50
 GAP_PX = 14
@@ -85,22 +86,38 @@ class NumbersLog:
 
 def log_heat(log: TickLog, views: Sequence[AgentView]) -> None:
     """Show the heat maps of all agents in one image, each with its agent's name and in its agent's colour."""
-    import rerun as rr
-
     if not views:
         return
-    images = [heat_image(view.heat, log.color(view.agent_id)) for view in views]
+    _show_mosaic(log, HEAT, [view.agent_id for view in views], [heat_image(view.heat, log.color(view.agent_id)) for view in views])
+
+
+def log_cameras(log: TickLog, views: Sequence[AgentView]) -> None:
+    """Show what all cameras see in one image, each with its agent's name and in its agent's colour."""
+    images = [(view.agent_id, image) for view in views for image in view.images]
+    if images:
+        _show_mosaic(log, CAMERAS, [agent_id for agent_id, _ in images], _of_one_size([image for _, image in images]))
+
+
+def _show_mosaic(log: TickLog, path: tuple[str, ...], agent_ids: Sequence[str], images: Sequence[UInt8]) -> None:
+    """Show images of equal size in one image, each with its agent's name and in its agent's colour."""
+    import rerun as rr
+
     grid, corners = mosaic(images)
-    sizes = [[each.shape[1], each.shape[0]] for each in images]
-    log.show(HEAT, rr.Image(grid))
+    log.show(path, rr.Image(grid))
     names = rr.Boxes2D(
         mins=corners,
-        sizes=sizes,
-        labels=[view.agent_id for view in views],
-        colors=[rgb_bytes(log.color(view.agent_id)) for view in views],
+        sizes=[[each.shape[1], each.shape[0]] for each in images],
+        labels=list(agent_ids),
+        colors=[rgb_bytes(log.color(agent_id)) for agent_id in agent_ids],
         show_labels=True,
     )
-    log.show((*HEAT, "names"), names)
+    log.show((*path, "names"), names)
+
+
+def _of_one_size(images: Sequence[UInt8]) -> list[UInt8]:
+    """Return images (H, W, 3) with dark pixels added on the right and below, so that all have the size of the largest."""
+    height, width = (max(image.shape[axis] for image in images) for axis in (0, 1))
+    return [np.pad(image, ((0, height - image.shape[0]), (0, width - image.shape[1]), (0, 0))) for image in images]
 
 
 def heat_image(heat: Float32, color: str) -> UInt8:

@@ -25,7 +25,7 @@ from heal.errors import UserError, require_package
 from heal.tools.pictures.picture import picture_of
 from heal.tools.viewer.layout import layout
 from heal.tools.viewer.log import TickLog
-from heal.tools.viewer.numbers import NumbersLog, log_heat
+from heal.tools.viewer.numbers import NumbersLog, log_cameras, log_heat
 from heal.tools.viewer.scene import Placement, log_scene
 from heal.types import Float64
 
@@ -112,12 +112,14 @@ class Viewer:
     def add(self, result: TickResult) -> None:
         """Show a tick; the first one also sets the panels."""
         if self._origin_m is None:
-            self._recording.send_blueprint(layout(result.world_SE3_ego, self._range_m, self._name))
+            has_cameras = any(view.images for view in result.views)
+            self._recording.send_blueprint(layout(result.world_SE3_ego, self._range_m, self._name, has_cameras))
         placement = Placement(self._origin_for(result), self._range_m, MOST_POINTS)
         picture = picture_of(result, self._range_m)
         self._log.begin(result)
         log_scene(self._log, placement, result, picture)
         log_heat(self._log, result.views)
+        log_cameras(self._log, result.views)
         self._numbers.add(result, picture)
         self._log.end()
 

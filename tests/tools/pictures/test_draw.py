@@ -16,9 +16,10 @@ from heal.agents.records import AgentView, NodeLatency, TickResult
 from heal.detection.boxes import boxes_to_corners
 from heal.detection.detections import Detections, GroundTruth
 from heal.detection.metrics import ApAccumulator
+from heal.detection.visibility import SceneVisibility
 from heal.se3 import pose_to_SE3
 from heal.tools.pictures.bev import rasterize, render
-from heal.tools.pictures.colors import AGENT_COLORS, FAINT_TEXT, HIDDEN, palette
+from heal.tools.pictures.colors import AGENT_COLORS, FAINT_TEXT, HIDDEN, agent_color, palette
 from heal.tools.pictures.draw import draw_comparison, draw_curves, draw_frame, draw_tick, save_animation
 from heal.tools.pictures.panel import PANEL_INCHES, draw_panel
 from heal.tools.pictures.picture import BevPicture, least_drawn_score, picture_of
@@ -56,12 +57,16 @@ def make_result() -> TickResult:
         MessageRecord(7, "ego", "m1", True, 1000, 0, 0, "used"),
         MessageRecord(7, "other", "m1", False, 2_500_000, 0, None, "lost", "on the link"),
     )
-    return TickResult(7, "town/7", 0, "ego", WORLD_SE3_EGO, found, truth, records, NodeLatency(1, 2, 3), 0.0, views)
+    visibility = SceneVisibility(np.array([0, 1, 2, 3]), np.array([30, 0, 0, 0]), np.array([30, 30, 20, 0]))
+    return TickResult(
+        7, "town/7", 0, "ego", WORLD_SE3_EGO, found, truth, records, NodeLatency(1, 2, 3), views=views, visibility=visibility
+    )
 
 
 def test_hidden_means_unseen_by_the_ego_and_well_seen_by_another() -> None:
     picture = picture_of(make_result(), RANGE_M)
     assert picture.hidden.tolist() == [False, True, False, False, False]
+    assert not picture_of(replace(make_result(), visibility=None), RANGE_M).hidden.any()
     assert picture.found.tolist() == [False, True, False, False, False]
 
 
@@ -86,6 +91,24 @@ def test_hidden_vehicles_are_ringed_and_others_are_not() -> None:
     none: BevPicture = replace(picture, hidden=np.zeros(5, np.bool_))
     assert has_color(scene, HIDDEN)
     assert not has_color(render([none], 1000)[:, :600], HIDDEN)
+
+
+def test_what_cameras_see_stands_below_with_their_agents_colour() -> None:
+    red = np.zeros((30, 40, 3), np.uint8)
+    red[..., 0] = 255
+    result = make_result()
+    views = (result.views[0], replace(result.views[1], images=(red,) * 9))
+    with_cameras, without = (render([picture_of(each, RANGE_M)], 1600) for each in (replace(result, views=views), result))
+    height = without.shape[0]
+    assert np.abs(with_cameras[:height].astype(int) - without.astype(int)).mean() < 3
+    strip = with_cameras[height:]
+    # Nine images of 4:3, eight in a row: two rows, of which the second has one image.
+    assert strip.shape[0] == pytest.approx(2 * 1600 / 8 * 3 / 4, rel=0.1)
+    is_red = (strip == (255, 0, 0)).all(axis=2)
+    upper, lower = is_red[: strip.shape[0] // 2], is_red[strip.shape[0] // 2 :]
+    assert upper.mean() > 0.8 and 0.08 < lower.mean() < 0.125
+    assert has_color(strip, agent_color(1)) and not has_color(strip, agent_color(0))
+    assert draw_frame(replace(result, views=views), RANGE_M).shape[0] * 2 == pytest.approx(height, abs=2)
 
 
 def with_agents(picture: BevPicture, count: int) -> BevPicture:
