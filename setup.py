@@ -25,6 +25,7 @@ LINKED = {
         "pictures",
         "report",
         "shared",
+        "simulation",
         "sweeps",
         "terminal",
         "training",

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 import typer
+from rich.console import Console
 
 from heal.agents.message_records import MessageRecord
 from heal.agents.options import RunOptions
@@ -20,7 +21,7 @@ from heal.detection.visibility import SceneVisibility, scene_visibility
 from heal.tools.shared.paths import CONFIGS
 from heal.tools.shared.run_log import RunLog
 from heal.tools.shared.scoring import RunScore, score_table, spread_evenly
-from heal.tools.simulate import require_all_agents
+from heal.tools.simulation.summary import require_all_agents
 from heal.types import load_scene
 from tests.agents.made_ticks import BYTES, RANGE_M, made_tick
 from tests.agents.tiny_run import save_tiny_alliance
@@ -138,12 +139,12 @@ def test_reasons_are_counted_by_kind() -> None:
 
 def test_a_run_in_which_an_agent_was_given_up_does_not_exit_with_success(capsys: pytest.CaptureFixture[str]) -> None:
     log = RunLog.of(RunOptions(), (0.0,))
-    require_all_agents(log)
+    require_all_agents(Console(), log)
     log.add_message(MessageRecord(0, "b", "m1", False, 0, 0, None, "not sent", "agent restarting"))
-    require_all_agents(log)
+    require_all_agents(Console(), log)
     log.add_message(MessageRecord(1, "b", "m1", False, 0, 0, None, "not sent", "agent given up"))
     with pytest.raises(typer.Exit) as ended:
-        require_all_agents(log)
+        require_all_agents(Console(), log)
     assert ended.value.exit_code == 1 and "1 of their messages are missing" in capsys.readouterr().out
 
 
