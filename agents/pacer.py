@@ -28,11 +28,13 @@ class Pacer:
         self._last_ns: int | None = None
         self._offset_s = self._begun_s = 0.0
 
-    def due(self, ticks: Iterable[int], timestamp_ns: Callable[[int], int]) -> Iterator[tuple[int, int]]:
+    def due(
+        self, ticks: Iterable[int], timestamp_ns: Callable[[int], int], is_kept: Callable[[int], bool] = lambda _: False
+    ) -> Iterator[tuple[int, int]]:
         """Yield ticks, each with the number of those that were dropped before it.
 
         A tick is dropped if the next one is due already, so that sensors are read late but never out of date. The first and the
-        last tick are never dropped.
+        last tick and those for which `is_kept` is true are never dropped.
 
         Args:
             ticks: the ticks in their order.
@@ -43,7 +45,7 @@ class Pacer:
         for tick in ticks:
             due_s = self._next_offset(timestamp_ns(tick))
             if waiting is not None:
-                if self._has_come(due_s):
+                if self._has_come(due_s) and not is_kept(waiting[0]):
                     dropped += 1
                 else:
                     self._begun_s = waiting[1]

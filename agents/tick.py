@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Generic, TypeVar
@@ -87,12 +87,12 @@ class TickCoordinator(Generic[Payload]):
         """Return what the agents of one type need."""
         return AgentSetup.of(self.alliance, agent_type, self.source, self.options)
 
-    def due(self, ticks: Iterable[int]) -> Iterator[int]:
-        """Yield the ticks to run; by the wall clock without those that the next tick has overtaken."""
+    def due(self, ticks: Iterable[int], is_kept: Callable[[int], bool] = lambda _: False) -> Iterator[int]:
+        """Yield the ticks to run; by the wall clock without those that the next tick has overtaken, except those that are kept."""
         if self.pacer is None:
             yield from ticks
         else:
-            for tick, dropped in self.pacer.due(ticks, lambda index: self.source.outline(index).timestamp_ns):
+            for tick, dropped in self.pacer.due(ticks, lambda index: self.source.outline(index).timestamp_ns, is_kept):
                 self._dropped = dropped
                 yield tick
 

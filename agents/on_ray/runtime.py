@@ -113,7 +113,7 @@ class RayRuntime:
         """
         self._nodes.wait_until_ready()
         work = _Work(deque(), deque())
-        for tick in self._coordinator.due(ticks):
+        for tick in self._coordinator.due(ticks, lambda tick: bool(self._deployment.faults_at(tick))):
             alone = bool(self._deployment.faults_at(tick))
             if alone:
                 yield from self._finish_work(work, 0, 0)

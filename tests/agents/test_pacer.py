@@ -54,6 +54,14 @@ def test_a_tick_is_dropped_once_the_next_one_is_due_but_not_the_last(clock: Fake
     assert ran == [(0, 0, 0, 0), (2, 1, 0.25, 50), (3, 0, 0.3, 0), (7, 3, 1.3, 600)]
 
 
+def test_a_tick_that_is_kept_is_run_late(clock: FakeTime) -> None:
+    pacer, ran = Pacer(), list[tuple[int, int, float]]()
+    for tick, dropped in pacer.due(range(6), lambda index: index * STEP_NS, lambda tick: tick == 2):
+        ran.append((tick, dropped, pacer.wait()))
+        clock.now_s += 1.0 if tick == 0 else 0.0
+    assert ran == [(0, 0, 0), (2, 1, pytest.approx(800)), (5, 2, pytest.approx(500))]
+
+
 def test_at_half_the_rate_everything_takes_twice_as_long(clock: FakeTime) -> None:
     pacer = Pacer(rate_hz=5)
     ran = run(clock, pacer, [0, STEP_NS, 2 * STEP_NS], [0.35, 0.3, 0.0])
