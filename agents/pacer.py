@@ -34,11 +34,12 @@ class Pacer:
         """Yield ticks, each with the number of those that were dropped before it.
 
         A tick is dropped if the next one is due already, so that sensors are read late but never out of date. The first and the
-        last tick and those for which `is_kept` is true are never dropped.
+        last tick are never dropped.
 
         Args:
             ticks: the ticks in their order.
             timestamp_ns: the instant of a tick. Between two recordings the time jumps; such a step counts as a tenth of a second.
+            is_kept: whether a tick is run however late it is.
         """
         waiting: tuple[int, float] | None = None
         dropped = 0
