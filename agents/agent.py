@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from time import monotonic, perf_counter
@@ -21,12 +22,12 @@ from heal.fusion.pyramid import Coverage, coverage_of
 from heal.grid import BevGrid
 from heal.message.codec import Codec
 from heal.message.message import Message
-from heal.types import AgentFrame, BoolMask, Float32, SceneSource, SensorChoice, UInt8
+from heal.types import WHOLE_SWEEP, AgentFrame, BoolMask, Float32, SceneSource, UInt8
 
 # The choice of sensors with which the points on vehicles are counted.
-WHOLE_SWEEP = SensorChoice()
 
 
+_log = logging.getLogger(__name__)
 VIEW_PX = 320  # width of an agent's images in pictures
 
 
@@ -77,12 +78,13 @@ class _Content:
 
 @dataclass(frozen=True)
 class _Step:
-    """An agent's step in a tick: what was sensed, the features (1, C, ny, nx), and what was sent."""
+    """An agent's step in a tick: what was sensed, the features (1, C, ny, nx), what was sent, and the counted points."""
 
     tick: int
     frame: AgentFrame
     features: Tensor
     content: _Content
+    counts: PointCounts | None
 
 
 class Agent:
@@ -113,16 +115,20 @@ class Agent:
             objects=frame.objects,
             latency=latency,
         )
-        self._last = _Step(tick, frame, features, content) if self.setup.options.needs_aside(tick) else None
+        options = self.setup.options
+        # Only by the wall clock does a message wait for the counts; otherwise the source has the sweep still at hand now.
+        counts = self._counts(tick, frame) if options.count_points and not options.realtime else None
+        self._last = _Step(tick, frame, features, content, counts) if options.needs_aside(tick) else None
         return message, report
 
     def aside(self, tick: int) -> AgentAside:
         """Return what pictures and the evaluation want to know of the agent's last step, if that was in this tick."""
-        step, options = self._last, self.setup.options
+        options = self.setup.options
+        step, self._last = self._last, None
         if step is None or step.tick != tick:
             return AgentAside(self.agent_id)
-        view = self._view(step) if options.keeps_views_of(tick) else None
-        return AgentAside(self.agent_id, view, self._counts(tick, step.frame) if options.count_points else None)
+        counts = self._counts(tick, step.frame) if options.count_points and step.counts is None else step.counts
+        return AgentAside(self.agent_id, self._view(step) if options.keeps_views_of(tick) else None, counts)
 
     def _view(self, step: _Step) -> AgentView:
         """Return the points and the foreground scores of a step; scores that the message did not need are computed now."""
@@ -195,11 +201,9 @@ class AgentHost:
 
     def asides(self, tick: int) -> list[AgentAside]:
         """Return what pictures and the evaluation want to know of the agents that have stepped in a tick."""
-        return [agent.aside(tick) for agent in self._agents.values()]
+        return [_safe_aside(agent, tick) for agent in self._agents.values()]
 
     def _step(self, tick: int, requests: Sequence[AgentRequest]) -> list[tuple[bytes, AgentReport]]:
-        if not self._agents:
-            self.setup.source.outline(tick)  # builds the town, which is no sensor's work and must not count as its time
         agents = [self._agents.setdefault(request.agent_id, Agent(request.agent_id, self.setup)) for request in requests]
         started = perf_counter()
         frames = [agent.sense(tick) for agent in agents]
@@ -220,6 +224,15 @@ class AgentHost:
         # In the contiguous format, in which a receiver has the map: in another one the trunk's last bits would differ between the
         # two sides of the link.
         return features.float().contiguous()
+
+
+def _safe_aside(agent: Agent, tick: int) -> AgentAside:
+    """Return what an agent tells beside its message; an error costs its part of a picture, and is logged."""
+    try:
+        return agent.aside(tick)
+    except Exception:  # noqa: BLE001 - pictures must not end a run
+        _log.exception("agent %s has no part in the picture of tick %d", agent.agent_id, tick)
+        return AgentAside(agent.agent_id)
 
 
 def _points(frame: AgentFrame) -> Float32:

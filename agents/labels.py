@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from heal.agents.failures import FAILED, in_one_line
@@ -10,7 +11,9 @@ from heal.agents.faults import Fault
 from heal.agents.records import AgentAside, AgentReport
 from heal.detection.detections import GroundTruth
 from heal.detection.visibility import PointCounts, SceneVisibility, count_points, joint_visibility
-from heal.types import AgentFrame, ObjectLabels, SceneOutline, SceneSource
+from heal.types import WHOLE_SWEEP, AgentFrame, ObjectLabels, SceneOutline, SceneSource, SensorChoice
+
+_LABELS_ALONE = SensorChoice(lidar=False)
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ def read_labels(
     known = {report.agent_id: report.objects for report in reports}
     faults: list[Fault] = []
     for agent_id in [name for name in outline.agent_ids if name not in known]:
-        frame = _frame(source, tick, agent_id, faults if tolerant else None)
+        frame = _frame(source, tick, agent_id, counts, faults if tolerant else None)
         if frame is None:
             continue
         known[agent_id] = frame.objects
@@ -70,10 +73,16 @@ def read_labels(
     return TickLabels(union, counted, tuple(faults))
 
 
-def _frame(source: SceneSource, tick: int, agent_id: str, faults: list[Fault] | None) -> AgentFrame | None:
-    """Read the frame of an agent; one that cannot be read is noted in `faults`, or its error is raised if there is no such list."""
+def _frame(source: SceneSource, tick: int, agent_id: str, counts: bool, faults: list[Fault] | None) -> AgentFrame | None:
+    """Read the labels of an agent, and its sweep if `counts` and if it can be read.
+
+    An error is noted in `faults`, or raised if there is no such list.
+    """
+    if counts:
+        with suppress(Exception):  # a sweep that cannot be read costs the count alone
+            return source.agent_frame(tick, agent_id, WHOLE_SWEEP)
     try:
-        return source.agent_frame(tick, agent_id)
+        return source.agent_frame(tick, agent_id, _LABELS_ALONE)
     except Exception as error:
         if faults is None:
             raise

@@ -58,18 +58,22 @@ class LocalRuntime:
         for tick in self._coordinator.due(ticks):
             plan = self._coordinator.plan(tick)
             if plan.number == 0 and self._options.realtime:
-                self._make_ready(plan)
+                plan = self._make_ready(plan)
             delivery = self._coordinator.deliver(plan, self._steps(plan))
             outcomes = self._nodes.step([(task.request, arrivals_of(task.arrived)) for task in delivery.tasks])
             asides = [aside for host in self._hosts.values() for aside in host.asides(tick)]
             yield self._coordinator.settle(plan, delivery, outcomes, asides)
 
-    def _make_ready(self, plan: TickPlan) -> None:
-        """Run the networks once before the clock starts; the failures of agents are noted when their tick is run."""
+    def _make_ready(self, plan: TickPlan) -> TickPlan:
+        """Run the networks once before the clock starts; the failures of agents are noted when their tick is run.
+
+        Returns:
+            The plan of the first tick, which begins now.
+        """
         steps = [step for step in self._steps(plan) if isinstance(step, AgentStep)]
         arrivals = [Arrival(step.report.agent_id, step.payload, plan.tick) for step in steps]
         self._nodes.warm(plan.request(plan.outline.world_SE3_ego), arrivals)
-        self._coordinator.start_clock()
+        return self._coordinator.start_clock(plan)
 
     def _steps(self, plan: TickPlan) -> list[AgentStep[bytes] | Missing]:
         """Let the agents step one after the other; by the wall clock the later agents finish later."""

@@ -22,6 +22,8 @@ Sender = tuple[str, int]
 # Reasons of rejections that have a status of their own: the fusion node did not answer, the message could not be fetched from the
 # machine that held it, and the sender was too far away.
 NODE_AWAY, LOST_WITH_MACHINE, OUT_OF_RANGE = "fusion node away", "lost with its machine", "out of range"
+# Why an agent has no message in time by the wall clock: it still computes this tick's, or that of an earlier tick.
+UNFINISHED, BUSY = "not computed in time", "agent busy"
 # The stages of an agent's step and of a fusion node's, in their order; latencies have a field `STAGE_ms` for each.
 AGENT_STAGES, NODE_STAGES = ("sense", "encode", "pack"), ("unpack", "fuse", "decode")
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from time import monotonic
 from typing import Generic, TypeVar
 
 from heal.agent_types import TypesOf
@@ -46,6 +48,7 @@ from heal.types import Float64, SceneSource, SensorChoice
 Payload = TypeVar("Payload")
 _STATUS_OF_REJECTION: dict[str, MessageStatus] = {OUT_OF_RANGE: "out of range", LOST_WITH_MACHINE: "lost", NODE_AWAY: "lost"}
 _POSE_ALONE = SensorChoice(lidar=False)
+LONGEST_BUSY_S = 60.0
 
 
 class TickCoordinator(Generic[Payload]):
@@ -78,6 +81,7 @@ class TickCoordinator(Generic[Payload]):
         self._rate = RateControl(options.deadline_ms) if options.adapt else None
         self.pacer = Pacer(options.rate_hz) if options.realtime else None
         self._planned = self._dropped = 0
+        self._label_source = source
         self._tolerant, self._failures = tolerant, Failures()
         self._late_faults, self._late_steps = list[Fault](), list[tuple[str, AgentLatency]]()
         self._joining = Joining(options.joins, options.agents, self._problem_of)
@@ -96,10 +100,16 @@ class TickCoordinator(Generic[Payload]):
                 self._dropped = dropped
                 yield tick
 
-    def start_clock(self) -> None:
-        """Let the first tick begin now, by the wall clock; everything is ready for it."""
+    def settle_elsewhere(self, tick: int) -> None:
+        """Let `settle` be called in a thread of its own: it reads labels from a copy of the source, which is opened now."""
+        self._label_source = pickle.loads(pickle.dumps(self.source))
+        self._label_source.outline(tick)
+
+    def start_clock(self, plan: TickPlan) -> TickPlan:
+        """Let the first tick begin now, by the wall clock; everything is ready for it. Return its plan with this begin."""
         if self.pacer is not None:
             self.pacer.start()
+        return replace(plan, began_s=monotonic())
 
     def plan(self, tick: int) -> TickPlan:
         """Plan a tick; by the wall clock, wait until the tick is due."""
@@ -116,7 +126,8 @@ class TickCoordinator(Generic[Payload]):
         own = {agent_id for agent_id in types if self._division.is_own(agent_id, outline.ego_id)}
         codecs = {agent_id: FLOAT32 if agent_id in own else self._codec(number, agent_id) for agent_id in types}
         lag_ms = self.pacer.wait() if self.pacer else 0.0
-        return TickPlan(tick, number, outline, types, codecs, lag_ms, self._dropped, dict(self._later_trust), tuple(faults))
+        began_s, trust = monotonic(), dict(self._later_trust)
+        return TickPlan(tick, number, outline, types, codecs, lag_ms, began_s, self._dropped, trust, tuple(faults))
 
     def _problem_of(self, agent_type: str) -> str:
         """Return why an agent type cannot be used; "" if it can. It may appear in the alliance's folder while the run goes on."""
@@ -213,7 +224,7 @@ class TickCoordinator(Generic[Payload]):
             Transmission(step.report.agent_id, plan.outline.timestamp_ns + round(step.elapsed_ms * 1e6), step.report.size_bytes)
             for step in crossing
         ]
-        transits = self._network.send(plan.number, transmissions)
+        transits = self._network.send(plan.number, transmissions, plan.outline.timestamp_ns)
         if self._rate:
             for transmission, transit in zip(transmissions, transits, strict=True):
                 self._rate.observe(plan.number, transmission.agent_id, transmission.size_bytes, transit, transmission.sent_ns)
@@ -289,14 +300,19 @@ class TickCoordinator(Generic[Payload]):
     def _read_labels(self, plan: TickPlan, delivery: Delivery[Payload], asides: Sequence[AgentAside]) -> TickLabels:
         """Return the labels of a tick; an agent that has failed already is no second fault if its labels cannot be read either."""
         counts, tolerant = self.options.count_points, self._tolerant
-        read = read_labels(plan.tick, plan.outline, delivery.reports, asides, self.source, counts=counts, tolerant=tolerant)
+        read = read_labels(plan.tick, plan.outline, delivery.reports, asides, self._label_source, counts=counts, tolerant=tolerant)
         failed = {fault.agent_id for fault in delivery.faults if not fault.is_recovery}
         return replace(read, faults=tuple(fault for fault in read.faults if fault.agent_id not in failed))
 
     def _wait_ms(self, plan: TickPlan, delivery: Delivery[Payload], outcome: FusionOutcome | None) -> float:
         """Return how long after its instant the result of a tick is ready."""
-        computed_ms = self.pacer.data_ms(outcome.latency.total_ms / 1e3) if self.pacer and outcome else 0.0
-        return plan.lag_ms + delivery.waited_ms + computed_ms
+        if self.pacer is None or outcome is None:
+            return plan.lag_ms + delivery.waited_ms
+        # The fusion node may have been busy with the tick before. Another machine's clock tells nothing.
+        begun_ms = self.pacer.data_ms(outcome.latency.began_s - plan.began_s)
+        busy_ms = begun_ms - delivery.waited_ms
+        waited_ms = begun_ms if 0 < busy_ms <= self.pacer.data_ms(LONGEST_BUSY_S) else delivery.waited_ms
+        return plan.lag_ms + waited_ms + self.pacer.data_ms(outcome.latency.total_ms / 1e3)
 
 
 def arrivals_of(arrived: Sequence[tuple[MessageRecord, Buffer]]) -> list[Arrival]:

@@ -29,6 +29,7 @@ class TickPlan:
         agent_types: the agents that take part, the ego first, and their types.
         codecs: the codec of each agent's message. Without regions the ego's own message is read on board and stays in float32.
         lag_ms: how late the tick begins by the wall clock, in milliseconds of the data.
+        began_s: when the tick began, by the machine's monotonic clock.
         dropped: number of ticks before it that were dropped by the wall clock.
         trust: the trust in agent types that were not in the alliance when the run began.
         faults: agents that cannot join because their type cannot be used yet, or that can join now.
@@ -40,6 +41,7 @@ class TickPlan:
     agent_types: Mapping[str, str]
     codecs: Mapping[str, Codec]
     lag_ms: float
+    began_s: float
     dropped: int
     trust: Mapping[str, float] = field(default_factory=dict)
     faults: tuple[Fault, ...] = ()

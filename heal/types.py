@@ -299,6 +299,10 @@ class SensorChoice:
         return SensorChoice(lidar="lidar" in sensors, beams=beams, cameras=depth or "camera" in sensors, depth=depth)
 
 
+WHOLE_SWEEP = SensorChoice()
+"""The agent's own LiDAR cloud, with the labels of all objects around it."""
+
+
 class SceneSource(Protocol):
     """A source of scenes, such as a folder on disk or the live town. Indices count scenes (ticks) from 0.
 

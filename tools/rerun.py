@@ -41,7 +41,7 @@ def rerun(context: typer.Context, folder: FolderArg, out: OutArg = None, overwri
     heal rerun runs/simulation
     heal rerun runs/evaluation --out runs/evaluation-again
     """  # noqa: D301 - click's mark for lines that stay lines is the character, not its name
-    made_by, recorded, target = recorded_command(folder), ap_of(folder), out or unused_folder(folder)
+    made_by, recorded, target = recorded_command(folder), ap_of(folder), out or unused_folder(folder.resolve())
     with _working_in(Path(made_by.folder)) as start:
         run_again(context, made_by.command, start / folder, start / target, overwrite)
     _print_changes(made_by, read_made_by(target))
@@ -141,13 +141,18 @@ def _print_changes(recorded: MadeBy, new: MadeBy | None) -> None:
 
 @contextmanager
 def _working_in(folder: Path) -> Iterator[Path]:
-    """Work in a folder, if it exists, for the time of a block.
+    """Work in a folder for the time of a block.
 
     Yields:
         The folder from which relative paths of the caller start: empty if it is the same one.
+
+    Raises:
+        UserError: the folder does not exist any more.
     """
     before = Path.cwd()
-    if not folder.is_dir() or folder.samefile(before):
+    if not folder.is_dir():
+        raise UserError(f"{folder}: expected the folder where the command was run, which its relative paths start from; it is gone")
+    if folder.samefile(before):
         yield Path()
         return
     os.chdir(folder)

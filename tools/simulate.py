@@ -180,7 +180,6 @@ def run_and_report(plan: Plan) -> None:
         console.print(f"watch: {plan.viewer.address}", soft_wrap=True)
     settings, log, out = plan.settings, RunLog.of(plan.settings.run, plan.range_m), plan.output.folder
     try_folder(out)
-    title = f"{plan.output.made_by.scenes.source}, {len(plan.scenes.ticks)} ticks"
     data, errors = ReportData(), WriteErrors()
     pace, notes = Pace(), JoinNotes(settings.run.joins, console)
     try:
@@ -188,6 +187,7 @@ def run_and_report(plan: Plan) -> None:
     finally:
         notes.finish()
         if log.score.frames:
+            title = f"{plan.output.made_by.scenes.source}, {log.clock.of_ticks_text}"
             print_summary(console, log, f"{title} at {pace.rate_hz:.1f} Hz, link {settings.link}", settings.run)
             with errors.kept():
                 write_metrics(plan, log, pace.rate_hz)

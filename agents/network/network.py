@@ -13,15 +13,21 @@ from heal.agents.network.transit import OUTAGE, QUEUE_FULL, MediumFeedback, Tran
 class Network(Protocol):
     """The network of one run. A network may keep state from tick to tick: each run makes its own, and sends the ticks in order."""
 
-    def send(self, tick: int, transmissions: Sequence[Transmission]) -> list[Transit]:
-        """Send messages of a tick and return the transit of each, in the order of `transmissions`."""
+    def send(self, tick: int, transmissions: Sequence[Transmission], now_ns: int | None = None) -> list[Transit]:
+        """Send messages of a tick and return the transit of each, in the order of `transmissions`.
+
+        Args:
+            tick: number of the tick in the run.
+            transmissions: the messages.
+            now_ns: the instant of the tick; by default the time at which the first message is sent.
+        """
         ...
 
 
 class PerfectNetwork:
     """A network on which every message arrives at the time of sending."""
 
-    def send(self, tick: int, transmissions: Sequence[Transmission]) -> list[Transit]:
+    def send(self, tick: int, transmissions: Sequence[Transmission], now_ns: int | None = None) -> list[Transit]:
         """Return one transit for each message, with the time of sending as the time of arrival."""
         return [
             Transit(transmission.sent_ns, feedback=MediumFeedback(transmission.sent_ns, transmission.sent_ns))
@@ -64,11 +70,12 @@ class LinkNetwork:
         self._start_ns: int | None = None
         self._last: tuple[int, int] | None = None
 
-    def send(self, tick: int, transmissions: Sequence[Transmission]) -> list[Transit]:
-        """Send messages of a tick and return the transit of each, in the order of `transmissions`."""
+    def send(self, tick: int, transmissions: Sequence[Transmission], now_ns: int | None = None) -> list[Transit]:
+        """Send messages of a tick and return the transit of each, in the order of `transmissions`; see `Network`."""
         if not transmissions:
             return []
-        start_ns = self._begin_tick(tick, min(transmission.sent_ns for transmission in transmissions))
+        first_ns = min(transmission.sent_ns for transmission in transmissions)
+        start_ns = self._begin_tick(tick, first_ns if now_ns is None else now_ns)
         timed = [replace(transmission, sent_ns=transmission.sent_ns - start_ns) for transmission in transmissions]
         over_links = [
             self._link(transmission.agent_id).deliver(transmission.sent_ns, transmission.size_bytes, tick) for transmission in timed

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from time import monotonic
 from typing import Any
 
@@ -20,6 +21,7 @@ from heal.agents.options import RunOptions
 from heal.agents.process import keep_freed_memory
 from heal.agents.records import LOST_WITH_MACHINE, AgentAside, Arrival, FusionOutcome, FusionRequest, Rejection, Sender
 from heal.base_model import BaseModel
+from heal.errors import UserError
 
 # Niceness of the agents' processes: the fusion node goes first where cores are scarce. Agents work ahead of the fusion node: with
 # even shares they would finish early and leave the fusion node alone on one core, with the other cores idle.
@@ -39,9 +41,11 @@ class AgentActor:
         os.nice(AGENTS_YIELD)
         device = _own_device()
         self._host, self._together = AgentHost(setup, device), device == "cuda"
+        with suppress(UserError, OSError):  # a scene that cannot be read is a fault of its own tick
+            setup.source.outline(0)  # builds the town, which must not count as a sensor's time
 
     def ready(self) -> None:
-        """Answer once the actor has been made."""
+        """Answer once the actor has been made, with the town that it senses."""
 
     def hang(self) -> None:
         """Never answer again, to try how a run deals with an actor that hangs."""

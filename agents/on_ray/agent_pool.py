@@ -28,13 +28,13 @@ from heal.agents.on_ray.placement import (
     warn_of_memory,
 )
 from heal.agents.on_ray.restarting import ActorBrokeError, FaultKinds, RestartingActor
-from heal.agents.records import AgentAside
+from heal.agents.records import BUSY, AgentAside
 from heal.agents.tick import TickCoordinator
 from heal.agents.tick_plan import AgentStep, Missing, TickPlan
 
 # An actor that has broken so often without a tick in between is not started again: whatever breaks it would break it again.
 MAX_CRASHES = 3
-RESTARTING, BUSY, UNFINISHED = "agent restarting", "agent busy", "not computed in time"
+RESTARTING = "agent restarting"
 NOT_PLACED: FaultKind = "agent not placed"
 _log = logging.getLogger(__name__)
 FAULT_KINDS = FaultKinds("agent crashed", "agent hung", "agent rejoined")
@@ -175,13 +175,15 @@ class AgentPool:
         told: list[AgentAside] = []
         until_s = monotonic() + self._deployment.hang_s
         for reference in references:
-            with suppress(*DIED_ERRORS, ray.exceptions.GetTimeoutError, ray.exceptions.RayTaskError):
+            with suppress(*DIED_ERRORS, ray.exceptions.GetTimeoutError):
                 told += ray.get(reference, timeout=max(0.0, until_s - monotonic()))
         return told
 
     def warm(self, plan: TickPlan) -> list[AgentStep[Any]]:
         """Let all agents of a tick step once before the clock starts; return the steps, which are good for nothing else."""
         jobs, _ = self.begin(plan)
+        calls = [call for job in jobs for call in (job.done, job.asides) if call is not None]
+        ray.wait(calls, num_returns=len(calls), timeout=self._deployment.hang_s)
         steps = [step for job in jobs for step in self.steps(job, 0.0)]
         return [step for step in steps if isinstance(step, AgentStep)]
 
@@ -212,6 +214,8 @@ class AgentPool:
     def assign(self, plan: TickPlan) -> None:
         """Give every agent of a tick a place in an actor of its type, and wait until new actors answer.
 
+        By the wall clock only the first tick waits: later, the agents of a new actor take part once it answers.
+
         Raises:
             UserError: the agents of the run's first tick need more actors than the cluster has room for. Later an agent without
                 room is a fault, and takes part once there is room.
@@ -234,7 +238,10 @@ class AgentPool:
         if started:
             _log.info("starting agents, processes: %d", len(started))
         for host in started:
-            self._await(host, plan)
+            if self._coordinator.options.realtime and plan.number > 0:
+                host.process.start_beside()
+            else:
+                self._await(host, plan)
 
     def _demands(self, agent_types: Mapping[str, str]) -> list[Demand]:
         """Return all actors that a tick needs, if none is there yet."""

@@ -76,6 +76,7 @@ class RestartingActor:
         self._ready = self.actor.ready.remote()
         self.generation, self._crashes, self._given_up, self._killed = 0, 0, False, False
         self._back_at_ns: int | None = None
+        self._is_new = False
 
     @property
     def given_up(self) -> bool:
@@ -85,6 +86,10 @@ class RestartingActor:
     def wait_until_ready(self) -> None:
         """Return once the actor answers; Ray's error if it dies."""
         ray.get(self._ready)
+
+    def start_beside(self) -> None:
+        """Let an actor that has just been made take part as soon as it answers, without anybody waiting for it."""
+        self._back_at_ns, self._is_new = 0, True
 
     def takes_part(self, now_ns: int = 0) -> bool:
         """Return whether the actor can be asked; one that has broken returns when its time has come and it answers.
@@ -103,8 +108,9 @@ class RestartingActor:
             # For example an actor that Ray has placed on a machine of which Ray does not know yet that it is gone.
             self._restart(self._kinds.crashed, now_ns)
             return False
-        self._back_at_ns = None
-        self._note(self._kinds.returned)
+        if not self._is_new:
+            self._note(self._kinds.returned)
+        self._back_at_ns, self._is_new = None, False
         return True
 
     def results(self, references: Any, generation: int, now_ns: int = 0) -> Any:
@@ -172,7 +178,7 @@ class RestartingActor:
     def _restart(self, kind: FaultKind, now_ns: int) -> None:
         self._note(kind)
         ray.kill(self.actor)
-        self.generation, self._crashes, self._killed = self.generation + 1, self._crashes + 1, False
+        self.generation, self._crashes, self._killed, self._is_new = self.generation + 1, self._crashes + 1, False, False
         self._back_at_ns = now_ns + round(self._restart_ms * 1e6)
         self._given_up = self._max_crashes is not None and self._crashes >= self._max_crashes
         if not self._given_up:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from time import monotonic
 from types import TracebackType
@@ -21,20 +22,24 @@ from heal.agents.deployment import Deployment, PlannedFault
 from heal.agents.faults import Fault
 from heal.agents.interfaces import AllianceLike
 from heal.agents.network.network import Network, PerfectNetwork
-from heal.agents.on_ray.agent_pool import UNFINISHED, AgentJob, AgentPool
+from heal.agents.on_ray.agent_pool import AgentJob, AgentPool
 from heal.agents.on_ray.cluster import start_ray, stop_ray
 from heal.agents.on_ray.node_pool import NodeJobs, NodePool
 from heal.agents.on_ray.placement import Demand, machines, node_demand, require_room
 from heal.agents.on_ray.prometheus import RunMetrics
 from heal.agents.on_ray.waiting import done_times
 from heal.agents.options import RunOptions
-from heal.agents.records import TickResult
+from heal.agents.records import UNFINISHED, FusionOutcome, TickResult
 from heal.agents.tick import TickCoordinator
 from heal.agents.tick_plan import AgentStep, Delivery, Missing, TickPlan
 from heal.errors import UserError
 from heal.types import SceneSource
 
 _log = logging.getLogger(__name__)
+# By the wall clock, the longest time for which a tick waits for the ego's own map: an ego that hangs must not stop the others.
+OWN_MAP_S = 10.0
+# By the wall clock, the results that may wait for their labels before the run waits for them.
+MOST_SETTLING = 64
 
 
 @dataclass
@@ -93,6 +98,8 @@ class RayRuntime:
         # The fusion nodes may be one tick ahead of the driver, unless one thing is to happen after the other.
         self._fuse_ahead = 1 if realtime or pipeline else 0
         self._unfinished: list[AgentJob] = []
+        self._settling = ThreadPoolExecutor(1, "settling") if realtime else None
+        self._settled: deque[Future[TickResult]] = deque()
         self._threads_before = torch.get_num_threads()
         torch.set_num_threads(self._options.threads)
 
@@ -120,6 +127,8 @@ class RayRuntime:
             work.encoding.append(self._encode(tick))
             yield from self._finish_work(work, *((0, 0) if alone else (self._encode_ahead, self._fuse_ahead)))
         yield from self._finish_work(work, 0, 0)
+        while self._settled:
+            yield self._settled.popleft().result()
 
     def _finish_work(self, work: _Work, encode_ahead: int, fuse_ahead: int) -> Iterator[TickResult]:
         """Fuse and finish ticks until no more than so many are being encoded and fused; return the results of those finished."""
@@ -127,25 +136,30 @@ class RayRuntime:
             if len(work.encoding) > encode_ahead:
                 work.fusing.append(self._fuse(work.encoding.popleft()))
             if len(work.fusing) > fuse_ahead:
-                yield self._finish(work.fusing.popleft())
+                yield from self._finish(work.fusing.popleft())
 
     def _encode(self, tick: int) -> _Encoding:
         plan = self._coordinator.plan(tick)
         self._post_unfinished()
         self._agents.assign(plan)
         if plan.number == 0 and self._options.realtime:
-            self._make_ready(plan)
+            plan = self._make_ready(plan)
         missed = self._inject_faults(plan)
         jobs, missing = self._agents.begin(plan)
         return _Encoding(plan, jobs, missing, [*self._agents.take_faults(), *missed])
 
-    def _make_ready(self, plan: TickPlan) -> None:
-        """Let agents and fusion nodes run once before the clock starts: towns are built, networks and files are loaded then."""
+    def _make_ready(self, plan: TickPlan) -> TickPlan:
+        """Let agents and fusion nodes run once before the clock starts: towns are built, networks and files are loaded then.
+
+        Returns:
+            The plan of the first tick, which begins now.
+        """
         _log.info("making agents and fusion node ready")
         steps = self._agents.warm(plan)
         senders = [(step.report.agent_id, plan.tick) for step in steps]
         self._nodes.warm(plan.request(plan.outline.world_SE3_ego), senders, [step.payload for step in steps])
-        self._coordinator.start_clock()
+        self._coordinator.settle_elsewhere(plan.tick)
+        return self._coordinator.start_clock(plan)
 
     def _inject_faults(self, plan: TickPlan) -> list[Fault]:
         """Break the actors that the deployment plans to break before a tick; return the planned faults that hit nothing."""
@@ -213,7 +227,7 @@ class RayRuntime:
         began_s, own = min(job.began_s for job in jobs), self._coordinator.own_agent(plan)
         needed = next((job.done for job in jobs if own in job.agent_ids), None)
         until_s = began_s + pacer.wall_s(self._options.deadline_ms)
-        times_s = done_times(calls, until_s, needed, max(until_s, began_s + self._deployment.hang_s))
+        times_s = done_times(calls, until_s, needed, max(until_s, began_s + min(OWN_MAP_S, self._deployment.hang_s)))
         return [None if time_s is None else pacer.data_ms(time_s - began_s) for time_s in times_s]
 
     def _steps(self, job: AgentJob, elapsed_ms: float | None) -> list[AgentStep[Any] | Missing]:
@@ -230,9 +244,21 @@ class RayRuntime:
         self._unfinished.append(job)
         return [Missing(UNFINISHED, late=True)] * len(job.agent_ids)
 
-    def _finish(self, fusing: _Fusing) -> TickResult:
-        outcomes = self._nodes.outcomes(fusing.asked)
-        asides, faults = self._agents.asides(fusing.asides), [*fusing.faults, *self._nodes.take_faults()]
+    def _finish(self, fusing: _Fusing) -> Iterator[TickResult]:
+        """Return the result of a tick; by the wall clock those results that a thread has made meanwhile.
+
+        Labels of agents that are late are read from the source, which takes longer than a tick may.
+        """
+        outcomes, faults = self._nodes.outcomes(fusing.asked), [*fusing.faults, *self._nodes.take_faults()]
+        if self._settling is None:
+            yield self._settle(fusing, outcomes, faults)
+            return
+        self._settled.append(self._settling.submit(self._settle, fusing, outcomes, faults))
+        while self._settled and (self._settled[0].done() or len(self._settled) > MOST_SETTLING):
+            yield self._settled.popleft().result()
+
+    def _settle(self, fusing: _Fusing, outcomes: list[FusionOutcome | None], faults: list[Fault]) -> TickResult:
+        asides = self._agents.asides(fusing.asides)
         result = self._coordinator.settle(fusing.plan, fusing.delivery, outcomes, asides, faults)
         if self._metrics is not None:
             self._metrics.add(result)
@@ -241,6 +267,8 @@ class RayRuntime:
     def close(self) -> None:
         """End all actors, and Ray if this runtime has started it."""
         torch.set_num_threads(self._threads_before)
+        if self._settling is not None:
+            self._settling.shutdown(cancel_futures=True)
         if not ray.is_initialized():
             return
         self._agents.close()

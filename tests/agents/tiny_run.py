@@ -93,7 +93,7 @@ class TinySource:
     def agent_frame(self, index: int, agent_id: str, choice: SensorChoice | None = None) -> AgentFrame:
         if agent_id == self.broken:
             raise ValueError(f"cloud of {agent_id} is truncated")
-        if agent_id == "b" and index in self.dirty and choice is not None:
+        if agent_id == "b" and index in self.dirty and (choice is None or choice.lidar):
             raise ValueError("the lens of b is dirty\nwipe it")
         if agent_id == self.slow:
             time.sleep(0.25)
@@ -124,7 +124,7 @@ class Without:
 
     gone: frozenset[tuple[int, str]]
 
-    def send(self, tick: int, transmissions: Sequence[Transmission]) -> list[Transit]:
+    def send(self, tick: int, transmissions: Sequence[Transmission], now_ns: int | None = None) -> list[Transit]:
         return [
             Transit(None if (tick, transmission.agent_id) in self.gone else transmission.sent_ns) for transmission in transmissions
         ]

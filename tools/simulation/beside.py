@@ -1,4 +1,4 @@
-"""Work beside a run's clock: a thread scores, writes, draws and shows the ticks that have been run."""
+"""Work beside a run's clock: a thread scores, shows and draws the ticks that have been run."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import queue
 import threading
 from collections.abc import Callable
 from types import TracebackType
-
-import torch
 
 from heal.agents.records import TickResult
 
@@ -21,11 +19,18 @@ class Beside:
     A context manager: at its end all ticks have been handled. An error of the thread is raised by the next call.
     """
 
-    def __init__(self, handle: Callable[[TickResult], None]) -> None:
-        """Handle every tick with a function."""
-        self._handle = handle
+    def __init__(self, handle: Callable[[TickResult], None], draw: Callable[[TickResult], None], may_skip: bool) -> None:
+        """Start without a tick.
+
+        Args:
+            handle: called with every tick.
+            draw: called after it, except for ticks that were run before an error or Ctrl-C and wait at that time.
+            may_skip: whether ticks are not drawn either where the run would have to wait for it.
+        """
+        self._handle, self._draw, self._may_skip = handle, draw, may_skip
         self._waiting: queue.Queue[TickResult | None] = queue.Queue(MOST_WAITING)
         self._error: BaseException | None = None
+        self._hurries = False
         self._thread = threading.Thread(target=self._work, name="beside the clock", daemon=True)
 
     def add(self, result: TickResult) -> None:
@@ -34,11 +39,12 @@ class Beside:
         self._waiting.put(result)
 
     def _work(self) -> None:
-        torch.set_num_threads(1)  # a new thread has as many as there are cores
         while (result := self._waiting.get()) is not None:
             if self._error is None:
                 try:
                     self._handle(result)
+                    if not self._hurries and not (self._may_skip and self._waiting.qsize() > MOST_WAITING // 2):
+                        self._draw(result)
                 except BaseException as error:  # noqa: BLE001 - whatever it is, it is raised in the thread of the run
                     self._error = error
 
@@ -53,6 +59,7 @@ class Beside:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """Wait until all ticks have been handled; an error of the thread is raised unless the run has ended with one."""
+        self._hurries = error is not None
         self._waiting.put(None)
         self._thread.join()
         if error is None:

@@ -35,7 +35,7 @@ class TickListener(Protocol):
 
 @dataclass
 class Pace:
-    """The rate of a run, measured from the end of the first tick: networks are loaded and towns are built in the first tick.
+    """The rate of a run, measured from the end of the first tick, in which networks are loaded in simulated time.
 
     Attributes:
         ticks: number of ticks so far.
@@ -65,12 +65,19 @@ def run_plan(plan: Plan, listeners: Sequence[TickListener], pace: Pace, console:
     animated = frozenset(spread_evenly(ticks, ANIMATION_FRAMES)) | {ticks[-1]}
     all_views = plan.pictures or plan.viewer.wants_views
     options = replace(plan.settings.run, keep_views=True if all_views else animated, count_points=True)
+
+    def handle(result: TickResult) -> None:
+        for listener in listeners:
+            listener.add(result)
+        if result.tick in animated:
+            shown.append(result)
+
     try:
         with (
             progress_bar("starting", len(ticks), console) as bar,
             open_run(plan, options) as runtime,
             _open_ticks(plan) as lines,
-            Beside(lambda result: _handle(plan, result, listeners, lines, shown if result.tick in animated else None)) as beside,
+            Beside(handle, lambda result: _draw_tick(plan, result), options.realtime) as beside,
         ):
             if plan.settings.deployment.collects_metrics and (address := metrics_address()):
                 console.print(f"metrics: {address}", soft_wrap=True)
@@ -79,6 +86,7 @@ def run_plan(plan: Plan, listeners: Sequence[TickListener], pace: Pace, console:
                 bar.describe("simulating")
                 bar.advance()
                 pace.add(result)
+                lines.write(json.dumps(tick_line(result)) + "\n")
                 beside.add(result)
     finally:
         if shown:
@@ -86,18 +94,11 @@ def run_plan(plan: Plan, listeners: Sequence[TickListener], pace: Pace, console:
     _draw_animation(plan, shown, console)
 
 
-def _handle(
-    plan: Plan, result: TickResult, listeners: Sequence[TickListener], lines: TextIO, shown: list[TickResult] | None
-) -> None:
-    """Do with a tick all that is to be done; keep it in `shown` if it is to be a frame of the animation."""
-    for listener in listeners:
-        listener.add(result)
-    lines.write(json.dumps(tick_line(result)) + "\n")
+def _draw_tick(plan: Plan, result: TickResult) -> None:
+    """Draw a tick if every tick is to be drawn."""
     if plan.pictures:
         path = plan.output.folder / "pictures" / f"tick_{result.tick:06d}.png"
         draw_tick(result, plan.range_m, path, margin=plan.output.made_by.margin)
-    if shown is not None:
-        shown.append(result)
 
 
 def _draw_animation(plan: Plan, shown: Sequence[TickResult], console: Console) -> None:

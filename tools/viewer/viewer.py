@@ -108,12 +108,13 @@ class Viewer:
         self._log = TickLog(recording)
         self._numbers = NumbersLog(self._log)
         self._origin_m: Float64 | None = None
+        self._shows_cameras = False
 
     def add(self, result: TickResult) -> None:
         """Show a tick; the first one also sets the panels."""
-        if self._origin_m is None:
-            has_cameras = any(view.images for view in result.views)
-            self._recording.send_blueprint(layout(result.world_SE3_ego, self._range_m, self._name, has_cameras))
+        has_cameras = any(view.images for view in result.views)
+        if self._origin_m is None or (has_cameras and not self._shows_cameras):
+            self._send_layout(result, has_cameras)
         placement = Placement(self._origin_for(result), self._range_m, MOST_POINTS)
         picture = picture_of(result, self._range_m)
         self._log.begin(result)
@@ -122,6 +123,11 @@ class Viewer:
         log_cameras(self._log, result.views)
         self._numbers.add(result, picture)
         self._log.end()
+
+    def _send_layout(self, result: TickResult, has_cameras: bool) -> None:
+        """Set the panels, with one for cameras once the first image has come."""
+        self._shows_cameras = has_cameras
+        self._recording.send_blueprint(layout(result.world_SE3_ego, self._range_m, self._name, has_cameras))
 
     def _origin_for(self, result: TickResult) -> Float64:
         """Return the view's origin (3,) in the world; moves it to the ego if the ego is too far away."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -14,6 +14,7 @@ from heal.agents.on_ray.actors import TOO_SLOW, fetch_messages
 from heal.agents.on_ray.node_pool import NodeJob, NodeJobs, NodePool, fetch_limit_s
 from heal.agents.on_ray.runtime import RayRuntime
 from heal.agents.options import RunOptions
+from heal.agents.pacer import Pacer
 from heal.agents.records import LOST_WITH_MACHINE, Arrival, Rejection, Sender
 
 NEVER = float("inf")
@@ -78,20 +79,40 @@ def test_results_that_are_there_already_are_taken_together(ray: FakeRay) -> None
     assert ray.waits == 2
 
 
+def test_a_result_that_is_needed_is_waited_for_and_what_comes_meanwhile_counts(ray: FakeRay) -> None:
+    assert waiting.done_times([0.02, 0.3, 0.25, 0.4], 0.1, needed=0.3, needed_until_s=1.0) == [0.02, 0.3, 0.25, None]
+    assert ray.now_s == 0.3
+    assert waiting.done_times([0.35, NEVER], 0.4, needed=NEVER, needed_until_s=0.6) == [0.35, None] and ray.now_s == 0.6
+    # A result that is needed and there early keeps nobody from the deadline.
+    assert waiting.done_times([0.7, 0.75], 0.8, needed=0.7, needed_until_s=9.0) == [0.7, 0.75] and ray.now_s == 0.75
+
+
 @pytest.mark.parametrize(
-    ("realtime", "expected", "ended_s"),
-    [(True, [20.0, None, 50.0, None], 0.1), (False, [0.0, None, 0.0, 0.0], 3.0)],
+    ("rate_hz", "own", "expected", "ended_s"),
+    [
+        (None, "", [0.0, None, 0.0, 0.0], 3.0),  # in simulated time all are given the time of a hang, together
+        (10.0, "", [20.0, None, 50.0, None], 0.1),  # by the wall clock, the deadline
+        (10.0, "d", [20.0, None, 50.0, 400.0], 0.4),  # and the time that the ego takes
+        (10.0, "b", [20.0, None, 50.0, 400.0], 3.0),  # but an ego that hangs is not waited for any longer than that
+        (5.0, "", [10.0, None, 25.0, None], 0.2),  # at half the rate, twice the time
+    ],
 )
 def test_an_agent_that_hangs_makes_no_other_late(
-    ray: FakeRay, realtime: bool, expected: list[float | None], ended_s: float
+    ray: FakeRay, rate_hz: float | None, own: str, expected: list[float | None], ended_s: float
 ) -> None:
-    """The second of four hangs and the fourth is slow: all are given the deadline, or the time of a hang, together."""
+    """The second of four agents hangs and the fourth is slow."""
     run = RayRuntime.__new__(RayRuntime)
-    run._options, run._deployment = RunOptions(realtime=realtime), Deployment(hang_s=3.0)
-    jobs: list[Any] = [SimpleNamespace(done=come_s, reports=[come_s], began_s=0.0) for come_s in (0.02, NEVER, 0.05, 0.4)]
-    assert run._done_in_time(jobs) == expected
+    run._options, run._deployment = RunOptions(realtime=rate_hz is not None), Deployment(hang_s=3.0)
+    pacer = None if rate_hz is None else Pacer(rate_hz)
+    run._coordinator = cast(Any, SimpleNamespace(pacer=pacer, own_agent=lambda plan: own))
+    jobs: list[Any] = [
+        SimpleNamespace(done=come_s, reports=[come_s], began_s=0.0, agent_ids=(name,))
+        for name, come_s in zip("abcd", (0.02, NEVER, 0.05, 0.4), strict=True)
+    ]
+    plan = cast(Any, None)
+    assert run._done_in_time(plan, jobs) == pytest.approx(expected)
     assert ray.now_s == ended_s
-    assert run._done_in_time([]) == []
+    assert run._done_in_time(plan, []) == []
 
 
 def test_fusion_nodes_that_hang_are_waited_for_together(ray: FakeRay) -> None:

@@ -22,7 +22,7 @@ def test_ticks_are_handled_in_order_while_the_run_goes_on() -> None:
         assert go_on.wait(30)
         handled.append(result.tick)
 
-    with Beside(handle) as beside:
+    with Beside(handle, lambda result: None, may_skip=False) as beside:
         for result in TICKS:
             beside.add(result)
         assert handled == []  # all ticks have been handed over, and none has been handled
@@ -36,7 +36,7 @@ def failing_at(tick: int, handled: list[int]) -> Beside:
             raise OSError("no space left")
         handled.append(result.tick)
 
-    return Beside(handle)
+    return Beside(handle, lambda result: None, may_skip=False)
 
 
 def test_an_error_ends_the_run_and_nothing_is_handled_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,3 +68,41 @@ def test_what_was_run_before_an_error_of_the_run_is_handled() -> None:
             beside.add(result)
         raise KeyboardInterrupt
     assert handled == [0, 1, 2, 3, 4]
+
+
+def drawn_of(ticks: int, may_skip: bool, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Hand over ticks while none is drawn; return those that were drawn in the end."""
+    monkeypatch.setattr(module, "MOST_WAITING", 8)
+    go_on, drawn = threading.Event(), list[int]()
+
+    def draw(result: TickResult) -> None:
+        assert go_on.wait(30)
+        drawn.append(result.tick)
+
+    with Beside(lambda result: None, draw, may_skip) as beside:
+        for tick in range(ticks):
+            beside.add(made_tick(tick))
+        go_on.set()
+    return drawn
+
+
+def test_by_the_wall_clock_a_tick_is_not_drawn_rather_than_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert drawn_of(8, False, monkeypatch) == list(range(8))
+    drawn = drawn_of(8, True, monkeypatch)
+    assert drawn[0] == 0 and 4 <= len(drawn) < 8 and drawn[-1] == 7
+
+
+def test_after_an_error_nothing_more_is_drawn() -> None:
+    handled, drawn, go_on = list[int](), list[int](), threading.Event()
+
+    def handle(result: TickResult) -> None:
+        assert go_on.wait(30)
+        handled.append(result.tick)
+
+    beside = Beside(handle, lambda result: drawn.append(result.tick), may_skip=False)
+    with pytest.raises(KeyboardInterrupt), beside:
+        for result in TICKS:
+            beside.add(result)
+        threading.Timer(0.2, go_on.set).start()
+        raise KeyboardInterrupt
+    assert handled == [0, 1, 2, 3, 4] and drawn == []
