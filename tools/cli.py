@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Annotated, Any
@@ -158,12 +160,20 @@ def _options(
         use_plugins(plugin or [])
 
 
+def _require_plugins_first(words: Sequence[str]) -> None:
+    """Raise UserError where `--plugin` comes after the name of a command, which would take it for an unknown option."""
+    after = itertools.dropwhile(lambda word: word not in COMMANDS, words)
+    if any(word.partition("=")[0] == "--plugin" for word in after):
+        raise UserError("--plugin is an option of heal itself, before the name of the command: heal --plugin FILE COMMAND ...")
+
+
 def main() -> None:
     """Run the command line; print errors that the user can correct in one line, and leave the traceback of all others.
 
     The user can correct a `UserError`, and an error of the file system, such as a full disk.
     """
     try:
+        _require_plugins_first(sys.argv[1:])
         with endings_as_interrupts():
             app()
     except (UserError, OSError) as error:
