@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -104,6 +105,16 @@ def test_a_file_adds_an_encoder_to_this_process_and_to_its_children(folder: Path
         build_config(AgentConfig, {"encoder": {"kind": "count", "out_chanels": 3}})
 
 
+def test_the_variable_lists_plugins_by_paths_from_the_working_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "widths.py").write_text("WIDTH = 8\n")
+    (folder / "second.py").write_text(
+        "from .widths import WIDTH\n" + PLUGIN.replace('"count"', '"beside"').replace("= 8", "= WIDTH")
+    )
+    monkeypatch.setenv(VARIABLE, f"count.py{os.pathsep}second.py")
+    assert "count, beside" in " ".join(run_command("info").split())
+    assert plugins_in_use() == (str(folder / "count.py"), str(folder / "second.py"))
+
+
 def test_an_unknown_kind_names_the_known_ones_and_the_remedy(folder: Path) -> None:
     with pytest.raises(ConfigError, match=f"{MISSING}; installed are point_pillars, second, lift_splat$"):
         build_config(AgentConfig, TYPE)
@@ -123,7 +134,7 @@ def test_settings_that_no_table_has_are_refused(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("def broken(:\n", r"faulty\.py cannot be loaded: SyntaxError: invalid syntax \(faulty\.py, line 1\)"),
+        ("def broken(:\n", r"faulty\.py cannot be loaded: SyntaxError: .* \(faulty\.py, line 1\)"),
         ("import torch\n\nnames.append(1)\n", r"cannot be loaded: NameError: name 'names' is not defined \(line 3\)"),
         ("TABLE = {}\n", r"expected a table ENCODERS = {MyConfig: MyEncoder}, found none"),
         ("ENCODERS = [1]\n", r"expected a table ENCODERS = {MyConfig: MyEncoder}, found \[1\]"),
