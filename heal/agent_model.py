@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol, Union, runtime_checkable
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from heal.aligners.aligner import Aligner, AlignerConfig, IdentityAlignerConfig
-from heal.config import BY_KIND, config, later
+from heal.config import ByKind, config, later
 from heal.encoders.coverage import RangedEncoder, fit_to_grid
 from heal.encoders.covered import camera_blocks, lidar_blocks
 from heal.encoders.images import views_of
@@ -23,14 +23,20 @@ from heal.errors import UserError
 from heal.grid import BevGrid
 from heal.layers.backbone import Backbone, BackboneConfig
 from heal.layers.map_size import output_cells, require_fitting
+from heal.plugins import REMEDY, with_plugins
 from heal.types import BEAMS, AgentFrame, BoolMask, SensorChoice
 
-# The table of encoders: settings -> network. A network has `cell_m`, `prepare` and `forward`.
+# The table of this package's encoders: settings -> network. A network has `cell_m`, `prepare` and `forward`.
 ENCODERS: dict[type[Any], type[Any]] = {
     PointPillarsConfig: PointPillars,
     SecondConfig: Second,
     LiftSplatConfig: LiftSplat,
 }
+
+
+def known_encoders() -> dict[type[Any], type[Any]]:
+    """Return the encoders that can be used, settings -> network: those of this package and of plugins (see `heal.plugins`)."""
+    return with_plugins(ENCODERS)
 
 
 class EncoderInput(Protocol):
@@ -55,7 +61,7 @@ if TYPE_CHECKING:
         def out_channels(self) -> int: ...  # noqa: D102
 
 else:
-    EncoderConfig = Annotated[Union[tuple(ENCODERS)], BY_KIND]  # noqa: UP007 - the table is only known at run time
+    EncoderConfig = Annotated[Any, ByKind(known_encoders, REMEDY)]
 
 
 @runtime_checkable
@@ -74,6 +80,14 @@ class PretrainedEncoder(Protocol):
     def load_pretrained(self) -> None:
         """Load the published weights; PretrainedWeightsError if they are not available."""
         ...
+
+
+def _encoder_class(settings: EncoderConfig) -> type[Any]:
+    """Return the network of an encoder's settings; UserError if no table of encoders has them."""
+    encoder = known_encoders().get(type(settings))
+    if encoder is None:
+        raise UserError(f"encoder {settings.kind!r}: {type(settings).__name__} is in no table of encoders: {REMEDY}")
+    return encoder
 
 
 @config
@@ -136,12 +150,12 @@ class AgentModel(nn.Module):
             grid: the grid of the alliance, on which the feature map lies.
 
         Raises:
-            UserError: the cells of the type's feature map do not have the size of the grid's cells, or the strides of its backbone
-                do not divide the range.
+            UserError: the cells of the type's feature map do not have the size of the grid's cells, the strides of its backbone
+                do not divide the range, or its encoder's settings are in no table of encoders.
         """
         super().__init__()
         self.config, self.grid = settings, grid
-        self.encoder = ENCODERS[type(settings.encoder)](settings.encoder, grid)
+        self.encoder = _encoder_class(settings.encoder)(settings.encoder, grid)
         self.backbone = Backbone(settings.backbone, settings.encoder.out_channels)
         self.aligner = Aligner(settings.aligner, settings.backbone.out_channels)
         self._require_cells_of(grid)

@@ -4,9 +4,9 @@
       base/  base.safetensors   base.yaml     configuration, training record, content hash
       m1/    agent.safetensors  agent.yaml    the same, and the hash of the base that the type is aligned to
 
-Opening an alliance checks every hash. An agent type that does not belong to the base, or whose record cannot be read, is left out
-with a warning. Weights are safetensors, so no pickle is ever loaded. Apart from `heal.config` and `heal.atomic_write`, no other
-module of `heal` itself reads or writes files.
+Opening an alliance checks every hash. An agent type is left out with a warning if it does not belong to the base, if its record
+cannot be read, or if its encoder is not installed. Weights are safetensors, so no pickle is ever loaded. Apart from `heal.config`,
+`heal.plugins` and `heal.atomic_write`, no other module of `heal` itself reads or writes files.
 """
 
 from __future__ import annotations
@@ -168,7 +168,7 @@ class Alliance:
         return tuple(name for name in self._folders() if name not in self.foreign)
 
     def agent_card(self, name: str) -> AgentCard:
-        """Read the card of an agent type; AllianceError if the type is missing or aligned to another base."""
+        """Read the card of an agent type; AllianceError if the type is missing or cannot be used with this base."""
         if name not in self._folders():
             raise AllianceError(f"{self.path}: no agent type {name!r}; there are {', '.join(self.agent_names) or 'none'}")
         card: AgentCard = _read_card(AgentCard, self.path / name / "agent.yaml")
@@ -193,10 +193,10 @@ class Alliance:
         """Return the trust in an agent type (see `AgentCard`)."""
         return self.agent_card(name).trust
 
-    def leave_out_foreign(self) -> None:
-        """Note the types that are aligned to another base or have no readable record, and log a warning for each."""
+    def leave_out_foreign(self, warn: bool = True) -> None:
+        """Note the types that cannot be used, and log a warning for each if `warn`."""
         self.foreign = {name: problem for name in self._folders() if (problem := self._problem_of(name))}
-        for name, problem in self.foreign.items():
+        for name, problem in self.foreign.items() if warn else ():
             _warn_once(f"agent type {name} is left out: {problem}")
 
     def _problem_of(self, name: str) -> str:
@@ -324,7 +324,8 @@ def _read_card(cls: type[Any], path: Path) -> Any:
     try:
         return load_config(cls, path)
     except ConfigError as error:
-        raise AllianceError(str(error)) from error
+        # On one line, as a reason in tables and logs.
+        raise AllianceError(str(error).replace(":\n  ", ": ").replace("\n  ", "; ")) from error
     except (OSError, UnicodeDecodeError) as error:
         raise AllianceError(f"{path}: the record cannot be read: {error}") from error
 

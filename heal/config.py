@@ -10,10 +10,10 @@ import copy
 import dataclasses
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import UnionType
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from typing_extensions import dataclass_transform
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _LATER = "later"  # in the metadata of a field
+_UNKNOWN_KIND = "unknown_kind"  # the type of an error
 
 
 class ConfigError(UserError):
@@ -48,23 +49,43 @@ def later(default: T) -> T:
 
 
 class ByKind:
-    """Marks a union of config classes that a key `kind` selects, by default the first: `Annotated[A | B, BY_KIND]`."""
+    """Marks config classes of which a key `kind` selects one, by default the first: `Annotated[A | B, BY_KIND]`."""
+
+    def __init__(self, members: Callable[[], Iterable[type[Any]]] | None = None, remedy: str = "") -> None:
+        """Mark a union, or the type Any.
+
+        Args:
+            members: returns the config classes that may be chosen at the moment; None for those of the union.
+            remedy: what to do about a kind that is not among them.
+        """
+        self._members, self._remedy = members, remedy
+
+    def members(self, source: Any) -> tuple[type[Any], ...]:
+        """Return the config classes that may be chosen; `source` is the type that is marked."""
+        return get_args(source) if self._members is None else tuple(self._members())
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
         """Return the schema of the union; pydantic calls this method where it finds the mark."""
         from pydantic_core import core_schema
 
-        kinds = {kind: member for member in get_args(source) for kind in get_args(get_type_hints(member)["kind"])}
+        kinds = {kind: member for member in self.members(source) for kind in kinds_of(member)}
         first = next(iter(kinds))
         return core_schema.tagged_union_schema(
             {kind: handler.generate_schema(member) for kind, member in kinds.items()},
             lambda values: values.get("kind", first) if isinstance(values, Mapping) else getattr(values, "kind", first),
-            custom_error_type="unknown_kind",
+            custom_error_type=_UNKNOWN_KIND,
             custom_error_message=f"expected one of the kinds {', '.join(kinds)}",
+            custom_error_context={"kinds": ", ".join(kinds), "remedy": self._remedy},
         )
 
 
 BY_KIND = ByKind()
+
+
+def kinds_of(settings: type[Any]) -> tuple[str, ...]:
+    """Return the values of a config class's key `kind`; empty if it has no such key, or one that takes any value."""
+    hint = get_type_hints(settings).get("kind")
+    return get_args(hint) if get_origin(hint) is Literal else ()
 
 
 def build_config(cls: type[T], values: Mapping[str, Any], source: str = "configuration") -> T:
@@ -179,6 +200,8 @@ def _explain(cls: type[Any], detail: ErrorDetails) -> str:
     if detail["type"] == "value_error":
         # Raised by a config class, whose message says what came; the input would be all its values.
         return ": ".join(part for part in (where, str(detail["ctx"]["error"])) if part)
+    if detail["type"] == _UNKNOWN_KIND:
+        return _explain_kind(where, detail)
     if detail["type"] == "dataclass_type":
         keys = ", ".join(
             field.name for section in _sections(cls, detail["ctx"]["class_name"]) for field in dataclasses.fields(section)
@@ -194,6 +217,17 @@ def _explain(cls: type[Any], detail: ErrorDetails) -> str:
     return f"{where}: unknown key{hint}"
 
 
+def _explain_kind(where: str, detail: ErrorDetails) -> str:
+    """Return one line on a kind that is not known, with the nearest known one and the remedy."""
+    values, kinds, remedy = detail["input"], str(detail["ctx"]["kinds"]), detail["ctx"]["remedy"]
+    kind = values.get("kind") if isinstance(values, Mapping) else getattr(values, "kind", None)
+    near = difflib.get_close_matches(str(kind), kinds.split(", "), n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    if remedy:
+        return f"{where} {kind!r} is not installed: {remedy}; installed are {kinds}{hint}"
+    return f"{where}: expected one of the kinds {kinds}, got {kind!r}{hint}"
+
+
 def _known_keys(cls: type[Any]) -> set[str]:
     """Return the names of all fields of `cls` and of the config classes inside it."""
     return {field.name for section in _sections(cls) for field in dataclasses.fields(section)}
@@ -205,21 +239,29 @@ def _sections(cls: type[Any], name: str | None = None) -> list[type[Any]]:
     pending: list[Any] = [cls]
     while pending:
         current = pending.pop()
-        pending.extend(get_args(current))
+        pending.extend(_parts_of(current))
         if dataclasses.is_dataclass(current) and isinstance(current, type) and current not in found:
             found.append(current)
-            pending.extend(get_type_hints(current).values())
+            pending.extend(get_type_hints(current, include_extras=True).values())
     return [section for section in found if name in (None, section.__name__)]
+
+
+def _parts_of(hint: Any) -> tuple[Any, ...]:
+    """Return the types of which a type is made, such as the members of a union."""
+    if get_origin(hint) is not Annotated:
+        return get_args(hint)
+    marked, *marks = get_args(hint)
+    return next((mark.members(marked) for mark in marks if isinstance(mark, ByKind)), (marked,))
 
 
 def _places_of(key: str, cls: type[Any], section: str = "") -> list[str]:
     """Return where `cls` and its sections have a key of this name, such as "run.codec"; none inside lists and mappings."""
     places = []
-    for name, hint in get_type_hints(cls).items():
+    for name, hint in get_type_hints(cls, include_extras=True).items():
         if get_origin(hint) is ClassVar:
             continue
         places += [f"{section}{name}"] if name == key else []
-        for kind in (hint, *get_args(hint)) if get_origin(hint) in (None, Union, UnionType) else ():
+        for kind in (hint, *_parts_of(hint)) if get_origin(hint) in (None, Union, UnionType, Annotated) else ():
             if dataclasses.is_dataclass(kind) and isinstance(kind, type):
                 places += _places_of(key, kind, f"{section}{name}.")
     return places

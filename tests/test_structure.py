@@ -34,6 +34,8 @@ FLOORS = (
         "seeding",
         "option_text",
         "numpy_yaml",
+        "plugin_files",
+        "plugins",
     },
     {"aligners", "detection", "encoders", "fusion", "layers", "message", "sparse"},
     {"agent_model", "base_model", "collab_model", "alliance"},

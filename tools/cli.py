@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Annotated, Any
@@ -27,6 +29,7 @@ os.environ[PARENT_VARIABLE] = str(os.getpid())
 
 # ruff: noqa: E402 - the calls above must come before torch is loaded
 from heal.errors import UserError, file_system_cause
+from heal.plugins import plugins_in_use, use_plugins
 from heal.tools.terminal.signals import endings_as_interrupts
 from heal.tools.terminal.style import STYLE
 from heal.tools.terminal.verbosity import set_verbosity, shows_tracebacks
@@ -109,6 +112,7 @@ heal demo
 heal simulate --alliance configs/demo/alliance --ticks 40 --out runs/drive
 heal --quiet evaluate --alliance configs/demo/alliance --data runs/town --out runs/evaluation
 heal --debug simulate --alliance configs/demo/alliance --out runs/drive
+heal --plugin my_encoder.py info runs/mine
 """
 
 app = typer.Typer(
@@ -141,10 +145,26 @@ def _options(
     debug: Annotated[
         bool, typer.Option("--debug", help="Show the messages of all libraries too, and the traceback of every error.")
     ] = False,
+    plugin: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FILE",
+            help="Python file or module with encoders of your own; may be repeated. The variable HEAL_PLUGINS lists more.",
+        ),
+    ] = None,
 ) -> None:
     """Declare the options of `heal` itself, and prepare all commands; typer shows the help text of `app` instead of this one."""
     set_verbosity(quiet, verbose, debug)
     limit_threads()
+    if plugin or plugins_in_use():
+        use_plugins(plugin or [])
+
+
+def _require_plugins_first(words: Sequence[str]) -> None:
+    """Raise UserError where `--plugin` comes after the name of a command, which would take it for an unknown option."""
+    after = itertools.dropwhile(lambda word: word not in COMMANDS, words)
+    if any(word.partition("=")[0] == "--plugin" for word in after):
+        raise UserError("--plugin is an option of heal itself, before the name of the command: heal --plugin FILE COMMAND ...")
 
 
 def main() -> None:
@@ -153,6 +173,7 @@ def main() -> None:
     The user can correct a `UserError`, and an error of the file system, such as a full disk.
     """
     try:
+        _require_plugins_first(sys.argv[1:])
         with endings_as_interrupts():
             app()
     except (UserError, OSError) as error:

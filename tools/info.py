@@ -14,8 +14,10 @@ from rich.console import Console
 from rich.table import Table
 
 import heal
+from heal.agent_model import known_encoders
 from heal.agents.process import usable_cores
-from heal.alliance import Alliance, TrainingRecord, load_alliance
+from heal.alliance import Alliance, TrainingRecord, open_base
+from heal.config import kinds_of
 from heal.tools.shared.scoring import evaluations_table
 from heal.tools.terminal.tables import narrow_table
 
@@ -31,9 +33,15 @@ def info(
     heal info
     heal info configs/demo/alliance
     """  # noqa: D301 - click's mark for lines that stay lines is the character, not its name
-    console.print(describe_alliance(load_alliance(alliance)) if alliance else describe_installation())
-    evaluations = evaluations_table(alliance) if alliance else None
-    if evaluations:
+    if alliance is None:
+        console.print(describe_installation())
+        return
+    opened = open_base(alliance)
+    opened.leave_out_foreign(warn=False)  # the reasons stand below the table
+    console.print(describe_alliance(opened))
+    for name, reason in opened.foreign.items():
+        console.print(f"{name} cannot be used: {reason}", markup=False, highlight=False, soft_wrap=True)
+    if evaluations := evaluations_table(alliance):
         console.print()
         console.print(evaluations)
 
@@ -47,6 +55,7 @@ def describe_installation() -> Table:
     table.add_row("gpu", ", ".join(devices) or "none found")
     for package in ("torch", "ray", "open3d", "timm", "spconv", "spconv_triton"):
         table.add_row(package, _version(package))
+    table.add_row("encoders", ", ".join(kind for settings in known_encoders() for kind in kinds_of(settings)))
     return table
 
 
@@ -66,7 +75,7 @@ def describe_alliance(alliance: Alliance) -> Table:
         if card.trust != 1:
             table.add_row(f"{name}: trust", f"{card.trust:g}")
     for name in alliance.foreign:
-        table.add_row(name, "cannot be used here")
+        table.add_row(name, "cannot be used")
     return table
 
 

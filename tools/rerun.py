@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,8 +13,9 @@ import typer
 from rich.console import Console
 
 from heal.errors import UserError
+from heal.plugins import use_plugins
 from heal.tools.shared.arguments import OverwriteArg
-from heal.tools.shared.made_by import RECORD_NAME, MadeBy, read_made_by
+from heal.tools.shared.made_by import RECORD_NAME, MadeBy, read_made_by, split_command
 from heal.tools.shared.output import METRICS_NAME, SWEEP_NAME, unused_folder
 
 COMMANDS = ("simulate", "evaluate", "demo", "sweep")
@@ -58,8 +58,8 @@ def recorded_command(folder: Path) -> MadeBy:
         UserError: the folder has no record of a command that can be run again.
     """
     made_by = read_made_by(folder)
-    words = [] if made_by is None else shlex.split(made_by.command)
-    if made_by is None or words[:1] != ["heal"] or words[1:2] == [] or words[1] not in COMMANDS:
+    words = [] if made_by is None else split_command(made_by.command)[1]
+    if made_by is None or not words or words[0] not in COMMANDS:
         raise UserError(
             f"{folder}: expected a folder with a {RECORD_NAME} that `heal {', '.join(COMMANDS)}` of this version has written, "
             f"found {'no record of a command' if made_by is None else repr(made_by.command)}"
@@ -78,7 +78,8 @@ def run_again(context: typer.Context, command_line: str, folder: Path, out: Path
         overwrite: whether `out` may hold an output, which is replaced.
     """
     root = context.find_root()
-    name, *words = shlex.split(command_line)[1:]
+    plugins, (name, *words) = split_command(command_line)
+    use_plugins(plugins)
     group: Any = root.command
     command = group.get_command(root, name)
     has_settings = any(parameter.name == "settings_file" for parameter in command.params)

@@ -20,6 +20,7 @@ from heal.agents.on_ray.folder import make_folder
 from heal.agents.on_ray.watchdog import MARK, Watchdog
 from heal.agents.process import changed_environment, usable_cores, usable_memory
 from heal.errors import UserError, file_system_cause
+from heal.plugin_files import VARIABLE
 
 # So small a share that any number of actors fits on one machine: they take turns on the cores, as the threads of one program do.
 ACTOR_CPUS = 0.01
@@ -91,7 +92,7 @@ def _keeping_signals() -> Iterator[None]:
 def _join(address: str) -> None:
     found = find_cluster(address)
     try:
-        ray.init(address=found, log_to_driver=False, logging_level="ERROR")
+        ray.init(address=found, log_to_driver=False, logging_level="ERROR", runtime_env=_plugins_for_actors())
     except (Exception, SystemExit) as error:
         # Ray ends the program where its own checks of the connection fail.
         reason = (str(error).strip().splitlines() or [""])[0]
@@ -99,6 +100,12 @@ def _join(address: str) -> None:
             f"the Ray cluster at {address} cannot be joined: {reason or 'its server does not answer as one of Ray'}; all machines "
             "need the same versions of Python and Ray, and the same token (docs/cluster.md)"
         ) from error
+
+
+def _plugins_for_actors() -> dict[str, dict[str, str]] | None:
+    """Return the environment that tells the actors the plugins of this process; a cluster's processes do not inherit it."""
+    plugins = os.environ.get(VARIABLE)
+    return {"env_vars": {VARIABLE: plugins}} if plugins else None
 
 
 def _start(metrics_port: int | None, store_mib: int | None) -> None:

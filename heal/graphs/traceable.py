@@ -60,7 +60,7 @@ class Graph:
 
 
 def agent_graph(name: str, agent: AgentModel) -> Graph:
-    """Return the graph of an agent type: from pillars or images to the feature map, or from the map of a sparse encoder on.
+    """Return the graph of an agent type: from pillars or images to the feature map, or from the map of another encoder on.
 
     Args:
         name: name of the agent type.
@@ -87,7 +87,7 @@ def agent_graph(name: str, agent: AgentModel) -> Graph:
         description = "one agent's images, and the cells into which their pixels fall at every depth, to its feature map"
         return Graph(name, description, CameraGraph(agent), ("images", "cells"), ("feature",), "images", images)
     kind = agent.config.encoder.kind
-    description = f"the encoder's map to the feature map; the encoder itself ({kind}) is sparse and not in the file"
+    description = f"the encoder's map to the feature map; the encoder itself ({kind}) is not in the file"
     return Graph(f"{name}.dense", description, DenseGraph(agent), ("map",), ("feature",), "agents", maps)
 
 

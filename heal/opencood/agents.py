@@ -110,7 +110,12 @@ def write_agent(settings: AgentConfig, grid: BevGrid, image_px: tuple[int, int])
         settings: settings of the agent type.
         grid: grid of its alliance.
         image_px: height and width of the data set's images.
+
+    Raises:
+        ConfigError: HEAL does not have the encoder.
     """
+    if settings.encoder.kind not in _KINDS:
+        raise ConfigError(f"HEAL has no encoder {settings.encoder.kind!r}, only {', '.join(_KINDS)}; choose other types by --types")
     kind, sensor = _KINDS[settings.encoder.kind]
     encoder, preparation = _write_encoder(settings.encoder, grid, image_px)
     block: Plain = {"core_method": kind, "sensor_type": sensor, "encoder_args": encoder}

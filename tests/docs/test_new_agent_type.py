@@ -1,4 +1,4 @@
-"""The page on new agent types: its files are written, its edits made and its commands run, as they stand there."""
+"""The page on new agent types: its files are written and its commands run, as they stand there."""
 
 import os
 import re
@@ -20,17 +20,6 @@ def _blocks(page: str) -> Iterator[tuple[str, str, str]]:
         yield match[1], match[2], match[3]
 
 
-def _add_lines(file: Path, edit: str) -> None:
-    """Put every line that is marked + behind the line before it."""
-    text, before = file.read_text(), ""
-    for line in edit.splitlines():
-        if line.startswith("+"):
-            assert text.count(before + "\n") == 1, before
-            text = text.replace(before + "\n", f"{before}\n{line[1:]}\n")
-        before = line[1:]
-    file.write_text(text)
-
-
 def _run(command: str, folder: Path) -> None:
     words = shlex.split(command)
     if words[0] == "heal":
@@ -49,8 +38,6 @@ def test_the_page_works_as_written(tmp_path: Path) -> None:
             (tmp_path / "runs" / name).write_text(content)
         elif language == "python":
             (tmp_path / name).write_text(content)
-        elif language == "diff":
-            _add_lines(tmp_path / name, content)
         else:
             for command in content.strip().splitlines():
                 _run(command, tmp_path)

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DAIR_ROOT = real_root() / "dair_v2x_example"
 WHOLE = os.environ.get("HEAL_PASTE") == "whole"
 
-# Later pages use what earlier ones have made. `new_agent_type.md` edits the package and has a test of its own; `reproduce.md` needs
+# Later pages use what earlier ones have made. `new_agent_type.md` has files to write and a test of its own; `reproduce.md` needs
 # the whole of OPV2V and days.
 PAGES = (
     "README.md",

@@ -71,6 +71,17 @@ def test_mistakes_of_the_user_are_one_line(
     assert (exit_.value.code, capsys.readouterr().err) == (2, line)
 
 
+@pytest.mark.parametrize("option", [("--plugin", "my.py"), ("--plugin=my.py",)])
+def test_a_plugin_after_the_command_is_told_its_place(
+    option: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("HEAL_TRACEBACK", raising=False)
+    monkeypatch.setattr(sys, "argv", ["heal", "train", "agent", *option])
+    with pytest.raises(SystemExit):
+        cli.main()
+    assert "before the name of the command: heal --plugin FILE COMMAND ..." in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("error", [UserError("a mistake"), FULL])
 def test_debug_gives_every_error_its_traceback(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HEAL_TRACEBACK", raising=False)

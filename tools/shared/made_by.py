@@ -17,12 +17,14 @@ from heal.agents.process import usable_cores
 from heal.alliance import Alliance
 from heal.config import build_config, config, load_yaml
 from heal.errors import UserError
+from heal.plugins import plugins_in_use
 from heal.tools.shared.sources import source_name, split_name
 
 RECORD_NAME = "run.yaml"
 MADE_BY = "made_by"  # the key in run.yaml, metrics.json and sweep.json
 # Options that change no result.
 _LEFT_OUT = frozenset({"overwrite"})
+_PLUGIN = "--plugin"  # an option of `heal` itself, before the name of the command
 _HASH_LETTERS, _MARGIN_LETTERS = 12, 140
 
 
@@ -94,7 +96,7 @@ class MadeBy:
     """What made an output.
 
     Attributes:
-        command: the command line, with the options that were given.
+        command: the command line, with the plugins in use and the options that were given.
         folder: the working folder, from which relative paths in the command start.
         version: of this software.
         date: the begin, UTC, in the form of ISO 8601.
@@ -150,7 +152,8 @@ def _as_mapping(path: Path, values: Any) -> dict[str, Any]:
 
 def _words(context: typer.Context) -> list[str]:
     """Return the command line of a command as words, in the order in which the command declares its parameters."""
-    words = ["heal", str(context.info_name)]
+    plugins = [word for name in plugins_in_use() for word in (_PLUGIN, _from_here(name))]
+    words = ["heal", *plugins, str(context.info_name)]
     for parameter in context.command.params:
         name = str(parameter.name)
         source, value = context.get_parameter_source(name), context.params.get(name)
@@ -159,6 +162,22 @@ def _words(context: typer.Context) -> list[str]:
             for each in value if getattr(parameter, "multiple", False) else [value]:
                 words += _words_of(parameter, each)
     return words
+
+
+def split_command(command: str) -> tuple[list[str], list[str]]:
+    """Return the plugins of a recorded command, and its words from the name of the command on; no words if it is none of `heal`."""
+    first, *words = shlex.split(command) or [""]
+    plugins = []
+    while words[:1] == [_PLUGIN]:
+        plugins += words[1:2]
+        words = words[2:]
+    return plugins, words if first == "heal" else []
+
+
+def _from_here(name: str) -> str:
+    """Return a plugin's file by its path from the working folder, if it lies there; another one, and a module, as it is."""
+    path = Path(name)
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else name
 
 
 def _words_of(parameter: Any, value: Any) -> list[str]:

@@ -97,6 +97,17 @@ def test_a_home_that_cannot_be_written_is_named(monkeypatch: pytest.MonkeyPatch)
     assert cluster._watchdogs == [] and cluster.MARK not in os.environ
 
 
+def test_the_actors_of_a_cluster_are_told_the_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The processes of a cluster do not inherit the environment of a run."""
+    given: list[object] = []
+    monkeypatch.setattr(cluster, "find_cluster", lambda address: address)
+    monkeypatch.setattr(cluster.ray, "init", lambda **options: given.append(options["runtime_env"]))
+    for plugins in ("/srv/my_encoder.py", ""):
+        monkeypatch.setenv("HEAL_PLUGINS", plugins)
+        assert cluster.start_ray("head:6379")
+    assert given == [{"env_vars": {"HEAL_PLUGINS": "/srv/my_encoder.py"}}, None]
+
+
 def test_the_programs_own_handlers_of_signals_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     def own(number: int, frame: object) -> None: ...
 

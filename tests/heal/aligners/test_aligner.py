@@ -85,7 +85,9 @@ def test_unsuitable_numbers_of_channels_are_refused(settings: AlignerConfig, mes
 
 
 def test_the_error_for_an_unknown_kind_names_the_known_kinds() -> None:
-    with pytest.raises(ConfigError, match=r"expected one of the kinds identity, convnext, .*, got {'kind': 'convext'}"):
+    with pytest.raises(
+        ConfigError, match=r"aligner: expected one of the kinds identity, convnext, .*, got 'convext'; did you mean 'convnext'\?"
+    ):
         _config("convext")
 
 
