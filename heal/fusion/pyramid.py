@@ -32,7 +32,7 @@ _IDENTITY_AFFINE, _TOLERANCE = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0), 1e-9
 RARE_LOGIT = -4.6
 
 # Factor on the weight of another agent's cell below the gate. It is not 0, so that where the ego has no map nothing changes.
-_GATED = 0.01
+GATED = 0.01
 
 
 def coverage_of(ratio: tuple[float, float] | None, blocks: BoolMask | None) -> Coverage:
@@ -201,7 +201,7 @@ class PyramidFusion(nn.Module):
         weight = torch.where(agent.score == 0, torch.zeros_like(agent.score), (agent.score * self.config.sharpness).exp())
         if is_ego or not self.config.gate:
             return weight * factor
-        return torch.where(agent.score < self.config.gate, weight * min(_GATED * factor, gated), weight * factor)
+        return torch.where(agent.score < self.config.gate, weight * min(GATED * factor, gated), weight * factor)
 
     def _coverage_masks(self, coverage: Sequence[Coverage], scores: Tensor) -> Tensor | None:
         """Return the masks (M, 1, ny, nx) of agents for the scores of one scale; None if every agent covers all of the map."""
@@ -242,7 +242,7 @@ class PyramidFusion(nn.Module):
         for count in agents_per_scene:
             scene = slice(first, first + count)
             egos = [ego_first and i == 0 for i in range(count)]
-            gated = _GATED * min(1.0, factors[first]) if ego_first else _GATED
+            gated = GATED * min(1.0, factors[first]) if ego_first else GATED
             weights = [self._weight(*agent, gated) for agent in zip(moved[scene], factors[scene], egos, strict=True)]
             fused.append(_weighted_mean(maps[first].shape, moved[scene], weights))
             first += count

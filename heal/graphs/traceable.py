@@ -23,6 +23,7 @@ from heal.encoders.lift_splat import LiftSplat
 from heal.encoders.lift_splat_depth import bin_depths
 from heal.encoders.lift_splat_pool import cells_of, frustum, frustum_in_agent
 from heal.encoders.point_pillars import PointLayer, PointPillars
+from heal.fusion.pyramid import GATED, PyramidConfig
 from heal.fusion.warp import normalized_affine
 from heal.graphs.examples import features_example, heads_example, images_example, levels_example, maps_example, pillars_example
 from heal.types import SCORE_FLOOR
@@ -108,7 +109,7 @@ def base_graphs(base: BaseModel) -> tuple[Graph, ...]:
 
     heads = ("classification", "regression", "direction")
     levels = tuple(f"{part}_{i}" for part in ("map", "score") for i in range(len(base.config.pyramid.channels)))
-    fused = "one scene's agents, in any order, to the heads' maps in the ego's frame"
+    fused = "one scene's agents, the ego first, to the heads' maps in the ego's frame"
     sent = "feature maps to every scale's maps and foreground scores, as the pyramid split sends them"
     inputs = ("feature", "agent_SE3_ego", "coverage")
     return (
@@ -260,7 +261,8 @@ class FusionGraph(nn.Module):
         """
         grid, scales = self.base.config.grid, len(levels) // 2
         affine = normalized_affine(agent_SE3_ego, grid.length_x_m, grid.length_y_m)
-        fused = [_fuse_scale(levels[i], levels[scales + i], affine) for i in range(scales)]
+        pyramid = self.base.config.pyramid
+        fused = [_fuse_scale(pyramid, levels[i], levels[scales + i], affine) for i in range(scales)]
         head = self.base.heads(self.upsample(fused))
         return head.classification, head.regression, head.direction
 
@@ -279,14 +281,17 @@ class BaseGraph(nn.Module):
         return heads
 
 
-def _fuse_scale(maps: Tensor, scores: Tensor, affine: Tensor) -> Tensor:
-    """Fuse one scale of one scene as `PyramidFusion` does: maps (N, C, ny, nx) to (1, C, ny, nx)."""
+def _fuse_scale(config: PyramidConfig, maps: Tensor, scores: Tensor, affine: Tensor) -> Tensor:
+    """Fuse one scale of a scene as `PyramidFusion` does at a trust of 1: maps (N, C, ny, nx), the ego first, to (1, C, ny, nx)."""
     ny, nx = maps.shape[-2:]
     y, x = ((2 * torch.arange(cells, dtype=torch.float64) + 1) / cells - 1 for cells in (ny, nx))
     row = affine[:, :, None, None, :]  # (N, 2, 1, 1, 3)
     places = (row[..., 0] * x + row[..., 1] * y[:, None] + row[..., 2]).permute(0, 2, 3, 1).float()
     warped, seen = (F.grid_sample(part, places, align_corners=False) for part in (maps, scores))
-    weights = torch.where(seen == 0, torch.zeros_like(seen), seen.exp())
+    weights = torch.where(seen == 0, torch.zeros_like(seen), (seen * config.sharpness).exp())
+    if config.gate:
+        held_back = (seen < config.gate) & (torch.arange(seen.shape[0]) > 0)[:, None, None, None]
+        weights = torch.where(held_back, weights * GATED, weights)
     total = weights.sum(dim=0, keepdim=True)
     return (warped * (weights / torch.where(total == 0, torch.ones_like(total), total))).sum(dim=0, keepdim=True)
 

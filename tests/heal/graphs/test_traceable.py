@@ -63,11 +63,13 @@ def test_an_encoder_that_is_left_out_is_named() -> None:
     assert "second" in agent_graph("m3", AgentModel(AGENTS["sparse"], GRID)).description
 
 
+@pytest.mark.parametrize("gate", [0.0, 0.5])
 @pytest.mark.parametrize("agents", [1, 2, 5])
 @pytest.mark.parametrize("part", [0, 1, 2])
-def test_the_base_s_graphs_give_its_heads(part: int, agents: int) -> None:
+def test_the_base_s_graphs_give_its_heads(part: int, agents: int, gate: float) -> None:
     torch.manual_seed(0)
-    base = with_random_statistics(BaseModel(BASE))
+    pyramid = replace(BASE.pyramid, gate=gate, sharpness=4.0 if gate else 1.0)
+    base = with_random_statistics(BaseModel(replace(BASE, pyramid=pyramid)))
     assert isinstance(base, BaseModel)
     require_equal(base_graphs(base)[part], agents)
 
