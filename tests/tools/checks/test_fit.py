@@ -82,7 +82,7 @@ def test_a_communication_range_that_reaches_nobody_is_told(demo: Alliance) -> No
 )
 def test_the_commands_warn_in_one_line(tmp_path: Path, command: tuple[str, ...]) -> None:
     root, alliance = opv2v_tree.write_tree(tmp_path), save_tiny_alliance(tmp_path / "alliance")
-    paths = (str(root), "--alliance", str(alliance), "--out", str(tmp_path / "out"))
+    paths = (str(root), "--alliance", str(alliance), "--out", str(tmp_path / "out"), "--overwrite")
     said = [CliRunner().invoke(app, [*command, *paths, "--comm-range-m", metres], catch_exceptions=False) for metres in ("5", "12")]
     assert [one.stderr.count("warning: no other agent is within --comm-range-m 5 of the ego") for one in said] == [1, 0]
     assert [one.exit_code for one in said] == [0, 0] and "warning: no other" not in said[0].stdout
