@@ -101,7 +101,7 @@ def demo(
 def next_command(alliance: Path) -> str:
     """Return a command to go on with; in an environment that is not activated, its activation comes first."""
     activation = "" if shutil.which("heal") else f". {Path(sys.executable).parent / 'activate'} && "
-    return f"{activation}heal simulate --alliance {alliance} --view web"
+    return f"{activation}heal simulate --alliance {alliance} --view web --out {unused_folder(Path('runs/simulation'))}"
 
 
 def open_town(agents: int, seed: int, ticks: int) -> TownSource:

@@ -105,9 +105,12 @@ def test_another_range_is_run_with_the_same_weights(folder: Path) -> None:
     assert metrics["range_m"] == list(larger) and metrics["frames"] == 1
 
 
-def test_the_demo_ends_with_a_command_that_works_in_the_readers_shell(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_demo_ends_with_a_command_that_works_in_the_readers_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.which", lambda name: "/usr/bin/heal")
-    assert next_command(Path("alliance")) == "heal simulate --alliance alliance --view web"
+    monkeypatch.chdir(tmp_path)
+    assert next_command(Path("alliance")) == "heal simulate --alliance alliance --view web --out runs/simulation"
+    (tmp_path / "runs" / "simulation" / "old").mkdir(parents=True)
+    assert next_command(Path("alliance")).endswith("--out runs/simulation-2")
     monkeypatch.setattr("shutil.which", lambda name: None)
     activation, command = next_command(Path("alliance")).split(" && ")
     assert activation == f". {Path(sys.executable).parent / 'activate'}" and command.startswith("heal simulate")
