@@ -39,6 +39,9 @@ class LossConfig:
         smooth_l1_sigma: the regression loss is quadratic below 1 / sigma^2.
         direction_offset_rad: yaw at which the first direction bin begins.
         smooth_depth: give the neighbours of the true depth bin some weight too.
+        least_positives: the losses of an item are divided by its positive anchors or cells, but by no fewer than this. At HEAL's 1,
+            an item with a single vehicle weighs as much as one with twenty. A type that is taught only its own small range has many
+            such items.
     """
 
     classification_weight: float = 1.0
@@ -52,6 +55,12 @@ class LossConfig:
     smooth_l1_sigma: float = 3.0
     direction_offset_rad: float = 0.7853
     smooth_depth: bool = False
+    least_positives: int = 1
+
+    def __post_init__(self) -> None:
+        """Check the divisor of the losses."""
+        if self.least_positives < 1:
+            raise UserError(f"loss.least_positives: expected at least 1, got {self.least_positives}")
 
 
 @dataclass(frozen=True)
@@ -80,7 +89,7 @@ def detection_loss(head: HeadOutput, targets: Targets, config: LossConfig, ancho
     logits = head.classification.permute(0, 2, 3, 1)
     classification = _weighted_focal_loss(logits, targets.positive, targets.negative, config) * config.classification_weight
     scene, row, column, anchor = targets.positive.nonzero(as_tuple=True)
-    weight = (1.0 / _positive_counts(targets.positive))[scene] / scenes
+    weight = (1.0 / _positive_counts(targets.positive, config))[scene] / scenes
     codes = _by_anchor(head.regression, count)[scene, row, column, anchor].float()
     wanted = targets.regression.view(*targets.positive.shape, 7)[scene, row, column, anchor].to(codes)
     regression = (_box_loss(codes, wanted, config.smooth_l1_sigma) * weight).sum() * config.regression_weight
@@ -172,12 +181,12 @@ def _weighted_focal_loss(logits: Tensor, positive: Tensor, negative: Tensor, con
     """Compute the focal loss of positive and negative entries (B, ...), divided per item by its positives; the mean over items."""
     weight = config.positive_weight * positive.float() + negative.float()
     loss = sigmoid_focal_loss(logits, positive, config.focal_alpha, config.focal_gamma) * weight
-    return (loss.flatten(1).sum(dim=1) / _positive_counts(positive)).mean()
+    return (loss.flatten(1).sum(dim=1) / _positive_counts(positive, config)).mean()
 
 
-def _positive_counts(positive: Tensor) -> Tensor:
-    """Count the positive entries of each item (B, ...), at least 1; (B,) float32."""
-    return positive.flatten(1).sum(dim=1).clamp(min=1).float()
+def _positive_counts(positive: Tensor, config: LossConfig) -> Tensor:
+    """Count the positive entries of each item (B, ...), at least `least_positives`; (B,) float32."""
+    return positive.flatten(1).sum(dim=1).clamp(min=config.least_positives).float()
 
 
 def _by_anchor(output: Tensor, count: int) -> Tensor:

@@ -95,6 +95,20 @@ def test_the_output_for_ignored_anchors_does_not_matter() -> None:
     assert torch.equal(detection_loss(head, one_positive(), CONFIG, ANCHORS).total, expected)
 
 
+def test_a_scene_with_few_positives_weighs_no_more_than_one_with_the_least_number() -> None:
+    usual = detection_loss(random_head(1), one_positive(), CONFIG, ANCHORS)
+    floored = detection_loss(random_head(1), one_positive(), replace(CONFIG, least_positives=4), ANCHORS)
+    for name, value in vars(usual).items():  # one positive anchor, divided by four
+        assert getattr(floored, name).item() == pytest.approx(value.item() / 4, rel=1e-5)
+    targets = one_positive()
+    targets.positive[0, 2:, 5] = True
+    assert int(targets.positive.sum()) > 4
+    enough = detection_loss(random_head(1), targets, replace(CONFIG, least_positives=4), ANCHORS)
+    assert torch.equal(enough.total, detection_loss(random_head(1), targets, CONFIG, ANCHORS).total)
+    with pytest.raises(ValueError, match="least_positives: expected at least 1, got 0"):
+        replace(CONFIG, least_positives=0)
+
+
 def test_a_batch_is_the_mean_of_its_scenes() -> None:
     head, targets = random_head(2), one_positive(2)
     targets.positive[1, 2:, 5] = True
