@@ -235,7 +235,7 @@ def test_by_the_wall_clock_a_slow_ego_drops_ticks_and_never_its_own_map() -> Non
     with open_runtime("ray", ALLIANCE, slow, TYPES, PerfectNetwork(), RunOptions(realtime=True)) as runtime:
         results = list(runtime.run(range(20)))
     # The ego takes 0.25 s of each tick's 0.1 s.
-    assert 4 <= len(results) <= 10 and results[-1].tick == 19
+    assert 2 <= len(results) <= 10 and results[-1].tick == 19
     assert sum(result.dropped for result in results) == 20 - len(results)
     assert all(result.messages[0].own and result.messages[0].status == "used" for result in results)
     assert all(result.wait_ms >= 250 for result in results)
