@@ -24,9 +24,6 @@ from heal.message.codec import Codec
 from heal.message.message import Message
 from heal.types import WHOLE_SWEEP, AgentFrame, BoolMask, Float32, SceneSource, UInt8
 
-# The choice of sensors with which the points on vehicles are counted.
-
-
 _log = logging.getLogger(__name__)
 VIEW_PX = 320  # width of an agent's images in pictures
 
@@ -78,11 +75,12 @@ class _Content:
 
 @dataclass(frozen=True)
 class _Step:
-    """An agent's step in a tick: what was sensed, the features (1, C, ny, nx), what was sent, and the counted points."""
+    """An agent's step in a tick: sensor data, features (1, C, ny, nx) with their coverage, what was sent, the counted points."""
 
     tick: int
     frame: AgentFrame
     features: Tensor
+    coverage: Coverage
     content: _Content
     counts: PointCounts | None
 
@@ -103,7 +101,8 @@ class Agent:
         """Pack features (1, C, ny, nx) into the bytes of a message, and report on it; the reported latency is that of packing."""
         started = perf_counter()
         blocks = self.setup.encoder.covered_blocks(frame)
-        content = self._content(features, coverage_of(self.setup.encoder.coverage, blocks), codec.chooses_cells)
+        coverage = coverage_of(self.setup.encoder.coverage, blocks)
+        content = self._content(features, coverage, codec.chooses_cells)
         message = self._message(frame, content, blocks).to_bytes(codec)
         latency = AgentLatency(0.0, 0.0, (perf_counter() - started) * 1e3, monotonic())
         report = AgentReport(
@@ -118,7 +117,7 @@ class Agent:
         options = self.setup.options
         # Only by the wall clock does a message wait for the counts; otherwise the source has the sweep still at hand now.
         counts = self._counts(tick, frame) if options.count_points and not options.realtime else None
-        self._last = _Step(tick, frame, features, content, counts) if options.needs_aside(tick) else None
+        self._last = _Step(tick, frame, features, coverage, content, counts) if options.needs_aside(tick) else None
         return message, report
 
     def aside(self, tick: int) -> AgentAside:
@@ -132,11 +131,10 @@ class Agent:
 
     def _view(self, step: _Step) -> AgentView:
         """Return the points and the foreground scores of a step; scores that the message did not need are computed now."""
-        encoder, content = self.setup.encoder, step.content
+        content = step.content
         if not content.scores:
-            coverage = coverage_of(encoder.coverage, encoder.covered_blocks(step.frame))
             with torch.no_grad(), self.setup.options.autocast(step.features.device.type):
-                content = self._content(step.features, coverage, scored=True)
+                content = self._content(step.features, step.coverage, scored=True)
         images = tuple(_small_copy(camera.image) for camera in step.frame.cameras)
         return AgentView(self.agent_id, step.frame.world_SE3_agent, _points(step.frame), _square(content.scores[0]), images)
 

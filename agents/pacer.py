@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, pairwise
 
 # Data are taken to come at this rate where their instants do not tell.
 NOMINAL_HZ = 10.0
@@ -41,21 +42,16 @@ class Pacer:
             timestamp_ns: the instant of a tick. Between two recordings the time jumps; such a step counts as a tenth of a second.
             is_kept: whether a tick is run however late it is.
         """
-        waiting: tuple[int, float] | None = None
+        timed = ((tick, self._next_offset(timestamp_ns(tick))) for tick in ticks)
         dropped = 0
-        for tick in ticks:
-            due_s = self._next_offset(timestamp_ns(tick))
-            if waiting is not None:
-                if self._has_come(due_s) and not is_kept(waiting[0]):
-                    dropped += 1
-                else:
-                    self._begun_s = waiting[1]
-                    yield waiting[0], dropped
-                    dropped = 0
-            waiting = (tick, due_s)
-        if waiting is not None:
-            self._begun_s = waiting[1]
-            yield waiting[0], dropped
+        for timed_tick, after in pairwise(chain(timed, [None])):
+            assert timed_tick is not None, "only the last one has nothing after it"
+            if after is not None and self._has_come(after[1]) and not is_kept(timed_tick[0]):
+                dropped += 1
+                continue
+            tick, self._begun_s = timed_tick
+            yield tick, dropped
+            dropped = 0
 
     def start(self) -> None:
         """Set the clock so that the tick that was yielded last begins now: before the first tick everything is made ready."""

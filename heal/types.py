@@ -149,6 +149,10 @@ class ObjectLabels:
         """Return the number of labelled objects."""
         return len(self.ids)
 
+    def select(self, keep: BoolMask) -> ObjectLabels:
+        """Return the objects for which `keep` (N,) is true."""
+        return ObjectLabels(self.ids[keep], self.world_corners[keep])
+
     @staticmethod
     def empty() -> ObjectLabels:
         """Return labels without any object."""

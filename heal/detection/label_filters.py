@@ -33,13 +33,13 @@ def boxes_in_frame(objects: ObjectLabels, world_SE3_frame: Float64) -> Float64:
 def objects_within(objects: ObjectLabels, world_SE3_agent: Float64, range_m: Sequence[float]) -> ObjectLabels:
     """Return the objects whose upright boxes in an agent's frame have all corners inside a range."""
     keep = corners_within_range(boxes_to_corners(boxes_in_frame(objects, world_SE3_agent)), range_m)
-    return ObjectLabels(objects.ids[keep], objects.world_corners[keep])
+    return objects.select(keep)
 
 
 def without_vehicle_at(objects: ObjectLabels, world_SE3_agent: Float64) -> ObjectLabels:
     """Drop the vehicle that carries an agent's sensor: the object with the origin of the agent's frame inside its footprint."""
     keep = ~boxes_around_origin(boxes_in_frame(objects, world_SE3_agent))
-    return ObjectLabels(objects.ids[keep], objects.world_corners[keep])
+    return objects.select(keep)
 
 
 def visible_objects(objects: ObjectLabels, visibility_map: UInt8, world_SE3_agent: Float64) -> ObjectLabels:
@@ -56,4 +56,4 @@ def visible_objects(objects: ObjectLabels, visibility_map: UInt8, world_SE3_agen
     row, column = height // 2 - 1 - cells[:, 0], width // 2 - 1 + cells[:, 1]
     on_map = (row >= 0) & (row < height) & (column >= 0) & (column < width)
     keep = on_map & (visibility_map[row.clip(0, height - 1), column.clip(0, width - 1)] > 0)
-    return ObjectLabels(objects.ids[keep], objects.world_corners[keep])
+    return objects.select(keep)

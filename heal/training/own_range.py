@@ -79,7 +79,7 @@ def limit_labels(scene: Scene, ranges: Mapping[str, Range | None], of_union: boo
 def _among(objects: ObjectLabels, shown: ObjectLabels) -> ObjectLabels:
     """Return the objects that are still shown; labels that the scene no longer asks for stay out of it."""
     keep = np.isin(objects.ids, shown.ids)
-    return ObjectLabels(objects.ids[keep], objects.world_corners[keep])
+    return objects.select(keep)
 
 
 def _objects_in(objects: ObjectLabels, world_SE3_agent: Float64, range_m: Range | None) -> ObjectLabels:

@@ -105,7 +105,7 @@ def _shown_objects(objects: ObjectLabels, shown: Sequence[ObjectLabels]) -> Obje
     places, seen = (np.concatenate([part.world_corners for part in parts]).mean(axis=1) for parts in ([objects], shown))
     distance_m = np.linalg.norm(places[:, None, :2] - seen[None, :, :2], axis=2)
     keep = (distance_m < _SAME_M).any(axis=1)
-    return ObjectLabels(objects.ids[keep], objects.world_corners[keep])
+    return objects.select(keep)
 
 
 def _drawn_kind(shares: Sequence[float], rng: np.random.Generator) -> str | None:
@@ -163,7 +163,7 @@ def _hit(frame: AgentFrame) -> ObjectLabels:
     assert frame.lidar is not None
     corners = transform_points(inverse_SE3(frame.world_SE3_agent), frame.objects.world_corners)
     hit = points_in_boxes(frame.lidar.points[:, :3].astype(np.float64), corners) > 0
-    return ObjectLabels(frame.objects.ids[hit], frame.objects.world_corners[hit])
+    return frame.objects.select(hit)
 
 
 def _misplaced(frame: AgentFrame, settings: PartnersConfig, rng: np.random.Generator) -> AgentFrame:
