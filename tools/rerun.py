@@ -41,7 +41,8 @@ def rerun(context: typer.Context, folder: FolderArg, out: OutArg = None, overwri
     heal rerun runs/simulation
     heal rerun runs/evaluation --out runs/evaluation-again
     """  # noqa: D301 - click's mark for lines that stay lines is the character, not its name
-    made_by, recorded, target = recorded_command(folder), ap_of(folder), out or unused_folder(folder.resolve())
+    made_by, recorded = recorded_command(folder), ap_of(folder)
+    target = out or Path(os.path.relpath(unused_folder(folder.resolve())))
     with _working_in(Path(made_by.folder)) as start:
         run_again(context, made_by.command, start / folder, start / target, overwrite)
     _print_changes(made_by, read_made_by(target))
