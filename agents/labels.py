@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from heal.agents.failures import FAILED, in_one_line
 from heal.agents.faults import Fault
 from heal.agents.records import AgentAside, AgentReport
+from heal.detection.boxes import boxes_around_origin, corners_to_boxes
 from heal.detection.detections import GroundTruth
 from heal.detection.visibility import PointCounts, SceneVisibility, count_points, joint_visibility
 from heal.types import WHOLE_SWEEP, AgentFrame, ObjectLabels, SceneOutline, SceneSource, SensorChoice
@@ -31,8 +32,11 @@ class TickLabels:
     faults: tuple[Fault, ...] = ()
 
     def visibility(self, truth: GroundTruth, ego_id: str) -> SceneVisibility | None:
-        """Return the points on the objects of the ground truth; None if those of the ego are not known."""
-        return joint_visibility(truth.ids.numpy(), self.counts, ego_id) if ego_id in self.counts else None
+        """Return the points on all objects of the ground truth but the ego's vehicle; None if those of the ego are not known."""
+        if ego_id not in self.counts:
+            return None
+        others = truth.ids[~boxes_around_origin(corners_to_boxes(truth.corners))]
+        return joint_visibility(others.numpy(), self.counts, ego_id)
 
 
 def read_labels(

@@ -11,7 +11,7 @@ named `a_SE3_b`; they map coordinates of frame b into frame a. An agent's frame 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, get_args
 
@@ -251,6 +251,13 @@ class Scene:
         ids = tuple(frame.agent_id for frame in self.frames)
         if ids != self.outline.agent_ids:
             raise ValueError(f"scene {self.outline.scene_id}: frames of {ids}, but the outline names {self.outline.agent_ids}")
+
+    @staticmethod
+    def of(frames: Sequence[AgentFrame], scene_id: str = "scene") -> Scene:
+        """Make a scene of the frames of its agents, the ego's first; its objects are those that any of the agents labels."""
+        first, ids = frames[0], tuple(frame.agent_id for frame in frames)
+        outline = SceneOutline(scene_id, first.timestamp_ns, first.agent_id, ids, first.world_SE3_agent)
+        return Scene(outline, tuple(frames), ObjectLabels.union([frame.objects for frame in frames]))
 
     @property
     def ego(self) -> AgentFrame:

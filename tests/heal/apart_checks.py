@@ -15,6 +15,7 @@ from heal.aligners.aligner import ALIGNERS
 from heal.base_model import BaseModel
 from heal.collab_model import CollabModel
 from heal.config import build_config, to_plain
+from heal.datasets.in_memory import ScenesInMemory
 from heal.detection.detections import Detections
 from heal.layers.inference import for_inference
 from heal.message.codec import FLOAT32
@@ -27,7 +28,7 @@ from heal.training.validation import ValidationScenes, validate
 from heal.types import Scene
 from tests.agents.tiny_run import TinyAlliance, TinySource
 from tests.apart import apart, register
-from tests.heal.networks import AGENT, BASE, GRID, LIFT_SPLAT, SECOND, SceneList, small_scene, with_random_norms
+from tests.heal.networks import AGENT, BASE, GRID, LIFT_SPLAT, SECOND, small_scene, with_random_norms
 from tests.heal.views import camera_view
 from tests.tools.training.small_training import SETTINGS
 
@@ -56,7 +57,7 @@ def scene_with_cameras(seed: int) -> Scene:
     return replace(scene, frames=tuple(replace(frame, cameras=views) for frame in scene.frames))
 
 
-SOURCE = SceneList([scene_with_cameras(seed) for seed in range(2)])
+SOURCE = ScenesInMemory([scene_with_cameras(seed) for seed in range(2)])
 
 
 def test_sides_do_not_mix(device: torch.device) -> None:

@@ -16,7 +16,7 @@ from heal.fusion.pyramid import PyramidConfig
 from heal.grid import BevGrid
 from heal.layers.backbone import BackboneConfig
 from heal.se3 import inverse_SE3, pose_to_SE3, transform_points
-from heal.types import AgentFrame, LidarScan, ObjectLabels, Scene, SceneOutline, SensorChoice
+from heal.types import AgentFrame, LidarScan, ObjectLabels, Scene, SceneOutline
 
 GRID = BevGrid((-12.8, -6.4, -3.0, 12.8, 6.4, 1.0), 0.8)
 BASE = BaseConfig(
@@ -85,27 +85,3 @@ def _frame(agent_id: str, world_points: np.ndarray, objects: ObjectLabels, rng: 
     xyz = transform_points(inverse_SE3(world_SE3_agent), world_points)
     points = np.concatenate([xyz, np.full((len(xyz), 1), 0.3)], axis=1).astype(np.float32)
     return AgentFrame(agent_id, "vehicle", 0, world_SE3_agent, world_SE3_agent, LidarScan(points), (), objects)
-
-
-class SceneList:
-    """A source of scenes in memory."""
-
-    def __init__(self, scenes: list[Scene]) -> None:
-        """Take over the scenes."""
-        self.scenes = scenes
-
-    def __len__(self) -> int:
-        """Return the number of scenes."""
-        return len(self.scenes)
-
-    def outline(self, index: int) -> SceneOutline:
-        """Return the outline of a scene."""
-        return self.scenes[index].outline
-
-    def agent_frame(self, index: int, agent_id: str, choice: SensorChoice | None = None) -> AgentFrame:
-        """Return an agent's frame, with all sensors whatever the choice."""
-        return self.scenes[index].frame(agent_id)
-
-    def scene_objects(self, index: int) -> ObjectLabels:
-        """Return the labels of a scene."""
-        return self.scenes[index].objects

@@ -8,13 +8,14 @@ import torch
 from heal.agent_model import AgentModel
 from heal.base_model import BaseConfig, BaseModel
 from heal.collab_model import CollabModel
+from heal.datasets.in_memory import ScenesInMemory
 from heal.grid import BevGrid
 from heal.training.batches import BatchMaker, DrawnScene
 from heal.training.config import TrainingConfig
 from heal.training.own_range import RING_M, cropped_grid, limit_labels, own_range, validated_range
 from heal.types import AgentFrame, ObjectLabels, Scene, SceneOutline
 from tests.heal.encoders.test_coverage import CAMERA
-from tests.heal.networks import AGENT, BASE, CORNER_SIGNS, GRID, SceneList, small_scene
+from tests.heal.networks import AGENT, BASE, CORNER_SIGNS, GRID, small_scene
 from tests.heal.views import camera_view
 
 WIDE = BevGrid((-51.2, -51.2, -3.0, 51.2, 51.2, 1.0), 0.8)
@@ -101,7 +102,7 @@ def test_a_scene_with_another_agent_is_taught_everywhere() -> None:
 def test_a_base_of_lidars_is_taught_as_before() -> None:
     settings = replace(SETTINGS, agents={"m1": AGENT})
     maker = BatchMaker(CollabModel(BaseModel(BASE), {"m1": AgentModel(AGENT, GRID)}), settings)
-    drawn = [DrawnScene(SceneList([small_scene(3, agents=2)]).scenes[0], {"0": "m1", "1": "m1"}, True)]
+    drawn = [DrawnScene(ScenesInMemory([small_scene(3, agents=2)]).scenes[0], {"0": "m1", "1": "m1"}, True)]
     batch = maker.make(drawn, maker.truths(drawn), None)
     assert (
         batch.inputs.noisy == (False, False) and (batch.targets.positive | batch.targets.negative).any(dim=-1).float().mean() > 0.9

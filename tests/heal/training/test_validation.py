@@ -15,6 +15,7 @@ from heal.agents.local_runtime import LocalRuntime
 from heal.agents.options import RunOptions
 from heal.alliance import TrainingRecord
 from heal.collab_model import CollabModel
+from heal.datasets.in_memory import ScenesInMemory
 from heal.detection.loss import detection_loss
 from heal.detection.metrics import ApAccumulator
 from heal.tools.train import save_alliance
@@ -24,7 +25,7 @@ from heal.training.config import TrainingConfig
 from heal.training.replica import Replica
 from heal.training.step import StepTaker
 from heal.training.validation import ValidationBatch, ValidationScenes, validate
-from tests.heal.networks import BASE, SceneList, small_model, small_scene, with_random_norms
+from tests.heal.networks import BASE, small_model, small_scene, with_random_norms
 from tests.tools.training.small_training import SETTINGS, SOURCE
 
 # Boxes of an untrained network count as detections.
@@ -50,7 +51,7 @@ def test_loss_and_ap_are_those_of_the_networks_in_evaluation(tmp_path: Path) -> 
     score = validate(taker, ValidationScenes(SOURCE, model, OPEN))
     evaluated, options = ApAccumulator(), RunOptions(correct_poses=False, threads=1)
     for scene in SOURCE.scenes:
-        with LocalRuntime(alliance, SceneList([scene]), same_type("m1"), options=options) as runtime:
+        with LocalRuntime(alliance, ScenesInMemory([scene]), same_type("m1"), options=options) as runtime:
             evaluated.add_match(next(iter(runtime.run([0]))).match)
     assert score.ap == pytest.approx(evaluated.results().ap, abs=1e-3) and 0.03 < (score.ap[0.3] or 0.0) < 1.0
     losses = []
@@ -90,7 +91,7 @@ def test_an_error_in_a_validation_leaves_the_networks_learning() -> None:
 
 
 def test_without_objects_there_is_a_loss_and_no_ap() -> None:
-    model, empty = _model(), SceneList([small_scene(0, cars=0)])
+    model, empty = _model(), ScenesInMemory([small_scene(0, cars=0)])
     score = validate(StepTaker(model, OPEN), ValidationScenes(empty, model, OPEN))
     assert np.isfinite(score.loss) and set(score.ap.values()) == {None}
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from heal.collab_model import CollabModel
+from heal.datasets.in_memory import ScenesInMemory
 from heal.detection.loss import LossConfig
 from heal.tools.training.loop import train
 from heal.tools.training.validator import Validator
@@ -13,7 +14,7 @@ from heal.training.batches import TrainingSteps
 from heal.training.config import ScheduleConfig, TrainingConfig
 from heal.training.replica import Replica
 from heal.training.validation import ValidationScenes
-from tests.heal.networks import AGENT, BASE, SceneList, small_model, small_scene
+from tests.heal.networks import AGENT, BASE, small_model, small_scene
 
 SETTINGS = TrainingConfig(
     base=BASE,
@@ -21,7 +22,7 @@ SETTINGS = TrainingConfig(
     loss=LossConfig(occupancy_weights=(0.4, 0.2)),
     training=ScheduleConfig(epochs=3, batch_scenes=2, learning_rate=1e-2, schedule="onecycle", adam_epsilon=1e-8, workers=0),
 )
-SOURCE = SceneList([small_scene(seed, agents=1 + seed % 3) for seed in range(5)])
+SOURCE = ScenesInMemory([small_scene(seed, agents=1 + seed % 3) for seed in range(5)])
 TOGETHER = replace(SETTINGS, training=replace(SETTINGS.training, epochs=1, replicas=2))
 
 

@@ -12,6 +12,7 @@ from heal.agent_model import AgentConfig, AgentModel
 from heal.alliance import AllianceError, TrainingRecord, load_alliance
 from heal.collab_model import CollabModel
 from heal.config import ConfigError
+from heal.datasets.in_memory import ScenesInMemory
 from heal.encoders.second import SecondConfig
 from heal.errors import UserError
 from heal.layers.backbone import BackboneConfig
@@ -24,7 +25,7 @@ from heal.training.config import ScheduleConfig, TrainingConfig, learning_rate
 from heal.training.replica import Replica
 from heal.training.step import TrainingStoppedError
 from heal.types import ObjectLabels, SensorChoice
-from tests.heal.networks import AGENT, BASE, SceneList, small_model, small_scene
+from tests.heal.networks import AGENT, BASE, small_model, small_scene
 from tests.tools.training.small_training import SETTINGS, SOURCE
 
 LIDAR = {"m1": SensorChoice()}
@@ -111,7 +112,7 @@ def test_a_step_has_the_same_batch_every_time() -> None:
 
 
 def test_the_number_of_agents_is_drawn_from_one_upwards() -> None:
-    source, rng, training = SceneList([small_scene(0, agents=4)]), np.random.default_rng(0), ScheduleConfig(max_agents=3)
+    source, rng, training = ScenesInMemory([small_scene(0, agents=4)]), np.random.default_rng(0), ScheduleConfig(max_agents=3)
     drawn = [draw_scene(source, 0, draw_max_agents(training, rng), LIDAR, training, rng).scene for _ in range(60)]
     assert {len(part.frames) for part in drawn} == {1, 2, 3}
     assert {part.outline.ego_id for part in drawn} == {"0"}
@@ -122,14 +123,14 @@ def test_the_number_of_agents_is_drawn_from_one_upwards() -> None:
 
 
 def test_every_agent_gets_one_of_the_types_in_training() -> None:
-    source, rng = SceneList([small_scene(0, agents=4)]), np.random.default_rng(0)
+    source, rng = ScenesInMemory([small_scene(0, agents=4)]), np.random.default_rng(0)
     drawn = [draw_scene(source, 0, 2, {"m1": SensorChoice(), "m2": SensorChoice()}, ScheduleConfig(), rng) for _ in range(40)]
     assert all(set(part.agent_types) == set(part.scene.outline.agent_ids) for part in drawn)
     assert {tuple(part.agent_types.values()) for part in drawn} == {("m1", "m1"), ("m1", "m2"), ("m2", "m1"), ("m2", "m2")}
 
 
 def test_agents_out_of_communication_range_take_no_part() -> None:
-    near, source = ScheduleConfig(comm_range_m=0.0), SceneList([small_scene(0, agents=3)])
+    near, source = ScheduleConfig(comm_range_m=0.0), ScenesInMemory([small_scene(0, agents=3)])
     assert len(draw_scene(source, 0, 3, LIDAR, near, np.random.default_rng(0)).scene.frames) == 1
 
 
@@ -140,7 +141,7 @@ def test_a_training_can_be_of_vehicles_or_of_roadside_units_alone() -> None:
     scene = replace(
         small_scene(0, agents=3), outline=replace(small_scene(0, agents=3).outline, ego_id="1", agent_ids=names), frames=renamed
     )
-    source, rng = SceneList([scene]), np.random.default_rng(0)
+    source, rng = ScenesInMemory([scene]), np.random.default_rng(0)
     for kind, expected in (("any", set(names)), ("vehicle", {"1", "2"}), ("roadside", {"-1"}), ("ego", {"1"})):
         training = ScheduleConfig(agents_of=kind, max_agents=3)
         assert set(draw_scene(source, 0, 3, LIDAR, training, rng).scene.outline.agent_ids) == expected
@@ -149,13 +150,13 @@ def test_a_training_can_be_of_vehicles_or_of_roadside_units_alone() -> None:
         outline = ScenesOfTraining(source, training).outline(0)
         assert set(outline.agent_ids) == expected and outline.ego_id in expected
     with pytest.raises(UserError, match=r"agents_of=roadside"):
-        draw_scene(SceneList([small_scene(0, agents=2)]), 0, 1, LIDAR, ScheduleConfig(agents_of="roadside"), rng)
+        draw_scene(ScenesInMemory([small_scene(0, agents=2)]), 0, 1, LIDAR, ScheduleConfig(agents_of="roadside"), rng)
 
 
 def test_the_targets_of_a_single_agent_are_its_own_labels() -> None:
     scene = small_scene(0, agents=2, cars=3)
     seen = ObjectLabels(scene.objects.ids[:1], scene.objects.world_corners[:1])
-    half_blind = SceneList([replace(scene, frames=(replace(scene.frames[0], objects=seen), scene.frames[1]))])
+    half_blind = ScenesInMemory([replace(scene, frames=(replace(scene.frames[0], objects=seen), scene.frames[1]))])
     counts = [len(draw_scene(half_blind, 0, n, LIDAR, ScheduleConfig(), np.random.default_rng(0)).scene.objects) for n in (1, 2)]
     assert counts == [1, 3]
 

@@ -14,6 +14,7 @@ from heal.base_model import BaseModel
 from heal.collab_model import CollabModel
 from heal.config import ConfigError, save_config
 from heal.datasets.dataset import DatasetError, DatasetSummary
+from heal.datasets.in_memory import ScenesInMemory
 from heal.datasets.split_names import NoSplitError
 from heal.errors import UserError
 from heal.tools.train import save_alliance
@@ -21,18 +22,18 @@ from heal.tools.training import job, validator
 from heal.tools.training.checkpoint import load_best, load_weights
 from heal.training.config import TrainingConfig
 from heal.training.validation import ValidationScore
-from tests.heal.networks import AGENT, SceneList, small_model
+from tests.heal.networks import AGENT, small_model
 from tests.tools.command import run_command
 from tests.tools.training.small_training import SETTINGS, SOURCE
 
 SHORT = replace(SETTINGS, training=replace(SETTINGS.training, epochs=1))
 
 
-class _Town(SceneList):
+class _Town(ScenesInMemory):
     """Scenes in memory that the commands take for a data set."""
 
     summary = DatasetSummary("OPV2V", Path("town"), "train", 1, len(SOURCE), 1)
-    listed = SceneList.outline
+    listed = ScenesInMemory.outline
 
 
 @pytest.fixture

@@ -13,11 +13,12 @@ from rich.console import Console
 from heal.agent_model import AgentModel
 from heal.alliance import Alliance, TrainingRecord, load_alliance, save_agent, save_base
 from heal.datasets.dataset import DatasetError
+from heal.datasets.in_memory import ScenesInMemory
 from heal.tools.training import trust
 from heal.tools.training.trust import LEVELS, calibrate_trust, choose_trust
 from heal.training.config import ScheduleConfig
 from heal.types import AgentFrame, Scene, SensorChoice
-from tests.heal.networks import SceneList, small_model, small_scene
+from tests.heal.networks import small_model, small_scene
 
 
 @pytest.fixture
@@ -32,7 +33,7 @@ def alliance(tmp_path: Path) -> Alliance:
     return load_alliance(tmp_path)
 
 
-class _Damaged(SceneList):
+class _Damaged(ScenesInMemory):
     """Scenes of which some cannot be read."""
 
     def __init__(self, scenes: list[Scene], damaged: Collection[int]) -> None:
@@ -51,7 +52,7 @@ def _new_type() -> AgentModel:
 
 
 def _calibrated(
-    alliance: Alliance, source: SceneList | None, training: ScheduleConfig | None = None, otherwise: float = 1.0
+    alliance: Alliance, source: ScenesInMemory | None, training: ScheduleConfig | None = None, otherwise: float = 1.0
 ) -> tuple[float, str]:
     shown = io.StringIO()
     found = calibrate_trust(
@@ -66,16 +67,18 @@ def test_the_best_trust_is_chosen_and_a_tie_goes_to_the_higher_one() -> None:
 
 
 def test_every_trust_is_scored_on_scenes_with_partners(alliance: Alliance) -> None:
-    found, shown = _calibrated(alliance, SceneList([small_scene(seed, agents=2, cars=3) for seed in range(3)]))
+    found, shown = _calibrated(alliance, ScenesInMemory([small_scene(seed, agents=2, cars=3) for seed in range(3)]))
     assert found in LEVELS and f"the trust in new is {found:g}" in shown
     assert all(f"{level:g}: 0." in shown for level in LEVELS)
 
 
 @pytest.mark.parametrize(
     ("source", "reason"),
-    [(None, "no validation scenes"), (SceneList([small_scene(0, agents=1)]), "no scene has a partner")],
+    [(None, "no validation scenes"), (ScenesInMemory([small_scene(0, agents=1)]), "no scene has a partner")],
 )
-def test_without_anything_to_compare_the_trust_is_that_of_before(alliance: Alliance, source: SceneList | None, reason: str) -> None:
+def test_without_anything_to_compare_the_trust_is_that_of_before(
+    alliance: Alliance, source: ScenesInMemory | None, reason: str
+) -> None:
     for before in (1.0, 0.3):
         found, shown = _calibrated(alliance, source, otherwise=before)
         assert found == before and f"the trust in new is {before:g}: " in shown and reason in shown
@@ -83,7 +86,7 @@ def test_without_anything_to_compare_the_trust_is_that_of_before(alliance: Allia
 
 def test_only_agents_that_may_be_of_the_type_are_partners(alliance: Alliance) -> None:
     scene = small_scene(0, agents=2, cars=3)  # both agents are vehicles
-    assert "no scene has a partner" in _calibrated(alliance, SceneList([scene]), ScheduleConfig(agents_of="roadside"))[1]
+    assert "no scene has a partner" in _calibrated(alliance, ScenesInMemory([scene]), ScheduleConfig(agents_of="roadside"))[1]
 
 
 def test_a_type_is_weighed_as_a_partner_and_as_the_ego() -> None:
@@ -97,7 +100,7 @@ def test_a_type_is_weighed_as_a_partner_and_as_the_ego() -> None:
 def test_a_scene_that_cannot_be_read_is_left_out_alone(alliance: Alliance) -> None:
     scenes = [small_scene(seed, agents=2, cars=3) for seed in range(3)]
     found, shown = _calibrated(alliance, _Damaged(scenes, {1}))
-    assert found == _calibrated(alliance, SceneList([scenes[0], scenes[2]]))[0] and "mean AP beside m1" in shown
+    assert found == _calibrated(alliance, ScenesInMemory([scenes[0], scenes[2]]))[0] and "mean AP beside m1" in shown
     assert "a scene is left out of the search for the trust: town: scene 1 cannot be read" in shown
     found, shown = _calibrated(alliance, _Damaged(scenes, {0, 1, 2}), otherwise=0.3)
     assert found == 0.3 and "the trust in new is 0.3: town: scene 2 cannot be read" in shown
@@ -105,12 +108,12 @@ def test_a_scene_that_cannot_be_read_is_left_out_alone(alliance: Alliance) -> No
 
 def test_without_another_type_there_is_nothing_to_weigh_against(alliance: Alliance) -> None:
     shutil.rmtree(alliance.path / "m1")
-    assert "no agent type is aligned to its base" in _calibrated(alliance, SceneList([small_scene(0, agents=2)]))[1]
+    assert "no agent type is aligned to its base" in _calibrated(alliance, ScenesInMemory([small_scene(0, agents=2)]))[1]
 
 
 def test_a_type_cannot_be_weighed_against_itself(alliance: Alliance) -> None:
     (alliance.path / "m1").rename(alliance.path / "new")
-    found, shown = _calibrated(alliance, SceneList([small_scene(0, agents=2)]), otherwise=0.3)
+    found, shown = _calibrated(alliance, ScenesInMemory([small_scene(0, agents=2)]), otherwise=0.3)
     assert found == 0.3 and "it is the ego's own type" in shown
 
 

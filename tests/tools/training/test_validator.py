@@ -14,6 +14,7 @@ from torch import Tensor
 
 from heal.alliance import ValidationRecord
 from heal.config import ConfigError
+from heal.datasets.in_memory import ScenesInMemory
 from heal.errors import UserError
 from heal.tools.training import validator as validator_module
 from heal.tools.training.checkpoint import load_best, load_weights
@@ -23,10 +24,10 @@ from heal.tools.training.validator import Validator
 from heal.training.batches import TrainingSteps
 from heal.training.config import ScheduleConfig, TrainingConfig
 from heal.training.validation import ValidationScenes, ValidationScore
-from tests.heal.networks import SceneList, small_scene
+from tests.heal.networks import small_scene
 from tests.tools.training.small_training import SETTINGS, SOURCE, fresh_model
 
-SCENES = SceneList([small_scene(seed, agents=2) for seed in (7, 8, 9)])
+SCENES = ScenesInMemory([small_scene(seed, agents=2) for seed in (7, 8, 9)])
 FROZEN = replace(SETTINGS, training=replace(SETTINGS.training, frozen_base=True, max_agents=1, random_ego=True))
 
 
@@ -47,7 +48,7 @@ class _Run:
         self,
         settings: TrainingConfig = SETTINGS,
         on_step: Callable[[StepReport], None] = lambda _: None,
-        scenes: SceneList | None = SCENES,
+        scenes: ScenesInMemory | None = SCENES,
         split: str = "validate",
     ) -> None:
         """Train to the end, from the checkpoint in the folder; without `scenes` there is no validation."""
@@ -201,7 +202,7 @@ def test_patience_ends_a_training_and_counts_on_when_it_is_resumed(run: _Run, lo
 def test_the_best_of_other_scenes_is_refused_but_not_replaced(run: _Run) -> None:
     run.train()
     before = (run.path / "best.pt").read_bytes()
-    for scenes, split in ((SceneList(SCENES.scenes[:2]), "validate"), (SCENES, "other")):
+    for scenes, split in ((ScenesInMemory(SCENES.scenes[:2]), "validate"), (SCENES, "other")):
         with pytest.raises(ConfigError, match=r"best\.pt was chosen on 3 scenes of split validate.*--restart"):
             run.train(scenes=scenes, split=split)
     assert (run.path / "best.pt").read_bytes() == before
