@@ -92,7 +92,7 @@ def demo(
     output.write_results({"ego": ego.metrics(), "fused": fused.metrics(), "join": join})
     example = choose_example(alone, together)
     draw_pictures(alone, together, example.index, opened.grid.range_m, output)
-    console.print(f"{plan.agent_id}, a {plan.join.agent_type}, joined at tick {plan.join.tick}; {joined} of its messages were used")
+    console.print(f"{plan.agent_id} ({plan.join.agent_type}) joined at tick {plan.join.tick}; {joined} of its messages were used")
     console.print(f"{len(example.ids)} vehicles hidden from the ego, found through others: {output.folder / FOUND_NAME}")
     console.print(f"animation: {output.folder / DRIVE_NAME}   numbers: {output.folder / METRICS_NAME}")
     console.print(f"next: {next_command(alliance)}", soft_wrap=True, markup=False, highlight=False)
