@@ -104,7 +104,7 @@ def bench_case(case: Case, plain: bool = True, repeats: int = REPEATS) -> list[B
     """
     makers = (our_step, plain_step) if plain else (our_step,)
     with ExitStack() as started:
-        workers = [started.enter_context(_Worker(case, maker)) for maker in makers]
+        workers = [started.enter_context(StepWorker(case, maker)) for maker in makers]
         memory = [worker.first_step_bytes() for worker in workers]
         own, *others = timed(*(worker.step for worker in workers), repeats=repeats)
         flops = workers[0].flops()
@@ -151,7 +151,7 @@ def step_flops(case: Case, model: CollabModel, batch: TrainingBatch) -> float:
     return count_flops(lambda: training_loss(Learner(model), batch, case.settings, anchors).total.backward())  # type: ignore[no-untyped-call]
 
 
-class _Worker:
+class StepWorker:
     """A process that takes one form of the step. Two forms in one process would share freed memory.
 
     The process of our form keeps freed memory, as `heal train` does. The process of the plain form uses Python's defaults.
@@ -162,7 +162,7 @@ class _Worker:
         self._pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=end_with_parent)
         self._pool.submit(_prepare, case, maker, torch.get_num_threads()).result()
 
-    def __enter__(self) -> _Worker:
+    def __enter__(self) -> StepWorker:
         """Return this worker for a `with` statement."""
         return self
 
@@ -171,8 +171,11 @@ class _Worker:
         self._pool.shutdown()
 
     def first_step_bytes(self) -> int | None:
-        """Take the first step and return its peak of additional resident memory; None if the system does not report memory."""
-        return self._pool.submit(_step_bytes).result() if STATUS.exists() else None
+        """Take the first step and return its peak memory in bytes; None if the system does not report memory.
+
+        On a CPU this is the growth of the resident memory, on a GPU the most that torch has allocated, networks and batch included.
+        """
+        return self._pool.submit(_step_bytes).result()
 
     def step(self) -> float:
         """Take a step and return the loss."""
@@ -207,8 +210,15 @@ def _flops() -> float:
     return step_flops(case, *case.prepared())
 
 
-def _step_bytes() -> int:
-    """Take the prepared step and return the peak of its additional resident memory in bytes."""
+def _step_bytes() -> int | None:
+    """Take the prepared step and return its peak memory in bytes, see `StepWorker.first_step_bytes`."""
+    device = torch.device(_prepared["case"].device)
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        _step()
+        return torch.cuda.max_memory_allocated(device)
+    if not STATUS.exists():
+        return None
     if RESET_PEAK.exists():
         RESET_PEAK.write_text("5", encoding="ascii")
     before = _resident_bytes("VmRSS")
