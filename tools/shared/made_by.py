@@ -14,7 +14,7 @@ import typer
 
 import heal
 from heal.agents.process import usable_cores
-from heal.alliance import Alliance
+from heal.alliance import Alliance, hash_content
 from heal.config import build_config, config, load_yaml
 from heal.errors import UserError
 from heal.plugins import plugins_in_use
@@ -30,7 +30,10 @@ _HASH_LETTERS, _MARGIN_LETTERS = 12, 140
 
 @config
 class AllianceRecord:
-    """An alliance: its folder, and a hash of its base and of the networks and the trust of all its agent types."""
+    """An alliance: its folder, and a hash of its base and of the networks and the trust of all its agent types.
+
+    For configurations without weights: their names, and a hash of all settings.
+    """
 
     path: str
     hash: str
@@ -41,6 +44,11 @@ class AllianceRecord:
         cards = {name: alliance.agent_card(name) for name in alliance.agent_names}
         parts = [alliance.base_hash, *(f"{name} {card.hash} {card.trust}" for name, card in cards.items())]
         return AllianceRecord(path=str(alliance.path), hash=hashlib.sha256("\n".join(parts).encode()).hexdigest())
+
+    @staticmethod
+    def of_settings(names: str, settings: Any) -> AllianceRecord:
+        """Describe configurations without weights."""
+        return AllianceRecord(path=names, hash=hash_content({}, settings))
 
 
 @config
@@ -114,14 +122,14 @@ class MadeBy:
     machine: Machine
 
     @staticmethod
-    def of(context: typer.Context, alliance: Alliance, scenes: ScenesRecord) -> MadeBy:
+    def of(context: typer.Context, alliance: Alliance | AllianceRecord, scenes: ScenesRecord) -> MadeBy:
         """Describe the command that is running."""
         return MadeBy(
             command=shlex.join(_words(context)),
             folder=str(Path.cwd()),
             version=heal.__version__,
             date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            alliance=AllianceRecord.of(alliance),
+            alliance=alliance if isinstance(alliance, AllianceRecord) else AllianceRecord.of(alliance),
             scenes=scenes,
             machine=Machine.this(),
         )

@@ -19,16 +19,24 @@ from heal.alliance import Alliance
 from heal.atomic_write import replacing, write_text
 from heal.config import save_config, to_plain
 from heal.errors import UserError, file_system_cause, naming_errors_after
-from heal.tools.shared.made_by import MADE_BY, RECORD_NAME, MadeBy, ScenesRecord, read_made_by
+from heal.tools.shared.made_by import MADE_BY, RECORD_NAME, AllianceRecord, MadeBy, ScenesRecord, read_made_by
 
-METRICS_NAME, SWEEP_NAME, TICKS_NAME = "metrics.json", "sweep.json", "ticks.jsonl"
+METRICS_NAME, SWEEP_NAME, TICKS_NAME, PROFILE_NAME = "metrics.json", "sweep.json", "ticks.jsonl", "profile.json"
 # A folder with one of these files, unless it is empty, holds an output.
-_RESULTS = (METRICS_NAME, SWEEP_NAME, TICKS_NAME)
+_RESULTS = (METRICS_NAME, SWEEP_NAME, TICKS_NAME, PROFILE_NAME)
 # All files of the commands' outputs; nothing else is removed from a folder that is used again.
 _TICK = "[0-9]" * 6
-_PICTURES = ("last_tick.png", "precision_recall.png", "found_through_others.png", "sweep.png", "run.gif", "drive.gif")
+_PICTURES = (
+    "last_tick.png",
+    "precision_recall.png",
+    "found_through_others.png",
+    "sweep.png",
+    "profile.png",
+    "run.gif",
+    "drive.gif",
+)
 _NUMBERED = (f"scene_{_TICK}.png", f"pictures/tick_{_TICK}.png", "gain_[0-9]*.png")
-_FILES = (*_RESULTS, RECORD_NAME, "scenes.npz", "report.html", *_PICTURES, *_NUMBERED)
+_FILES = (*_RESULTS, RECORD_NAME, "scenes.npz", "report.html", "profile.md", *_PICTURES, *_NUMBERED)
 
 
 @dataclass(frozen=True)
@@ -44,7 +52,9 @@ class Output:
     made_by: MadeBy
 
     @staticmethod
-    def of(context: typer.Context, folder: Path, overwrite: bool, alliance: Alliance, scenes: ScenesRecord) -> Output:
+    def of(
+        context: typer.Context, folder: Path, overwrite: bool, alliance: Alliance | AllianceRecord, scenes: ScenesRecord
+    ) -> Output:
         """Choose the folder of the command that is running; nothing is written or removed before `start`.
 
         Raises:
