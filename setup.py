@@ -23,6 +23,7 @@ LINKED = {
         "benches/plain",
         "checks",
         "pictures",
+        "profiling",
         "report",
         "shared",
         "simulation",

@@ -1,0 +1,1 @@
+"""The costs behind `heal profile`: parameters, operations, bytes, memory and throughput of an alliance's networks."""
