@@ -5,7 +5,7 @@ from collections import Counter
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-OUTPUTS = re.compile(r"heal (?:simulate|evaluate|sweep|demo|rerun) [^\n;&]*?--out (\S+)")
+OUTPUTS = re.compile(r"heal (?:simulate|evaluate|sweep|demo|profile|rerun) [^\n;&]*?--out (\S+)")
 
 
 def test_no_two_documented_commands_write_to_one_folder() -> None:

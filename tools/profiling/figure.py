@@ -62,7 +62,7 @@ def _draw_published(axes: Any, _: Costs) -> None:
     axes.set(
         xlabel="network in the training of the third type to join (M)",
         ylabel="AP",
-        ylim=(0, 1),
+        ylim=(0, 1.1),
         title="published (HEAL, ICLR 2024)",
     )
 

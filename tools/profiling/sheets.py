@@ -102,7 +102,8 @@ def _published(steps: tuple[GrowthStep, ...]) -> str:
 def type_flops_sheet(costs: Costs) -> Sheet:
     """Make the table of operations for an agent of each type."""
     rows = ((part.name, *map(_giga, (part.encoder, part.backbone, part.aligner, part.total))) for part in costs.type_flops)
-    return Sheet("GFLOP for one agent", ("type", "encoder", "backbone", "aligner", "in all"), tuple(rows), FLOPS_NOTE)
+    note = f"The sensor data are those of a vehicle in the built-in town, with one LiDAR and four cameras. {FLOPS_NOTE}"
+    return Sheet("GFLOP for one agent", ("type", "encoder", "backbone", "aligner", "in all"), tuple(rows), note)
 
 
 def frame_flops_sheet(costs: Costs) -> Sheet:
