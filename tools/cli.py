@@ -81,7 +81,7 @@ COMMANDS: dict[str, Command] = {
         "rerun", "rerun", "Repeat the command that made an output, with the recorded settings, and say whether the AP is equal."
     ),
     "bench": Command("bench", "bench", "Measure the stages on this machine, which should be idle."),
-    "profile": Command("profile", "profile", "Measure what an alliance costs as it grows."),
+    "profile": Command("profile_costs", "profile", "Measure what an alliance costs as it grows."),
     "view": Command("view", "view", "Play back a recorded run in 3D."),
     "demo": Command("demo", "demo", "Run agents of different types in an unseen town."),
     "import": Command("import_runs", "import_runs", "Import HEAL run folders as an alliance."),
