@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from heal.agents.faults import Fault, FaultKind
 from heal.errors import UserError
@@ -60,13 +61,17 @@ class Joining:
         self._named = {join.agent_id for join in joins}
         self._waiting: set[Join] = set()
 
-    def taking_part(self, tick: int, outline: SceneOutline, assigned: Mapping[str, str]) -> tuple[dict[str, str], list[Fault]]:
+    def taking_part(
+        self, tick: int, outline: SceneOutline, assigned: Mapping[str, str], in_range: Callable[[str], bool] = lambda _: True
+    ) -> tuple[dict[str, str], list[Fault]]:
         """Return the agents that take part in a tick with their types, the ego first, and what there is to report.
 
         Args:
             tick: index of the scene.
             outline: of the scene.
             assigned: the types of the agents that may take part without joining.
+            in_range: tells whether an agent is in communication range. Agents beyond are passed over where only some can take part;
+                where all can, the fusion node rejects their messages.
 
         Raises:
             UserError: the ego is to join.
@@ -74,13 +79,20 @@ class Joining:
         if outline.ego_id in self._named:
             raise UserError(f"join: {outline.ego_id!r} is the ego, which takes part from the beginning; name another agent")
         there = [agent_id for agent_id in outline.ego_first if agent_id in assigned and agent_id not in self._named]
-        types = {agent_id: assigned[agent_id] for agent_id in there[: self._limit]}
+        types = {agent_id: assigned[agent_id] for agent_id in self._first(there, in_range)}
         faults: list[Fault] = []
         for join in self._joins:
             agent_id = self._agent_of(join, outline, types) if tick >= join.tick else None
             if agent_id is not None and self._can_join(join, agent_id, faults):
                 types[agent_id] = join.agent_type
         return {agent_id: types[agent_id] for agent_id in outline.ego_first if agent_id in types}, faults
+
+    def _first(self, agent_ids: Sequence[str], in_range: Callable[[str], bool]) -> Sequence[str]:
+        """Return the agents that take part without having joined, the ego first; no range is asked for where all of them can."""
+        if self._limit is None or len(agent_ids) <= self._limit:
+            return agent_ids
+        ego_id, *others = agent_ids
+        return [ego_id, *islice(filter(in_range, others), self._limit - 1)]
 
     def _agent_of(self, join: Join, outline: SceneOutline, types: Mapping[str, str]) -> str | None:
         """Return the agent of a join in a scene; None if there is none."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+from heal.agent_types import in_range
 from heal.agents.failures import FAILED, in_one_line
 from heal.agents.faults import Fault
 from heal.agents.records import AgentAside, AgentReport
@@ -22,7 +23,7 @@ class TickLabels:
     """The labels of a tick.
 
     Attributes:
-        objects: the labels of all agents of the scene.
+        objects: the labels of the agents in range, or those that the scene has as a whole.
         counts: points on labelled vehicles of each agent for which they are known.
         faults: agents whose labels cannot be read.
     """
@@ -46,10 +47,13 @@ def read_labels(
     asides: Sequence[AgentAside],
     source: SceneSource,
     *,
+    range_m: float,
     counts: bool,
     tolerant: bool,
 ) -> TickLabels:
-    """Return the labels of all agents of a scene.
+    """Return the labels of all agents of a scene that are in range of the ego, whether they take part or not.
+
+    The range counts between true poses, so that runs with other errors of the poses have the same objects.
 
     Args:
         tick: index of the scene in the source.
@@ -57,24 +61,25 @@ def read_labels(
         reports: of the agents that have stepped; the labels of the others are read from the source.
         asides: the points that agents have counted on them.
         source: of the scenes.
+        range_m: range of communication in metres; infinite if the labels of all agents count.
         counts: whether the points of the others are counted too.
         tolerant: whether labels that cannot be read are a fault of their agent, and missing; otherwise the error is raised.
     """
     counted = {aside.agent_id: aside.counts for aside in asides if aside.counts is not None}
-    objects = source.scene_objects(tick)
-    if objects is not None:
-        return TickLabels(objects, counted)
-    known = {report.agent_id: report.objects for report in reports}
+    whole = source.scene_objects(tick)
+    if whole is not None and outline.labelled_as_whole:
+        return TickLabels(whole, counted)
+    known = {report.agent_id: (report.world_SE3_agent, report.objects) for report in reports}
     faults: list[Fault] = []
     for agent_id in [name for name in outline.agent_ids if name not in known]:
-        frame = _frame(source, tick, agent_id, counts, faults if tolerant else None)
-        if frame is None:
-            continue
-        known[agent_id] = frame.objects
-        if counts and (count := count_points(frame, frame.objects)) is not None:
-            counted[agent_id] = count
-    union = ObjectLabels.union([known[agent_id] for agent_id in outline.agent_ids if agent_id in known])
-    return TickLabels(union, counted, tuple(faults))
+        if (frame := _frame(source, tick, agent_id, counts, faults if tolerant else None)) is not None:
+            known[agent_id] = frame.world_SE3_agent, frame.objects
+            count = count_points(frame, frame.objects if whole is None else whole) if counts else None
+            counted |= {agent_id: count} if count else {}
+    placed = [known[name] for name in outline.agent_ids if name in known]
+    near = [objects for pose, objects in placed if in_range(outline.world_SE3_ego, pose, range_m)]
+    objects = ObjectLabels.union(near) if whole is None or len(near) < len(outline.agent_ids) else whole
+    return TickLabels(objects, counted, tuple(faults))
 
 
 def _frame(source: SceneSource, tick: int, agent_id: str, counts: bool, faults: list[Fault] | None) -> AgentFrame | None:

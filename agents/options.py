@@ -40,9 +40,11 @@ class RunOptions:
     `Deployment` says where the run computes.
 
     Attributes:
-        agents: number of agents that take part, the ego first; None for all. The labels of all agents count as ground truth.
-        comm_range_m: range of communication in metres. Agents farther away from the ego, in the plane, are not used; with regions,
-            the distance counts to the nearest side of the region.
+        agents: number of agents that take part: the ego, then the first agents within `comm_range_m`; None for all of them. Ground
+            truth is what any agent within this range has labelled, whether it takes part or not.
+        comm_range_m: range of communication in metres. Agents farther away from the ego, in the plane, are not used, and their
+            labels are no ground truth. With regions, the distance counts to the nearest side of the region, and the labels of all
+            agents are ground truth.
         region_m: edge in metres of the regions, squares along the world's axes. Each region has a fusion node, which receives the
             messages of all agents around. None for a single fusion node on board the ego. See `heal.agents.fusion.division`.
         split: where the base's trunk computes: "feature" at the fusion node, "pyramid" at every agent.
@@ -96,6 +98,11 @@ class RunOptions:
     joins: tuple[Join, ...] = ()
     realtime: bool = False
     rate_hz: float = NOMINAL_HZ
+
+    @property
+    def ego_range_m(self) -> float:
+        """Range of communication around the ego in metres; infinite with regions, from which the range counts instead."""
+        return self.comm_range_m if self.region_m is None else math.inf
 
     def keeps_views_of(self, tick: int) -> bool:
         """Return whether the result of a tick holds points and heat maps."""

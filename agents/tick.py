@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from time import monotonic
 from typing import Generic, TypeVar
@@ -25,6 +24,7 @@ from heal.agents.network.rate_control import RateControl
 from heal.agents.network.transit import Transit, Transmission
 from heal.agents.options import RunOptions
 from heal.agents.pacer import Pacer
+from heal.agents.reach import measured_pose, reach_of
 from heal.agents.records import (
     LOST_WITH_MACHINE,
     NODE_AWAY,
@@ -43,11 +43,10 @@ from heal.detection.detections import Detections
 from heal.errors import UserError
 from heal.message.codec import FLOAT32, Codec
 from heal.message.message import Buffer
-from heal.types import Float64, SceneSource, SensorChoice
+from heal.types import Float64, SceneSource
 
 Payload = TypeVar("Payload")
 _STATUS_OF_REJECTION: dict[str, MessageStatus] = {OUT_OF_RANGE: "out of range", LOST_WITH_MACHINE: "lost", NODE_AWAY: "lost"}
-_POSE_ALONE = SensorChoice(lidar=False)
 LONGEST_BUSY_S = 60.0
 
 
@@ -119,7 +118,8 @@ class TickCoordinator(Generic[Payload]):
             raise UserError(
                 f"scene {outline.scene_id}: the ego {outline.ego_id!r} has no agent type, and nothing is fused without it"
             )
-        types, faults = self._joining.taking_part(tick, outline, assigned)
+        is_reached = reach_of(self.source, tick, outline.ego_id, self.options.ego_range_m)
+        types, faults = self._joining.taking_part(tick, outline, assigned, is_reached)
         self._later_trust |= {name: self.alliance.trust_of(name) for name in set(types.values()) - self._known_types}
         self._known_types |= set(types.values())
         number, self._planned = self._planned, self._planned + 1
@@ -187,11 +187,9 @@ class TickCoordinator(Generic[Payload]):
         The true pose stands in only where the ego's pose cannot be read, or is implausible.
         """
         ego_id = plan.outline.ego_id
-        measured = [report.world_SE3_agent_measured for report in reports if report.agent_id == ego_id]
-        if not measured:
-            with suppress(Exception):  # what cannot be read is a fault of the ego when its labels are read
-                measured = [self.source.agent_frame(plan.tick, ego_id, _POSE_ALONE).world_SE3_agent_measured]
-        return next((pose for pose in measured if implausible_pose(pose) is None), plan.outline.world_SE3_ego)
+        reported = [report.world_SE3_agent_measured for report in reports if report.agent_id == ego_id]
+        measured = reported[0] if reported else measured_pose(self.source, plan.tick, ego_id)
+        return plan.outline.world_SE3_ego if measured is None or implausible_pose(measured) is not None else measured
 
     def post_late(self, plan: TickPlan, agent_id: str, step: AgentStep[Payload] | Missing) -> None:
         """Send a message that was finished after the deadline of its tick; if the step has failed, the next tick has the fault."""
@@ -299,8 +297,17 @@ class TickCoordinator(Generic[Payload]):
 
     def _read_labels(self, plan: TickPlan, delivery: Delivery[Payload], asides: Sequence[AgentAside]) -> TickLabels:
         """Return the labels of a tick; an agent that has failed already is no second fault if its labels cannot be read either."""
-        counts, tolerant = self.options.count_points, self._tolerant
-        read = read_labels(plan.tick, plan.outline, delivery.reports, asides, self._label_source, counts=counts, tolerant=tolerant)
+        options = self.options
+        read = read_labels(
+            plan.tick,
+            plan.outline,
+            delivery.reports,
+            asides,
+            self._label_source,
+            range_m=options.ego_range_m,
+            counts=options.count_points,
+            tolerant=self._tolerant,
+        )
         failed = {fault.agent_id for fault in delivery.faults if not fault.is_recovery}
         return replace(read, faults=tuple(fault for fault in read.faults if fault.agent_id not in failed))
 

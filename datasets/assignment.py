@@ -1,4 +1,4 @@
-"""The agent types of a data set's agents: HEAL's assignment files, and a source whose agents have the assigned types."""
+"""The agent types of a data set's agents: HEAL's assignment files, and a source whose egos have certain types."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from heal.agent_types import in_turn, select_agents
+from heal.agent_types import TypesOf, in_turn, select_agents
 from heal.atomic_write import write_text
 from heal.datasets.dataset import DatasetError
 from heal.datasets.files import read_json
@@ -18,7 +18,7 @@ from heal.types import AgentFrame, ObjectLabels, SceneOutline, SceneSource, Sens
 
 @dataclass(frozen=True)
 class Assignment:
-    """An agent type for every agent of every scenario.
+    """An agent type for every agent of every scenario, whatever agents a scene has and whichever is its ego.
 
     Attributes:
         types: scenario -> agent -> type, in the order of the file.
@@ -41,6 +41,16 @@ class Assignment:
         if agent_id not in types:
             raise UserError(f"{self.origin}: scenario {scenario} has no agent {agent_id!r}, there are {', '.join(types)}")
         return types[agent_id]
+
+    def types_of(self, outline: SceneOutline) -> dict[str, str]:
+        """Return the types of a scene's agents, in the order of the file.
+
+        Raises:
+            UserError: the scene's scenario or one of its agents is not in the file.
+        """
+        scenario = scenario_of(outline)
+        types = {agent_id: self.type_of(scenario, agent_id) for agent_id in outline.agent_ids}
+        return {agent_id: types[agent_id] for agent_id in self.of_scenario(scenario) if agent_id in types}
 
     def mapped(self, mapping: Mapping[str, str]) -> Assignment:
         """Replace the types that are keys of `mapping`; keep the others."""
@@ -88,62 +98,55 @@ def write_assignment(path: Path, assignment: Assignment) -> None:
     write_text(path, json.dumps(assignment.types, indent=4) + "\n")
 
 
-class AssignedSource:
-    """A source whose agents have types: the sensor data of an agent are those of its type, and the ego can be of certain types.
+class EgoSource:
+    """A source in whose scenes an agent of certain types is the ego; `select_agents` has the rule.
 
     Args:
-        source: the source of the scenes; open it for more agents than `max_agents` if a later agent may become the ego.
-        assignment: the type of every agent. The scenario is the part of a scene's id before the slash.
-        choices: the sensor data of each type.
-        ego_types: types that the ego may have; by default the source's ego stays the ego.
-        max_agents: the largest number of agents, the ego included; by default all of the source's.
+        source: the source of the scenes; open it for more agents than `max_agents`, because a later agent may become the ego.
+        types_of: the types of a scene's agents, in the order of the assignment; they must not depend on the ego.
+        ego_types: types that the ego may have.
+        max_agents: the largest number of agents, the ego included; None for all.
     """
 
-    def __init__(
-        self,
-        source: SceneSource,
-        assignment: Assignment,
-        choices: Mapping[str, SensorChoice],
-        ego_types: Collection[str] = (),
-        max_agents: int | None = None,
-    ) -> None:
+    def __init__(self, source: SceneSource, types_of: TypesOf, ego_types: Collection[str], max_agents: int | None = None) -> None:
         """Wrap a source; nothing is read yet."""
-        self.source, self.assignment, self.choices = source, assignment, choices
-        self.ego_types, self.max_agents = ego_types, max_agents
+        self.source, self.types_of, self.ego_types, self.max_agents = source, types_of, tuple(ego_types), max_agents
 
     def __len__(self) -> int:
         """Return the number of scenes."""
         return len(self.source)
 
     def outline(self, index: int) -> SceneOutline:
-        """Return the outline of scene `index` with the selected agents, the ego first."""
+        """Return the outline of scene `index` with the chosen agents, the ego first."""
         outline = self.source.outline(index)
-        types = self.types_of(outline)
-        chosen = select_agents(outline.ego_first, types, self.ego_types, self.max_agents or len(types))
-        if chosen[0] == outline.ego_id:
-            return replace(outline, agent_ids=chosen)
-        ego = self.source.agent_frame(index, chosen[0], SensorChoice(lidar=False))
-        return replace(outline, ego_id=chosen[0], agent_ids=chosen, world_SE3_ego=ego.world_SE3_agent)
-
-    def types_of(self, outline: SceneOutline) -> dict[str, str]:
-        """Return the type of every agent of a scene; ValueError for a scenario or an agent without an assignment."""
-        scenario = _scenario_of(outline)
-        return {agent_id: self.assignment.type_of(scenario, agent_id) for agent_id in outline.agent_ids}
+        chosen = self._chosen(outline)
+        if chosen.ego_id == outline.ego_id:
+            return chosen
+        ego = self.source.agent_frame(index, chosen.ego_id, SensorChoice(lidar=False))
+        return replace(chosen, world_SE3_ego=ego.world_SE3_agent)
 
     def agent_frame(self, index: int, agent_id: str, choice: SensorChoice | None = None) -> AgentFrame:
-        """Read an agent's frame; without a choice, the sensor data of its type."""
-        return self.source.agent_frame(index, agent_id, choice or self._choice_of(index, agent_id))
+        """Read an agent's frame."""
+        return self.source.agent_frame(index, agent_id, choice)
 
     def scene_objects(self, index: int) -> ObjectLabels | None:
-        """Return the source's labels of scene `index` as a whole."""
-        return self.source.scene_objects(index)
+        """Return the source's labels of scene `index` as a whole, if all of its agents are among the chosen ones."""
+        outline = self.source.outline(index)
+        complete = outline.labelled_as_whole or len(self._chosen(outline).agent_ids) == len(outline.agent_ids)
+        return self.source.scene_objects(index) if complete else None
 
-    def _choice_of(self, index: int, agent_id: str) -> SensorChoice:
-        kind = self.assignment.type_of(_scenario_of(self.source.outline(index)), agent_id)
-        if kind not in self.choices:
-            raise UserError(f"agent {agent_id} is of type {kind!r}; sensor choices are known for {', '.join(self.choices)}")
-        return self.choices[kind]
+    def _chosen(self, outline: SceneOutline) -> SceneOutline:
+        return with_ego(outline, self.types_of(outline), self.ego_types, self.max_agents)
 
 
-def _scenario_of(outline: SceneOutline) -> str:
+def with_ego(
+    outline: SceneOutline, types: Mapping[str, str], ego_types: Collection[str], max_agents: int | None = None
+) -> SceneOutline:
+    """Return an outline with the agents that `select_agents` chooses, the ego first; its pose stays that of the former ego."""
+    agent_ids = select_agents(outline.ego_first, types, ego_types, max_agents)
+    return replace(outline, ego_id=agent_ids[0], agent_ids=agent_ids)
+
+
+def scenario_of(outline: SceneOutline) -> str:
+    """Return the scenario of a scene: the part of its id before the slash."""
     return outline.scene_id.split("/")[0]

@@ -127,6 +127,7 @@ def _pack_outline(outline: SceneOutline) -> Entry:
         "timestamp_ns": outline.timestamp_ns,
         "ego_id": outline.ego_id,
         "agent_ids": outline.agent_ids,
+        "labelled_as_whole": outline.labelled_as_whole,
     }
     return Entry(values, (outline.world_SE3_ego,))
 
@@ -165,6 +166,6 @@ def _unpack_objects(entry: Entry) -> ObjectLabels:
     return ObjectLabels(ids, corners)
 
 
-_OUTLINE = _EntryCodec("outline", _pack_outline, _unpack_outline)
+_OUTLINE = _EntryCodec("scene", _pack_outline, _unpack_outline)
 _FRAME = _EntryCodec("frame", _pack_frame, _unpack_frame)
 _OBJECTS = _EntryCodec("objects", _pack_objects, _unpack_objects)

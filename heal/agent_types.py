@@ -13,44 +13,28 @@ MAX_AGENTS = 5
 
 
 def select_agents(
-    agent_ids: Sequence[str],
-    types: Mapping[str, str],
-    ego_types: Collection[str] = (),
-    max_agents: int = MAX_AGENTS,
-    *,
-    compat_heal: bool = False,
+    agent_ids: Sequence[str], types: Mapping[str, str], ego_types: Collection[str] = (), max_agents: int | None = MAX_AGENTS
 ) -> tuple[str, ...]:
-    """Return the ids of the agents that take part, the ego's first.
+    """Return the ids of a scene's agents with an ego of certain types, the ego's first, as HEAL's `ego_modality` chooses them.
 
     Args:
         agent_ids: all agents of the scene, in the data set's order.
-        types: agent type of every agent; agents that are not in the scene are ignored.
-        ego_types: types that the ego may have; empty for any. If the first agent has another type, the first agent with one of
-            these types becomes the ego and the others keep their order; without such an agent the order stays.
-        max_agents: number of agents at most, the ego included.
-        compat_heal: choose as HEAL does: the first agent with such a type in the order of `types` becomes the ego, even a roadside
-            unit before the vehicles, and the others follow sorted by name.
+        types: agent type of every agent, in the order of the assignment; agents that are not in the scene are ignored.
+        ego_types: types that the ego may have; empty for any. If the first agent has another type, the first agent of `types` with
+            one of these types becomes the ego, even a roadside unit before the vehicles, and the others follow sorted by name;
+            without such an agent the order stays.
+        max_agents: number of agents at most, the ego included; None for all.
     """
     order = list(agent_ids)
     if ego_types and types.get(order[0]) not in ego_types:
-        candidates = [name for name in (types if compat_heal else order) if types.get(name) in ego_types]
-        if candidates:
-            order = sorted(types) if compat_heal else order
-            order = [candidates[0], *(name for name in order if name != candidates[0])]
+        ego_id = next((name for name, kind in types.items() if name in order and kind in ego_types), None)
+        order = order if ego_id is None else [ego_id, *sorted(name for name in order if name != ego_id)]
     return tuple(order[:max_agents])
 
 
-def within_range(agent_ids: Sequence[str], world_SE3_agents: Sequence[Float64], comm_range_m: float) -> tuple[str, ...]:
-    """Return the ids of the agents at most `comm_range_m` away from the first agent, the ego, which is always included.
-
-    Args:
-        agent_ids: N agents.
-        world_SE3_agents: N measured poses (4, 4), in the same order; only x and y count.
-        comm_range_m: range of communication, metres.
-    """
-    xy = np.stack([pose[:2, 3] for pose in world_SE3_agents])
-    near = np.linalg.norm(xy - xy[0], axis=1) <= comm_range_m
-    return tuple(name for name, keep in zip(agent_ids, near, strict=True) if keep)
+def in_range(world_SE3_ego: Float64, world_SE3_agent: Float64, comm_range_m: float) -> bool:
+    """Return whether an agent is at most `comm_range_m` metres away from the ego in the plane, by their poses (4, 4)."""
+    return bool(np.linalg.norm((world_SE3_agent - world_SE3_ego)[:2, 3]) <= comm_range_m)
 
 
 def draw_types(

@@ -210,6 +210,8 @@ class SceneOutline:
         ego_id: the agent in whose frame the scene is fused and evaluated.
         agent_ids: all agents, the ego included, in the data set's order.
         world_SE3_ego: (4, 4) float64, the ego's true pose.
+        labelled_as_whole: whether the scene has labels of its own, which count whatever agents are in range, instead of those of
+            its agents.
     """
 
     scene_id: str
@@ -217,6 +219,7 @@ class SceneOutline:
     ego_id: str
     agent_ids: tuple[str, ...]
     world_SE3_ego: Float64
+    labelled_as_whole: bool = False
 
     def __post_init__(self) -> None:
         """Check that the ego is one of the agents and that no agent is named twice."""

@@ -17,7 +17,7 @@ from heal.agents.options import RunOptions
 from heal.agents.process import usable_cores
 from heal.agents.records import TickResult
 from heal.alliance import Alliance
-from heal.datasets.damage import Reads
+from heal.datasets.assignment import with_ego
 from heal.datasets.dataset import Dataset, DatasetError, DatasetSummary, OnDamage
 from heal.detection.visibility import SceneVisibility, scene_visibility
 from heal.tools.checks.fit import DataFit
@@ -29,6 +29,7 @@ from heal.tools.shared.arguments import (
     CacheArg,
     CommRangeArg,
     DataArg,
+    EgoTypeArg,
     IncludeEgoArg,
     IntensityScaleArg,
     OnDamageArg,
@@ -44,7 +45,7 @@ from heal.tools.shared.output import Output, WriteErrors, try_folder
 from heal.tools.shared.scene_matches import SCENES_NAME, write_scenes
 from heal.tools.shared.scoring import RunScore, plain_ap, record_evaluation, score_table, spread_evenly
 from heal.tools.shared.sources import ReadOptions, choose_scenes, sensors_of
-from heal.tools.shared.type_argument import base_type, parse_types, split_names
+from heal.tools.shared.type_argument import base_type, parse_types, split_names, with_egos
 from heal.tools.terminal.progress import track
 from heal.types import SceneOutline, SceneSource, load_scene
 
@@ -94,6 +95,7 @@ def evaluate(
     agents: AgentsArg = None,
     types: TypesArg = None,
     in_order: InOrderArg = None,
+    ego_type: EgoTypeArg = None,
     against: AgainstArg = None,
     frames: FramesArg = None,
     comm_range_m: CommRangeArg = 70.0,
@@ -107,21 +109,52 @@ def evaluate(
     intensity_scale: IntensityScaleArg = None,
     record: RecordArg = False,
 ) -> None:
-    """Evaluate the detection AP of an alliance on a data set, against the labels of all agents. Poses are not corrected.
+    """Evaluate the detection AP of an alliance on a data set, against the labels of all agents in range. Poses are not corrected.
 
     If the ego has cameras, the row "ego blind" shows the AP without the ego's map. Differences have 90% intervals.
     """
-    opened, reading = open_on_range(alliance, range_m).for_inference(), ReadOptions.of(on_damage, intensity_scale, cache)
-    recorded = ScenesRecord(source=str(data), split=split, types=in_order or types or base_type(opened))
+    opened = open_on_range(alliance, range_m).for_inference()
+    recorded = ScenesRecord(source=str(data), split=split, types=in_order or types or base_type(opened), ego_type=ego_type)
     output = Output.of(context, out, overwrite, opened, recorded)
-    types_of = parse_types(in_order or types, opened, source := reading.open_and_show(data, split))
-    ticks, summary = _choose_scenes(source, frames, sensors_of(opened, types_of), reading.on_damage)
-    DataFit(opened, None if agents == 1 else comm_range_m, range_m is not None, True).warn(source, ticks, types_of)
-    drawn, outlines = frozenset(spread_evenly(ticks, pictures)), [source.listed(tick) for tick in ticks]
+    reading = ReadOptions.of(on_damage, intensity_scale, cache, every_agent=bool(ego_type))
+    scenes = choose_evaluated(reading.open_and_show(data, split), frames, recorded, opened, reading.on_damage)
+    fit = DataFit(opened, None if agents == 1 else comm_range_m, range_m is not None, True)
+    fit.warn(scenes.source, scenes.ticks, scenes.types_of)
+    drawn = frozenset(spread_evenly(scenes.ticks, pictures))
     runs = evaluation_runs(in_order, _options(agents, comm_range_m, precision, threads, drawn, include_ego))
-    runs = with_blind_egos(runs) if has_camera_egos(opened, outlines, types_of) else runs
-    plan = Plan(opened, source, summary, types_of, ticks, runs, drawn, output, read_earlier(against, outlines))
+    plan = plan_of(opened, scenes, runs, drawn, output, against)
     run_and_report(plan, f"{data.name}, {split}", bool(in_order), alliance if record else None)
+
+
+@dataclass(frozen=True)
+class EvaluatedScenes:
+    """The scenes of an evaluation.
+
+    Attributes:
+        source: the scenes, with their egos.
+        summary: of the data set.
+        types_of: the agents of a scene and their types.
+        ticks: indices of the scenes to evaluate.
+        outlines: of these scenes, without poses.
+    """
+
+    source: SceneSource
+    summary: DatasetSummary
+    types_of: TypesOf
+    ticks: Sequence[int]
+    outlines: Sequence[SceneOutline]
+
+
+def choose_evaluated(
+    source: Dataset, count: int | None, recorded: ScenesRecord, alliance: Alliance, on_damage: OnDamage
+) -> EvaluatedScenes:
+    """Return `count` scenes, or all, of those that can be read, with the agent types and the egos of the command line."""
+    egos = split_names(recorded.ego_type)
+    types_of = parse_types(recorded.types, alliance, source, egos)
+    spread = spread_evenly(range(len(source)), count or len(source))
+    ticks, summary = choose_scenes(source, spread, sensors_of(alliance, types_of), on_damage)
+    outlines = [with_ego(outline, types_of(outline), egos) for outline in map(source.listed, ticks)]
+    return EvaluatedScenes(with_egos(source, types_of, egos), summary, types_of, ticks, outlines)
 
 
 @dataclass(frozen=True)
@@ -149,6 +182,20 @@ class Plan:
     drawn: frozenset[int]
     output: Output
     earlier: Earlier | None = None
+
+
+def plan_of(
+    alliance: Alliance,
+    scenes: EvaluatedScenes,
+    runs: Mapping[str, RunOptions],
+    drawn: frozenset[int],
+    output: Output,
+    against: Path | None,
+) -> Plan:
+    """Return the plan of an evaluation; where egos have cameras, it has the runs with a blind ego too."""
+    runs = with_blind_egos(runs) if has_camera_egos(alliance, scenes.outlines, scenes.types_of) else runs
+    earlier = read_earlier(against, scenes.outlines)
+    return Plan(alliance, scenes.source, scenes.summary, scenes.types_of, scenes.ticks, runs, drawn, output, earlier)
 
 
 def run_and_report(plan: Plan, title: str, in_order: bool, record_to: Path | None) -> None:
@@ -204,11 +251,6 @@ def _remarks(summary: DatasetSummary, score: RunScore, stopped: str) -> str:
         f"stopped after {score.frames} scenes: {stopped}" if stopped else "",
     ]
     return "".join(f"{line}\n" for line in lines if line)
-
-
-def _choose_scenes(source: Dataset, count: int | None, reads: Reads, on_damage: OnDamage) -> tuple[list[int], DatasetSummary]:
-    """Return `count` scenes, or all, of those that can be read, and the summary of the data set as in `choose_scenes`."""
-    return choose_scenes(source, spread_evenly(range(len(source)), count or len(source)), reads, on_damage)
 
 
 def _options(

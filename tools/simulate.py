@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -11,12 +12,13 @@ from rich.console import Console
 
 from heal.alliance import Alliance, load_alliance
 from heal.config import to_plain
-from heal.datasets.dataset import Dataset, OnDamage
+from heal.datasets.dataset import Dataset
 from heal.tools.report.history import ReportData
 from heal.tools.report.page import Report, write_report
 from heal.tools.shared.arguments import (
     AgentsArg,
     AllianceArg,
+    EgoTypeArg,
     IncludeEgoArg,
     IntensityScaleArg,
     OnDamageArg,
@@ -32,9 +34,9 @@ from heal.tools.shared.arguments import (
 from heal.tools.shared.made_by import ScenesRecord
 from heal.tools.shared.output import Output, WriteErrors, try_folder
 from heal.tools.shared.run_log import RunLog
-from heal.tools.shared.run_settings import read_settings, with_options
+from heal.tools.shared.run_settings import RunSettings, read_settings, with_options
 from heal.tools.shared.sources import TOWN, TOWN_TICKS, ReadOptions, choose_scenes, open_source, sensors_of
-from heal.tools.shared.type_argument import base_type, parse_types
+from heal.tools.shared.type_argument import base_type, parse_types, split_names, with_egos
 from heal.tools.simulation.join_notes import JoinNotes
 from heal.tools.simulation.plan import Plan, RunScenes, check
 from heal.tools.simulation.run import Pace, run_plan
@@ -82,7 +84,11 @@ DeadlineArg = Annotated[
 ]
 AgentRangeArg = Annotated[
     float | None,
-    typer.Option(min=0, help="Communication range in metres: agents further from the ego take no part. Default: 70."),
+    typer.Option(
+        min=0,
+        help="Communication range in metres: agents further from the ego take no part, and their labels are no ground truth. "
+        "Default: 70.",
+    ),
 ]
 RealtimeArg = Annotated[bool, typer.Option("--realtime", help="Run by the wall clock instead of in simulated time.")]
 RateArg = Annotated[
@@ -133,6 +139,7 @@ def simulate(
     late: LateArg = None,
     agents: AgentsArg = None,
     types: TypesArg = None,
+    ego_type: EgoTypeArg = None,
     deadline_ms: DeadlineArg = None,
     comm_range_m: AgentRangeArg = None,
     include_ego: IncludeEgoArg = False,
@@ -150,24 +157,60 @@ def simulate(
     changes: SettingsArg = [],  # noqa: B006 - typer takes a copy
 ) -> None:
     """Run a simulation: agents send feature maps over links, and a fusion node detects vehicles with those that arrive in time."""
-    opened, reading = load_alliance(alliance).for_inference(), ReadOptions.of(on_damage, intensity_scale)
-    output = Output.of(context, out, overwrite, opened, ScenesRecord.of(source, preset, split, types or base_type(opened), seed))
-    scenes = choose_scenes_of_run(open_source(source, preset, split, ticks, seed, reading), ticks, types, opened, reading.on_damage)
-    settings = with_options(read_settings(settings_file, changes), context.params)
-    with open_viewer(view, record, opened.grid.range_m, f"{source}, seed {seed}") as viewer:
-        run_and_report(Plan(opened, scenes, settings, output, seed, runtime, pictures, viewer))
+    reading = ReadOptions.of(on_damage, intensity_scale, every_agent=bool(ego_type))
+    asked = Asked(alliance, source, preset, split, ticks, seed, types, ego_type, reading, runtime, pictures, view, record)
+    simulate_as_asked(context, asked, out, overwrite, with_options(read_settings(settings_file, changes), context.params))
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the command line asks for, besides the settings of the run; each attribute is the option of this name.
+
+    Attributes:
+        reading: how the options say that a data set is read.
+    """
+
+    alliance: Path
+    source: str
+    preset: str
+    split: str | None
+    ticks: int | None
+    seed: int
+    types: str | None
+    ego_type: str | None
+    reading: ReadOptions
+    runtime: str
+    pictures: bool
+    view: str | None
+    record: Path | None
+
+
+def simulate_as_asked(context: typer.Context, asked: Asked, out: Path, overwrite: bool, settings: RunSettings) -> None:
+    """Open everything that a command line asks for, and run it with an output in the folder `out`."""
+    opened = load_alliance(asked.alliance).for_inference()
+    types, seed = asked.types or base_type(opened), asked.seed
+    recorded = ScenesRecord.of(asked.source, asked.preset, asked.split, types, seed, asked.ego_type)
+    output = Output.of(context, out, overwrite, opened, recorded)
+    source = open_source(asked.source, asked.preset, asked.split, asked.ticks, seed, asked.reading)
+    scenes = choose_scenes_of_run(source, asked.ticks, recorded, opened, asked.reading)
+    with open_viewer(asked.view, asked.record, opened.grid.range_m, f"{asked.source}, seed {seed}") as viewer:
+        run_and_report(Plan(opened, scenes, settings, output, seed, asked.runtime, asked.pictures, viewer))
 
 
 def choose_scenes_of_run(
-    source: SceneSource, count: int | None, types: str | None, alliance: Alliance, on_damage: OnDamage
+    source: SceneSource, count: int | None, recorded: ScenesRecord, alliance: Alliance, reading: ReadOptions
 ) -> RunScenes:
-    """Return the scenes of a run, at most `count`; those of a data set that cannot be read are not among them."""
-    types_of = parse_types(types, alliance, source)
-    ticks = range(min(count or len(source), len(source)))
+    """Return the scenes of a run, at most `count`, with the agent types and the egos of the command line.
+
+    Scenes of a data set that cannot be read are not among them.
+    """
+    egos, ticks = split_names(recorded.ego_type), range(min(count or len(source), len(source)))
+    types_of = parse_types(recorded.types, alliance, source, egos)
+    scenes = with_egos(source, types_of, egos)
     if not isinstance(source, Dataset):
-        return RunScenes(source, ticks, types_of, {})
-    readable, summary = choose_scenes(source, ticks, sensors_of(alliance, types_of), on_damage)
-    return RunScenes(source, readable, types_of, summary.record())
+        return RunScenes(scenes, ticks, types_of, {})
+    readable, summary = choose_scenes(source, ticks, sensors_of(alliance, types_of), reading.on_damage)
+    return RunScenes(scenes, readable, types_of, summary.record())
 
 
 def run_and_report(plan: Plan) -> None:

@@ -107,7 +107,7 @@ class DairSource:
         """Return the outline of scene `index`, with the identity as the pose: no calibration is read."""
         pair, ego_id = self._pairs[index], self.agent_ids[0]
         stamp_ns = _side_frame(pair, ego_id).timestamp_ns
-        return SceneOutline(pair.scene_id, stamp_ns, ego_id, self.agent_ids, np.eye(4))
+        return SceneOutline(pair.scene_id, stamp_ns, ego_id, self.agent_ids, np.eye(4), labelled_as_whole=True)
 
     @property
     def scenario_agents(self) -> dict[str, tuple[str, ...]]:

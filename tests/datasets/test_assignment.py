@@ -1,4 +1,4 @@
-"""Assignments of agent types: HEAL's files, written files, and a source whose agents have the assigned types."""
+"""Assignments of agent types: HEAL's files, written files, and a source whose egos have certain types."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from heal.datasets.assignment import AssignedSource, Assignment, read_assignment, write_assignment
+from heal.datasets.assignment import Assignment, EgoSource, read_assignment, write_assignment
 from heal.datasets.dataset import DatasetError
 from heal.datasets.opv2v.index import agent_order
 from heal.datasets.opv2v.source import Opv2vSource
-from heal.types import SensorChoice, load_scene
+from heal.types import load_scene
 from tests.datasets.opv2v.opv2v_tree import write_tree
-from tests.datasets.opv2v.test_opv2v import write_hetero
 from tests.real_data import real_data
 
 AGENTS = {"b": ("1045", "641", "650", "659", "7", "-1"), "a": ("641", "650")}
@@ -74,38 +73,35 @@ def test_what_is_not_assigned_is_said() -> None:
         made.type_of("b", "7")
 
 
-def assigned(root: Path, ego_types: tuple[str, ...] = (), max_agents: int | None = None) -> AssignedSource:
-    assignment = Assignment({"scenario_a": {"641": "full", "650": "thin"}})
-    choices = {"full": SensorChoice(), "thin": SensorChoice(beams=16)}
-    return AssignedSource(Opv2vSource(root, "test"), assignment, choices, ego_types, max_agents)
+ASSIGNED = Assignment({"scenario_a": {"641": "full", "650": "thin"}})
 
 
-def test_every_agent_senses_what_its_type_wants(tmp_path: Path) -> None:
-    root = write_tree(tmp_path, stamps=("000068",))
-    write_hetero(tmp_path / "OPV2V_Hetero" / "test" / "scenario_a")
-    scene = load_scene(assigned(root), 0)
-    scans = [frame.lidar for frame in scene.frames]
-    assert [(scan.beams, len(scan.points)) for scan in scans if scan] == [(64, 3), (16, 1)]
-    other = assigned(root).agent_frame(0, "641", SensorChoice(beams=32)).lidar
-    assert other is not None and other.beams == 32
+def egos(root: Path, max_agents: int | None = None) -> EgoSource:
+    return EgoSource(Opv2vSource(root, "test"), ASSIGNED.types_of, ("thin",), max_agents)
 
 
 def test_the_ego_can_be_of_another_type(tmp_path: Path) -> None:
-    source = assigned(write_tree(tmp_path), ("thin",))
+    source = egos(write_tree(tmp_path))
     outline = source.outline(0)
     assert (outline.ego_id, outline.agent_ids) == ("650", ("650", "641"))
     assert outline.world_SE3_ego[0, 3] == 10.0  # where the second agent is
-    assert source.types_of(outline) == {"650": "thin", "641": "full"}
-    assert assigned(source.source.root, ("thin",), 1).outline(0).agent_ids == ("650",)  # type: ignore[attr-defined]
+    assert ASSIGNED.types_of(outline) == {"641": "full", "650": "thin"}
+    assert load_scene(source, 0).ego.agent_id == "650"
 
 
-def test_a_type_of_which_nothing_is_known_is_named(tmp_path: Path) -> None:
+def test_labels_are_those_of_the_chosen_agents(tmp_path: Path) -> None:
     root = write_tree(tmp_path)
-    source = AssignedSource(
-        Opv2vSource(root, "test"), Assignment({"scenario_a": {"641": "m9", "650": "m1"}}), {"m1": SensorChoice()}
-    )
-    with pytest.raises(ValueError, match="agent 641 is of type 'm9'; sensor choices are known for m1"):
-        source.agent_frame(0, "641")
+    assert egos(root, 1).outline(0).agent_ids == ("650",) and egos(root, 1).scene_objects(0) is None
+    complete = egos(root).scene_objects(0)
+    assert complete is not None and complete.ids.tolist() == Opv2vSource(root, "test").scene_objects(0).ids.tolist()
+
+
+def test_types_have_the_order_of_the_file_and_agents_without_one_are_named(tmp_path: Path) -> None:
+    outline = Opv2vSource(write_tree(tmp_path), "test").outline(0)
+    turned = Assignment({"scenario_a": {"7": "a", "650": "b", "641": "c"}})
+    assert list(turned.types_of(outline).items()) == [("650", "b"), ("641", "c")]
+    with pytest.raises(ValueError, match="scenario scenario_a has no agent '650'"):
+        Assignment({"scenario_a": {"641": "c"}}).types_of(outline)
 
 
 @pytest.mark.real

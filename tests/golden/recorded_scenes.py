@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from heal.agent_types import select_agents, within_range
+from heal.agent_types import in_range, select_agents
 from heal.datasets.assignment import Assignment, read_assignment
 from heal.datasets.open import open_dataset
 from heal.types import ObjectLabels, Scene, SensorChoice
@@ -101,7 +101,7 @@ def scene_of(recorded: RecordedScene, cameras: bool = False) -> tuple[Scene, dic
     outline = source.outline(recorded.index)
     types = recorded.assignment.of_scenario(outline.scene_id.split("/")[0])
     limit = config["train_params"]["max_cav"]
-    agents = select_agents(outline.agent_ids, types, recorded.ego_types, limit, compat_heal=True)
+    agents = select_agents(outline.agent_ids, types, recorded.ego_types, limit)
     beams = config["heter"]["lidar_channels_dict"]
     frames = {}
     for agent_id in agents:
@@ -113,7 +113,8 @@ def scene_of(recorded: RecordedScene, cameras: bool = False) -> tuple[Scene, dic
         )
         frames[agent_id] = source.agent_frame(recorded.index, agent_id, choice)
     comm_range_m = IN_ORDER_RANGE_M if "infer" in recorded.change else config["comm_range"]
-    near = within_range(agents, [frames[agent_id].world_SE3_agent_measured for agent_id in agents], comm_range_m)
+    ego = frames[agents[0]].world_SE3_agent_measured
+    near = tuple(agent_id for agent_id in agents if in_range(ego, frames[agent_id].world_SE3_agent_measured, comm_range_m))
     near = tuple(agent_id for agent_id in near if types[agent_id] in config["heter"]["modality_setting"])
     chosen = tuple(frames[agent_id] for agent_id in near)
     outline = replace(outline, ego_id=near[0], agent_ids=near, world_SE3_ego=chosen[0].world_SE3_agent)

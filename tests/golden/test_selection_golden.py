@@ -39,7 +39,7 @@ def test_egos_and_types_are_chosen_as_recorded() -> None:
         # The first agent may stay the ego by its assigned type; another agent may become the ego by its mapped type.
         stays = assigned.type_of(case["scenario"], agents[0]) in ego_types
         candidates = agents if stays else ["nobody", *agents]
-        chosen = select_agents(candidates, {} if stays else mapped.of_scenario(case["scenario"]), ego_types, 99, compat_heal=True)
+        chosen = select_agents(candidates, {} if stays else mapped.of_scenario(case["scenario"]), ego_types, None)
         assert [agent_id for agent_id in chosen if agent_id != "nobody"] == case["reordered"]
 
 

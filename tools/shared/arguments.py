@@ -15,7 +15,10 @@ SourceArg = Annotated[str, typer.Option(help=f"{TOWN}, or a folder of scenes: OP
 PresetArg = Annotated[str, typer.Option(help="Kind of town: demo, easy, dense, crossing or test.")]
 SourceSplitArg = Annotated[str | None, typer.Option(help="Split of the source. Default: test, or val for DAIR-V2X-C.")]
 AgentsArg = Annotated[
-    int | None, typer.Option(min=1, help="Largest number of agents that take part, the ego included; 1 for the ego alone.")
+    int | None,
+    typer.Option(
+        min=1, help="Number of agents that take part, at most: the ego, then the first ones in range; 1 for the ego alone."
+    ),
 ]
 TypesArg = Annotated[
     str | None,
@@ -25,10 +28,20 @@ TypesArg = Annotated[
         "other agents in turn; or an assignment file (JSON). Default: the type that the base was trained with.",
     ),
 ]
+EgoTypeArg = Annotated[
+    str | None,
+    typer.Option(
+        help="Agent type of the ego, or several, separated by commas: where the ego has another type, the first agent of such a "
+        "type in the order of the assignment becomes the ego. Default: the source's ego."
+    ),
+]
 OnlyTypesArg = Annotated[str | None, typer.Option(help="Only these agent types, separated by commas, such as m1,m2. Default: all.")]
 RenameArg = Annotated[list[str] | None, typer.Option(help="Rename an agent type: old=new; may be repeated.")]
 CommRangeArg = Annotated[
-    float, typer.Option(min=0, help="Communication range in metres: agents further from the ego take no part.")
+    float,
+    typer.Option(
+        min=0, help="Communication range in metres: agents further from the ego take no part, and their labels are no ground truth."
+    ),
 ]
 IncludeEgoArg = Annotated[
     bool,

@@ -60,17 +60,20 @@ class ScenesRecord:
         split: its split.
         types: the agent types, as for `--types`.
         seed: of the town, the links and the noise; None for a command without a seed.
+        ego_type: the types of the egos, as for `--ego-type`; None for the egos of the source.
     """
 
     source: str
     split: str
     types: str
     seed: int | None = None
+    ego_type: str | None = None
 
     @staticmethod
-    def of(source: str, preset: str, split: str | None, types: str, seed: int) -> ScenesRecord:
+    def of(source: str, preset: str, split: str | None, types: str, seed: int, ego_type: str | None = None) -> ScenesRecord:
         """Describe the scenes that a command's options of these names choose."""
-        return ScenesRecord(source=source_name(source, preset), split=split_name(source, split), types=types, seed=seed)
+        name, split = source_name(source, preset), split_name(source, split)
+        return ScenesRecord(source=name, split=split, types=types, seed=seed, ego_type=ego_type)
 
 
 @config

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,23 +33,26 @@ class ReadOptions:
         on_damage: what becomes of scenes with missing or damaged files, "stop" or "skip".
         intensity_scale: the value that stands for the intensity 1 in the clouds; None to judge it by some of them.
         cache: folder that keeps decoded data; None for no cache.
+        every_agent: whether all agents of a scene are listed, whatever their number, because any of them may become the ego.
     """
 
     on_damage: OnDamage = "stop"
     intensity_scale: float | None = None
     cache: Path | None = None
+    every_agent: bool = False
 
     @staticmethod
-    def of(on_damage: str, intensity_scale: float | None, cache: Path | None = None) -> ReadOptions:
+    def of(on_damage: str, intensity_scale: float | None, cache: Path | None = None, *, every_agent: bool = False) -> ReadOptions:
         """Take the options of a command line; UserError for an unknown `on_damage`."""
         known: dict[str, OnDamage] = {name: name for name in get_args(OnDamage)}
         if on_damage not in known:
             raise UserError(f"--on-damage: expected {' or '.join(known)}, got {on_damage!r}")
-        return ReadOptions(known[on_damage], intensity_scale, cache and cache.absolute())
+        return ReadOptions(known[on_damage], intensity_scale, cache and cache.absolute(), every_agent)
 
     def open(self, root: Path, split: str) -> Dataset:
         """Open a split of a data set."""
-        return open_dataset(root, split, on_damage=self.on_damage, intensity_scale=self.intensity_scale, cache=self.cache)
+        most, (damage, scale) = sys.maxsize if self.every_agent else None, (self.on_damage, self.intensity_scale)
+        return open_dataset(root, split, max_agents=most, on_damage=damage, intensity_scale=scale, cache=self.cache)
 
     def open_and_show(self, root: Path, split: str) -> Dataset:
         """Open a split of a data set, and print its summary."""

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from heal.agent_types import TypesOf, in_order
+from heal.agent_types import MAX_AGENTS, TypesOf, in_order
 from heal.alliance import Alliance, AllianceError
-from heal.datasets.assignment import AssignedSource, read_assignment
+from heal.datasets.assignment import Assignment, EgoSource, read_assignment, scenario_of
+from heal.datasets.dataset import Dataset
+from heal.errors import UserError
 from heal.types import SceneSource
 
 
-def split_names(text: str) -> list[str]:
-    """Split names at their commas, without spaces around them."""
-    return [name.strip() for name in text.split(",")]
+def split_names(text: str | None) -> list[str]:
+    """Split names at their commas, without spaces around them; no names without a text."""
+    return [name.strip() for name in text.split(",")] if text else []
 
 
 def base_type(alliance: Alliance) -> str:
@@ -38,21 +40,50 @@ def require_types(names: Sequence[str], alliance: Alliance) -> None:
         alliance.agent(name)
 
 
-def parse_types(text: str | None, alliance: Alliance, source: SceneSource) -> TypesOf:
+def parse_types(text: str | None, alliance: Alliance, source: SceneSource, ego_types: Collection[str] = ()) -> TypesOf:
     """Return the type assignment that `--types` describes.
 
     Args:
         text: types separated by commas, or the path of an assignment file (.json); None for the base's own type.
         alliance: where the types are from; every type of `text` is opened.
         source: the scenes whose agents get the types.
+        ego_types: types that egos are to have, one of which an agent must have.
 
     Raises:
         AllianceError: the alliance lacks a type.
         DatasetError: the assignment file cannot be read.
+        UserError: no agent has one of `ego_types`.
     """
     if text and text.endswith(".json"):
-        choices = {name: alliance.agent(name).sensor for name in alliance.agent_names}
-        return AssignedSource(source, read_assignment(Path(text)), choices).types_of
-    names = split_names(text) if text else [base_type(alliance)]
-    require_types(names, alliance)
-    return in_order(names)
+        assignment = read_assignment(Path(text))
+    else:
+        names = split_names(text) or [base_type(alliance)]
+        require_types(names, alliance)
+        if not ego_types and not isinstance(source, Dataset):
+            return in_order(names)
+        assignment = Assignment.in_order(_scenario_agents(source), names)
+    _require_egos(assignment, ego_types)
+    return assignment.types_of
+
+
+def _scenario_agents(source: SceneSource) -> Mapping[str, Sequence[str]]:
+    """Return the agents of every scenario, the ego first; a source that is no data set has a single one."""
+    if isinstance(source, Dataset):
+        return source.scenario_agents
+    first = source.outline(0)
+    return {scenario_of(first): first.ego_first}
+
+
+def _require_egos(assignment: Assignment, ego_types: Collection[str]) -> None:
+    """Raise UserError if some egos are wanted, and no agent has their types."""
+    known = dict.fromkeys(kind for agents in assignment.types.values() for kind in agents.values())
+    if ego_types and not known.keys() & set(ego_types):
+        raise UserError(f"--ego-type: no agent is a {' or '.join(ego_types)}; --types gives them {', '.join(known)}")
+
+
+def with_egos(source: SceneSource, types_of: TypesOf, ego_types: Collection[str]) -> SceneSource:
+    """Return scenes whose egos have certain types, or the source itself if any type will do.
+
+    A data set is cut to HEAL's number of agents after the choice of the ego.
+    """
+    return EgoSource(source, types_of, ego_types, MAX_AGENTS if isinstance(source, Dataset) else None) if ego_types else source

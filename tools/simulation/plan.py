@@ -12,7 +12,6 @@ from heal.agents.network.spec import LinkSpec
 from heal.agents.options import RunOptions
 from heal.agents.runtime import Runtime, open_runtime
 from heal.alliance import Alliance
-from heal.datasets.dataset import Dataset
 from heal.datasets.noise import SensorNoise
 from heal.tools.checks.fit import DataFit
 from heal.tools.checks.planned_faults import require_targets
@@ -76,7 +75,7 @@ def check(plan: Plan) -> None:
     """
     scenes, settings = plan.scenes, plan.settings
     require_targets(settings.deployment.faults, plan.runtime, scenes.source, scenes.ticks, scenes.types_of)
-    if isinstance(scenes.source, Dataset):
+    if scenes.data:
         alone = settings.run.agents == 1 or settings.run.region_m is not None
         fit = DataFit(plan.alliance, None if alone else settings.run.comm_range_m)
         fit.warn(scenes.source, scenes.ticks, scenes.types_of)

@@ -124,6 +124,6 @@ def _start_run(
     alliance: AllianceLike = networks
     scenes = SensorNoise.parse(condition.noise).around(source, chunk.seed)
     if condition.senders:
-        alliance, scenes = condition.senders.around(alliance, scenes, chunk.seed, condition.options.agents)
+        alliance, scenes = condition.senders.around(alliance, scenes, chunk.seed, condition.options)
     network = LinkSpec.parse(condition.link).network(chunk.seed)
     return LocalRuntime(alliance, scenes, types_of, network, condition.options).run(chunk.ticks)

@@ -9,7 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from heal.agent_types import in_range
 from heal.agents.interfaces import AllianceLike, Encoder
+from heal.agents.options import RunOptions
 from heal.se3 import pose_to_SE3
 from heal.seeding import keyed_generator
 from heal.tools.sweeps.wrapped import WrappedAlliance, WrappedEncoder
@@ -37,7 +39,7 @@ class BadSenders:
     everyone: bool
 
     def around(
-        self, alliance: AllianceLike, source: SceneSource, seed: int, agents: int | None = None
+        self, alliance: AllianceLike, source: SceneSource, seed: int, options: RunOptions
     ) -> tuple[AllianceLike, SceneSource]:
         """Return an alliance and a source in which agents are spoiled; for runs in one process, one agent after the other.
 
@@ -45,17 +47,17 @@ class BadSenders:
             alliance: the networks.
             source: the scenes.
             seed: of the noise.
-            agents: how many agents of a scene take part, as in `RunOptions.agents`; the others are not spoiled.
+            options: of the run; agents that take no part are not spoiled.
         """
-        spoiled = _SpoiledSource(source, self, agents)
+        spoiled = _SpoiledSource(source, self, options)
         return _SpoilingAlliance(alliance, spoiled, seed), spoiled
 
 
 class _SpoiledSource:
     """A source with blind or misplaced agents, which knows who is spoiled in the scene that was read last."""
 
-    def __init__(self, source: SceneSource, bad: BadSenders, agents: int | None) -> None:
-        self._source, self.bad, self._agents = source, bad, agents
+    def __init__(self, source: SceneSource, bad: BadSenders, options: RunOptions) -> None:
+        self._source, self.bad, self._options = source, bad, options
         self.index, self.spoiled_ids = -1, frozenset[str]()
 
     def __len__(self) -> int:
@@ -81,12 +83,15 @@ class _SpoiledSource:
         return replace(blinded(frame), objects=frame.objects) if self.bad.kind == "blind" else frame
 
     def _others(self, index: int) -> list[str]:
-        """Return the ids of the agents that take part but the ego, the nearest first, which is fused if any is."""
-        ego_id, *others = self.outline(index).ego_first[: self._agents]
+        """Return the ids of the agents in range that take part but the ego, the nearest first, which is fused if any is."""
+        ego_id, *others = self.outline(index).ego_first
         poses = {
             known: self._source.agent_frame(index, known, SensorChoice(lidar=False)).world_SE3_agent for known in (ego_id, *others)
         }
-        return sorted(others, key=lambda known: float(np.linalg.norm(poses[known][:2, 3] - poses[ego_id][:2, 3])))
+        near = [known for known in others if in_range(poses[ego_id], poses[known], self._options.ego_range_m)]
+        if self._options.agents is not None:
+            near = near[: self._options.agents - 1]
+        return sorted(near, key=lambda known: float(np.linalg.norm(poses[known][:2, 3] - poses[ego_id][:2, 3])))
 
 
 class _SpoilingEncoder(WrappedEncoder):

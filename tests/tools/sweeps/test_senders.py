@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from heal.agents.options import RunOptions
 from heal.datasets.town import TownSource
 from heal.tools.sweeps.memo import MemoAlliance
 from heal.tools.sweeps.senders import AHEAD_M, SENDER_KINDS, BadSenders
@@ -26,7 +27,7 @@ def _town() -> tuple[TownSource, MemoAlliance]:
 def _sensed(kind: str, everyone: bool, index: int = 0) -> dict[str, tuple[AgentFrame, Tensor]]:
     """Return the frame and the map of each agent under spoiled senders, the ego's last."""
     source, alliance = _town()
-    spoiling, spoiled = BadSenders(kind, everyone).around(alliance, source, seed=3)
+    spoiling, spoiled = BadSenders(kind, everyone).around(alliance, source, 3, RunOptions())
     result = {}
     for agent_id in AGENTS[::-1]:
         frame = spoiled.agent_frame(index, agent_id)
@@ -58,11 +59,11 @@ def test_an_agent_that_takes_no_part_is_not_spoiled() -> None:
     ego_id, second, third = source.outline(0).ego_first
     assert (ego_id, {second, third}) == (EGO, {NEAREST, FARTHEST})
     for agents, expected in ((2, {second}), (3, {second, third})):
-        _, spoiled = BadSenders("misplaced", everyone=True).around(alliance, source, 3, agents)
+        _, spoiled = BadSenders("misplaced", everyone=True).around(alliance, source, 3, RunOptions(agents=agents))
         frames = {agent_id: spoiled.agent_frame(0, agent_id) for agent_id in AGENTS}
         moved = {key for key, frame in frames.items() if not np.array_equal(frame.world_SE3_agent_measured, frame.world_SE3_agent)}
         assert moved == expected
-    _, spoiled = BadSenders("misplaced", everyone=False).around(alliance, source, 3, 2)
+    _, spoiled = BadSenders("misplaced", everyone=False).around(alliance, source, 3, RunOptions(agents=2))
     frame = spoiled.agent_frame(0, second)
     assert not np.array_equal(frame.world_SE3_agent_measured, frame.world_SE3_agent)
 
