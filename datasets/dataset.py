@@ -14,6 +14,8 @@ from heal.types import ObjectLabels, SceneOutline, SceneSource, SensorChoice
 Skipped = list[tuple[str, str]]
 # What becomes of a scene with a missing or damaged file: it ends the run, or it is left out.
 OnDamage = Literal["stop", "skip"]
+# The ground truth of DAIR-V2X-C: the cooperative label file, or the labels of both sides without those that overlap.
+LabelRule = Literal["joint", "merged"]
 MOST_LISTED = 20
 
 
@@ -71,6 +73,7 @@ class DatasetSummary:
         labels: the labels that the reader chose, such as "complemented labels"; empty where there is no choice.
         notes: everything else that whoever reads the numbers has to know, such as the labelled objects that do not count.
         damaged: number of scenes that are left out because a file of theirs is missing or damaged; `skipped` names them.
+        ground_truth: how the labels make the ground truth of a scene, "joint" or "merged"; empty where there is no choice.
     """
 
     layout: str
@@ -83,6 +86,12 @@ class DatasetSummary:
     labels: str = ""
     notes: tuple[str, ...] = ()
     damaged: int = 0
+    ground_truth: str = ""
+
+    @property
+    def labels_text(self) -> str:
+        """What the scenes are scored against, such as "original labels, joint ground truth"; empty where there is no choice."""
+        return f"{self.labels}, {self.ground_truth} ground truth" if self.ground_truth else self.labels
 
     def without(self, damaged: Skipped) -> DatasetSummary:
         """Return the summary without some more scenes, each given by its id and its damage."""
@@ -91,12 +100,13 @@ class DatasetSummary:
 
     def record(self) -> dict[str, Any]:
         """Return what the reader chose, noted and left out, to be written beside the results."""
-        return {"labels": self.labels, "notes": self.notes, "damaged_scenes": self.damaged, "skipped": self.skipped}
+        left_out = {"notes": self.notes, "damaged_scenes": self.damaged, "skipped": self.skipped}
+        return {"labels": self.labels, "ground_truth": self.ground_truth, **left_out}
 
     def __str__(self) -> str:
         """Return the lines to print when a data set is opened."""
         counts = f"{self.frames} frames in {self.scenarios} scenarios, {self.agents} agents"
-        first = f"{self.layout} {self.root} ({self.split}): {counts}{', ' if self.labels else ''}{self.labels}"
+        first = f"{self.layout} {self.root} ({self.split}): {counts}{', ' if self.labels else ''}{self.labels_text}"
         notes = [f"  {note}" for note in self.notes]
         return "\n".join([first, *notes, *(f"  skipped {part}: {reason}" for part, reason in self.skipped)])
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from heal.datasets.cache import CachedSource
 from heal.datasets.dair.index import data_folder
 from heal.datasets.dair.source import DairSource
-from heal.datasets.dataset import Dataset, DatasetError, OnDamage
+from heal.datasets.dataset import Dataset, DatasetError, LabelRule, OnDamage
 from heal.datasets.files import LIDAR_ONLY
 from heal.datasets.opv2v.source import FULL_BEAMS, Opv2vSource
 from heal.datasets.split_names import find_split
@@ -32,6 +32,7 @@ def open_dataset(
     cache: Path | None = None,
     on_damage: OnDamage = "stop",
     intensity_scale: float | None = None,
+    ground_truth: LabelRule = "joint",
 ) -> Dataset:
     """Open a split of OPV2V (or V2XSet, or the built-in town) or of DAIR-V2X-C.
 
@@ -46,23 +47,33 @@ def open_dataset(
         cache: a folder that keeps decoded data, see `CachedSource`; it is made if needed.
         on_damage: stop at OPV2V's scenes without labels, or leave them out; the summary lists them. See also `readable_scenes`.
         intensity_scale: the value that stands for the intensity 1 in the clouds; by default judged by some of them, see `summary`.
+        ground_truth: of DAIR-V2X-C, see `DairSource`; the labels of OPV2V's agents are always joined by their ids.
 
     Raises:
         DatasetError: the folder has neither layout, or the split cannot be used.
     """
     source: Dataset
     if data_folder(root) is not None:
-        source = DairSource(root, split, sensors, ego_id=ego_id, max_agents=max_agents or 2, intensity_scale=intensity_scale)
+        opened_dair = partial(DairSource, intensity_scale=intensity_scale, ground_truth=ground_truth)
+        source = opened_dair(root, split, sensors, ego_id=ego_id, max_agents=max_agents or 2)
     else:
         opened = partial(Opv2vSource, hetero_root=hetero_root, beams=beams, on_damage=on_damage, intensity_scale=intensity_scale)
-        source = opened(_opv2v_folder(root), split, sensors, ego_id=ego_id, max_agents=max_agents or 5)
+        source = opened(_opv2v_folder(root, ground_truth), split, sensors, ego_id=ego_id, max_agents=max_agents or 5)
     return CachedSource(source, cache) if cache else source
 
 
-def _opv2v_folder(root: Path) -> Path:
-    """Return the folder with OPV2V's splits: `root` itself or the only such folder in it; DatasetError if there is none."""
+def _opv2v_folder(root: Path, ground_truth: LabelRule) -> Path:
+    """Return the folder with OPV2V's splits: `root` itself or the only such folder in it.
+
+    Raises:
+        DatasetError: there is none, or the rule of ground truth is for DAIR-V2X-C, whose sides number their objects apart.
+    """
     if not root.is_dir():
         raise DatasetError(root, "no such folder")
+    if ground_truth != "joint":
+        raise DatasetError(
+            root, f"ground truth {ground_truth!r} is a rule for DAIR-V2X-C, and this is OPV2V's layout; leave it out"
+        )
     for folder in (root, *(root / name for name in OPV2V_NAMES)):
         if _has_splits(folder):
             return folder

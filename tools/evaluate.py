@@ -30,12 +30,14 @@ from heal.tools.shared.arguments import (
     CommRangeArg,
     DataArg,
     EgoTypeArg,
+    GroundTruthArg,
     IncludeEgoArg,
     IntensityScaleArg,
     OnDamageArg,
     OverwriteArg,
     ThreadsArg,
     TypesArg,
+    UseZArg,
 )
 from heal.tools.shared.compared_runs import BLIND, Earlier, compare_runs, matches_of, read_earlier
 from heal.tools.shared.gained import draw_gains
@@ -100,6 +102,8 @@ def evaluate(
     frames: FramesArg = None,
     comm_range_m: CommRangeArg = 70.0,
     range_m: RangeArg = None,
+    use_z: UseZArg = None,
+    ground_truth: GroundTruthArg = "joint",
     include_ego: IncludeEgoArg = False,
     pictures: PicturesArg = 4,
     threads: ThreadsArg = 0,
@@ -116,13 +120,12 @@ def evaluate(
     opened = open_on_range(alliance, range_m).for_inference()
     recorded = ScenesRecord(source=str(data), split=split, types=in_order or types or base_type(opened), ego_type=ego_type)
     output = Output.of(context, out, overwrite, opened, recorded)
-    reading = ReadOptions.of(on_damage, intensity_scale, cache, every_agent=bool(ego_type))
+    reading = ReadOptions.of(on_damage, intensity_scale, cache, ground_truth, every_agent=bool(ego_type))
     scenes = choose_evaluated(reading.open_and_show(data, split), frames, recorded, opened, reading.on_damage)
     fit = DataFit(opened, None if agents == 1 else comm_range_m, range_m is not None, True)
     fit.warn(scenes.source, scenes.ticks, scenes.types_of)
-    drawn = frozenset(spread_evenly(scenes.ticks, pictures))
-    runs = evaluation_runs(in_order, _options(agents, comm_range_m, precision, threads, drawn, include_ego))
-    plan = plan_of(opened, scenes, runs, drawn, output, against)
+    runs = evaluation_runs(in_order, _options(agents, comm_range_m, precision, threads, include_ego, use_z is not False))
+    plan = plan_of(opened, scenes, runs, pictures, output, against)
     run_and_report(plan, f"{data.name}, {split}", bool(in_order), alliance if record else None)
 
 
@@ -188,11 +191,13 @@ def plan_of(
     alliance: Alliance,
     scenes: EvaluatedScenes,
     runs: Mapping[str, RunOptions],
-    drawn: frozenset[int],
+    pictures: int,
     output: Output,
     against: Path | None,
 ) -> Plan:
-    """Return the plan of an evaluation; where egos have cameras, it has the runs with a blind ego too."""
+    """Return the plan of an evaluation, which draws some scenes; where egos have cameras, it has the runs with a blind ego too."""
+    drawn = frozenset(spread_evenly(scenes.ticks, pictures))
+    runs = {name: replace(options, keep_views=drawn) for name, options in runs.items()}
     runs = with_blind_egos(runs) if has_camera_egos(alliance, scenes.outlines, scenes.types_of) else runs
     earlier = read_earlier(against, scenes.outlines)
     return Plan(alliance, scenes.source, scenes.summary, scenes.types_of, scenes.ticks, runs, drawn, output, earlier)
@@ -210,7 +215,7 @@ def run_and_report(plan: Plan, title: str, in_order: bool, record_to: Path | Non
     plan.output.start()
     try:
         for name, options in plan.runs.items():
-            scores[name] = RunScore(plan.alliance.grid.range_m)
+            scores[name] = RunScore(plan.alliance.grid.range_m, options.use_z)
             on_result = (lambda _: None) if options.blind_ego else draw
             evaluate_source(plan.alliance, plan.source, plan.types_of, options, plan.ticks, on_result, scores[name])
     except BaseException as error:
@@ -245,7 +250,7 @@ def _remarks(summary: DatasetSummary, score: RunScore, stopped: str) -> str:
     """Return what has to be known about the scores of a table: the labels, and the scenes that are not part of them."""
     unknown = score.frames - score.hidden_frames
     lines = [
-        f"scored against: {summary.labels}" if summary.labels else "",
+        f"scored against: {summary.labels_text}" if summary.labels else "",
         f"damaged scenes left out: {summary.damaged}" if summary.damaged else "",
         f"recall of hidden: without {unknown} scenes in which clouds of other agents cannot be read" if unknown else "",
         f"stopped after {score.frames} scenes: {stopped}" if stopped else "",
@@ -253,12 +258,10 @@ def _remarks(summary: DatasetSummary, score: RunScore, stopped: str) -> str:
     return "".join(f"{line}\n" for line in lines if line)
 
 
-def _options(
-    agents: int | None, comm_range_m: float, precision: str, threads: int, drawn: frozenset[int], include_ego: bool
-) -> RunOptions:
+def _options(agents: int | None, comm_range_m: float, precision: str, threads: int, include_ego: bool, use_z: bool) -> RunOptions:
     """Return the options of the command line; ValueError for an unknown precision."""
     # Published results are with poses as they are given.
-    options = RunOptions(agents, comm_range_m, correct_poses=False, keep_views=drawn, include_ego=include_ego)
+    options = RunOptions(agents, comm_range_m, correct_poses=False, include_ego=include_ego, use_z=use_z)
     return replace(options, precision=precision, threads=threads or CORES)  # type: ignore[arg-type]
 
 
@@ -346,7 +349,7 @@ def evaluate_source(
         on_result: called with each scene's result.
         score: takes each scene's result, for whoever wants it after an error too.
     """
-    score = RunScore(alliance.grid.range_m) if score is None else score
+    score = RunScore(alliance.grid.range_m, options.use_z) if score is None else score
     with LocalRuntime(alliance, source, types_of, options=options) as runtime:
         for result in track(runtime.run(ticks), "evaluating", len(ticks), console):
             seen = replace(result, visibility=_visibility(source, result.tick, alliance.grid.range_m))

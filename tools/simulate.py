@@ -19,6 +19,7 @@ from heal.tools.shared.arguments import (
     AgentsArg,
     AllianceArg,
     EgoTypeArg,
+    GroundTruthArg,
     IncludeEgoArg,
     IntensityScaleArg,
     OnDamageArg,
@@ -30,6 +31,7 @@ from heal.tools.shared.arguments import (
     SourceArg,
     SourceSplitArg,
     TypesArg,
+    UseZArg,
 )
 from heal.tools.shared.made_by import ScenesRecord
 from heal.tools.shared.output import Output, WriteErrors, try_folder
@@ -143,6 +145,8 @@ def simulate(
     deadline_ms: DeadlineArg = None,
     comm_range_m: AgentRangeArg = None,
     include_ego: IncludeEgoArg = False,
+    use_z: UseZArg = None,
+    ground_truth: GroundTruthArg = "joint",
     realtime: RealtimeArg = False,
     rate_hz: RateArg = None,
     pictures: PicturesArg = False,
@@ -157,7 +161,7 @@ def simulate(
     changes: SettingsArg = [],  # noqa: B006 - typer takes a copy
 ) -> None:
     """Run a simulation: agents send feature maps over links, and a fusion node detects vehicles with those that arrive in time."""
-    reading = ReadOptions.of(on_damage, intensity_scale, every_agent=bool(ego_type))
+    reading = ReadOptions.of(on_damage, intensity_scale, None, ground_truth, every_agent=bool(ego_type))
     asked = Asked(alliance, source, preset, split, ticks, seed, types, ego_type, reading, runtime, pictures, view, record)
     simulate_as_asked(context, asked, out, overwrite, with_options(read_settings(settings_file, changes), context.params))
 

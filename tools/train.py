@@ -105,8 +105,8 @@ def base(
     initial = load_alliance(init) if init else None
     settings = resolve_settings(config_path(config), initial, overrides or [])
     _use_threads(threads)
-    reading, chosen = ReadOptions.of(on_damage, intensity_scale, cache), choose_device(device)
-    source = reading.open_and_show(data, split)
+    reading = ReadOptions.of(on_damage, intensity_scale, cache, settings.training.ground_truth)
+    chosen, source = choose_device(device), reading.open_and_show(data, split)
     job = TrainingJob("base", settings, data.absolute(), split, len(source), init and init.absolute(), out.absolute(), reading)
     [job], summary = _prepare([job], source, val_split, chosen)
     with _run_folders([job], summary, restart):
@@ -147,8 +147,8 @@ def agent(
     """  # noqa: D301 - click's mark for lines that stay lines is the character, not its name
     _use_threads(threads)
     reading, chosen = ReadOptions.of(on_damage, intensity_scale, cache), choose_device(device)
-    source = reading.open_and_show(data, split)
-    job = agent_job(agent_type, base, data, split, len(source), out, config, overrides or [], reading)
+    job = agent_job(agent_type, base, data, split, out, config, overrides or [], reading)
+    source = job.reading.open_and_show(data, split)
     job = starting_from(init, job) if init else job
     _print_range(job, base)
     [job], summary = _prepare([job], source, val_split, chosen)
@@ -182,9 +182,9 @@ def agents(
     heal train agents slim.yaml wide.yaml --base configs/demo/alliance --data runs/town --config demo/agent.yaml --out runs/mine
     """  # noqa: D301 - click's mark for lines that stay lines is the character, not its name
     reading, chosen = ReadOptions.of(on_damage, intensity_scale, cache), choose_device(device)
-    source = reading.open_and_show(data, split)
     settings = [*(overrides or []), "training.replicas=1"]
-    jobs = [agent_job(name, base, data, split, len(source), out, config, settings, reading) for name in agent_types]
+    jobs = [agent_job(name, base, data, split, out, config, settings, reading) for name in agent_types]
+    source = jobs[0].reading.open_and_show(data, split)
     for job in jobs:
         _print_range(job, base)
     jobs, summary = _prepare(jobs, source, val_split, chosen)
@@ -199,24 +199,24 @@ def agent_job(
     base: Path,
     data: Path,
     split: str,
-    scenes: int,
     out: Path,
     config: str,
     overrides: list[str],
     reading: ReadOptions,
 ) -> TrainingJob:
-    """Return the training of one agent type for the base of an alliance, with the run folder OUT-TYPE; nothing is written.
+    """Return the training of one agent type for the base of an alliance, with the run folder OUT-TYPE and no scenes chosen yet.
+
+    Nothing is written.
 
     Args:
         agent_type: YAML file of the type, or the name of a shipped one.
         base: alliance with the base.
         data: folder of scenes.
         split: split of the data.
-        scenes: number of scenes in the split.
         out: alliance folder to which the type will be added.
         config: YAML file with the settings, or the name of a shipped one.
         overrides: `key=value` changes of settings.
-        reading: how the data are read.
+        reading: how the data are read; their ground truth is that of the settings.
 
     Raises:
         AllianceError: `out` is an alliance with another base.
@@ -225,7 +225,8 @@ def agent_job(
     require_base(out, alliance.base_hash)
     settings = resolve_agent_settings(file, alliance, config_path(config), overrides)
     run = out.with_name(f"{out.name}-{file.stem}").absolute()
-    return TrainingJob(file.stem, settings, data.absolute(), split, scenes, base.absolute(), run, reading)
+    reading = replace(reading, ground_truth=settings.training.ground_truth)
+    return TrainingJob(file.stem, settings, data.absolute(), split, 0, base.absolute(), run, reading)
 
 
 def starting_from(init: Path, job: TrainingJob) -> TrainingJob:

@@ -30,7 +30,7 @@ from heal.datasets.dair.index import (
     read_dair_split,
     read_pairs,
 )
-from heal.datasets.dataset import DatasetError, DatasetSummary, Origin, Skipped, UnknownAgentError
+from heal.datasets.dataset import DatasetError, DatasetSummary, LabelRule, Origin, Skipped, UnknownAgentError
 from heal.datasets.files import IMAGE_ENDINGS, LIDAR_ONLY, errors_naming, find_file, read_json
 from heal.datasets.labels import counted_text, dair_left_out, dair_objects, dair_world_objects
 from heal.datasets.lidar import CLOUD_ENDINGS, LidarReader, sample_clouds
@@ -42,6 +42,7 @@ SIDE_FOLDERS = {VEHICLE: VEHICLE_SIDE, ROADSIDE: ROADSIDE_SIDE}
 SIDE_BEAMS = {VEHICLE: 40, ROADSIDE: 300}  # laser lines of the LiDARs
 # Added to the roadside unit's object ids: the two sides number their objects independently.
 ROADSIDE_ID_OFFSET = 100_000
+LABELS_ALONE = SensorChoice(lidar=False)
 
 
 class DairSource:
@@ -63,6 +64,7 @@ class DairSource:
         ego_id: str | None = None,
         max_agents: int = 2,
         intensity_scale: float | None = None,
+        ground_truth: LabelRule = "joint",
     ) -> None:
         """Open a split: read its lists of frames, and look through its labels for objects that do not count.
 
@@ -73,17 +75,14 @@ class DairSource:
             ego_id: "vehicle", the default, or "roadside".
             max_agents: 1 for the ego alone.
             intensity_scale: the value that stands for the intensity 1; by default judged by some sweeps of each side.
+            ground_truth: "joint" takes the labels of a scene from its cooperative file. "merged" takes both sides' own labels, and
+                drops a box of the second agent that overlaps one of the ego's by more than 0.05, as HEAL does; this needs torch.
 
         Raises:
             DatasetError: the folder or the split is missing or empty, or the ego is unknown.
         """
-        folder = data_folder(root)
-        if folder is None:
-            raise DatasetError(root, f"no {VEHICLE_SIDE} and {ROADSIDE_SIDE} here, nor in {INNER_FOLDER}")
-        if ego_id not in (None, VEHICLE, ROADSIDE):
-            raise DatasetError(root, f"unknown agent {ego_id!r} wanted as ego; there are {VEHICLE}, {ROADSIDE}")
-        self.folder = folder
-        self.choice = SensorChoice.of(sensors)
+        self.folder = folder = _checked_folder(root, ego_id)
+        self.choice, self.ground_truth = SensorChoice.of(sensors), ground_truth
         self.agent_ids = ((ROADSIDE, VEHICLE) if ego_id == ROADSIDE else (VEHICLE, ROADSIDE))[:max_agents]
         name = SPLIT_ALIASES.get(split, split)
         self._pairs, skipped = read_pairs(folder, read_dair_split(root, name))
@@ -107,7 +106,8 @@ class DairSource:
         """Return the outline of scene `index`, with the identity as the pose: no calibration is read."""
         pair, ego_id = self._pairs[index], self.agent_ids[0]
         stamp_ns = _side_frame(pair, ego_id).timestamp_ns
-        return SceneOutline(pair.scene_id, stamp_ns, ego_id, self.agent_ids, np.eye(4), labelled_as_whole=True)
+        joint = self.ground_truth == "joint"
+        return SceneOutline(pair.scene_id, stamp_ns, ego_id, self.agent_ids, np.eye(4), labelled_as_whole=joint)
 
     @property
     def scenario_agents(self) -> dict[str, tuple[str, ...]]:
@@ -139,11 +139,20 @@ class DairSource:
         )
 
     def scene_objects(self, index: int) -> ObjectLabels:
-        """Read the cooperative labels of scene `index`."""
+        """Read the cooperative labels of scene `index`, or merge those of its agents."""
+        if self.ground_truth == "merged":
+            return self._merged_objects(index)
         path = self._label_files(self._pairs[index])[0]
         values = read_json(path)
         with errors_naming(path):
             return dair_world_objects(values)
+
+    def _merged_objects(self, index: int) -> ObjectLabels:
+        """Merge the labels of the agents in the ego's frame, the ego's first."""
+        from heal.detection.ground_truth import merge_by_iou  # needs torch, which reading does not
+
+        frames = [self.agent_frame(index, agent_id, LABELS_ALONE) for agent_id in self.agent_ids]
+        return merge_by_iou([frame.objects for frame in frames], frames[0].world_SE3_agent)
 
     def frame_origin(self, index: int, agent_id: str, choice: SensorChoice) -> Origin:
         """Return the files behind `agent_frame`; UnknownAgentError if the agent is not in the scene."""
@@ -159,6 +168,11 @@ class DairSource:
 
     def scene_origin(self, index: int) -> Origin:
         """Return the files behind `outline` and `scene_objects`."""
+        if self.ground_truth == "merged":
+            parts = [self.frame_origin(index, agent_id, LABELS_ALONE) for agent_id in self.agent_ids]
+            return Origin(
+                " ".join(["merged", *(part.name for part in parts)]), tuple(path for part in parts for path in part.files)
+            )
         pair = self._pairs[index]
         files = (*self._pose_files(pair, self.agent_ids[0]), self._label_files(pair)[0], *index_files(self.folder))
         return Origin(f"{pair.scene_id} {' '.join(self.agent_ids)}", files)
@@ -228,6 +242,7 @@ class DairSource:
             tuple(skipped),
             labels=self._kind_of_labels(),
             notes=(*self._notes(), *self._intensity_notes()),
+            ground_truth=self.ground_truth,
         )
 
     def _kind_of_labels(self) -> str:
@@ -252,6 +267,16 @@ class DairSource:
             objects = dair_objects(values, pose)
         offset = ROADSIDE_ID_OFFSET if agent_id == ROADSIDE else 0
         return ObjectLabels(objects.ids + offset, objects.world_corners)
+
+
+def _checked_folder(root: Path, ego_id: str | None) -> Path:
+    """Return the folder with the two sides; DatasetError if there is none, or if no agent has the id of the wanted ego."""
+    folder = data_folder(root)
+    if folder is None:
+        raise DatasetError(root, f"no {VEHICLE_SIDE} and {ROADSIDE_SIDE} here, nor in {INNER_FOLDER}")
+    if ego_id not in (None, VEHICLE, ROADSIDE):
+        raise DatasetError(root, f"unknown agent {ego_id!r} wanted as ego; there are {VEHICLE}, {ROADSIDE}")
+    return folder
 
 
 def _label_path(folder: Path, relative: str, choice: SensorChoice) -> Path:

@@ -47,21 +47,30 @@ def objects_in_frame(objects: ObjectLabels, world_SE3_frame: Float64, range_m: S
     return GroundTruth(torch.from_numpy(upright[inside]).float(), torch.from_numpy(objects.ids[inside]))
 
 
-def merge_by_iou(parts: Sequence[GroundTruth], max_iou: float = 0.05) -> GroundTruth:
-    """Merge the objects of several agents in one frame whose ids are independent, as those of the two sides of DAIR-V2X are.
+def merge_by_iou(parts: Sequence[ObjectLabels], world_SE3_frame: Float64, max_iou: float = 0.05) -> ObjectLabels:
+    """Merge the labels of agents that number their objects independently, as the two sides of DAIR-V2X do.
 
-    All objects of the first agent are kept. An object of another agent is kept if it overlaps no kept object by more than
-    `max_iou`. The merged objects get new ids: 0, 1, ...
+    All objects of the first agent are kept. An object of another agent is kept if it overlaps none of them by more than `max_iou`.
+
+    Args:
+        parts: the labels of each agent; an id stands for one object of one agent.
+        world_SE3_frame: (4, 4) the frame in which boxes are upright and overlaps are measured, that of the ego.
+        max_iou: the largest overlap of rotated boxes seen from above, as intersection over union.
     """
-    corners = parts[0].corners
+    kept = parts[0]
     for part in parts[1:]:
-        corners = torch.cat([corners, part.corners[_without_overlap(corners, part.corners, max_iou)]])
-    return GroundTruth(corners, torch.arange(len(corners)))
+        new = _without_overlap(_rectangles(kept, world_SE3_frame), _rectangles(part, world_SE3_frame), max_iou)
+        kept = ObjectLabels.union([kept, part.select(new.numpy())])
+    return kept
+
+
+def _rectangles(objects: ObjectLabels, world_SE3_frame: Float64) -> Tensor:
+    """Return the upright boxes of objects in a frame, seen from above."""
+    return bottom_rectangles(torch.from_numpy(boxes_to_corners(boxes_in_frame(objects, world_SE3_frame))).float())
 
 
 def _without_overlap(kept: Tensor, others: Tensor, max_iou: float) -> Tensor:
-    """Return which boxes (M, 8, 3) of `others` overlap no box (N, 8, 3) of `kept` by more than `max_iou`; (M,) bool."""
+    """Return which rectangles of `others` (M, ...) overlap no rectangle of `kept` (N, ...) by more than `max_iou`; (M,) bool."""
     if not len(kept):
         return torch.ones(len(others), dtype=torch.bool)
-    overlaps = rotated_iou(bottom_rectangles(others), bottom_rectangles(kept))
-    return (overlaps <= max_iou).all(dim=1)
+    return (rotated_iou(others, kept) <= max_iou).all(dim=1)

@@ -18,7 +18,7 @@ from heal.grid import Range
 from heal.seeding import keyed_generator
 from heal.training.augment import augment
 from heal.training.config import ScheduleConfig, TrainingConfig
-from heal.training.own_range import cells_within, limit_labels, own_range
+from heal.training.own_range import cells_within, limit_labels, own_range, with_z_margin
 from heal.training.partners import spoil_partners
 from heal.training.replica import ALONE, Replica
 from heal.types import AgentFrame, ObjectLabels, Scene, SceneOutline, SceneSource, SensorChoice, is_roadside_name
@@ -92,7 +92,10 @@ class BatchMaker:
         """Take the networks, whose agent types make their own inputs, and the settings of anchors, targets and range."""
         self.model, self._settings = model, settings
         self.anchors = make_anchors(settings.base.grid, settings.base.anchors)
-        self._ranges = {name: own_range(agent, settings.base.grid) for name, agent in settings.agents.items()}
+        grid, margin_m = settings.base.grid, settings.training.z_margin_m
+        self._labels_range = with_z_margin(grid.range_m, margin_m)
+        own = {name: own_range(agent, grid) for name, agent in settings.agents.items()}
+        self._ranges = {name: None if part is None else with_z_margin(part, margin_m) for name, part in own.items()}
 
     def make(self, drawn: Sequence[DrawnScene], truths: Sequence[GroundTruth], rng: np.random.Generator | None) -> TrainingBatch:
         """Make a batch of scenes with their `truths`; `rng` shuffles points in training, None in validation."""
@@ -106,7 +109,7 @@ class BatchMaker:
 
     def truths(self, drawn: Sequence[DrawnScene]) -> list[GroundTruth]:
         """Return the objects to detect in each scene, in the ego's frame."""
-        range_m, include_ego = self._settings.base.grid.range_m, self._settings.training.include_ego
+        range_m, include_ego = self._labels_range, self._settings.training.include_ego
         return [ground_truth(self._limited(part).scene, range_m, include_ego=include_ego) for part in drawn]
 
     def _limited(self, drawn: DrawnScene) -> DrawnScene:
@@ -124,7 +127,7 @@ class BatchMaker:
         if frame.agent_id in drawn.misplaced:
             frame = replace(frame, world_SE3_agent_measured=frame.world_SE3_agent)
         own = self._ranges[drawn.agent_types[frame.agent_id]]
-        targets = self._targets(agent_ground_truth(frame, self._settings.base.grid.range_m), own)
+        targets = self._targets(agent_ground_truth(frame, self._labels_range), own)
         return (
             targets.within(torch.zeros(targets.positive.shape[:2], dtype=torch.bool)) if frame.agent_id in drawn.noisy else targets
         )

@@ -39,6 +39,10 @@ class ScheduleConfig:
         agents_of: the agents that take part: vehicles, roadside units, or the ego of each scene alone. Scenes without such an
             agent are left out, and other agents' data are not read.
         include_ego: keep the ego's own vehicle in the ground truth if other agents label it, as OPV2V's evaluation does.
+        ground_truth: of DAIR-V2X-C: "joint" is its cooperative label file, "merged" the labels of both sides without the second
+            agent's boxes that overlap one of the ego's, as in HEAL.
+        z_margin_m: by how much the range of the labels is higher than the grid's, at the bottom and at the top; HEAL trains on
+            DAIR-V2X-C with 1.
         comm_range_m: agents further than this from the ego take no part.
         seed: seed of the initial weights, the order of scenes and all augmentation.
         workers: number of processes that load data for each training process.
@@ -67,6 +71,8 @@ class ScheduleConfig:
     random_ego: bool = False
     agents_of: Literal["any", "vehicle", "roadside", "ego"] = "any"
     include_ego: bool = False
+    ground_truth: Literal["joint", "merged"] = "joint"
+    z_margin_m: float = 0.0
     comm_range_m: float = 70.0
     seed: int = 0
     workers: int = 2
@@ -80,12 +86,14 @@ class ScheduleConfig:
     patience: int = 0
 
     def __post_init__(self) -> None:
-        """Check that the replicas can share a batch evenly, and that patience has something to wait for."""
+        """Check numbers, that the replicas can share a batch evenly, and that patience has something to wait for."""
         if self.validate_every_epochs < 0 or self.patience < 0:
             raise UserError(
                 "training: expected validate_every_epochs and patience to be 0 or more, "
                 f"got {self.validate_every_epochs} and {self.patience}"
             )
+        if not self.z_margin_m >= 0:
+            raise UserError(f"training: expected z_margin_m to be 0 or more metres, got {self.z_margin_m}")
         if self.patience and not self.validate_every_epochs:
             raise UserError(
                 f"training: patience={self.patience} waits for validations, and validate_every_epochs=0 asks for none; change one"

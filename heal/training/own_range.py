@@ -33,6 +33,11 @@ def own_range(agent: AgentConfig, grid: BevGrid) -> Range | None:
     return (-x_m, -y_m, grid.range_m[2], x_m, y_m, grid.range_m[5])
 
 
+def with_z_margin(range_m: Range, margin_m: float) -> Range:
+    """Return a range that is higher by `margin_m` metres, at the bottom and at the top."""
+    return (*range_m[:2], range_m[2] - margin_m, *range_m[3:5], range_m[5] + margin_m)
+
+
 def cropped_grid(agent: AgentConfig, base: BaseConfig) -> BevGrid:
     """Return the grid on which a type is aligned to a frozen base: its own range and a ring around it, within the base's grid.
 

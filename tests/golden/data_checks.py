@@ -93,19 +93,24 @@ def check_merging(fixture: Fixture) -> None:
     range_m = fixture.config["gt_range"]
     agents = dict.fromkeys(name.split("/")[0] for name in fixture.names("in/"))
     parts = [party(fixture, agent) for agent in agents]
-    labels = ObjectLabels.union([ObjectLabels(part.ids.numpy(), part.corners.double().numpy()) for part in parts])
-    by_id = GroundTruth(torch.from_numpy(labels.world_corners).float(), torch.from_numpy(labels.ids))
-    by_iou = merge_by_iou(parts)
+    by_id = as_truth(ObjectLabels.union(parts))
+    apart = [ObjectLabels(part.ids + 1000 * side, part.world_corners) for side, part in enumerate(parts)]
+    by_iou = as_truth(merge_by_iou(apart, np.eye(4)))
     same_set(by_id.select(corners_within_range(by_id.corners, range_m)), fixture.expected("by_id_corners"))
     same_set(by_iou.select(corners_within_range(by_iou.corners, range_m, use_z=False)), fixture.expected("by_iou_corners"))
 
 
-def party(fixture: Fixture, agent: str) -> GroundTruth:
+def party(fixture: Fixture, agent: str) -> ObjectLabels:
     """Return the labels of one agent, in the ego's frame."""
     boxes = fixture.input(f"{agent}/object_bbx_center")[0][fixture.input(f"{agent}/object_bbx_mask")[0] > 0]
     ego_SE3_agent = fixture.input(f"{agent}/transformation_matrix_clean").astype(np.float64)
     corners = transform_points(ego_SE3_agent, boxes_to_corners(torch.from_numpy(boxes)).numpy())
-    return GroundTruth(torch.from_numpy(corners).float(), torch.from_numpy(fixture.input(f"{agent}/object_ids")))
+    return ObjectLabels(fixture.input(f"{agent}/object_ids"), corners.astype(np.float64))
+
+
+def as_truth(objects: ObjectLabels) -> GroundTruth:
+    """Return objects in the ego's frame with their corners as they are."""
+    return GroundTruth(torch.from_numpy(objects.world_corners).float(), torch.from_numpy(objects.ids))
 
 
 def same_set(found: GroundTruth, expected: Array) -> None:

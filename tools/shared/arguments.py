@@ -49,6 +49,21 @@ IncludeEgoArg = Annotated[
         "--include-ego", help="Count the ego's own vehicle as an object where another agent labels it, as OPV2V's tools do."
     ),
 ]
+GroundTruthArg = Annotated[
+    str,
+    typer.Option(
+        help="Ground truth of DAIR-V2X-C: joint, its cooperative label file; or merged, the labels of both sides without the "
+        "second agent's boxes that overlap one of the ego's, as in HEAL."
+    ),
+]
+UseZArg = Annotated[
+    bool | None,
+    typer.Option(
+        "--use-z/--no-use-z",
+        help="Whether objects must lie in the range in height too, or in x and y alone, as in HEAL's evaluation of DAIR-V2X-C. "
+        "Default: in height too.",
+    ),
+]
 OverwriteArg = Annotated[
     bool, typer.Option("--overwrite", help="Replace the output that the folder holds; without it, such a folder is refused.")
 ]

@@ -169,7 +169,8 @@ def _words(context: typer.Context) -> list[str]:
         name = str(parameter.name)
         source, value = context.get_parameter_source(name), context.params.get(name)
         given = source is not None and source.name == "COMMANDLINE"
-        if given and name not in _LEFT_OUT and value is not None and value is not False:
+        is_off = value is False and bool(getattr(parameter, "secondary_opts", ()))  # such as --no-use-z
+        if given and name not in _LEFT_OUT and value is not None and (value is not False or is_off):
             for each in value if getattr(parameter, "multiple", False) else [value]:
                 words += _words_of(parameter, each)
     return words
@@ -195,8 +196,8 @@ def _words_of(parameter: Any, value: Any) -> list[str]:
     """Return a parameter of a command line with its value as words."""
     if parameter.param_type_name == "argument":
         return [str(value)]
-    if value is True:
-        return [parameter.opts[0]]
+    if isinstance(value, bool):
+        return [parameter.opts[0] if value else parameter.secondary_opts[0]]
     return [parameter.opts[0], *map(str, value if parameter.nargs > 1 else [value])]
 
 

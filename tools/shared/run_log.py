@@ -55,7 +55,9 @@ class RunLog:
     @staticmethod
     def of(options: RunOptions, range_m: tuple[float, ...]) -> RunLog:
         """Make an empty log of a run whose results are evaluated in a range."""
-        return RunLog(RunScore(range_m), ReadyScore(TruthRule.of(options, range_m)), clock=WallClockLog(options.rate_hz))
+        return RunLog(
+            RunScore(range_m, options.use_z), ReadyScore(TruthRule.of(options, range_m)), clock=WallClockLog(options.rate_hz)
+        )
 
     def add(self, result: TickResult) -> None:
         """Add a tick."""

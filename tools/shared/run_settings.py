@@ -15,7 +15,7 @@ from heal.message.codec import Codec
 from heal.tools.shared.made_by import MADE_BY
 
 # Options that give something that is no setting, and sections that an option writes as a text: option, section, an example in full.
-_OPTIONS = ("fault", "out", "preset", "runtime", "seed", "source", "ticks", "types")
+_OPTIONS = ("ego_type", "fault", "ground_truth", "out", "preset", "runtime", "seed", "source", "ticks", "types")
 _SECTIONS = {
     "codec": ("--codec", "run.codec", "its keys, such as run.codec.values=int8"),
     "faults": ("--fault", "deployment.faults", "a list such as deployment.faults=[{kind: crash, who: node, tick: 5}]"),
@@ -41,6 +41,8 @@ class RunSettings:
 
 # Options of a command line that are fields of `RunOptions` of the same name.
 _RUN_OPTIONS = ("late", "agents", "deadline_ms", "comm_range_m", "include_ego", "realtime", "rate_hz")
+# The same, of options that are on, off (False) or not given (None).
+_RUN_SWITCHES = ("use_z",)
 
 
 def read_settings(path: Path | None, overrides: list[str]) -> RunSettings:
@@ -64,7 +66,7 @@ def _refuse_option(text: str) -> None:
         option, section, example = _SECTIONS[name]
         raise ConfigError(f"--set {text}: {section} is a section; give {option} {value} to `heal simulate`, or set {example}")
     if name in _OPTIONS:
-        raise ConfigError(f"--set {text}: {name} is not a setting but an option; give --{name} {value} instead")
+        raise ConfigError(f"--set {text}: {name} is not a setting but an option; give --{name.replace('_', '-')} {value} instead")
 
 
 def with_options(settings: RunSettings, options: Mapping[str, Any]) -> RunSettings:
@@ -72,11 +74,12 @@ def with_options(settings: RunSettings, options: Mapping[str, Any]) -> RunSettin
 
     Args:
         settings: from `read_settings`.
-        options: values of all options of the command by name. None and False stand for options that were not used; options that
-            are not part of the settings have no effect.
+        options: values of all options of the command by name. None stands for options that were not used, and False too but for
+            those of `_RUN_SWITCHES`; options that are not part of the settings have no effect.
     """
     given = {name: value for name, value in options.items() if value is not None and value is not False}
     run: dict[str, Any] = {name: given[name] for name in _RUN_OPTIONS if name in given}
+    run |= {name: options[name] for name in _RUN_SWITCHES if options.get(name) is not None}
     run |= {"codec": Codec.parse(given["codec"])} if "codec" in given else {}
     run |= {"realtime": True} if "rate_hz" in given else {}
     run |= {"joins": Join.parse(given["join"])} if "join" in given else {}

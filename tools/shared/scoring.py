@@ -90,6 +90,7 @@ class RunScore:
 
     Attributes:
         range_m: x, y, z of the lower and of the upper corner of the evaluated range, metres in the ego's frame.
+        use_z: whether objects must lie in the range in height too.
         ap: accumulator over all ticks so far.
         alone: accumulator of what the ego finds alone, over the ticks that have its map.
         guard: what became of the ego's confident boxes.
@@ -105,6 +106,7 @@ class RunScore:
     """
 
     range_m: tuple[float, ...]
+    use_z: bool = True
     ap: ApAccumulator = field(default_factory=ApAccumulator)
     alone: ApAccumulator = field(default_factory=ApAccumulator)
     guard: GuardSums = field(default_factory=GuardSums)
@@ -161,6 +163,7 @@ class RunScore:
             "guard": self.guard.metrics(),
             "rule": AP_RULE,
             "range_m": list(self.range_m),
+            "use_z": self.use_z,
             "frames": self.frames,
             "agents": self.agents,
             "ground_truths": result.ground_truths,
@@ -222,6 +225,7 @@ def score_table(scores: dict[str, RunScore], title: str) -> Table:
         hidden = recall_text(first.hidden_alone)
         table.add_row(EGO_ALONE, *map(ap_text, alone.ap.values()), "-", hidden, str(alone.frames), "-")
     table.caption = f"{AP_RULE}; range {', '.join(f'{value:g}' for value in first.range_m)} m"
+    table.caption += "" if first.use_z else ", objects in x and y alone"
     if not all(score.results().ground_truths for score in scores.values()):
         table.caption += f"; {NOT_AVAILABLE}: no objects in range"
     return table

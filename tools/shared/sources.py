@@ -14,7 +14,7 @@ from heal.agent_types import TypesOf
 from heal.alliance import Alliance
 from heal.datasets.dair.index import data_folder
 from heal.datasets.damage import Reads, find_damaged, require_files, require_images
-from heal.datasets.dataset import Dataset, DatasetError, DatasetSummary, OnDamage
+from heal.datasets.dataset import Dataset, DatasetError, DatasetSummary, LabelRule, OnDamage
 from heal.datasets.open import open_dataset
 from heal.errors import UserError
 from heal.tools.terminal.progress import track
@@ -33,26 +33,45 @@ class ReadOptions:
         on_damage: what becomes of scenes with missing or damaged files, "stop" or "skip".
         intensity_scale: the value that stands for the intensity 1 in the clouds; None to judge it by some of them.
         cache: folder that keeps decoded data; None for no cache.
+        ground_truth: of DAIR-V2X-C, "joint" or "merged".
         every_agent: whether all agents of a scene are listed, whatever their number, because any of them may become the ego.
     """
 
     on_damage: OnDamage = "stop"
     intensity_scale: float | None = None
     cache: Path | None = None
+    ground_truth: LabelRule = "joint"
     every_agent: bool = False
 
     @staticmethod
-    def of(on_damage: str, intensity_scale: float | None, cache: Path | None = None, *, every_agent: bool = False) -> ReadOptions:
-        """Take the options of a command line; UserError for an unknown `on_damage`."""
-        known: dict[str, OnDamage] = {name: name for name in get_args(OnDamage)}
-        if on_damage not in known:
-            raise UserError(f"--on-damage: expected {' or '.join(known)}, got {on_damage!r}")
-        return ReadOptions(known[on_damage], intensity_scale, cache and cache.absolute(), every_agent)
+    def of(
+        on_damage: str,
+        intensity_scale: float | None,
+        cache: Path | None = None,
+        ground_truth: str = "joint",
+        *,
+        every_agent: bool = False,
+    ) -> ReadOptions:
+        """Take the options of a command line; UserError for an unknown `on_damage` or `ground_truth`."""
+        damages: dict[str, OnDamage] = {name: name for name in get_args(OnDamage)}
+        rules: dict[str, LabelRule] = {name: name for name in get_args(LabelRule)}
+        if on_damage not in damages:
+            raise UserError(f"--on-damage: expected {' or '.join(damages)}, got {on_damage!r}")
+        if ground_truth not in rules:
+            raise UserError(f"--ground-truth: expected {' or '.join(rules)}, got {ground_truth!r}")
+        return ReadOptions(damages[on_damage], intensity_scale, cache and cache.absolute(), rules[ground_truth], every_agent)
 
     def open(self, root: Path, split: str) -> Dataset:
         """Open a split of a data set."""
-        most, (damage, scale) = sys.maxsize if self.every_agent else None, (self.on_damage, self.intensity_scale)
-        return open_dataset(root, split, max_agents=most, on_damage=damage, intensity_scale=scale, cache=self.cache)
+        return open_dataset(
+            root,
+            split,
+            max_agents=sys.maxsize if self.every_agent else None,
+            cache=self.cache,
+            on_damage=self.on_damage,
+            intensity_scale=self.intensity_scale,
+            ground_truth=self.ground_truth,
+        )
 
     def open_and_show(self, root: Path, split: str) -> Dataset:
         """Open a split of a data set, and print its summary."""
@@ -77,6 +96,8 @@ def open_source(
     if source == TOWN:
         from heal.datasets.town.source import TownSource
 
+        if options and options.ground_truth != "joint":
+            raise UserError(f"--ground-truth {options.ground_truth}: a rule for DAIR-V2X-C, and the source is the town")
         return TownSource(preset, seed, ticks or TOWN_TICKS, split=split_name(source, split))
     return (options or ReadOptions()).open_and_show(Path(source), split_name(source, split))
 

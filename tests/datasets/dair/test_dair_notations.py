@@ -227,7 +227,9 @@ def test_the_summary_says_which_labels_are_read(tmp_path: Path) -> None:
     (root / INNER / "vehicle-side/label/lidar_backup").mkdir()
     source = DairSource(root, "train")
     assert source.summary.labels == "complemented labels"
-    assert str(source.summary).splitlines()[0].endswith("1 frames in 1 scenarios, 2 agents, complemented labels")
+    assert (
+        str(source.summary).splitlines()[0].endswith("1 frames in 1 scenarios, 2 agents, complemented labels, joint ground truth")
+    )
 
 
 @pytest.mark.parametrize("there", ["val", "validate"])

@@ -9,7 +9,6 @@ import numpy.typing as npt
 import torch
 
 from heal.detection.boxes import boxes_to_corners
-from heal.detection.detections import GroundTruth
 from heal.detection.ground_truth import (
     agent_ground_truth,
     ground_truth,
@@ -78,10 +77,6 @@ def test_no_object_gives_empty_ground_truth() -> None:
     assert len(ground_truth(scene_at(EGO_POSE, ObjectLabels.empty()), RANGE_M)) == 0
 
 
-def part(ids: list[int], *boxes: list[float]) -> GroundTruth:
-    return GroundTruth(corners_of(*boxes).float(), torch.tensor(ids))
-
-
 def test_the_union_of_labels_keeps_the_first_of_each_id() -> None:
     first, second = labels(AHEAD, OWN), labels(OWN, FAR, HIGH)
     merged = ObjectLabels.union([first, dataclasses.replace(second, ids=second.ids + 1)])
@@ -90,10 +85,24 @@ def test_the_union_of_labels_keeps_the_first_of_each_id() -> None:
     assert len(ObjectLabels.union([])) == 0
 
 
+def renumbered(objects: ObjectLabels, first: int) -> ObjectLabels:
+    return dataclasses.replace(objects, ids=np.arange(first, first + len(objects)))
+
+
 def test_merging_by_overlap_drops_objects_that_are_there_already() -> None:
     shifted = [AHEAD[0] + 0.5, *AHEAD[1:]]
-    merged = merge_by_iou([part([0, 1], AHEAD, OWN), part([0, 1], shifted, FAR)])
-    assert merged.ids.tolist() == [0, 1, 2]
-    torch.testing.assert_close(merged.corners, corners_of(AHEAD, OWN, FAR).float())
-    empty = GroundTruth.empty()
-    assert len(merge_by_iou([empty, part([5], AHEAD)])) == len(merge_by_iou([part([5], AHEAD), empty])) == 1
+    ego, other = renumbered(labels(AHEAD, OWN), 1), renumbered(labels(shifted, FAR), 101)
+    merged = merge_by_iou([ego, other], pose_to_SE3(EGO_POSE))
+    assert merged.ids.tolist() == [1, 2, 102]
+    np.testing.assert_array_equal(merged.world_corners, labels(AHEAD, OWN, FAR).world_corners)
+    empty = ObjectLabels.empty()
+    assert (
+        merge_by_iou([empty, other], np.eye(4)).ids.tolist() == merge_by_iou([other, empty], np.eye(4)).ids.tolist() == [101, 102]
+    )
+
+
+def test_boxes_of_one_agent_are_not_merged_with_each_other_and_a_touch_is_no_overlap() -> None:
+    beside = [AHEAD[0] + 0.97 * AHEAD[4], *AHEAD[1:]]  # 3 % of the width: an IoU of 0.015
+    twice = renumbered(labels(AHEAD, AHEAD), 1)
+    assert merge_by_iou([twice, renumbered(labels(beside), 9)], np.eye(4)).ids.tolist() == [1, 2, 9]
+    assert merge_by_iou([twice, renumbered(labels(beside), 9)], np.eye(4), max_iou=0.01).ids.tolist() == [1, 2]

@@ -107,3 +107,18 @@ def test_a_base_of_lidars_is_taught_as_before() -> None:
     assert (
         batch.inputs.noisy == (False, False) and (batch.targets.positive | batch.targets.negative).any(dim=-1).float().mean() > 0.9
     )
+
+
+def test_the_range_of_labels_can_be_higher_than_the_grid() -> None:
+    model = CollabModel(BaseModel(BASE), {"m1": AgentModel(AGENT, GRID), "c1": AgentModel(CAMERA, GRID)})
+    higher = replace(SETTINGS, training=replace(SETTINGS.training, z_margin_m=1.0))
+    moved = np.array([0.0, 0.0, 1.6])  # the cars reach from 0.0 to 1.3 m with these, the grid to 1.0 m
+    for agent_type, counts in (("m1", [0, 5]), ("c1", [0, 2])):
+        drawn = _scene({"a": agent_type})
+        labels = ObjectLabels(_labels().ids, _labels().world_corners + moved)
+        frame = replace(drawn.scene.frames[0], objects=labels)
+        drawn = replace(drawn, scene=replace(drawn.scene, frames=(frame,), objects=labels))
+        makers = [BatchMaker(model, SETTINGS), BatchMaker(model, higher)]
+        assert [len(maker.truths([drawn])[0]) for maker in makers] == counts
+        alone = [maker.make([drawn], maker.truths([drawn]), None).agent_targets.positive.sum() for maker in makers]
+        assert not alone[0] and alone[1]
