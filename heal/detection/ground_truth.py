@@ -50,7 +50,8 @@ def objects_in_frame(objects: ObjectLabels, world_SE3_frame: Float64, range_m: S
 def merge_by_iou(parts: Sequence[ObjectLabels], world_SE3_frame: Float64, max_iou: float = 0.05) -> ObjectLabels:
     """Merge the labels of agents that number their objects independently, as the two sides of DAIR-V2X do.
 
-    All objects of the first agent are kept. An object of another agent is kept if it overlaps none of them by more than `max_iou`.
+    All objects of the first agent are kept. An object of another agent is kept if it overlaps no object kept before by more than
+    `max_iou`.
 
     Args:
         parts: the labels of each agent; an id stands for one object of one agent.
