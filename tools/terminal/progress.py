@@ -33,12 +33,15 @@ class Bar:
 def new_progress(console: Console, transient: bool = False) -> Progress:
     """Make a display for bars; it shows nothing with --quiet.
 
+    It shows nothing either where FORCE_COLOR makes a file or a notebook look like a terminal: every step of a bar would be kept.
+
     Args:
         console: on which it is shown.
         transient: whether the bars vanish at the end.
     """
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()
-    return Progress(*columns, console=console, transient=transient, disable=not shows_waiting())
+    looks_like_a_terminal = console.is_terminal and not console.file.isatty()
+    return Progress(*columns, console=console, transient=transient, disable=looks_like_a_terminal or not shows_waiting())
 
 
 @contextmanager

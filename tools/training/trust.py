@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from rich.console import Console
-from rich.progress import track
 
 from heal.agent_model import AgentModel
 from heal.agent_types import TypesOf
@@ -22,6 +21,7 @@ from heal.layers.inference import for_inference
 from heal.tools.shared.scoring import spread_evenly
 from heal.tools.shared.type_argument import base_type
 from heal.tools.sweeps.memo import MemoAlliance, MemoEncoder, MemoSource
+from heal.tools.terminal.progress import track
 from heal.training.batches import agents_in_training
 from heal.training.config import ScheduleConfig
 from heal.types import SceneOutline, SceneSource
@@ -119,7 +119,8 @@ def _scores_beside(
     roles = [_as_partners(name, ego_type, training), _as_ego(name, ego_type, training)]
     ticks = [i for i in range(len(source)) if any(len(types_of(source.outline(i))) > 1 for types_of in roles)]
     trials = _Trials(_TrustingAlliance(alliance, name, model), MemoSource(source), roles, training.comm_range_m)
-    for tick in track(spread_evenly(ticks, SCENES), "calibrating trust", console=console, transient=True):
+    chosen = spread_evenly(ticks, SCENES)
+    for tick in track(chosen, "calibrating trust", len(chosen), console, transient=True):
         trials.run(tick)
     scores = trials.scores()
     if not scores:

@@ -54,19 +54,37 @@ def test_two_of_the_options_contradict_each_other() -> None:
         set_verbosity(quiet=True, debug=True)
 
 
-def shown(text: StringIO) -> str:
-    return text.getvalue()
+class Terminal(StringIO):
+    """A terminal that keeps what it shows."""
+
+    def isatty(self) -> bool:
+        return True
+
+    @property
+    def shown(self) -> str:
+        return self.getvalue()
 
 
 def test_a_bar_is_there_before_the_first_item_and_not_with_quiet() -> None:
     set_verbosity()
-    text = StringIO()
-    with progress_bar("starting", 5, Console(file=text, force_terminal=True, width=100)) as bar:
-        assert "starting" in shown(text) and "0/5" in shown(text)
+    terminal = Terminal()
+    with progress_bar("starting", 5, Console(file=terminal, force_terminal=True, width=100)) as bar:
+        assert "starting" in terminal.shown and "0/5" in terminal.shown
         bar.describe("simulating")
         bar.advance()
-    assert "simulating" in shown(text) and "1/5" in shown(text)
+    assert "simulating" in terminal.shown and "1/5" in terminal.shown
     set_verbosity(quiet=True)
-    quiet = StringIO()
+    quiet = Terminal()
     items = list(track(iter([1, 2]), "evaluating", 2, Console(file=quiet, force_terminal=True)))
-    assert items == [1, 2] and "evaluating" not in shown(quiet)
+    assert items == [1, 2] and "evaluating" not in quiet.shown
+
+
+def test_a_file_keeps_the_last_state_of_a_bar_and_not_all_its_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_verbosity()
+    file = StringIO()
+    list(track(range(3), "evaluating", 3, Console(file=file)))
+    assert file.getvalue().count("evaluating") == 1
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as in a notebook's shell
+    notebook = StringIO()
+    list(track(range(3), "evaluating", 3, Console(file=notebook)))
+    assert "evaluating" not in notebook.getvalue()
