@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from heal.agent_types import within_range
+from heal.agent_types import in_range
 from heal.agents.agent import AgentHost, AgentRequest, AgentSetup
 from heal.agents.fusion.node import FusionNode
 from heal.agents.options import RunOptions
@@ -50,8 +50,9 @@ def _aps(alliance: Alliance) -> dict[str, dict[float, float | None]]:
         for tick in INSTANTS:
             scene = load_scene(source, tick)
             outline = scene.outline
-            poses = [frame.world_SE3_agent for frame in scene.ego_first]
-            ego_id, *helpers = within_range(outline.ego_first, poses, options.comm_range_m)[:2]
+            ego, *others_there = scene.ego_first
+            near = [part for part in others_there if in_range(ego.world_SE3_agent, part.world_SE3_agent, options.comm_range_m)]
+            ego_id, helpers = ego.agent_id, [part.agent_id for part in near[:1]]
             host = AgentHost(AgentSetup.of(alliance, name, source, options))
             (buffer, _), *helpful = host.step(tick, [AgentRequest(agent_id, FLOAT32) for agent_id in (ego_id, *helpers)])
             own, noise = Arrival(ego_id, buffer, tick), _noise_like(Message.from_bytes(buffer), rng).to_bytes()
