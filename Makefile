@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := setup.py pyproject.toml
 
-.PHONY: demo test check docs pasted weights clean
+.PHONY: demo test check docs pasted notebooks weights clean
 
 demo: $(VENV)/installed
 	$(BIN)/heal demo --out runs/demo --overwrite $(DEMO_ARGS)
@@ -15,6 +15,11 @@ test: check
 # The commands of README and docs, pasted into a shell in a short form.
 pasted: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -m pasted tests/docs
+
+# The notebooks, run as they stand, with the outputs and pictures that are shown.
+notebooks: $(VENV)/installed-dev
+	PATH=$(CURDIR)/$(BIN):$$PATH jupyter nbconvert --to notebook --inplace --execute --ExecutePreprocessor.record_timing=False docs/notebooks/*.ipynb
+	$(BIN)/jupyter nbconvert --to notebook --inplace --coalesce-streams docs/notebooks/*.ipynb
 
 check: $(VENV)/installed-dev
 	$(BIN)/ruff check .

@@ -94,6 +94,8 @@ DEVELOPMENT = [
     "mkdocs>=1.6,<2",
     "mkdocs-material>=9.7",
     "mkdocstrings[python]>=1.0",
+    "nbconvert>=7.16",
+    "ipykernel>=6.29",
 ]
 
 # What `heal export --onnx` needs.

@@ -19,12 +19,12 @@ ROOT = Path(__file__).resolve().parents[2]
 DAIR_ROOT = real_root() / "dair_v2x_example"
 WHOLE = os.environ.get("HEAL_PASTE") == "whole"
 
-# Later pages use what earlier ones have made. `new_agent_type.md` has files to write and a test of its own; `reproduce.md` needs
-# the whole of OPV2V and days.
+# Later pages use what earlier ones have made. `reproduce.md` needs the whole of OPV2V and days.
 PAGES = (
     "README.md",
     "docs/jobs/evaluate.md",
     "docs/jobs/train.md",
+    "docs/new_agent_type.md",
     *(f"docs/{name}.md" for name in ("data", "models", "guard", "links", "cluster", "runtime", "seeing", "outputs", "performance")),
 )
 
@@ -43,6 +43,7 @@ LEFT_OUT = {
 _DAIR = re.compile(r"DAIR_ROOT|runs/dair")  # commands that read real data, and what was made of it
 _VIEW = re.compile(r" --view (web|native)")  # is pasted without, for the same reason as `heal view`
 _BLOCK = re.compile(r"^( *)```sh\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
+_FILE = re.compile(r"^```\w+ (runs/\S+)\n(.*?)^```", re.MULTILINE | re.DOTALL)  # a file that the reader writes
 
 
 def commands(page: str) -> Iterator[str]:
@@ -83,7 +84,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.pasted
 @pytest.mark.parametrize("page", PAGES)
 def test_the_commands_of_a_page_work_as_pasted(page: str, folder: Path) -> None:
-    for command in commands((ROOT / page).read_text(encoding="utf-8")):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for path, content in _FILE.findall(text):
+        (folder / path).parent.mkdir(exist_ok=True)
+        (folder / path).write_text(content, encoding="utf-8")
+    for command in commands(text):
         if is_pasted(command):
             done = _paste(command, folder)
             assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
@@ -99,7 +104,7 @@ def _paste(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
 def test_every_page_is_pasted_and_every_exception_is_used() -> None:
     pages = {path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md")} | {"README.md"}
     with_commands = {page for page in pages if "```sh" in (ROOT / page).read_text(encoding="utf-8")}
-    assert with_commands - set(PAGES) == {"docs/new_agent_type.md", "docs/reproduce.md"}
+    assert with_commands - set(PAGES) == {"docs/reproduce.md"}
     everything = [command for page in PAGES for command in commands((ROOT / page).read_text(encoding="utf-8"))]
     assert len(everything) > 40
     for pattern in LEFT_OUT:
