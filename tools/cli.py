@@ -69,7 +69,7 @@ COMMANDS: dict[str, Command] = {
     "assign": Command("assign", "assign", "Assign agent types to the agents of a data set."),
     "train": Command("train", "app", "Train a base, or align agent types to a base."),
     "evaluate": Command(
-        "evaluate", "evaluate", "Evaluate the detection AP of an alliance on a data set, against the labels of all agents."
+        "evaluate", "evaluate", "Evaluate the detection AP of an alliance on a data set, against the labels of all agents in range."
     ),
     "simulate": Command(
         "simulate",
