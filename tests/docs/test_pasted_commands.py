@@ -35,6 +35,7 @@ LEFT_OUT = {
     r"^heal view\b": "serves until Ctrl-C, or opens a window; the viewer has tests of its own",
     r"--address|^ray (start|status)|RAY_AUTH_MODE": "needs a cluster; tests/agents/on_ray runs on one",
     r"metrics_port|:8085": "runs for ten minutes; the metrics have a test of their own",
+    r"^docker\b": "needs Docker",
     r"^heal bench\b": "measures for an hour; the benches have tests of their own",
     r"^heal import LOGS": "LOGS stands for run folders of HEAL, which tests/heal/opencood reads",
     r"^heal assign DATA\b": "DATA stands for any data set",
@@ -64,7 +65,7 @@ def shortened(command: str) -> str:
     command = re.sub(r"--frames \d+", "--frames 4", command)
     command = re.sub(r"training\.epochs=\d+", "training.epochs=1", command)
     command = re.sub(r"--towns \d+ --ticks \d+", "--towns 1 --ticks 2", command)
-    command = re.sub(r"(heal simulate .*)--ticks \d+", r"\1--ticks 4", command)
+    command = re.sub(r"(heal simulate (?!.*--fault).*)--ticks \d+", r"\1--ticks 4", command)  # faults have their ticks
     return re.sub(r"^(\s*heal train .*)$", r"\1 --set training.epochs=1", command, flags=re.MULTILINE)
 
 
