@@ -12,7 +12,7 @@ demo: $(VENV)/installed
 test: check
 	$(BIN)/python -m pytest
 
-# The commands of README and docs, pasted into a shell in a short form.
+# The commands of README and docs, pasted into a shell in a short form, and the notebooks as they stand.
 pasted: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -m pasted tests/docs
 
