@@ -18,6 +18,7 @@ from heal.agent_model import known_encoders
 from heal.agents.process import usable_cores
 from heal.alliance import Alliance, TrainingRecord, open_base
 from heal.config import kinds_of
+from heal.tools.profiling.parameters import parameters_of
 from heal.tools.shared.scoring import evaluations_table
 from heal.tools.terminal.tables import narrow_table
 
@@ -81,8 +82,7 @@ def describe_alliance(alliance: Alliance) -> Table:
 
 def _add_part(table: Table, name: str, model: torch.nn.Module, size: int, content_hash: str, record: TrainingRecord) -> None:
     """Add the row of the base or of an agent type."""
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    row = (f"{parameters:,}", f"{size / 1e3:.0f}", content_hash[:12], record.data, f"{record.scenes}", f"{record.epochs}")
+    row = (f"{parameters_of(model):,}", f"{size / 1e3:.0f}", content_hash[:12], record.data, f"{record.scenes}", f"{record.epochs}")
     table.add_row(name, *row, f"{record.seconds / 60:.1f}")
 
 

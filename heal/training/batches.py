@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from heal.agent_types import in_range
 from heal.collab_model import CollabBatch, CollabModel
 from heal.detection.anchors import make_anchors
 from heal.detection.detections import GroundTruth
@@ -218,7 +219,7 @@ def draw_scene(
     frames = [source.agent_frame(index, ego_id, sensors[types[ego_id]])]
     others = (source.agent_frame(index, agent_id, sensors[types[agent_id]]) for agent_id in ids if agent_id != ego_id)
     while len(frames) < max_agents and (frame := next(others, None)) is not None:
-        if np.linalg.norm((frame.world_SE3_agent - frames[0].world_SE3_agent)[:2, 3]) <= training.comm_range_m:
+        if in_range(frames[0].world_SE3_agent, frame.world_SE3_agent, training.comm_range_m):
             frames.append(frame)
     chosen = tuple(frame.agent_id for frame in frames)
     objects = source.scene_objects(index) if set(chosen) == set(outline.agent_ids) else None

@@ -16,7 +16,7 @@ from heal.fusion.pyramid import PyramidConfig
 from heal.grid import BevGrid
 from heal.layers.backbone import BackboneConfig
 from heal.se3 import inverse_SE3, pose_to_SE3, transform_points
-from heal.types import AgentFrame, LidarScan, ObjectLabels, Scene, SceneOutline
+from heal.types import AgentFrame, LidarScan, ObjectLabels, Scene
 
 GRID = BevGrid((-12.8, -6.4, -3.0, 12.8, 6.4, 1.0), 0.8)
 BASE = BaseConfig(
@@ -75,9 +75,7 @@ def small_scene(seed: int, agents: int = 2, cars: int = 3) -> Scene:
         points.append(transform_points(world_SE3_car, rng.uniform(-1, 1, (60, 3)) * half))
     objects = ObjectLabels(np.arange(cars), np.stack(corners) if cars else np.zeros((0, 8, 3)))
     world = np.concatenate([*points, rng.uniform((-12, -6, -1.8), (12, 6, -1.7), (200, 3))])
-    frames = tuple(_frame(str(i), world, objects, rng) for i in range(agents))
-    outline = SceneOutline(f"scene-{seed}", 0, "0", tuple(frame.agent_id for frame in frames), frames[0].world_SE3_agent)
-    return Scene(outline, frames, objects)
+    return Scene.of([_frame(str(i), world, objects, rng) for i in range(agents)], f"scene-{seed}")
 
 
 def _frame(agent_id: str, world_points: np.ndarray, objects: ObjectLabels, rng: np.random.Generator) -> AgentFrame:
