@@ -22,6 +22,7 @@ LINKED = {
         "benches",
         "benches/plain",
         "checks",
+        "evaluation",
         "pictures",
         "profiling",
         "report",

@@ -17,7 +17,7 @@ from heal.agents.records import TickResult
 from heal.datasets.dataset import DatasetSummary
 from heal.detection.detections import GroundTruth
 from heal.detection.visibility import SceneVisibility
-from heal.tools.evaluate import write_scores
+from heal.tools.evaluation.results import write_scores
 from heal.tools.report.history import ReportData
 from heal.tools.report.page import Report, page_of, render_page
 from heal.tools.shared.output import Output, WriteErrors

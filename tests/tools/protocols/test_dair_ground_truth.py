@@ -13,6 +13,7 @@ import heal.tools.evaluate as evaluate_command
 from heal.agents.labels import read_labels
 from heal.agents.truth import TruthRule
 from heal.config import load_yaml, save_config
+from heal.tools.evaluation.plan import Plan
 from tests.agents.tiny_run import save_tiny_alliance
 from tests.datasets.dair import dair_tree
 from tests.datasets.opv2v import opv2v_tree
@@ -140,7 +141,7 @@ def test_objects_of_the_real_pairs(options: list[object], objects: int, tmp_path
     """Count the objects of 28 pairs, 20 for training and 8 for validation, as `heal evaluate` scores them."""
     counts: list[int] = []
 
-    def count(plan: evaluate_command.Plan, *_: Any) -> None:
+    def count(plan: Plan, *_: Any) -> None:
         run = next(iter(plan.runs.values()))
         for tick in plan.ticks:
             outline = plan.source.outline(tick)

@@ -12,6 +12,8 @@ import pytest
 import heal.tools.evaluate as evaluate_command
 from heal.agents.records import TickResult
 from heal.alliance import TrainingRecord, save_agent, save_base
+from heal.tools.evaluation.plan import Plan
+from heal.tools.evaluation.run import evaluate_source
 from tests.agents.tiny_run import TinyAlliance
 from tests.datasets.opv2v.opv2v_tree import write_tree
 from tests.golden.data_checks import same_boxes
@@ -36,9 +38,9 @@ def evaluated(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> list[TickR
     """Let `heal evaluate` choose scenes, agents and options; return the results of its first run."""
     results: list[TickResult] = []
 
-    def run(plan: evaluate_command.Plan, *_: Any) -> None:
+    def run(plan: Plan, *_: Any) -> None:
         options = next(iter(plan.runs.values()))
-        evaluate_command.evaluate_source(plan.alliance, plan.source, plan.types_of, options, plan.ticks, results.append)
+        evaluate_source(plan.alliance, plan.source, plan.types_of, options, plan.ticks, results.append)
 
     monkeypatch.setattr(evaluate_command, "run_and_report", run)
     run_command("evaluate", *arguments, "--pictures", 0, "--threads", 1)

@@ -15,7 +15,7 @@ from heal.agents.options import RunOptions
 from heal.agents.records import GuardReport
 from heal.alliance import load_alliance
 from heal.errors import UserError
-from heal.tools.evaluate import evaluation_runs, has_camera_egos, with_blind_egos
+from heal.tools.evaluation.plan import evaluation_runs, has_camera_egos, with_blind_egos
 from heal.tools.shared.compared_runs import Earlier, compare_runs, matches_of
 from heal.tools.shared.paths import CONFIGS
 from heal.tools.shared.scene_matches import write_scenes

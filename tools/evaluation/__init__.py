@@ -1,0 +1,1 @@
+"""The parts of `heal evaluate`: what is run, how, and what is written of it."""

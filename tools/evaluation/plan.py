@@ -1,0 +1,119 @@
+"""What an evaluation runs: the scenes, the agent types, the egos and the options of each run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from heal.agent_types import TypesOf
+from heal.agents.options import RunOptions
+from heal.alliance import Alliance
+from heal.datasets.assignment import with_ego
+from heal.datasets.dataset import Dataset, DatasetSummary, OnDamage
+from heal.tools.shared.compared_runs import BLIND, Earlier, read_earlier
+from heal.tools.shared.made_by import ScenesRecord
+from heal.tools.shared.output import Output
+from heal.tools.shared.scoring import spread_evenly
+from heal.tools.shared.sources import choose_scenes, sensors_of
+from heal.tools.shared.type_argument import parse_types, split_names, with_egos
+from heal.types import SceneOutline, SceneSource
+
+
+@dataclass(frozen=True)
+class EvaluatedScenes:
+    """The scenes of an evaluation.
+
+    Attributes:
+        source: the scenes, with their egos.
+        summary: of the data set.
+        types_of: the agents of a scene and their types.
+        ticks: indices of the scenes to evaluate.
+        outlines: of these scenes, without poses.
+    """
+
+    source: SceneSource
+    summary: DatasetSummary
+    types_of: TypesOf
+    ticks: Sequence[int]
+    outlines: Sequence[SceneOutline]
+
+
+def choose_evaluated(
+    source: Dataset, count: int | None, recorded: ScenesRecord, alliance: Alliance, on_damage: OnDamage
+) -> EvaluatedScenes:
+    """Return `count` scenes, or all, of those that can be read, with the agent types and the egos of the command line."""
+    egos = split_names(recorded.ego_type)
+    types_of = parse_types(recorded.types, alliance, source, egos)
+    spread = spread_evenly(range(len(source)), count or len(source))
+    ticks, summary = choose_scenes(source, spread, sensors_of(alliance, types_of), on_damage)
+    outlines = [with_ego(outline, types_of(outline), egos) for outline in map(source.listed, ticks)]
+    return EvaluatedScenes(with_egos(source, types_of, egos), summary, types_of, ticks, outlines)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that an evaluation needs.
+
+    Attributes:
+        alliance: the networks.
+        source: the scenes.
+        summary: of the data set.
+        types_of: the agents of a scene and their types.
+        ticks: indices of the scenes to evaluate.
+        runs: the options of each run, by name.
+        drawn: the scenes to draw.
+        output: where the results go, and what makes them.
+        earlier: the evaluation to compare with.
+    """
+
+    alliance: Alliance
+    source: SceneSource
+    summary: DatasetSummary
+    types_of: TypesOf
+    ticks: Sequence[int]
+    runs: Mapping[str, RunOptions]
+    drawn: frozenset[int]
+    output: Output
+    earlier: Earlier | None = None
+
+
+def plan_of(
+    alliance: Alliance,
+    scenes: EvaluatedScenes,
+    runs: Mapping[str, RunOptions],
+    pictures: int,
+    output: Output,
+    against: Path | None,
+) -> Plan:
+    """Return the plan of an evaluation, which draws some scenes; where egos have cameras, it has the runs with a blind ego too."""
+    drawn = frozenset(spread_evenly(scenes.ticks, pictures))
+    runs = {name: replace(options, keep_views=drawn) for name, options in runs.items()}
+    runs = with_blind_egos(runs) if has_camera_egos(alliance, scenes.outlines, scenes.types_of) else runs
+    earlier = read_earlier(against, scenes.outlines)
+    return Plan(alliance, scenes.source, scenes.summary, scenes.types_of, scenes.ticks, runs, drawn, output, earlier)
+
+
+def evaluation_runs(in_order: str | None, options: RunOptions) -> dict[str, RunOptions]:
+    """Return the options of each run of an evaluation, by name: of one run, or with `--in-order` of one run for each agent type."""
+    if in_order is None:
+        return {{None: "all agents", 1: "ego alone"}.get(options.agents, f"{options.agents} agents"): options}
+    names = split_names(in_order)
+    return {" + ".join(names[:count]): replace(options, agents=count) for count in range(1, len(names) + 1)}
+
+
+def with_blind_egos(runs: Mapping[str, RunOptions]) -> dict[str, RunOptions]:
+    """Add to each run of several agents the same run with a blind ego."""
+    result: dict[str, RunOptions] = {}
+    for name, options in runs.items():
+        result[name] = options
+        if options.agents != 1:
+            result[f"{name}{BLIND}"] = replace(options, blind_ego=True)
+    return result
+
+
+def has_camera_egos(alliance: Alliance, outlines: Iterable[SceneOutline], types_of: TypesOf) -> bool:
+    """Return whether the ego has cameras in a scene with other agents."""
+    assigned = ((outline.ego_id, types_of(outline)) for outline in outlines)
+    egos = {types[ego_id] for ego_id, types in assigned if ego_id in types and len(types) > 1}
+    return any(alliance.agent(name).sensor.cameras for name in egos)
