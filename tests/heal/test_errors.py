@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import errno
 import os
 from functools import partial
@@ -52,6 +53,18 @@ def test_an_unnamed_error_gets_the_path_and_a_named_one_keeps_its_own_unless_it_
     with pytest.raises(OSError), naming_errors_after(Path("runs/b.json"), overrule=True):
         raise full
     assert file_system_cause(full) == "runs/b.json: no space is left on the disk"
+
+
+def test_a_missing_system_library_of_open3d_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def without_library(name: str, *arguments: object) -> object:
+        if name == "open3d":
+            raise ImportError("libusb-1.0.so.0: cannot open shared object file")
+        return imported(name, *arguments)
+
+    imported = builtins.__import__
+    monkeypatch.setattr(builtins, "__import__", without_library)
+    with pytest.raises(UserError, match=r"libusb-1\.0\.so\.0.*apt-get install libusb-1\.0-0"):
+        TownSource("test", seed=1, ticks=1).outline(0)
 
 
 def test_the_extra_of_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from heal.datasets.town.geometry.mesh import Mesh
-from heal.errors import require_package
+from heal.errors import UserError, require_package
 from heal.types import Float32, Int64
 
 
@@ -35,11 +35,9 @@ class RayMesh:
     """A mesh prepared for ray casting; preparing 100k triangles takes about 50 ms."""
 
     def __init__(self, mesh: Mesh) -> None:
-        """Build the search tree over the triangles of a mesh; UserError if Open3D, which does it, is not installed."""
+        """Build the search tree over the triangles of a mesh; UserError if Open3D, which does it, cannot be loaded."""
         require_package("open3d", "town", "the town")
-        import open3d as o3d
-
-        self._scene = o3d.t.geometry.RaycastingScene(nthreads=1)
+        self._scene = _open3d().t.geometry.RaycastingScene(nthreads=1)
         self._scene.add_triangles(_tensor(mesh.vertices), _tensor(mesh.triangles))
 
     def cast(self, rays: Float32) -> dict[str, Any]:
@@ -86,6 +84,16 @@ class RayScene:
 
 
 def _tensor(array: npt.NDArray[Any]) -> Any:
-    import open3d as o3d
+    return _open3d().core.Tensor.from_numpy(np.ascontiguousarray(array))
 
-    return o3d.core.Tensor.from_numpy(np.ascontiguousarray(array))
+
+def _open3d() -> Any:
+    """Import Open3D; UserError if a system library that its wheel needs is missing, as on many servers."""
+    try:
+        import open3d
+    except ImportError as error:
+        raise UserError(
+            f"the town needs Open3D, and Open3D needs a system library: {error}; on Debian or Ubuntu: "
+            "sudo apt-get install libusb-1.0-0 libgl1 libgomp1 libx11-6"
+        ) from error
+    return open3d
