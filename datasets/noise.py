@@ -5,49 +5,11 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal, cast
 
-import numpy as np
-
 from heal.config import config
 from heal.option_text import OptionText
-from heal.se3 import SE3_to_pose, pose_to_SE3
+from heal.pose_noise import PoseNoise
 from heal.seeding import keyed_generator
-from heal.types import AgentFrame, Float64, ObjectLabels, SceneOutline, SceneSource, SensorChoice
-
-
-@config
-class PoseNoise:
-    """Distribution of the error in x, y and yaw; the other three numbers of a pose stay true.
-
-    Attributes:
-        kind: shape of the distribution.
-        position_std_m: spread in x and in y. For laplace the spread is the scale b, whose standard deviation is b times root 2.
-        rotation_std_deg: spread in yaw; the same for laplace.
-        position_mean_m: bias in x and in y.
-        rotation_mean_deg: bias in yaw.
-    """
-
-    kind: Literal["gaussian", "laplace"] = "gaussian"
-    position_std_m: float = 0.0
-    rotation_std_deg: float = 0.0
-    position_mean_m: float = 0.0
-    rotation_mean_deg: float = 0.0
-
-    @property
-    def is_zero(self) -> bool:
-        """Whether every error is 0."""
-        return self == PoseNoise(kind=self.kind)
-
-    def draw(self, generator: np.random.Generator | np.random.RandomState) -> Float64:
-        """Draw one error: two numbers for x and y, then one for yaw.
-
-        Returns:
-            (6,) x, y, z in metres, roll, yaw, pitch in degrees, to be added to a pose.
-        """
-        sample = generator.laplace if self.kind == "laplace" else generator.normal
-        error = np.zeros(6)
-        error[:2] = sample(self.position_mean_m, self.position_std_m, 2)
-        error[4] = sample(self.rotation_mean_deg, self.rotation_std_deg, 1)[0]
-        return error
+from heal.types import AgentFrame, ObjectLabels, SceneOutline, SceneSource, SensorChoice
 
 
 @config
@@ -139,9 +101,7 @@ class NoisySource:
         """Read an agent's frame and add the errors to its measured pose and its time."""
         frame = self.source.agent_frame(index, agent_id, choice)
         if not self.noise.pose.is_zero:
-            error = self.noise.pose.draw(keyed_generator(self.seed, "pose", index, agent_id))
-            measured = pose_to_SE3(SE3_to_pose(frame.world_SE3_agent_measured) + error)
-            frame = dataclasses.replace(frame, world_SE3_agent_measured=measured)
+            frame = self.noise.pose.around(frame, keyed_generator(self.seed, "pose", index, agent_id))
         if not self.noise.clock.is_zero and agent_id != self.source.outline(index).ego_id:
             error_ns = round(self._clock_error_ms(index, agent_id) * 1e6)
             frame = dataclasses.replace(frame, timestamp_ns=frame.timestamp_ns + error_ns)

@@ -14,7 +14,7 @@ import numpy as np
 
 from heal.config import config
 from heal.encoders.images import mirror_view, rescale_view
-from heal.types import AgentFrame, Float32, Float64, LidarScan, ObjectLabels, Scene, SceneOutline
+from heal.types import AgentFrame, Float32, Float64, LidarScan, ObjectLabels, Scene
 
 _NEGATE = {"x": np.array([-1.0, 1.0, 1.0, 1.0]), "y": np.array([1.0, -1.0, 1.0, 1.0])}
 # The corner order of heal.box_corners after a reflection, which exchanges the left and the right side.
@@ -26,6 +26,8 @@ class AugmentConfig:
     """The random variation of training scenes; the defaults vary nothing, as in the paper's stage 1.
 
     Attributes:
+        of: which scenes are varied: "any", or "lidar" for those without camera images, as in HEAL. Encoders vary single images
+            in any case.
         flip: mirror the world in y with probability one half.
         agent_yaw_deg: turn an agent's frame about its z axis by a uniform angle of plus or minus this.
         turned_share: probability that an agent's frame is turned; most vehicles drive along their street.
@@ -38,6 +40,7 @@ class AugmentConfig:
         jitter_m: standard deviation of normal noise on every point.
     """
 
+    of: Literal["any", "lidar"] = "any"
     flip: bool = False
     agent_yaw_deg: float = 0.0
     turned_share: float = 1.0
@@ -50,23 +53,15 @@ class AugmentConfig:
     jitter_m: float = 0.0
 
 
-# The augmentation of single LiDAR agents in the paper's stage 2.
-STAGE_TWO = AugmentConfig(flip=True, agent_yaw_deg=45.0, scale=0.05)
-
-
 def augment(scene: Scene, settings: AugmentConfig, rng: np.random.Generator) -> Scene:
     """Return a random variation of `scene`; equal generators give equal scenes."""
+    if settings.of == "lidar" and any(frame.cameras for frame in scene.frames):
+        return scene
     if settings.flip and rng.random() < 0.5:
         scene = mirror(scene)
     if settings.scale:
         scene = rescale(scene, rng.uniform(1 - settings.scale, 1 + settings.scale))
     return map_frames(scene, lambda frame: _vary_points(_move_frame_at_random(frame, settings, rng), settings, rng))
-
-
-def augment_frame(frame: AgentFrame, settings: AugmentConfig, rng: np.random.Generator) -> AgentFrame:
-    """Return a random variation of a single agent's frame, its points and labels together, as HEAL's stage 2 uses it."""
-    outline = SceneOutline("", frame.timestamp_ns, frame.agent_id, (frame.agent_id,), frame.world_SE3_agent)
-    return augment(Scene(outline, (frame,), frame.objects), settings, rng).frames[0]
 
 
 def mirror(scene: Scene) -> Scene:

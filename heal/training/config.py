@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import field
@@ -13,13 +14,16 @@ from heal.base_model import BaseConfig
 from heal.config import config, later
 from heal.detection.loss import LossConfig
 from heal.errors import UserError
+from heal.pose_noise import PoseNoise
 from heal.training.augment import AugmentConfig
 from heal.training.partners import PartnersConfig
 
 
 @config
 class ScheduleConfig:
-    """The section `training` of a training's configuration; the defaults are the paper's for OPV2V (HEAL, section 5.1).
+    """The section `training` of a training's configuration; the defaults of the schedule are the paper's for OPV2V.
+
+    The files `base.yaml`, `dair.yaml`, `agent.yaml` and `agent_dair.yaml` have the paper's settings (HEAL, section 5.1).
 
     Attributes:
         epochs: number of passes over all scenes.
@@ -35,12 +39,24 @@ class ScheduleConfig:
         max_agents: number of agents of a scene at most.
         random_agents: draw the number of agents of a scene uniformly from 1 to `max_agents`, so that the base learns single agents
             too.
-        random_ego: draw the ego among all agents.
+        random_ego: shuffle the agents of a scene in every epoch; the first is the ego, and the next ones in range take part up to
+            `max_agents`. All agents of the data set are shuffled. Otherwise the data set's ego stays the ego.
+        ego_of: of `random_ego`: "vehicle" as in HEAL, where a roadside unit that comes first goes to the end, if its name is a
+            negative number, as in V2XSet and the town; the two sides of DAIR-V2X-C are exchanged. "any" keeps every agent's place.
+        ego_types: names of the agent types that the ego may have, each with the same probability; empty for all types.
+        type_weights: agent type -> relative frequency among the agents other than the ego, 0 for a type that is not named; empty
+            for equal frequencies. Types are drawn anew for every scene in every epoch.
+        pose_noise: distribution of the error of the poses that agents measure in training, the ego too: "gaussian" or "laplace".
+            The ground truth of a scene is that of the true poses, the labels of single agents lie in their noisy frames.
+        pose_noise_m: spread of the error in x and in y; 0 for no error. For laplace the spread is the scale b.
+        pose_noise_deg: spread of the error in yaw; 0 for no error.
         agents_of: the agents that take part: vehicles, roadside units, or the ego of each scene alone. Scenes without such an
             agent are left out, and other agents' data are not read.
         include_ego: keep the ego's own vehicle in the ground truth if other agents label it, as OPV2V's evaluation does.
         ground_truth: of DAIR-V2X-C: "joint" is its cooperative label file, "merged" the labels of both sides without the second
             agent's boxes that overlap one of the ego's, as in HEAL.
+        labels: which labels an agent learns: "sensor" those that its type's sensor can see; whatever the sensor, "lidar" all, or
+            "camera" those in view of its cameras. HEAL trains m3 on DAIR-V2X-C with "camera".
         z_margin_m: by how much the range of the labels is higher than the grid's, at the bottom and at the top; HEAL trains on
             DAIR-V2X-C with 1.
         comm_range_m: agents further than this from the ego take no part.
@@ -50,6 +66,10 @@ class ScheduleConfig:
         precision: of the convolutions; float16 needs a GPU, bfloat16 a GPU or a CPU that has it (AMX or AVX-512).
         half_weights: store the trained kernels in float16, which halves their bytes.
         frozen_base: stage 2: train only the agent types. `max_agents` limits its scenes to single agents.
+        fix_encoder: of stage 2: train only the aligner. Encoder and backbone are those of the type that `--init` names, and stay
+            as they are.
+        range_m: of stage 2: the half edges in x and y of the range in which the type learns, such as [96, 48]: labels, targets and
+            the maps end there. None for the type's own range, or the base's.
         started_from: hash of the agent type whose weights stage 2 starts from; set by `--init`.
         checkpoint_s: seconds between checkpoints.
         validate_every_epochs: epochs between validations, if the data has a validation split; the last epoch is always validated.
@@ -69,9 +89,16 @@ class ScheduleConfig:
     max_agents: int = 5
     random_agents: bool = True
     random_ego: bool = False
+    ego_of: Literal["vehicle", "any"] = "vehicle"
+    ego_types: tuple[str, ...] = ()
+    type_weights: Mapping[str, float] = field(default_factory=dict)
+    pose_noise: Literal["gaussian", "laplace"] = "gaussian"
+    pose_noise_m: float = 0.0
+    pose_noise_deg: float = 0.0
     agents_of: Literal["any", "vehicle", "roadside", "ego"] = "any"
     include_ego: bool = False
     ground_truth: Literal["joint", "merged"] = "joint"
+    labels: Literal["sensor", "lidar", "camera"] = "sensor"
     z_margin_m: float = 0.0
     comm_range_m: float = 70.0
     seed: int = 0
@@ -80,13 +107,21 @@ class ScheduleConfig:
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     half_weights: bool = False
     frozen_base: bool = False
+    fix_encoder: bool = False
+    range_m: tuple[float, float] | None = None
     started_from: str = later("")
     checkpoint_s: float = 60.0
     validate_every_epochs: int = 1
     patience: int = 0
 
+    @property
+    def pose_error(self) -> PoseNoise:
+        """The distribution of the error of the poses that agents measure."""
+        return PoseNoise(kind=self.pose_noise, position_std_m=self.pose_noise_m, rotation_std_deg=self.pose_noise_deg)
+
     def __post_init__(self) -> None:
         """Check numbers, that the replicas can share a batch evenly, and that patience has something to wait for."""
+        _require_draws(self)
         if self.validate_every_epochs < 0 or self.patience < 0:
             raise UserError(
                 "training: expected validate_every_epochs and patience to be 0 or more, "
@@ -104,13 +139,25 @@ class ScheduleConfig:
             )
 
 
+def _require_draws(training: ScheduleConfig) -> None:
+    """Raise UserError for spreads of noise, weights of types or a range that cannot be."""
+    noise, weights = (training.pose_noise_m, training.pose_noise_deg), tuple(training.type_weights.values())
+    if not min(noise) >= 0:
+        raise UserError(f"training: expected pose_noise_m and pose_noise_deg to be 0 or more, got {noise[0]} and {noise[1]}")
+    if weights and not (min(weights) >= 0 and 0 < sum(weights) < math.inf):
+        raise UserError(f"training: expected type_weights of 0 or more, one of them above 0, got {dict(training.type_weights)}")
+    if training.range_m is not None and not min(training.range_m) > 0:
+        raise UserError(f"training: expected range_m to be two half edges above 0 metres, got {training.range_m}")
+
+
 @config
 class TrainingConfig:
     """The whole configuration of a training: networks, loss, augmentation and schedule.
 
     Attributes:
         base: the base that all agent types share; in stage 2 the base of an alliance.
-        agents: the agent types by name; usually one. With several, every agent of a scene is given a type at random.
+        agents: the agent types by name; usually one. With several, every agent of a scene is given a type at random, see
+            `training.ego_types` and `training.type_weights`.
         loss: weights of the losses.
         augment: random variation of the scenes.
         partners: agents of little use among the scenes' agents.
@@ -125,9 +172,17 @@ class TrainingConfig:
     training: ScheduleConfig = ScheduleConfig()
 
     def __post_init__(self) -> None:
-        """Check that there is an agent type."""
+        """Check that there is an agent type, and that the types to be drawn are among them."""
         if not self.agents:
             raise UserError("agents: expected at least one agent type")
+        for setting in ("ego_types", "type_weights"):
+            for name in getattr(self.training, setting):
+                if name not in self.agents:
+                    near = difflib.get_close_matches(name, self.agents, n=1)
+                    hint = f"; did you mean {near[0]!r}?" if near else ""
+                    raise UserError(
+                        f"training.{setting}: no agent type {name!r} among those of this training, {', '.join(self.agents)}{hint}"
+                    )
 
 
 # Settings that change neither networks nor data, so that a training may be resumed with other ones.

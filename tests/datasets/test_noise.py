@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from heal.datasets.noise import ClockNoise, NoisySource, PoseNoise, SensorNoise
+from heal.datasets.noise import ClockNoise, NoisySource, SensorNoise
+from heal.pose_noise import PoseNoise
 from heal.se3 import SE3_to_pose, pose_to_SE3
 from heal.types import AgentFrame, ObjectLabels, SceneOutline, SceneSource, SensorChoice
 

@@ -9,12 +9,12 @@ import numpy.typing as npt
 import torch
 
 from heal.datasets.labels import dair_objects, dair_world_objects, opv2v_objects
-from heal.datasets.noise import PoseNoise
 from heal.datasets.opv2v.metadata import parse_metadata
 from heal.detection.boxes import boxes_to_corners, corners_within_range
 from heal.detection.detections import GroundTruth
 from heal.detection.ground_truth import merge_by_iou, objects_in_frame
 from heal.detection.label_filters import visible_objects
+from heal.pose_noise import PoseNoise
 from heal.se3 import SE3_to_pose, pose_to_SE3, relative_SE3, transform_points
 from heal.types import ObjectLabels
 from tests.golden.fixture import Fixture

@@ -3,9 +3,12 @@
 import numpy as np
 import pytest
 
+from heal.config import load_config
 from heal.detection.ground_truth import objects_in_frame
 from heal.se3 import inverse_SE3, pose_to_SE3, transform_points
-from heal.training.augment import STAGE_TWO, AugmentConfig, augment, augment_frame, mirror, mirror_frame, rescale
+from heal.tools.shared.paths import config_path
+from heal.training.augment import AugmentConfig, augment, mirror, mirror_frame, rescale
+from heal.training.config import TrainingConfig
 from heal.types import AgentFrame, LidarScan, ObjectLabels, Scene, SceneOutline
 
 SIGNS = np.array([(1, -1, -1), (1, 1, -1), (-1, 1, -1), (-1, -1, -1), (1, -1, 1), (1, 1, 1), (-1, 1, 1), (-1, -1, 1)])
@@ -85,11 +88,12 @@ def test_a_mirrored_frame_shows_its_car_mirrored(negate: str, place: tuple[float
 
 def test_an_agent_alone_is_varied_as_the_paper_does() -> None:
     """Check that labels and points of a single agent agree, and that all three variations occur."""
+    settings = load_config(TrainingConfig, config_path("agent.yaml")).augment
     scales, turns, mirrored = [], [], 0
     original = _scene().frames[1]
     before = transform_points(inverse_SE3(original.world_SE3_agent), original.objects.world_corners[0])
     for seed in range(40):
-        frame = augment_frame(original, STAGE_TWO, np.random.default_rng(seed))
+        frame = augment(Scene.of([original]), settings, np.random.default_rng(seed)).frames[0]
         own = transform_points(inverse_SE3(frame.world_SE3_agent), frame.objects.world_corners[0])
         points = frame.lidar.points[:, :3] if frame.lidar else np.empty((0, 3))
         np.testing.assert_allclose(own[np.lexsort(own.T.round(2))], points[np.lexsort(points.T.round(2))], atol=1e-3)
