@@ -212,6 +212,7 @@ class SceneOutline:
         world_SE3_ego: (4, 4) float64, the ego's true pose.
         labelled_as_whole: whether the scene has labels of its own, which count whatever agents are in range, instead of those of
             its agents.
+        roadside_ego: whether a roadside unit may be drawn as the ego of a training: in DAIR-V2X-C both sides may.
     """
 
     scene_id: str
@@ -220,6 +221,7 @@ class SceneOutline:
     agent_ids: tuple[str, ...]
     world_SE3_ego: Float64
     labelled_as_whole: bool = False
+    roadside_ego: bool = False
 
     def __post_init__(self) -> None:
         """Check that the ego is one of the agents and that no agent is named twice."""

@@ -107,7 +107,7 @@ class DairSource:
         pair, ego_id = self._pairs[index], self.agent_ids[0]
         stamp_ns = _side_frame(pair, ego_id).timestamp_ns
         joint = self.ground_truth == "joint"
-        return SceneOutline(pair.scene_id, stamp_ns, ego_id, self.agent_ids, np.eye(4), labelled_as_whole=joint)
+        return SceneOutline(pair.scene_id, stamp_ns, ego_id, self.agent_ids, np.eye(4), labelled_as_whole=joint, roadside_ego=True)
 
     @property
     def scenario_agents(self) -> dict[str, tuple[str, ...]]:

@@ -1,14 +1,13 @@
-"""Training batches: draw scenes and their agents, vary the scenes, and make the networks' inputs and targets."""
+"""Training batches: drawn scenes are varied, and become the networks' inputs and targets."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
-from heal.agent_types import in_range
 from heal.collab_model import CollabBatch, CollabModel
 from heal.detection.anchors import make_anchors
 from heal.detection.detections import GroundTruth
@@ -19,10 +18,11 @@ from heal.grid import Range
 from heal.seeding import keyed_generator
 from heal.training.augment import augment
 from heal.training.config import ScheduleConfig, TrainingConfig
+from heal.training.drawing import DrawnScene, draw_max_agents, draw_scene
 from heal.training.own_range import cells_within, limit_labels, own_range, with_z_margin
 from heal.training.partners import spoil_partners
 from heal.training.replica import ALONE, Replica
-from heal.types import AgentFrame, ObjectLabels, Scene, SceneOutline, SceneSource, SensorChoice, is_roadside_name
+from heal.types import AgentFrame, Scene, SceneSource, SensorChoice
 
 
 @dataclass(frozen=True)
@@ -100,23 +100,22 @@ class BatchMaker:
 
     def make(self, drawn: Sequence[DrawnScene], truths: Sequence[GroundTruth], rng: np.random.Generator | None) -> TrainingBatch:
         """Make a batch of scenes with their `truths`; `rng` shuffles points in training, None in validation."""
-        limited = [self._limited(part) for part in drawn]
-        scenes, types = [part.scene for part in limited], [part.agent_types for part in limited]
+        scenes, types = [part.scene for part in drawn], [part.agent_types for part in drawn]
         scene_ids, inputs = tuple(scene.outline.scene_id for scene in scenes), self.model.prepare(scenes, types, rng)
         fused = [self._targets(truth, self._range_of(part)) for part, truth in zip(drawn, truths, strict=True)]
-        noisy = tuple(frame.agent_id in part.noisy for part in limited for frame in part.scene.ego_first)
-        alone = [self._targets_alone(frame, part) for part in limited for frame in part.scene.ego_first]
+        noisy = tuple(frame.agent_id in part.noisy for part in drawn for frame in part.scene.ego_first)
+        alone = [self._targets_alone(frame, part) for part in drawn for frame in part.scene.ego_first]
         return TrainingBatch(scene_ids, replace(inputs, noisy=noisy), Targets.stack(fused), Targets.stack(alone))
 
     def truths(self, drawn: Sequence[DrawnScene]) -> list[GroundTruth]:
         """Return the objects to detect in each scene, in the ego's frame."""
         range_m, include_ego = self._labels_range, self._settings.training.include_ego
-        return [ground_truth(self._limited(part).scene, range_m, include_ego=include_ego) for part in drawn]
+        return [ground_truth(self._limited(part), range_m, include_ego=include_ego) for part in drawn]
 
-    def _limited(self, drawn: DrawnScene) -> DrawnScene:
-        """Return a scene with the labels that lie in the own ranges of its agents."""
+    def _limited(self, drawn: DrawnScene) -> Scene:
+        """Return a scene with the objects that lie in the own range of any of its agents."""
         ranges = {agent_id: self._ranges[name] for agent_id, name in drawn.agent_types.items()}
-        return replace(drawn, scene=limit_labels(drawn.scene, ranges, drawn.of_union))
+        return limit_labels(drawn.scene, ranges, drawn.of_union)
 
     def _range_of(self, drawn: DrawnScene) -> Range | None:
         """Return the range in which the fused map of a scene is taught: of a single agent its own, of several agents all."""
@@ -124,11 +123,11 @@ class BatchMaker:
         return self._ranges[types[0]] if len(types) == 1 else None
 
     def _targets_alone(self, frame: AgentFrame, drawn: DrawnScene) -> Targets:
-        """Return what an agent has to find alone: nothing is asked of a map of noise."""
+        """Return what an agent has to find alone, in the frame of its measured pose: nothing is asked of a map of noise."""
         if frame.agent_id in drawn.misplaced:
             frame = replace(frame, world_SE3_agent_measured=frame.world_SE3_agent)
         own = self._ranges[drawn.agent_types[frame.agent_id]]
-        targets = self._targets(agent_ground_truth(frame, self._labels_range), own)
+        targets = self._targets(agent_ground_truth(frame, own or self._labels_range), own)
         return (
             targets.within(torch.zeros(targets.positive.shape[:2], dtype=torch.bool)) if frame.agent_id in drawn.noisy else targets
         )
@@ -140,8 +139,9 @@ class BatchMaker:
 
 
 def sensors_of(settings: TrainingConfig) -> dict[str, SensorChoice]:
-    """Return the sensor data that each agent type needs in training."""
-    return {name: agent.sensor_in_training for name, agent in settings.agents.items()}
+    """Return the sensor data and labels that each agent type needs in training."""
+    choices, labels = {name: agent.sensor_in_training for name, agent in settings.agents.items()}, settings.training.labels
+    return choices if labels == "sensor" else {name: replace(choice, labels=labels) for name, choice in choices.items()}
 
 
 def steps_per_epoch(scenes: int, training: ScheduleConfig) -> int:
@@ -153,78 +153,3 @@ def steps_per_epoch(scenes: int, training: ScheduleConfig) -> int:
     if scenes < training.batch_scenes:
         raise UserError(f"{scenes} scenes do not fill one batch of {training.batch_scenes}; set training.batch_scenes lower")
     return scenes // training.batch_scenes
-
-
-def draw_max_agents(training: ScheduleConfig, rng: np.random.Generator) -> int:
-    """Draw the largest number of agents of a scene: one number per batch, so that replicas take about equal time."""
-    return 1 + int(rng.integers(training.max_agents)) if training.random_agents else training.max_agents
-
-
-def agents_in_training(outline: SceneOutline, training: ScheduleConfig) -> list[str]:
-    """Return the ids of a scene's agents that take part in a training, by `training.agents_of`."""
-    if training.agents_of == "any":
-        return list(outline.agent_ids)
-    if training.agents_of == "ego":
-        return [outline.ego_id]
-    return [name for name in outline.agent_ids if (training.agents_of == "roadside") == is_roadside_name(name)]
-
-
-@dataclass(frozen=True)
-class DrawnScene:
-    """A scene for training.
-
-    Attributes:
-        scene: the scene with the drawn agents.
-        agent_types: agent id -> the drawn agent type.
-        of_union: whether the objects of the scene are the union of its agents' labels, or have a file of their own.
-        noisy: ids of the agents whose feature maps are to be noise.
-        misplaced: ids of the agents whose measured pose is wrong.
-    """
-
-    scene: Scene
-    agent_types: Mapping[str, str]
-    of_union: bool
-    noisy: frozenset[str] = frozenset()
-    misplaced: frozenset[str] = frozenset()
-
-
-def draw_scene(
-    source: SceneSource,
-    index: int,
-    max_agents: int,
-    sensors: Mapping[str, SensorChoice],
-    training: ScheduleConfig,
-    rng: np.random.Generator,
-) -> DrawnScene:
-    """Draw the ego, the other agents and the agent types of a scene; only the sensors of drawn agents are read.
-
-    The ground truth of the scene is the objects that the drawn agents have labelled.
-
-    Args:
-        source: the source of the scene.
-        index: number of the scene.
-        max_agents: number of agents at most; all of them are within `training.comm_range_m` of the ego.
-        sensors: by agent type, the sensor data to read. Every agent is given one of these types.
-        training: the choice of the ego, and the range.
-        rng: the random generator.
-    """
-    outline = source.outline(index)
-    candidates = agents_in_training(outline, training)
-    if not candidates:
-        raise UserError(f"scene {outline.scene_id} has no agent of training.agents_of={training.agents_of}: {outline.agent_ids}")
-    ids = [candidates[i] for i in rng.permutation(len(candidates))]
-    ego_id = ids[0] if training.random_ego or outline.ego_id not in ids else outline.ego_id
-    names = list(sensors)
-    types = {agent_id: names[int(rng.integers(len(names)))] for agent_id in ids}
-    frames = [source.agent_frame(index, ego_id, sensors[types[ego_id]])]
-    others = (source.agent_frame(index, agent_id, sensors[types[agent_id]]) for agent_id in ids if agent_id != ego_id)
-    while len(frames) < max_agents and (frame := next(others, None)) is not None:
-        if in_range(frames[0].world_SE3_agent, frame.world_SE3_agent, training.comm_range_m):
-            frames.append(frame)
-    chosen = tuple(frame.agent_id for frame in frames)
-    objects = source.scene_objects(index) if set(chosen) == set(outline.agent_ids) else None
-    of_union = objects is None
-    if objects is None:
-        objects = ObjectLabels.union([frame.objects for frame in frames])
-    drawn = SceneOutline(outline.scene_id, outline.timestamp_ns, ego_id, chosen, frames[0].world_SE3_agent)
-    return DrawnScene(Scene(drawn, tuple(frames), objects), {agent_id: types[agent_id] for agent_id in chosen}, of_union)

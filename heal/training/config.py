@@ -41,8 +41,8 @@ class ScheduleConfig:
             too.
         random_ego: shuffle the agents of a scene in every epoch; the first is the ego, and the next ones in range take part up to
             `max_agents`. All agents of the data set are shuffled. Otherwise the data set's ego stays the ego.
-        ego_of: of `random_ego`: "vehicle" as in HEAL, where a roadside unit that comes first goes to the end, if its name is a
-            negative number, as in V2XSet and the town; the two sides of DAIR-V2X-C are exchanged. "any" keeps every agent's place.
+        ego_of: of `random_ego`: "vehicle" as in HEAL, where a roadside unit that comes first goes to the end, except in DAIR-V2X-C,
+            whose two sides are exchanged; with "any" any agent may be the ego.
         ego_types: names of the agent types that the ego may have, each with the same probability; empty for all types.
         type_weights: agent type -> relative frequency among the agents other than the ego, 0 for a type that is not named; empty
             for equal frequencies. Types are drawn anew for every scene in every epoch.

@@ -16,8 +16,9 @@ from heal.detection.head import HeadOutput
 from heal.detection.loss import detection_loss
 from heal.detection.metrics import ApAccumulator
 from heal.seeding import keyed_generator
-from heal.training.batches import BatchMaker, TrainingBatch, draw_scene, sensors_of
+from heal.training.batches import BatchMaker, TrainingBatch, sensors_of
 from heal.training.config import TrainingConfig
+from heal.training.drawing import draw_scene
 from heal.training.own_range import validated_range
 from heal.training.replica import ALONE, Replica, gather
 from heal.training.step import StepTaker

@@ -13,8 +13,9 @@ from heal.datasets.split_names import NoSplitError, names_of
 from heal.errors import UserError
 from heal.tools.shared.sources import choose_scenes
 from heal.tools.training.job import TrainingJob, ValidationSplit
-from heal.training.batches import agents_in_training
+from heal.training.batches import sensors_of
 from heal.training.config import ScheduleConfig
+from heal.training.drawing import agents_in_training
 from heal.types import AgentFrame, ObjectLabels, SceneOutline, SceneSource, SensorChoice
 
 VALIDATE = "validate"
@@ -119,7 +120,7 @@ def _open_validation(job: TrainingJob, split: str | None) -> Dataset | str:
 
 def _reads(jobs: Sequence[TrainingJob]) -> Reads:
     """Return which sensor data trainings read of a scene: of every agent that takes part those of all agent types."""
-    sensors = dict.fromkeys(agent.sensor_in_training for job in jobs for agent in job.settings.agents.values())
+    sensors = dict.fromkeys(choice for job in jobs for choice in sensors_of(job.settings).values())
 
     def reads(outline: SceneOutline) -> list[tuple[str, SensorChoice]]:
         return [(agent_id, choice) for agent_id in agents_in_training(outline, jobs[0].settings.training) for choice in sensors]

@@ -22,8 +22,8 @@ from heal.tools.shared.scoring import spread_evenly
 from heal.tools.shared.type_argument import base_type
 from heal.tools.sweeps.memo import MemoAlliance, MemoEncoder, MemoSource
 from heal.tools.terminal.progress import track
-from heal.training.batches import agents_in_training
 from heal.training.config import ScheduleConfig
+from heal.training.drawing import agents_in_training
 from heal.types import SceneOutline, SceneSource
 
 LEVELS = (1.0, 0.3, 0.1, 0.03)

@@ -10,8 +10,9 @@ from heal.base_model import BaseConfig, BaseModel
 from heal.collab_model import CollabModel
 from heal.datasets.in_memory import ScenesInMemory
 from heal.grid import BevGrid
-from heal.training.batches import BatchMaker, DrawnScene
+from heal.training.batches import BatchMaker
 from heal.training.config import TrainingConfig
+from heal.training.drawing import DrawnScene
 from heal.training.own_range import RING_M, cropped_grid, limit_labels, own_range, validated_range
 from heal.types import AgentFrame, ObjectLabels, Scene, SceneOutline
 from tests.heal.encoders.test_coverage import CAMERA

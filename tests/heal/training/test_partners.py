@@ -11,7 +11,8 @@ from heal.config import ConfigError, build_config
 from heal.datasets.town import TownSource
 from heal.detection.points import points_in_boxes
 from heal.se3 import inverse_SE3, transform_points
-from heal.training.batches import BatchMaker, DrawnScene
+from heal.training.batches import BatchMaker
+from heal.training.drawing import DrawnScene
 from heal.training.partners import PartnersConfig, SpoiledScene, spoil_partners
 from heal.types import AgentFrame, Int64, LidarScan, Scene, load_scene
 from tests.heal.networks import small_model

@@ -20,8 +20,9 @@ from heal.tools.train import resolve_settings, save_alliance
 from heal.tools.training.loop import StepReport, train
 from heal.tools.training.scenes import ScenesOfTraining
 from heal.tools.training.step_log import StepLog, last_row
-from heal.training.batches import TrainingSteps, draw_max_agents, draw_scene
+from heal.training.batches import TrainingSteps
 from heal.training.config import ScheduleConfig, TrainingConfig, learning_rate
+from heal.training.drawing import draw_max_agents, draw_scene
 from heal.training.replica import Replica
 from heal.training.step import TrainingStoppedError
 from heal.types import ObjectLabels, SensorChoice
