@@ -25,7 +25,7 @@ from heal.tools.shared.paths import config_path
 from heal.tools.shared.scoring import read_evaluations
 from heal.tools.shared.type_argument import split_names
 from heal.tools.terminal.progress import progress_bar
-from heal.tools.train import resolve_settings
+from heal.tools.training.settings import resolve_settings
 
 MARKDOWN_NAME, PICTURE_NAME = "profile.md", "profile.png"
 EXAMPLES = """\b

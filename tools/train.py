@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 import typer
@@ -17,7 +17,6 @@ from heal.agents.local_runtime import LocalRuntime
 from heal.agents.options import RunOptions
 from heal.alliance import Alliance, TrainingRecord, copy_base, load_alliance, require_base, save_agent, save_base
 from heal.collab_model import CollabModel
-from heal.config import ConfigError, apply_overrides, build_config, load_yaml, to_plain
 from heal.datasets.dataset import Dataset, DatasetSummary
 from heal.detection.metrics import ap_text
 from heal.tools.checks.device import choose_device
@@ -30,9 +29,10 @@ from heal.tools.terminal.style import STYLE
 from heal.tools.training.job import TrainingJob, TrainingResult, run_job, run_jobs
 from heal.tools.training.run_folder import PICTURE_NAME, run_folders
 from heal.tools.training.scenes import DATA_NAME, ScenesOfTraining, choose_training_scenes, choose_validation_scenes
+from heal.tools.training.settings import reading_of, resolve_agent_settings, resolve_settings
 from heal.tools.training.trust import calibrate_trust
 from heal.training.config import TrainingConfig
-from heal.training.own_range import cropped_grid, own_range
+from heal.training.own_range import own_range
 from heal.types import SceneSource
 
 EXAMPLES = """\b
@@ -105,7 +105,7 @@ def base(
     initial = load_alliance(init) if init else None
     settings = resolve_settings(config_path(config), initial, overrides or [])
     _use_threads(threads)
-    reading = ReadOptions.of(on_damage, intensity_scale, cache, settings.training.ground_truth)
+    reading = reading_of(settings, ReadOptions.of(on_damage, intensity_scale, cache))
     chosen, source = choose_device(device), reading.open_and_show(data, split)
     job = TrainingJob("base", settings, data.absolute(), split, len(source), init and init.absolute(), out.absolute(), reading)
     [job], summary = _prepare([job], source, val_split, chosen)
@@ -216,7 +216,7 @@ def agent_job(
         out: alliance folder to which the type will be added.
         config: YAML file with the settings, or the name of a shipped one.
         overrides: `key=value` changes of settings.
-        reading: how the data are read; their ground truth is that of the settings.
+        reading: how the data are read; their ground truth and the number of their agents follow from the settings.
 
     Raises:
         AllianceError: `out` is an alliance with another base.
@@ -225,7 +225,7 @@ def agent_job(
     require_base(out, alliance.base_hash)
     settings = resolve_agent_settings(file, alliance, config_path(config), overrides)
     run = out.with_name(f"{out.name}-{file.stem}").absolute()
-    reading = replace(reading, ground_truth=settings.training.ground_truth)
+    reading = reading_of(settings, reading)
     return TrainingJob(file.stem, settings, data.absolute(), split, 0, base.absolute(), run, reading)
 
 
@@ -238,37 +238,6 @@ def starting_from(init: Path, job: TrainingJob) -> TrainingJob:
     start = (init if (init / "agent.yaml").is_file() else init / job.name).absolute()
     training = replace(job.settings.training, started_from=load_alliance(start.parent).agent_card(start.name).hash)
     return replace(job, init_agent=start, settings=replace(job.settings, training=training))
-
-
-def resolve_settings(path: Path, initial: Alliance | None, overrides: list[str]) -> TrainingConfig:
-    """Return the settings of a stage 1 run: from the initial alliance, if any, overridden by the file, then by the command line."""
-    values: dict[str, Any] = {}
-    if initial:
-        names = initial.card.training.agent_types or initial.agent_names[:1]
-        agents = {name: to_plain(initial.agent_card(name).config) for name in names}
-        values = {"base": to_plain(initial.card.config), "agents": agents}
-    given = load_yaml(path)
-    given["agents"] = {name: _load_type(value) for name, value in given.get("agents", {}).items()}
-    if not given["agents"]:
-        del given["agents"]
-    return build_config(TrainingConfig, apply_overrides(_merge(values, given), overrides), str(path))
-
-
-def resolve_agent_settings(type_file: Path, alliance: Alliance, path: Path, overrides: list[str]) -> TrainingConfig:
-    """Return the settings of a stage 2 run: of the file, with one type and the alliance's frozen base, then the command line.
-
-    The base's grid is cropped to the range that the type maps: nothing is learnt beyond it.
-
-    Raises:
-        ConfigError: a setting is wrong, or would change the base, such as the range that the type would be trained on.
-    """
-    frozen = {"frozen_base": True, "max_agents": 1, "random_ego": True}
-    values = {"base": to_plain(alliance.card.config), "agents": {type_file.stem: load_yaml(type_file)}, "training": frozen}
-    settings = build_config(TrainingConfig, apply_overrides(_merge(load_yaml(path), values), overrides), f"{type_file}, {path}")
-    if settings.base != alliance.card.config:
-        raise ConfigError(f"--set base...: the base of {alliance.path} is frozen, and an agent type is aligned to it as it is")
-    grid = cropped_grid(settings.agents[type_file.stem], settings.base)
-    return replace(settings, base=replace(settings.base, grid=grid))
 
 
 def save_alliance(path: Path, model: CollabModel, settings: TrainingConfig, record: TrainingRecord) -> Alliance:
@@ -339,9 +308,9 @@ def _print_range(job: TrainingJob, base: Path) -> None:
     """Print the range that a type is trained on, if it is smaller than its base's."""
     grid, whole = job.settings.base.grid, load_alliance(base).card.config.grid
     own = own_range(job.settings.agents[job.name], whole)
-    if grid != whole and own:
-        x_m, y_m = grid.range_m[3:5]
-        console.print(f"{job.name} maps +-{own[3]:g} x +-{own[4]:g} m and is trained on +-{x_m:g} x +-{y_m:g} m", highlight=False)
+    if grid != whole:
+        (x_m, y_m), maps = grid.range_m[3:5], f"maps +-{own[3]:g} x +-{own[4]:g} m and " if own else ""
+        console.print(f"{job.name} {maps}is trained on +-{x_m:g} x +-{y_m:g} m", highlight=False)
 
 
 def _load_result(job: TrainingJob) -> TrainingResult:
@@ -377,17 +346,3 @@ def _use_threads(threads: int) -> None:
     """Set the number of torch threads; 0 keeps torch's default."""
     if threads:
         torch.set_num_threads(threads)
-
-
-def _load_type(value: Any) -> Any:
-    """Return the settings of an agent type in a config: `value` itself, or the content of the file that `value` names."""
-    return load_yaml(type_path(value)) if isinstance(value, str) else value
-
-
-def _merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge nested mappings; where both have a value for a key, the value of `over` is used."""
-    merged = dict(under)
-    for key, value in over.items():
-        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
-        merged[key] = _merge(merged[key], value) if both else value
-    return merged

@@ -17,6 +17,7 @@ from torch import Tensor
 from heal.agent_model import AgentConfig
 from heal.base_model import BaseConfig
 from heal.detection.label_filters import objects_within
+from heal.errors import UserError
 from heal.grid import BevGrid, Range
 from heal.types import Float64, ObjectLabels, Scene
 
@@ -38,19 +39,31 @@ def with_z_margin(range_m: Range, margin_m: float) -> Range:
     return (*range_m[:2], range_m[2] - margin_m, *range_m[3:5], range_m[5] + margin_m)
 
 
-def cropped_grid(agent: AgentConfig, base: BaseConfig) -> BevGrid:
+def cropped_grid(agent: AgentConfig, base: BaseConfig, limit_m: tuple[float, float] | None = None) -> BevGrid:
     """Return the grid on which a type is aligned to a frozen base: its own range and a ring around it, within the base's grid.
 
     Convolutions over the rest of the base's grid would see nothing, and cost most of the time.
+
+    Args:
+        agent: the type.
+        base: the base.
+        limit_m: half edges in x and y at which the grid ends, whatever the type maps beyond; None for the base's.
+
+    Raises:
+        UserError: the limit is beyond the base's range.
     """
-    grid, own = base.grid, own_range(agent, base.grid)
-    if own is None:
-        return grid
-    unit_m = math.prod(base.pyramid.strides) * grid.cell_m
-    x_m, y_m = (
-        min(round(math.ceil((edge + RING_M) / unit_m - 1e-6) * unit_m, 6), most)
-        for edge, most in zip(own[3:5], grid.range_m[3:5], strict=True)
-    )
+    grid, own, most = base.grid, own_range(agent, base.grid), base.grid.range_m[3:5]
+    if limit_m is not None:
+        if limit_m[0] > most[0] or limit_m[1] > most[1]:
+            raise UserError(f"training.range_m: expected at most {most[0]:g} x {most[1]:g} m, the base's range, got {limit_m}")
+        most = limit_m
+    x_m, y_m = most
+    if own is not None:
+        unit_m = math.prod(base.pyramid.strides) * grid.cell_m
+        x_m, y_m = (
+            min(round(math.ceil((edge + RING_M) / unit_m - 1e-6) * unit_m, 6), end)
+            for edge, end in zip(own[3:5], most, strict=True)
+        )
     return replace(grid, range_m=(-x_m, -y_m, grid.range_m[2], x_m, y_m, grid.range_m[5]))
 
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -74,7 +75,7 @@ class StepTaker:
         settings: losses, precision, clipping and optimiser.
         replica: this process.
         device: the device of batches and networks.
-        guard: checks that a frozen base stays unchanged.
+        guard: checks that frozen networks stay unchanged.
         optimizer: updates the weights that learn.
         scaler: scales the gradients in float16.
         learner: the networks as they compute a step; a frozen base is a folded copy.
@@ -193,34 +194,40 @@ class Learner(nn.Module):
         return self.model.forward_with_depth(batch)
 
 
-def set_learning(model: CollabModel, training: ScheduleConfig) -> BaseGuard:
-    """Set a model to train; a frozen base stays in evaluation, so that its statistics do not change either (HEAL, section 3.3).
+def set_learning(model: CollabModel, training: ScheduleConfig) -> FrozenGuard:
+    """Set a model to train; frozen parts stay in evaluation, so that their statistics do not change either (HEAL, section 3.3).
 
     Returns:
-        The guard that checks that a frozen base stays unchanged.
+        The guard that checks that the frozen parts stay unchanged.
     """
     model.train()
-    if not training.frozen_base:
-        return BaseGuard(None)
-    model.base.requires_grad_(False).eval()
-    return BaseGuard(model.base)
+    frozen: dict[str, nn.Module] = {"base": model.base} if training.frozen_base else {}
+    if training.fix_encoder:
+        for name in model.agents:
+            frozen |= {f"{name}.encoder": model.agent(name).encoder, f"{name}.backbone": model.agent(name).backbone}
+    for part in frozen.values():
+        part.requires_grad_(False).eval()
+    return FrozenGuard(frozen)
 
 
-class BaseGuard:
-    """Keeps a copy of a frozen base's state, to check that the base has not changed."""
+class FrozenGuard:
+    """Keeps a copy of the state of frozen networks, to check that they have not changed."""
 
-    def __init__(self, base: nn.Module | None) -> None:
-        """Copy the state of `base`; None if the base is trained and there is nothing to check."""
-        self._base = base
-        self._before = {} if base is None else {name: tensor.clone() for name, tensor in base.state_dict().items()}
+    def __init__(self, frozen: Mapping[str, nn.Module]) -> None:
+        """Copy the state of networks by name; none if everything is trained and there is nothing to check."""
+        self._frozen = frozen
+        self._before = {name: tensor.clone() for name, tensor in self._state().items()}
+
+    def _state(self) -> dict[str, Tensor]:
+        return {f"{name}.{key}": tensor for name, part in self._frozen.items() for key, tensor in part.state_dict().items()}
 
     def check(self) -> None:
-        """Raise TrainingStoppedError if any bit of the frozen base has changed."""
-        now = {} if self._base is None else self._base.state_dict()
+        """Raise TrainingStoppedError if any bit of the frozen networks has changed."""
+        now = self._state()
         changed = [name for name, tensor in self._before.items() if not torch.equal(tensor, now[name])]
         if changed:
             names = ", ".join(changed[:3])
-            raise TrainingStoppedError(f"the frozen base has changed in {names}; types aligned to it would not fit it")
+            raise TrainingStoppedError(f"what is frozen has changed in {names}; types aligned to the base would not fit it")
 
 
 def place(model: nn.Module, device: torch.device) -> None:

@@ -11,7 +11,7 @@ import torch
 from heal.alliance import Alliance, load_alliance
 from heal.config import ConfigError
 from heal.detection.ground_truth import ground_truth
-from heal.tools.train import resolve_agent_settings
+from heal.tools.training.settings import resolve_agent_settings
 from heal.types import AgentFrame, CameraView, LidarScan
 from tests.heal.networks import small_scene
 

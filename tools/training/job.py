@@ -5,12 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from rich.console import Console
 from rich.progress import Progress, TaskID
+from torch import nn
 
 from heal.agent_model import AgentModel
 from heal.agents.process import keep_freed_memory
@@ -19,6 +20,7 @@ from heal.base_model import BaseModel
 from heal.collab_model import CollabModel
 from heal.config import ConfigError
 from heal.datasets.damage import ChosenScenes
+from heal.datasets.dataset import Dataset
 from heal.encoders.lift_splat_trunk import PretrainedWeightsError
 from heal.errors import UserError
 from heal.tools.checks.device import require_gpus
@@ -79,6 +81,7 @@ class TrainingJob:
         scenes: number of scenes in the split, without those of `left_out`.
         init: alliance to start from; with a frozen base, the alliance of this base.
         init_agent: folder of a trained type with the same networks, in its alliance; an alignment to a frozen base starts from it.
+            With `training.fix_encoder` the aligner may be another one.
         run: folder for checkpoints and logs.
         reading: how the data are read.
         left_out: indices of the scenes that take no part, because their files are missing or damaged.
@@ -134,34 +137,50 @@ class TrainingJob:
     def _validator(self, model: CollabModel, replica: Replica, report: Callable[[int, ValidationRecord], None]) -> Validator | None:
         if self.validation is None:
             return None
-        scenes = ValidationScenes(self._open(self.validation.split, self.validation.left_out), model, self.settings, replica)
-        return Validator(scenes, self.validation.split, self.run, report)
+        scenes = self.open_validation()
+        assert scenes is not None
+        return Validator(ValidationScenes(scenes, model, self.settings, replica), self.validation.split, self.run, report)
+
+    @property
+    def validation_reading(self) -> ReadOptions:
+        """How the data that validate the training are read: with the agents of an evaluation."""
+        return replace(self.reading, every_agent=False)
 
     def open_validation(self) -> ChosenScenes | None:
         """Open the scenes that validate the training; None if there are none."""
-        return self._open(self.validation.split, self.validation.left_out) if self.validation else None
+        if self.validation is None:
+            return None
+        return _without(self.validation_reading.open(self.data, self.validation.split), self.validation.left_out)
 
     def open(self) -> ChosenScenes:
         """Open the scenes of the training."""
-        return self._open(self.split, self.left_out)
-
-    def _open(self, split: str, left_out: frozenset[int]) -> ChosenScenes:
-        source = self.reading.open(self.data, split)
-        return ChosenScenes(source, [index for index in range(len(source)) if index not in left_out])
+        return _without(self.reading.open(self.data, self.split), self.left_out)
 
     def check(self, device: torch.device) -> None:
         """Check before anything is written that the training can begin, and that its result can be stored.
 
         Raises:
             AllianceError: a network has weights that cannot be stored, or there is no type `init_agent`.
-            ConfigError: the precision does not fit the device, or pretrained weights are not there or do not fit.
+            ConfigError: the precision does not fit the device, pretrained weights are not there or do not fit, or the aligner is to
+                be trained alone and there is none, or no trained encoder.
             UserError: the scenes do not fill one batch, the type `init_agent` has other networks, or there are fewer GPUs than
                 replicas.
         """
         require_gpus(device, self.settings.training.replicas)
         make_scaler(self.settings.training, device)
         steps_per_epoch(self.scenes, self.settings.training)
-        require_storable(self._make_model(Console(stderr=True)))
+        model = self._make_model(Console(stderr=True))
+        if self.settings.training.fix_encoder:
+            self._require_aligner(model.agent(self.name))
+        require_storable(model)
+
+    def _require_aligner(self, agent: AgentModel) -> None:
+        """Raise ConfigError unless there is a trained encoder to be fixed, and an aligner to be trained."""
+        fixed = "training.fix_encoder=true trains the aligner alone"
+        if self.init_agent is None:
+            raise ConfigError(f"{fixed}; name the type whose encoder and backbone are trained: heal train agent --init TYPE")
+        if not list(agent.aligner.parameters()):
+            raise ConfigError(f"{fixed}, and that of {self.name} has no weights; choose another aligner.kind in the type's file")
 
     def load_result(self) -> TrainingResult:
         """Return the networks with the best weights, or with those of the last checkpoint if there was no validation."""
@@ -169,6 +188,11 @@ class TrainingJob:
         progress = load_weights(self.run / CHECKPOINT_NAME, model)
         best = load_best(self.run / BEST_NAME, model) if self.validation else None
         return TrainingResult(model, progress.step // steps_per_epoch(self.scenes, self.settings.training), progress.seconds, best)
+
+
+def _without(source: Dataset, left_out: frozenset[int]) -> ChosenScenes:
+    """Return the scenes of a source without some of them."""
+    return ChosenScenes(source, [index for index in range(len(source)) if index not in left_out])
 
 
 def run_job(job: TrainingJob, device: torch.device, console: Console) -> None:
@@ -207,7 +231,7 @@ def make_model(
     """Make the networks of a training: with the weights of `initial` where it has them, else with random ones of the seed.
 
     A new agent type gets ImageNet weights if its settings ask for them and they can be loaded. With a frozen base (stage 2) every
-    agent type is new, or has the weights of `start`.
+    agent type is new, or has the weights of `start`; with `training.fix_encoder` its aligner is new.
 
     Args:
         settings: of the training.
@@ -227,17 +251,20 @@ def make_model(
             known = initial.agent(name) if initial and name in initial.agent_names else None
         else:
             known = start
-        if known:
-            _load_agent(name, agent, known)
+        if known and settings.training.fix_encoder:
+            _load_parts(name, [(agent.encoder, known.encoder), (agent.backbone, known.backbone)])
+        elif known:
+            _load_parts(name, [(agent, known)])
         else:
             _load_pretrained(name, agent, console)
     return CollabModel(base, agents)
 
 
-def _load_agent(name: str, agent: AgentModel, known: AgentModel) -> None:
-    """Load the weights of another network; UserError if they have other names or shapes."""
+def _load_parts(name: str, parts: Sequence[tuple[nn.Module, nn.Module]]) -> None:
+    """Load into each first module the weights of the second; UserError if they have other names or shapes."""
     try:
-        agent.load_state_dict(known.state_dict())
+        for part, known in parts:
+            part.load_state_dict(known.state_dict())
     except RuntimeError as error:
         first = " ".join(str(error).splitlines()[:2])
         raise UserError(

@@ -59,7 +59,7 @@ def train(
 
     Raises:
         ConfigError: the precision does not fit the device, or the checkpoint does not fit the base or the number of epochs.
-        TrainingStoppedError: the loss or a gradient became infinite or NaN, or a frozen base changed. The last checkpoint is kept.
+        TrainingStoppedError: the loss or a gradient became infinite or NaN, or a frozen network changed; the checkpoint is kept.
         KeyboardInterrupt: raised again after the step, and a checkpoint.
     """
     taker = StepTaker(model, settings, replica)
@@ -109,14 +109,16 @@ def _load_checkpoint(
     """Restore the last checkpoint in a folder.
 
     Raises:
-        ConfigError: its frozen base is another one, or it is beyond the last step, as after fewer epochs were asked for.
+        ConfigError: its frozen networks are other ones, or it is beyond the last step, as after fewer epochs were asked for.
     """
     checkpoint = Checkpoint(run / CHECKPOINT_NAME, taker.model, taker.optimizer, taker.scaler)
     progress = checkpoint.load()
     try:
         taker.guard.check()
     except TrainingStoppedError as error:
-        raise ConfigError(f"{checkpoint.path} is of a training for another base; start anew with --restart") from error
+        raise ConfigError(
+            f"{checkpoint.path} is of a training for another base, or from another type; start anew with --restart"
+        ) from error
     if progress.step > len(steps):
         epochs = math.ceil(progress.step / steps.steps_per_epoch)
         raise ConfigError(
@@ -134,7 +136,7 @@ def _batches(steps: TrainingSteps, first: int) -> Iterable[TrainingBatch]:
 
 
 def _take_step(taker: StepTaker, steps: TrainingSteps, step: int, batch: TrainingBatch, clock: _TrainingClock) -> StepReport:
-    """Train one step, and at the end of an epoch check that a frozen base has stayed as it was."""
+    """Train one step, and at the end of an epoch check that frozen networks have stayed as they were."""
     training, replica = steps.settings.training, taker.replica
     # The networks' random numbers depend on the step alone, so that a resumed training ends with the same weights.
     torch.manual_seed((training.seed * len(steps) + step) * replica.count + replica.rank)

@@ -109,7 +109,7 @@ def _open_validation(job: TrainingJob, split: str | None) -> Dataset | str:
     if split is None and VALIDATE in names_of(job.split):
         return f"the training uses the split {job.split} itself"
     try:
-        return job.reading.open(job.data, split or VALIDATE)
+        return job.validation_reading.open(job.data, split or VALIDATE)
     except NoSplitError as error:
         if split is not None:
             raise

@@ -14,7 +14,7 @@ from heal.tools.profiling.networks import Networks
 from heal.tools.profiling.parameters import AgentParameters, BaseParameters, are_the_papers, growth, parameters_of
 from heal.tools.profiling.sheets import Sheet
 from heal.tools.shared.paths import config_path
-from heal.tools.train import resolve_settings
+from heal.tools.training.settings import resolve_settings
 from heal.training.step import make_optimizer, set_learning
 from tests.heal.networks import AGENT, BASE, GRID, SECOND
 from tests.tools.training.small_training import SETTINGS

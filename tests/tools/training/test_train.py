@@ -16,9 +16,10 @@ from heal.datasets.in_memory import ScenesInMemory
 from heal.encoders.second import SecondConfig
 from heal.errors import UserError
 from heal.layers.backbone import BackboneConfig
-from heal.tools.train import resolve_settings, save_alliance
+from heal.tools.train import save_alliance
 from heal.tools.training.loop import StepReport, train
 from heal.tools.training.scenes import ScenesOfTraining
+from heal.tools.training.settings import resolve_settings
 from heal.tools.training.step_log import StepLog, last_row
 from heal.training.batches import TrainingSteps
 from heal.training.config import ScheduleConfig, TrainingConfig, learning_rate

@@ -12,7 +12,7 @@ from heal.config import ConfigError, save_config
 from heal.tools.training.loop import train
 from heal.training.batches import TrainingSteps
 from heal.training.config import ScheduleConfig, TrainingConfig
-from heal.training.step import BaseGuard, TrainingStoppedError, make_optimizer, set_learning
+from heal.training.step import FrozenGuard, TrainingStoppedError, make_optimizer, set_learning
 from tests.heal.networks import AGENT, BASE, small_model
 from tests.tools.command import generate_town, run_command
 from tests.tools.training.small_training import SETTINGS, SOURCE
@@ -104,4 +104,4 @@ def test_a_changed_base_stops_the_training() -> None:
         model.base.cls_head.bias[0] += 1e-6
     with pytest.raises(TrainingStoppedError, match=r"cls_head.bias"):
         guard.check()
-    BaseGuard(None).check()
+    FrozenGuard({}).check()
