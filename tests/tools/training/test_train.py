@@ -147,8 +147,8 @@ def test_a_training_can_be_of_vehicles_or_of_roadside_units_alone() -> None:
     for kind, expected in (("any", set(names)), ("vehicle", {"1", "2"}), ("roadside", {"-1"}), ("ego", {"1"})):
         training = ScheduleConfig(agents_of=kind, max_agents=3)
         assert set(draw_scene(source, 0, 3, LIDAR, training, rng).scene.outline.agent_ids) == expected
-        egos = {draw_scene(source, 0, 1, LIDAR, replace(training, random_ego=True), rng).scene.outline.ego_id for _ in range(40)}
-        assert egos == expected
+        anybody = replace(training, random_ego=True, ego_of="any")
+        assert {draw_scene(source, 0, 1, LIDAR, anybody, rng).scene.outline.ego_id for _ in range(40)} == expected
         outline = ScenesOfTraining(source, training).outline(0)
         assert set(outline.agent_ids) == expected and outline.ego_id in expected
     with pytest.raises(UserError, match=r"agents_of=roadside"):
