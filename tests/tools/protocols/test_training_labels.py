@@ -22,16 +22,15 @@ from tests.datasets.opv2v import opv2v_tree
 from tests.heal.encoders.test_coverage import CAMERA
 from tests.heal.networks import AGENT
 
-# The two vehicles that each agent of the tree labels, as (metres ahead, metres aside) of the agent.
-BEHIND, AHEAD = (0.0, 6.0), (10.0, 6.0)
+# The second of the two vehicles that each agent of the tree labels: metres ahead and aside of the agent.
+AHEAD = (10.0, 6.0)
+WITHOUT_DEPTH = replace(CAMERA.encoder, depth_supervision=False)
 
 
 def _settings(tmp_path: Path, config: str, *overrides: str) -> TrainingConfig:
     """Return the settings of a base with the types m1, a LiDAR, and c1, a camera."""
     file = tmp_path / "base.yaml"
-    agents = {
-        "agents": {"m1": to_plain(AGENT), "c1": to_plain(replace(CAMERA, encoder=replace(CAMERA.encoder, depth_supervision=False)))}
-    }
+    agents = {"agents": {"m1": to_plain(AGENT), "c1": to_plain(replace(CAMERA, encoder=WITHOUT_DEPTH))}}
     save_config(agents, file)
     file.write_text(file.read_text() + config_path(config).read_text())
     return resolve_settings(file, None, list(overrides))
