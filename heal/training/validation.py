@@ -39,9 +39,10 @@ class ValidationBatch:
 
 
 class ValidationScenes(torch.utils.data.Dataset[ValidationBatch]):
-    """The batches of a validation: scenes as they are, with the largest number of agents that the training has.
+    """The batches of a validation: scenes without augmentation, with the largest number of agents that the training has.
 
-    A scene has the same agents every time, so that epochs can be compared. Several replicas share the scenes.
+    A scene has the same agents, types and errors of poses every time, so that epochs can be compared. Several replicas share the
+    scenes.
     """
 
     def __init__(self, source: SceneSource, model: CollabModel, settings: TrainingConfig, replica: Replica = ALONE) -> None:
