@@ -36,6 +36,7 @@ FLOORS = (
         "numpy_yaml",
         "plugin_files",
         "plugins",
+        "pose_noise",
     },
     {"aligners", "detection", "encoders", "fusion", "layers", "message", "sparse"},
     {"agent_model", "base_model", "collab_model", "alliance"},
