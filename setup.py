@@ -121,6 +121,7 @@ setup(
             "*.yaml",
             "*/*.yaml",
             "demo/agents/*.yaml",
+            "recipes/*/*.yaml",
             "demo/alliance/*.json",
             "demo/alliance/*/*.yaml",
             "demo/alliance/*/*.safetensors",

@@ -31,7 +31,7 @@ MARKDOWN_NAME, PICTURE_NAME = "profile.md", "profile.png"
 EXAMPLES = """\b
 heal profile configs/demo/alliance --out runs/demo-profile
 heal profile configs/demo/alliance --in-order m1,m3 --agents 1,2,8 --no-training --out runs/demo-lidars
-heal profile --base base.yaml --types m2,m3,m4 --no-training --out runs/paper-profile
+heal profile --base recipes/opv2v/final_m1m2m3m4.yaml --no-training --out runs/paper-profile
 heal profile --base dair.yaml --types dair_m2,m3,dair_m4 --agents 1,2 --device cuda --out runs/dair-profile
 """
 console = Console()

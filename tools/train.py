@@ -100,7 +100,7 @@ def base(
     \b
     heal train base --data runs/town --config demo/base.yaml --out runs/town-base
     heal train base --data DAIR_ROOT --config demo/dair.yaml --init configs/demo/alliance --out runs/dair-base
-    heal train base --data OPV2V --out runs/opv2v --set training.batch_scenes=2
+    heal train base --data OPV2V --config recipes/opv2v/joint_m1m2.yaml --out runs/joint --set training.batch_scenes=2
     """  # noqa: D301 - click's mark for lines that stay lines is the character, not its name
     initial = load_alliance(init) if init else None
     settings = resolve_settings(config_path(config), initial, overrides or [])
@@ -140,7 +140,7 @@ def agent(
     The training uses single agents only, with the sensors of the new type. Checkpoints and logs are written to the folder OUT-TYPE.
 
     \b
-    heal train agent --type m2 --base runs/opv2v/alliance --data OPV2V --out runs/opv2v/alliance
+    heal train agent --type m3 --config recipes/opv2v/stage2_m3 --base runs/opv2v/alliance --data OPV2V --out runs/opv2v/alliance
     heal train agent --type my_lidar.yaml --base configs/demo/alliance --data runs/town --config demo/agent.yaml --out runs/mine
     heal train agent --type my_lidar.yaml --base runs/dair-base/alliance --data DAIR_ROOT --init runs/mine --out runs/dair-mine
     heal train agent --type pole.yaml --base runs/mine --data runs/town --init configs/demo/alliance/m2 --out runs/mine

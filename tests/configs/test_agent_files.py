@@ -2,11 +2,11 @@
 
 import pytest
 
-from heal.agent_model import AgentConfig
 from heal.config import load_config
 from heal.opencood.config import Networks
 from heal.opencood.run import make_networks
 from heal.tools.shared.paths import CONFIGS
+from heal.tools.shared.setting_files import read_agent_type
 from heal.training.config import TrainingConfig
 
 # Weights of the encoder, the backbone and the aligner, as the reference's networks have them.
@@ -15,6 +15,9 @@ SIZES = {
     ("base.yaml", "m2.yaml"): (14_635_796, 267_136, 109_440),
     ("base.yaml", "m3.yaml"): (699_456, 267_136, 109_440),
     ("base.yaml", "m4.yaml"): (1_535_216, 267_136, 109_440),
+    ("base.yaml", "v2xset_m2.yaml"): (14_635_796, 267_136, 109_440),
+    ("base.yaml", "v2xset_m3.yaml"): (699_456, 267_136, 109_440),
+    ("base.yaml", "v2xset_m4.yaml"): (1_535_216, 267_136, 109_440),
     ("dair.yaml", "m1.yaml"): (768, 226_176, 0),
     ("dair.yaml", "dair_m2.yaml"): (14_661_446, 267_136, 109_440),
     ("dair.yaml", "m3.yaml"): (699_456, 267_136, 109_440),
@@ -24,7 +27,7 @@ SIZES = {
 
 @pytest.mark.parametrize(("base", "agent"), SIZES)
 def test_shipped_types_have_the_papers_sizes(base: str, agent: str) -> None:
-    settings = load_config(AgentConfig, CONFIGS / "agents" / agent)
+    settings = read_agent_type(agent.removesuffix(".yaml"))
     model = make_networks(Networks(base=load_config(TrainingConfig, CONFIGS / base).base, agents={"m1": settings})).agents["m1"]
     parts = (model.get_submodule(name) for name in ("encoder", "backbone", "aligner"))
     assert tuple(sum(weight.numel() for weight in part.parameters()) for part in parts) == SIZES[base, agent]

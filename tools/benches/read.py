@@ -7,8 +7,6 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from heal.agent_model import AgentConfig
-from heal.config import load_config
 from heal.datasets.open import open_dataset
 from heal.encoders.lidar import lidar_clouds
 from heal.encoders.point_pillars import PointPillarsConfig, pillar_grid
@@ -18,7 +16,7 @@ from heal.tools.benches.measure import BenchRow, timed
 from heal.tools.benches.plain import readers as plain_readers
 from heal.tools.benches.plain import voxels as plain_voxels
 from heal.tools.benches.setup import WIDE, BenchSetup, bench_town, one_thread
-from heal.tools.shared.paths import type_path
+from heal.tools.shared.setting_files import read_agent_type
 from heal.types import SceneSource
 
 
@@ -78,6 +76,6 @@ def _to_pillars(source: SceneSource) -> object:
 @functools.cache
 def _pillars() -> VoxelGrid:
     """Return the pillar grid of the paper's m1."""
-    encoder = load_config(AgentConfig, type_path("m1")).encoder
+    encoder = read_agent_type("m1").encoder
     assert isinstance(encoder, PointPillarsConfig), "m1 has a PointPillars encoder"
     return pillar_grid(encoder, WIDE, training=False)

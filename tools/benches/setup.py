@@ -13,15 +13,14 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from heal.agent_model import AgentConfig, AgentModel
+from heal.agent_model import AgentModel
 from heal.base_model import BaseConfig, BaseModel
-from heal.config import load_config
 from heal.datasets.open import open_dataset
 from heal.datasets.town import PRESETS, TownSource
 from heal.grid import BevGrid
 from heal.se3 import relative_SE3
 from heal.tools.benches.machine import BFLOAT16, Precision, precisions_of
-from heal.tools.shared.paths import type_path
+from heal.tools.shared.setting_files import read_agent_type
 from heal.types import AgentFrame, SceneSource
 
 WIDE = BevGrid((-102.4, -51.2, -3.0, 102.4, 51.2, 1.0), 0.8)
@@ -101,7 +100,7 @@ def paper_scene(setup: BenchSetup, types: Sequence[str], grid: BevGrid) -> Paper
         grid: grid of the shared feature maps.
     """
     torch.manual_seed(SEED)
-    agents = {name: AgentModel(load_config(AgentConfig, type_path(name)), grid).eval().requires_grad_(False) for name in types}
+    agents = {name: AgentModel(read_agent_type(name), grid).eval().requires_grad_(False) for name in types}
     base = BaseModel(BaseConfig(grid=grid)).eval().requires_grad_(False)
     source = bench_town(len(types)) if setup.scenes is None else open_dataset(setup.scenes, "test")
     frames = frames_of(source, types, agents)

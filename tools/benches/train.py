@@ -13,16 +13,14 @@ from typing import Any, Literal, TypeAlias
 
 import torch
 
-from heal.agent_model import AgentConfig
 from heal.agents.process import end_with_parent, keep_freed_memory
 from heal.collab_model import CollabModel
-from heal.config import load_config
 from heal.datasets.town import TownSource
 from heal.detection.anchors import make_anchors
 from heal.tools.benches.measure import BenchRow, timed
 from heal.tools.benches.plain import training as plain_training
 from heal.tools.benches.setup import BenchSetup, count_flops
-from heal.tools.shared.paths import type_path
+from heal.tools.shared.setting_files import read_agent_type
 from heal.tools.training.job import make_model
 from heal.training.batches import TrainingBatch, TrainingSteps
 from heal.training.config import ScheduleConfig, TrainingConfig
@@ -71,7 +69,7 @@ def paper_cases() -> tuple[Case, ...]:
     """
     training = ScheduleConfig(batch_scenes=1, max_agents=2, random_agents=False, workers=0)
     frozen = replace(training, max_agents=1, random_ego=True, frozen_base=True)
-    m1 = load_config(AgentConfig, type_path("m1"))
+    m1 = read_agent_type("m1")
     settings = TrainingConfig(agents={"m1": m1}, training=training)
     return Case("train/stage1", settings, SOURCE), Case("train/stage2", replace(settings, training=frozen), SOURCE)
 

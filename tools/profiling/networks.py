@@ -12,11 +12,11 @@ from heal.agent_model import AgentConfig, AgentModel
 from heal.alliance import load_alliance
 from heal.base_model import BaseModel
 from heal.collab_model import CollabModel
-from heal.config import load_config
 from heal.detection.loss import LossConfig
 from heal.errors import UserError
 from heal.tools.shared.made_by import AllianceRecord
 from heal.tools.shared.paths import type_path
+from heal.tools.shared.setting_files import read_agent_type
 from heal.tools.shared.type_argument import base_type, split_names
 from heal.training.config import TrainingConfig
 
@@ -78,8 +78,7 @@ class Networks:
         agents = dict(settings.agents)
         for text in split_names(types) if types else []:
             if text not in settings.agents:
-                file = type_path(text)
-                agents[file.stem] = load_config(AgentConfig, file)
+                agents[type_path(text).stem] = read_agent_type(text)
         settings = replace(settings, agents=_chosen(agents, in_order))
         torch.manual_seed(settings.training.seed)
         grid = settings.base.grid

@@ -8,14 +8,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from heal.agent_model import AgentConfig, AgentModel
+from heal.agent_model import AgentModel
 from heal.alliance import load_alliance
 from heal.base_model import BaseConfig, BaseModel
-from heal.config import load_config
 from heal.encoders.lift_splat import LiftSplat
 from heal.layers.inference import for_inference
 from heal.layers.winograd import WinogradConv2d
 from heal.tools.shared.paths import CONFIGS
+from heal.tools.shared.setting_files import read_agent_type
 from tests.heal.networks import BASE, small_model, small_scene, with_random_norms
 
 TYPES = sorted((CONFIGS / "agents").glob("*.yaml"))
@@ -34,7 +34,7 @@ def dense_parts(model: AgentModel, channels: int) -> list[Tensor]:
 
 @pytest.mark.parametrize("path", TYPES, ids=lambda path: path.stem)
 def test_shipped_types_compute_the_same(path: Path) -> None:
-    config = load_config(AgentConfig, path)
+    config = read_agent_type(path.stem)
     model = AgentModel(config, BaseConfig().grid)
     with_random_norms(model).eval()
     fast = for_inference(model)
