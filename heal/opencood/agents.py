@@ -18,6 +18,8 @@ from heal.opencood.lift_splat import read_lift_splat, write_lift_splat
 INPLANES = 64
 # Settings of an aligner: HEAL's name -> our name.
 _ALIGNER_SETTINGS = {"num_of_blocks": "blocks", "num_of_layers": "layers"}
+# Arguments of an aligner in HEAL's configurations that no network reads.
+_UNREAD = frozenset({"warpnet_indim"})
 # Our kind of an encoder -> HEAL's name and the sensor that the encoder needs.
 _KINDS = {"point_pillars": ("point_pillar", "lidar"), "second": ("second", "lidar"), "lift_splat": ("lift_splat_shoot", "camera")}
 # The cameras to write for an encoder whose settings take all cameras of an agent.
@@ -95,7 +97,7 @@ def read_aligner(block: Mapping[str, Any], channels: int) -> AlignerConfig:
     """Convert an `aligner_args` block for maps of `channels` channels; ConfigError for a setting that is not supported."""
     if block.get("spatial_align"):
         raise ConfigError("aligner_args.spatial_align: expected false, got true; no released network uses it")
-    args = dict(block.get("args") or {})
+    args = {name: value for name, value in (block.get("args") or {}).items() if name not in _UNREAD}
     dim = args.pop("dim", channels)
     if dim != channels:
         raise ConfigError(f"aligner_args.args.dim: expected {channels}, the backbone's channels, got {dim}")

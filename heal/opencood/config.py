@@ -14,6 +14,7 @@ from typing import Any
 from heal.agent_model import AgentConfig
 from heal.base_model import BaseConfig
 from heal.config import ConfigError, build_config, config, to_plain
+from heal.encoders.lift_splat import LiftSplatConfig
 from heal.fusion.pyramid import PyramidConfig
 from heal.opencood.agents import INPLANES, ReadAgent, read_agent, whole_numbers, write_agent
 from heal.opencood.lidar import Plain
@@ -74,10 +75,19 @@ def _read(reference: Mapping[str, Any], types: Collection[str] | None = None) ->
     names = [name for name in known if types is None or name in types]
     read = {name: read_agent(name, args[name], (settings.get(name) or {}).get("preprocess") or {}) for name in names}
     base = _read_base(args, read, reference.get("postprocess") or {})
-    return Networks(base=base, agents={name: _with_beams(part.config, beams.get(name)) for name, part in read.items()})
+    dair = _is_for_dair(reference)
+    return Networks(base=base, agents={name: _of_data(part.config, beams.get(name), dair) for name, part in read.items()})
 
 
-def _with_beams(settings: AgentConfig, beams: int | None) -> AgentConfig:
+def _is_for_dair(reference: Mapping[str, Any]) -> bool:
+    """Return whether a configuration is for DAIR-V2X, as the name of its data set or the key `data_dir` tells."""
+    return "data_dir" in reference or str((reference.get("fusion") or {}).get("dataset")).startswith("dair")
+
+
+def _of_data(settings: AgentConfig, beams: int | None, dair: bool) -> AgentConfig:
+    """Return an agent type for the sensors of its data set: its LiDAR's lines, and the one camera of DAIR-V2X for HEAL's four."""
+    if dair and isinstance(settings.encoder, LiftSplatConfig):
+        settings = replace(settings, encoder=replace(settings.encoder, cameras=()))
     return settings if beams is None else replace(settings, lidar_beams=beams)
 
 
