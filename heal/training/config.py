@@ -23,7 +23,8 @@ from heal.training.partners import PartnersConfig
 class ScheduleConfig:
     """The section `training` of a training's configuration; the defaults of the schedule are the paper's for OPV2V.
 
-    The files `base.yaml`, `dair.yaml`, `agent.yaml` and `agent_dair.yaml` have the paper's settings (HEAL, section 5.1).
+    The files `base.yaml`, `dair.yaml`, `agent.yaml` and `agent_dair.yaml` have the paper's other settings (HEAL, section 5.1); only
+    `random_agents` and `include_ego` differ from the paper, for a better system.
 
     Attributes:
         epochs: number of passes over all scenes.
