@@ -44,6 +44,7 @@ ROOMS = (
     "message",
     "opencood",
     "sparse",
+    "storage",
     "training",
 )
 FOLDERS = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import monotonic, perf_counter
 
 import numpy as np
@@ -22,6 +22,7 @@ from heal.fusion.pyramid import Coverage, coverage_of
 from heal.grid import BevGrid
 from heal.message.codec import Codec
 from heal.message.message import Message
+from heal.storage.compressors import StoredCompressor, require_compressor
 from heal.types import WHOLE_SWEEP, AgentFrame, BoolMask, Float32, SceneSource, UInt8
 
 _log = logging.getLogger(__name__)
@@ -40,6 +41,7 @@ class AgentSetup:
         grid: the grid of the feature maps.
         source: where the sensor data comes from.
         options: the options of the run.
+        compressor: encodes the maps that cross a link, if the run's codec asks for a compressor; None if not.
     """
 
     agent_type: str
@@ -49,12 +51,18 @@ class AgentSetup:
     grid: BevGrid
     source: SceneSource
     options: RunOptions
+    compressor: StoredCompressor | None = None
 
     @staticmethod
     def of(alliance: AllianceLike, agent_type: str, source: SceneSource, options: RunOptions) -> AgentSetup:
-        """Collect what the agents of one type of an alliance need."""
-        encoder = alliance.agent(agent_type)
-        return AgentSetup(agent_type, encoder, alliance.trunk, alliance.base_hash, alliance.grid, source, options)
+        """Collect what the agents of one type of an alliance need.
+
+        Raises:
+            UserError: the alliance has no such type, or no compressor of the codec's ratio.
+        """
+        encoder, ratio = alliance.agent(agent_type), options.codec.ae_ratio
+        compressor = None if ratio is None else require_compressor(alliance.compressors, ratio)
+        return AgentSetup(agent_type, encoder, alliance.trunk, alliance.base_hash, alliance.grid, source, options, compressor)
 
 
 @dataclass(frozen=True)
@@ -103,7 +111,7 @@ class Agent:
         blocks = self.setup.encoder.covered_blocks(frame)
         coverage = coverage_of(self.setup.encoder.coverage, blocks)
         content = self._content(features, coverage, codec.chooses_cells)
-        message = self._message(frame, content, blocks).to_bytes(codec)
+        message = self._message(frame, content, blocks, codec).to_bytes(codec)
         latency = AgentLatency(0.0, 0.0, (perf_counter() - started) * 1e3, monotonic())
         report = AgentReport(
             agent_id=self.agent_id,
@@ -160,8 +168,11 @@ class Agent:
             return _Content(levels.maps, scores)
         return _Content((features,), (F.interpolate(scores[0], size=features.shape[-2:]),))
 
-    def _message(self, frame: AgentFrame, content: _Content, blocks: BoolMask | None) -> Message:
+    def _message(self, frame: AgentFrame, content: _Content, blocks: BoolMask | None, codec: Codec) -> Message:
         setup = self.setup
+        compressor = None if codec.ae_ratio is None else setup.compressor
+        if compressor is not None:
+            content = replace(content, maps=(compressor.network.encoder(content.maps[0]),))
         return Message(
             agent_id=self.agent_id,
             agent_type=setup.agent_type,
@@ -174,6 +185,7 @@ class Agent:
             coverage=setup.encoder.coverage if blocks is None else None,
             split=setup.options.split,
             covered=blocks if setup.options.split == "feature" else None,
+            compressor="" if compressor is None else compressor.hash,
         )
 
 
@@ -185,6 +197,8 @@ class AgentHost:
         self.setup, self._device = setup, torch.device(device)
         setup.encoder.to(self._device)
         setup.trunk.to(self._device)
+        if setup.compressor is not None:
+            setup.compressor.network.to(self._device)
         self._agents: dict[str, Agent] = {}
 
     def step(self, tick: int, requests: Sequence[AgentRequest]) -> list[tuple[bytes, AgentReport]]:

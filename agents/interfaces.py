@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 from heal.base_model import BaseModel
 from heal.fusion.pyramid import Coverage, PyramidLevels
 from heal.grid import BevGrid
+from heal.storage.compressors import StoredCompressor
 from heal.types import AgentFrame, BoolMask, SensorChoice
 
 
@@ -81,6 +82,11 @@ class AllianceLike(Protocol):
     @property
     def grid(self) -> BevGrid:
         """The grid of all feature maps."""
+        ...
+
+    @property
+    def compressors(self) -> Mapping[int, StoredCompressor]:
+        """The compressors of feature maps, by ratio."""
         ...
 
     @property

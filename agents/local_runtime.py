@@ -48,7 +48,8 @@ class LocalRuntime:
         self._coordinator: TickCoordinator[bytes] = TickCoordinator(
             alliance, source, types_of, network or PerfectNetwork(), self._options, tolerant
         )
-        self._nodes = NodeHost(alliance.base, alliance.base_hash, self._options, trust=trust_by_type(alliance))
+        trust, compressors = trust_by_type(alliance), tuple(alliance.compressors.values())
+        self._nodes = NodeHost(alliance.base, alliance.base_hash, self._options, trust=trust, compressors=compressors)
         self._hosts: dict[str, AgentHost] = {}
         self._threads_before = torch.get_num_threads()
         torch.set_num_threads(self._options.threads)

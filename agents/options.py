@@ -134,6 +134,8 @@ class RunOptions:
             raise UserError(f"half_life_ms: expected more than 0, got {self.half_life_ms}")
         if self.region_m is not None and not self.region_m > 0:
             raise UserError(f"region_m: expected more than 0, or None for one fusion node around the ego, got {self.region_m}")
+        if self.codec.ae_ratio is not None and self.split != "feature":
+            raise UserError(f"codec {self.codec}: ae encodes feature maps, so it needs split=feature, got split={self.split}")
         self._check_guard()
 
     def _check_guard(self) -> None:

@@ -43,6 +43,7 @@ from heal.detection.detections import Detections
 from heal.errors import UserError
 from heal.message.codec import FLOAT32, Codec
 from heal.message.message import Buffer
+from heal.storage.compressors import require_compressor
 from heal.types import Float64, SceneSource
 
 Payload = TypeVar("Payload")
@@ -73,6 +74,8 @@ class TickCoordinator(Generic[Payload]):
             tolerant: whether labels that cannot be read are a fault of their agent, and the run goes on without them.
         """
         self.alliance, self.source, self.types_of, self.options = alliance, source, types_of, options
+        if options.codec.ae_ratio is not None:
+            require_compressor(alliance.compressors, options.codec.ae_ratio)
         self._network = network
         self._division = divide(options, alliance.grid, alliance.base.config.decode)
         self._rule = TruthRule.of(options, alliance.grid.range_m)

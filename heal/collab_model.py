@@ -13,6 +13,7 @@ from heal.agent_model import AgentModel, EncoderInput
 from heal.base_model import BaseModel, BaseOutput
 from heal.encoders.lift_splat_depth import DepthPrediction
 from heal.fusion.pyramid import Coverage, coverage_of
+from heal.layers.compressor import Compressor
 from heal.se3 import relative_SE3
 from heal.types import AgentFrame, Scene
 
@@ -45,11 +46,12 @@ class CollabBatch:
 class CollabModel(nn.Module):
     """A base with the agent types that are trained or run together with it (HEAL, section 3)."""
 
-    def __init__(self, base: BaseModel, agents: Mapping[str, AgentModel]) -> None:
-        """Join a base and its agent types; the modules are shared, not copied."""
+    def __init__(self, base: BaseModel, agents: Mapping[str, AgentModel], compressor: Compressor | None = None) -> None:
+        """Join a base, its agent types, and a compressor that all maps go through; the modules are shared, not copied."""
         super().__init__()
         self.base = base
         self.agents = nn.ModuleDict(dict(agents))
+        self.compressor: nn.Module = nn.Identity() if compressor is None else compressor
 
     def prepare(
         self, scenes: Sequence[Scene], types: Sequence[Mapping[str, str]], rng: np.random.Generator | None = None
@@ -102,7 +104,8 @@ class CollabModel(nn.Module):
         return rows[torch.argsort(torch.tensor(by_type, device=rows.device))]
 
     def _detect(self, batch: CollabBatch, features: Tensor) -> BaseOutput:
-        output: BaseOutput = self.base(features, batch.agent_SE3_ego, batch.agents_per_scene, batch.coverage)
+        received = self.compressor(features)
+        output: BaseOutput = self.base(received, batch.agent_SE3_ego, batch.agents_per_scene, batch.coverage)
         return output
 
     def agent(self, name: str) -> AgentModel:

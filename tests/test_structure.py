@@ -39,7 +39,7 @@ FLOORS = (
         "pose_noise",
     },
     {"aligners", "detection", "encoders", "fusion", "layers", "message", "sparse"},
-    {"agent_model", "base_model", "collab_model", "alliance"},
+    {"agent_model", "base_model", "collab_model", "alliance", "storage"},
     {"graphs", "opencood", "training"},
 )
 MOST_MODULES, MOST_LINES, MOST_FUNCTION_LINES = 20, 400, 40

@@ -15,6 +15,7 @@ from heal.collab_model import CollabModel
 from heal.config import ConfigError
 from heal.opencood.config import Networks, write_config
 from heal.opencood.run import export_state
+from heal.storage.compressors import require_compressor
 from heal.tools.export_graphs import Format, export_graphs
 from heal.tools.import_runs import new_names, parse_renames, require_known
 from heal.tools.shared.arguments import OnlyTypesArg, RenameArg
@@ -25,6 +26,7 @@ console = Console()
 AllianceArg = Annotated[Path, typer.Argument(help="Alliance folder.")]
 OutArg = Annotated[Path, typer.Option(help="Folder to write.")]
 ImageArg = Annotated[tuple[int, int], typer.Option(help="Height and width of the data set's images in pixels, for HEAL's config.")]
+RatioArg = Annotated[int | None, typer.Option("--compressor", help="Ratio of a compressor to write too. Default: none.")]
 ProgramArg = Annotated[
     bool,
     typer.Option(
@@ -43,6 +45,7 @@ def export(
     types: OnlyTypesArg = None,
     rename: RenameArg = None,
     image_px: ImageArg = (600, 800),
+    compressor: RatioArg = None,
     program: ProgramArg = False,
     onnx: OnnxArg = False,
 ) -> None:
@@ -54,19 +57,20 @@ def export(
     \b
     heal export runs/alliance --out runs/for-heal
     heal export runs/alliance --types m1,van --rename van=m2 --image-px 1080 1920 --out runs/for-heal
+    heal export runs/ae --types m1 --compressor 8 --out runs/for-heal
     heal export runs/alliance --onnx --out runs/onnx
     """  # noqa: D301 - click's mark for lines that stay lines is the character, not its name
     opened = load_alliance(alliance)
     chosen = split_names(types) if types else list(opened.agent_names)
     renamed = parse_renames(rename or [])
     if program or onnx:
-        if (program and onnx) or renamed:
-            raise ConfigError("--program, --onnx and --rename do not go together; use one of them")
+        if (program and onnx) or renamed or compressor is not None:
+            raise ConfigError("--program, --onnx, --rename and --compressor do not go together; use one of them")
         _export_graphs(opened, chosen, out, "onnx" if onnx else "program")
         return
     require_known(renamed, chosen)
     names = new_names(chosen, renamed)
-    export_alliance(opened, names, out, image_px)
+    export_alliance(opened, names, out, image_px, compressor)
     console.print(f"{out}: config.yaml and net_epoch1.pth with {', '.join(names.values())}")
 
 
@@ -76,7 +80,9 @@ def _export_graphs(alliance: Alliance, names: list[str], out: Path, form: Format
     console.print(f"{out}: graphs.json describes the inputs and outputs")
 
 
-def export_alliance(alliance: Alliance, names: dict[str, str], out: Path, image_px: tuple[int, int] = (600, 800)) -> None:
+def export_alliance(
+    alliance: Alliance, names: dict[str, str], out: Path, image_px: tuple[int, int] = (600, 800), ratio: int | None = None
+) -> None:
     """Write the base and agent types as a HEAL run folder.
 
     Args:
@@ -84,16 +90,20 @@ def export_alliance(alliance: Alliance, names: dict[str, str], out: Path, image_
         names: name of each agent type in the alliance -> its name in HEAL.
         out: folder to write.
         image_px: height and width of the data set's images.
+        ratio: of a compressor to write too; None for none.
 
     Raises:
+        AllianceError: there is no compressor of this ratio.
         ConfigError: HEAL has no setting for a part of the networks, or `out` holds a run.
     """
     import yaml
 
     if (out / "config.yaml").exists():
         raise ConfigError(f"{out} holds a run; choose another --out")
-    model = CollabModel(alliance.base, {new: alliance.agent(old) for old, new in names.items()})
-    networks = Networks(base=alliance.card.config, agents={new: alliance.agent_card(old).config for old, new in names.items()})
+    compressor = None if ratio is None else require_compressor(alliance.compressors, ratio).network
+    model = CollabModel(alliance.base, {new: alliance.agent(old) for old, new in names.items()}, compressor)
+    agents = {new: alliance.agent_card(old).config for old, new in names.items()}
+    networks = Networks(base=alliance.card.config, agents=agents, compressor=None if compressor is None else compressor.config)
     values = write_config(networks, image_px)
     with replacing(out / "net_epoch1.pth") as temporary:
         torch.save(export_state(model), temporary)

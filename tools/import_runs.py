@@ -15,9 +15,11 @@ from heal.agent_model import AgentModel
 from heal.alliance import Alliance, AllianceError, TrainingRecord, load_alliance, save_agent, save_base
 from heal.base_model import BaseConfig, BaseModel
 from heal.config import ConfigError, load_yaml
+from heal.layers.compressor import Compressor
 from heal.opencood.run import ImportedRun, import_state
 from heal.opencood.weights import State, merge_states
 from heal.opencood.wrappers import unwrap
+from heal.storage.compressors import save_compressor
 from heal.tools.info import describe_alliance
 from heal.tools.shared.arguments import OnlyTypesArg, RenameArg
 from heal.tools.shared.checkpoint_file import read_checkpoint
@@ -37,8 +39,8 @@ def import_runs(
 ) -> None:
     """Import HEAL run folders as an alliance.
 
-    If the alliance exists, the agent types are added to it. Run folders of stage 1, stage 2 and merged models can be imported.
-    Their bases must be equal, because each agent type is aligned to one base.
+    If the alliance exists, the agent types are added to it. Run folders of stage 1, stage 2 and merged models can be imported, with
+    their compressors. Their bases must be equal, because each agent type is aligned to one base.
 
     \b
     heal import LOGS/final_infer --out runs/imported
@@ -141,11 +143,15 @@ def join_runs(runs: Sequence[ImportedRun], out: Path, sources: Sequence[str], ba
         base_wins: accept runs with other bases.
 
     Raises:
-        AllianceError: the bases differ, two agent types have the same name, or `out` holds something else.
+        AllianceError: the bases differ, two agent types have the same name, two compressors have the same ratio, or `out` holds
+            something else.
     """
     existing = _open_existing(out)
     there = (*existing.agent_names, *existing.foreign) if existing else ()
     _require_distinct([*(name for run in runs for name in run.agents), *there])
+    _require_distinct_ratios(
+        [*(run.compressor.ratio for run in runs if run.compressor), *(existing.compressors if existing else ())]
+    )
     settings = existing.card.config if existing else runs[-1].base
     _require_same_grid([run.base for run in runs], settings)
     states = [run.base_state for run in runs] + ([existing.base.state_dict()] if existing else [])
@@ -179,6 +185,13 @@ def _require_distinct(names: Sequence[str]) -> None:
         )
 
 
+def _require_distinct_ratios(ratios: Sequence[int]) -> None:
+    """Raise AllianceError if two compressors have the same ratio."""
+    repeated = sorted({ratio for ratio in ratios if ratios.count(ratio) > 1})
+    if repeated:
+        raise AllianceError(f"more than one compressor has the ratio {repeated[0]}; import one of them into an alliance of its own")
+
+
 def _require_same_grid(bases: Sequence[BaseConfig], wanted: BaseConfig) -> None:
     """Raise AllianceError if the grids differ in height or cell size; the range in x and y may differ."""
     for base in bases:
@@ -198,8 +211,12 @@ def _save_base(out: Path, settings: BaseConfig, state: State, source: str) -> st
 
 
 def _save_agents(out: Path, run: ImportedRun, base: BaseConfig, base_hash: str, source: str) -> None:
-    """Write the agent types of a run into an alliance."""
+    """Write the agent types and the compressor of a run into an alliance."""
     for name, settings in run.agents.items():
         model = AgentModel(settings, base.grid)
         model.load_state_dict(run.agent_states[name])
         save_agent(out, name, model, base_hash, TrainingRecord(data=source))
+    if run.compressor is not None:
+        compressor = Compressor(run.compressor)
+        compressor.load_state_dict(run.compressor_state)
+        save_compressor(out, compressor, base_hash, TrainingRecord(data=source))

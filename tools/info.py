@@ -18,6 +18,7 @@ from heal.agent_model import known_encoders
 from heal.agents.process import usable_cores
 from heal.alliance import Alliance, TrainingRecord, open_base
 from heal.config import kinds_of
+from heal.storage.compressors import compressor_cards, load_compressors, weights_path
 from heal.tools.profiling.parameters import parameters_of
 from heal.tools.shared.scoring import evaluations_table
 from heal.tools.terminal.tables import narrow_table
@@ -42,6 +43,8 @@ def info(
     console.print(describe_alliance(opened))
     for name, reason in opened.foreign.items():
         console.print(f"{name} cannot be used: {reason}", markup=False, highlight=False, soft_wrap=True)
+    for ratio, reason in load_compressors(alliance, opened.base_hash)[1].items():
+        console.print(f"compressor ae{ratio} cannot be used: {reason}", markup=False, highlight=False, soft_wrap=True)
     if evaluations := evaluations_table(alliance):
         console.print()
         console.print(evaluations)
@@ -61,7 +64,7 @@ def describe_installation() -> Table:
 
 
 def describe_alliance(alliance: Alliance) -> Table:
-    """Make a table of the base and every agent type: parameters, size on disk, training record."""
+    """Make a table of the base, every agent type and every compressor: parameters, size on disk, training record."""
     grid = alliance.grid
     title = f"{alliance.path}: {grid.length_x_m:g} x {grid.length_y_m:g} m, cells of {grid.cell_m:g} m, {grid.nx} x {grid.ny}"
     headings = ("part", "param-\neters", "kB", "hash", "trained on", "scenes", "epochs", "minutes")
@@ -77,6 +80,10 @@ def describe_alliance(alliance: Alliance) -> Table:
             table.add_row(f"{name}: trust", f"{card.trust:g}")
     for name in alliance.foreign:
         table.add_row(name, "cannot be used")
+    records = compressor_cards(alliance.path, alliance.base_hash)[0]
+    for ratio, part in alliance.compressors.items():
+        size = weights_path(alliance.path, ratio).stat().st_size
+        _add_part(table, f"compressor ae{ratio}", part.network, size, part.hash, records[ratio].training)
     return table
 
 

@@ -132,7 +132,7 @@ def sweep(
     opened = load_alliance(alliance)
     output = Output.of(context, out, overwrite, opened, ScenesRecord.of(source, preset, split, types or base_type(opened), seed))
     settings = read_settings(settings_file, [f"run.comm_range_m={comm_range_m}", *changes])
-    conditions = sweep_conditions(kind, settings.run, float32_bytes(opened))
+    conditions = sweep_conditions(kind, settings.run, float32_bytes(opened), opened.compressors)
     parts = divide(source, preset, split, towns, ticks, seed)
     chunks = [Chunk(alliance, source, preset, split, part_seed, part, types) for part_seed, part in parts]
     try_folder(out)

@@ -2,35 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
 from rich.console import Console
 
 from heal.agent_types import same_type
 from heal.agents.local_runtime import LocalRuntime
 from heal.agents.options import RunOptions
-from heal.alliance import Alliance, TrainingRecord, copy_base, load_alliance, require_base, save_agent, save_base
+from heal.alliance import Alliance, TrainingRecord, load_alliance, require_base, save_agent, save_base
 from heal.collab_model import CollabModel
-from heal.datasets.dataset import Dataset, DatasetSummary
-from heal.detection.metrics import ap_text
+from heal.storage.parts import copy_part
 from heal.tools.checks.device import choose_device
 from heal.tools.pictures.draw import draw_tick
 from heal.tools.shared.arguments import CacheArg, DataArg, IntensityScaleArg, OnDamageArg, ThreadsArg
-from heal.tools.shared.output import write_json
 from heal.tools.shared.paths import config_path, type_path
 from heal.tools.shared.sources import ReadOptions
 from heal.tools.terminal.style import STYLE
-from heal.tools.training.job import TrainingJob, TrainingResult, run_job, run_jobs
-from heal.tools.training.run_folder import PICTURE_NAME, run_folders
-from heal.tools.training.scenes import DATA_NAME, ScenesOfTraining, choose_training_scenes, choose_validation_scenes
+from heal.tools.training.arguments import ConfigArg, DeviceArg, RestartArg, SetArg, SplitArg, ValSplitArg
+from heal.tools.training.compressor import compressor
+from heal.tools.training.job import TrainingJob, run_job, run_jobs
+from heal.tools.training.run_folder import PICTURE_NAME
+from heal.tools.training.scenes import ScenesOfTraining
 from heal.tools.training.settings import reading_of, resolve_agent_settings, resolve_settings
 from heal.tools.training.trust import calibrate_trust
+from heal.tools.training.whole import held_folders, load_result, prepare, training_record, use_threads
 from heal.training.config import TrainingConfig
 from heal.training.own_range import own_range
 from heal.types import SceneSource
@@ -49,7 +47,6 @@ app = typer.Typer(
 console = Console()
 
 OutArg = Annotated[Path, typer.Option(help="Run folder; the trained alliance is written to OUT/alliance.")]
-ConfigArg = Annotated[str, typer.Option(help="YAML file with the settings, or the name of a shipped one.")]
 InitArg = Annotated[
     Path | None, typer.Option(help="Alliance to start from; the settings then only override those of the alliance.")
 ]
@@ -61,19 +58,13 @@ InitAgentArg = Annotated[
         "weights must have the same shapes. Its trust is kept if there are no validation scenes.",
     ),
 ]
-SplitArg = Annotated[str, typer.Option(help="Split to train on.")]
-ValSplitArg = Annotated[str | None, typer.Option(help="Split to validate on. Default: validate, if the data has it.")]
-SetArg = Annotated[
-    list[str] | None, typer.Option("--set", help="Change a setting: key=value, such as training.epochs=5; may be repeated.")
-]
-DeviceArg = Annotated[str, typer.Option(help="cpu, cuda, or auto: a GPU if there is one.")]
-RestartArg = Annotated[
-    bool, typer.Option("--restart", help="Delete the files of the earlier training in the run folder, and start anew.")
-]
 BaseArg = Annotated[Path, typer.Option("--base", help="Alliance with the base that the type is aligned to.")]
 AllianceOutArg = Annotated[Path, typer.Option("--out", help="Alliance folder to which the type is added; may be BASE itself.")]
 TypeOption = Annotated[str, typer.Option("--type", help="YAML file of the agent type, or the name of a shipped one.")]
 TypesArg = Annotated[list[str], typer.Argument(help="YAML files of agent types, or names of shipped ones.")]
+
+
+app.command()(compressor)
 
 
 @app.command()
@@ -104,12 +95,12 @@ def base(
     """  # noqa: D301 - click's mark for lines that stay lines is the character, not its name
     initial = load_alliance(init) if init else None
     settings = resolve_settings(config_path(config), initial, overrides or [])
-    _use_threads(threads)
+    use_threads(threads)
     reading = reading_of(settings, ReadOptions.of(on_damage, intensity_scale, cache))
     chosen, source = choose_device(device), reading.open_and_show(data, split)
     job = TrainingJob("base", settings, data.absolute(), split, len(source), init and init.absolute(), out.absolute(), reading)
-    [job], summary = _prepare([job], source, val_split, chosen)
-    with _run_folders([job], summary, restart):
+    [job], summary = prepare([job], source, val_split, chosen, console)
+    with held_folders([job], summary, restart, console):
         run_job(job, chosen, console)
         alliance = _write_base(job, out / "alliance", initial)
         scenes = ScenesOfTraining(job.open(), settings.training)
@@ -145,14 +136,14 @@ def agent(
     heal train agent --type my_lidar.yaml --base runs/dair-base/alliance --data DAIR_ROOT --init runs/mine --out runs/dair-mine
     heal train agent --type pole.yaml --base runs/mine --data runs/town --init configs/demo/alliance/m2 --out runs/mine
     """  # noqa: D301 - click's mark for lines that stay lines is the character, not its name
-    _use_threads(threads)
+    use_threads(threads)
     reading, chosen = ReadOptions.of(on_damage, intensity_scale, cache), choose_device(device)
     job = agent_job(agent_type, base, data, split, out, config, overrides or [], reading)
     source = job.reading.open_and_show(data, split)
     job = starting_from(init, job) if init else job
     _print_range(job, base)
-    [job], summary = _prepare([job], source, val_split, chosen)
-    with _run_folders([job], summary, restart):
+    [job], summary = prepare([job], source, val_split, chosen, console)
+    with held_folders([job], summary, restart, console):
         run_job(job, chosen, console)
         _add_agent(job, base, out)
 
@@ -187,8 +178,8 @@ def agents(
     source = jobs[0].reading.open_and_show(data, split)
     for job in jobs:
         _print_range(job, base)
-    jobs, summary = _prepare(jobs, source, val_split, chosen)
-    with _run_folders(jobs, summary, restart):
+    jobs, summary = prepare(jobs, source, val_split, chosen, console)
+    with held_folders(jobs, summary, restart, console):
         run_jobs(jobs, chosen, console)
         for job in jobs:
             _add_agent(job, base, out)
@@ -255,41 +246,18 @@ def draw_predictions(alliance: Alliance, agent_type: str, source: SceneSource, p
         draw_tick(next(runtime.run([len(source) // 2])), alliance.grid.range_m, path)
 
 
-def _prepare(
-    jobs: Sequence[TrainingJob], source: Dataset, val_split: str | None, device: torch.device
-) -> tuple[list[TrainingJob], DatasetSummary]:
-    """Return trainings with their scenes and their validation, and the summary of the scenes, after all checks.
-
-    Nothing is written yet.
-    """
-    chosen, summary = choose_training_scenes(jobs, source)
-    prepared = choose_validation_scenes(chosen, val_split, console)
-    for job in prepared:
-        job.check(device)
-    return prepared, summary
-
-
-@contextmanager
-def _run_folders(jobs: Sequence[TrainingJob], summary: DatasetSummary, restart: bool) -> Iterator[None]:
-    """Hold the run folders of trainings in this context, with what was read of the data set written into each."""
-    with run_folders([(job.run, job.settings) for job in jobs], restart, console):
-        for job in jobs:
-            write_json(job.run / DATA_NAME, summary.record())
-        yield
-
-
 def _write_base(job: TrainingJob, out: Path, initial: Alliance | None) -> Alliance:
     """Write the alliance of a trained base and its agent types, and open it."""
-    result = _load_result(job)
-    return save_alliance(out, result.model, job.settings, _training_record(job, result, initial))
+    result = load_result(job, console)
+    return save_alliance(out, result.model, job.settings, training_record(job, result, initial))
 
 
 def _add_agent(job: TrainingJob, base: Path, out: Path) -> None:
     """Add a trained type to the alliance at `out`, after copying the base if `out` has none, and draw its detections."""
     initial = load_alliance(base)
-    copy_base(base, out)
-    result, training = _load_result(job), job.settings.training
-    model, record = result.model.agent(job.name), _training_record(job, result, initial)
+    copy_part(base, out, "base")
+    result, training = load_result(job, console), job.settings.training
+    model, record = result.model.agent(job.name), training_record(job, result, initial)
     trust = calibrate_trust(initial, job.name, model, job.open_validation(), training, console, _trust_before(job, out))
     save_agent(out, job.name, model, initial.base_hash, record, training.half_weights, trust)
     alliance = load_alliance(out)
@@ -311,38 +279,3 @@ def _print_range(job: TrainingJob, base: Path) -> None:
     if grid != whole:
         (x_m, y_m), maps = grid.range_m[3:5], f"maps +-{own[3]:g} x +-{own[4]:g} m and " if own else ""
         console.print(f"{job.name} {maps}is trained on +-{x_m:g} x +-{y_m:g} m", highlight=False)
-
-
-def _load_result(job: TrainingJob) -> TrainingResult:
-    """Load the result of a training, and print which weights it has if they were chosen by validation."""
-    result = job.load_result()
-    if result.validation:
-        best, ap = result.validation, ", ".join(f"AP@{name} {ap_text(value)}" for name, value in result.validation.ap.items())
-        console.print(
-            f"{job.name} has the weights after epoch {best.epoch} of {result.epochs}, the best of the validations: "
-            f"loss {best.loss:.3f}, {ap}, {best.scenes} scenes of {best.split}",
-            markup=False,
-            highlight=False,
-        )
-    return result
-
-
-def _training_record(job: TrainingJob, result: TrainingResult, initial: Alliance | None) -> TrainingRecord:
-    """Return the record of a training that is stored with its weights."""
-    training = job.settings.training
-    return TrainingRecord(
-        data=job.data.name,
-        scenes=job.scenes,
-        epochs=result.epochs,
-        seconds=round(result.seconds, 1),
-        seed=training.seed,
-        initial=initial.base_hash if initial else "",
-        agent_types=tuple(job.settings.agents),
-        validation=result.validation,
-    )
-
-
-def _use_threads(threads: int) -> None:
-    """Set the number of torch threads; 0 keeps torch's default."""
-    if threads:
-        torch.set_num_threads(threads)

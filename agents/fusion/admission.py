@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from heal.agents.fusion.map_memory import KnownMap
 from heal.agents.fusion.plausible import implausible_coverage, implausible_pose
 from heal.agents.options import RunOptions
 from heal.agents.records import Arrival, FusionRequest
 from heal.base_model import BaseModel
 from heal.message.header import Header
+from heal.storage.compressors import StoredCompressor
 
 MAX_AHEAD_MS = 200.0
 """How far the time of a message may lie after the instant of the tick in which it is read.
@@ -23,11 +26,12 @@ Problem = tuple[str, str]
 class Admission:
     """Decides by their headers which messages a fusion node reads; of a message's payload nothing has been decoded yet."""
 
-    def __init__(self, base: BaseModel, base_hash: str, options: RunOptions) -> None:
+    def __init__(self, base: BaseModel, base_hash: str, options: RunOptions, compressors: Sequence[StoredCompressor] = ()) -> None:
         """Admit the messages for one base; arguments as for `FusionNode`."""
         self._base_hash, self._options, self._grid = base_hash, options, base.config.grid
         grid = base.config.grid
         whole = (base.config.in_channels, grid.ny, grid.nx)
+        self._compressed = {part.hash: ((part.network.config.sent_channels, grid.ny, grid.nx),) for part in compressors}
         self._shapes = tuple(base.pyramid_backbone.level_shapes()) if options.split == "pyramid" else (whole,)
 
     def problem(self, request: FusionRequest, arrival: Arrival, header: Header, newest: KnownMap | None) -> Problem | None:
@@ -46,12 +50,16 @@ class Admission:
         return self._mismatch(header) or _implausible(header) or self._untimely(request, arrival, header, newest)
 
     def _mismatch(self, header: Header) -> Problem | None:
-        """Check that the split, the grid and the shapes are those of the run."""
+        """Check that the split, the grid and the shapes are those of the run, and that there is the compressor of the map."""
         layout = header.layout
         if layout.split != self._options.split:
             return "other split", f"split {layout.split}, this run has {self._options.split}"
-        if header.grid != self._grid or layout.shapes != self._shapes:
-            return "other grid", f"maps {layout.shapes} on {header.grid}, expected {self._shapes} on {self._grid}"
+        if header.compressor and header.compressor not in self._compressed:
+            there = ", ".join(known[:12] for known in self._compressed) or "none"
+            return "unknown compressor", f"its map is compressed by {header.compressor[:12]}, there are {there}"
+        shapes = self._compressed[header.compressor] if header.compressor else self._shapes
+        if header.grid != self._grid or layout.shapes != shapes:
+            return "other grid", f"maps {layout.shapes} on {header.grid}, expected {shapes} on {self._grid}"
         return None
 
     def _untimely(self, request: FusionRequest, arrival: Arrival, header: Header, newest: KnownMap | None) -> Problem | None:

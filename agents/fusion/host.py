@@ -13,6 +13,7 @@ from heal.agents.options import RunOptions
 from heal.agents.records import Arrival, FusionOutcome, FusionRequest
 from heal.agents.region import Region
 from heal.base_model import BaseModel
+from heal.storage.compressors import StoredCompressor
 
 
 class NodeHost:
@@ -25,11 +26,12 @@ class NodeHost:
         options: RunOptions,
         device: torch.device | str = "cpu",
         trust: Mapping[str, float] | None = None,
+        compressors: Sequence[StoredCompressor] = (),
     ) -> None:
         """Make a host without nodes; arguments as for `FusionNode`."""
         self._base, self._base_hash, self._options, self._device = base, base_hash, options, torch.device(device)
-        self._trust = trust
-        self._reader = SharedMapReader(base.to(self._device), self._device, options)
+        self._trust, self._compressors = trust, tuple(compressors)
+        self._reader = SharedMapReader(base.to(self._device), self._device, options, self._compressors)
         self._nodes: dict[Region | None, FusionNode] = {}
 
     def step(self, tasks: Sequence[tuple[FusionRequest, Sequence[Arrival]]]) -> list[FusionOutcome]:
@@ -48,7 +50,8 @@ class NodeHost:
         self._reader.forget()
 
     def _make_node(self) -> FusionNode:
-        return FusionNode(self._base, self._base_hash, self._options, self._device, self._reader, self._trust)
+        parts = self._reader, self._trust, self._compressors
+        return FusionNode(self._base, self._base_hash, self._options, self._device, *parts)
 
 
 def trust_by_type(alliance: AllianceLike) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from time import perf_counter
 
 import torch
@@ -15,6 +16,7 @@ from heal.base_model import BaseModel
 from heal.fusion.pyramid import coverage_of
 from heal.message.header import Buffer, UnreadMessage
 from heal.message.message import Message
+from heal.storage.compressors import StoredCompressor
 from heal.types import Float32
 
 
@@ -25,9 +27,12 @@ class MapReader:
         trunk_ms: how long the trunk has computed so far.
     """
 
-    def __init__(self, base: BaseModel, device: torch.device, options: RunOptions) -> None:
-        """Make a reader that computes scales with the trunk of a base, which is on the device already."""
+    def __init__(
+        self, base: BaseModel, device: torch.device, options: RunOptions, compressors: Sequence[StoredCompressor] = ()
+    ) -> None:
+        """Make a reader that computes scales with the trunk of a base, which is on the device already, and decodes maps."""
         self._base, self._device, self._options = base, device, options
+        self._decoders = {part.hash: part.network.to(device).decoder for part in compressors}
         self.trunk_ms = 0.0
 
     def open_message(self, arrival: Arrival) -> UnreadMessage:
@@ -60,11 +65,12 @@ class MapReader:
         origin = message.agent_id, message.agent_type, arrival.tick, message.timestamp_ns, message.world_SE3_agent
         return KnownMap(*origin, maps, scores, borrowed)
 
-    def _scales(self, message: Message, plain: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        """Return the scales of a plain feature map (1, C, ny, nx), and their foreground scores."""
+    def _scales(self, message: Message, received: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """Return the scales of a feature map as received (1, C, ny, nx), decoded if it is compressed, and their scores."""
         began = perf_counter()
         with torch.no_grad(), self._options.autocast(self._device.type):
-            levels = self._base.trunk(plain)
+            features = self._decoders[message.compressor](received).float() if message.compressor else received
+            levels = self._base.trunk(features)
             maps = tuple(level.float() for level in levels.maps)
             scores = tuple(self._base.pyramid_backbone.scores(levels.occupancy, [coverage_of(message.coverage, message.covered)]))
         self.trunk_ms += (perf_counter() - began) * 1e3
@@ -81,9 +87,11 @@ class MapReader:
 class SharedMapReader(MapReader):
     """A reader for several fusion nodes, which keeps the messages and maps that are read until `forget` is called."""
 
-    def __init__(self, base: BaseModel, device: torch.device, options: RunOptions) -> None:
+    def __init__(
+        self, base: BaseModel, device: torch.device, options: RunOptions, compressors: Sequence[StoredCompressor] = ()
+    ) -> None:
         """Make a reader that has read nothing yet; arguments as for `MapReader`."""
-        super().__init__(base, device, options)
+        super().__init__(base, device, options, compressors)
         # Each header is stored with its bytes: while these are alive no other bytes can have the same id.
         self._opened: dict[int, tuple[Buffer, UnreadMessage]] = {}
         self._messages: dict[int, Message] = {}

@@ -20,6 +20,7 @@ from heal.agents.records import OUT_OF_RANGE, Arrival, FusionOutcome, FusionRequ
 from heal.base_model import BaseModel
 from heal.detection.detections import Detections
 from heal.message.message import MessageError
+from heal.storage.compressors import StoredCompressor
 from heal.types import Float64
 
 FUSION_FAILED, LEFT_OUT = "fusion failed", "left out"
@@ -52,6 +53,7 @@ class FusionNode:
         device: torch.device | str = "cpu",
         reader: MapReader | None = None,
         trust: Mapping[str, float] | None = None,
+        compressors: Sequence[StoredCompressor] = (),
     ) -> None:
         """Make a fusion node that holds no maps yet.
 
@@ -63,12 +65,13 @@ class FusionNode:
             reader: a reader of messages that several nodes share; None for a reader of the node's own.
             trust: factor on the weight of maps by their agent type; requests name the types that come later. Types that are not
                 named have the least of them.
+            compressors: those whose maps the node can decode; messages with the map of another one are rejected.
         """
         self._network, self._options = FusionNetwork(base, torch.device(device), options), options
-        self._admission = Admission(base, base_hash, options)
+        self._admission = Admission(base, base_hash, options, compressors)
         self._memory, self._guard, self._trust = MapMemory(options), guard_of(options, base.config), dict(trust or {})
         self._least_trust = 1.0
-        self._reader = reader or MapReader(base, torch.device(device), options)
+        self._reader = reader or MapReader(base, torch.device(device), options, compressors)
 
     def step(self, request: FusionRequest, arrivals: Sequence[Arrival]) -> FusionOutcome:
         """Fuse the maps of one tick and decode boxes.

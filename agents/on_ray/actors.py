@@ -22,6 +22,7 @@ from heal.agents.process import keep_freed_memory
 from heal.agents.records import LOST_WITH_MACHINE, AgentAside, Arrival, FusionOutcome, FusionRequest, Rejection, Sender
 from heal.base_model import BaseModel
 from heal.errors import UserError
+from heal.storage.compressors import StoredCompressor
 
 # Niceness of the agents' processes: the fusion node goes first where cores are scarce. Agents work ahead of the fusion node: with
 # even shares they would finish early and leave the fusion node alone on one core, with the other cores idle.
@@ -70,7 +71,15 @@ class AgentActor:
 class NodeActor:
     """An actor that hosts the fusion node, or the fusion nodes of several regions."""
 
-    def __init__(self, base: BaseModel, base_hash: str, options: RunOptions, fetch_s: float, trust: Mapping[str, float]) -> None:
+    def __init__(
+        self,
+        base: BaseModel,
+        base_hash: str,
+        options: RunOptions,
+        fetch_s: float,
+        trust: Mapping[str, float],
+        compressors: Sequence[StoredCompressor],
+    ) -> None:
         """Make the fusion nodes' host.
 
         Args:
@@ -79,10 +88,11 @@ class NodeActor:
             options: of the run.
             fetch_s: messages of a tick that cannot be fetched from the object store within this time, all together, are lost.
             trust: see `FusionNode`.
+            compressors: see `FusionNode`.
         """
         _set_up_process(options.threads)
         self._fetch_s = fetch_s
-        self._host = NodeHost(base, base_hash, options, _own_device(), trust)
+        self._host = NodeHost(base, base_hash, options, _own_device(), trust, compressors)
 
     def ready(self) -> None:
         """Answer once the actor has been made."""

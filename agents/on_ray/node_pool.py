@@ -68,6 +68,7 @@ class NodePool:
         """
         self._options, self._deployment, self._placer = options, deployment, Placer(deployment)
         self._base, self._base_hash, self._trust = ray.put(alliance.base), alliance.base_hash, trust_by_type(alliance)
+        self._compressors = ray.put(tuple(alliance.compressors.values()))
         self._count = node_demand(deployment, options).actors
         resources = machines()
         self._reserves = reserves_memory(resources, deployment, self._count)
@@ -150,7 +151,7 @@ class NodePool:
         fetch_s = fetch_limit_s(self._deployment, self._options)
         groups = {AHEAD: 1} if self._fetches_ahead else None
         return ray.remote(**placed, concurrency_groups=groups)(NodeActor).remote(
-            self._base, self._base_hash, self._options, fetch_s, self._trust
+            self._base, self._base_hash, self._options, fetch_s, self._trust, self._compressors
         )
 
 

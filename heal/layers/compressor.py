@@ -4,23 +4,43 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from heal.config import config
 from heal.errors import UserError
+
+
+@config
+class CompressorConfig:
+    """The size of a compressor.
+
+    Attributes:
+        channels: of the maps.
+        ratio: of these channels, `channels` / `ratio` are sent.
+    """
+
+    channels: int
+    ratio: int
+
+    def __post_init__(self) -> None:
+        """Raise UserError if the ratio does not divide the channels."""
+        if self.ratio < 1 or self.channels < 1 or self.channels % self.ratio:
+            raise UserError(f"compressor: {self.channels} channels cannot be divided by {self.ratio}; choose a divisor")
+
+    @property
+    def sent_channels(self) -> int:
+        """Number of channels that cross the link."""
+        return self.channels // self.ratio
 
 
 class Compressor(nn.Module):
     """An encoder for the sender's side of a link and a decoder for the receiver's side."""
 
-    def __init__(self, channels: int, ratio: int) -> None:
-        """Make both sides for maps of `channels` channels, of which `channels` / `ratio` are sent.
-
-        Raises:
-            ValueError: `ratio` does not divide `channels`.
-        """
+    def __init__(self, settings: CompressorConfig) -> None:
+        """Make both sides with random weights."""
         super().__init__()
-        if ratio < 1 or channels % ratio:
-            raise UserError(f"compressor: {channels} channels cannot be divided by {ratio}; choose a divisor")
-        self.encoder = nn.Sequential(*_layer(channels, channels // ratio))
-        self.decoder = nn.Sequential(*_layer(channels // ratio, channels), *_layer(channels, channels))
+        self.config = settings
+        channels, sent = settings.channels, settings.sent_channels
+        self.encoder = nn.Sequential(*_layer(channels, sent))
+        self.decoder = nn.Sequential(*_layer(sent, channels), *_layer(channels, channels))
 
     def forward(self, x: Tensor) -> Tensor:
         """Compress and restore maps (N, C, ny, nx): return the maps that the receiver decodes, of the same shape."""

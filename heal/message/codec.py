@@ -14,8 +14,8 @@ Values = Literal["float32", "float16", "int8", "int4"]
 VALUES: tuple[Values, ...] = get_args(Values)
 
 _EXPECTED = (
-    f"expected {', '.join(VALUES[:-1])} or {VALUES[-1]}, and after it score:S (0 to 1), budget:BYTES (at least 1) or zstd; "
-    "such as int8,budget:84000,zstd"
+    f"expected {', '.join(VALUES[:-1])} or {VALUES[-1]}, and after it score:S (0 to 1), budget:BYTES or ae:RATIO (at least 1), "
+    "or zstd; such as int8,budget:84000,zstd"
 )
 
 
@@ -30,12 +30,15 @@ class Codec:
         budget_bytes: send only the best cells, as many as keep the whole message within this length; no cell if not even an empty
             message does. None for no limit.
         zstd: compress the bytes with zstd.
+        ae_ratio: send the feature map as the alliance's compressor of this ratio encodes it, an autoencoder of channels; the codec
+            writes the encoded map. None for the map itself. Under the feature split only.
     """
 
     values: Values = "float32"
     min_score: float = 0.0
     budget_bytes: int | None = None
     zstd: bool = False
+    ae_ratio: int | None = None
 
     def __post_init__(self) -> None:
         """Raise ValueError for a value out of its range."""
@@ -45,6 +48,8 @@ class Codec:
             raise UserError(f"Codec.min_score: expected 0 to 1, got {self.min_score}")
         if self.budget_bytes is not None and self.budget_bytes < 1:
             raise UserError(f"Codec.budget_bytes: expected at least 1, or None for no limit, got {self.budget_bytes}")
+        if self.ae_ratio is not None and self.ae_ratio < 1:
+            raise UserError(f"Codec.ae_ratio: expected at least 1, or None for no compressor, got {self.ae_ratio}")
 
     @property
     def chooses_cells(self) -> bool:
@@ -53,20 +58,20 @@ class Codec:
 
     @staticmethod
     def parse(text: str) -> Codec:
-        """Read a codec from options such as "float32", "int8,score:0.1,zstd" or "float16,budget:84000,zstd".
+        """Read a codec from options such as "float32", "int8,score:0.1,zstd" or "float16,ae:8,budget:84000,zstd".
 
         The first item is the format of the values.
 
         Raises:
             ValueError: for any other text; the message says which options are possible.
         """
-        options = OptionText.read("codec", text, ("score", "budget"), (*VALUES, "zstd"))
+        options = OptionText.read("codec", text, ("score", "budget", "ae"), (*VALUES, "zstd"))
         values, *others = [name for name, _ in options.pairs]
         if values not in VALUES or any(name in VALUES for name in others):
             raise options.error(f"the format of values comes first and only once; {_EXPECTED}")
         score, budget = options.number("score", 0.0), options.whole_number("budget")
         try:
-            return Codec(values, score, budget, "zstd" in options)
+            return Codec(values, score, budget, "zstd" in options, options.whole_number("ae"))
         except ValueError as error:
             raise options.error(f"{error}; {_EXPECTED}") from error
 
@@ -74,7 +79,8 @@ class Codec:
         """Return the options that `parse` reads back to this codec."""
         score = [f"score:{self.min_score!r}"] if self.min_score else []
         budget = [] if self.budget_bytes is None else [f"budget:{self.budget_bytes}"]
-        return ",".join([self.values, *score, *budget, *(["zstd"] if self.zstd else [])])
+        encoded = [] if self.ae_ratio is None else [f"ae:{self.ae_ratio}"]
+        return ",".join([self.values, *encoded, *score, *budget, *(["zstd"] if self.zstd else [])])
 
 
 FLOAT32 = Codec()

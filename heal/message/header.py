@@ -15,16 +15,19 @@ The header of format version 2, little-endian; docs/message.md describes what fo
     160     56    grid: x_min, y_min, z_min, x_max, y_max, z_max, cell edge in metres, 7 float64
     216     16    coverage in x and y, 2 float64, zeros for none
     232     8     length of the payload in bytes before compression
-    240     1     flags: 1 = only some cells are sent, 2 = the payload is compressed with zstd, 4 = covered blocks are sent
+    240     1     flags: 1 = only some cells are sent, 2 = the payload is compressed with zstd, 4 = covered blocks are sent,
+                  8 = the map is a compressor's
     241     1     number of maps, L
     242     6     lengths of the three strings
     248     12 L  C, ny, nx of every map
-    ...     ...   agent id, agent type, base hash, UTF-8; zeros up to a multiple of 64 bytes, where the payload starts
+    ...     ...   agent id, agent type, base hash, UTF-8; with flag 8 the compressor's SHA-256; zeros up to a multiple of 64 bytes,
+                  where the payload starts
 """
 
 from __future__ import annotations
 
 import math
+import re
 import struct
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -54,7 +57,8 @@ _BODY = struct.Struct("<Qq16d7d2dQBB3H")
 _SHAPE = struct.Struct("<3I")
 _FIXED_BYTES = _PREAMBLE.size + _BODY.size
 _CHECKSUM_AT = 12
-_SOME_CELLS, _ZSTD, _COVERED = 1, 2, 4
+_SOME_CELLS, _ZSTD, _COVERED, _COMPRESSOR = 1, 2, 4, 8
+_COMPRESSOR_HASH_BYTES = 32
 _MAX_STRING_BYTES = 1024
 MAX_MAPS = 8
 # 64 MiB of float32; the paper's largest pyramid has 3.7 million numbers. The limit bounds the memory that a few bytes can claim.
@@ -77,6 +81,7 @@ class MessageOrigin:
         world_SE3_agent: (4, 4) float64, the pose that the sender measured.
         grid: the grid of the finest map, in the sender's frame.
         coverage: the grid's range divided by the range of the sender's sensors, in x and y; None if the sensors cover the grid.
+        compressor: content hash of the compressor whose encoder has made the map, 64 hexadecimal digits; "" for a plain map.
     """
 
     agent_id: str
@@ -86,6 +91,7 @@ class MessageOrigin:
     world_SE3_agent: Float64
     grid: BevGrid
     coverage: tuple[float, float] | None = field(default=None, kw_only=True)
+    compressor: str = field(default="", kw_only=True)
 
     def __post_init__(self) -> None:
         """Check the pose, the coverage and the strings."""
@@ -95,6 +101,8 @@ class MessageOrigin:
         for name in ("agent_id", "agent_type", "base_hash"):
             if not 0 < (length := len(getattr(self, name).encode())) <= _MAX_STRING_BYTES:
                 raise ValueError(f"Message.{name}: expected 1 to {_MAX_STRING_BYTES} bytes of UTF-8, got {length}")
+        if self.compressor and not re.fullmatch("[0-9a-f]{64}", self.compressor):
+            raise ValueError(f"Message.compressor: expected a SHA-256 of 64 hexadecimal digits, got {self.compressor!r}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +119,14 @@ class Header(MessageOrigin):
     def length_bytes(self) -> int:
         """Length of the header in bytes, padding included."""
         strings = sum(len(text.encode()) for text in (self.agent_id, self.agent_type, self.base_hash))
+        strings += len(self.compressor) // 2
         return aligned(_FIXED_BYTES + _SHAPE.size * len(self.layout.shapes) + strings)
+
+    @property
+    def _flags(self) -> int:
+        layout = self.layout
+        flags = _SOME_CELLS * layout.chosen | _ZSTD * layout.zstd | _COVERED * layout.covered
+        return flags | _COMPRESSOR * bool(self.compressor)
 
     def to_bytes(self, payload: bytes) -> bytes:
         """Return the bytes of the whole message: this header, with the checksum, and its payload."""
@@ -125,12 +140,12 @@ class Header(MessageOrigin):
             self.grid.cell_m,
             *(self.coverage or (0.0, 0.0)),
             layout.content_bytes,
-            _SOME_CELLS * layout.chosen | _ZSTD * layout.zstd | _COVERED * layout.covered,
+            self._flags,
             len(layout.shapes),
             *map(len, strings),
         )
         shapes = [_SHAPE.pack(*shape) for shape in layout.shapes]
-        rest = b"".join([body, *shapes, *strings]).ljust(header_bytes - _PREAMBLE.size, b"\0")
+        rest = b"".join([body, *shapes, *strings, bytes.fromhex(self.compressor)]).ljust(header_bytes - _PREAMBLE.size, b"\0")
         codes = SPLITS.index(layout.split) + 1, VALUES.index(layout.values) + 1
         start = struct.pack("<4sHBBI", MAGIC, FORMAT_VERSION, *codes, header_bytes)
         checksum = crc32(payload, crc32(rest, crc32(start)))
@@ -166,13 +181,11 @@ class UnreadMessage:
             raise MessageError(
                 f"message of {len(view)} bytes: expected a payload of {payload_bytes} after {header_bytes} of header"
             )
-        if flags & ~(_SOME_CELLS | _ZSTD | _COVERED) or (flags & _COVERED and split == "pyramid"):
-            raise MessageError(
-                f"unknown flags {flags:#x}: this program reads {_SOME_CELLS} (cells), {_ZSTD} (zstd) and, under the feature split, "
-                f"{_COVERED} (covered blocks)"
-            )
+        _check_flags(flags, split)
         shapes = _shapes(view[_FIXED_BYTES:header_bytes], count)
-        agent_id, agent_type, base_hash = _strings(view[_FIXED_BYTES + _SHAPE.size * count : header_bytes], lengths)
+        tail = view[_FIXED_BYTES + _SHAPE.size * count : header_bytes]
+        agent_id, agent_type, base_hash = _strings(tail, lengths)
+        compressor = _compressor_hash(tail[sum(lengths) :]) if flags & _COMPRESSOR else ""
         layout = Layout(
             split, values, bool(flags & _SOME_CELLS), bool(flags & _ZSTD), shapes, content_bytes, bool(flags & _COVERED)
         )
@@ -181,7 +194,8 @@ class UnreadMessage:
             world_SE3_agent = np.array(pose, dtype=np.float64).reshape(4, 4)
             grid, coverage = _grid(geometry), (covered[0], covered[1]) if any(covered) else None
             with np.errstate(over="ignore", invalid="ignore"):
-                header = Header(agent_id, agent_type, base_hash, timestamp_ns, world_SE3_agent, grid, layout, coverage=coverage)
+                origin = agent_id, agent_type, base_hash, timestamp_ns, world_SE3_agent, grid
+                header = Header(*origin, layout, coverage=coverage, compressor=compressor)
         except (PayloadError, ValueError, OverflowError) as error:
             raise MessageError(f"message of agent {agent_id!r}: {error}") from error
         return UnreadMessage(header, view[header_bytes:])
@@ -206,6 +220,14 @@ def _check_frame(view: memoryview) -> tuple[Split, Values, int]:
     return SPLITS[split - 1], VALUES[values - 1], int(header_bytes)
 
 
+def _check_flags(flags: int, split: Split) -> None:
+    if flags & ~(_SOME_CELLS | _ZSTD | _COVERED | _COMPRESSOR) or (flags & (_COVERED | _COMPRESSOR) and split == "pyramid"):
+        raise MessageError(
+            f"unknown flags {flags:#x}: this program reads {_SOME_CELLS} (cells), {_ZSTD} (zstd) and, under the feature split, "
+            f"{_COVERED} (covered blocks) and {_COMPRESSOR} (compressor)"
+        )
+
+
 def _shapes(tail: memoryview, count: int) -> tuple[Shape, ...]:
     if not 1 <= count <= MAX_MAPS or count * _SHAPE.size > len(tail):
         raise MessageError(f"expected 1 to {MAX_MAPS} maps with their shapes in the header, got {count} in {len(tail)} bytes")
@@ -226,6 +248,12 @@ def _strings(tail: memoryview, lengths: list[int]) -> list[str]:
             raise MessageError(f"a header string is not UTF-8: {error}") from error
         start += length
     return texts
+
+
+def _compressor_hash(tail: memoryview) -> str:
+    if len(tail) < _COMPRESSOR_HASH_BYTES:
+        raise MessageError(f"the {_COMPRESSOR_HASH_BYTES} bytes of a compressor's hash do not fit into the {len(tail)} bytes left")
+    return tail[:_COMPRESSOR_HASH_BYTES].hex()
 
 
 def _grid(geometry: list[float]) -> BevGrid:

@@ -34,8 +34,9 @@ class Message(MessageOrigin):
     """The feature maps of an agent at one instant, with their origin.
 
     Attributes:
-        maps: float32, possibly read-only views of received bytes. Feature split: the one feature map (C, ny, nx) on `grid`. Pyramid
-            split: the trunk's map (C, ny, nx) of every scale, the finest first.
+        maps: float32, possibly read-only views of received bytes. Feature split: the one feature map (C, ny, nx) on `grid`, which
+            has fewer channels if the encoder of `compressor` has made it. Pyramid split: the trunk's map (C, ny, nx) of every
+            scale, the finest first.
         scores: (ny, nx) float32 foreground scores in [0, 1 + 1e-4]. Pyramid split: one of every scale, 0 for a cell that was not
             sent. Feature split: none or one, by which the sender chooses cells; it is not sent.
         split: the side of the link on which the base's trunk runs: the receiver's ("feature") or the sender's ("pyramid").
@@ -53,6 +54,8 @@ class Message(MessageOrigin):
         super().__post_init__()
         self._check_maps()
         self._check_scores()
+        if self.compressor and self.split == "pyramid":
+            raise ValueError("Message.compressor: a compressor encodes feature maps, expected none under the pyramid split")
         if self.covered is not None:
             require_shape("Message.covered", self.covered, block_shape(self.grid.ny, self.grid.nx))
             if self.split == "pyramid":
@@ -128,6 +131,7 @@ class Message(MessageOrigin):
                     header.layout.split,
                     covered,
                     coverage=header.coverage,
+                    compressor=header.compressor,
                 )
         except (PayloadError, ValueError, OverflowError) as error:
             raise MessageError(f"message of agent {header.agent_id!r}: {error}") from error
@@ -142,4 +146,5 @@ class Message(MessageOrigin):
             self.grid,
             layout,
             coverage=self.coverage,
+            compressor=self.compressor,
         )

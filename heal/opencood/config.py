@@ -16,6 +16,7 @@ from heal.base_model import BaseConfig
 from heal.config import ConfigError, build_config, config, to_plain
 from heal.encoders.lift_splat import LiftSplatConfig
 from heal.fusion.pyramid import PyramidConfig
+from heal.layers.compressor import CompressorConfig
 from heal.opencood.agents import INPLANES, ReadAgent, read_agent, whole_numbers, write_agent
 from heal.opencood.lidar import Plain
 
@@ -33,10 +34,11 @@ _GROUPS = 32
 
 @config
 class Networks:
-    """A base and the agent types that work with it."""
+    """A base, the agent types that work with it, and the compressor of their maps, if there is one."""
 
     base: BaseConfig
     agents: dict[str, AgentConfig]
+    compressor: CompressorConfig | None = None
 
 
 def read_config(reference: Mapping[str, Any], types: Collection[str] | None = None) -> Networks:
@@ -65,8 +67,6 @@ def _read(reference: Mapping[str, Any], types: Collection[str] | None = None) ->
     kind, args = reference["model"]["core_method"], reference["model"]["args"]
     if kind not in _MODELS:
         raise ConfigError(f"model.core_method: expected {' or '.join(_MODELS)}, got {kind}; only Pyramid Fusion can be imported")
-    if "compressor" in args:
-        raise ConfigError("model.args.compressor: networks with a channel compressor cannot be imported")
     heter = reference.get("heter") or {}
     settings, beams = heter.get("modality_setting") or {}, heter.get("lidar_channels_dict") or {}
     known = [name for name in args if re.fullmatch(r"m\d+", name)]
@@ -76,7 +76,19 @@ def _read(reference: Mapping[str, Any], types: Collection[str] | None = None) ->
     read = {name: read_agent(name, args[name], (settings.get(name) or {}).get("preprocess") or {}) for name in names}
     base = _read_base(args, read, reference.get("postprocess") or {})
     dair = _is_for_dair(reference)
-    return Networks(base=base, agents={name: _of_data(part.config, beams.get(name), dair) for name, part in read.items()})
+    agents = {name: _of_data(part.config, beams.get(name), dair) for name, part in read.items()}
+    return Networks(base=base, agents=agents, compressor=_read_compressor(args.get("compressor"), base.in_channels))
+
+
+def _read_compressor(block: Mapping[str, Any] | None, channels: int) -> CompressorConfig | None:
+    """Convert the block of a compressor; ConfigError if its channels are not those of the maps."""
+    if not block:
+        return None
+    if block["input_dim"] != channels:
+        raise ConfigError(
+            f"model.args.compressor.input_dim: expected the {channels} channels of the maps, got {block['input_dim']}"
+        )
+    return CompressorConfig(channels=channels, ratio=block["compress_ratio"])
 
 
 def _is_for_dair(reference: Mapping[str, Any]) -> bool:
@@ -195,8 +207,16 @@ def _write(networks: Networks, image_px: tuple[int, int]) -> Plain:
         "fusion": {"core_method": "intermediateheter", "dataset": "opv2v", "args": {"proj_first": False}},
         "preprocess": _write_preprocess(base),
         "postprocess": _write_post(base, directions),
-        "model": {"core_method": "heter_pyramid_collab", "args": {**_write_base(base, directions, names), **blocks}},
+        "model": {
+            "core_method": "heter_pyramid_collab",
+            "args": {**_write_base(base, directions, names), **blocks, **_write_compressor(networks)},
+        },
     }
+
+
+def _write_compressor(networks: Networks) -> Plain:
+    compressor = networks.compressor
+    return {} if compressor is None else {"compressor": {"input_dim": compressor.channels, "compress_ratio": compressor.ratio}}
 
 
 def _write_preprocess(base: BaseConfig) -> Plain:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from heal.agent_model import AgentConfig, AgentModel
 from heal.base_model import BaseConfig, BaseModel
 from heal.collab_model import CollabModel
 from heal.config import ConfigError
+from heal.layers.compressor import Compressor, CompressorConfig
 from heal.opencood.config import Networks, read_config
 from heal.opencood.weights import State, current_keys, reference_keys, with_own_kernels
 
@@ -32,6 +33,8 @@ class ImportedRun:
         agent_states: weights of every agent type.
         dropped: keys of the checkpoint that our networks do not have.
         taken_off: wrappers and prefixes that were around the weights, in words; empty if there were none.
+        compressor: configuration of the compressor of maps; None if the run has none.
+        compressor_state: its weights.
     """
 
     base: BaseConfig
@@ -40,6 +43,8 @@ class ImportedRun:
     agent_states: dict[str, State]
     dropped: tuple[str, ...]
     taken_off: str = ""
+    compressor: CompressorConfig | None = None
+    compressor_state: State = field(default_factory=dict)
 
 
 def import_state(reference: Mapping[str, Any], state: Mapping[str, Tensor], types: Collection[str] | None = None) -> ImportedRun:
@@ -71,6 +76,8 @@ def import_state(reference: Mapping[str, Any], state: Mapping[str, Tensor], type
         _strip_prefix("base.", own),
         {name: _strip_prefix(f"agents.{name}.", own) for name in networks.agents},
         tuple(sorted(set(state) - set(shapes))),
+        compressor=networks.compressor,
+        compressor_state=_strip_prefix("compressor.", own),
     )
 
 
@@ -84,7 +91,8 @@ def make_networks(networks: Networks) -> CollabModel:
     """Make the networks without memory for weights (torch's meta device), for the names and shapes of their weights."""
     with torch.device("meta"):
         base = BaseModel(networks.base)
-        return CollabModel(base, {name: AgentModel(agent, networks.base.grid) for name, agent in networks.agents.items()})
+        agents = {name: AgentModel(agent, networks.base.grid) for name, agent in networks.agents.items()}
+        return CollabModel(base, agents, None if networks.compressor is None else Compressor(networks.compressor))
 
 
 def _strip_prefix(prefix: str, state: State) -> State:

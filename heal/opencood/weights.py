@@ -1,7 +1,7 @@
 """The names and layouts of weights in HEAL's checkpoints, and the merging of several checkpoints.
 
 HEAL's keys differ from ours in the prefix: HEAL's `cls_head.bias` is our `base.cls_head.bias`, `encoder_m1.x` is
-`agents.m1.encoder.x`. Other names differ only inside the trunks of camera encoders.
+`agents.m1.encoder.x`; those of a compressor are equal. Other names differ only inside the trunks of camera encoders.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def reference_keys(model: CollabModel) -> dict[str, str]:
     for agent, part in model.agents.items():
         assert isinstance(part, AgentModel)
         keys |= {f"agents.{agent}.{name}": key for name, key in _agent_keys(agent, part.config, list(part.state_dict())).items()}
-    return keys
+    return keys | {f"compressor.{name}": f"compressor.{name}" for name in model.compressor.state_dict()}
 
 
 def _agent_keys(agent: str, settings: AgentConfig, names: Sequence[str]) -> dict[str, str]:

@@ -14,6 +14,7 @@ from heal.base_model import BaseConfig
 from heal.config import config, later
 from heal.detection.loss import LossConfig
 from heal.errors import UserError
+from heal.layers.compressor import CompressorConfig
 from heal.pose_noise import PoseNoise
 from heal.training.augment import AugmentConfig
 from heal.training.partners import PartnersConfig
@@ -163,6 +164,7 @@ class TrainingConfig:
         augment: random variation of the scenes.
         partners: agents of little use among the scenes' agents.
         training: schedule, optimiser, choice of agents, processes.
+        compressor_ratio: ratio of a compressor of all agents' maps, trained while everything else is frozen; None for none.
     """
 
     base: BaseConfig = BaseConfig()
@@ -171,11 +173,14 @@ class TrainingConfig:
     augment: AugmentConfig = AugmentConfig()
     partners: PartnersConfig = PartnersConfig()
     training: ScheduleConfig = ScheduleConfig()
+    compressor_ratio: int | None = None
 
     def __post_init__(self) -> None:
-        """Check that there is an agent type, and that the types to be drawn are among them."""
+        """Check that there is an agent type, that the types to be drawn are among them, and that a compressor has a frozen base."""
         if not self.agents:
             raise UserError("agents: expected at least one agent type")
+        if self.compressor is not None and not self.training.frozen_base:
+            raise UserError(f"compressor_ratio={self.compressor_ratio}: a compressor is trained with training.frozen_base=true")
         for setting in ("ego_types", "type_weights"):
             for name in getattr(self.training, setting):
                 if name not in self.agents:
@@ -184,6 +189,12 @@ class TrainingConfig:
                     raise UserError(
                         f"training.{setting}: no agent type {name!r} among those of this training, {', '.join(self.agents)}{hint}"
                     )
+
+    @property
+    def compressor(self) -> CompressorConfig | None:
+        """The settings of the compressor that is trained; None if none is."""
+        ratio = self.compressor_ratio
+        return None if ratio is None else CompressorConfig(channels=self.base.in_channels, ratio=ratio)
 
 
 # Settings that change neither networks nor data, so that a training may be resumed with other ones.

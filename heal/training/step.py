@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from heal.agent_model import AgentModel
 from heal.base_model import BaseOutput
 from heal.collab_model import CollabBatch, CollabModel
 from heal.config import ConfigError
@@ -20,6 +21,7 @@ from heal.detection.anchors import make_anchors
 from heal.detection.loss import depth_loss, detection_loss, occupancy_loss
 from heal.encoders.lift_splat_depth import DepthPrediction
 from heal.errors import UserError
+from heal.layers.compressor import Compressor
 from heal.layers.inference import for_inference
 from heal.layers.residual import ResidualBlock
 from heal.layers.winograd import replace_wide
@@ -197,11 +199,15 @@ class Learner(nn.Module):
 def set_learning(model: CollabModel, training: ScheduleConfig) -> FrozenGuard:
     """Set a model to train; frozen parts stay in evaluation, so that their statistics do not change either (HEAL, section 3.3).
 
+    Where a compressor is trained, the agent types are frozen like the base.
+
     Returns:
         The guard that checks that the frozen parts stay unchanged.
     """
     model.train()
     frozen: dict[str, nn.Module] = {"base": model.base} if training.frozen_base else {}
+    if isinstance(model.compressor, Compressor):
+        frozen |= _agents(model)
     if training.fix_encoder:
         for name in model.agents:
             frozen |= {f"{name}.encoder": model.agent(name).encoder, f"{name}.backbone": model.agent(name).backbone}
@@ -249,11 +255,19 @@ def place(model: nn.Module, device: torch.device) -> None:
 def make_learner(model: CollabModel, training: ScheduleConfig) -> Learner:
     """Wrap a model for training steps.
 
-    A frozen base takes part as a copy with its norms folded, which has the same gradients in less time and memory; the base itself
-    is saved.
+    Frozen networks take part as copies with their norms folded, which have the same gradients in less time and memory; the networks
+    themselves are saved.
     """
-    agents = {name: model.agent(name) for name in model.agents}
-    return Learner(CollabModel(for_inference(model.base), agents) if training.frozen_base else model)
+    if not training.frozen_base:
+        return Learner(model)
+    base, agents, compressor = for_inference(model.base), _agents(model), model.compressor
+    if isinstance(compressor, Compressor):
+        return Learner(CollabModel(base, {name: for_inference(agent) for name, agent in agents.items()}, compressor))
+    return Learner(CollabModel(base, agents))
+
+
+def _agents(model: CollabModel) -> dict[str, AgentModel]:
+    return {name: model.agent(name) for name in model.agents}
 
 
 def make_optimizer(model: CollabModel, training: ScheduleConfig) -> torch.optim.Optimizer:

@@ -22,6 +22,7 @@ from heal.fusion.pyramid import PyramidConfig, PyramidFusion
 from heal.grid import BevGrid
 from heal.layers.backbone import BackboneConfig
 from heal.se3 import pose_to_SE3, transform_points
+from heal.storage.compressors import StoredCompressor
 from heal.types import AgentFrame, LidarScan, ObjectLabels, SceneOutline, SensorChoice
 
 GRID = BevGrid((-12.8, -12.8, -3.0, 12.8, 12.8, 1.0), 0.8)
@@ -55,6 +56,7 @@ class TinyAlliance:
     base_hash = "f00d" * 16
     grid = GRID
     agent_names = ("m1", "m2")
+    compressors: Mapping[int, StoredCompressor] = {}
 
     def agent(self, name: str) -> AgentModel:
         return self._agents[name]

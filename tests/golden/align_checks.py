@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from heal.aligners.aligner import Aligner
-from heal.layers.compressor import Compressor
+from heal.layers.compressor import Compressor, CompressorConfig
 from heal.opencood.agents import read_aligner
 from tests.golden.fixture import Fixture, assert_close
 
@@ -20,7 +20,7 @@ def check_aligner(fixture: Fixture) -> None:
 
 
 def check_compressor(fixture: Fixture) -> None:
-    model = Compressor(fixture.config["input_dim"], fixture.config["compress_ratio"])
+    model = Compressor(CompressorConfig(channels=fixture.config["input_dim"], ratio=fixture.config["compress_ratio"]))
     fixture.load_weights(model)
     assert set(fixture.names("w/")) == set(model.state_dict())
     with torch.no_grad():

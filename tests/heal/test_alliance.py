@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from heal.alliance import AllianceError, TrainingRecord, copy_base, load_alliance, save_agent, save_base
+from heal.alliance import AllianceError, TrainingRecord, load_alliance, save_agent, save_base
 from heal.opencood.run import ImportedRun
+from heal.storage.parts import copy_part
 from heal.tools.import_runs import join_runs
 from heal.tools.shared.type_argument import base_type
 from tests.heal.networks import AGENT, BASE, small_model
@@ -83,7 +84,7 @@ def test_a_full_disk_leaves_the_old_alliance_whole(tmp_path: Path, monkeypatch: 
         raise OSError(28, "No space left on device")
 
     torch.manual_seed(1)
-    for name in ("safetensors.torch.save_file", "heal.alliance.save_config"):
+    for name in ("safetensors.torch.save_file", "heal.storage.parts.save_config"):
         with monkeypatch.context() as patched:
             patched.setattr(name, fail)
             with pytest.raises(OSError, match="No space"):
@@ -103,9 +104,9 @@ def test_a_base_is_copied_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytes
 
     with monkeypatch.context() as patched, pytest.raises(OSError, match="No space"):
         patched.setattr("shutil.copytree", fail)
-        copy_base(tmp_path / "one", tmp_path / "two")
+        copy_part(tmp_path / "one", tmp_path / "two", "base")
     assert _contents(tmp_path / "two") == {}
-    copy_base(tmp_path / "one", tmp_path / "two")
+    copy_part(tmp_path / "one", tmp_path / "two", "base")
     assert _contents(tmp_path / "two" / "base") == _contents(tmp_path / "one" / "base")
 
 

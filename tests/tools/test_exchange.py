@@ -247,7 +247,11 @@ def test_a_checkpoint_that_does_not_fit_is_refused_with_the_reason(run: Path) ->
     ("path", "value", "message"),
     [
         (("model", "core_method"), "heter_model_baseline", "expected heter_pyramid_collab or"),
-        (("model", "args", "compressor"), {"input_dim": 16}, "channel compressor"),
+        (
+            ("model", "args", "compressor"),
+            {"input_dim": 99, "compress_ratio": 3},
+            "expected the 16 channels of the maps, got 99",
+        ),
         (
             ("model", "args", "m1", "core_method"),
             "voxelnet",

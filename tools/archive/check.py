@@ -9,6 +9,7 @@ from pathlib import Path
 from heal.alliance import Alliance, AllianceError, open_base, read_base_card
 from heal.base_model import BaseModel
 from heal.config import ConfigError
+from heal.storage.compressors import load_compressors
 from heal.tools.archive.manifest import MANIFEST_NAME, read_manifest
 
 
@@ -17,7 +18,7 @@ class PartCheck:
     """What the check of a part has found.
 
     Attributes:
-        name: "manifest", "base", or the name of an agent type.
+        name: "manifest", "base", the name of an agent type, or "ae8" for the compressor of ratio 8.
         says: what is right: numbers and hashes.
         problem: what is wrong, as one sentence or several; empty if nothing is.
     """
@@ -33,10 +34,10 @@ def check_alliance(alliance: Path) -> tuple[PartCheck, ...]:
 
 
 def check_parts(alliance: Path) -> tuple[PartCheck, ...]:
-    """Check the base and every agent type of an alliance folder.
+    """Check the base, every agent type and every compressor of an alliance folder.
 
     Weights are read, compared with the content hash of their record, and put into the networks; every type has to be aligned to the
-    base. Without a readable record of the base no type is checked.
+    base, and every compressor trained with it. Without a readable record of the base nothing else is checked.
     """
     try:
         card = read_base_card(alliance)
@@ -46,7 +47,7 @@ def check_parts(alliance: Path) -> tuple[PartCheck, ...]:
     opened = Alliance(alliance, card, BaseModel(card.config))
     folders = {file.parent.name for pattern in ("agent.yaml", "agent.safetensors") for file in alliance.glob(f"*/{pattern}")}
     base = PartCheck("base", f"{card.hash[:12]}, as recorded", _problem_of_base(alliance))
-    return (base, *(_check_type(opened, name) for name in sorted(folders)))
+    return (base, *(_check_type(opened, name) for name in sorted(folders)), *_check_compressors(alliance, card.hash))
 
 
 def require_whole(alliance: Path, checks: Sequence[PartCheck]) -> None:
@@ -75,6 +76,12 @@ def _problem_of_base(alliance: Path) -> str:
     except AllianceError as error:
         return str(error)
     return ""
+
+
+def _check_compressors(alliance: Path, base_hash: str) -> list[PartCheck]:
+    loaded, problems = load_compressors(alliance, base_hash)
+    right = [PartCheck(f"ae{ratio}", f"{part.hash[:12]}, as recorded, trained with this base") for ratio, part in loaded.items()]
+    return [*right, *(PartCheck(f"ae{ratio}", "", problem) for ratio, problem in problems.items())]
 
 
 def _check_type(alliance: Alliance, name: str) -> PartCheck:

@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 from heal.config import ConfigError, build_config, config, to_plain
+from heal.storage.compressors import FOLDER
 
 MANIFEST_NAME = "manifest.json"
 # The manifest of a thousand agent types has half of this size.
@@ -64,14 +65,14 @@ class Manifest:
 
     @staticmethod
     def of(alliance: Path) -> Manifest:
-        """Return the manifest of an alliance folder: the files on top and those of the base and of every agent type.
+        """Return the manifest of an alliance folder: files on top, and those of base, agent types, compressors.
 
         Hidden files, which commands leave behind when they are killed, and folders that are no part are left out.
 
         Raises:
             ConfigError: a file is a link, or its name cannot be in an archive.
         """
-        parts = [alliance, alliance / "base", *(record.parent for record in alliance.glob("*/agent.yaml"))]
+        parts = [alliance, alliance / "base", *(record.parent for record in alliance.glob("*/agent.yaml")), *alliance.glob(FOLDER)]
         files = [file for part in parts for file in part.iterdir() if not file.name.startswith(".") and not file.is_dir()]
         entries = [_entry_of(file, alliance) for file in files if file != alliance / MANIFEST_NAME]
         return Manifest(format=FORMAT, files=tuple(sorted(entries, key=lambda entry: entry.path)))

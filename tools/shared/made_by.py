@@ -14,10 +14,11 @@ import typer
 
 import heal
 from heal.agents.process import usable_cores
-from heal.alliance import Alliance, hash_content
+from heal.alliance import Alliance
 from heal.config import build_config, config, load_yaml
 from heal.errors import UserError
 from heal.plugins import plugins_in_use
+from heal.storage.parts import hash_content
 from heal.tools.shared.sources import source_name, split_name
 
 RECORD_NAME = "run.yaml"

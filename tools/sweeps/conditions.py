@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from heal.agents.options import LATE_POLICIES, RunOptions
@@ -20,6 +20,8 @@ REGIONS_M = (25.6, 51.2, 72.0)
 # numbers; under small ones, coarse numbers leave room for more cells.
 BUDGETS = (("int8", 10), ("int8", 25), ("int4", 50), ("int4", 100), ("int4", 250), ("int4", 500))
 WHOLE_CODECS = ("float32", "float16", "int8", "int8,zstd", "int4,zstd")
+
+AUTOENCODERS = {"autoencoder": Codec("float32"), "autoencoder, int8,zstd": Codec("int8", zstd=True)}
 
 
 @dataclass(frozen=True)
@@ -45,13 +47,14 @@ class Condition:
     senders: BadSenders | None = None
 
 
-def sweep_conditions(kind: str, options: RunOptions, float32_bytes: int) -> tuple[Condition, ...]:
+def sweep_conditions(kind: str, options: RunOptions, float32_bytes: int, ratios: Iterable[int] = ()) -> tuple[Condition, ...]:
     """Return the conditions of a sweep; the first is the ego alone.
 
     Args:
         kind: codec, delay, loss, noise, regions or senders.
         options: values of the options that the sweep does not vary.
         float32_bytes: size of an uncoded feature map, from which the byte budgets are derived.
+        ratios: of the alliance's compressors, which a sweep of codecs shows beside them.
 
     Raises:
         ValueError: there is no such kind.
@@ -59,7 +62,8 @@ def sweep_conditions(kind: str, options: RunOptions, float32_bytes: int) -> tupl
     if kind not in KINDS:
         raise UserError(f"unknown sweep {kind!r}; expected one of {', '.join(KINDS)}")
     alone = Condition(ALONE, None, ALONE, replace(options, agents=1))
-    return alone, *KINDS[kind](options, float32_bytes)
+    compressed = _autoencoders(options, ratios) if kind == "codec" else ()
+    return alone, *KINDS[kind](options, float32_bytes), *compressed
 
 
 def _codecs(options: RunOptions, float32_bytes: int) -> list[Condition]:
@@ -68,6 +72,16 @@ def _codecs(options: RunOptions, float32_bytes: int) -> list[Condition]:
         Condition(split, None, f"{split}: {codec}", replace(options, split=split, codec=Codec.parse(codec)))
         for split in SPLITS
         for codec in (*WHOLE_CODECS, *budgets)
+    ]
+
+
+def _autoencoders(options: RunOptions, ratios: Iterable[int]) -> list[Condition]:
+    """Return runs for each compressor, whose maps are written as the paper counts them, and as our codecs write them."""
+    runs = {series: [replace(codec, ae_ratio=ratio) for ratio in ratios] for series, codec in AUTOENCODERS.items()}
+    return [
+        Condition(series, None, f"feature: {codec}", replace(options, split="feature", codec=codec))
+        for series, codecs in runs.items()
+        for codec in codecs
     ]
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from typing_extensions import Self
 
 from heal.agents.interfaces import AllianceLike, Encoder, Trunk
 from heal.grid import BevGrid
+from heal.storage.compressors import StoredCompressor
 from heal.types import AgentFrame, BoolMask, SensorChoice
 
 
@@ -64,6 +65,11 @@ class WrappedAlliance:
     def grid(self) -> BevGrid:
         """The grid of all feature maps."""
         return self._alliance.grid
+
+    @property
+    def compressors(self) -> Mapping[int, StoredCompressor]:
+        """The compressors of feature maps, by ratio."""
+        return self._alliance.compressors
 
     @property
     def agent_names(self) -> tuple[str, ...]:

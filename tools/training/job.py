@@ -15,7 +15,7 @@ from torch import nn
 
 from heal.agent_model import AgentModel
 from heal.agents.process import keep_freed_memory
-from heal.alliance import Alliance, ValidationRecord, load_alliance, require_storable
+from heal.alliance import Alliance, ValidationRecord, load_alliance
 from heal.base_model import BaseModel
 from heal.collab_model import CollabModel
 from heal.config import ConfigError
@@ -23,6 +23,8 @@ from heal.datasets.damage import ChosenScenes
 from heal.datasets.dataset import Dataset
 from heal.encoders.lift_splat_trunk import PretrainedWeightsError
 from heal.errors import UserError
+from heal.layers.compressor import Compressor
+from heal.storage.parts import require_storable
 from heal.tools.checks.device import require_gpus
 from heal.tools.shared.sources import ReadOptions
 from heal.tools.terminal.progress import new_progress
@@ -74,12 +76,12 @@ class TrainingJob:
     """The description of a training, sent to each of its processes; paths are absolute.
 
     Attributes:
-        name: label of the progress bar: the agent type, or "base".
+        name: label of the progress bar: the agent type, "base", or "ae8" for a compressor of ratio 8.
         settings: networks, loss, augmentation and schedule.
         data: folder of scenes.
         split: split of the data.
         scenes: number of scenes in the split, without those of `left_out`.
-        init: alliance to start from; with a frozen base, the alliance of this base.
+        init: alliance to start from; with a frozen base, the alliance of this base, and of the types if a compressor is trained.
         init_agent: folder of a trained type with the same networks, in its alliance; an alignment to a frozen base starts from it.
             With `training.fix_encoder` the aligner may be another one.
         run: folder for checkpoints and logs.
@@ -184,7 +186,7 @@ class TrainingJob:
 
     def load_result(self) -> TrainingResult:
         """Return the networks with the best weights, or with those of the last checkpoint if there was no validation."""
-        model = CollabModel(*_new_networks(self.settings))
+        model = _new_networks(self.settings)
         progress = load_weights(self.run / CHECKPOINT_NAME, model)
         best = load_best(self.run / BEST_NAME, model) if self.validation else None
         return TrainingResult(model, progress.step // steps_per_epoch(self.scenes, self.settings.training), progress.seconds, best)
@@ -231,7 +233,8 @@ def make_model(
     """Make the networks of a training: with the weights of `initial` where it has them, else with random ones of the seed.
 
     A new agent type gets ImageNet weights if its settings ask for them and they can be loaded. With a frozen base (stage 2) every
-    agent type is new, or has the weights of `start`; with `training.fix_encoder` its aligner is new.
+    agent type is new, or has the weights of `start`; with `training.fix_encoder` its aligner is new. Where a compressor is trained,
+    only the compressor is new.
 
     Args:
         settings: of the training.
@@ -243,21 +246,22 @@ def make_model(
         ConfigError: the package or the file with pretrained weights is not there or does not fit.
     """
     torch.manual_seed(settings.training.seed)
-    base, agents = _new_networks(settings)
+    model = _new_networks(settings)
     if initial:
-        base.load_state_dict(initial.base.state_dict())
-    for name, agent in agents.items():
-        if not settings.training.frozen_base:
+        model.base.load_state_dict(initial.base.state_dict())
+    for name in settings.agents:
+        if not settings.training.frozen_base or settings.compressor:
             known = initial.agent(name) if initial and name in initial.agent_names else None
         else:
             known = start
+        agent = model.agent(name)
         if known and settings.training.fix_encoder:
             _load_parts(name, [(agent.encoder, known.encoder), (agent.backbone, known.backbone)])
         elif known:
             _load_parts(name, [(agent, known)])
         else:
             _load_pretrained(name, agent, console)
-    return CollabModel(base, agents)
+    return model
 
 
 def _load_parts(name: str, parts: Sequence[tuple[nn.Module, nn.Module]]) -> None:
@@ -273,10 +277,11 @@ def _load_parts(name: str, parts: Sequence[tuple[nn.Module, nn.Module]]) -> None
         ) from error
 
 
-def _new_networks(settings: TrainingConfig) -> tuple[BaseModel, dict[str, AgentModel]]:
-    """Make base and agent types with random weights."""
-    grid = settings.base.grid
-    return BaseModel(settings.base), {name: AgentModel(agent, grid) for name, agent in settings.agents.items()}
+def _new_networks(settings: TrainingConfig) -> CollabModel:
+    """Make all networks of a training with random weights."""
+    base, grid = BaseModel(settings.base), settings.base.grid
+    agents = {name: AgentModel(agent, grid) for name, agent in settings.agents.items()}
+    return CollabModel(base, agents, None if settings.compressor is None else Compressor(settings.compressor))
 
 
 def _load_pretrained(name: str, agent: AgentModel, console: Console | None) -> None:

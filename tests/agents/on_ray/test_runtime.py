@@ -19,9 +19,10 @@ from heal.agents.runtime import open_runtime
 from heal.detection.boxes import boxes_around_origin
 from heal.message.codec import Codec
 from heal.types import Split
-from tests.agents.tiny_run import TICK_NS, TinyAlliance, TinySource, Without, assert_same_results, by_id
+from tests.agents.compressing import CompressingAlliance
+from tests.agents.tiny_run import TICK_NS, TinySource, Without, assert_same_results, by_id
 
-ALLIANCE, SOURCE = TinyAlliance(trust={"m2": 0.5}), TinySource()
+ALLIANCE, SOURCE = CompressingAlliance(4, trust={"m2": 0.5}), TinySource()
 TYPES = by_id({"ego": "m1", "b": "m2", "c": "m1", "d": "m2"})
 ROUGH = LinkSpec.parse("delay:80,jitter:60,loss:0.3")
 DROP = RunOptions(late="drop")
@@ -187,6 +188,7 @@ def test_realtime_begins_no_tick_early() -> None:
             RunOptions(late="drop", codec=Codec.parse("float16"), guard="on"),
             Deployment(pipeline=0, placement="spread"),
         ),
+        (RunOptions(codec=Codec.parse("int8,ae:4,zstd")), Deployment()),
     ],
 )
 def test_ray_equals_local_to_the_last_bit_over_a_change_of_scenario(options: RunOptions, deployment: Deployment) -> None:

@@ -156,7 +156,7 @@ def test_another_version_is_refused_by_number(version: int) -> None:
         (232, struct.pack("<Q", 255), "255 bytes"),
         (240, b"\x01", "payload"),
         (240, b"\x02", "zstd"),
-        (240, b"\x08", "flags"),
+        (240, b"\x10", "flags"),
         (240, b"\x04", "payload"),
         (241, b"\x00", "1 to 8 maps"),
         (241, b"\x09", "1 to 8 maps"),

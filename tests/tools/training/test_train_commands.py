@@ -10,7 +10,6 @@ from torch import nn
 
 from heal.agent_model import AgentModel
 from heal.alliance import AllianceError, TrainingRecord, load_alliance
-from heal.base_model import BaseModel
 from heal.collab_model import CollabModel
 from heal.config import ConfigError, save_config
 from heal.datasets.dataset import DatasetError, DatasetSummary
@@ -253,10 +252,10 @@ def test_weights_that_cannot_be_stored_are_refused_before_anything_is_written(
 ) -> None:
     make = job._new_networks
 
-    def make_expanded(settings: TrainingConfig) -> tuple[BaseModel, dict[str, AgentModel]]:
-        base, agents = make(settings)
-        agents["m1"].encoder.register_buffer("heights", torch.ones(1).expand(4))
-        return base, agents
+    def make_expanded(settings: TrainingConfig) -> CollabModel:
+        model = make(settings)
+        model.agent("m1").encoder.register_buffer("heights", torch.ones(1).expand(4))
+        return model
 
     monkeypatch.setattr(job, "_new_networks", make_expanded)
     with pytest.raises(AllianceError, match=r"agents\.m1\.encoder\.heights share memory"):

@@ -1,0 +1,1 @@
+"""The parts of an alliance on disk: weights with their records, and compressors."""
