@@ -12,7 +12,7 @@ if its record cannot be read, or if its encoder is not installed. Weights are sa
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -56,6 +56,8 @@ class AgentCard:
         config: configuration of the agent type.
         training: the training that the weights come from.
         trust: factor in (0, 1] on the weight of the type's maps where they are fused with others; no part of the hash.
+        unaligned: whether the type was added on purpose beside a base that it is not aligned to, as an ablation. `base_hash` is
+            then that of its own base.
     """
 
     hash: str
@@ -63,6 +65,7 @@ class AgentCard:
     config: AgentConfig
     training: TrainingRecord = TrainingRecord()
     trust: float = 1.0
+    unaligned: bool = False
 
     def __post_init__(self) -> None:
         """Raise ConfigError for a trust out of range."""
@@ -75,19 +78,27 @@ class Alliance:
 
     Attributes:
         foreign: agent types in the folder that were left out when the alliance was opened -> the reason.
+        unaligned: agent types in the folder that are marked as not aligned to the base, and are used only where they are named.
     """
 
     def __init__(
-        self, path: Path, card: BaseCard, base: BaseModel, fast: bool = False, foreign: Mapping[str, str] | None = None
+        self,
+        path: Path,
+        card: BaseCard,
+        base: BaseModel,
+        fast: bool = False,
+        foreign: Mapping[str, str] | None = None,
+        unaligned: Collection[str] = (),
     ) -> None:
         """Take the base that `load_alliance` has read; `fast` has agent types made fast by `heal.layers.inference` when loaded."""
         self.path, self.card, self.base, self._fast = path, card, base, fast
         self.foreign: dict[str, str] = dict(foreign or {})
+        self.unaligned = frozenset(unaligned)
         self._agents: dict[str, AgentModel] = {}
 
     def for_inference(self) -> Alliance:
         """Return the alliance with networks for fast inference (`heal.layers.inference`), which cannot be trained or saved."""
-        return Alliance(self.path, self.card, for_inference(self.base), fast=True, foreign=self.foreign)
+        return Alliance(self.path, self.card, for_inference(self.base), True, self.foreign, self.unaligned)
 
     @property
     def base_hash(self) -> str:
@@ -113,14 +124,14 @@ class Alliance:
     @property
     def agent_names(self) -> tuple[str, ...]:
         """The agent types in the folder that belong to the base, in alphabetical order."""
-        return tuple(name for name in self._folders() if name not in self.foreign)
+        return tuple(name for name in self._folders() if name not in self.foreign and name not in self.unaligned)
 
     def agent_card(self, name: str) -> AgentCard:
         """Read the card of an agent type; AllianceError if the type is missing or cannot be used with this base."""
         if name not in self._folders():
             raise AllianceError(f"{self.path}: no agent type {name!r}; there are {', '.join(self.agent_names) or 'none'}")
         card: AgentCard = read_card(AgentCard, self.path / name / "agent.yaml")
-        if card.base_hash != self.base_hash:
+        if card.base_hash != self.base_hash and not card.unaligned:
             raise AllianceError(
                 f"{self.path / name}: {name} is aligned to the base {card.base_hash[:12]}, "
                 f"but the base here is {self.base_hash[:12]}; "
@@ -132,6 +143,8 @@ class Alliance:
         """Return the network of an agent type; it is loaded on the first call."""
         if name not in self._agents:
             card = self.agent_card(name)
+            if card.unaligned:
+                warn_once(f"agent type {name} is not aligned to the base of {self.path}")
             model = AgentModel(card.config, self.sensed_grid)
             load_weights(model, card.config, self.path / name / "agent.safetensors", card.hash)
             self._agents[name] = for_inference(model) if self._fast else model
@@ -150,8 +163,9 @@ class Alliance:
         return {ratio: part.for_inference() if self._fast else part for ratio, part in found.items()}
 
     def leave_out_foreign(self, warn: bool = True) -> None:
-        """Note the types that cannot be used, and log a warning for each if `warn`."""
+        """Note the types that cannot be used, and log a warning for each if `warn`; note also those that are not aligned."""
         self.foreign = {name: problem for name in self._folders() if (problem := self._problem_of(name))}
+        self.unaligned = frozenset(name for name in self._folders() if name not in self.foreign and self.agent_card(name).unaligned)
         for name, problem in self.foreign.items() if warn else ():
             warn_once(f"agent type {name} is left out: {problem}")
 
@@ -165,7 +179,8 @@ class Alliance:
 
     def _folders(self) -> list[str]:
         """Return the names of all folders with an agent type, in alphabetical order."""
-        return sorted(path.parent.name for path in self.path.glob("*/agent.yaml"))
+        names = [path.parent.name for path in self.path.glob("*/agent.yaml")]
+        return sorted(name for name in names if not name.startswith("."))
 
 
 def load_alliance(path: Path | str, range_m: Range | None = None) -> Alliance:

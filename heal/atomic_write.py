@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +31,22 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def folder_made_whole(folder: Path) -> Iterator[Path]:
+    """Give a temporary path beside `folder` for a folder to make, and move it to `folder` if nothing goes wrong.
+
+    `folder` does not exist, or is empty. The temporary folder is hidden, and is removed if an error is raised.
+    """
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.unfinished")
+    with naming_errors_after(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            temporary.replace(folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,18 +12,21 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from heal.errors import UserError, naming_errors_after
+from heal.atomic_write import folder_made_whole
+from heal.errors import UserError
+from heal.tools.archive.adding import add_type
 from heal.tools.archive.archive import extract, pack
 from heal.tools.archive.check import PartCheck, check_alliance, check_parts, require_whole
 from heal.tools.terminal.style import STYLE
 
 EXAMPLES = """\b
+heal alliance add runs/mine runs/theirs/m3
 heal alliance pack configs/demo/alliance --out runs/demo.zip
 heal alliance verify runs/demo.zip
 heal alliance unpack runs/demo.zip --out runs/theirs
 """
 app = typer.Typer(
-    help="Pack an alliance into one file, unpack it, and check it for damage.",
+    help="Add a type to an alliance, pack it into one file, unpack it, and check it for damage.",
     epilog=EXAMPLES,
     no_args_is_help=True,
     **STYLE,
@@ -35,8 +36,30 @@ console = Console(soft_wrap=True)
 FolderArg = Annotated[Path, typer.Argument(metavar="FOLDER", help="Alliance folder.")]
 FileArg = Annotated[Path, typer.Argument(metavar="FILE", help="Archive that `heal alliance pack` has written.")]
 EitherArg = Annotated[Path, typer.Argument(metavar="FOLDER|FILE", help="Alliance folder, or an archive.")]
+IntoArg = Annotated[Path, typer.Argument(metavar="FOLDER", help="Alliance folder to which the type is added.")]
+TypeFolderArg = Annotated[Path, typer.Argument(metavar="TYPE", help="Folder of a type, such as that of another alliance.")]
+NameArg = Annotated[str | None, typer.Option("--as", help="Name of the type in the alliance. Default: that of its folder.")]
+UnalignedArg = Annotated[
+    bool,
+    typer.Option(
+        "--unaligned",
+        help="Add a type that was trained beside another base, to measure what its alignment would bring. It is marked, and "
+        "takes part only where a command names it.",
+    ),
+]
 FileOutArg = Annotated[Path, typer.Option("--out", help="ZIP file to write.")]
 FolderOutArg = Annotated[Path, typer.Option("--out", help="Folder to make; it may exist if it is empty.")]
+
+
+@app.command("add")
+def add_command(folder: IntoArg, agent_type: TypeFolderArg, name: NameArg = None, unaligned: UnalignedArg = False) -> None:
+    """Add an agent type to an alliance: one that is aligned to its base, or any other with --unaligned.
+
+    \b
+    heal alliance add runs/mine runs/theirs/m3
+    heal alliance add runs/mine runs/single/alliance/m3 --as m3_single --unaligned
+    """  # noqa: D301 - click's mark for lines that stay lines is the character, not its name
+    console.print(add_type(folder, agent_type, name or agent_type.resolve().name, unaligned), markup=False, highlight=False)
 
 
 @app.command("pack")
@@ -63,7 +86,7 @@ def unpack_command(file: FileArg, out: FolderOutArg) -> None:
     """  # noqa: D301 - click's mark for lines that stay lines is the character, not its name
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} exists and is not an empty folder; choose another --out")
-    with _folder_made_whole(out) as temporary:
+    with folder_made_whole(out) as temporary:
         extract(file, temporary)
         require_whole(file, _named_after(file, temporary, check_alliance(temporary)))
     console.print(f"{out}: unpacked and whole", markup=False, highlight=False)
@@ -105,16 +128,3 @@ def _as_folder(alliance: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as temporary:
         extract(alliance, Path(temporary) / alliance.name)
         yield Path(temporary) / alliance.name
-
-
-@contextmanager
-def _folder_made_whole(folder: Path) -> Iterator[Path]:
-    """Give a temporary path beside `folder` for a folder to make, and move it to `folder` if nothing goes wrong."""
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.unfinished")
-    with naming_errors_after(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            yield temporary
-            temporary.replace(folder)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)

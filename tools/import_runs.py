@@ -147,7 +147,7 @@ def join_runs(runs: Sequence[ImportedRun], out: Path, sources: Sequence[str], ba
             something else.
     """
     existing = _open_existing(out)
-    there = (*existing.agent_names, *existing.foreign) if existing else ()
+    there = (*existing.agent_names, *existing.foreign, *existing.unaligned) if existing else ()
     _require_distinct([*(name for run in runs for name in run.agents), *there])
     _require_distinct_ratios(
         [*(run.compressor.ratio for run in runs if run.compressor), *(existing.compressors if existing else ())]

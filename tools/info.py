@@ -72,10 +72,12 @@ def describe_alliance(alliance: Alliance) -> Table:
     base, record = alliance.base, alliance.card.training
     size = (alliance.path / "base" / "base.safetensors").stat().st_size
     _add_part(table, "base", base, size, alliance.base_hash, record)
-    for name in alliance.agent_names:
+    for name in sorted({*alliance.agent_names, *alliance.unaligned}):
         card = alliance.agent_card(name)
         size = (alliance.path / name / "agent.safetensors").stat().st_size
         _add_part(table, name, alliance.agent(name), size, card.hash, card.training)
+        if card.unaligned:
+            table.add_row(f"{name}: unaligned", f"its base is {card.base_hash[:12]}")
         if card.trust != 1:
             table.add_row(f"{name}: trust", f"{card.trust:g}")
     for name in alliance.foreign:

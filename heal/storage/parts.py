@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import shutil
 from collections.abc import Mapping
 from functools import cache
@@ -15,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from heal.atomic_write import replacing
+from heal.atomic_write import folder_made_whole, replacing
 from heal.config import ConfigError, build_config, load_config, save_config, to_plain
 from heal.errors import UserError
 
@@ -121,12 +120,8 @@ def copy_part(source: Path, path: Path, name: str) -> None:
     """Copy the folder `name` of the alliance `source`, such as "base", into the folder `path`, whole, unless `path` has it."""
     if (path / name).exists():
         return
-    temporary = path / f".{name}.{os.getpid()}.unfinished"
-    try:
+    with folder_made_whole(path / name) as temporary:
         shutil.copytree(source / name, temporary)
-        temporary.replace(path / name)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 @cache

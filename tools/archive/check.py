@@ -45,7 +45,7 @@ def check_parts(alliance: Path) -> tuple[PartCheck, ...]:
         return (PartCheck("base", "", str(error)),)
     # The base is built without its weights: a damaged base is no reason to leave its types unchecked.
     opened = Alliance(alliance, card, BaseModel(card.config))
-    folders = {file.parent.name for pattern in ("agent.yaml", "agent.safetensors") for file in alliance.glob(f"*/{pattern}")}
+    folders = {file.parent.name for pattern in ("agent.yaml", "agent.safetensors") for file in alliance.glob(f"[!.]*/{pattern}")}
     base = PartCheck("base", f"{card.hash[:12]}, as recorded", _problem_of_base(alliance))
     return (base, *(_check_type(opened, name) for name in sorted(folders)), *_check_compressors(alliance, card.hash))
 
@@ -91,4 +91,6 @@ def _check_type(alliance: Alliance, name: str) -> PartCheck:
         alliance.agent(name)
     except AllianceError as error:
         return PartCheck(name, "", str(error))
-    return PartCheck(name, f"{alliance.agent_card(name).hash[:12]}, as recorded, aligned to this base")
+    card = alliance.agent_card(name)
+    belongs = f"marked as not aligned to this base, but to {card.base_hash[:12]}" if card.unaligned else "aligned to this base"
+    return PartCheck(name, f"{card.hash[:12]}, as recorded, {belongs}")

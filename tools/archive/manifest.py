@@ -72,7 +72,12 @@ class Manifest:
         Raises:
             ConfigError: a file is a link, or its name cannot be in an archive.
         """
-        parts = [alliance, alliance / "base", *(record.parent for record in alliance.glob("*/agent.yaml")), *alliance.glob(FOLDER)]
+        parts = [
+            alliance,
+            alliance / "base",
+            *(record.parent for record in alliance.glob("[!.]*/agent.yaml")),
+            *alliance.glob(FOLDER),
+        ]
         files = [file for part in parts for file in part.iterdir() if not file.name.startswith(".") and not file.is_dir()]
         entries = [_entry_of(file, alliance) for file in files if file != alliance / MANIFEST_NAME]
         return Manifest(format=FORMAT, files=tuple(sorted(entries, key=lambda entry: entry.path)))
