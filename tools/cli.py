@@ -82,6 +82,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "bench": Command("bench", "bench", "Measure the stages on this machine, which should be idle."),
     "profile": Command("profile_costs", "profile", "Measure what an alliance costs as it grows."),
+    "analyse": Command("analyse", "analyse", "Show how an alliance fuses, and how alike its types' features are."),
     "view": Command("view", "view", "Play back a recorded run in 3D."),
     "demo": Command("demo", "demo", "Run agents of different types in an unseen town."),
     "import": Command("import_runs", "import_runs", "Import HEAL run folders as an alliance."),
