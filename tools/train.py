@@ -1,4 +1,4 @@
-"""`heal train`: train a base with its first agent type (stage 1), or align new agent types to a frozen base (stage 2)."""
+"""`heal train`: train a base with its first type (stage 1), align new types to a frozen base (stage 2), train a compressor."""
 
 from __future__ import annotations
 
@@ -37,9 +37,10 @@ EXAMPLES = """\b
 heal train base --data runs/town --config demo/base.yaml --out runs/town-base
 heal train agent --type m2 --base runs/town-base/alliance --data runs/cameras --config demo/agent.yaml --out runs/town-base/alliance
 heal train agents m2 m3 --base runs/opv2v/alliance --data OPV2V --out runs/opv2v/alliance
+heal train compressor --alliance runs/opv2v/alliance --data OPV2V --ratio 8 --out runs/opv2v/alliance
 """
 app = typer.Typer(
-    help="Train a base, or align agent types to a base.",
+    help="Train a base, align agent types to it, or train a compressor of their maps.",
     epilog=EXAMPLES,
     no_args_is_help=True,
     **STYLE,

@@ -18,6 +18,7 @@ from heal.alliance import Alliance
 from heal.config import build_config, config, load_yaml
 from heal.errors import UserError
 from heal.plugins import plugins_in_use
+from heal.storage.compressors import compressor_cards
 from heal.storage.parts import hash_content
 from heal.tools.shared.sources import source_name, split_name
 
@@ -31,7 +32,7 @@ _HASH_LETTERS, _MARGIN_LETTERS = 12, 140
 
 @config
 class AllianceRecord:
-    """An alliance: its folder, and a hash of its base and of the networks and the trust of all its agent types.
+    """An alliance: its folder, and a hash of its base, its compressors, and the networks and the trust of all its agent types.
 
     For configurations without weights: their names, and a hash of all settings.
     """
@@ -42,8 +43,10 @@ class AllianceRecord:
     @staticmethod
     def of(alliance: Alliance) -> AllianceRecord:
         """Describe an open alliance."""
-        cards = {name: alliance.agent_card(name) for name in alliance.agent_names}
+        cards = {name: alliance.agent_card(name) for name in sorted({*alliance.agent_names, *alliance.unaligned})}
         parts = [alliance.base_hash, *(f"{name} {card.hash} {card.trust}" for name, card in cards.items())]
+        compressors, _ = compressor_cards(alliance.path, alliance.base_hash)
+        parts += [f"ae{ratio} {card.hash}" for ratio, card in compressors.items()]
         return AllianceRecord(path=str(alliance.path), hash=hashlib.sha256("\n".join(parts).encode()).hexdigest())
 
     @staticmethod

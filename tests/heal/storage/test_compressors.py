@@ -10,6 +10,7 @@ import torch
 from heal.alliance import AllianceError, TrainingRecord, load_alliance
 from heal.layers.compressor import Compressor, CompressorConfig
 from heal.storage.compressors import require_compressor, save_compressor, weights_path
+from heal.tools.shared.made_by import AllianceRecord
 from tests.agents.tiny_run import save_tiny_alliance
 from tests.heal.networks import with_random_norms
 from tests.tools.command import run_command
@@ -57,6 +58,14 @@ def test_changed_weights_are_left_out_and_found_by_verify(tmp_path: Path) -> Non
     assert list(load_alliance(tmp_path).compressors) == [2]
     with pytest.raises(AllianceError, match=r"not whole: .*ae4\.safetensors: its content hash is"):
         run_command("alliance", "verify", tmp_path)
+
+
+def test_the_record_of_an_output_tells_compressors_apart(tmp_path: Path) -> None:
+    without = AllianceRecord.of(load_alliance(save_tiny_alliance(tmp_path))).hash
+    _saved(tmp_path, 4)
+    four = AllianceRecord.of(load_alliance(tmp_path)).hash
+    _saved(tmp_path, 2)
+    assert len({without, four, AllianceRecord.of(load_alliance(tmp_path)).hash}) == 3
 
 
 def test_an_alliance_is_described_and_packed_with_its_compressors(tmp_path: Path) -> None:
