@@ -23,7 +23,7 @@ from heal.grid import BevGrid
 from heal.message.codec import Codec
 from heal.message.message import Message
 from heal.storage.compressors import StoredCompressor, require_compressor
-from heal.types import WHOLE_SWEEP, AgentFrame, BoolMask, Float32, SceneSource, UInt8
+from heal.types import WHOLE_SWEEP, AgentFrame, BoolMask, Float32, SceneSource, SensorChoice, UInt8
 
 _log = logging.getLogger(__name__)
 VIEW_PX = 320  # width of an agent's images in pictures
@@ -64,6 +64,11 @@ class AgentSetup:
         compressor = None if ratio is None else require_compressor(alliance.compressors, ratio)
         return AgentSetup(agent_type, encoder, alliance.trunk, alliance.base_hash, alliance.grid, source, options, compressor)
 
+    @property
+    def sensor(self) -> SensorChoice:
+        """The sensor data that the agents read."""
+        return self.options.sensor_of(self.agent_type, self.encoder.sensor)
+
 
 @dataclass(frozen=True)
 class AgentRequest:
@@ -103,7 +108,7 @@ class Agent:
 
     def sense(self, tick: int) -> AgentFrame:
         """Read the agent's sensors in a tick."""
-        return self.setup.source.agent_frame(tick, self.agent_id, self.setup.encoder.sensor)
+        return self.setup.source.agent_frame(tick, self.agent_id, self.setup.sensor)
 
     def pack(self, tick: int, frame: AgentFrame, features: Tensor, codec: Codec) -> tuple[bytes, AgentReport]:
         """Pack features (1, C, ny, nx) into the bytes of a message, and report on it; the reported latency is that of packing."""
@@ -150,7 +155,7 @@ class Agent:
         """Count the LiDAR points on labelled vehicles; as in evaluations, in the whole sweep, whatever sensors the type reads."""
         source = self.setup.source
         try:
-            whole = frame if self.setup.encoder.sensor == WHOLE_SWEEP else source.agent_frame(tick, self.agent_id, WHOLE_SWEEP)
+            whole = frame if self.setup.sensor == WHOLE_SWEEP else source.agent_frame(tick, self.agent_id, WHOLE_SWEEP)
             objects = source.scene_objects(tick)
             return count_points(whole, whole.objects if objects is None else objects)
         except (UserError, OSError):  # a sweep that the type does not need may be missing or damaged; then the count is unknown

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
 import torch
@@ -12,7 +13,7 @@ from heal.agents.joining import Join
 from heal.agents.pacer import NOMINAL_HZ
 from heal.errors import UserError
 from heal.message.codec import FLOAT32, Codec
-from heal.types import SPLITS, Split
+from heal.types import BEAMS, SPLITS, SensorChoice, Split
 
 Precision = Literal["float32", "bfloat16"]
 LatePolicy = Literal["drop", "hold", "weigh"]
@@ -45,6 +46,8 @@ class RunOptions:
         comm_range_m: range of communication in metres. Agents farther away from the ego, in the plane, are not used, and their
             labels are no ground truth. With regions, the distance counts to the nearest side of the region, and the labels of all
             agents are ground truth.
+        labels_range_m: range around the ego in metres within which the labels of agents are ground truth, where it is not
+            `comm_range_m`: runs with several ranges of communication can then be compared on the same objects.
         region_m: edge in metres of the regions, squares along the world's axes. Each region has a fusion node, which receives the
             messages of all agents around. None for a single fusion node on board the ego. See `heal.agents.fusion.division`.
         split: where the base's trunk computes: "feature" at the fusion node, "pyramid" at every agent.
@@ -68,6 +71,8 @@ class RunOptions:
         guard: whether the fusion node keeps the ego's confident boxes (docs/guard.md). "auto" does as the base's settings say, "on"
             guards with the base's settings or the default ones. With regions there is no ego, and nothing is guarded.
         blind_ego: whether the ego's own map is not fused, which shows what the others alone find around it.
+        lidar_lines: laser lines of the clouds that agents of some types read in this run, 16, 32 or 64 by type; 64 stands for the
+            agent's own cloud. Agents of the other types read the clouds that their type was trained with.
         joins: agents that join during the run, in addition to those that `agents` counts.
         realtime: whether the run goes by the wall clock: every tick begins at its own time, and the fusion node fuses what has been
             computed and has arrived by the deadline, or by the time at which the ego has its own map, if that is later.
@@ -78,6 +83,7 @@ class RunOptions:
 
     agents: int | None = None
     comm_range_m: float = 70.0
+    labels_range_m: float | None = None
     region_m: float | None = None
     split: Split = "feature"
     codec: Codec = FLOAT32
@@ -95,6 +101,7 @@ class RunOptions:
     use_z: bool = True
     guard: Annotated[GuardChoice, _Switch()] = "auto"
     blind_ego: bool = False
+    lidar_lines: Mapping[str, int] = field(default_factory=dict, hash=False)
     joins: tuple[Join, ...] = ()
     realtime: bool = False
     rate_hz: float = NOMINAL_HZ
@@ -103,6 +110,16 @@ class RunOptions:
     def ego_range_m(self) -> float:
         """Range of communication around the ego in metres; infinite with regions, from which the range counts instead."""
         return self.comm_range_m if self.region_m is None else math.inf
+
+    @property
+    def truth_range_m(self) -> float:
+        """Range around the ego in metres within which labels are ground truth; infinite with regions."""
+        return self.ego_range_m if self.labels_range_m is None or self.region_m is not None else self.labels_range_m
+
+    def sensor_of(self, agent_type: str, trained: SensorChoice) -> SensorChoice:
+        """Return the sensor data that agents of a type read in this run, from those that their network was trained with."""
+        lines = self.lidar_lines.get(agent_type)
+        return trained if lines is None or not trained.lidar else replace(trained, beams=lines)
 
     def keeps_views_of(self, tick: int) -> bool:
         """Return whether the result of a tick holds points and heat maps."""
@@ -122,7 +139,7 @@ class RunOptions:
             raise UserError(f"precision: expected one of {', '.join(get_args(Precision))}, got {self.precision!r}")
         if self.agents is not None and self.agents < 1:
             raise UserError(f"agents: expected at least 1 (the ego), got {self.agents}")
-        if min(self.comm_range_m, self.deadline_ms, self.max_age_ms) < 0 or self.threads < 1:
+        if min(self.comm_range_m, self.labels_range_m or 0.0, self.deadline_ms, self.max_age_ms) < 0 or self.threads < 1:
             raise UserError(f"ranges and times must not be negative and threads at least 1, got {self}")
         if self.late not in LATE_POLICIES or self.split not in SPLITS:
             raise UserError(
@@ -136,6 +153,8 @@ class RunOptions:
             raise UserError(f"region_m: expected more than 0, or None for one fusion node around the ego, got {self.region_m}")
         if self.codec.ae_ratio is not None and self.split != "feature":
             raise UserError(f"codec {self.codec}: ae encodes feature maps, so it needs split=feature, got split={self.split}")
+        if unknown := {name: lines for name, lines in self.lidar_lines.items() if lines not in BEAMS}:
+            raise UserError(f"lidar_lines: expected {', '.join(map(str, BEAMS[:-1]))} or {BEAMS[-1]} of each type, got {unknown}")
         self._check_guard()
 
     def _check_guard(self) -> None:

@@ -307,7 +307,7 @@ class TickCoordinator(Generic[Payload]):
             delivery.reports,
             asides,
             self._label_source,
-            range_m=options.ego_range_m,
+            range_m=options.truth_range_m,
             counts=options.count_points,
             tolerant=self._tolerant,
         )

@@ -62,6 +62,11 @@ class CachedSource:
         """The ids of all agents of every scenario."""
         return self.source.scenario_agents
 
+    @property
+    def beams(self) -> tuple[int, ...]:
+        """The laser lines of the data set's clouds."""
+        return self.source.beams
+
     def listed(self, index: int) -> SceneOutline:
         """Return the outline of scene `index` as far as the lists of the data set tell it."""
         return self.source.listed(index)

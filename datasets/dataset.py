@@ -36,6 +36,11 @@ class Dataset(SceneSource, Protocol):
         """The ids of all agents of every scenario."""
         ...
 
+    @property
+    def beams(self) -> tuple[int, ...]:
+        """The laser lines that a `SensorChoice` may name; the largest stands for the agent's own cloud, whatever lines it has."""
+        ...
+
     def scene_objects(self, index: int) -> ObjectLabels:
         """Read the labels of scene `index` as a whole."""
         ...

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
 from heal.agents.options import RunOptions
 from heal.agents.process import usable_cores
+from heal.alliance import Alliance
 from heal.tools.checks.fit import DataFit
 from heal.tools.checks.ranges import open_on_range
 from heal.tools.evaluation.plan import choose_evaluated, evaluation_runs, plan_of
@@ -25,12 +26,15 @@ from heal.tools.shared.arguments import (
     GroundTruthArg,
     IncludeEgoArg,
     IntensityScaleArg,
+    LinesArg,
     OnDamageArg,
     OverwriteArg,
+    RangeArg,
     ThreadsArg,
     TypesArg,
     UseZArg,
 )
+from heal.tools.shared.lines import parse_lines
 from heal.tools.shared.made_by import ScenesRecord
 from heal.tools.shared.output import Output
 from heal.tools.shared.sources import ReadOptions
@@ -42,15 +46,12 @@ console = Console()
 OutArg = Annotated[Path, typer.Option(help="Folder for run.yaml, metrics.json, scenes.npz and pictures.")]
 SplitArg = Annotated[str, typer.Option(help="Split to evaluate.")]
 FramesArg = Annotated[int | None, typer.Option(min=1, help="Number of scenes, evenly spaced over the split. Default: all.")]
-RangeArg = Annotated[
-    tuple[float, float, float, float, float, float] | None,
-    typer.Option(
-        help="Range in the ego's frame, in metres: x_min y_min z_min x_max y_max z_max; z only selects the boxes that "
-        "count. Default: the range that the alliance was trained on."
-    ),
-]
 PicturesArg = Annotated[int, typer.Option(min=0, help="Number of scenes to draw.")]
 PrecisionArg = Annotated[str, typer.Option(help="float32 or bfloat16; bfloat16 is faster on GPUs and on CPUs with AMX.")]
+SaveArg = Annotated[
+    bool,
+    typer.Option("--save-detections", help="Keep the boxes of detections and objects in scenes.npz, for `heal score`."),
+]
 RecordArg = Annotated[bool, typer.Option("--record", help="Write the AP into the alliance folder; `heal info` shows it.")]
 InOrderArg = Annotated[
     str | None,
@@ -67,6 +68,8 @@ AgainstArg = Annotated[
 EXAMPLES = """\b
 heal evaluate --alliance configs/demo/alliance --data runs/town --out runs/alone --agents 1
 heal evaluate --alliance configs/demo/alliance --data runs/town --in-order m1,m2,m3,m4 --out runs/in-order
+heal evaluate --alliance configs/demo/alliance --data runs/town-lines --types m1,m3 --lines m1=32,m3=16 --out runs/few-lines
+heal evaluate --alliance configs/demo/alliance --data runs/town --save-detections --out runs/saved
 heal evaluate --alliance runs/mine --data runs/town --out runs/mine-evaluation --against runs/alone
 heal evaluate --alliance runs/dair-base/alliance --data DAIR_ROOT --split val --out runs/dair-evaluation
 """
@@ -87,6 +90,7 @@ def evaluate(
     frames: FramesArg = None,
     comm_range_m: CommRangeArg = 70.0,
     range_m: RangeArg = None,
+    lines: LinesArg = None,
     use_z: UseZArg = None,
     ground_truth: GroundTruthArg = "joint",
     include_ego: IncludeEgoArg = False,
@@ -96,6 +100,7 @@ def evaluate(
     cache: CacheArg = None,
     on_damage: OnDamageArg = "stop",
     intensity_scale: IntensityScaleArg = None,
+    save_detections: SaveArg = False,
     record: RecordArg = False,
 ) -> None:
     """Evaluate the detection AP of an alliance on a data set, against the labels of all agents in range. Poses are not corrected.
@@ -103,19 +108,24 @@ def evaluate(
     If the ego has cameras, the row "ego blind" shows the AP without the ego's map. Differences have 90% intervals.
     """
     opened = open_on_range(alliance, range_m).for_inference()
-    recorded = ScenesRecord(source=str(data), split=split, types=in_order or types or base_type(opened), ego_type=ego_type)
-    output = Output.of(context, out, overwrite, opened, recorded)
+    output = Output.of(context, out, overwrite, opened, _scenes_record(context.params, opened))
     reading = ReadOptions.of(on_damage, intensity_scale, cache, ground_truth, every_agent=bool(ego_type))
-    scenes = choose_evaluated(reading.open_and_show(data, split), frames, recorded, opened, reading.on_damage)
-    fit = DataFit(opened, None if agents == 1 else comm_range_m, range_m is not None, True)
-    fit.warn(scenes.source, scenes.ticks, scenes.types_of)
-    runs = evaluation_runs(in_order, _options(agents, comm_range_m, precision, threads, include_ego, use_z is not False))
-    plan = plan_of(opened, scenes, runs, pictures, output, against)
+    options = _options(context.params)
+    scenes = choose_evaluated(reading.open_and_show(data, split), frames, output.made_by.scenes, opened, options, reading.on_damage)
+    DataFit(opened, options, range_m is not None, True).warn(scenes.source, scenes.ticks, scenes.types_of)
+    plan = plan_of(opened, scenes, evaluation_runs(in_order, options), pictures, output, against, save_detections)
     run_and_report(plan, f"{data.name}, {split}", bool(in_order), alliance if record else None)
 
 
-def _options(agents: int | None, comm_range_m: float, precision: str, threads: int, include_ego: bool, use_z: bool) -> RunOptions:
-    """Return the options of the command line; ValueError for an unknown precision."""
+def _scenes_record(given: Mapping[str, Any], alliance: Alliance) -> ScenesRecord:
+    """Describe the scenes that the options of the command line choose, by name."""
+    types = given["in_order"] or given["types"] or base_type(alliance)
+    return ScenesRecord(source=str(given["data"]), split=given["split"], types=types, ego_type=given["ego_type"])
+
+
+def _options(given: Mapping[str, Any]) -> RunOptions:
+    """Return the options of the run from those of the command line, by name; UserError for one that cannot be used."""
+    same = {name: given[name] for name in ("agents", "comm_range_m", "precision", "include_ego")}
+    use_z, threads, lines = given["use_z"] is not False, given["threads"] or CORES, parse_lines(given["lines"])
     # Published results are with poses as they are given.
-    options = RunOptions(agents, comm_range_m, correct_poses=False, include_ego=include_ego, use_z=use_z)
-    return replace(options, precision=precision, threads=threads or CORES)  # type: ignore[arg-type]
+    return RunOptions(**same, use_z=use_z, threads=threads, lidar_lines=lines, correct_poses=False)

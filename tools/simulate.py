@@ -10,12 +10,14 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from heal.agents.options import RunOptions
 from heal.alliance import Alliance, load_alliance
 from heal.config import to_plain
 from heal.datasets.dataset import Dataset
 from heal.tools.report.history import ReportData
 from heal.tools.report.page import Report, write_report
 from heal.tools.shared.arguments import (
+    AgentRangeArg,
     AgentsArg,
     AllianceArg,
     EgoTypeArg,
@@ -33,6 +35,7 @@ from heal.tools.shared.arguments import (
     TypesArg,
     UseZArg,
 )
+from heal.tools.shared.lines import require_lines
 from heal.tools.shared.made_by import ScenesRecord
 from heal.tools.shared.output import Output, WriteErrors, try_folder
 from heal.tools.shared.run_log import RunLog
@@ -83,14 +86,6 @@ LateArg = Annotated[
 DeadlineArg = Annotated[
     float | None,
     typer.Option(min=0, help="Time in ms from a tick until the fusion node fuses the messages that have arrived. Default: 100."),
-]
-AgentRangeArg = Annotated[
-    float | None,
-    typer.Option(
-        min=0,
-        help="Communication range in metres: agents further from the ego take no part, and their labels are no ground truth. "
-        "Default: 70.",
-    ),
 ]
 RealtimeArg = Annotated[bool, typer.Option("--realtime", help="Run by the wall clock instead of in simulated time.")]
 RateArg = Annotated[
@@ -196,24 +191,25 @@ def simulate_as_asked(context: typer.Context, asked: Asked, out: Path, overwrite
     recorded = ScenesRecord.of(asked.source, asked.preset, asked.split, types, seed, asked.ego_type)
     output = Output.of(context, out, overwrite, opened, recorded)
     source = open_source(asked.source, asked.preset, asked.split, asked.ticks, seed, asked.reading)
-    scenes = choose_scenes_of_run(source, asked.ticks, recorded, opened, asked.reading)
+    scenes = choose_scenes_of_run(source, asked.ticks, recorded, opened, settings.run, asked.reading)
     with open_viewer(asked.view, asked.record, opened.grid.range_m, f"{asked.source}, seed {seed}") as viewer:
         run_and_report(Plan(opened, scenes, settings, output, seed, asked.runtime, asked.pictures, viewer))
 
 
 def choose_scenes_of_run(
-    source: SceneSource, count: int | None, recorded: ScenesRecord, alliance: Alliance, reading: ReadOptions
+    source: SceneSource, count: int | None, recorded: ScenesRecord, alliance: Alliance, options: RunOptions, reading: ReadOptions
 ) -> RunScenes:
     """Return the scenes of a run, at most `count`, with the agent types and the egos of the command line.
 
     Scenes of a data set that cannot be read are not among them.
     """
+    require_lines(options.lidar_lines, alliance, source)
     egos, ticks = split_names(recorded.ego_type), range(min(count or len(source), len(source)))
     types_of = parse_types(recorded.types, alliance, source, egos)
     scenes = with_egos(source, types_of, egos)
     if not isinstance(source, Dataset):
         return RunScenes(scenes, ticks, types_of, {})
-    readable, summary = choose_scenes(source, ticks, sensors_of(alliance, types_of), reading.on_damage)
+    readable, summary = choose_scenes(source, ticks, sensors_of(alliance, types_of, options), reading.on_damage)
     return RunScenes(scenes, readable, types_of, summary.record())
 
 

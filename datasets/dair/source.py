@@ -34,7 +34,7 @@ from heal.datasets.dataset import DatasetError, DatasetSummary, LabelRule, Origi
 from heal.datasets.files import IMAGE_ENDINGS, LIDAR_ONLY, errors_naming, find_file, read_json
 from heal.datasets.labels import counted_text, dair_left_out, dair_objects, dair_world_objects
 from heal.datasets.lidar import CLOUD_ENDINGS, LidarReader, sample_clouds
-from heal.types import AgentFrame, CameraView, Float64, LidarScan, ObjectLabels, SceneOutline, Sensor, SensorChoice
+from heal.types import BEAMS, AgentFrame, CameraView, Float64, LidarScan, ObjectLabels, SceneOutline, Sensor, SensorChoice
 
 SPLIT_ALIASES = {"validate": "val", "validation": "val"}
 VEHICLE, ROADSIDE = "vehicle", "roadside"
@@ -113,6 +113,11 @@ class DairSource:
     def scenario_agents(self) -> dict[str, tuple[str, ...]]:
         """The ids of the agents of every recording."""
         return dict.fromkeys((pair.batch for pair in self._pairs), self.agent_ids)
+
+    @property
+    def beams(self) -> tuple[int, ...]:
+        """The largest number of laser lines alone: each agent has one cloud, its own."""
+        return BEAMS[-1:]
 
     def agent_frame(self, index: int, agent_id: str, choice: SensorChoice | None = None) -> AgentFrame:
         """Read an agent's frame.

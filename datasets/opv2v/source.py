@@ -139,6 +139,14 @@ class Opv2vSource:
         """The ids of all agents of every scenario, agents beyond the limit included."""
         return {scenario.name: (*scenario.agent_ids, *scenario.unused) for scenario in self.scenarios}
 
+    @property
+    def beams(self) -> tuple[int, ...]:
+        """64, and the laser lines of the thinned clouds that lie in `hetero_root` for the ego of the first scene."""
+        ego = self._locations(0)[0]
+        folder = self._folder_in(self.hetero_root, ego)
+        thinned = (lines for lines in BEAMS[:-1] if find_file(folder / f"{ego.stamp}_{lines}.pcd", CLOUD_ENDINGS).exists())
+        return (*thinned, FULL_BEAMS)
+
     def agent_frame(self, index: int, agent_id: str, choice: SensorChoice | None = None) -> AgentFrame:
         """Read an agent's frame.
 

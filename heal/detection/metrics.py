@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,12 @@ from heal.types import BoolMask, Float32, Float64
 
 Indices = npt.NDArray[np.intp]
 # The rule of AP, printed beside every number: values of different rules cannot be compared.
-AP_RULE = "bird's-eye-view IoU, detections of all frames sorted by score, all-point interpolation (VOC 2010)"
+ApOrder = Literal["score", "frame"]
+AP_RULES: Mapping[ApOrder, str] = {
+    "score": "bird's-eye-view IoU, detections of all frames sorted by score, all-point interpolation (VOC 2010)",
+    "frame": "bird's-eye-view IoU, detections of one frame after the other, all-point interpolation (VOC 2010)",
+}
+AP_RULE = AP_RULES["score"]
 IOU_THRESHOLDS = (0.3, 0.5, 0.7)
 # Printed in place of a number whose denominator is zero.
 NOT_AVAILABLE = "n/a"
@@ -185,14 +191,21 @@ def ap_text(ap: float | None) -> str:
     return NOT_AVAILABLE if ap is None else f"{ap:.3f}"
 
 
-def average_precision(frames: Iterable[FrameMatch], iou_thresholds: Sequence[float]) -> ApResult:
-    """Compute the average precision of matched frames, with the detections of all frames sorted by score (a stable sort)."""
+def average_precision(frames: Iterable[FrameMatch], iou_thresholds: Sequence[float], order: ApOrder = "score") -> ApResult:
+    """Compute the average precision of matched frames.
+
+    Args:
+        frames: the frames, matched at these thresholds.
+        iou_thresholds: T overlaps.
+        order: "score" sorts the detections of all frames by score (a stable sort). "frame" leaves them frame after frame, each
+            frame's by score, as early evaluations on OPV2V did; the result then depends on the order of the frames.
+    """
     matched = list(frames)
     scores = np.concatenate([np.zeros(0, np.float32), *(frame.scores for frame in matched)])
     flags = np.concatenate([np.zeros((len(iou_thresholds), 0), np.bool_), *(frame.true_positive for frame in matched)], axis=1)
     objects = sum(frame.found.shape[1] for frame in matched)
-    order = np.argsort(-scores, kind="stable")
-    curves = tuple(_curve(row[order], objects, threshold) for row, threshold in zip(flags, iou_thresholds, strict=True))
+    ranks = np.argsort(-scores, kind="stable") if order == "score" else np.arange(len(scores))
+    curves = tuple(_curve(row[ranks], objects, threshold) for row, threshold in zip(flags, iou_thresholds, strict=True))
     return ApResult(curves, objects, len(scores), len(matched))
 
 

@@ -84,3 +84,16 @@ def test_the_egos_own_car_is_not_hidden_from_it() -> None:
         assert EGOS_CAR in result.ground_truth.ids
         assert car_1(result.visibility) == (3, 40, True)
         assert result.ground_truth.ids[torch.from_numpy(result.hidden)].tolist() == [1]
+
+
+def test_labels_count_within_a_range_of_their_own() -> None:
+    """The agents stand 3 m apart and each labels a car of its own; beyond the range of communication this car still counts."""
+    source = TinySource(scenarios=(("ego", "b", "c"),))
+    usual, near, near_on_all = (
+        run(source, options)
+        for options in (RunOptions(), RunOptions(comm_range_m=4), RunOptions(comm_range_m=4, labels_range_m=70))
+    )
+    for everyone, few, all_labels in zip(usual, near, near_on_all, strict=True):
+        assert torch.equal(all_labels.ground_truth.ids, everyone.ground_truth.ids)
+        assert len(few.ground_truth) < len(everyone.ground_truth)
+        assert [message.agent_id for message in all_labels.messages if message.status == "used"] == ["ego", "b"]

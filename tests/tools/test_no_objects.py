@@ -57,7 +57,7 @@ def empty() -> RunScore:
 
 def test_metrics_hold_null_and_tables_say_so(empty: RunScore, tmp_path: Path) -> None:
     summary = DatasetSummary("OPV2V", tmp_path, "test", 1, 1, 1, labels="own labels", notes=("a note",))
-    write_scores({"all agents": empty}, summary, True, Output(tmp_path, MADE_BY), WriteErrors())
+    write_scores({"all agents": empty}, {"data": summary.record()}, True, Output(tmp_path, MADE_BY), WriteErrors())
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert metrics["ap"] == metrics["steps"][0]["ap"] == NO_AP and metrics["ground_truths"] == 0
     assert metrics["heading_error"] == {"iou": 0.5, "mean_deg": None, "matched": 0}

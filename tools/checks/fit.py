@@ -9,6 +9,7 @@ import numpy as np
 from rich.console import Console
 
 from heal.agent_types import TypesOf
+from heal.agents.options import RunOptions
 from heal.alliance import Alliance
 from heal.datasets.damage import Reads
 from heal.datasets.dataset import DatasetError
@@ -28,13 +29,13 @@ class DataFit:
 
     Attributes:
         alliance: the networks, on the range of the run.
-        comm_range_m: range of communication, metres; None if no other agent is to take part.
+        options: of the run.
         range_chosen: whether the user has chosen the range, which then needs no warning.
         range_option: whether the command has the option --range-m.
     """
 
     alliance: Alliance
-    comm_range_m: float | None
+    options: RunOptions
     range_chosen: bool = False
     range_option: bool = False
 
@@ -47,7 +48,7 @@ class DataFit:
     def warnings(self, source: SceneSource, scenes: Sequence[int], types_of: TypesOf) -> list[str]:
         """Return a sentence for everything that does not fit in the first, middle and last scene, with what mends it."""
         looked_at = sorted({scenes[0], scenes[len(scenes) // 2], scenes[-1]}) if scenes else []
-        reads = sensors_of(self.alliance, types_of)
+        reads = sensors_of(self.alliance, types_of, self.options)
         of_scene = [list(_frames(source, scene, reads)) for scene in looked_at]
         found = [self._about_range(of_scene), self._about_heights(of_scene), self._about_distances(of_scene)]
         return [text for text in found if text]
@@ -92,14 +93,18 @@ class DataFit:
         )
 
     def _about_distances(self, of_scene: Sequence[Sequence[AgentFrame]]) -> str:
-        """Say that all other agents are beyond the range of communication in all scenes; the ego is the first agent of each."""
+        """Say that all other agents are beyond the range of communication in all scenes; the ego is the first agent of each.
+
+        Nothing is said where no other agent is to take part, or where regions need none near the ego.
+        """
+        options = self.options
         places = [[frame.world_SE3_agent_measured[:2, 3] for frame in frames] for frames in of_scene]
         distances = [float(np.linalg.norm(place - ego)) for ego, *others in (each for each in places if each) for place in others]
-        if self.comm_range_m is None or not distances or min(distances) <= self.comm_range_m:
+        if options.agents == 1 or not distances or min(distances) <= options.ego_range_m:
             return ""
         farthest_m = 10 * np.ceil(max(distances) / 10)
         return (
-            f"no other agent is within --comm-range-m {self.comm_range_m:g} of the ego in the {len(of_scene)} scenes that were "
+            f"no other agent is within --comm-range-m {options.comm_range_m:g} of the ego in the {len(of_scene)} scenes that were "
             f"looked at, the nearest is {min(distances):.0f} m away; --comm-range-m {farthest_m:.0f} "
             "reaches all"
         )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from heal.agent_types import TypesOf
 from heal.agents.options import RunOptions
@@ -12,6 +13,7 @@ from heal.alliance import Alliance
 from heal.datasets.assignment import with_ego
 from heal.datasets.dataset import Dataset, DatasetSummary, OnDamage
 from heal.tools.shared.compared_runs import BLIND, Earlier, read_earlier
+from heal.tools.shared.lines import lidar_lines_of, require_lines
 from heal.tools.shared.made_by import ScenesRecord
 from heal.tools.shared.output import Output
 from heal.tools.shared.scoring import spread_evenly
@@ -30,6 +32,7 @@ class EvaluatedScenes:
         types_of: the agents of a scene and their types.
         ticks: indices of the scenes to evaluate.
         outlines: of these scenes, without poses.
+        lidar_lines: laser lines of the clouds that agents read, by type; 64 stands for the agent's own cloud.
     """
 
     source: SceneSource
@@ -37,18 +40,21 @@ class EvaluatedScenes:
     types_of: TypesOf
     ticks: Sequence[int]
     outlines: Sequence[SceneOutline]
+    lidar_lines: Mapping[str, int]
 
 
 def choose_evaluated(
-    source: Dataset, count: int | None, recorded: ScenesRecord, alliance: Alliance, on_damage: OnDamage
+    source: Dataset, count: int | None, recorded: ScenesRecord, alliance: Alliance, options: RunOptions, on_damage: OnDamage
 ) -> EvaluatedScenes:
     """Return `count` scenes, or all, of those that can be read, with the agent types and the egos of the command line."""
+    require_lines(options.lidar_lines, alliance, source)
     egos = split_names(recorded.ego_type)
     types_of = parse_types(recorded.types, alliance, source, egos)
     spread = spread_evenly(range(len(source)), count or len(source))
-    ticks, summary = choose_scenes(source, spread, sensors_of(alliance, types_of), on_damage)
+    ticks, summary = choose_scenes(source, spread, sensors_of(alliance, types_of, options), on_damage)
     outlines = [with_ego(outline, types_of(outline), egos) for outline in map(source.listed, ticks)]
-    return EvaluatedScenes(with_egos(source, types_of, egos), summary, types_of, ticks, outlines)
+    lines = lidar_lines_of(alliance, options, sorted({name for outline in outlines for name in types_of(outline).values()}))
+    return EvaluatedScenes(with_egos(source, types_of, egos), summary, types_of, ticks, outlines, lines)
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,8 @@ class Plan:
         drawn: the scenes to draw.
         output: where the results go, and what makes them.
         earlier: the evaluation to compare with.
+        save_detections: whether scenes.npz has the boxes too.
+        lidar_lines: as in `EvaluatedScenes`.
     """
 
     alliance: Alliance
@@ -76,6 +84,13 @@ class Plan:
     drawn: frozenset[int]
     output: Output
     earlier: Earlier | None = None
+    save_detections: bool = False
+    lidar_lines: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def read(self) -> dict[str, Any]:
+        """What was read of the data set, and what of it was chosen, noted and skipped, for metrics.json."""
+        return {"data": self.summary.record(), "lidar_lines": dict(self.lidar_lines)}
 
 
 def plan_of(
@@ -85,13 +100,15 @@ def plan_of(
     pictures: int,
     output: Output,
     against: Path | None,
+    save_detections: bool,
 ) -> Plan:
     """Return the plan of an evaluation, which draws some scenes; where egos have cameras, it has the runs with a blind ego too."""
     drawn = frozenset(spread_evenly(scenes.ticks, pictures))
     runs = {name: replace(options, keep_views=drawn) for name, options in runs.items()}
     runs = with_blind_egos(runs) if has_camera_egos(alliance, scenes.outlines, scenes.types_of) else runs
     earlier = read_earlier(against, scenes.outlines)
-    return Plan(alliance, scenes.source, scenes.summary, scenes.types_of, scenes.ticks, runs, drawn, output, earlier)
+    of_scenes = (scenes.source, scenes.summary, scenes.types_of, scenes.ticks)
+    return Plan(alliance, *of_scenes, runs, drawn, output, earlier, save_detections, scenes.lidar_lines)
 
 
 def evaluation_runs(in_order: str | None, options: RunOptions) -> dict[str, RunOptions]:

@@ -28,7 +28,7 @@ def remarks(summary: DatasetSummary, score: RunScore, stopped: str) -> str:
 
 def write_scores(
     scores: Mapping[str, RunScore],
-    summary: DatasetSummary,
+    read: Mapping[str, Any],
     in_order: bool,
     output: Output,
     errors: WriteErrors,
@@ -37,12 +37,12 @@ def write_scores(
 ) -> None:
     """Write metrics.json and precision-recall curves of the last run; with `in_order` also the AP of every run as a step.
 
-    Runs with a blind ego stand under `ego_blind`. Beside the scores stands what the reader of the data set chose, noted and
-    skipped, and what ended the last run before its end. The matches of all runs are kept in scenes.npz.
+    Runs with a blind ego stand under `ego_blind`. Beside the scores stands what was `read` (`Plan.read`), and what ended the last
+    run before its end. The matches of all runs are kept in scenes.npz, with the boxes if the scores have kept them.
     """
     sighted = {name: score for name, score in scores.items() if not name.endswith(BLIND)}
     score = list(sighted.values())[-1]
-    extra: dict[str, Any] = {"data": summary.record(), "differences": [one.record() for one in comparisons]}
+    extra: dict[str, Any] = {**read, "differences": [one.record() for one in comparisons]}
     if in_order:
         extra["steps"] = [{"run": name, "agents": part.agents, "ap": plain_ap(part.results())} for name, part in sighted.items()]
     if blind := {name.removesuffix(BLIND): plain_ap(part.results()) for name, part in scores.items() if name not in sighted}:

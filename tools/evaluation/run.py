@@ -42,7 +42,7 @@ def run_and_report(plan: Plan, title: str, in_order: bool, record_to: Path | Non
     plan.output.start()
     try:
         for name, options in plan.runs.items():
-            scores[name] = RunScore(plan.alliance.grid.range_m, options.use_z)
+            scores[name] = RunScore(plan.alliance.grid.range_m, options.use_z, keep_boxes=plan.save_detections)
             on_result = (lambda _: None) if options.blind_ego else draw
             evaluate_source(plan.alliance, plan.source, plan.types_of, options, plan.ticks, on_result, scores[name])
     except BaseException as error:
@@ -58,7 +58,7 @@ def run_and_report(plan: Plan, title: str, in_order: bool, record_to: Path | Non
             )
             if comparisons:
                 console.print(comparison_table(comparisons))
-            write_scores(done, plan.summary, in_order, plan.output, errors, stopped, comparisons)
+            write_scores(done, plan.read, in_order, plan.output, errors, stopped, comparisons)
     if in_order and plan.drawn:
         with errors.kept():
             _draw_gains(plan, scores)

@@ -43,6 +43,14 @@ CommRangeArg = Annotated[
         min=0, help="Communication range in metres: agents further from the ego take no part, and their labels are no ground truth."
     ),
 ]
+AgentRangeArg = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        help="Communication range in metres: agents further from the ego take no part, and their labels are no ground truth. "
+        "Default: 70.",
+    ),
+]
 IncludeEgoArg = Annotated[
     bool,
     typer.Option(
@@ -62,6 +70,21 @@ UseZArg = Annotated[
         "--use-z/--no-use-z",
         help="Whether objects must lie in the range in height too, or in x and y alone, as in HEAL's evaluation of DAIR-V2X-C. "
         "Default: in height too.",
+    ),
+]
+LinesArg = Annotated[
+    str | None,
+    typer.Option(
+        "--lines",
+        help="Laser lines of the clouds that agents of a type read, as TYPE=LINES separated by commas, such as m1=32,m3=16: 16 "
+        "or 32 for thinned clouds (in OPV2V_Hetero, or thinned by the town), 64 for the agent's own. Default: as trained.",
+    ),
+]
+RangeArg = Annotated[
+    tuple[float, float, float, float, float, float] | None,
+    typer.Option(
+        help="Range in the ego's frame, in metres: x_min y_min z_min x_max y_max z_max; z only selects the boxes that "
+        "count. Default: the range that the alliance was trained on."
     ),
 ]
 OverwriteArg = Annotated[

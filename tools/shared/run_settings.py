@@ -12,6 +12,7 @@ from heal.agents.joining import Join
 from heal.agents.options import RunOptions
 from heal.config import ConfigError, apply_overrides, build_config, config, load_yaml
 from heal.message.codec import Codec
+from heal.tools.shared.lines import parse_lines
 from heal.tools.shared.made_by import MADE_BY
 
 # Options that give something that is no setting, and sections that an option writes as a text: option, section, an example in full.
@@ -82,6 +83,7 @@ def with_options(settings: RunSettings, options: Mapping[str, Any]) -> RunSettin
     run |= {name: options[name] for name in _RUN_SWITCHES if options.get(name) is not None}
     run |= {"codec": Codec.parse(given["codec"])} if "codec" in given else {}
     run |= {"realtime": True} if "rate_hz" in given else {}
+    run |= {"lidar_lines": parse_lines(given["lines"])} if "lines" in given else {}
     run |= {"joins": Join.parse(given["join"])} if "join" in given else {}
     deployment: dict[str, Any] = {"address": given["address"]} if "address" in given else {}
     deployment |= {"faults": PlannedFault.parse(given["fault"])} if "fault" in given else {}

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from heal.agents.message_records import MessageCounts
 from heal.agents.records import GuardReport, TickResult
+from heal.detection.detections import Detections, GroundTruth
 from heal.detection.error_kinds import FEW_POINTS, ErrorKinds, error_kinds_of
 from heal.detection.heading import HeadingError, heading_error_of
 from heal.detection.metrics import AP_RULE, NOT_AVAILABLE, ApAccumulator, ApResult, Recall, ap_text, recall_of
@@ -103,6 +104,9 @@ class RunScore:
         frames: number of ticks.
         agents: largest number of agents in a tick.
         counts: messages over links.
+        keep_boxes: whether the boxes are kept with the matches, so that they can be scored again.
+        boxes: the detections and the objects of the ticks, if they are kept.
+        alone_boxes: the same of what the ego finds alone, of the ticks that have its map.
     """
 
     range_m: tuple[float, ...]
@@ -119,6 +123,9 @@ class RunScore:
     frames: int = 0
     agents: int = 0
     counts: MessageCounts = field(default_factory=MessageCounts)
+    keep_boxes: bool = False
+    boxes: list[tuple[Detections, GroundTruth]] = field(default_factory=list)
+    alone_boxes: list[tuple[Detections, GroundTruth]] = field(default_factory=list)
 
     def add(self, result: TickResult, visibility: SceneVisibility | None = None) -> None:
         """Add a tick; `visibility` tells which of its vehicles are hidden from the ego, None if this is not known."""
@@ -126,6 +133,8 @@ class RunScore:
         self.scene_ids.append(result.scene_id)
         if result.alone_match is not None:
             self.alone.add_match(result.alone_match)
+        if self.keep_boxes:
+            self._keep_boxes(result)
         if result.guard is not None:
             self.guard.add(result.guard)
         self.heading = self.heading + heading_error_of(result.detections, result.ground_truth, HEADING_IOU)
@@ -141,18 +150,23 @@ class RunScore:
             if result.alone is not None:
                 self.hidden_alone = self.hidden_alone + recall_of(result.alone, result.ground_truth, mask, HIDDEN_IOU)
 
+    def _keep_boxes(self, result: TickResult) -> None:
+        self.boxes.append((result.detections, result.ground_truth))
+        if result.alone is not None:
+            self.alone_boxes.append((result.alone, result.ground_truth))
+
     def results(self) -> ApResult:
         """Return AP with its precision-recall curves."""
         return self.ap.results()
 
     def matches(self) -> SceneMatches:
         """Return the matches of all scenes."""
-        return SceneMatches.of(self.scene_ids, self.ap.frames)
+        return SceneMatches.of(self.scene_ids, self.ap.frames, self.boxes)
 
     def alone_matches(self) -> SceneMatches | None:
         """Return the matches of what the ego finds alone; None unless every scene has its map."""
         frames = self.alone.frames
-        return SceneMatches.of(self.scene_ids, frames) if frames and len(frames) == self.frames else None
+        return SceneMatches.of(self.scene_ids, frames, self.alone_boxes) if frames and len(frames) == self.frames else None
 
     def metrics(self) -> dict[str, Any]:
         """Return the scores as entries of metrics.json."""

@@ -11,6 +11,7 @@ from typing import get_args
 from rich.console import Console
 
 from heal.agent_types import TypesOf
+from heal.agents.options import RunOptions
 from heal.alliance import Alliance
 from heal.datasets.dair.index import data_folder
 from heal.datasets.damage import Reads, find_damaged, require_files, require_images
@@ -18,7 +19,7 @@ from heal.datasets.dataset import Dataset, DatasetError, DatasetSummary, LabelRu
 from heal.datasets.open import open_dataset
 from heal.errors import UserError
 from heal.tools.terminal.progress import track
-from heal.types import SceneSource
+from heal.types import SceneOutline, SceneSource, SensorChoice
 
 TOWN = "town"
 TOWN_TICKS = 40
@@ -81,9 +82,16 @@ class ReadOptions:
 
 
 def open_source(
-    source: str, preset: str, split: str | None, ticks: int | None, seed: int, options: ReadOptions | None = None
+    source: str,
+    preset: str,
+    split: str | None,
+    ticks: int | None,
+    seed: int,
+    options: ReadOptions | None = None,
+    *,
+    quiet: bool = False,
 ) -> SceneSource:
-    """Open the built-in town, or a data set; the summary of a data set is printed.
+    """Open the built-in town, or a data set; the summary of a data set is printed unless `quiet`.
 
     Args:
         source: "town", or a folder in OPV2V's layout or of DAIR-V2X-C.
@@ -92,6 +100,7 @@ def open_source(
         ticks: number of ticks of the town; None for `TOWN_TICKS`.
         seed: of the town.
         options: how a data set is read.
+        quiet: print nothing.
     """
     if source == TOWN:
         from heal.datasets.town.source import TownSource
@@ -99,7 +108,8 @@ def open_source(
         if options and options.ground_truth != "joint":
             raise UserError(f"--ground-truth {options.ground_truth}: a rule for DAIR-V2X-C, and the source is the town")
         return TownSource(preset, seed, ticks or TOWN_TICKS, split=split_name(source, split))
-    return (options or ReadOptions()).open_and_show(Path(source), split_name(source, split))
+    reading = options or ReadOptions()
+    return (reading.open if quiet else reading.open_and_show)(Path(source), split_name(source, split))
 
 
 def split_name(source: str, split: str | None) -> str:
@@ -112,9 +122,14 @@ def source_name(source: str, preset: str) -> str:
     return f"{TOWN}, preset {preset}" if source == TOWN else source
 
 
-def sensors_of(alliance: Alliance, types_of: TypesOf) -> Reads:
-    """Return which sensor data a run reads of a scene: of every agent those of its type."""
-    return lambda outline: [(agent_id, alliance.agent(name).sensor) for agent_id, name in types_of(outline).items()]
+def sensors_of(alliance: Alliance, types_of: TypesOf, options: RunOptions) -> Reads:
+    """Return which sensor data a run reads of a scene: of every agent those of its type, with the laser lines of the run."""
+
+    def reads(outline: SceneOutline) -> list[tuple[str, SensorChoice]]:
+        types = types_of(outline).items()
+        return [(agent_id, options.sensor_of(name, alliance.agent(name).sensor)) for agent_id, name in types]
+
+    return reads
 
 
 def choose_scenes(source: Dataset, scenes: Sequence[int], reads: Reads, on_damage: OnDamage) -> tuple[list[int], DatasetSummary]:

@@ -66,6 +66,17 @@ def parse_types(text: str | None, alliance: Alliance, source: SceneSource, ego_t
     return assignment.types_of
 
 
+def named_types(text: str | None, alliance: Alliance) -> list[str]:
+    """Return the types that `--types` names, in its order and as often as it names them; those of an assignment file once each."""
+    if text and text.endswith(".json"):
+        return _types_of_file(read_assignment(Path(text)))
+    return split_names(text) or [base_type(alliance)]
+
+
+def _types_of_file(assignment: Assignment) -> list[str]:
+    return list(dict.fromkeys(kind for agents in assignment.types.values() for kind in agents.values()))
+
+
 def _scenario_agents(source: SceneSource) -> Mapping[str, Sequence[str]]:
     """Return the agents of every scenario, the ego first; a source that is no data set has a single one."""
     if isinstance(source, Dataset):
@@ -76,8 +87,8 @@ def _scenario_agents(source: SceneSource) -> Mapping[str, Sequence[str]]:
 
 def _require_egos(assignment: Assignment, ego_types: Collection[str]) -> None:
     """Raise UserError if some egos are wanted, and no agent has their types."""
-    known = dict.fromkeys(kind for agents in assignment.types.values() for kind in agents.values())
-    if ego_types and not known.keys() & set(ego_types):
+    known = _types_of_file(assignment)
+    if ego_types and not set(known) & set(ego_types):
         raise UserError(f"--ego-type: no agent is a {' or '.join(ego_types)}; --types gives them {', '.join(known)}")
 
 

@@ -76,9 +76,7 @@ def check(plan: Plan) -> None:
     scenes, settings = plan.scenes, plan.settings
     require_targets(settings.deployment.faults, plan.runtime, scenes.source, scenes.ticks, scenes.types_of)
     if scenes.data:
-        alone = settings.run.agents == 1 or settings.run.region_m is not None
-        fit = DataFit(plan.alliance, None if alone else settings.run.comm_range_m)
-        fit.warn(scenes.source, scenes.ticks, scenes.types_of)
+        DataFit(plan.alliance, settings.run).warn(scenes.source, scenes.ticks, scenes.types_of)
 
 
 def open_run(plan: Plan, options: RunOptions) -> Runtime:

@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from heal.agent_types import same_type
+from heal.agents.options import RunOptions
 from heal.alliance import Alliance, load_alliance
 from heal.tools.checks.fit import DataFit
 from heal.tools.cli import app
@@ -43,27 +44,27 @@ def warnings(fit: DataFit, source: TinySource) -> list[str]:
 
 
 def test_what_fits_is_not_warned_of(demo: Alliance) -> None:
-    assert warnings(DataFit(demo, 70, range_option=True), TinySource()) == []
-    assert warnings(DataFit(demo, 70), StretchedSource(factors=(4.5, 4.5, 1))) == []
+    assert warnings(DataFit(demo, RunOptions(), range_option=True), TinySource()) == []
+    assert warnings(DataFit(demo, RunOptions()), StretchedSource(factors=(4.5, 4.5, 1))) == []
 
 
 def test_a_range_that_leaves_points_out_is_answered_by_one_that_does_not(demo: Alliance) -> None:
     """Of points within 120 x 36 m on each side, 43 % lie within 51.2 m; 95 % lie within 114 m, the next range is 113.6 m."""
     source = StretchedSource(factors=(10, 3, 1))
-    [text] = warnings(DataFit(demo, 70, range_option=True), source)
+    [text] = warnings(DataFit(demo, RunOptions(), range_option=True), source)
     assert "% of the LiDAR points of agent b lie in the alliance's range of 102.4 x 102.4 m; --range-m -11" in text
     x_m = float(text.split()[-5])
     assert text.endswith(f" -3 {x_m:g} 51.2 1 covers more") and x_m == pytest.approx(114, abs=3)
-    assert warnings(DataFit(demo, 70, range_chosen=True, range_option=True), source) == []
-    [text] = warnings(DataFit(demo, 70), source)
+    assert warnings(DataFit(demo, RunOptions(), range_chosen=True, range_option=True), source) == []
+    [text] = warnings(DataFit(demo, RunOptions()), source)
     assert "`heal train base --init" in text and f"base.grid.range_m=[-{x_m:g},-51.2,-3,{x_m:g},51.2,1]` fits them" in text
-    [text] = warnings(DataFit(demo, 70), StretchedSource(factors=(1000, 1000, 1)))
+    [text] = warnings(DataFit(demo, RunOptions()), StretchedSource(factors=(1000, 1000, 1)))
     assert text.startswith("0% of the LiDAR points") and text.endswith("; expected coordinates in metres")
 
 
 def test_heights_beyond_those_of_the_networks_are_told(demo: Alliance) -> None:
     """Of heights from -12.5 to 2.5 m, 27 % lie between -3 and 1 m."""
-    [text] = warnings(DataFit(demo, 70), StretchedSource(factors=(1, 1, 5)))
+    [text] = warnings(DataFit(demo, RunOptions()), StretchedSource(factors=(1, 1, 5)))
     assert "of the LiDAR points of agent b lie at the heights of the alliance, -3 to 1 m from the sensor; `heal train base" in text
     assert 20 <= int(text.split("%")[0]) <= 34
 
@@ -71,10 +72,11 @@ def test_heights_beyond_those_of_the_networks_are_told(demo: Alliance) -> None:
 def test_a_communication_range_that_reaches_nobody_is_told(demo: Alliance) -> None:
     """The agents stand 80 m apart: b is 80 m from the ego, c 160 m."""
     source = TinySource(spacing_m=80)
-    [text] = warnings(DataFit(demo, 70), source)
+    [text] = warnings(DataFit(demo, RunOptions()), source)
     assert "within --comm-range-m 70 of the ego in the 3 scenes that were looked at, the nearest is 80 m away" in text
     assert text.endswith("; --comm-range-m 170 reaches all")
-    assert warnings(DataFit(demo, 81), source) == warnings(DataFit(demo, None), source) == []
+    for options in (RunOptions(comm_range_m=81), RunOptions(agents=1), RunOptions(region_m=50)):
+        assert warnings(DataFit(demo, options), source) == []
 
 
 @pytest.mark.parametrize(
