@@ -23,8 +23,9 @@ from heal.errors import UserError
 from heal.grid import BevGrid
 from heal.message.codec import Codec
 from heal.tools import cli
+from heal.tools.shared.lines import parse_lines
 from heal.tools.shared.scoring import EVALUATIONS_NAME, read_evaluations
-from heal.tools.sweeps.conditions import sweep_conditions
+from heal.tools.sweeps.conditions import Common, sweep_conditions
 from heal.tools.terminal.verbosity import set_verbosity
 from tests.tools.command import run_command
 
@@ -114,11 +115,14 @@ def test_the_variable_gives_every_error_its_traceback(error: Exception, monkeypa
         lambda: PlannedFault.parse("crash:node"),
         lambda: RunOptions(agents=0),
         lambda: RunOptions(precision="float8"),  # type: ignore[arg-type]
+        lambda: RunOptions(lidar_lines={"m1": 48}),
+        lambda: parse_lines("m1:32"),
+        lambda: parse_lines("m1=32,m1=16"),
         lambda: Deployment(fusion_nodes=0),
         lambda: TownSource("demmo", seed=1, ticks=1),
         lambda: TownSource("demo", seed=1, ticks=1, split="val"),
         lambda: BevGrid(range_m=(-1, -1, -3, 2, 1, 1), cell_m=0.4),
-        lambda: sweep_conditions("speed", RunOptions(), 1000),
+        lambda: sweep_conditions("speed", Common(RunOptions(), 1000)),
     ],
 )
 def test_wrong_options_are_mistakes_of_the_user(read: Callable[[], object]) -> None:

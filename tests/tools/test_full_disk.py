@@ -23,7 +23,8 @@ from heal.tools.report.page import Report, write_report
 from heal.tools.shared.output import Output
 from heal.tools.shared.run_log import RunLog
 from heal.tools.shared.scoring import RunScore, record_evaluation
-from heal.tools.sweep import SweepRow, draw_sweep
+from heal.tools.sweeps.figure import draw_sweep
+from heal.tools.sweeps.rows import SweepRow
 from tests.agents.made_ticks import RANGE_M, made_tick
 from tests.agents.tiny_run import save_tiny_alliance
 from tests.tools.command import MADE_BY, run_command

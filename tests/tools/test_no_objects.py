@@ -23,9 +23,10 @@ from heal.tools.report.page import Report, page_of, render_page
 from heal.tools.shared.output import Output, WriteErrors
 from heal.tools.shared.run_log import RunLog
 from heal.tools.shared.scoring import RunScore, evaluations_table, record_evaluation, score_table
-from heal.tools.sweep import draw_sweep, make_row, sweep_table
 from heal.tools.sweeps.chunk import RunTotals
 from heal.tools.sweeps.conditions import ALONE, Condition
+from heal.tools.sweeps.figure import draw_sweep
+from heal.tools.sweeps.rows import make_row, sweep_table
 from tests.agents.made_ticks import RANGE_M, boxes_at, made_tick
 from tests.tools.command import MADE_BY
 

@@ -5,7 +5,7 @@ from rich.console import Console
 
 from heal.detection.metrics import Recall
 from heal.tools.shared.scoring import RunScore, score_table
-from heal.tools.sweep import SweepRow, sweep_table
+from heal.tools.sweeps.rows import SweepRow, sweep_table
 from tests.agents.made_ticks import RANGE_M, made_tick
 
 NAMES = ("the ego (m1) alone", "together: m1, m2, m3, m4", "dair_m2 + m1")
@@ -33,4 +33,6 @@ def test_a_sweeps_table_has_all_its_columns_in_a_narrow_terminal() -> None:
         console.print(sweep_table(rows, "noise"))
     text = captured.get()
     assert "\N{HORIZONTAL ELLIPSIS}" not in text
+    side = "\N{BOX DRAWINGS LIGHT VERTICAL}"
+    assert all(line.endswith(side) for line in text.splitlines() if line.startswith(side))
     assert text.count("3756.4") == text.count("75%, 91%") == len(names)

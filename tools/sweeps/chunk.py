@@ -15,16 +15,18 @@ from heal.agents.message_records import MessageCounts
 from heal.agents.network.spec import LinkSpec
 from heal.agents.records import TickResult
 from heal.agents.truth import TruthRule
-from heal.alliance import load_alliance
 from heal.datasets.noise import SensorNoise
 from heal.detection.metrics import ApAccumulator
+from heal.grid import Range
+from heal.tools.checks.ranges import open_on_range
 from heal.tools.shared.ready_score import ReadyScore
 from heal.tools.shared.scene_matches import SceneMatches
 from heal.tools.shared.scoring import GuardSums
-from heal.tools.shared.sources import open_source
-from heal.tools.shared.type_argument import parse_types
+from heal.tools.shared.sources import ReadOptions, open_source
+from heal.tools.shared.type_argument import parse_types, split_names, with_egos
 from heal.tools.sweeps.conditions import Condition
 from heal.tools.sweeps.memo import MemoAlliance, MemoSource
+from heal.types import SceneSource
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,9 @@ class Chunk:
         seed: of the town, of links and noise.
         ticks: indices of the scenes.
         types: agent types as given to `--types`.
+        range_m: evaluated range as given to `--range-m`; None for that of the alliance.
+        ego_type: types of the egos as given to `--ego-type`.
+        ground_truth: rule of DAIR-V2X-C's ground truth, "joint" or "merged".
     """
 
     alliance: Path
@@ -48,6 +53,14 @@ class Chunk:
     seed: int
     ticks: range
     types: str | None
+    range_m: Range | None = None
+    ego_type: str | None = None
+    ground_truth: str = "joint"
+
+    def open_source(self, ticks: int | None, *, quiet: bool = False) -> SceneSource:
+        """Open the scenes, in the town at most `ticks`; the summary of a data set is printed unless `quiet`."""
+        reading = ReadOptions.of("stop", None, ground_truth=self.ground_truth, every_agent=bool(self.ego_type))
+        return open_source(self.source, self.preset, self.split, ticks, self.seed, reading, quiet=quiet)
 
 
 @dataclass
@@ -103,10 +116,10 @@ class RunTotals:
 def run_chunk(chunk: Chunk, conditions: Sequence[Condition]) -> list[RunTotals]:
     """Run a chunk under every condition, on one thread; return the totals in the order of the conditions."""
     torch.set_num_threads(1)
-    alliance = load_alliance(chunk.alliance).for_inference()
-    source = open_source(chunk.source, chunk.preset, chunk.split, chunk.ticks.stop, chunk.seed)
-    types_of = parse_types(chunk.types, alliance, source)
-    networks, memo_source = MemoAlliance(alliance), MemoSource(source)
+    alliance = open_on_range(chunk.alliance, chunk.range_m).for_inference()
+    source, egos = chunk.open_source(chunk.ticks.stop, quiet=True), split_names(chunk.ego_type)
+    types_of = parse_types(chunk.types, alliance, source, egos)
+    networks, memo_source = MemoAlliance(alliance), MemoSource(with_egos(source, types_of, egos))
     runs = [_start_run(chunk, condition, networks, memo_source, types_of) for condition in conditions]
     scores = [ReadyScore(TruthRule.of(condition.options, alliance.grid.range_m)) for condition in conditions]
     totals = [RunTotals(ready=score.ap) for score in scores]

@@ -18,9 +18,11 @@ from heal.alliance import load_alliance
 from heal.datasets.town import TownSource
 from heal.detection.metrics import ApAccumulator
 from heal.tools.shared.ready_score import ReadyScore
-from heal.tools.sweeps.conditions import KINDS, sweep_conditions
+from heal.tools.sweeps.conditions import KINDS, Common, sweep_conditions
 from tests.agents.tiny_run import save_tiny_alliance
 from tests.tools.command import run_command
+
+COMMON = Common(RunOptions(), 1000, ("m1", "m2", "m3"), {"m1": 64, "m3": 32})
 
 
 @pytest.fixture(scope="module")
@@ -72,17 +74,18 @@ def test_the_codecs_shorten_the_messages_and_budgets_are_kept(alliance: Path, tm
 
 def test_every_kind_has_conditions_and_unknown_ones_are_named() -> None:
     for kind in KINDS:
-        runs = sweep_conditions(kind, RunOptions(), 1000)
-        assert runs[0].options.agents == 1 and len(runs) >= 5
+        runs = sweep_conditions(kind, COMMON)
+        assert runs[0].options.agents == 1 and len(runs) >= 4
         assert len({run.name for run in runs}) == len(runs)
-    with pytest.raises(ValueError, match="codec, delay, loss, noise, regions, senders"):
-        sweep_conditions("speed", RunOptions(), 1000)
+    with pytest.raises(ValueError, match="codec, delay, loss, noise, regions, senders, range, agents, lines"):
+        sweep_conditions("speed", COMMON)
 
 
 def test_every_pose_noise_is_run_with_and_without_correction() -> None:
-    runs = sweep_conditions("noise", RunOptions(), 1000)[1:]
+    runs = sweep_conditions("noise", COMMON)[1:]
     corrected, raw = ([run for run in runs if run.options.correct_poses is choice] for choice in (True, False))
-    assert [run.noise for run in corrected] == [run.noise for run in raw] and len(raw) == 8
+    assert [run.noise for run in corrected] == [run.noise for run in raw] and len(raw) == 12
+    assert raw[5].noise == "position:1.0,rotation:1.0,kind:gaussian"
     assert {run.series for run in raw} == {"gaussian, not corrected", "laplace, not corrected"}
 
 

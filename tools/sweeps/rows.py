@@ -1,0 +1,121 @@
+"""The results of a sweep: a row of numbers for each run, and their table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.table import Column, Table
+
+from heal.detection.metrics import NOT_AVAILABLE, ApResult, ap_text
+from heal.errors import UserError
+from heal.tools.shared.intervals import Interval, compare
+from heal.tools.sweeps.chunk import RunTotals
+from heal.tools.sweeps.conditions import ALONE, Condition
+
+
+@dataclass(frozen=True)
+class SweepRow:
+    """The result of one run of a sweep.
+
+    Attributes:
+        series: label of the line in the figure that the run is a point of.
+        x: position of the point on the x axis.
+        name: label of the run in the table.
+        ap: AP at IoU 0.3, 0.5 and 0.7, by threshold; None if there is no object.
+        ready_ap: the same at the instants at which the results are ready; see `heal.tools.shared.ready_score`.
+        age_ms: mean age in their tick of the fused maps that had come over a link; None if there were none.
+        ready_age_ms: mean age of the same maps when the results are ready.
+        bytes_per_message: mean size of a message over a link.
+        used: share of these messages that the fusion node used in their own tick.
+        held: number of older maps used in place of missing ones, per message.
+        frames: number of evaluated ticks.
+        ready_frames: number of ticks that are evaluated in `ready_ap`, which leaves out the last ones of each recording.
+        guard: what became of the ego's confident boxes, as in metrics.json; None if no tick had the ego's map.
+        minus_alone: AP minus that of the ego alone with 90% intervals, as in metrics.json; None if the runs have other objects.
+    """
+
+    series: str
+    x: float
+    name: str
+    ap: dict[str, float | None]
+    ready_ap: dict[str, float | None]
+    age_ms: float | None
+    ready_age_ms: float | None
+    bytes_per_message: float
+    used: float
+    held: float
+    frames: int
+    ready_frames: int
+    guard: dict[str, Any] | None = None
+    minus_alone: dict[str, Any] | None = None
+
+
+def make_row(condition: Condition, total: RunTotals, alone: RunTotals) -> SweepRow:
+    """Make the row of a run from its totals and those of the ego alone."""
+    counts, results, ready = total.counts, total.ap.results(), total.ready.results()
+    size = counts.bytes_per_message
+    return SweepRow(
+        series=condition.series,
+        x=size if condition.x is None else condition.x,
+        name=condition.name,
+        ap=_rounded(results),
+        ready_ap=_rounded(ready),
+        age_ms=_mean(total.ages_ms),
+        ready_age_ms=_mean(total.ready_ages_ms),
+        bytes_per_message=round(size),
+        used=round(counts.used / max(counts.sent, 1), 4),
+        held=round(total.held / max(counts.sent, 1), 4),
+        frames=results.frames,
+        ready_frames=ready.frames,
+        guard=total.guard.metrics(),
+        minus_alone=_minus_alone(condition, total, alone),
+    )
+
+
+def _minus_alone(condition: Condition, total: RunTotals, alone: RunTotals) -> dict[str, Any] | None:
+    """Return the comparison of a run with the ego alone; None if the runs have other objects, as regions have."""
+    try:
+        comparison = compare((condition.name, total.matches()), (ALONE, alone.matches()))
+    except UserError:
+        return None
+    differences: dict[str, Any] = comparison.record()["ap"]
+    return differences
+
+
+def _rounded(results: ApResult) -> dict[str, float | None]:
+    return {f"{threshold:g}": None if value is None else round(value, 4) for threshold, value in results.ap.items()}
+
+
+def _mean(ages_ms: Sequence[float]) -> float | None:
+    return round(sum(ages_ms) / len(ages_ms), 1) if ages_ms else None
+
+
+def sweep_table(rows: Sequence[SweepRow], kind: str) -> Table:
+    """Make a table with one line for each run."""
+    if kind == "senders":
+        return _senders_table(rows)
+    headings = ("map\nage,\nms", "AP@0.3", "AP@0.5", "AP@0.7", "when\nready", "kB", "used,\nheld")
+    table = Table(Column(overflow="fold", min_width=9), *headings, title=f"sweep of {kind}")
+    for row in rows:
+        age, ap = "-" if row.age_ms is None else f"{row.age_ms:.0f}", [ap_text(value) for value in row.ap.values()]
+        ready = " / ".join(ap_text(value) for value in row.ready_ap.values())
+        table.add_row(row.name, age, *ap, ready, f"{row.bytes_per_message / 1e3:.1f}", f"{row.used:.0%}, {row.held:.0%}")
+    return table
+
+
+def _senders_table(rows: Sequence[SweepRow]) -> Table:
+    """Make a table of spoiled senders: AP, what is gained over the ego alone, and its boxes that were lost without the guard."""
+    headings = (*(f"AP@{threshold}" for threshold in rows[0].ap), "AP@0.5 minus\nego alone", "boxes\nlost", "put\nback")
+    table = Table(
+        Column(overflow="fold", min_width=16),
+        *headings,
+        title="sweep of senders; in brackets 90% intervals over towns or recordings",
+    )
+    for row in rows:
+        minus, guard = (row.minus_alone or {}).get("0.5"), row.guard or {}
+        gained = str(Interval(**minus)) if minus else NOT_AVAILABLE
+        lost = f"{guard['lost']} of {guard['confident']}" if guard else NOT_AVAILABLE
+        table.add_row(row.name, *map(ap_text, row.ap.values()), gained, lost, str(guard.get("put_back", NOT_AVAILABLE)))
+    return table
