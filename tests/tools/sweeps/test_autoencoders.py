@@ -11,7 +11,7 @@ from heal.alliance import TrainingRecord, load_alliance
 from heal.layers.compressor import Compressor, CompressorConfig
 from heal.storage.compressors import save_compressor
 from heal.tools.sweeps.chunk import Chunk, run_chunk
-from heal.tools.sweeps.conditions import sweep_conditions
+from heal.tools.sweeps.conditions import Common, sweep_conditions
 from tests.agents.tiny_run import save_tiny_alliance
 
 
@@ -21,7 +21,9 @@ def test_each_compressor_is_a_point_of_two_lines(tmp_path: Path) -> None:
     for ratio in (8, 2):
         save_compressor(tmp_path, Compressor(CompressorConfig(channels=8, ratio=ratio)), base_hash, TrainingRecord())
     ratios = load_alliance(tmp_path).compressors
-    conditions = [one for one in sweep_conditions("codec", RunOptions(), 4096, ratios) if one.series.startswith("autoencoder")]
+    conditions = [
+        one for one in sweep_conditions("codec", Common(RunOptions(), 4096, ratios=ratios)) if one.series.startswith("autoencoder")
+    ]
     assert [one.name for one in conditions] == [
         *("feature: float32,ae:2", "feature: float32,ae:8"),
         *("feature: int8,ae:2,zstd", "feature: int8,ae:8,zstd"),
@@ -34,6 +36,6 @@ def test_each_compressor_is_a_point_of_two_lines(tmp_path: Path) -> None:
 
 
 def test_without_compressors_and_in_other_sweeps_there_is_none() -> None:
-    plain = sweep_conditions("codec", RunOptions(), 4096)
+    plain = sweep_conditions("codec", Common(RunOptions(), 4096))
     assert not any("ae:" in one.name for one in plain)
-    assert sweep_conditions("loss", RunOptions(), 4096, (8,)) == sweep_conditions("loss", RunOptions(), 4096)
+    assert sweep_conditions("loss", Common(RunOptions(), 4096, ratios=(8,))) == sweep_conditions("loss", Common(RunOptions(), 4096))
