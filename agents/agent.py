@@ -74,6 +74,7 @@ class AgentSetup:
 class AgentRequest:
     """Asks an agent for its message in a tick, written with a codec."""
 
+    tick: int
     agent_id: str
     codec: Codec
 
@@ -104,7 +105,11 @@ class Agent:
     def __init__(self, agent_id: str, setup: AgentSetup) -> None:
         """Make an agent of a type."""
         self.agent_id, self.setup = agent_id, setup
-        self._last: _Step | None = None
+        self._steps: dict[int, _Step] = {}
+
+    def forget(self) -> None:
+        """Forget the steps of which `aside` could tell."""
+        self._steps.clear()
 
     def sense(self, tick: int) -> AgentFrame:
         """Read the agent's sensors in a tick."""
@@ -130,14 +135,14 @@ class Agent:
         options = self.setup.options
         # Only by the wall clock does a message wait for the counts; otherwise the source has the sweep still at hand now.
         counts = self._counts(tick, frame) if options.count_points and not options.realtime else None
-        self._last = _Step(tick, frame, features, coverage, content, counts) if options.needs_aside(tick) else None
+        if options.needs_aside(tick):
+            self._steps[tick] = _Step(tick, frame, features, coverage, content, counts)
         return message, report
 
     def aside(self, tick: int) -> AgentAside:
-        """Return what pictures and the evaluation want to know of the agent's last step, if that was in this tick."""
-        options = self.setup.options
-        step, self._last = self._last, None
-        if step is None or step.tick != tick:
+        """Return what pictures and the evaluation want to know of the agent's step in a tick, if it has not been forgotten."""
+        options, step = self.setup.options, self._steps.pop(tick, None)
+        if step is None:
             return AgentAside(self.agent_id)
         counts = self._counts(tick, step.frame) if options.count_points and step.counts is None else step.counts
         return AgentAside(self.agent_id, self._view(step) if options.keeps_views_of(tick) else None, counts)
@@ -197,47 +202,54 @@ class Agent:
 class AgentHost:
     """Runs agents of one type with one network."""
 
-    def __init__(self, setup: AgentSetup, device: torch.device | str = "cpu") -> None:
-        """Move the networks to a device; agents are made when they are first asked."""
-        self.setup, self._device = setup, torch.device(device)
+    def __init__(self, setup: AgentSetup, device: torch.device | str = "cpu", together: bool = False) -> None:
+        """Move the networks to a device; agents are made when they are first asked.
+
+        Args:
+            setup: of the agents.
+            device: on which the networks compute.
+            together: whether `step` encodes all its agents as one batch, as suits a GPU. On a CPU a batch is no faster, and the last
+                bits of a map would depend on the number of agents in the batch.
+        """
+        self.setup, self.together, self._device = setup, together, torch.device(device)
         setup.encoder.to(self._device)
         setup.trunk.to(self._device)
         if setup.compressor is not None:
             setup.compressor.network.to(self._device)
         self._agents: dict[str, Agent] = {}
 
-    def step(self, tick: int, requests: Sequence[AgentRequest]) -> list[tuple[bytes, AgentReport]]:
-        """Let agents step: return the message and the report of each.
+    def step(self, requests: Sequence[AgentRequest]) -> list[tuple[bytes, AgentReport]]:
+        """Let agents step, in one tick or in several: return the message and the report of each.
 
-        On a GPU the agents are encoded as one batch. On a CPU they are encoded one by one: a batch is no faster there, and the last
-        bits of a map would depend on the number of agents in the batch.
+        What `asides` tells of earlier steps of these agents is forgotten.
         """
-        size = len(requests) if self._device.type == "cuda" else 1
+        for request in requests:
+            self._agents.setdefault(request.agent_id, Agent(request.agent_id, self.setup)).forget()
+        size = len(requests) if self.together else 1
         batches = [requests[i : i + size] for i in range(0, len(requests), size)]
-        return [stepped for batch in batches for stepped in self._step(tick, batch)]
+        return [stepped for batch in batches for stepped in self._step(batch)]
 
     def asides(self, tick: int) -> list[AgentAside]:
         """Return what pictures and the evaluation want to know of the agents that have stepped in a tick."""
         return [_safe_aside(agent, tick) for agent in self._agents.values()]
 
-    def _step(self, tick: int, requests: Sequence[AgentRequest]) -> list[tuple[bytes, AgentReport]]:
-        agents = [self._agents.setdefault(request.agent_id, Agent(request.agent_id, self.setup)) for request in requests]
+    def _step(self, requests: Sequence[AgentRequest]) -> list[tuple[bytes, AgentReport]]:
+        agents = [self._agents[request.agent_id] for request in requests]
         started = perf_counter()
-        frames = [agent.sense(tick) for agent in agents]
+        frames = [agent.sense(request.tick) for agent, request in zip(agents, requests, strict=True)]
         sensed = perf_counter()
         with torch.no_grad(), self.setup.options.autocast(self._device.type):
             features = self._encode(frames)
             encoded = perf_counter()
             stepped = [
-                agent.pack(tick, frame, features[i : i + 1], request.codec)
+                agent.pack(request.tick, frame, features[i : i + 1], request.codec)
                 for i, (agent, frame, request) in enumerate(zip(agents, frames, requests, strict=True))
             ]
         shared_ms = [(end - begin) * 1e3 / len(agents) for begin, end in ((started, sensed), (sensed, encoded))]
         return [(message, report.after(*shared_ms)) for message, report in stepped]
 
     def _encode(self, frames: Sequence[AgentFrame]) -> Tensor:
-        inputs = self.setup.encoder.prepare(frames)
-        features = self.setup.encoder(inputs if self._device.type == "cpu" else inputs.to(self._device))
+        features = self.setup.encoder(self.setup.encoder.prepare(frames).to(self._device))
         # In the contiguous format, in which a receiver has the map: in another one the trunk's last bits would differ between the
         # two sides of the link.
         return features.float().contiguous()

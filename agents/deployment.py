@@ -1,10 +1,12 @@
-"""The deployment of a run on Ray: the cluster, the placement of its actors, and the faults that are injected for trials."""
+"""The deployment of a run: its device, and on Ray the cluster, the placement of its actors, and the faults injected for trials."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import ClassVar, Literal, get_args
 
+from heal.device import DEVICE_NAMES
 from heal.errors import UserError
 
 Placement = Literal["pack", "spread", "per-node"]
@@ -63,9 +65,12 @@ class PlannedFault:
 
 @dataclass(frozen=True)
 class Deployment:
-    """The deployment of a run on Ray.
+    """The deployment of a run on Ray; of a run in one process the device.
 
     Attributes:
+        device: device of the networks: "cpu", "cuda", "cuda:1" and so on, or "auto" for a GPU if the machine of a process has one.
+            All processes of a machine share this device. An actor to which Ray gives GPUs (`gpus_per_actor`, `gpus_per_node`)
+            computes on them, and one on a machine without a GPU on the CPU.
         address: address of a running Ray cluster, such as "auto" or "ray-head:6379"; None starts Ray on this machine for the run.
         placement: "pack" fills one machine after the other, "spread" distributes actors by Ray's own strategy, "per-node" assigns
             actors to the machines in turn.
@@ -89,6 +94,7 @@ class Deployment:
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
+    device: str = "auto"
     address: str | None = None
     placement: Placement = "pack"
     agents_per_actor: int = 1
@@ -104,7 +110,9 @@ class Deployment:
     faults: tuple[PlannedFault, ...] = ()
 
     def __post_init__(self) -> None:
-        """Check the ranges of all numbers, and that planned faults of fusion nodes name existing nodes."""
+        """Check the device's name and the ranges of all numbers, and that planned faults of fusion nodes name existing nodes."""
+        if re.fullmatch(DEVICE_NAMES, self.device) is None:
+            raise UserError(f"device: expected auto, cpu, cuda or cuda:N, got {self.device!r}")
         if self.placement not in PLACEMENTS:
             raise UserError(f"placement: expected one of {', '.join(PLACEMENTS)}, got {self.placement!r}")
         if self.agents_per_actor < 1 or not 0 <= self.pipeline <= MAX_PIPELINE:

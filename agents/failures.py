@@ -63,28 +63,22 @@ def in_one_line(error: Exception) -> str:
     return text if len(text) <= MOST_LETTERS else text[: MOST_LETTERS - 3] + "..."
 
 
-def step_each(
-    host: AgentHost, tick: int, requests: Sequence[AgentRequest], together: bool = False
-) -> list[tuple[bytes, AgentReport] | AgentFailure]:
+def step_each(host: AgentHost, requests: Sequence[AgentRequest]) -> list[tuple[bytes, AgentReport] | AgentFailure]:
     """Let agents step; one that fails costs no other agent of its host a message.
 
-    Args:
-        host: of the agents.
-        tick: index of the scene.
-        requests: one for each agent.
-        together: whether the agents are encoded as one batch; after a failure each is then encoded alone.
+    If the host encodes its agents as one batch, and that fails, each of them is then encoded alone.
     """
-    if together and len(requests) > 1:
+    if host.together and len(requests) > 1:
         try:
-            return [*host.step(tick, requests)]
+            return [*host.step(requests)]
         except Exception:  # noqa: BLE001 - whatever it was, the guilty agent is found below
             pass
-    return [_step_alone(host, tick, request) for request in requests]
+    return [_step_alone(host, request) for request in requests]
 
 
-def _step_alone(host: AgentHost, tick: int, request: AgentRequest) -> tuple[bytes, AgentReport] | AgentFailure:
+def _step_alone(host: AgentHost, request: AgentRequest) -> tuple[bytes, AgentReport] | AgentFailure:
     try:
-        return host.step(tick, [request])[0]
+        return host.step([request])[0]
     except Exception as error:  # noqa: BLE001 - a fault of this agent, which is counted
         return AgentFailure.of(error)
 

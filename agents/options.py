@@ -11,11 +11,12 @@ import torch
 
 from heal.agents.joining import Join
 from heal.agents.pacer import NOMINAL_HZ
+from heal.device import EXACT, ROUNDED, Float32Products
 from heal.errors import UserError
 from heal.message.codec import FLOAT32, Codec
 from heal.types import BEAMS, SPLITS, SensorChoice, Split
 
-Precision = Literal["float32", "bfloat16"]
+Precision = Literal["float32", "tf32", "bfloat16"]
 LatePolicy = Literal["drop", "hold", "weigh"]
 LATE_POLICIES: tuple[LatePolicy, ...] = get_args(LatePolicy)
 GuardChoice = Literal["auto", "on", "off"]
@@ -59,8 +60,8 @@ class RunOptions:
         max_age_ms: largest age of a held map. A message whose timestamp differs more from that of its tick is rejected as stale.
         half_life_ms: under "weigh", the age at which a held map has half of its weight.
         correct_poses: whether measured poses are corrected, relative to the ego's, by the vehicles that several agents see.
-        precision: number format of the networks' dense layers. "bfloat16" pays on GPUs and on CPUs with AMX. The format of messages
-            is that of the codec.
+        precision: number format of the networks' dense layers. "bfloat16" pays on GPUs and on CPUs with AMX. "tf32" is float32 whose
+            products GPUs round to 10 bits; a CPU computes float32. The format of messages is that of the codec.
         threads: torch threads of each process; 1 is fastest where several actors share few cores.
         keep_views: whether the results hold points and heat maps, for pictures; a set keeps them in these ticks alone.
         count_points: whether agents count their LiDAR points on the vehicles that they label, which tells the vehicles that are
@@ -128,6 +129,11 @@ class RunOptions:
     def needs_aside(self, tick: int) -> bool:
         """Return whether agents tell more of a tick than their messages do, for pictures or the evaluation."""
         return self.count_points or self.keeps_views_of(tick)
+
+    @property
+    def float32_products(self) -> Float32Products:
+        """How GPUs multiply float32 numbers: exactly, or rounded under "tf32"."""
+        return ROUNDED if self.precision == "tf32" else EXACT
 
     def autocast(self, device_type: str) -> torch.autocast:
         """Return the context in which networks compute on a device type, such as "cpu"."""

@@ -12,6 +12,7 @@ from heal.agents.interfaces import AllianceLike
 from heal.agents.network.network import Network
 from heal.agents.options import RunOptions
 from heal.agents.records import TickResult
+from heal.device import choose_device
 from heal.errors import UserError
 from heal.types import SceneSource
 
@@ -54,15 +55,18 @@ def open_runtime(
         types_of: the agents of a scene and their types; see `heal.agent_types`.
         network: the links that the messages cross; see `heal.agents.network.spec.LinkSpec`.
         options: which agents take part, what they send, and how the fusion node treats it.
-        deployment: where "ray" computes.
+        deployment: where the run computes; of it, "local" heeds the device alone.
 
     Raises:
-        ValueError: there is no such runtime.
+        ValueError: there is no such runtime, or this machine lacks the device.
     """
+    deployment = deployment or Deployment()
+    if deployment.address is None:
+        choose_device(deployment.device)  # the machines of a cluster may have what this one lacks
     if name == "local":
         from heal.agents.local_runtime import LocalRuntime
 
-        return LocalRuntime(alliance, source, types_of, network, options, tolerant=True)
+        return LocalRuntime(alliance, source, types_of, network, options, tolerant=True, device=choose_device(deployment.device))
     if name == "ray":
         from heal.agents.on_ray.runtime import RayRuntime
 

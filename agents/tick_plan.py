@@ -54,7 +54,7 @@ class TickPlan:
 
     def agent_request(self, agent_id: str) -> AgentRequest:
         """Return the request to one agent."""
-        return AgentRequest(agent_id, self.codecs[agent_id])
+        return AgentRequest(self.tick, agent_id, self.codecs[agent_id])
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from rich.table import Table
 
 from heal.agents.process import usable_cores
 from heal.atomic_write import replacing, write_text
+from heal.device import choose_device
 from heal.errors import UserError
 from heal.tools.benches.clock import bench_clock
 from heal.tools.benches.frame import bench_frame
@@ -29,7 +30,6 @@ from heal.tools.benches.scale import bench_scale
 from heal.tools.benches.setup import BenchSetup
 from heal.tools.benches.stages import bench_encode, bench_fuse, bench_voxelize
 from heal.tools.benches.train import bench_train
-from heal.tools.checks.device import choose_device
 from heal.tools.shared.output import try_folder
 from heal.tools.shared.paths import CONFIGS
 

@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 
 from heal.agent_types import TypesOf, in_order
+from heal.agents.deployment import Deployment
 from heal.agents.joining import Join
 from heal.agents.network.network import PerfectNetwork
 from heal.agents.options import RunOptions
@@ -22,8 +23,9 @@ from heal.agents.runtime import open_runtime
 from heal.alliance import Alliance, load_alliance
 from heal.datasets.town import PRESETS, TownSource
 from heal.detection.metrics import matched_ground_truth
+from heal.device import choose_device
 from heal.tools.pictures.draw import draw_comparison, draw_frame, save_animation
-from heal.tools.shared.arguments import AllianceArg, OverwriteArg, RuntimeArg
+from heal.tools.shared.arguments import AllianceArg, DeviceArg, OverwriteArg, RuntimeArg
 from heal.tools.shared.made_by import ScenesRecord
 from heal.tools.shared.output import METRICS_NAME, Output, try_folder, unused_folder
 from heal.tools.shared.paths import CONFIGS
@@ -68,12 +70,14 @@ def demo(
     ticks: Annotated[int, typer.Option(min=1, help="Number of instants to run, half a second apart.")] = 40,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the test town: each seed is another town.")] = 3,
     runtime: RuntimeArg = "ray",
+    device: DeviceArg = "auto",
 ) -> None:
     """Run agents of different types in an unseen town.
 
     Each agent is a Ray actor; the last one joins in the middle of the run. The vehicles that all agents find together are compared
     with those that the ego finds alone.
     """
+    deployment = Deployment(device=str(choose_device(device)))
     opened, names = load_alliance(alliance).for_inference(), split_names(types)
     require_types(names, opened)
     recorded = ScenesRecord.of(TOWN, PRESET, SPLIT, types, seed)
@@ -82,8 +86,8 @@ def demo(
     source = open_town(len(names), seed, len(instants) * STRIDE_TICKS)
     plan = plan_join(source, names, instants)
     try_folder(output.folder)
-    together = run_agents(opened, source, instants, plan, None, runtime)
-    alone = run_agents(opened, source, instants, plan, 1, runtime)
+    together = run_agents(opened, source, instants, plan, None, runtime, deployment)
+    alone = run_agents(opened, source, instants, plan, 1, runtime, deployment)
     ego, fused = score(alone, opened), score(together, opened)
     joined = sum(record.status == "used" for result in together for record in result.messages if record.agent_id == plan.agent_id)
     join = {"agent": plan.agent_id, "agent_type": plan.join.agent_type, "tick": plan.join.tick, "messages_used": joined}
@@ -133,11 +137,17 @@ def plan_join(source: TownSource, names: list[str], instants: range) -> JoinPlan
 
 
 def run_agents(
-    alliance: Alliance, source: SceneSource, ticks: range, plan: JoinPlan, agents: int | None, runtime: str
+    alliance: Alliance,
+    source: SceneSource,
+    ticks: range,
+    plan: JoinPlan,
+    agents: int | None,
+    runtime: str,
+    deployment: Deployment,
 ) -> list[TickResult]:
     """Run all ticks with at most `agents` agents (None for all), over links on which every message arrives."""
     options = RunOptions(agents=agents, joins=() if agents == 1 else (plan.join,), keep_views=True, count_points=True)
-    with open_runtime(runtime, alliance, source, plan.types_of, PerfectNetwork(), options) as opened:
+    with open_runtime(runtime, alliance, source, plan.types_of, PerfectNetwork(), options, deployment) as opened:
         title = "the ego alone" if agents == 1 else "all agents"
         return list(track(opened.run(ticks), title, len(ticks), console))
 

@@ -10,9 +10,9 @@ import typer
 from rich.console import Console
 
 from heal.atomic_write import write_text
+from heal.device import choose_device
 from heal.errors import UserError
 from heal.tools.benches.setup import SEED
-from heal.tools.checks.device import choose_device
 from heal.tools.profiling.costs import Costs, Plan, measure_costs, work_items
 from heal.tools.profiling.figure import draw_costs
 from heal.tools.profiling.networks import Networks

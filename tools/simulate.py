@@ -101,6 +101,13 @@ PicturesArg = Annotated[
 ]
 ViewArg = Annotated[str | None, typer.Option(help="Watch the run in 3D: native opens a window, web serves a page for a browser.")]
 RecordArg = Annotated[Path | None, typer.Option(help="Write the 3D view to this .rrd file; `heal view` plays it.")]
+DeviceArg = Annotated[
+    str | None,
+    typer.Option(
+        help="Device of the networks: cpu, cuda, cuda:1 and so on, or auto (the default): a GPU if there is one. All processes share it; "
+        "for more than one GPU see deployment.gpus_per_actor in docs/cluster.md."
+    ),
+]
 AddressArg = Annotated[str | None, typer.Option(help="Address of the Ray cluster to run on, such as auto; see docs/cluster.md.")]
 FaultArg = Annotated[
     str | None,
@@ -147,6 +154,7 @@ def simulate(
     pictures: PicturesArg = False,
     view: ViewArg = None,
     record: RecordArg = None,
+    device: DeviceArg = None,
     address: AddressArg = None,
     fault: FaultArg = None,
     join: JoinArg = None,

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from itertools import cycle
 from pathlib import Path
 from typing import Annotated
 
@@ -15,11 +16,13 @@ from rich.console import Console
 
 from heal.agents.process import end_with_parent, usable_cores
 from heal.alliance import Alliance
+from heal.device import devices_to_share
 from heal.tools.checks.ranges import open_on_range
 from heal.tools.shared.arguments import (
     AgentRangeArg,
     AgentsArg,
     AllianceArg,
+    DeviceArg,
     EgoTypeArg,
     GroundTruthArg,
     IncludeEgoArg,
@@ -116,6 +119,7 @@ def sweep(
     include_ego: IncludeEgoArg = False,
     lines: LinesArg = None,
     published: PublishedArg = False,
+    device: DeviceArg = "auto",
     processes: ProcessesArg = 0,
     settings_file: SettingsFileArg = None,
     changes: SettingsArg = [],  # noqa: B006 - typer takes a copy
@@ -132,7 +136,8 @@ def sweep(
     recorded = ScenesRecord.of(source, preset, split, types or base_type(opened), seed, ego_type)
     output = Output.of(context, out, overwrite, opened, recorded)
     scenes = whole.open_source(ticks)
-    plan = plan_sweep(kind, opened, scenes, settings, divide(whole, len(scenes), towns, ticks), published)
+    chunks = share(divide(whole, len(scenes), towns, ticks), devices_to_share(device))
+    plan = plan_sweep(kind, opened, scenes, settings, chunks, published)
     run_and_report(plan, output, processes or usable_cores())
 
 
@@ -192,6 +197,11 @@ def divide(whole: Chunk, scenes: int, towns: int, ticks: int | None) -> list[Chu
         return [replace(whole, seed=whole.seed + i, ticks=range(ticks or TICKS_PER_TOWN)) for i in range(towns)]
     chosen = range(scenes)[:ticks]
     return [replace(whole, ticks=chosen[i : i + CHUNK_TICKS]) for i in range(0, len(chosen), CHUNK_TICKS)]
+
+
+def share(chunks: Sequence[Chunk], devices: Sequence[str]) -> list[Chunk]:
+    """Return chunks whose networks run on the devices in turn."""
+    return [replace(chunk, device=device) for chunk, device in zip(chunks, cycle(devices), strict=False)]
 
 
 def run_and_report(plan: SweepPlan, output: Output, processes: int) -> None:

@@ -14,8 +14,8 @@ from heal.agents.local_runtime import LocalRuntime
 from heal.agents.options import RunOptions
 from heal.alliance import Alliance, TrainingRecord, load_alliance, require_base, save_agent, save_base
 from heal.collab_model import CollabModel
+from heal.device import choose_device
 from heal.storage.parts import copy_part
-from heal.tools.checks.device import choose_device
 from heal.tools.pictures.draw import draw_tick
 from heal.tools.shared.arguments import CacheArg, DataArg, IntensityScaleArg, OnDamageArg, ThreadsArg
 from heal.tools.shared.paths import config_path, type_path

@@ -21,6 +21,7 @@ from heal.agents.options import RunOptions
 from heal.agents.process import keep_freed_memory
 from heal.agents.records import LOST_WITH_MACHINE, AgentAside, Arrival, FusionOutcome, FusionRequest, Rejection, Sender
 from heal.base_model import BaseModel
+from heal.device import choose_device, gpu_count, set_float32_products
 from heal.errors import UserError
 from heal.storage.compressors import StoredCompressor
 
@@ -36,12 +37,12 @@ TOO_SLOW, COPY_S = "it was not fetched in time", 0.1
 class AgentActor:
     """An actor that hosts agents of one type."""
 
-    def __init__(self, setup: AgentSetup) -> None:
-        """Make the agents' host from a setup that Ray has fetched from the object store."""
-        _set_up_process(setup.options.threads)
+    def __init__(self, setup: AgentSetup, device: str) -> None:
+        """Make the agents' host from a setup that Ray has fetched from the object store; `device` is that of the deployment."""
+        _set_up_process(setup.options)
         os.nice(AGENTS_YIELD)
-        device = _own_device()
-        self._host, self._together = AgentHost(setup, device), device == "cuda"
+        own = _own_device(device)
+        self._host = AgentHost(setup, own, together=own.type == "cuda")
         with suppress(UserError, OSError):  # a scene that cannot be read is a fault of its own tick
             setup.source.outline(0)  # builds the town, which must not count as a sensor's time
 
@@ -53,13 +54,13 @@ class AgentActor:
         while True:
             time.sleep(3600)
 
-    def step(self, tick: int, requests: Sequence[AgentRequest]) -> list[Any]:
+    def step(self, requests: Sequence[AgentRequest]) -> list[Any]:
         """Let agents step in a tick: return the message and the report of each, one after the other.
 
         A message is an array, which Ray hands on without a copy; it would copy `bytes`. Of an agent whose step fails the message is
         empty, and the `AgentFailure` comes in place of the report.
         """
-        stepped = step_each(self._host, tick, requests, self._together)
+        stepped = step_each(self._host, requests)
         pairs = [(b"", one) if isinstance(one, AgentFailure) else one for one in stepped]
         return [part for message, report in pairs for part in (np.frombuffer(message, np.uint8), report)]
 
@@ -79,6 +80,7 @@ class NodeActor:
         fetch_s: float,
         trust: Mapping[str, float],
         compressors: Sequence[StoredCompressor],
+        device: str,
     ) -> None:
         """Make the fusion nodes' host.
 
@@ -89,10 +91,11 @@ class NodeActor:
             fetch_s: messages of a tick that cannot be fetched from the object store within this time, all together, are lost.
             trust: see `FusionNode`.
             compressors: see `FusionNode`.
+            device: that of the deployment.
         """
-        _set_up_process(options.threads)
+        _set_up_process(options)
         self._fetch_s = fetch_s
-        self._host = NodeHost(base, base_hash, options, _own_device(), trust, compressors)
+        self._host = NodeHost(base, base_hash, options, _own_device(device), trust, compressors)
 
     def ready(self) -> None:
         """Answer once the actor has been made."""
@@ -173,12 +176,13 @@ def _lost(agent_id: str, tick: int, detail: str) -> Rejection:
     return Rejection(agent_id, tick, LOST_WITH_MACHINE, detail)
 
 
-def _set_up_process(threads: int) -> None:
+def _set_up_process(options: RunOptions) -> None:
     """Set up a process that computes."""
-    torch.set_num_threads(threads)
+    torch.set_num_threads(options.threads)
+    set_float32_products(options.float32_products)
     keep_freed_memory()
 
 
-def _own_device() -> str:
-    """Return "cuda" if Ray has given this actor a GPU, else "cpu"."""
-    return "cuda" if ray.get_gpu_ids() and torch.cuda.is_available() else "cpu"
+def _own_device(name: str) -> torch.device:
+    """Return the GPU that Ray has given this actor; without one the device of this name, or the CPU where there is no GPU."""
+    return choose_device("auto" if ray.get_gpu_ids() else name if gpu_count() else "cpu")

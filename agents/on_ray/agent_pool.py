@@ -114,7 +114,7 @@ class HostedAgents:
     def ask(self, plan: TickPlan, agent_ids: Sequence[str], aside: bool = False) -> AgentJob:
         """Let some of the agents step in a tick, and tell then what pictures and the evaluation want to know if `aside`."""
         requests = [plan.agent_request(agent_id) for agent_id in agent_ids]
-        parts = self.process.actor.step.options(num_returns=2 * len(requests)).remote(plan.tick, requests)
+        parts = self.process.actor.step.options(num_returns=2 * len(requests)).remote(requests)
         asides = self.process.actor.asides.remote(plan.tick) if aside else None
         return AgentJob(plan, self, self.process.generation, tuple(agent_ids), parts[::2], parts[1::2], asides)
 
@@ -301,4 +301,4 @@ class AgentPool:
         if agent_type not in self._setups:
             self._setups[agent_type] = ray.put(self._coordinator.agent_setup(agent_type))
         remote = ray.remote(**self._placer.for_agents(reserves))(AgentActor)
-        return remote.remote(self._setups[agent_type])
+        return remote.remote(self._setups[agent_type], self._deployment.device)

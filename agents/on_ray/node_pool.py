@@ -151,7 +151,7 @@ class NodePool:
         fetch_s = fetch_limit_s(self._deployment, self._options)
         groups = {AHEAD: 1} if self._fetches_ahead else None
         return ray.remote(**placed, concurrency_groups=groups)(NodeActor).remote(
-            self._base, self._base_hash, self._options, fetch_s, self._trust, self._compressors
+            self._base, self._base_hash, self._options, fetch_s, self._trust, self._compressors, self._deployment.device
         )
 
 

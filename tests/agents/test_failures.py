@@ -83,11 +83,11 @@ def test_an_evaluation_ends_with_the_error() -> None:
 @pytest.mark.parametrize("together", [True, False])
 def test_of_agents_in_one_process_only_the_guilty_one_fails(together: bool) -> None:
     coordinator: TickCoordinator[bytes] = TickCoordinator(ALLIANCE, SOURCE, TYPES, PerfectNetwork(), OPTIONS)
-    host = AgentHost(coordinator.agent_setup("m1"))
-    first, failure, last = step_each(host, 2, [AgentRequest(agent_id, FLOAT32) for agent_id in ("ego", "b", "c")], together)
+    host = AgentHost(coordinator.agent_setup("m1"), together=together)
+    first, failure, last = step_each(host, [AgentRequest(2, agent_id, FLOAT32) for agent_id in ("ego", "b", "c")])
     assert isinstance(failure, AgentFailure) and failure.text == TEXT and "agent_frame" in failure.trace
     for stepped, agent_id in ((first, "ego"), (last, "c")):
-        [(message, _)] = host.step(2, [AgentRequest(agent_id, FLOAT32)])
+        [(message, _)] = host.step([AgentRequest(2, agent_id, FLOAT32)])
         assert not isinstance(stepped, AgentFailure) and stepped[0] == message
 
 
@@ -112,7 +112,7 @@ def test_by_the_wall_clock_a_failure_that_comes_late_counts_in_the_next_tick() -
         plan = coordinator.plan(tick)
         steps: list[AgentStep[bytes] | Missing] = []
         for agent_id, agent_type in plan.agent_types.items():
-            message, report = hosts[agent_type].step(tick, [plan.agent_request(agent_id)])[0]
+            message, report = hosts[agent_type].step([plan.agent_request(agent_id)])[0]
             steps.append(missing.get(agent_id) or AgentStep(report, message))
         assert coordinator.deliver(plan, steps).faults == (() if tick == 0 else (Fault("agent failed", "b", "ValueError: no"),))
         coordinator.post_late(plan, "b", Missing("agent failed", failure=AgentFailure.of(ValueError("no"))))

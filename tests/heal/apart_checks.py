@@ -126,9 +126,9 @@ def test_agents_and_fusion_node(split: str, precision: str, device: torch.device
 
     def outcome(where: torch.device) -> FusionOutcome:
         alliance, source = TinyAlliance(), TinySource()
-        host = AgentHost(AgentSetup.of(alliance, "m1", source, options), where)
+        host = AgentHost(AgentSetup.of(alliance, "m1", source, options), where, together=where == device)
         ids, outline = ("ego", "b", "c"), source.outline(0)
-        sent = host.step(0, [AgentRequest(agent_id, FLOAT32) for agent_id in ids])
+        sent = host.step([AgentRequest(0, agent_id, FLOAT32) for agent_id in ids])
         request = FusionRequest(0, outline.timestamp_ns, "tiny", "ego", outline.world_SE3_ego)
         arrivals = [Arrival(agent_id, message, 0) for agent_id, (message, _) in zip(ids, sent, strict=True)]
         return NodeHost(alliance.base, alliance.base_hash, options, where).step([(request, arrivals)])[0]

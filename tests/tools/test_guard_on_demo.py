@@ -35,7 +35,7 @@ def _scene() -> tuple[SceneOutline, tuple[Message, ...]]:
     """An instant of an unseen town and the messages of its agents, the ego's first."""
     source = TownSource("demo", seed=103, ticks=1, split="test")
     host, outline = AgentHost(AgentSetup.of(_alliance(), "m1", source, OPTIONS)), source.outline(0)
-    stepped = host.step(0, [AgentRequest(agent_id, FLOAT32) for agent_id in outline.ego_first])
+    stepped = host.step([AgentRequest(0, agent_id, FLOAT32) for agent_id in outline.ego_first])
     return outline, tuple(Message.from_bytes(message) for message, _ in stepped)
 
 

@@ -54,7 +54,7 @@ def _aps(alliance: Alliance) -> dict[str, dict[float, float | None]]:
             near = [part for part in others_there if in_range(ego.world_SE3_agent, part.world_SE3_agent, options.comm_range_m)]
             ego_id, helpers = ego.agent_id, [part.agent_id for part in near[:1]]
             host = AgentHost(AgentSetup.of(alliance, name, source, options))
-            (buffer, _), *helpful = host.step(tick, [AgentRequest(agent_id, FLOAT32) for agent_id in (ego_id, *helpers)])
+            (buffer, _), *helpful = host.step([AgentRequest(tick, agent_id, FLOAT32) for agent_id in (ego_id, *helpers)])
             own, noise = Arrival(ego_id, buffer, tick), _noise_like(Message.from_bytes(buffer), rng).to_bytes()
             honest = [Arrival(agent_id, message, tick) for agent_id, (message, _) in zip(helpers, helpful, strict=True)]
             others = {"alone": [], "noisy": [Arrival("noise", noise, tick)], "honest": honest}

@@ -8,6 +8,7 @@ from functools import cache
 
 import torch
 
+from heal.device import EXACT, ROUNDED, set_float32_products
 from heal.tools.benches.measure import BenchRow, Timing, timed
 
 # The yardstick: one dense 3x3 convolution of the size of the paper's detection head.
@@ -46,10 +47,7 @@ def precisions_of(device: torch.device) -> tuple[Precision, ...]:
 
 def set_float32_precision(precision: Precision) -> None:
     """Make a GPU compute float32 layers exactly for FLOAT32, otherwise in tf32. Autocast selects bfloat16, not this function."""
-    exact = "ieee" if precision is FLOAT32 else "tf32"
-    if torch.cuda.is_available():
-        torch.backends.cuda.matmul.fp32_precision = exact
-        torch.backends.cudnn.conv.fp32_precision = exact  # type: ignore[attr-defined]
+    set_float32_products(EXACT if precision is FLOAT32 else ROUNDED)
 
 
 def synchronized(device: torch.device, call: Callable[[], object]) -> Callable[[], None]:

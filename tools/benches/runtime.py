@@ -34,7 +34,7 @@ SEED = 3
 # Communication range in which all agents of a town hear each other.
 EVERYWHERE_M = 1e9
 THREADS_VARIABLE = "OMP_NUM_THREADS"
-DEPLOYMENT = Deployment(pipeline=2)
+DEPLOYMENT = Deployment(device="cpu", pipeline=2)
 
 
 def bench_runtime(alliance: Path) -> list[BenchRow]:
@@ -167,7 +167,7 @@ class TickWork:
         """Sense, encode and fuse one tick."""
         outline = self.outlines[tick]
         arrivals = [
-            Arrival(agent_id, host.step(tick, [AgentRequest(agent_id, FLOAT32)])[0][0], tick)
+            Arrival(agent_id, host.step([AgentRequest(tick, agent_id, FLOAT32)])[0][0], tick)
             for agent_id, host in zip(outline.agent_ids, self.hosts, strict=True)
         ]
         request = FusionRequest(tick, outline.timestamp_ns, "", outline.ego_id, outline.world_SE3_ego)
@@ -210,7 +210,7 @@ def overheads_s(alliance: Alliance) -> list[tuple[float, float]]:
         Two durations for each tick: from the complete message to the start of its reading at the fusion node, and the time of the
         tick minus the times of its stages.
     """
-    results, ends = ray_run(alliance, labelled_town(1, WARM_TICKS + TICKS), RunOptions(), Deployment(pipeline=0))
+    results, ends = ray_run(alliance, labelled_town(1, WARM_TICKS + TICKS), RunOptions(), Deployment(device="cpu", pipeline=0))
     return [_overhead_s(result, ends[i] - ends[i - 1]) for i, result in enumerate(results) if i >= WARM_TICKS]
 
 
@@ -238,7 +238,7 @@ def fusion_times_ms(alliance: Alliance, agents: int, correct_poses: bool = True)
     options = RunOptions(split="pyramid", comm_range_m=EVERYWHERE_M, correct_poses=correct_poses)
     source, times = town(agents, 2), []
     outline, host = source.outline(0), AgentHost(AgentSetup.of(alliance, base_type(alliance), source, options))
-    arrivals = [Arrival(name, host.step(0, [AgentRequest(name, FLOAT32)])[0][0], 0) for name in outline.agent_ids]
+    arrivals = [Arrival(name, host.step([AgentRequest(0, name, FLOAT32)])[0][0], 0) for name in outline.agent_ids]
     node = FusionNode(alliance.base, alliance.base_hash, options)
     for tick in range(WARM_TICKS + TICKS // 2):
         # The sequence differs in every request, so that the node drops the maps of the request before.

@@ -36,7 +36,7 @@ LIDARS = ("coarse16",)
 LOOP, TICK_NS = 4, 100_000_000
 # Some processes of Ray use only a few dozen megabytes and may grow by one megabyte without a leak. Their growth is divided by this.
 SMALL_BYTES = 1e8
-DEPLOYMENT = Deployment(agents_per_actor=8)
+DEPLOYMENT = Deployment(device="cpu", agents_per_actor=8)
 
 
 class LoopedTown:

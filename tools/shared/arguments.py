@@ -106,6 +106,9 @@ IntensityScaleArg = Annotated[
         help="Stored value that means intensity 1 in the clouds, such as 4095. Default: inferred from some of the clouds."
     ),
 ]
+DeviceArg = Annotated[
+    str, typer.Option(help="Device of the networks: cpu, cuda, cuda:1 and so on, or auto: a GPU if there is one.")
+]
 ThreadsArg = Annotated[int, typer.Option(min=0, help="Number of CPU threads; 0 for one per core that the process may use.")]
 SettingsFileArg = Annotated[
     Path | None,

@@ -86,6 +86,7 @@ def with_options(settings: RunSettings, options: Mapping[str, Any]) -> RunSettin
     run |= {"lidar_lines": parse_lines(given["lines"])} if "lines" in given else {}
     run |= {"joins": Join.parse(given["join"])} if "join" in given else {}
     deployment: dict[str, Any] = {"address": given["address"]} if "address" in given else {}
+    deployment |= {"device": given["device"]} if "device" in given else {}
     deployment |= {"faults": PlannedFault.parse(given["fault"])} if "fault" in given else {}
     return replace(
         settings,

@@ -44,6 +44,7 @@ class Chunk:
         range_m: evaluated range as given to `--range-m`; None for that of the alliance.
         ego_type: types of the egos as given to `--ego-type`.
         ground_truth: rule of DAIR-V2X-C's ground truth, "joint" or "merged".
+        device: device of the networks.
     """
 
     alliance: Path
@@ -56,6 +57,7 @@ class Chunk:
     range_m: Range | None = None
     ego_type: str | None = None
     ground_truth: str = "joint"
+    device: str = "cpu"
 
     def open_source(self, ticks: int | None, *, quiet: bool = False) -> SceneSource:
         """Open the scenes, in the town at most `ticks`; the summary of a data set is printed unless `quiet`."""
@@ -139,4 +141,4 @@ def _start_run(
     if condition.senders:
         alliance, scenes = condition.senders.around(alliance, scenes, chunk.seed, condition.options)
     network = LinkSpec.parse(condition.link).network(chunk.seed)
-    return LocalRuntime(alliance, scenes, types_of, network, condition.options).run(chunk.ticks)
+    return LocalRuntime(alliance, scenes, types_of, network, condition.options, device=chunk.device).run(chunk.ticks)

@@ -79,13 +79,13 @@ class MemoEncoder(WrappedEncoder):
 
     def __call__(self, frames: Sequence[AgentFrame]) -> Tensor:
         """Return the feature maps (agents, C, ny, nx); for a single frame with a kept map, the kept tensor itself."""
-        maps = [self._encode(frame) for frame in frames]
+        maps = [self._kept(frame) for frame in frames]
         return maps[0] if len(maps) == 1 else torch.cat(maps)
 
-    def _encode(self, frame: AgentFrame) -> Tensor:
+    def _kept(self, frame: AgentFrame) -> Tensor:
         # Keyed by the sensor data, not by the frame: pose noise makes several frames with the same sensor data.
         data: object = frame.cameras if frame.lidar is None else frame.lidar
-        return self._maps.get(id(data), lambda: (data, self._encoder(self._encoder.prepare([frame]))))[1]
+        return self._maps.get(id(data), lambda: (data, self.encode([frame])))[1]
 
 
 class MemoTrunk:

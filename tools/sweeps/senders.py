@@ -102,7 +102,7 @@ class _SpoilingEncoder(WrappedEncoder):
         self._source, self._seed = source, seed
 
     def __call__(self, frames: Sequence[AgentFrame]) -> Tensor:
-        maps = self._encoder(self._encoder.prepare(frames))
+        maps = self.encode(frames)
         if self._source.bad.kind not in _OF_MAPS or not self._source.spoiled_ids.intersection(frame.agent_id for frame in frames):
             return maps  # the same tensor, so that its scales are not computed again
         return torch.stack([self._spoiled(frame.agent_id, part) for frame, part in zip(frames, maps, strict=True)])

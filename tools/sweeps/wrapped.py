@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
+from torch import Tensor
 from typing_extensions import Self
 
 from heal.agents.interfaces import AllianceLike, Encoder, Trunk
@@ -13,12 +14,25 @@ from heal.storage.compressors import StoredCompressor
 from heal.types import AgentFrame, BoolMask, SensorChoice
 
 
+class Frames(tuple[AgentFrame, ...]):
+    """Frames as the input of a network that prepares them itself."""
+
+    def to(self, device: torch.device) -> Self:
+        """Return the frames: what is made of them goes to the device."""
+        return self
+
+
 class WrappedEncoder:
     """The network of an agent type, from frames as they are; its variations return the feature maps of the frames."""
 
     def __init__(self, encoder: Encoder) -> None:
         """Wrap a network."""
-        self._encoder = encoder
+        self._encoder, self._device = encoder, torch.device("cpu")
+
+    def encode(self, frames: Sequence[AgentFrame]) -> Tensor:
+        """Return the feature maps (agents, C, ny, nx) of frames by the network that is wrapped."""
+        maps: Tensor = self._encoder(self._encoder.prepare(frames).to(self._device))
+        return maps
 
     @property
     def sensor(self) -> SensorChoice:
@@ -34,13 +48,14 @@ class WrappedEncoder:
         """Return the blocks of the grid that the agent's sensors cover."""
         return self._encoder.covered_blocks(frame)
 
-    def prepare(self, frames: Sequence[AgentFrame]) -> Sequence[AgentFrame]:
+    def prepare(self, frames: Sequence[AgentFrame]) -> Frames:
         """Return the frames unchanged: a variation decides itself whether the network is run."""
-        return frames
+        return Frames(frames)
 
     def to(self, device: torch.device) -> Self:
         """Move the network to a device; return self."""
         self._encoder.to(device)
+        self._device = device
         return self
 
 

@@ -11,10 +11,10 @@ from rich.console import Console
 
 from heal.alliance import Alliance, load_alliance, require_base
 from heal.config import ConfigError, apply_overrides, build_config, to_plain
+from heal.device import choose_device
 from heal.layers.compressor import Compressor
 from heal.storage.compressors import FOLDER, save_compressor, weights_path
 from heal.storage.parts import copy_part
-from heal.tools.checks.device import choose_device
 from heal.tools.shared.arguments import CacheArg, DataArg, IntensityScaleArg, OnDamageArg, OnlyTypesArg, ThreadsArg
 from heal.tools.shared.paths import config_path
 from heal.tools.shared.setting_files import load_settings

@@ -21,11 +21,11 @@ from heal.collab_model import CollabModel
 from heal.config import ConfigError
 from heal.datasets.damage import ChosenScenes
 from heal.datasets.dataset import Dataset
+from heal.device import require_gpus
 from heal.encoders.lift_splat_trunk import PretrainedWeightsError
 from heal.errors import UserError
 from heal.layers.compressor import Compressor
 from heal.storage.parts import require_storable
-from heal.tools.checks.device import require_gpus
 from heal.tools.shared.sources import ReadOptions
 from heal.tools.terminal.progress import new_progress
 from heal.tools.training.checkpoint import BEST_NAME, CHECKPOINT_NAME, load_best, load_weights

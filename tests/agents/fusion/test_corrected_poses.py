@@ -31,7 +31,7 @@ CARS_M = np.array(
 def message_of(agent_id: str) -> Message:
     """Make the message of an agent that sees the cars alone."""
     setup = AgentSetup.of(ALLIANCE, "m1", SOURCE, OPTIONS)
-    message = Message.from_bytes(AgentHost(setup).step(0, [AgentRequest(agent_id, FLOAT32)])[0][0])
+    message = Message.from_bytes(AgentHost(setup).step([AgentRequest(0, agent_id, FLOAT32)])[0][0])
     scores = tuple(foreground(message.world_SE3_agent, *part.shape) for part in message.scores)
     return replace(message, scores=scores)
 

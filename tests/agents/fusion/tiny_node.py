@@ -25,7 +25,7 @@ def new_node(options: RunOptions = OPTIONS) -> FusionNode:
 
 def message_of(agent_id: str, tick: int = 0, options: RunOptions = OPTIONS) -> Message:
     setup = AgentSetup.of(ALLIANCE, "m1", SOURCE, options)
-    return Message.from_bytes(AgentHost(setup).step(tick, [AgentRequest(agent_id, FLOAT32)])[0][0])
+    return Message.from_bytes(AgentHost(setup).step([AgentRequest(tick, agent_id, FLOAT32)])[0][0])
 
 
 MESSAGES = {agent_id: message_of(agent_id) for agent_id in ("ego", "b", "c")}

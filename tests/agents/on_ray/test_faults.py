@@ -186,7 +186,7 @@ def test_messages_that_cannot_be_fetched_are_lost_and_the_node_does_not_look_hun
     for tick in range(2):
         plan, steps = coordinator.plan(tick), []
         for agent_id, agent_type in plan.agent_types.items():
-            [(message, report)] = AgentHost(coordinator.agent_setup(agent_type)).step(tick, [plan.agent_request(agent_id)])
+            [(message, report)] = AgentHost(coordinator.agent_setup(agent_type)).step([plan.agent_request(agent_id)])
             payload = ray.put(np.frombuffer(message, np.uint8)) if agent_id == "ego" or tick else never.remote()
             steps.append(AgentStep(report, payload))
         delivery = coordinator.deliver(plan, steps)

@@ -56,7 +56,7 @@ def run_local(network: Network | None = None, options: RunOptions = OPTIONS, sou
 
 def arrival(agent_id: str, tick: int = 0) -> Arrival:
     setup = AgentSetup.of(ALLIANCE, "m1", SOURCE, OPTIONS)
-    return Arrival(agent_id, AgentHost(setup).step(tick, [AgentRequest(agent_id, FLOAT32)])[0][0], tick)
+    return Arrival(agent_id, AgentHost(setup).step([AgentRequest(tick, agent_id, FLOAT32)])[0][0], tick)
 
 
 ARRIVALS = [arrival(agent_id) for agent_id in ("ego", "b", "c")]
@@ -172,7 +172,7 @@ def run_without(node: int) -> list[TickResult]:
     results = []
     for tick in range(len(SOURCE)):
         plan = coordinator.plan(tick)
-        stepped = agents.step(tick, [plan.agent_request(agent_id) for agent_id in plan.agent_types])
+        stepped = agents.step([plan.agent_request(agent_id) for agent_id in plan.agent_types])
         delivery = coordinator.deliver(plan, [AgentStep(report, message) for message, report in stepped])
         outcomes = nodes.step([(task.request, arrivals_of(task.arrived)) for task in delivery.tasks])
         here = [node_of(task.request.region, 2) != node for task in delivery.tasks]

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from heal.device import choose_device, require_gpus
 from heal.errors import UserError
-from heal.tools.checks.device import choose_device, require_gpus
 from heal.tools.shared.sources import ReadOptions
 from heal.tools.training.job import TrainingJob
 from tests.tools.command import run_command
