@@ -208,8 +208,8 @@ class AgentHost:
         Args:
             setup: of the agents.
             device: on which the networks compute.
-            together: whether `step` encodes all its agents as one batch, as suits a GPU. On a CPU a batch is no faster, and the last
-                bits of a map would depend on the number of agents in the batch.
+            together: whether `step` encodes all its agents as one batch, as suits a GPU. On a CPU a batch is no faster, and the
+                last bits of a map would depend on the number of agents in the batch.
         """
         self.setup, self.together, self._device = setup, together, torch.device(device)
         setup.encoder.to(self._device)

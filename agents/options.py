@@ -60,8 +60,8 @@ class RunOptions:
         max_age_ms: largest age of a held map. A message whose timestamp differs more from that of its tick is rejected as stale.
         half_life_ms: under "weigh", the age at which a held map has half of its weight.
         correct_poses: whether measured poses are corrected, relative to the ego's, by the vehicles that several agents see.
-        precision: number format of the networks' dense layers. "bfloat16" pays on GPUs and on CPUs with AMX. "tf32" is float32 whose
-            products GPUs round to 10 bits; a CPU computes float32. The format of messages is that of the codec.
+        precision: number format of the networks' dense layers. "bfloat16" pays on GPUs and on CPUs with AMX. "tf32" is float32
+            whose products GPUs round to 10 bits; a CPU computes float32. The format of messages is that of the codec.
         threads: torch threads of each process; 1 is fastest where several actors share few cores.
         keep_views: whether the results hold points and heat maps, for pictures; a set keeps them in these ticks alone.
         count_points: whether agents count their LiDAR points on the vehicles that they label, which tells the vehicles that are

@@ -14,6 +14,7 @@ from heal.agents.process import usable_cores
 from heal.alliance import Alliance
 from heal.tools.checks.fit import DataFit
 from heal.tools.checks.ranges import open_on_range
+from heal.tools.evaluation.compute import GPU_BATCH, GPU_WORKERS, Compute
 from heal.tools.evaluation.plan import choose_evaluated, evaluation_runs, plan_of
 from heal.tools.evaluation.run import run_and_report
 from heal.tools.shared.arguments import (
@@ -22,6 +23,7 @@ from heal.tools.shared.arguments import (
     CacheArg,
     CommRangeArg,
     DataArg,
+    DeviceArg,
     EgoTypeArg,
     GroundTruthArg,
     IncludeEgoArg,
@@ -47,7 +49,22 @@ OutArg = Annotated[Path, typer.Option(help="Folder for run.yaml, metrics.json, s
 SplitArg = Annotated[str, typer.Option(help="Split to evaluate.")]
 FramesArg = Annotated[int | None, typer.Option(min=1, help="Number of scenes, evenly spaced over the split. Default: all.")]
 PicturesArg = Annotated[int, typer.Option(min=0, help="Number of scenes to draw.")]
-PrecisionArg = Annotated[str, typer.Option(help="float32 or bfloat16; bfloat16 is faster on GPUs and on CPUs with AMX.")]
+PrecisionArg = Annotated[str, typer.Option(help="float32, or faster: tf32 on GPUs, bfloat16 on GPUs and on CPUs with AMX.")]
+BatchArg = Annotated[
+    int | None,
+    typer.Option(min=1, help=f"Scenes whose agents are encoded together. Default: {GPU_BATCH} on a GPU, 1 on a CPU."),
+]
+WorkersArg = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        help="Processes that read scenes ahead, for each process. Default: one per free core, "
+        f"at most {GPU_WORKERS}, on a GPU; 0 on a CPU.",
+    ),
+]
+ProcessesArg = Annotated[
+    int | None, typer.Option(min=1, help="Processes that share the recordings of the data set. Default: 1, or one per GPU.")
+]
 SaveArg = Annotated[
     bool,
     typer.Option("--save-detections", help="Keep the boxes of detections and objects in scenes.npz, for `heal score`."),
@@ -95,6 +112,10 @@ def evaluate(
     ground_truth: GroundTruthArg = "joint",
     include_ego: IncludeEgoArg = False,
     pictures: PicturesArg = 4,
+    device: DeviceArg = "auto",
+    processes: ProcessesArg = None,
+    batch: BatchArg = None,
+    workers: WorkersArg = None,
     threads: ThreadsArg = 0,
     precision: PrecisionArg = "float32",
     cache: CacheArg = None,
@@ -107,13 +128,14 @@ def evaluate(
 
     If the ego has cameras, the row "ego blind" shows the AP without the ego's map. Differences have 90% intervals.
     """
+    compute = Compute.of(device, processes, batch, workers)
     opened = open_on_range(alliance, range_m).for_inference()
     output = Output.of(context, out, overwrite, opened, _scenes_record(context.params, opened))
     reading = ReadOptions.of(on_damage, intensity_scale, cache, ground_truth, every_agent=bool(ego_type))
-    options = _options(context.params)
+    options = _options(context.params, threads or max(CORES // compute.processes, 1))
     scenes = choose_evaluated(reading.open_and_show(data, split), frames, output.made_by.scenes, opened, options, reading.on_damage)
     DataFit(opened, options, range_m is not None, True).warn(scenes.source, scenes.ticks, scenes.types_of)
-    plan = plan_of(opened, scenes, evaluation_runs(in_order, options), pictures, output, against, save_detections)
+    plan = plan_of(opened, scenes, evaluation_runs(in_order, options), pictures, output, against, compute, save_detections)
     run_and_report(plan, f"{data.name}, {split}", bool(in_order), alliance if record else None)
 
 
@@ -123,9 +145,9 @@ def _scenes_record(given: Mapping[str, Any], alliance: Alliance) -> ScenesRecord
     return ScenesRecord(source=str(given["data"]), split=given["split"], types=types, ego_type=given["ego_type"])
 
 
-def _options(given: Mapping[str, Any]) -> RunOptions:
+def _options(given: Mapping[str, Any], threads: int) -> RunOptions:
     """Return the options of the run from those of the command line, by name; UserError for one that cannot be used."""
     same = {name: given[name] for name in ("agents", "comm_range_m", "precision", "include_ego")}
-    use_z, threads, lines = given["use_z"] is not False, given["threads"] or CORES, parse_lines(given["lines"])
+    use_z, lines = given["use_z"] is not False, parse_lines(given["lines"])
     # Published results are with poses as they are given.
     return RunOptions(**same, use_z=use_z, threads=threads, lidar_lines=lines, correct_poses=False)

@@ -104,8 +104,8 @@ RecordArg = Annotated[Path | None, typer.Option(help="Write the 3D view to this 
 DeviceArg = Annotated[
     str | None,
     typer.Option(
-        help="Device of the networks: cpu, cuda, cuda:1 and so on, or auto (the default): a GPU if there is one. All processes share it; "
-        "for more than one GPU see deployment.gpus_per_actor in docs/cluster.md."
+        help="Device of the networks, which all processes share: cpu, cuda, cuda:1 and so on, or auto (the default): a GPU if "
+        "there is one. To use several GPUs see docs/cluster.md."
     ),
 ]
 AddressArg = Annotated[str | None, typer.Option(help="Address of the Ray cluster to run on, such as auto; see docs/cluster.md.")]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import cycle
@@ -14,7 +12,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from heal.agents.process import end_with_parent, usable_cores
+from heal.agents.process import usable_cores
 from heal.alliance import Alliance
 from heal.device import devices_to_share
 from heal.tools.checks.ranges import open_on_range
@@ -40,6 +38,7 @@ from heal.tools.shared.arguments import (
 from heal.tools.shared.lines import require_lines
 from heal.tools.shared.made_by import ScenesRecord
 from heal.tools.shared.output import SWEEP_NAME, Output, try_folder
+from heal.tools.shared.processes import in_processes
 from heal.tools.shared.run_settings import RunSettings, read_settings, with_options
 from heal.tools.shared.sources import TOWN
 from heal.tools.shared.type_argument import base_type
@@ -222,21 +221,8 @@ def run_and_report(plan: SweepPlan, output: Output, processes: int) -> None:
 def run_chunks(chunks: Sequence[Chunk], conditions: Sequence[Condition], processes: int) -> list[RunTotals]:
     """Run all chunks in several processes; return the totals of each condition, which do not depend on the number of processes."""
     totals = [RunTotals() for _ in conditions]
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(processes, len(chunks)), mp_context=context, initializer=end_with_parent) as pool:
-        finished = pool.map(partial(run_chunk, conditions=conditions), chunks)
-        try:
-            for parts in track(finished, f"{len(conditions)} runs over each town or part", len(chunks), console):
-                for total, part in zip(totals, parts, strict=True):
-                    total.merge(part)
-        except BaseException:
-            _end_processes(pool)
-            raise
+    finished = in_processes(partial(run_chunk, conditions=conditions), chunks, processes)
+    for parts in track(finished, f"{len(conditions)} runs over each town or part", len(chunks), console):
+        for total, part in zip(totals, parts, strict=True):
+            total.merge(part)
     return totals
-
-
-def _end_processes(pool: ProcessPoolExecutor) -> None:
-    """End the processes of a pool at once: without the other chunks, a chunk is of no use."""
-    for child in multiprocessing.active_children():
-        child.terminate()
-    pool.shutdown(cancel_futures=True)

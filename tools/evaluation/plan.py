@@ -12,6 +12,8 @@ from heal.agents.options import RunOptions
 from heal.alliance import Alliance
 from heal.datasets.assignment import with_ego
 from heal.datasets.dataset import Dataset, DatasetSummary, OnDamage
+from heal.tools.evaluation.compute import Compute
+from heal.tools.evaluation.scenes import recordings_of
 from heal.tools.shared.compared_runs import BLIND, Earlier, read_earlier
 from heal.tools.shared.lines import lidar_lines_of, require_lines
 from heal.tools.shared.made_by import ScenesRecord
@@ -71,6 +73,8 @@ class Plan:
         drawn: the scenes to draw.
         output: where the results go, and what makes them.
         earlier: the evaluation to compare with.
+        compute: where and how it computes.
+        recordings: the scenes of each recording; processes share them.
         save_detections: whether scenes.npz has the boxes too.
         lidar_lines: as in `EvaluatedScenes`.
     """
@@ -83,7 +87,9 @@ class Plan:
     runs: Mapping[str, RunOptions]
     drawn: frozenset[int]
     output: Output
-    earlier: Earlier | None = None
+    earlier: Earlier | None
+    compute: Compute
+    recordings: Sequence[Sequence[int]]
     save_detections: bool = False
     lidar_lines: Mapping[str, int] = field(default_factory=dict)
 
@@ -100,6 +106,7 @@ def plan_of(
     pictures: int,
     output: Output,
     against: Path | None,
+    compute: Compute,
     save_detections: bool,
 ) -> Plan:
     """Return the plan of an evaluation, which draws some scenes; where egos have cameras, it has the runs with a blind ego too."""
@@ -108,7 +115,8 @@ def plan_of(
     runs = with_blind_egos(runs) if has_camera_egos(alliance, scenes.outlines, scenes.types_of) else runs
     earlier = read_earlier(against, scenes.outlines)
     of_scenes = (scenes.source, scenes.summary, scenes.types_of, scenes.ticks)
-    return Plan(alliance, *of_scenes, runs, drawn, output, earlier, save_detections, scenes.lidar_lines)
+    recordings = recordings_of(scenes.ticks, scenes.outlines)
+    return Plan(alliance, *of_scenes, runs, drawn, output, earlier, compute, recordings, save_detections, scenes.lidar_lines)
 
 
 def evaluation_runs(in_order: str | None, options: RunOptions) -> dict[str, RunOptions]:

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 
 from heal.agent_types import TypesOf
-from heal.agents.local_runtime import LocalRuntime
 from heal.agents.options import RunOptions
 from heal.agents.records import TickResult
 from heal.alliance import Alliance
-from heal.datasets.dataset import DatasetError
-from heal.detection.visibility import SceneVisibility, scene_visibility
+from heal.tools.evaluation.compute import Compute
 from heal.tools.evaluation.plan import Plan
 from heal.tools.evaluation.results import remarks, write_scores
+from heal.tools.evaluation.scenes import Evaluated, part_scores, results_of
 from heal.tools.pictures.draw import draw_tick
 from heal.tools.shared.compared_runs import compare_runs
 from heal.tools.shared.gained import draw_gains
@@ -25,7 +23,7 @@ from heal.tools.shared.intervals import Comparison, comparison_table
 from heal.tools.shared.output import Output, WriteErrors, try_folder
 from heal.tools.shared.scoring import RunScore, record_evaluation, score_table
 from heal.tools.terminal.progress import track
-from heal.types import SceneSource, load_scene
+from heal.types import SceneSource
 
 console = Console()
 
@@ -44,7 +42,7 @@ def run_and_report(plan: Plan, title: str, in_order: bool, record_to: Path | Non
         for name, options in plan.runs.items():
             scores[name] = RunScore(plan.alliance.grid.range_m, options.use_z, keep_boxes=plan.save_detections)
             on_result = (lambda _: None) if options.blind_ego else draw
-            evaluate_source(plan.alliance, plan.source, plan.types_of, options, plan.ticks, on_result, scores[name])
+            _evaluate(plan, options, on_result, scores[name])
     except BaseException as error:
         stopped = " ".join(str(error).split()) or "interrupted"
         raise
@@ -66,6 +64,19 @@ def run_and_report(plan: Plan, title: str, in_order: bool, record_to: Path | Non
     console.print(f"metrics and pictures: {plan.output.folder}")
 
 
+def _evaluate(plan: Plan, options: RunOptions, on_result: Callable[[TickResult], None], score: RunScore) -> None:
+    """Add all scenes to a score, in this process or in several."""
+    if plan.compute.processes == 1 or len(plan.recordings) == 1:
+        evaluate_source(plan.alliance, plan.source, plan.types_of, options, plan.ticks, on_result, score, plan.compute)
+        return
+    evaluated = Evaluated(plan.alliance, plan.source, plan.types_of, options)
+    parts = part_scores(evaluated, plan.recordings, plan.compute)
+    for part in track(parts, "evaluating recordings", len(plan.recordings), console):
+        score.merge(part.score)
+        for result in part.shown:
+            on_result(result)
+
+
 def evaluate_source(
     alliance: Alliance,
     source: SceneSource,
@@ -74,6 +85,7 @@ def evaluate_source(
     ticks: Sequence[int],
     on_result: Callable[[TickResult], None] = lambda _: None,
     score: RunScore | None = None,
+    compute: Compute | None = None,
 ) -> RunScore:
     """Run scenes in this process, with links on which every message arrives, and return the score.
 
@@ -85,25 +97,14 @@ def evaluate_source(
         ticks: indices of the scenes.
         on_result: called with each scene's result.
         score: takes each scene's result, for whoever wants it after an error too.
+        compute: the device and how many scenes are taken at once; None for one after the other on the CPU.
     """
     score = RunScore(alliance.grid.range_m, options.use_z) if score is None else score
-    with LocalRuntime(alliance, source, types_of, options=options) as runtime:
-        for result in track(runtime.run(ticks), "evaluating", len(ticks), console):
-            seen = replace(result, visibility=_visibility(source, result.tick, alliance.grid.range_m))
-            score.add(seen, seen.visibility)
-            on_result(seen)
+    results = results_of(Evaluated(alliance, source, types_of, options), ticks, compute or Compute())
+    for result in track(results, "evaluating", len(ticks), console):
+        score.add(result, result.visibility)
+        on_result(result)
     return score
-
-
-def _visibility(source: SceneSource, tick: int, range_m: Sequence[float]) -> SceneVisibility | None:
-    """Return which vehicles are hidden from the ego in a scene.
-
-    None if this is not known: a cloud that no agent of the run needs is missing or damaged.
-    """
-    try:
-        return scene_visibility(load_scene(source, tick), range_m)
-    except DatasetError:
-        return None
 
 
 def _draw_gains(plan: Plan, scores: Mapping[str, RunScore]) -> None:

@@ -155,6 +155,20 @@ class RunScore:
         if result.alone is not None:
             self.alone_boxes.append((result.alone, result.ground_truth))
 
+    def merge(self, other: RunScore) -> None:
+        """Add the score of the same run over the scenes that come next."""
+        self.ap.merge(other.ap)
+        self.alone.merge(other.alone)
+        self.guard.merge(other.guard)
+        self.scene_ids += other.scene_ids
+        self.heading, self.errors = self.heading + other.heading, self.errors + other.errors
+        self.hidden, self.hidden_alone = self.hidden + other.hidden, self.hidden_alone + other.hidden_alone
+        self.hidden_frames += other.hidden_frames
+        self.frames += other.frames
+        self.agents, self.counts = max(self.agents, other.agents), self.counts + other.counts
+        self.boxes += other.boxes
+        self.alone_boxes += other.alone_boxes
+
     def results(self) -> ApResult:
         """Return AP with its precision-recall curves."""
         return self.ap.results()
