@@ -7,10 +7,12 @@ import pytest
 import torch
 
 from heal.agent_model import AgentConfig, AgentModel
+from heal.agent_types import same_type
 from heal.agents.agent import AgentHost, AgentRequest, AgentSetup
 from heal.agents.fusion.host import NodeHost
+from heal.agents.local_runtime import LocalRuntime
 from heal.agents.options import RunOptions
-from heal.agents.records import Arrival, FusionOutcome, FusionRequest
+from heal.agents.records import Arrival, FusionOutcome, FusionRequest, TickResult
 from heal.aligners.aligner import ALIGNERS
 from heal.base_model import BaseModel
 from heal.collab_model import CollabModel
@@ -19,6 +21,8 @@ from heal.datasets.in_memory import ScenesInMemory
 from heal.detection.detections import Detections
 from heal.layers.inference import for_inference
 from heal.message.codec import FLOAT32
+from heal.tools.sweeps.memo import MemoAlliance, MemoSource
+from heal.tools.sweeps.senders import BadSenders
 from heal.training.augment import AugmentConfig
 from heal.training.batches import TrainingSteps
 from heal.training.config import TrainingConfig
@@ -26,7 +30,7 @@ from heal.training.replica import Replica
 from heal.training.step import StepTaker
 from heal.training.validation import ValidationScenes, validate
 from heal.types import Scene
-from tests.agents.tiny_run import TinyAlliance, TinySource
+from tests.agents.tiny_run import TinyAlliance, TinySource, by_id
 from tests.apart import apart, register
 from tests.heal.networks import AGENT, BASE, GRID, LIFT_SPLAT, SECOND, small_scene, with_random_norms
 from tests.heal.views import camera_view
@@ -138,6 +142,32 @@ def test_agents_and_fusion_node(split: str, precision: str, device: torch.device
     assert there.detections.corners.device.type == "cpu"
     if precision == "float32":
         assert_close(there.detections, here.detections)
+
+
+def test_batched_evaluation(device: torch.device) -> None:
+    types = by_id({"ego": "m1", "b": "m2", "c": "m1", "d": "m2"})
+
+    def results(where: torch.device, batch: int) -> list[TickResult]:
+        options = RunOptions(keep_views=True, correct_poses=True)
+        with LocalRuntime(TinyAlliance(), TinySource(), types, options=options, device=where, batch=batch) as runtime:
+            return list(runtime.run(range(4)))
+
+    for there, here in zip(results(device, 3), results(torch.device("cpu"), 1), strict=True):
+        assert_close(there.detections, here.detections)
+        assert there.counts == here.counts and len(there.views) == len(here.views)
+
+
+def test_a_sweep_keeps_maps_on_the_device(device: torch.device) -> None:
+    options = RunOptions()
+
+    def boxes(where: torch.device) -> list[Detections]:
+        alliance, source = MemoAlliance(TinyAlliance()), MemoSource(TinySource())
+        noisy = BadSenders("noise", everyone=True).around(alliance, source, 0, options)
+        runs = [LocalRuntime(*pair, same_type("m1"), options=options, device=where) for pair in ((alliance, source), noisy)]
+        return [next(run.run([0])).detections for run in runs]
+
+    for there, here in zip(boxes(device), boxes(torch.device("cpu")), strict=True):
+        assert_close(there, here)
 
 
 def assert_close(found: Detections, expected: Detections) -> None:
