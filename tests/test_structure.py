@@ -30,6 +30,7 @@ FLOORS = (
         "grid",
         "se3",
         "config",
+        "device",
         "errors",
         "seeding",
         "option_text",

@@ -20,6 +20,7 @@ from heal.device import choose_device
 from heal.errors import UserError
 from heal.tools.benches.clock import bench_clock
 from heal.tools.benches.frame import bench_frame
+from heal.tools.benches.gpu import bench_gpu
 from heal.tools.benches.machine import bench_machine
 from heal.tools.benches.measure import BenchRow
 from heal.tools.benches.poses import bench_poses
@@ -42,6 +43,7 @@ BENCHES: dict[str, Callable[[BenchSetup], list[BenchRow]]] = {
     "ap": bench_ap,
     "frame": bench_frame,
     "train": bench_train,
+    "gpu": bench_gpu,
     "runtime": lambda setup: bench_runtime(setup.alliance),
     "scale": lambda setup: bench_scale(setup.alliance),
     "clock": lambda setup: bench_clock(setup.alliance),
@@ -49,15 +51,18 @@ BENCHES: dict[str, Callable[[BenchSetup], list[BenchRow]]] = {
 console = Console()
 
 NamesArg = Annotated[list[str], typer.Argument(help=f"Benches to run: {', '.join(BENCHES)}.")]
-AllianceArg = Annotated[Path, typer.Option(help="Alliance folder, for runtime, scale and clock.")]
+AllianceArg = Annotated[Path, typer.Option(help="Alliance folder, for gpu, runtime, scale and clock.")]
 DataArg = Annotated[Path | None, typer.Option(help="Folder of DAIR-V2X-C, for read.")]
 ScenesArg = Annotated[Path | None, typer.Option(help="Data set folder in OPV2V's layout, instead of the built-in town.")]
 DeviceArg = Annotated[
-    str, typer.Option(help="Device for encode, fuse, frame and train: cpu, cuda, or auto: a GPU if there is one.")
+    str, typer.Option(help="Device for encode, fuse, frame, train and gpu: cpu, cuda, or auto: a GPU if there is one.")
 ]
 ThreadsArg = Annotated[int, typer.Option(min=0, help="Number of torch threads; 0: one for each usable core.")]
 RepeatsArg = Annotated[int, typer.Option(min=1, help="Number of measured rounds.")]
 NoPlainArg = Annotated[bool, typer.Option("--no-plain", help="Do not measure the plain forms.")]
+SmallArg = Annotated[
+    bool, typer.Option("--small", help="For gpu: the networks of --alliance and small scenes, to try the bench itself.")
+]
 JsonArg = Annotated[Path | None, typer.Option("--json", help="Also write the rows to this file.")]
 MarkdownArg = Annotated[Path | None, typer.Option(help="Also write the table to this file.")]
 ProfileArg = Annotated[Path | None, typer.Option(help="Write a trace of all calls to this file, for chrome://tracing or Perfetto.")]
@@ -68,10 +73,11 @@ def bench(
     alliance: AllianceArg = CONFIGS / "demo" / "alliance",
     data: DataArg = None,
     scenes: ScenesArg = None,
-    device: DeviceArg = "cpu",
+    device: DeviceArg = "auto",
     threads: ThreadsArg = 0,
     repeats: RepeatsArg = 7,
     no_plain: NoPlainArg = False,
+    small: SmallArg = False,
     json_path: JsonArg = None,
     markdown: MarkdownArg = None,
     profile: ProfileArg = None,
@@ -86,6 +92,7 @@ def bench(
     heal bench frame
     heal bench read voxelize encode fuse post ap train frame --data DAIR_ROOT --json runs/bench.json
     heal bench frame train --device cuda
+    heal bench gpu --device cuda --markdown runs/gpu.md
     heal bench runtime scale clock
     """  # noqa: D301 - click's mark for lines that stay lines is the character, not its name
     unknown = [name for name in names if name not in BENCHES]
@@ -93,10 +100,10 @@ def bench(
         raise UserError(f"unknown bench {unknown[0]!r}; expected one of {', '.join(BENCHES)}")
     _try_folders_of(json_path, markdown, profile)
     torch.set_num_threads(threads or usable_cores())
-    setup = BenchSetup(alliance, data, scenes, choose_device(device), repeats, not no_plain)
+    setup = BenchSetup(alliance, data, scenes, choose_device(device), repeats, not no_plain, small)
     with _traced(profile):
         rows = [row for name in names for row in BENCHES[name](setup)]
-    if set(names) - {"runtime", "scale", "clock"}:
+    if set(names) - {"runtime", "scale", "clock"} and not small:
         rows = [*bench_machine(setup.device), *rows]
     console.print(bench_table(rows))
     if json_path is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from typing import Literal
 
 import torch
 
@@ -27,7 +28,7 @@ class Precision:
         dtype: dtype of the layers' inputs.
     """
 
-    name: str
+    name: Literal["float32", "tf32", "bfloat16"]
     dtype: torch.dtype
 
 

@@ -37,12 +37,13 @@ class BenchSetup:
     """The options of all benches.
 
     Attributes:
-        alliance: folder of trained networks, for the benches `runtime` and `scale`.
+        alliance: folder of trained networks, for the benches `runtime`, `scale` and `gpu`.
         data: folder of DAIR-V2X-C; None leaves out the rows that read it.
         scenes: data set folder in OPV2V's layout, whose first test scene is measured; None selects a scene of the built-in town.
         device: device of the networks.
         repeats: number of rounds that are measured.
         plain: also measure the plain form of each stage.
+        small: whether `gpu` takes the networks of `alliance` and small scenes.
     """
 
     alliance: Path
@@ -51,6 +52,7 @@ class BenchSetup:
     device: torch.device = CPU
     repeats: int = 7
     plain: bool = True
+    small: bool = False
 
     @property
     def precisions(self) -> tuple[Precision, ...]:
