@@ -106,6 +106,11 @@ def bench(
     if set(names) - {"runtime", "scale", "clock"} and not small:
         rows = [*bench_machine(setup.device), *rows]
     console.print(bench_table(rows))
+    _write(rows, json_path, markdown)
+
+
+def _write(rows: Sequence[BenchRow], json_path: Path | None, markdown: Path | None) -> None:
+    """Write the rows to the files that are given."""
     if json_path is not None:
         write_text(json_path, json.dumps([asdict(row) for row in rows], indent=2) + "\n")
     if markdown is not None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -39,7 +40,7 @@ from heal.tools.shared.lines import require_lines
 from heal.tools.shared.made_by import ScenesRecord
 from heal.tools.shared.output import Output, WriteErrors, try_folder
 from heal.tools.shared.run_log import RunLog
-from heal.tools.shared.run_settings import RunSettings, read_settings, with_options
+from heal.tools.shared.run_settings import RunSettings, read_settings, with_options, with_own_device
 from heal.tools.shared.sources import TOWN, TOWN_TICKS, ReadOptions, choose_scenes, open_source, sensors_of
 from heal.tools.shared.type_argument import base_type, parse_types, split_names, with_egos
 from heal.tools.simulation.join_notes import JoinNotes
@@ -164,18 +165,13 @@ def simulate(
     changes: SettingsArg = [],  # noqa: B006 - typer takes a copy
 ) -> None:
     """Run a simulation: agents send feature maps over links, and a fusion node detects vehicles with those that arrive in time."""
-    reading = ReadOptions.of(on_damage, intensity_scale, None, ground_truth, every_agent=bool(ego_type))
-    asked = Asked(alliance, source, preset, split, ticks, seed, types, ego_type, reading, runtime, pictures, view, record)
+    asked = Asked(alliance, source, preset, split, ticks, seed, types, ego_type, runtime, pictures, view, record)
     simulate_as_asked(context, asked, out, overwrite, with_options(read_settings(settings_file, changes), context.params))
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What the command line asks for, besides the settings of the run; each attribute is the option of this name.
-
-    Attributes:
-        reading: how the options say that a data set is read.
-    """
+    """What the command line asks for, besides the settings of the run and of reading; each attribute is the option of this name."""
 
     alliance: Path
     source: str
@@ -185,7 +181,6 @@ class Asked:
     seed: int
     types: str | None
     ego_type: str | None
-    reading: ReadOptions
     runtime: str
     pictures: bool
     view: str | None
@@ -194,14 +189,21 @@ class Asked:
 
 def simulate_as_asked(context: typer.Context, asked: Asked, out: Path, overwrite: bool, settings: RunSettings) -> None:
     """Open everything that a command line asks for, and run it with an output in the folder `out`."""
-    opened = load_alliance(asked.alliance).for_inference()
+    settings = with_own_device(settings)
+    opened, reading = load_alliance(asked.alliance).for_inference(), _reading(context.params)
     types, seed = asked.types or base_type(opened), asked.seed
     recorded = ScenesRecord.of(asked.source, asked.preset, asked.split, types, seed, asked.ego_type)
     output = Output.of(context, out, overwrite, opened, recorded)
-    source = open_source(asked.source, asked.preset, asked.split, asked.ticks, seed, asked.reading)
-    scenes = choose_scenes_of_run(source, asked.ticks, recorded, opened, settings.run, asked.reading)
+    source = open_source(asked.source, asked.preset, asked.split, asked.ticks, seed, reading)
+    scenes = choose_scenes_of_run(source, asked.ticks, recorded, opened, settings.run, reading)
     with open_viewer(asked.view, asked.record, opened.grid.range_m, f"{asked.source}, seed {seed}") as viewer:
         run_and_report(Plan(opened, scenes, settings, output, seed, asked.runtime, asked.pictures, viewer))
+
+
+def _reading(given: Mapping[str, Any]) -> ReadOptions:
+    """Return how the options of the command line say that a data set is read."""
+    rules = given["on_damage"], given["intensity_scale"], None, given["ground_truth"]
+    return ReadOptions.of(*rules, every_agent=bool(given["ego_type"]))
 
 
 def choose_scenes_of_run(

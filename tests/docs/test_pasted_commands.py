@@ -36,6 +36,7 @@ LEFT_OUT = {
     r"--address|^ray (start|status)|RAY_AUTH_MODE": "needs a cluster; tests/agents/on_ray runs on one",
     r"metrics_port|:8085": "runs for ten minutes; the metrics have a test of their own",
     r"^docker\b": "needs Docker",
+    r"--device cuda\b": "needs a GPU",
     r"^heal bench\b": "measures for an hour; the benches have tests of their own",
     r"^heal import LOGS": "LOGS stands for run folders of HEAL, which tests/heal/opencood reads",
     r"^heal assign DATA\b": "DATA stands for any data set",

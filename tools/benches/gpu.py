@@ -24,6 +24,7 @@ from heal.detection.loss import LossConfig
 from heal.fusion.pyramid import PyramidFusion
 from heal.grid import BevGrid
 from heal.layers.inference import for_inference
+from heal.storage.compressors import StoredCompressor
 from heal.tools.benches.frame import GPU_CASES, Perceiver
 from heal.tools.benches.gpu_checks import Checked, check_device
 from heal.tools.benches.machine import BFLOAT16, Precision, set_float32_precision, synchronized
@@ -36,7 +37,7 @@ from heal.tools.shared.paths import type_path
 
 Network = TypeVar("Network", bound=nn.Module)
 SCENES = MadeScenes(scenes=8, agents=5)
-SMALL_SCENES = MadeScenes(scenes=3, agents=3, cars=6, half_m=12.0, beams=16, columns=240, image_px=(120, 160))
+SMALL_SCENES = MadeScenes(scenes=2, agents=3, cars=6, half_m=12.0, beams=16, columns=240, image_px=(120, 160))
 EVALUATIONS, WARM_UP = 2, 3
 
 
@@ -57,6 +58,11 @@ class MadeAlliance:
     def grid(self) -> BevGrid:
         """The grid of the base."""
         return self.base.config.grid
+
+    @property
+    def compressors(self) -> dict[int, StoredCompressor]:
+        """No compressors."""
+        return {}
 
     @property
     def agent_names(self) -> tuple[str, ...]:

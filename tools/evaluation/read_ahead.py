@@ -115,12 +115,12 @@ class SceneReader(Dataset[ReadScene]):
         scenes.visibility(index, self.range_m)
 
 
-def sensors_by_type(alliance: AllianceLike) -> dict[str, SensorChoice]:
-    """Return the sensors of the types of an alliance; types that cannot be opened are left out."""
+def sensors_by_type(alliance: AllianceLike, options: RunOptions) -> dict[str, SensorChoice]:
+    """Return the sensor data that the types of an alliance read in a run; types that cannot be opened are left out."""
     sensors = {}
     for name in alliance.agent_names:
         with suppress(UserError):
-            sensors[name] = alliance.agent(name).sensor
+            sensors[name] = options.sensor_of(name, alliance.agent(name).sensor)
     return sensors
 
 

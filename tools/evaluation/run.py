@@ -69,7 +69,7 @@ def _evaluate(plan: Plan, options: RunOptions, on_result: Callable[[TickResult],
     if plan.compute.processes == 1 or len(plan.recordings) == 1:
         evaluate_source(plan.alliance, plan.source, plan.types_of, options, plan.ticks, on_result, score, plan.compute)
         return
-    evaluated = Evaluated(plan.alliance, plan.source, plan.types_of, options)
+    evaluated = Evaluated(plan.alliance, plan.source, plan.types_of, options, plan.save_detections)
     parts = part_scores(evaluated, plan.recordings, plan.compute)
     for part in track(parts, "evaluating recordings", len(plan.recordings), console):
         score.merge(part.score)

@@ -21,12 +21,13 @@ from heal.types import SceneOutline, SceneSource
 
 @dataclass(frozen=True)
 class Evaluated:
-    """What is evaluated: networks, scenes, and the options of a run."""
+    """What is evaluated: networks, scenes, the options of a run, and whether the scores keep the boxes."""
 
     alliance: Alliance
     source: SceneSource
     types_of: TypesOf
     options: RunOptions
+    keep_boxes: bool = False
 
     @property
     def range_m(self) -> tuple[float, ...]:
@@ -45,7 +46,7 @@ class PartScore:
 def results_of(evaluated: Evaluated, ticks: Sequence[int], compute: Compute) -> Iterator[TickResult]:
     """Yield the results of scenes in this process, with links on which every message arrives."""
     options, scenes = evaluated.options, KeptScenes(evaluated.source)
-    sensors = sensors_by_type(evaluated.alliance) if compute.workers else {}
+    sensors = sensors_by_type(evaluated.alliance, evaluated.options) if compute.workers else {}
     reader = SceneReader(evaluated.source, evaluated.types_of, sensors, options, evaluated.range_m)
     due = read_ahead(scenes, reader, ticks, compute.workers)
     device, batch = compute.devices[0], compute.batch
@@ -82,7 +83,7 @@ def _hold(evaluated: Evaluated, compute: Compute) -> None:
 
 def _evaluate_part(numbered: tuple[int, Sequence[int]]) -> PartScore:
     (evaluated, compute), (number, ticks) = _held[-1], numbered
-    part = PartScore(RunScore(evaluated.range_m, evaluated.options.use_z))
+    part = PartScore(RunScore(evaluated.range_m, evaluated.options.use_z, keep_boxes=evaluated.keep_boxes))
     for result in results_of(evaluated, ticks, compute.of_part(number)):
         part.score.add(result, result.visibility)
         if evaluated.options.keeps_views_of(result.tick):

@@ -11,6 +11,7 @@ from heal.agents.deployment import Deployment, PlannedFault
 from heal.agents.joining import Join
 from heal.agents.options import RunOptions
 from heal.config import ConfigError, apply_overrides, build_config, config, load_yaml
+from heal.device import choose_device
 from heal.message.codec import Codec
 from heal.tools.shared.lines import parse_lines
 from heal.tools.shared.made_by import MADE_BY
@@ -57,6 +58,18 @@ def read_settings(path: Path | None, overrides: list[str]) -> RunSettings:
     values = {} if path is None else load_yaml(path)
     values.pop(MADE_BY, None)  # of a run's own record
     return build_config(RunSettings, apply_overrides(values, overrides), str(path or "--set"))
+
+
+def with_own_device(settings: RunSettings) -> RunSettings:
+    """Return the settings with the device that this machine has for "auto"; on a cluster each machine decides that for itself.
+
+    Raises:
+        UserError: this machine does not have the device.
+    """
+    deployment = settings.deployment
+    if deployment.address is not None:
+        return settings
+    return replace(settings, deployment=replace(deployment, device=str(choose_device(deployment.device))))
 
 
 def _refuse_option(text: str) -> None:

@@ -49,22 +49,8 @@ RATES = ("frame-m1", "forward-m1", "evaluate-batch1", "evaluate-batch4", "train-
 
 def test_it_checks_and_times_everything_without_ray_and_open3d(tmp_path: Path) -> None:
     alliance, out = save_tiny_alliance(tmp_path / "alliance"), tmp_path / "gpu.json"
-    arguments = [
-        "bench",
-        "gpu",
-        "--small",
-        "--device",
-        "cpu",
-        "--alliance",
-        alliance,
-        "--repeats",
-        1,
-        "--threads",
-        1,
-        "--json",
-        out,
-    ]
-    command = [sys.executable, "-c", WITHOUT_LIBRARIES, *map(str, arguments)]
+    arguments = ("--small", "--device", "cpu", "--alliance", alliance, "--repeats", 1, "--threads", 1, "--json", out)
+    command = [sys.executable, "-c", WITHOUT_LIBRARIES, "bench", "gpu", *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     rows = {(row["name"], row["dtype"]): row for row in json.loads(out.read_text())}

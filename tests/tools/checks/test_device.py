@@ -63,7 +63,17 @@ def test_more_replicas_than_gpus_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("gpus", [0], indirect=True)
 @pytest.mark.usefixtures("gpus")
-@pytest.mark.parametrize("command", [("bench", "encode"), ("train", "agents", "m1", "--base", "a", "--data", "b", "--out", "c")])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("bench", "encode"),
+        ("train", "agents", "m1", "--base", "a", "--data", "b", "--out", "c"),
+        ("evaluate", "--alliance", "a", "--data", "b", "--out", "c"),
+        ("sweep", "codec", "--alliance", "a", "--out", "c"),
+        ("simulate", "--alliance", "a", "--out", "c"),
+        ("demo",),
+    ],
+)
 def test_every_command_with_a_device_refuses_it(command: tuple[str, ...]) -> None:
     with pytest.raises(UserError, match="--device cuda: torch finds no GPU"):
         run_command(*command, "--device", "cuda")

@@ -23,16 +23,18 @@ TYPES = Assignment({f"tiny-{i}": dict.fromkeys(ids, "m1") for i, ids in enumerat
 
 def test_the_parts_of_several_processes_add_up_to_the_whole(tmp_path: Path) -> None:
     alliance = load_alliance(save_tiny_alliance(tmp_path / "alliance"))
-    evaluated = Evaluated(alliance, SOURCE, TYPES, RunOptions(keep_views=frozenset({1, 4})))
-    ticks, whole = range(len(SOURCE)), RunScore(evaluated.range_m)
+    evaluated = Evaluated(alliance, SOURCE, TYPES, RunOptions(keep_views=frozenset({1, 4})), keep_boxes=True)
+    ticks, whole = range(len(SOURCE)), RunScore(evaluated.range_m, keep_boxes=True)
     for result in results_of(evaluated, ticks, Compute()):
         whole.add(result, result.visibility)
     recordings = recordings_of(ticks, [SOURCE.outline(tick) for tick in ticks])
     assert recordings == [[0, 1, 2], [3, 4, 5]]
-    merged, shown = RunScore(evaluated.range_m), list[int]()
+    merged, shown = RunScore(evaluated.range_m, keep_boxes=True), list[int]()
     for part in part_scores(evaluated, recordings, Compute(processes=2, batch=2)):
         merged.merge(part.score)
         shown += [result.tick for result in part.shown if result.views]
+    counts = [[(len(found.scores), len(objects)) for found, objects in score.boxes] for score in (merged, whole)]
+    assert counts[0] == counts[1] and len(counts[0]) == len(SOURCE)
     assert shown == [1, 4] and merged.scene_ids == whole.scene_ids
     found, expected = merged.metrics(), whole.metrics()
     assert found.pop("heading_error") == pytest.approx(expected.pop("heading_error"))
