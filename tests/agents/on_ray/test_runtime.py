@@ -54,7 +54,7 @@ def test_in_half_precision_messages_and_boxes_are_nearly_the_same(split: Split) 
         found, expected = one.detections.scores[:20], other.detections.scores[:20]
         torch.testing.assert_close(found, expected, atol=0.05, rtol=0)
         assert len(expected) and not torch.equal(found, expected)
-    with pytest.raises(ValueError, match="float32, bfloat16"):
+    with pytest.raises(ValueError, match="float32, tf32, bfloat16"):
         RunOptions(precision="float8")  # type: ignore[arg-type]
 
 
