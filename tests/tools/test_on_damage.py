@@ -104,7 +104,7 @@ def test_the_scores_before_an_interruption_are_kept(folder: Path, monkeypatch: p
             raise KeyboardInterrupt
         return scene_visibility(scene, range_m)
 
-    monkeypatch.setattr("heal.tools.evaluation.run.scene_visibility", interrupted)
+    monkeypatch.setattr("heal.tools.evaluation.read_ahead.scene_visibility", interrupted)
     _failed(_evaluate(folder))
     assert (_metrics(folder)["frames"], _metrics(folder)["stopped"]) == (1, "interrupted")
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from heal.config import ConfigError, build_config
-from heal.tools.shared.run_settings import RunSettings, read_settings
+from heal.errors import UserError
+from heal.tools.shared.run_settings import RunSettings, read_settings, with_options, with_own_device
 from heal.training.config import TrainingConfig
 
 
@@ -53,3 +55,19 @@ def test_a_key_of_a_section_in_lists_and_mappings_has_no_place_of_its_own() -> N
         build_config(RunSettings, {"tick": 3})
     with pytest.raises(ConfigError, match=r"epochs: unknown key here; did you mean 'training.epochs'\?"):
         build_config(TrainingConfig, {"epochs": 3})
+
+
+def test_auto_becomes_the_device_of_this_machine_but_not_on_a_cluster(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = with_options(read_settings(None, ["deployment.device=cuda:1"]), {"device": "auto", "address": None})
+    assert asked.deployment.device == "auto" and with_own_device(asked).deployment.device == "cpu"
+    assert with_options(read_settings(None, ["deployment.device=cuda:1"]), {"device": None}).deployment.device == "cuda:1"
+    on_cluster = with_options(asked, {"address": "head:6379"})
+    assert with_own_device(on_cluster) == on_cluster
+    with pytest.raises(UserError, match="--device cuda: torch finds no GPU"):
+        with_own_device(with_options(asked, {"device": "cuda"}))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert with_own_device(asked).deployment.device == "cuda"
+    with pytest.raises(ValueError, match="device: expected auto, cpu, cuda or cuda:N, got 'tpu'"):
+        read_settings(None, ["deployment.device=tpu"])
