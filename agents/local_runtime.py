@@ -62,9 +62,8 @@ class LocalRuntime:
         self._options, self._tolerant, self._batch = options or RunOptions(), tolerant, batch
         if batch > 1 and (self._options.adapt or self._options.realtime):
             raise UserError(f"batch={batch}: with adapt, or by the wall clock, a tick begins when the one before has been sent")
-        self._coordinator: TickCoordinator[bytes] = TickCoordinator(
-            alliance, source, types_of, network or PerfectNetwork(), self._options, tolerant
-        )
+        settings = network or PerfectNetwork(), self._options, tolerant
+        self._coordinator: TickCoordinator[bytes] = TickCoordinator(alliance, source, types_of, *settings)
         self._device = torch.device(device)
         trust, compressors = trust_by_type(alliance), tuple(alliance.compressors.values())
         self._nodes = NodeHost(alliance.base, alliance.base_hash, self._options, self._device, trust, compressors)

@@ -133,11 +133,9 @@ def sweep(
     settings = with_options(read_settings(settings_file, changes), context.params)
     opened = open_on_range(alliance, range_m)
     recorded = ScenesRecord.of(source, preset, split, types or base_type(opened), seed, ego_type)
-    output = Output.of(context, out, overwrite, opened, recorded)
-    scenes = whole.open_source(ticks)
+    output, scenes = Output.of(context, out, overwrite, opened, recorded), whole.open_source(ticks)
     chunks = share(divide(whole, len(scenes), towns, ticks), devices_to_share(device))
-    plan = plan_sweep(kind, opened, scenes, settings, chunks, published)
-    run_and_report(plan, output, processes or usable_cores())
+    run_and_report(plan_sweep(kind, opened, scenes, settings, chunks, published), output, processes or usable_cores())
 
 
 @dataclass(frozen=True)

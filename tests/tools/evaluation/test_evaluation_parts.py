@@ -33,7 +33,7 @@ def test_the_parts_of_several_processes_add_up_to_the_whole(tmp_path: Path) -> N
     for part in part_scores(evaluated, recordings, Compute(processes=2, batch=2)):
         merged.merge(part.score)
         shown += [result.tick for result in part.shown if result.views]
-    counts = [[(len(found.scores), len(objects)) for found, objects in score.boxes] for score in (merged, whole)]
+    counts = [[(len(found.scores), len(objects.ids)) for found, objects in score.boxes] for score in (merged, whole)]
     assert counts[0] == counts[1] and len(counts[0]) == len(SOURCE)
     assert shown == [1, 4] and merged.scene_ids == whole.scene_ids
     found, expected = merged.metrics(), whole.metrics()
