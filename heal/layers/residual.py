@@ -36,10 +36,11 @@ class ResidualBlock(nn.Module):
 
     recomputes = False
 
-    def _norm_relu_conv(self, x: Tensor, norm: nn.Module, conv: nn.Conv2d) -> Tensor:
+    def _norm_relu_conv(self, x: Tensor, norm: nn.Module, conv: nn.Module) -> Tensor:
         """Return `conv(relu(norm(x)))`."""
         learning = self.recomputes and self.training and torch.is_grad_enabled() and not torch.is_autocast_enabled(x.device.type)
-        if learning and isinstance(norm, nn.BatchNorm2d):
+        # A wide convolution has another algorithm (`heal.layers.winograd`), which keeps the output of the ReLU itself.
+        if learning and isinstance(norm, nn.BatchNorm2d) and isinstance(conv, nn.Conv2d):
             return norm_relu_conv(x, norm, conv)
         y: Tensor = conv(F.relu(norm(x), inplace=True))
         return y
@@ -135,10 +136,10 @@ class ResidualStages(nn.Module):
                 in_channels = width
             self.add_module(f"layer{i}", stage)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Return the maps (N, C, ny, nx) of all stages, the finest first."""
+    def forward(self, x: Tensor, first: int = 0) -> tuple[Tensor, ...]:
+        """Return the maps (N, C, ny, nx) of the stages from number `first` on, the finest first; `x` is the input of that stage."""
         maps = []
-        for i in range(self.stages):
+        for i in range(first, self.stages):
             x = self.get_submodule(f"layer{i}")(x)
             maps.append(x)
         return tuple(maps)
