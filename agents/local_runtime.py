@@ -22,6 +22,7 @@ from heal.agents.tick import TickCoordinator, arrivals_of
 from heal.agents.tick_plan import AgentStep, Missing, TickPlan
 from heal.device import set_float32_products
 from heal.errors import UserError
+from heal.fusion.single_agent import require_alone
 from heal.types import SceneSource
 
 _Job: TypeAlias = tuple[int, str]
@@ -57,11 +58,12 @@ class LocalRuntime:
                 by one. Fusion goes tick by tick in any case.
 
         Raises:
-            UserError: several ticks are to be encoded together in a run in which a tick depends on how the tick before went.
+            UserError: several ticks are to be encoded together in a run in which a tick depends on how the tick before went, or
+                several agents would be fused by a single-agent detector.
         """
         self._options, self._tolerant, self._batch = options or RunOptions(), tolerant, batch
-        if batch > 1 and (self._options.adapt or self._options.realtime):
-            raise UserError(f"batch={batch}: with adapt, or by the wall clock, a tick begins when the one before has been sent")
+        _check_batch(batch, self._options)
+        require_alone(alliance.base.config.pyramid, self._options.most_agents)
         settings = network or PerfectNetwork(), self._options, tolerant
         self._coordinator: TickCoordinator[bytes] = TickCoordinator(alliance, source, types_of, *settings)
         self._device = torch.device(device)
@@ -137,3 +139,9 @@ class LocalRuntime:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """Close the runtime."""
         self.close()
+
+
+def _check_batch(batch: int, options: RunOptions) -> None:
+    """Check that several ticks can be encoded together; UserError if not."""
+    if batch > 1 and (options.adapt or options.realtime):
+        raise UserError(f"batch={batch}: with adapt, or by the wall clock, a tick begins when the one before has been sent")

@@ -122,6 +122,11 @@ class RunOptions:
         lines = self.lidar_lines.get(agent_type)
         return trained if lines is None or not trained.lidar else replace(trained, beams=lines)
 
+    @property
+    def most_agents(self) -> int | None:
+        """The largest number of agents in a tick; None for any number."""
+        return None if self.joins else self.agents
+
     def keeps_views_of(self, tick: int) -> bool:
         """Return whether the result of a tick holds points and heat maps."""
         return self.keep_views if isinstance(self.keep_views, bool) else tick in self.keep_views

@@ -15,7 +15,8 @@ from heal.detection.decode import DecodeConfig
 from heal.detection.guard import GuardConfig
 from heal.detection.head import HeadOutput, Shrink
 from heal.detection.targets import TargetConfig
-from heal.fusion.pyramid import RARE_LOGIT, AgentMaps, Coverage, PyramidConfig, PyramidFusion, PyramidLevels
+from heal.fusion.pyramid import RARE_LOGIT, AgentMaps, Coverage, PyramidConfig, PyramidLevels
+from heal.fusion.single_agent import make_pyramid
 from heal.grid import BevGrid
 from heal.layers.map_size import output_cells, require_fitting
 
@@ -83,7 +84,7 @@ class BaseModel(nn.Module):
         """Make a base with random weights."""
         super().__init__()
         self.config = settings
-        self.pyramid_backbone = PyramidFusion(settings.pyramid, settings.in_channels, settings.grid)
+        self.pyramid_backbone = make_pyramid(settings.pyramid, settings.in_channels, settings.grid)
         joined = sum(settings.pyramid.upsample_channels)
         self.shrink_conv = Shrink(joined, settings.shrink_channels, settings.shrink_sizes, settings.shrink_strides)
         width, anchors = settings.shrink_channels[-1], len(settings.anchors.yaws_deg)

@@ -242,8 +242,10 @@ def save_alliance(path: Path, model: CollabModel, settings: TrainingConfig, reco
 
 
 def draw_predictions(alliance: Alliance, agent_type: str, source: SceneSource, path: Path) -> None:
-    """Draw the detections in the middle scene of a source, with all agents of one type."""
-    with LocalRuntime(alliance, source, same_type(agent_type), options=RunOptions(keep_views=True, count_points=True)) as runtime:
+    """Draw the detections in the middle scene of a source, with all agents of one type, or of a single-agent detector the ego's."""
+    agents = 1 if alliance.card.config.pyramid.single_agent else None
+    options = RunOptions(agents, keep_views=True, count_points=True)
+    with LocalRuntime(alliance, source, same_type(agent_type), options=options) as runtime:
         draw_tick(next(runtime.run([len(source) // 2])), alliance.grid.range_m, path)
 
 

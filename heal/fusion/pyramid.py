@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from heal.config import config, later
 from heal.encoders.covered import level_mask
+from heal.errors import UserError
 from heal.fusion.warp import Window, affine_rows, coverage_mask
 from heal.grid import BevGrid
 from heal.layers.memory_layout import split_batch, zeros_in_format_of
@@ -55,6 +56,8 @@ class PyramidConfig:
         sharpness: factor on the scores in the softmax that weighs agents, the inverse of its temperature. At HEAL's 1, an agent
             that sees nothing has 27 % of the weight beside an agent with a score of 1; at 6 it has 0.2 %.
         gate: the score below which a cell of another agent than the ego has little weight; 0 for no gate.
+        single_agent: make the base a single-agent detector (`heal.fusion.single_agent`), which cannot fuse several agents.
+        spare_stride: of a single-agent detector: stride of the first stage, whose weights are stored for HEAL but not used.
     """
 
     blocks: tuple[int, ...] = (3, 5, 8)
@@ -66,6 +69,21 @@ class PyramidConfig:
     upsample_channels: tuple[int, ...] = (128, 128, 128)
     sharpness: float = later(1.0)
     gate: float = later(0.0)
+    single_agent: bool = later(False)
+    spare_stride: int = later(1)
+
+    def __post_init__(self) -> None:
+        """Raise UserError for a single-agent detector whose first scale is not the agent's own map."""
+        if self.single_agent and self.strides[:1] != (1,):
+            raise UserError(
+                "pyramid.strides: the first scale of a single-agent detector is the agent's own map, so the first stride has to be "
+                f"1, got {self.strides}; the stride of the unused first stage is spare_stride"
+            )
+
+    @property
+    def stage_strides(self) -> tuple[int, ...]:
+        """Stride of every stage's layers; differs from `strides` only in the unused first stage of a single-agent detector."""
+        return (self.spare_stride, *self.strides[1:]) if self.single_agent else self.strides
 
 
 @dataclass(frozen=True)
@@ -89,13 +107,17 @@ class PyramidFusion(nn.Module):
         super().__init__()
         self.config, self.grid = settings, grid
         self.resnet = ResidualStages(
-            in_channels, settings.blocks, settings.strides, settings.channels, settings.groups, settings.base_width
+            in_channels, settings.blocks, settings.stage_strides, settings.channels, settings.groups, settings.base_width
         )
-        for i, width in enumerate(settings.channels):
+        self._add_foreground_heads()
+        self.deblocks = Upsample(settings.channels, settings.upsample_strides, settings.upsample_channels)
+
+    def _add_foreground_heads(self) -> None:
+        """Add the layer of each scale that scores its foreground."""
+        for i, width in enumerate(self.config.channels):
             head = nn.Conv2d(width, 1, 1)
             nn.init.constant_(head.bias, RARE_LOGIT)  # type: ignore[arg-type]
             self.add_module(f"single_head_{i}", head)
-        self.deblocks = Upsample(settings.channels, settings.upsample_strides, settings.upsample_channels)
 
     def trunk(self, features: Tensor) -> PyramidLevels:
         """Compute the scales of maps (M, C, ny, nx), each agent on its own; this step can run on either side of a link."""

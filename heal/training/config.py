@@ -176,7 +176,7 @@ class TrainingConfig:
     compressor_ratio: int | None = None
 
     def __post_init__(self) -> None:
-        """Check that there is an agent type, that the types to be drawn are among them, and that a compressor has a frozen base."""
+        """Check the agent types, those to be drawn, and what a compressor and a single-agent detector need."""
         if not self.agents:
             raise UserError("agents: expected at least one agent type")
         if self.compressor is not None and not self.training.frozen_base:
@@ -189,6 +189,23 @@ class TrainingConfig:
                     raise UserError(
                         f"training.{setting}: no agent type {name!r} among those of this training, {', '.join(self.agents)}{hint}"
                     )
+        if self.base.pyramid.single_agent:
+            self._check_single_agent()
+
+    def _check_single_agent(self) -> None:
+        """Check the settings of a single-agent detector: one type of its own, single agents, no loss of the foreground."""
+        if self.training.frozen_base or len(self.agents) > 1:
+            raise UserError(
+                "the base is a single-agent detector, which belongs to the one agent type that it is trained with; align other "
+                "types to a base that fuses agents, or train a detector for each"
+            )
+        if self.training.max_agents != 1:
+            raise UserError(f"training.max_agents: a single-agent detector is trained with 1 agent, got {self.training.max_agents}")
+        if any(self.loss.occupancy_weights):
+            raise UserError(
+                "loss.occupancy_weights: a single-agent detector does not score foreground; expected "
+                f"{[0] * len(self.base.pyramid.channels)}, got {list(self.loss.occupancy_weights)}"
+            )
 
     @property
     def compressor(self) -> CompressorConfig | None:

@@ -18,7 +18,7 @@ from heal.tools.shared.made_by import AllianceRecord
 from heal.tools.shared.paths import type_path
 from heal.tools.shared.setting_files import read_agent_type
 from heal.tools.shared.type_argument import base_type, split_names
-from heal.training.config import TrainingConfig
+from heal.training.config import ScheduleConfig, TrainingConfig
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,12 @@ class Networks:
         names = (first, *(name for name in alliance.agent_names if name != first))
         agents = _chosen({name: alliance.agent_card(name).config for name in names}, in_order)
         # The costs do not depend on the weights of the losses, which an alliance does not keep.
-        loss = LossConfig(occupancy_weights=(1.0,) * len(alliance.base.config.pyramid.channels))
+        pyramid = alliance.base.config.pyramid
+        loss = LossConfig(occupancy_weights=(0.0 if pyramid.single_agent else 1.0,) * len(pyramid.channels))
+        training = ScheduleConfig(max_agents=1) if pyramid.single_agent else ScheduleConfig()
         model = CollabModel(alliance.base, {name: alliance.agent(name) for name in agents})
-        return Networks(AllianceRecord.of(alliance), TrainingConfig(base=alliance.card.config, agents=agents, loss=loss), model)
+        settings = TrainingConfig(base=alliance.card.config, agents=agents, loss=loss, training=training)
+        return Networks(AllianceRecord.of(alliance), settings, model)
 
     @staticmethod
     def of_settings(name: str, settings: TrainingConfig, types: str | None = None, in_order: str | None = None) -> Networks:
