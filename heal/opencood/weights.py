@@ -1,7 +1,8 @@
 """The names and layouts of weights in HEAL's checkpoints, and the merging of several checkpoints.
 
 HEAL's keys differ from ours in the prefix: HEAL's `cls_head.bias` is our `base.cls_head.bias`, `encoder_m1.x` is
-`agents.m1.encoder.x`; those of a compressor are equal. Other names differ only inside the trunks of camera encoders.
+`agents.m1.encoder.x`; those of a compressor are equal. In a single-agent detector the base's parts have the type's name too:
+`cls_head_m1.bias`. Other names differ only inside the trunks of camera encoders.
 """
 
 from __future__ import annotations
@@ -24,11 +25,21 @@ _LATE_PARTS = ("layers_m", "head_m", "shrink_conv_m")
 
 def reference_keys(model: CollabModel) -> dict[str, str]:
     """Return HEAL's key of every weight of a model, by our key."""
-    keys = {f"base.{name}": name for name in model.base.state_dict()}
+    keys = {f"base.{name}": key for name, key in _base_keys(model).items()}
     for agent, part in model.agents.items():
         assert isinstance(part, AgentModel)
         keys |= {f"agents.{agent}.{name}": key for name, key in _agent_keys(agent, part.config, list(part.state_dict())).items()}
     return keys | {f"compressor.{name}": f"compressor.{name}" for name in model.compressor.state_dict()}
+
+
+def _base_keys(model: CollabModel) -> dict[str, str]:
+    """Return HEAL's key of every weight of a base; those of a single-agent detector have the name of its agent type."""
+    names = list(model.base.state_dict())
+    if not model.base.config.pyramid.single_agent:
+        return {name: name for name in names}
+    (agent,) = model.agents
+    parts = {name: name.split(".", 1) for name in names}
+    return {name: f"{'layers' if part == 'pyramid_backbone' else part}_{agent}.{rest}" for name, (part, rest) in parts.items()}
 
 
 def _agent_keys(agent: str, settings: AgentConfig, names: Sequence[str]) -> dict[str, str]:
