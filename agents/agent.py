@@ -69,6 +69,18 @@ class AgentSetup:
         """The sensor data that the agents read."""
         return self.options.sensor_of(self.agent_type, self.encoder.sensor)
 
+    def counts(self, tick: int, frame: AgentFrame) -> PointCounts | None:
+        """Count an agent's LiDAR points on labelled vehicles; None if its sweep cannot be read.
+
+        As in evaluations, they are those of the whole sweep, whatever sensors the type reads.
+        """
+        try:
+            whole = frame if self.sensor == WHOLE_SWEEP else self.source.agent_frame(tick, frame.agent_id, WHOLE_SWEEP)
+            objects = self.source.scene_objects(tick)
+            return count_points(whole, whole.objects if objects is None else objects)
+        except (UserError, OSError):  # a sweep that the type does not need may be missing or damaged; then the count is unknown
+            return None
+
 
 @dataclass(frozen=True)
 class AgentRequest:
@@ -134,7 +146,7 @@ class Agent:
         )
         options = self.setup.options
         # Only by the wall clock does a message wait for the counts; otherwise the source has the sweep still at hand now.
-        counts = self._counts(tick, frame) if options.count_points and not options.realtime else None
+        counts = self.setup.counts(tick, frame) if options.count_points and not options.realtime else None
         if options.needs_aside(tick):
             self._steps[tick] = _Step(tick, frame, features, coverage, content, counts)
         return message, report
@@ -144,7 +156,7 @@ class Agent:
         options, step = self.setup.options, self._steps.pop(tick, None)
         if step is None:
             return AgentAside(self.agent_id)
-        counts = self._counts(tick, step.frame) if options.count_points and step.counts is None else step.counts
+        counts = self.setup.counts(tick, step.frame) if options.count_points and step.counts is None else step.counts
         return AgentAside(self.agent_id, self._view(step) if options.keeps_views_of(tick) else None, counts)
 
     def _view(self, step: _Step) -> AgentView:
@@ -153,18 +165,7 @@ class Agent:
         if not content.scores:
             with torch.no_grad(), self.setup.options.autocast(step.features.device.type):
                 content = self._content(step.features, step.coverage, scored=True)
-        images = tuple(_small_copy(camera.image) for camera in step.frame.cameras)
-        return AgentView(self.agent_id, step.frame.world_SE3_agent, _points(step.frame), _square(content.scores[0]), images)
-
-    def _counts(self, tick: int, frame: AgentFrame) -> PointCounts | None:
-        """Count the LiDAR points on labelled vehicles; as in evaluations, in the whole sweep, whatever sensors the type reads."""
-        source = self.setup.source
-        try:
-            whole = frame if self.setup.sensor == WHOLE_SWEEP else source.agent_frame(tick, self.agent_id, WHOLE_SWEEP)
-            objects = source.scene_objects(tick)
-            return count_points(whole, whole.objects if objects is None else objects)
-        except (UserError, OSError):  # a sweep that the type does not need may be missing or damaged; then the count is unknown
-            return None
+        return view_of(step.frame, content.scores[0])
 
     def _content(self, features: Tensor, coverage: Coverage, scored: bool) -> _Content:
         """Return the feature map, with scores if `scored`; under `split: pyramid` the maps and scores of all scales."""
@@ -264,8 +265,11 @@ def _safe_aside(agent: Agent, tick: int) -> AgentAside:
         return AgentAside(agent.agent_id)
 
 
-def _points(frame: AgentFrame) -> Float32:
-    return np.zeros((0, 4), np.float32) if frame.lidar is None else frame.lidar.points
+def view_of(frame: AgentFrame, scores: Tensor) -> AgentView:
+    """Return what a picture shows of an agent: its points, its images, and scores (1, 1, ny, nx) on the grid around it."""
+    points = np.zeros((0, 4), np.float32) if frame.lidar is None else frame.lidar.points
+    images = tuple(_small_copy(camera.image) for camera in frame.cameras)
+    return AgentView(frame.agent_id, frame.world_SE3_agent, points, _square(scores), images)
 
 
 def _small_copy(image: UInt8) -> UInt8:

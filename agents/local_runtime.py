@@ -66,10 +66,9 @@ class LocalRuntime:
         require_alone(alliance.base.config.pyramid, self._options.most_agents)
         settings = network or PerfectNetwork(), self._options, tolerant
         self._coordinator: TickCoordinator[bytes] = TickCoordinator(alliance, source, types_of, *settings)
-        self._device = torch.device(device)
+        self._device, self._hosts = torch.device(device), dict[str, AgentHost]()
         trust, compressors = trust_by_type(alliance), tuple(alliance.compressors.values())
         self._nodes = NodeHost(alliance.base, alliance.base_hash, self._options, self._device, trust, compressors)
-        self._hosts: dict[str, AgentHost] = {}
         self._threads_before = torch.get_num_threads()
         torch.set_num_threads(self._options.threads)
         self._products_before = set_float32_products(self._options.float32_products)

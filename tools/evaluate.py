@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,14 +13,14 @@ from rich.console import Console
 from heal.agents.options import RunOptions
 from heal.agents.process import usable_cores
 from heal.alliance import Alliance
+from heal.errors import UserError
 from heal.tools.checks.fit import DataFit
-from heal.tools.checks.ranges import open_on_range
 from heal.tools.evaluation.compute import GPU_BATCH, GPU_WORKERS, Compute
+from heal.tools.evaluation.late import LateAlliance, open_for_evaluation
 from heal.tools.evaluation.plan import choose_evaluated, evaluation_runs, plan_of
 from heal.tools.evaluation.run import run_and_report
 from heal.tools.shared.arguments import (
     AgentsArg,
-    AllianceArg,
     CacheArg,
     CommRangeArg,
     DataArg,
@@ -45,6 +46,17 @@ from heal.tools.shared.type_argument import base_type
 CORES = usable_cores()
 console = Console()
 
+AlliancesArg = Annotated[
+    list[Path], typer.Option("--alliance", help="Alliance folder; with --late it may be repeated, one for each agent type.")
+]
+LateArg = Annotated[
+    bool,
+    typer.Option(
+        "--late",
+        help="Late fusion: every agent detects alone, with the base of the alliance that has its type, such as a single-agent "
+        "detector; the boxes of all agents are joined in the ego's frame.",
+    ),
+]
 OutArg = Annotated[Path, typer.Option(help="Folder for run.yaml, metrics.json, scenes.npz and pictures.")]
 SplitArg = Annotated[str, typer.Option(help="Split to evaluate.")]
 FramesArg = Annotated[int | None, typer.Option(min=1, help="Number of scenes, evenly spaced over the split. Default: all.")]
@@ -94,10 +106,11 @@ heal evaluate --alliance runs/dair-base/alliance --data DAIR_ROOT --split val --
 
 def evaluate(
     context: typer.Context,
-    alliance: AllianceArg,
+    alliance: AlliancesArg,
     data: DataArg,
     out: OutArg,
     overwrite: OverwriteArg = False,
+    late: LateArg = False,
     split: SplitArg = "test",
     agents: AgentsArg = None,
     types: TypesArg = None,
@@ -128,15 +141,64 @@ def evaluate(
 
     If the ego has cameras, the row "ego blind" shows the AP without the ego's map. Differences have 90% intervals.
     """
-    compute = Compute.of(device, processes, batch, workers)
-    opened = open_on_range(alliance, range_m).for_inference()
-    output = Output.of(context, out, overwrite, opened, _scenes_record(context.params, opened))
-    reading = ReadOptions.of(on_damage, intensity_scale, cache, ground_truth, every_agent=bool(ego_type))
-    options = _options(context.params, threads or max(CORES // compute.processes, 1))
-    scenes = choose_evaluated(reading.open_and_show(data, split), frames, output.made_by.scenes, opened, options, reading.on_damage)
-    DataFit(opened, options, range_m is not None, True).warn(scenes.source, scenes.ticks, scenes.types_of)
-    plan = plan_of(opened, scenes, evaluation_runs(in_order, options), pictures, output, against, compute, save_detections)
-    run_and_report(plan, f"{data.name}, {split}", bool(in_order), alliance if record else None)
+    asked = Asked(alliance, late, data, split, in_order, against, frames, range_m, pictures, save_detections, record)
+    evaluate_as_asked(context, asked, out, overwrite)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the command line asks for, besides the options of the run and of reading; each attribute is the option of this name."""
+
+    alliance: list[Path]
+    late: bool
+    data: Path
+    split: str
+    in_order: str | None
+    against: Path | None
+    frames: int | None
+    range_m: tuple[float, float, float, float, float, float] | None
+    pictures: int
+    save_detections: bool
+    record: bool
+
+    @property
+    def title(self) -> str:
+        """The name under which scores are shown and recorded."""
+        return f"{self.data.name}, {self.split}{', late fusion' if self.late else ''}"
+
+    @property
+    def record_to(self) -> Path | None:
+        """The alliance into which AP is written, if it is to be; UserError for several alliances."""
+        if self.record and len(self.alliance) > 1:
+            raise UserError("--record: the AP of several alliances belongs to none of them; leave --record out")
+        return self.alliance[0] if self.record else None
+
+
+def evaluate_as_asked(context: typer.Context, asked: Asked, out: Path, overwrite: bool) -> None:
+    """Open everything that a command line asks for, and evaluate it with an output in the folder `out`."""
+    compute, reading, record_to = _compute(context.params), _reading(context.params), asked.record_to
+    options = _options(context.params, compute)
+    opened = open_for_evaluation(asked.alliance, asked.late, asked.range_m)
+    recorded = _scenes_record(context.params, opened)
+    output = Output.of(context, out, overwrite, opened.record if isinstance(opened, LateAlliance) else opened, recorded)
+    data = reading.open_and_show(asked.data, asked.split)
+    scenes = choose_evaluated(data, asked.frames, recorded, opened, options, reading.on_damage)
+    DataFit(opened, options, asked.range_m is not None, True).warn(scenes.source, scenes.ticks, scenes.types_of)
+    runs = evaluation_runs(asked.in_order, options)
+    plan = plan_of(opened, scenes, runs, asked.pictures, output, asked.against, compute, asked.save_detections)
+    run_and_report(plan, asked.title, bool(asked.in_order), record_to)
+
+
+def _compute(given: Mapping[str, Any]) -> Compute:
+    """Return where the options of the command line say that the evaluation computes."""
+    return Compute.of(given["device"], given["processes"], given["batch"], given["workers"])
+
+
+def _reading(given: Mapping[str, Any]) -> ReadOptions:
+    """Return how the options of the command line say that the data set is read."""
+    cache = Path(given["cache"]) if given["cache"] else None
+    rules = given["on_damage"], given["intensity_scale"], cache, given["ground_truth"]
+    return ReadOptions.of(*rules, every_agent=bool(given["ego_type"]))
 
 
 def _scenes_record(given: Mapping[str, Any], alliance: Alliance) -> ScenesRecord:
@@ -145,9 +207,10 @@ def _scenes_record(given: Mapping[str, Any], alliance: Alliance) -> ScenesRecord
     return ScenesRecord(source=str(given["data"]), split=given["split"], types=types, ego_type=given["ego_type"])
 
 
-def _options(given: Mapping[str, Any], threads: int) -> RunOptions:
+def _options(given: Mapping[str, Any], compute: Compute) -> RunOptions:
     """Return the options of the run from those of the command line, by name; UserError for one that cannot be used."""
     same = {name: given[name] for name in ("agents", "comm_range_m", "precision", "include_ego")}
     use_z, lines = given["use_z"] is not False, parse_lines(given["lines"])
+    threads = given["threads"] or max(CORES // compute.processes, 1)
     # Published results are with poses as they are given.
     return RunOptions(**same, use_z=use_z, threads=threads, lidar_lines=lines, correct_poses=False)

@@ -16,7 +16,6 @@ from heal.detection.boxes import (
     corners_within_heights,
     corners_within_range,
     limit_period,
-    transform_corners,
 )
 from heal.detection.detections import Detections
 from heal.detection.head import HeadOutput
@@ -59,33 +58,6 @@ def decode(head: HeadOutput, anchors: Tensor, config: DecodeConfig, gt_range_m: 
         Detections in the ego's frame, best first.
     """
     return select_detections(*decode_candidates(head, anchors, config), config, gt_range_m)
-
-
-def decode_late(
-    heads: Sequence[HeadOutput],
-    anchors: Sequence[Tensor],
-    ego_SE3_agents: Sequence[Tensor],
-    config: DecodeConfig,
-    gt_range_m: Sequence[float],
-) -> Detections:
-    """Decode the detections of several agents and join them: late fusion.
-
-    Args:
-        heads: each agent's output for one scene, in its own frame.
-        anchors: each agent's anchors (ny, nx, A, 7), in its own frame.
-        ego_SE3_agents: each agent's (4, 4) pose in the ego's frame.
-        config: thresholds.
-        gt_range_m: as in `decode`.
-
-    Returns:
-        Detections in the ego's frame, best first.
-    """
-    corners, scores = [], []
-    for head, own_anchors, ego_SE3_agent in zip(heads, anchors, ego_SE3_agents, strict=True):
-        agent_corners, agent_scores = decode_candidates(head, own_anchors, config)
-        corners.append(transform_corners(ego_SE3_agent.to(agent_corners), agent_corners))
-        scores.append(agent_scores)
-    return select_detections(torch.cat(corners), torch.cat(scores), config, gt_range_m)
 
 
 def decode_candidates(head: HeadOutput, anchors: Tensor, config: DecodeConfig) -> tuple[Tensor, Tensor]:

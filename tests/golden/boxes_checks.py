@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -19,7 +20,7 @@ from heal.detection.boxes import (
     planar_hulls,
     transform_corners,
 )
-from heal.detection.decode import DecodeConfig, decode, decode_boxes, decode_late
+from heal.detection.decode import DecodeConfig, decode, decode_boxes, decode_candidates
 from heal.detection.detections import Detections, GroundTruth
 from heal.detection.head import HeadOutput
 from heal.detection.loss import DetectionLoss, LossConfig, depth_loss, detection_loss, occupancy_loss
@@ -27,6 +28,7 @@ from heal.detection.metrics import ApAccumulator, match_frame
 from heal.detection.rotated_iou import nms_rotated, rotated_iou
 from heal.detection.targets import TargetConfig, Targets, assign_targets
 from heal.encoders.lidar import points_on_own_vehicle, points_within_range, transform_scan
+from heal.fusion.late import AgentBoxes, join_boxes
 from tests.golden.fixture import Fixture
 from tests.heal.detection.hulls import hull_iou
 
@@ -230,7 +232,9 @@ def check_decode(fixture: Fixture) -> None:
     codes = heads[0].regression[0].permute(1, 2, 0).reshape(-1, 7)
     close(decode_boxes(codes, anchors.reshape(-1, 7).float())[None], recorded(fixture, "decoded_boxes_hwl"), rtol=1e-5, atol=1e-4)
     alone = decode(heads[0], anchors, config, gt_range_m)
-    late = decode_late(heads, [anchors] * len(heads), poses, config, gt_range_m)
+    found_alone = [decode_candidates(head, anchors, config) for head in heads]
+    boxes = [AgentBoxes(*parts, pose.double().numpy()) for parts, pose in zip(found_alone, poses, strict=True)]
+    late = join_boxes(boxes, np.eye(4), config, gt_range_m)
     for found, name in ((alone, "single"), (late, "late")):
         close(found.corners, recorded(fixture, f"{name}_corners"), rtol=0, atol=1e-4)
         close(found.scores, recorded(fixture, f"{name}_scores"), rtol=0, atol=1e-6)

@@ -12,7 +12,9 @@ from heal.agents.options import RunOptions
 from heal.alliance import Alliance
 from heal.datasets.assignment import with_ego
 from heal.datasets.dataset import Dataset, DatasetSummary, OnDamage
+from heal.fusion.single_agent import require_alone
 from heal.tools.evaluation.compute import Compute
+from heal.tools.evaluation.late import LateAlliance
 from heal.tools.evaluation.scenes import recordings_of
 from heal.tools.shared.compared_runs import BLIND, Earlier, read_earlier
 from heal.tools.shared.lines import lidar_lines_of, require_lines
@@ -109,7 +111,14 @@ def plan_of(
     compute: Compute,
     save_detections: bool,
 ) -> Plan:
-    """Return the plan of an evaluation, which draws some scenes; where egos have cameras, it has the runs with a blind ego too."""
+    """Return the plan of an evaluation, which draws some scenes; where egos have cameras, it has the runs with a blind ego too.
+
+    Raises:
+        UserError: a run would fuse several agents with a single-agent detector, or the earlier evaluation is of other scenes.
+    """
+    if not isinstance(alliance, LateAlliance):
+        for options in runs.values():
+            require_alone(alliance.base.config.pyramid, options.agents)
     drawn = frozenset(spread_evenly(scenes.ticks, pictures))
     runs = {name: replace(options, keep_views=drawn) for name, options in runs.items()}
     runs = with_blind_egos(runs) if has_camera_egos(alliance, scenes.outlines, scenes.types_of) else runs

@@ -11,7 +11,7 @@ import numpy as np
 
 from heal.agent_types import TypesOf
 from heal.agents.interfaces import AllianceLike
-from heal.agents.local_runtime import LocalRuntime
+from heal.agents.late_fusion.runtime import open_local
 from heal.agents.options import RunOptions
 from heal.agents.records import TickResult
 from heal.detection.metrics import IOU_THRESHOLDS, ApAccumulator, FrameMatch
@@ -59,5 +59,5 @@ def _gain(before: FrameMatch, after: FrameMatch) -> int:
 
 
 def _run(alliance: AllianceLike, source: SceneSource, types_of: TypesOf, options: RunOptions, tick: int) -> TickResult:
-    with LocalRuntime(alliance, source, types_of, options=replace(options, keep_views=True, count_points=True)) as runtime:
+    with open_local(alliance, source, types_of, replace(options, keep_views=True, count_points=True)) as runtime:
         return next(runtime.run([tick]))

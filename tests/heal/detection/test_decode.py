@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from heal.box_corners import YAW
 from heal.detection.anchors import AnchorConfig, make_anchors
-from heal.detection.boxes import boxes_to_corners, limit_period
-from heal.detection.decode import DecodeConfig, decode, decode_boxes, decode_late, settle_yaw
+from heal.detection.boxes import limit_period
+from heal.detection.decode import DecodeConfig, decode, decode_boxes, settle_yaw
 from heal.detection.head import HeadOutput
 from heal.detection.loss import direction_bins
 from heal.detection.targets import TargetConfig, assign_targets, encode_boxes
@@ -90,19 +90,6 @@ def test_low_scores_and_numbers_that_are_not_finite_are_dropped() -> None:
     assert len(decode(nonsense, ANCHORS, CONFIG, RANGE_M)) == 0
     huge = HeadOutput(*(torch.full_like(part, 500.0) for part in vars(head).values()))
     assert len(decode(huge, ANCHORS, DecodeConfig(max_extent_m=None), RANGE_M)) == 0
-
-
-def test_late_fusion_moves_boxes_and_drops_what_two_agents_see() -> None:
-    ego_SE3_other = torch.eye(4, dtype=torch.float64)
-    ego_SE3_other[:2, :2] = torch.tensor([[-1.0, 0.0], [0.0, -1.0]])  # the other agent drives in the opposite direction, 4 m ahead
-    ego_SE3_other[0, 3] = 4.0
-    ego = perfect_head(torch.tensor([car(-3.0, 1.0, 0.0)]), score=0.6)
-    other = perfect_head(torch.tensor([car(7.0, -1.0, 0.0), car(-6.0, 3.0, 0.5)]), score=0.8)
-    found = decode_late([ego, other], [ANCHORS] * 2, [torch.eye(4), ego_SE3_other], CONFIG, RANGE_M)
-    assert found.scores.tolist() == pytest.approx([0.8, 0.8], abs=1e-5)
-    expected = boxes_to_corners(torch.tensor([car(-3.0, 1.0, -math.pi), car(10.0, -3.0, 0.5 - math.pi)]))
-    order = found.boxes[:, 0].argsort()
-    assert torch.allclose(found.corners[order], expected, atol=1e-4)
 
 
 def test_one_scene_at_a_time() -> None:

@@ -1,0 +1,55 @@
+"""Late fusion: the boxes that agents have found alone come in, and the joint detections in the ego's frame go out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from heal.detection.boxes import transform_corners
+from heal.detection.decode import DecodeConfig, select_detections
+from heal.detection.detections import Detections
+from heal.se3 import relative_SE3
+from heal.types import Float64
+
+
+@dataclass(frozen=True)
+class AgentBoxes:
+    """The boxes that an agent has found alone, duplicates included, as `heal.detection.decode.decode_candidates` returns them.
+
+    Attributes:
+        corners: (K, 8, 3) float32, metres in the agent's frame.
+        scores: (K,) float32.
+        world_SE3_agent: (4, 4) float64, the pose that the agent measures.
+    """
+
+    corners: Tensor
+    scores: Tensor
+    world_SE3_agent: Float64
+
+
+def join_boxes(
+    agents: Sequence[AgentBoxes], world_SE3_ego: Float64, config: DecodeConfig, gt_range_m: Sequence[float]
+) -> Detections:
+    """Move the boxes of agents into the ego's frame, and keep those that are possible, no duplicates, and wholly inside a range.
+
+    Duplicates are suppressed once among the boxes of all agents, as in HEAL.
+
+    Args:
+        agents: the boxes of each agent.
+        world_SE3_ego: (4, 4) float64, the pose that the ego measures.
+        config: thresholds.
+        gt_range_m: as in `heal.detection.decode.decode`.
+
+    Returns:
+        Detections in the ego's frame, best first.
+    """
+    if not agents:
+        return Detections.empty()
+    corners = []
+    for agent in agents:
+        ego_SE3_agent = torch.from_numpy(relative_SE3(world_SE3_ego, agent.world_SE3_agent))
+        corners.append(transform_corners(ego_SE3_agent.to(agent.corners), agent.corners))
+    return select_detections(torch.cat(corners), torch.cat([agent.scores for agent in agents]), config, gt_range_m)
