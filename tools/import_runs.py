@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -16,9 +17,10 @@ from heal.alliance import Alliance, AllianceError, TrainingRecord, load_alliance
 from heal.base_model import BaseConfig, BaseModel
 from heal.config import ConfigError, load_yaml
 from heal.layers.compressor import Compressor
+from heal.opencood.late import import_detectors, is_late
 from heal.opencood.run import ImportedRun, import_state
 from heal.opencood.weights import State, merge_states
-from heal.opencood.wrappers import unwrap
+from heal.opencood.wrappers import UnwrappedState, unwrap
 from heal.storage.compressors import save_compressor
 from heal.tools.info import describe_alliance
 from heal.tools.shared.arguments import OnlyTypesArg, RenameArg
@@ -40,28 +42,39 @@ def import_runs(
     """Import HEAL run folders as an alliance.
 
     If the alliance exists, the agent types are added to it. Run folders of stage 1, stage 2 and merged models can be imported, with
-    their compressors. Their bases must be equal, because each agent type is aligned to one base.
+    their compressors. Their bases must be equal, because each agent type is aligned to one base. Single-agent detectors have a base
+    each, so every type of such runs becomes an alliance of its own, OUT/TYPE.
 
     \b
     heal import LOGS/final_infer --out runs/imported
     heal import LOGS/stage1 --out runs/imported
     heal import LOGS/stage2_m3 --rename m2=m3 --out runs/imported
+    heal import LOGS/single_m1 LOGS/single_m2 --out runs/detectors
     """  # noqa: D301 - click's mark for lines that stay lines is the character, not its name
     chosen, renamed = split_names(types) if types else None, parse_renames(rename or [])
-    found = [read_run(path, chosen) for path in run_dirs]
-    require_known(renamed, [name for run in found for name in run.agents])
-    runs = [rename_agents(run, renamed) for run in found]
-    alliance = join_runs(runs, out, [path.name for path in run_dirs], base_wins)
-    for path, run in zip(run_dirs, runs, strict=True):
+    found = [(path, run) for path in run_dirs for run in read_runs(path, chosen)]
+    require_known(renamed, [name for _, run in found for name in run.agents])
+    runs = [(path, rename_agents(run, renamed)) for path, run in found]
+    alliances = write_runs(runs, out, base_wins)
+    for path, run in runs:
         if run.taken_off:
             console.print(f"{path}: took off {run.taken_off}", soft_wrap=True)
         if run.dropped:
             console.print(f"{path}: left out {len(run.dropped)} weights that no network uses, such as {run.dropped[0]}")
-    console.print(describe_alliance(alliance))
+    for alliance in alliances:
+        console.print(describe_alliance(alliance))
+
+
+def read_runs(folder: Path, types: Sequence[str] | None = None) -> list[ImportedRun]:
+    """Read a run folder of HEAL as `read_run` does; single-agent detectors are a run for each agent type."""
+    if not _is_late(folder):
+        return [read_run(folder, types)]
+    with _open_run(folder) as (reference, unwrapped):
+        return [replace(run, taken_off=str(unwrapped)) for run in import_detectors(reference, unwrapped.state, types)]
 
 
 def read_run(folder: Path, types: Sequence[str] | None = None) -> ImportedRun:
-    """Read a run folder of HEAL.
+    """Read a run folder of HEAL with Pyramid Fusion.
 
     Args:
         folder: with config.yaml and checkpoints.
@@ -70,14 +83,42 @@ def read_run(folder: Path, types: Sequence[str] | None = None) -> ImportedRun:
     Raises:
         ConfigError: the folder cannot be imported; the message names the folder and the reason.
     """
+    with _open_run(folder) as (reference, unwrapped):
+        return replace(import_state(reference, unwrapped.state, types), taken_off=str(unwrapped))
+
+
+def _is_late(folder: Path) -> bool:
+    """Return whether a run folder holds single-agent detectors; False also for a folder that is none."""
+    path = folder / "config.yaml"
+    return path.is_file() and is_late(load_yaml(path))
+
+
+@contextmanager
+def _open_run(folder: Path) -> Iterator[tuple[Mapping[str, Any], UnwrappedState]]:
+    """Open the configuration and the checkpoint of a run folder; a ConfigError of the block names the folder too."""
     checkpoint = find_checkpoint(folder)
     content = read_checkpoint(checkpoint)
     try:
         unwrapped = unwrap(content)
-        run = import_state(load_yaml(folder / "config.yaml"), unwrapped.state, types)
-        return replace(run, taken_off=str(unwrapped))
+        yield load_yaml(folder / "config.yaml"), unwrapped
     except ConfigError as error:
         raise ConfigError(f"{folder} ({checkpoint.name}): {error}") from error
+
+
+def write_runs(runs: Sequence[tuple[Path, ImportedRun]], out: Path, base_wins: bool = False) -> list[Alliance]:
+    """Write runs, with the folders that they are from, as one alliance; or single-agent detectors as one for each, OUT/TYPE.
+
+    Raises:
+        AllianceError: as in `join_runs`.
+        ConfigError: some runs are single-agent detectors, and others are not.
+    """
+    single = [run.base.pyramid.single_agent for _, run in runs]
+    if not any(single):
+        return [join_runs([run for _, run in runs], out, [path.name for path, _ in runs], base_wins)]
+    if not all(single):
+        raise ConfigError("single-agent detectors and runs with Pyramid Fusion share no alliance; import them one after the other")
+    _require_distinct([name for _, run in runs for name in run.agents])
+    return [join_runs([run], out / next(iter(run.agents)), [path.name]) for path, run in runs]
 
 
 def find_checkpoint(folder: Path) -> Path:

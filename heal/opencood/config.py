@@ -21,7 +21,7 @@ from heal.opencood.agents import INPLANES, ReadAgent, read_agent, whole_numbers,
 from heal.opencood.lidar import Plain
 
 # Our own key in an exported file, and the settings that it may contain: settings that do not change the networks.
-_OWN_KEY = "heal_perception"
+OWN_KEY = "heal_perception"
 _OWN_SETTINGS = re.compile(
     r"base\.(decode|anchors|targets)\..*|agents\.m\d+\.encoder\.(max_\w+|cameras|image\..*|pretrained|drop_path|norm_momentum|classifier)"
 )
@@ -57,16 +57,18 @@ def read_config(reference: Mapping[str, Any], types: Collection[str] | None = No
         raise ConfigError(
             f"HEAL configuration: missing or empty key {error}; expected the config.yaml of a HEAL run folder"
         ) from error
-    own = reference.get(_OWN_KEY) or {}
+    own = reference.get(OWN_KEY) or {}
     agents = {name: values for name, values in own.get("agents", {}).items() if name in networks.agents}
-    return build_config(Networks, _merged(to_plain(networks), {**own, "agents": agents}), _OWN_KEY)
+    return build_config(Networks, _merged(to_plain(networks), {**own, "agents": agents}), OWN_KEY)
 
 
 def _read(reference: Mapping[str, Any], types: Collection[str] | None = None) -> Networks:
     """Convert HEAL's own blocks, without those under our own key; KeyError or TypeError for a missing or empty key."""
     kind, args = reference["model"]["core_method"], reference["model"]["args"]
     if kind not in _MODELS:
-        raise ConfigError(f"model.core_method: expected {' or '.join(_MODELS)}, got {kind}; only Pyramid Fusion can be imported")
+        raise ConfigError(
+            f"model.core_method: expected {' or '.join(_MODELS)}, got {kind}; only Pyramid Fusion and late fusion can be imported"
+        )
     heter = reference.get("heter") or {}
     settings, beams = heter.get("modality_setting") or {}, heter.get("lidar_channels_dict") or {}
     known = [name for name in args if re.fullmatch(r"m\d+", name)]
@@ -174,11 +176,26 @@ def write_config(networks: Networks, image_px: tuple[int, int]) -> Plain:
             f"HEAL's agent types are named m1, m2 and so on, got {', '.join(wrong)}; rename with --rename {wrong[0]}=m1"
         )
     written = _write(networks, image_px)
-    missing = _difference(to_plain(_read(written)), to_plain(networks))
+    missing = require_own(_read(written), networks)
+    return {**written, OWN_KEY: missing} if missing else written
+
+
+def require_own(read: Networks, networks: Networks, also: re.Pattern[str] | None = None) -> Plain:
+    """Return the settings of networks that a written configuration loses, to be written under our own key.
+
+    Args:
+        read: the networks as they are read from the written configuration.
+        networks: the networks themselves.
+        also: further settings, by their dotted paths, that may be written under our own key.
+
+    Raises:
+        ConfigError: such a setting changes the networks, and HEAL does not have it.
+    """
+    missing = _difference(to_plain(read), to_plain(networks))
     for path, value in _leaves(missing):
-        if not _OWN_SETTINGS.fullmatch(path):
+        if not _OWN_SETTINGS.fullmatch(path) and not (also and also.fullmatch(path)):
             raise ConfigError(f"HEAL has no setting for {path} = {value}, so this network cannot be exported")
-    return {**written, _OWN_KEY: missing} if missing else written
+    return missing
 
 
 def _write(networks: Networks, image_px: tuple[int, int]) -> Plain:

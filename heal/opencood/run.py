@@ -58,7 +58,11 @@ def import_state(reference: Mapping[str, Any], state: Mapping[str, Tensor], type
     Raises:
         ConfigError: the networks are not supported, or the weights do not fit the networks or are not finite.
     """
-    networks, state = read_config(reference, types), current_keys(state)
+    return convert_state(read_config(reference, types), current_keys(state))
+
+
+def convert_state(networks: Networks, state: State) -> ImportedRun:
+    """Convert the weights of networks whose configurations are read already; `state` has the current names. Errors as above."""
     _require_point_channels(
         {key: tensor for key, tensor in state.items() if key.startswith(tuple(f"encoder_{name}." for name in networks.agents))}
     )
