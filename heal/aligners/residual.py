@@ -64,8 +64,8 @@ class AlignerBlock(nn.Module):
     def __init__(self, channels: int, size: int) -> None:
         """Make the layers; `size` is the edge of the kernels."""
         super().__init__()
-        self.conv1, self.conv2 = (nn.Conv2d(channels, channels, size, padding=size // 2) for _ in range(2))
-        self.bn1, self.bn2 = nn.BatchNorm2d(channels), nn.BatchNorm2d(channels)
+        self.conv1, self.bn1 = nn.Conv2d(channels, channels, size, padding=size // 2), nn.BatchNorm2d(channels)
+        self.conv2, self.bn2 = nn.Conv2d(channels, channels, size, padding=size // 2), nn.BatchNorm2d(channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, ny, nx) to the same shape."""
@@ -152,8 +152,8 @@ class CbamBlock(nn.Module):
     def __init__(self, channels: int, reduction: int) -> None:
         """Make the layers; ValueError if `reduction` is greater than `channels`."""
         super().__init__()
-        self.conv1, self.conv2 = (nn.Conv2d(channels, channels, 1, bias=False) for _ in range(2))
-        self.bn1, self.bn2 = nn.BatchNorm2d(channels), nn.BatchNorm2d(channels)
+        self.conv1, self.bn1 = nn.Conv2d(channels, channels, 1, bias=False), nn.BatchNorm2d(channels)
+        self.conv2, self.bn2 = nn.Conv2d(channels, channels, 1, bias=False), nn.BatchNorm2d(channels)
         self.ca, self.sa = ChannelWeights(channels, reduction), CellWeights()
 
     def forward(self, x: Tensor) -> Tensor:

@@ -7,6 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
+from heal.agent_model import AgentConfig
+from heal.aligners.aligner import ALIGNERS, Aligner
+from heal.config import build_config
 from heal.encoders.lift_splat_trunk import ImageTrunk
 from heal.layers.inference import for_inference
 from heal.layers.residual import BasicBlock
@@ -115,6 +118,16 @@ def largest_deviation(network: nn.Module) -> float:
 def test_a_network_in_another_order_computes_the_same(name: str) -> None:
     torch.manual_seed(0)
     assert largest_deviation(ODD[name]()) < 1e-5
+
+
+@pytest.mark.parametrize("kind", ALIGNERS)
+def test_every_aligner_computes_the_same(kind: str) -> None:
+    torch.manual_seed(0)
+    aligner = with_random_norms(Aligner(build_config(AgentConfig, {"aligner": {"kind": kind}}).aligner, 32)).eval()
+    maps = torch.randn(1, 32, 8, 8)
+    with torch.no_grad():
+        expected, found = aligner(maps), for_inference(aligner)(maps)
+    assert float((expected - found).abs().max() / expected.abs().max()) < 1e-5
 
 
 def norms(network: nn.Module) -> int:
