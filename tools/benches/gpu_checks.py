@@ -30,6 +30,7 @@ from heal.training.replica import Replica
 from heal.training.step import StepTaker
 
 ALIGNED_CHANNELS = 64  # of the paper's feature maps
+ALIGNER_SPREAD = 0.05
 FUSED_AGENTS = 4
 STEPS = 2
 LEARNING_RATE = 1e-3
@@ -97,9 +98,12 @@ def _encoder(checked: Checked, name: str) -> BenchRow:
 
 
 def _aligner(checked: Checked, kind: str) -> BenchRow:
+    """Compare an aligner with random weights on random maps."""
     grid = checked.base.config.grid
     torch.manual_seed(SEED)
     aligner = Aligner(build_config(_AlignerOf, {"aligner": {"kind": kind}}).aligner, ALIGNED_CHANNELS).eval()
+    for weight in aligner.parameters():  # new aligners hardly change a map
+        weight += ALIGNER_SPREAD * torch.randn_like(weight)
     maps = torch.randn(1, ALIGNED_CHANNELS, grid.ny, grid.nx)
     found = for_inference(aligner).to(checked.device)(maps.to(checked.device))
     return _row(f"aligner-{kind}", f"{ALIGNED_CHANNELS} channels", [aligner(maps)], [found.cpu()])
