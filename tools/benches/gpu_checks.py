@@ -103,7 +103,7 @@ def _aligner(checked: Checked, kind: str) -> BenchRow:
     torch.manual_seed(SEED)
     aligner = Aligner(build_config(_AlignerOf, {"aligner": {"kind": kind}}).aligner, ALIGNED_CHANNELS).eval()
     for weight in aligner.parameters():  # new aligners hardly change a map
-        weight += ALIGNER_SPREAD * torch.randn_like(weight)
+        weight.add_(torch.randn_like(weight), alpha=ALIGNER_SPREAD)
     maps = torch.randn(1, ALIGNED_CHANNELS, grid.ny, grid.nx)
     found = for_inference(aligner).to(checked.device)(maps.to(checked.device))
     return _row(f"aligner-{kind}", f"{ALIGNED_CHANNELS} channels", [aligner(maps)], [found.cpu()])
