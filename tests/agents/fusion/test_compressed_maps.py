@@ -32,7 +32,7 @@ def _run(alliance: TinyAlliance, options: RunOptions) -> list[TickResult]:
 
 def _sent(codec: Codec, agent_id: str = "b") -> bytes:
     setup = AgentSetup.of(ALLIANCE, "m1", SOURCE, replace(QUARTER, codec=codec))
-    return AgentHost(setup).step(0, [AgentRequest(agent_id, codec)])[0][0]
+    return AgentHost(setup).step([AgentRequest(0, agent_id, codec)])[0][0]
 
 
 def test_a_quarter_of_the_channels_crosses_the_link_and_the_decoder_s_map_is_fused() -> None:
