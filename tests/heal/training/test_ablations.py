@@ -28,7 +28,7 @@ def _steps(settings: TrainingConfig) -> tuple[CollabModel, list[float]]:
 
 
 def test_one_scale_is_a_shipped_setting_and_learns() -> None:
-    whole = resolve_settings(CONFIGS / "base.yaml", None, [])
+    whole = resolve_settings(CONFIGS / "recipes" / "opv2v" / "stage1_m1.yaml", None, [])
     shipped = resolve_settings(CONFIGS / "one_scale.yaml", None, [])
     assert shipped.training == whole.training and shipped.agents == whole.agents
     assert replace(shipped.base, pyramid=whole.base.pyramid) == whole.base
