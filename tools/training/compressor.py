@@ -104,6 +104,11 @@ def compressor_settings(
     settings = build_config(TrainingConfig, apply_overrides(given, list(overrides)), str(path))
     if settings.base != alliance.card.config or dict(settings.agents) != agents or settings.compressor_ratio != ratio:
         raise ConfigError(f"--set: base and agents of {alliance.path} are frozen; --types chooses agents, --ratio the compressor")
+    if not settings.training.frozen_base or settings.training.range_m or settings.training.fix_encoder:
+        raise ConfigError(
+            f"{path}: training.range_m and training.fix_encoder are for `heal train agent`, and training.frozen_base stays true; a "
+            "compressor learns on the base's range with everything else frozen"
+        )
     return settings
 
 

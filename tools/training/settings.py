@@ -31,6 +31,7 @@ def resolve_settings(path: Path, initial: Alliance | None, overrides: list[str])
             f"{path}: training.range_m and training.fix_encoder are for `heal train agent`; a base learns all of its types, on "
             "base.grid.range_m"
         )
+    _require_no_compressor(settings, path)
     return settings
 
 
@@ -54,8 +55,19 @@ def resolve_agent_settings(type_file: Path, alliance: Alliance, path: Path, over
     settings = build_config(TrainingConfig, apply_overrides(laid_over(given, values), overrides), f"{type_file}, {path}")
     if settings.base != alliance.card.config:
         raise ConfigError(f"--set base...: the base of {alliance.path} is frozen, and an agent type is aligned to it as it is")
+    if not settings.training.frozen_base:
+        raise ConfigError(
+            "--set training.frozen_base=false: an agent type is aligned to the base as it is; train all by `heal train base`"
+        )
+    _require_no_compressor(settings, path)
     grid = cropped_grid(settings.agents[name], settings.base, settings.training.range_m)
     return replace(settings, base=replace(settings.base, grid=grid))
+
+
+def _require_no_compressor(settings: TrainingConfig, path: Path) -> None:
+    """Raise ConfigError for a compressor beside a base or a type: it alone would learn, and would not be stored."""
+    if settings.compressor_ratio is not None:
+        raise ConfigError(f"{path}: compressor_ratio is for `heal train compressor --ratio {settings.compressor_ratio}`")
 
 
 def reading_of(settings: TrainingConfig, options: ReadOptions) -> ReadOptions:

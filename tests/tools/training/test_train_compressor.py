@@ -17,7 +17,9 @@ from heal.datasets.in_memory import ScenesInMemory
 from heal.datasets.split_names import NoSplitError
 from heal.errors import UserError
 from heal.layers.compressor import Compressor
+from heal.tools.shared.paths import CONFIGS
 from heal.tools.training.job import make_model
+from heal.tools.training.settings import resolve_agent_settings, resolve_settings
 from heal.training.batches import TrainingSteps
 from heal.training.step import StepTaker, TrainingStoppedError
 from tests.heal.networks import AGENT, small_model, with_random_norms
@@ -103,6 +105,9 @@ def test_what_would_change_the_frozen_networks_is_refused(folder: Path) -> None:
     for setting in ("base.shrink_channels=[8]", "agents.m1.lidar_beams=32", "compressor_ratio=2"):
         with pytest.raises(ConfigError, match=r"--set: base and agents of .* are frozen"):
             _train(folder, "--set", setting)
+    for setting in ("training.range_m=[10, 10]", "training.fix_encoder=true"):
+        with pytest.raises(ConfigError, match=r"training\.range_m and training\.fix_encoder are for `heal train agent`"):
+            _train(folder, "--set", setting)
     with pytest.raises(UserError, match="8 channels cannot be divided by 3"):
         run_command(
             *("train", "compressor", "--alliance", folder / "alliance", "--data", folder / "town", "--ratio", 3),
@@ -113,3 +118,16 @@ def test_what_would_change_the_frozen_networks_is_refused(folder: Path) -> None:
     with pytest.raises(UserError, match=r"a compressor is trained with training\.frozen_base=true"):
         replace(SETTINGS, compressor_ratio=2)
     assert SETTINGS.agents["m1"] == AGENT and not (folder / "out").exists() and not (folder / "alliance" / "compressor").exists()
+
+
+def test_a_compressor_is_trained_by_its_own_command_alone(folder: Path) -> None:
+    alliance, wanted = load_alliance(folder / "alliance"), r"compressor_ratio is for `heal train compressor --ratio 4`"
+    overrides = ["compressor_ratio=4", "training.frozen_base=true"]
+    with pytest.raises(ConfigError, match=wanted):
+        resolve_settings(folder / "ae.yaml", alliance, overrides)
+    with pytest.raises(ConfigError, match=wanted):
+        resolve_agent_settings(CONFIGS / "demo" / "agents" / "m3.yaml", alliance, folder / "ae.yaml", overrides)
+    with pytest.raises(ConfigError, match=r"training\.frozen_base=false: an agent type is aligned to the base as it is"):
+        resolve_agent_settings(
+            CONFIGS / "demo" / "agents" / "m3.yaml", alliance, folder / "ae.yaml", ["training.frozen_base=false"]
+        )
