@@ -22,6 +22,7 @@ from heal.opencood.run import ImportedRun, import_state
 from heal.opencood.weights import State, merge_states
 from heal.opencood.wrappers import UnwrappedState, unwrap
 from heal.storage.compressors import save_compressor
+from heal.storage.parts import hash_content
 from heal.tools.info import describe_alliance
 from heal.tools.shared.arguments import OnlyTypesArg, RenameArg
 from heal.tools.shared.checkpoint_file import read_checkpoint
@@ -183,11 +184,15 @@ def join_runs(runs: Sequence[ImportedRun], out: Path, sources: Sequence[str], ba
         sources: name of each run for the training record.
         base_wins: accept runs with other bases.
 
+    Runs that differ in their compressors alone can be joined: an agent type that is there already, with the same name, settings and
+    weights, is not written again.
+
     Raises:
-        AllianceError: the bases differ, two agent types have the same name, two compressors have the same ratio, or `out` holds
-            something else.
+        AllianceError: the bases differ, two other agent types have the same name, two compressors have the same ratio, or `out`
+            holds something else.
     """
     existing = _open_existing(out)
+    runs = _without_repeated(runs, existing)
     there = (*existing.agent_names, *existing.foreign, *existing.unaligned) if existing else ()
     _require_distinct([*(name for run in runs for name in run.agents), *there])
     _require_distinct_ratios(
@@ -215,6 +220,18 @@ def _open_existing(out: Path) -> Alliance | None:
     if out.exists() and any(out.iterdir()):
         raise AllianceError(f"{out} is neither empty nor an alliance; choose another --out")
     return None
+
+
+def _without_repeated(runs: Sequence[ImportedRun], existing: Alliance | None) -> list[ImportedRun]:
+    """Return runs; those with a compressor without the types that the alliance or an earlier run has whole under the same name."""
+    known = {(name, existing.agent_card(name).hash) for name in existing.agent_names} if existing else set[tuple[str, str]]()
+    kept = []
+    for run in runs:
+        hashes = {name: hash_content(run.agent_states[name], settings) for name, settings in run.agents.items()}
+        new = {name: run.agents[name] for name, found in hashes.items() if run.compressor is None or (name, found) not in known}
+        kept.append(replace(run, agents=new))
+        known |= set(hashes.items())
+    return kept
 
 
 def _require_distinct(names: Sequence[str]) -> None:

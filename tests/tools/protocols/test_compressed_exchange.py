@@ -63,5 +63,22 @@ def test_two_compressors_of_one_ratio_are_not_imported(alliance: Path, tmp_path:
     assert load_alliance(alliance).agent_names == ("m1",)
 
 
+def test_runs_that_differ_in_their_compressor_alone_become_one_alliance(alliance: Path, tmp_path: Path) -> None:
+    opened, network = load_alliance(alliance), with_random_norms(Compressor(CompressorConfig(channels=8, ratio=2)))
+    assert isinstance(network, Compressor)
+    save_compressor(alliance, network, opened.base_hash, TrainingRecord())
+    for ratio in (2, 4):
+        _exported(alliance, tmp_path / f"run_{ratio}", "--compressor", ratio)
+    run_command("import", tmp_path / "run_2", tmp_path / "run_4", "--out", tmp_path / "at_once")
+    for ratio in (2, 4):
+        run_command("import", tmp_path / f"run_{ratio}", "--out", tmp_path / "one_by_one")
+    for out in ("at_once", "one_by_one"):
+        found = load_alliance(tmp_path / out)
+        assert found.agent_names == ("m1",) and found.agent_card("m1").hash == opened.agent_card("m1").hash
+        assert {ratio: part.hash for ratio, part in found.compressors.items()} == {
+            ratio: part.hash for ratio, part in load_alliance(alliance).compressors.items()
+        }
+
+
 def test_the_type_is_still_the_same(alliance: Path) -> None:
     assert load_alliance(alliance).agent_card("m1").config == AGENT
