@@ -115,7 +115,7 @@ def compressor_settings(
 def _add_compressor(job: TrainingJob, alliance: Alliance, out: Path) -> None:
     """Add a trained compressor to the alliance at `out`, after copying the base and its types if `out` has none."""
     if not (out / "base").exists():
-        for name in ("base", *alliance.agent_names):
+        for name in (*alliance.agent_names, "base"):  # the base last: without it a repeated command copies the rest
             copy_part(alliance.path, out, name)
     result = load_result(job, console)
     network = result.model.compressor
