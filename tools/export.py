@@ -65,7 +65,7 @@ def export(
     \b
     heal export runs/alliance --out runs/for-heal
     heal export runs/alliance --types m1,van --rename van=m2 --image-px 1080 1920 --out runs/for-heal
-    heal export runs/ae --types m1 --compressor 8 --out runs/for-heal
+    heal export runs/alliance --types m1 --compressor 8 --out runs/for-heal
     heal export runs/alliance --onnx --out runs/onnx
     heal export runs/detectors/m1 runs/detectors/m2 --out runs/late-for-heal
     """  # noqa: D301 - click's mark for lines that stay lines is the character, not its name
