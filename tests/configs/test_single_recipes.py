@@ -72,6 +72,7 @@ def test_single_agents_are_varied_and_drawn_among_all(name: str) -> None:
     training, (agent,) = settings.training, settings.agents.values()
     assert settings.augment == AugmentConfig(of="lidar", flip=True, agent_yaw_deg=45, scale=0.05)
     assert (training.max_agents, training.random_ego, training.frozen_base) == (1, True, False)
+    assert dair or training.ego_of == "any"  # on DAIR-V2X-C both sides are the ego in any case
     assert (training.epochs, training.milestones, training.batch_scenes) == ((40, (15, 30), 2) if dair else (30, (15, 25), 4))
     assert training.ground_truth == ("merged" if dair else "joint")
     assert not name.startswith("v2xset") or (agent.sensor.beams == 64 and not agent.sensor_in_training.depth)
