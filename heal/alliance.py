@@ -24,7 +24,16 @@ from heal.fusion.pyramid import PyramidFusion
 from heal.grid import BevGrid, Range
 from heal.layers.inference import for_inference
 from heal.storage.compressors import StoredCompressor, load_compressors
-from heal.storage.parts import AllianceError, hash_content, load_weights, read_card, save_part, state_to_store, warn_once
+from heal.storage.parts import (
+    AllianceError,
+    hash_content,
+    load_weights,
+    read_card,
+    require_type_name,
+    save_part,
+    state_to_store,
+    warn_once,
+)
 from heal.storage.records import TrainingRecord, ValidationRecord
 
 # The names of the parts that most users of an alliance need too.
@@ -252,8 +261,10 @@ def save_agent(
     """Write an agent type into `path`/`name`; `half` as in `save_base`, `trust` as in `AgentCard`.
 
     Raises:
-        AllianceError: `path` holds another base than the one of `base_hash`; nothing is written.
+        AllianceError: `path` holds another base than the one of `base_hash`, or the name is that of another part of an alliance;
+            nothing is written.
     """
+    require_type_name(name)
     require_base(path, base_hash)
     state = state_to_store(model, half)
     content_hash = hash_content(state, model.config)

@@ -23,6 +23,16 @@ class AllianceError(UserError):
     """A folder that is no alliance, or whose parts do not belong together; the message names the file and the remedy."""
 
 
+OTHER_PARTS = ("base", "compressor")
+"""Folders of an alliance that hold no agent type."""
+
+
+def require_type_name(name: str) -> None:
+    """Check that a folder of an alliance may have an agent type's name; AllianceError if not."""
+    if name in ("", *OTHER_PARTS) or name.startswith("."):
+        raise AllianceError(f"an agent type cannot be called {name!r}: {' and '.join(OTHER_PARTS)} are other parts of an alliance")
+
+
 def hash_content(state: Mapping[str, Tensor], settings: Any) -> str:
     """Return the SHA-256 over the configuration and every tensor's name, type, shape and bytes."""
     # Build the configuration as if read from a file: an int given for a float becomes a float.

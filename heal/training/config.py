@@ -16,6 +16,7 @@ from heal.detection.loss import LossConfig
 from heal.errors import UserError
 from heal.layers.compressor import CompressorConfig
 from heal.pose_noise import PoseNoise
+from heal.storage.parts import require_type_name
 from heal.training.augment import AugmentConfig
 from heal.training.partners import PartnersConfig
 
@@ -179,6 +180,8 @@ class TrainingConfig:
         """Check the agent types, those to be drawn, and what a compressor and a single-agent detector need."""
         if not self.agents:
             raise UserError("agents: expected at least one agent type")
+        for name in self.agents:
+            require_type_name(name)
         if self.compressor is not None and not self.training.frozen_base:
             raise UserError(f"compressor_ratio={self.compressor_ratio}: a compressor is trained with training.frozen_base=true")
         for setting in ("ego_types", "type_weights"):

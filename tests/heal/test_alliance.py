@@ -13,6 +13,7 @@ from heal.opencood.run import ImportedRun
 from heal.storage.parts import copy_part
 from heal.tools.import_runs import join_runs
 from heal.tools.shared.type_argument import base_type
+from heal.training.config import TrainingConfig
 from tests.heal.networks import AGENT, BASE, small_model
 from tests.tools.command import run_command
 
@@ -29,6 +30,17 @@ def _save(path: Path, seed: int = 0) -> str:
 def _contents(path: Path) -> dict[str, bytes]:
     """Return the bytes of all files under a folder, by relative path."""
     return {str(file.relative_to(path)): file.read_bytes() for file in sorted(path.rglob("*")) if file.is_file()}
+
+
+@pytest.mark.parametrize("name", ["base", "compressor", ".m1", ""])
+def test_a_type_is_not_written_over_another_part_of_an_alliance(tmp_path: Path, name: str) -> None:
+    base_hash = _save(tmp_path)
+    before = _contents(tmp_path)
+    with pytest.raises(AllianceError, match="an agent type cannot be called"):
+        save_agent(tmp_path, name, small_model().agent("m1"), base_hash, TrainingRecord())
+    with pytest.raises(AllianceError, match="an agent type cannot be called"):
+        TrainingConfig(agents={name: AGENT})
+    assert _contents(tmp_path) == before
 
 
 def test_a_type_of_another_base_and_one_without_a_record_are_reported_and_refused_when_asked_for(

@@ -10,7 +10,7 @@ from heal.agent_model import AgentModel
 from heal.alliance import AgentCard, Alliance, AllianceError, open_base
 from heal.atomic_write import folder_made_whole
 from heal.config import save_config
-from heal.storage.parts import load_weights, read_card
+from heal.storage.parts import load_weights, read_card, require_type_name
 
 CARD_NAME, WEIGHTS_NAME = "agent.yaml", "agent.safetensors"
 
@@ -30,8 +30,9 @@ def add_type(path: Path, source: Path, name: str, unaligned: bool) -> str:
     """
     alliance = open_base(path)
     card: AgentCard = read_card(AgentCard, source / CARD_NAME)
-    if name in ("", "base") or name.startswith(".") or (path / name).exists():
-        raise AllianceError(f"{path / name} exists already, or cannot be a type; choose another name with --as")
+    require_type_name(name)
+    if (path / name).exists():
+        raise AllianceError(f"{path / name} exists already; choose another name with --as")
     _require_alignment(alliance, source, card, unaligned)
     _require_fitting(alliance, source, card)
     with folder_made_whole(path / name) as temporary:
