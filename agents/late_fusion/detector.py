@@ -61,8 +61,7 @@ class Detector:
         encoder, base = self._setup.encoder, self._base
         coverage = coverage_of(encoder.coverage, encoder.covered_blocks(frame))
         with torch.no_grad(), self._setup.options.autocast(self._device.type):
-            inputs = encoder.prepare([frame])
-            features = encoder(inputs if self._device.type == "cpu" else inputs.to(self._device)).float().contiguous()
+            features = encoder(encoder.prepare([frame]).to(self._device)).float().contiguous()
             fused = base.fuse(base.trunk(features), torch.eye(4, dtype=torch.float64)[None], [1], [coverage])
             return base.heads(fused)
 

@@ -31,6 +31,7 @@ from heal.agents.tick_plan import AgentStep, TickPlan
 from heal.base_model import BaseModel
 from heal.detection.decode import DecodeConfig
 from heal.detection.detections import Detections
+from heal.device import set_float32_products
 from heal.fusion.late import AgentBoxes, join_boxes
 from heal.types import SceneSource
 
@@ -75,6 +76,7 @@ class LateRuntime:
         self._device, self._detectors = torch.device(device), dict[str, Detector]()
         self._threads_before = torch.get_num_threads()
         torch.set_num_threads(self._options.threads)
+        self._products_before = set_float32_products(self._options.float32_products)
 
     def run(self, ticks: Iterable[int]) -> Iterator[TickResult]:
         """Return the results of the ticks, one by one."""
@@ -114,8 +116,9 @@ class LateRuntime:
         return None if near else Rejection(agent_id, request.tick, OUT_OF_RANGE, "")
 
     def close(self) -> None:
-        """Restore the number of torch's threads."""
+        """Restore the number of torch's threads, and how it multiplies."""
         torch.set_num_threads(self._threads_before)
+        set_float32_products(self._products_before)
 
     def __enter__(self) -> LateRuntime:
         """Return the runtime."""

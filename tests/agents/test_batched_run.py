@@ -8,10 +8,12 @@ from dataclasses import replace
 import pytest
 import torch
 
+from heal.agents.late_fusion.runtime import open_local
 from heal.agents.local_runtime import LocalRuntime
 from heal.agents.options import RunOptions
 from heal.agents.records import TickResult
 from heal.errors import UserError
+from tests.agents.late_fusion.test_late_runtime import TinyDetectors
 from tests.agents.tiny_run import TinyAlliance, TinySource, by_id
 
 SOURCE = TinySource()
@@ -61,10 +63,11 @@ def test_ticks_that_depend_on_the_one_before_are_not_taken_together(change: dict
         run(TinyAlliance(), 2, replace(RunOptions(), **change))
 
 
-def test_a_run_leaves_torch_as_it_was() -> None:
+@pytest.mark.parametrize("alliance", [TinyAlliance(), TinyDetectors()], ids=["fused maps", "late fusion"])
+def test_a_run_leaves_torch_as_it_was(alliance: TinyAlliance) -> None:
     products = torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision  # type: ignore[attr-defined]
     for precision, expected in (("tf32", "tf32"), ("float32", "ieee")):
-        with LocalRuntime(TinyAlliance(), SOURCE, TYPES, options=replace(RunOptions(), precision=precision)) as runtime:
+        with open_local(alliance, SOURCE, TYPES, replace(RunOptions(), precision=precision)) as runtime:
             assert torch.backends.cudnn.conv.fp32_precision == torch.backends.cuda.matmul.fp32_precision == expected  # type: ignore[attr-defined]
             assert next(runtime.run([0])).tick == 0
     assert products == (torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision)  # type: ignore[attr-defined]
