@@ -23,8 +23,9 @@ class LateAlliance(Alliance):
         first = members[0]
         super().__init__(first.path, first.card, first.base)
         self.members, self._home = tuple(members), dict[str, Alliance]()
+        self.unaligned = frozenset(name for member in members for name in member.unaligned)
         for member in members:
-            for name in member.agent_names:
+            for name in (*member.agent_names, *sorted(member.unaligned)):
                 if name in self._home:
                     raise UserError(
                         f"--alliance: {self._home[name].path} and {member.path} both have an agent type {name}; leave one of them "
@@ -40,8 +41,8 @@ class LateAlliance(Alliance):
 
     @property
     def agent_names(self) -> tuple[str, ...]:
-        """The agent types of all alliances, in alphabetical order."""
-        return tuple(sorted(self._home))
+        """The agent types of all alliances that belong to their bases, in alphabetical order."""
+        return tuple(sorted(name for name in self._home if name not in self.unaligned))
 
     def agent_card(self, name: str) -> AgentCard:
         """Read the card of an agent type from its alliance."""

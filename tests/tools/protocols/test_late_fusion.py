@@ -123,6 +123,16 @@ def test_what_late_fusion_cannot_do_is_refused(detectors: dict[str, Path], data:
     assert not (tmp_path / "out").exists()
 
 
+def test_types_that_are_not_aligned_take_part_where_they_are_named(data: Path, tmp_path: Path) -> None:
+    alliance, other = save_tiny_alliance(tmp_path / "tiny"), save_tiny_alliance(tmp_path / "other", seed=1)
+    run_command("alliance", "add", alliance, other / "m1", "--as", "apart", "--unaligned")
+    common = ("evaluate", "--alliance", alliance, "--late", "--data", data, "--pictures", 0, "--threads", 1, *WIDE)
+    run_command(*common, "--types", "m1,apart", "--out", tmp_path / "late")
+    assert json.loads((tmp_path / "late" / "metrics.json").read_text())["lidar_lines"] == {"apart": 64, "m1": 64}
+    with pytest.raises(UserError, match=r"no agent type 'm7' in .*; there are m1$"):
+        run_command(*common, "--types", "m7", "--out", tmp_path / "out")
+
+
 def recorded_agents(recorded: RecordedScene) -> list[str]:
     """Return the agents of a recorded scene; the ego is called "ego"."""
     names = (name.split("/") for name in recorded.arrays.files if name.endswith("/modality_name#json"))
