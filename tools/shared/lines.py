@@ -37,8 +37,17 @@ def require_lines(lines: Mapping[str, int], alliance: Alliance, source: SceneSou
 
 
 def lidar_lines_of(alliance: Alliance, options: RunOptions, types: Iterable[str]) -> dict[str, int]:
-    """Return the laser lines of the clouds that agents of some types read in a run, by type; types without a LiDAR are left out."""
+    """Return the laser lines of the clouds that agents of some types read in a run, by type; types without a LiDAR are left out.
+
+    Raises:
+        UserError: the options name lines of another type, which would change nothing.
+    """
     sensors = {name: options.sensor_of(name, alliance.agent(name).sensor) for name in types}
+    for name in options.lidar_lines:
+        if name not in sensors:
+            raise UserError(
+                f"{name}={options.lidar_lines[name]} laser lines: no agent has the type {name}; there are {', '.join(sensors)}"
+            )
     return {name: sensor.beams for name, sensor in sensors.items() if sensor.lidar}
 
 

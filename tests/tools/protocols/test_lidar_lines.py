@@ -97,6 +97,14 @@ def test_lines_of_unknown_types_are_refused(alliance: Path, tmp_path: Path) -> N
         run_command(*command(alliance, tree(tmp_path, 16, 32), tmp_path / "out", "--lines", "m2=16"))
 
 
+def test_lines_of_a_type_that_no_agent_has_are_refused(alliance: Path, tmp_path: Path) -> None:
+    root, lines = tree(tmp_path, 16, 32), ("--types", "m1", "--lines", "m3=16")
+    with pytest.raises(ValueError, match="m3=16 laser lines: no agent has the type m3; there are m1"):
+        run_command(*command(alliance, root, tmp_path / "out", *lines))
+    with pytest.raises(ValueError, match="no agent has the type m3"):
+        run_command("sweep", "agents", "--source", root, "--alliance", alliance, "--out", tmp_path / "sweep", *lines)
+
+
 def test_a_sweep_halves_the_lines_step_by_step(alliance: Path, tmp_path: Path) -> None:
     root, out = tree(tmp_path, 16, 32), tmp_path / "out"
     options = ("--source", root, "--types", "m1,m3", "--lines", "m3=32", "--processes", 1, "--ticks", 1)
