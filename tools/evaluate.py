@@ -202,7 +202,9 @@ def _reading(given: Mapping[str, Any]) -> ReadOptions:
 
 
 def _scenes_record(given: Mapping[str, Any], alliance: Alliance) -> ScenesRecord:
-    """Describe the scenes that the options of the command line choose, by name."""
+    """Describe the scenes that the options of the command line choose, by name; UserError if two of them give the agents types."""
+    if given["in_order"] and given["types"]:
+        raise UserError("--types: --in-order gives the agents their types itself; give one of the two")
     types = given["in_order"] or given["types"] or base_type(alliance)
     return ScenesRecord(source=str(given["data"]), split=given["split"], types=types, ego_type=given["ego_type"])
 

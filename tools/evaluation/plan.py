@@ -12,6 +12,7 @@ from heal.agents.options import RunOptions
 from heal.alliance import Alliance
 from heal.datasets.assignment import with_ego
 from heal.datasets.dataset import Dataset, DatasetSummary, OnDamage
+from heal.errors import UserError
 from heal.fusion.single_agent import require_alone
 from heal.tools.evaluation.compute import Compute
 from heal.tools.evaluation.late import LateAlliance
@@ -129,9 +130,15 @@ def plan_of(
 
 
 def evaluation_runs(in_order: str | None, options: RunOptions) -> dict[str, RunOptions]:
-    """Return the options of each run of an evaluation, by name: of one run, or with `--in-order` of one run for each agent type."""
+    """Return the options of each run of an evaluation, by name: of one run, or with `--in-order` of one run for each agent type.
+
+    Raises:
+        UserError: `options` limit the agents, which `--in-order` does itself.
+    """
     if in_order is None:
         return {{None: "all agents", 1: "ego alone"}.get(options.agents, f"{options.agents} agents"): options}
+    if options.agents is not None:
+        raise UserError(f"--agents {options.agents}: --in-order chooses the number of agents itself; give one of the two")
     names = split_names(in_order)
     return {" + ".join(names[:count]): replace(options, agents=count) for count in range(1, len(names) + 1)}
 

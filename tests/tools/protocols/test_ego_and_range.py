@@ -12,6 +12,7 @@ import pytest
 import heal.tools.evaluate as evaluate_command
 from heal.agents.records import TickResult
 from heal.alliance import TrainingRecord, save_agent, save_base
+from heal.errors import UserError
 from heal.tools.evaluation.plan import Plan
 from heal.tools.evaluation.run import evaluate_source
 from tests.agents.tiny_run import TinyAlliance
@@ -114,3 +115,11 @@ def test_an_ego_of_a_type_that_no_agent_has_is_refused(alliance: Path, tmp_path:
     common = ("--alliance", alliance, "--data", write_tree(tmp_path), "--out", tmp_path / "out")
     with pytest.raises(ValueError, match="--ego-type: no agent is a m3 or m4; --types gives them m1, m2"):
         evaluated(monkeypatch, *common, "--types", "m1,m2", "--ego-type", "m3,m4")
+
+
+@pytest.mark.parametrize("option", [("--agents", 2), ("--types", "m1")], ids=str)
+def test_what_in_order_chooses_itself_cannot_be_given(option: tuple[str, object], alliance: Path, tmp_path: Path) -> None:
+    root = write_tree(tmp_path / "data", ("641", "650"))
+    with pytest.raises(UserError, match=f"{option[0]}.*--in-order .* itself; give one of the two"):
+        run_command("evaluate", "--alliance", alliance, "--data", root, "--in-order", "m1,m2", *option, "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
