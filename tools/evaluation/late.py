@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 
 from heal.agent_model import AgentModel
@@ -11,6 +12,7 @@ from heal.alliance import AgentCard, Alliance
 from heal.base_model import BaseModel
 from heal.errors import UserError
 from heal.grid import Range
+from heal.storage.compressors import StoredCompressor
 from heal.tools.checks.ranges import open_on_range
 from heal.tools.shared.made_by import AllianceRecord
 
@@ -38,6 +40,11 @@ class LateAlliance(Alliance):
         """A hash of all bases; that of the base if there is one."""
         hashes = [member.base_hash for member in self.members]
         return hashes[0] if len(hashes) == 1 else hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+
+    @cached_property
+    def compressors(self) -> Mapping[int, StoredCompressor]:
+        """None: no maps are sent."""
+        return {}
 
     @property
     def agent_names(self) -> tuple[str, ...]:

@@ -10,8 +10,10 @@ import pytest
 
 from heal.agent_model import AgentModel
 from heal.agents.records import TickResult
-from heal.alliance import TrainingRecord, save_agent, save_base
+from heal.alliance import TrainingRecord, read_base_card, save_agent, save_base
 from heal.errors import UserError
+from heal.layers.compressor import Compressor, CompressorConfig
+from heal.storage.compressors import save_compressor
 from heal.tools.shared.scene_matches import read_scenes
 from tests.agents.late_fusion.test_late_runtime import TinyDetectors
 from tests.agents.tiny_run import save_tiny_alliance
@@ -131,6 +133,17 @@ def test_types_that_are_not_aligned_take_part_where_they_are_named(data: Path, t
     assert json.loads((tmp_path / "late" / "metrics.json").read_text())["lidar_lines"] == {"apart": 64, "m1": 64}
     with pytest.raises(UserError, match=r"no agent type 'm7' in .*; there are m1$"):
         run_command(*common, "--types", "m7", "--out", tmp_path / "out")
+
+
+def test_compressors_of_one_of_several_bases_are_no_problem(
+    detectors: dict[str, Path], data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = save_detector(tmp_path / "first", "m1")
+    network = Compressor(CompressorConfig(channels=8, ratio=2))
+    save_compressor(first, network, read_base_card(first).hash, TrainingRecord())
+    common = ("--data", data, "--types", "m1,m2", "--pictures", 0, "--threads", 1, "--out", tmp_path / "out", *WIDE)
+    run_command("evaluate", "--late", "--alliance", first, "--alliance", detectors["m2"], *common)
+    assert "compressor" not in caplog.text
 
 
 def recorded_agents(recorded: RecordedScene) -> list[str]:
