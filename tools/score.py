@@ -136,9 +136,9 @@ class _Evaluated:
 
 
 def _thresholds(text: str) -> tuple[float, ...]:
-    """Read IoU thresholds; UserError for anything else than numbers above 0, at most 1."""
+    """Read IoU thresholds, each once; UserError for anything else than numbers above 0, at most 1."""
     try:
-        thresholds = tuple(float(part) for part in split_names(text))
+        thresholds = tuple(dict.fromkeys(float(part) for part in split_names(text)))
     except ValueError:
         thresholds = ()
     if not thresholds or not all(0.0 < threshold <= 1.0 for threshold in thresholds):

@@ -94,6 +94,7 @@ def test_a_smaller_range_leaves_out_detections_and_objects(tmp_path: Path) -> No
     # The third detection lies two metres beside its object, along the car: some overlap.
     at_little = scored(folder, "--iou", "0.2")["runs"]["together"]["ap"]
     assert at_little == {"0.2": pytest.approx(0.5 + 0.5 * 2 / 3)}
+    assert run_command("score", folder, "--iou", "0.2,0.20").count("AP@0.2") == 1, "one column for one threshold"
 
 
 @pytest.mark.parametrize(
