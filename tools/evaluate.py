@@ -64,7 +64,10 @@ PicturesArg = Annotated[int, typer.Option(min=0, help="Number of scenes to draw.
 PrecisionArg = Annotated[str, typer.Option(help="float32, or faster: tf32 on GPUs, bfloat16 on GPUs and on CPUs with AMX.")]
 BatchArg = Annotated[
     int | None,
-    typer.Option(min=1, help=f"Scenes whose agents are encoded together. Default: {GPU_BATCH} on a GPU, 1 on a CPU."),
+    typer.Option(
+        min=1,
+        help=f"Scenes whose agents are encoded together; no effect with --late. Default: {GPU_BATCH} on a GPU, 1 on a CPU.",
+    ),
 ]
 WorkersArg = Annotated[
     int | None,
