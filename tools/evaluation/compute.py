@@ -45,6 +45,6 @@ class Compute:
             (min(GPU_WORKERS, spare) if on_gpu else 0) if workers is None else workers,
         )
 
-    def of_part(self, number: int) -> Compute:
-        """Return where one process computes one part of the scenes."""
+    def of_process(self, number: int) -> Compute:
+        """Return where a process computes: all its parts of the scenes on one device."""
         return Compute((self.devices[number % len(self.devices)],), 1, self.batch, self.workers)

@@ -110,8 +110,8 @@ def evaluate_source(
 def _draw_gains(plan: Plan, scores: Mapping[str, RunScore]) -> None:
     """Draw the gain by each added agent; runs with a blind ego are left out."""
     runs = {name: (options, scores[name].ap) for name, options in plan.runs.items() if not options.blind_ego}
-    margin = plan.output.made_by.margin
-    draw_gains(plan.alliance, plan.source, plan.types_of, plan.ticks, runs, plan.output.folder, margin)
+    shown = plan.output.folder, plan.output.made_by.margin, plan.compute.devices[0]
+    draw_gains(plan.alliance, plan.source, plan.types_of, plan.ticks, runs, *shown)
 
 
 def _draw(result: TickResult, drawn: frozenset[int], alliance: Alliance, output: Output, errors: WriteErrors) -> None:

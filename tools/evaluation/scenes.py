@@ -58,8 +58,7 @@ def results_of(evaluated: Evaluated, ticks: Sequence[int], compute: Compute) -> 
 
 def part_scores(evaluated: Evaluated, parts: Sequence[Sequence[int]], compute: Compute) -> Iterator[PartScore]:
     """Yield the score of each part of the scenes, in order, from several processes; a part is computed as if it were all scenes."""
-    numbered = list(enumerate(parts))
-    yield from in_processes(_evaluate_part, numbered, compute.processes, partial(_hold, evaluated, compute))
+    yield from in_processes(_evaluate_part, parts, compute.processes, partial(_hold, evaluated, compute))
 
 
 def recordings_of(ticks: Sequence[int], outlines: Sequence[SceneOutline]) -> list[list[int]]:
@@ -77,14 +76,14 @@ def recordings_of(ticks: Sequence[int], outlines: Sequence[SceneOutline]) -> lis
 _held: list[tuple[Evaluated, Compute]] = []
 
 
-def _hold(evaluated: Evaluated, compute: Compute) -> None:
-    _held.append((evaluated, compute))
+def _hold(evaluated: Evaluated, compute: Compute, number: int) -> None:
+    _held.append((evaluated, compute.of_process(number)))
 
 
-def _evaluate_part(numbered: tuple[int, Sequence[int]]) -> PartScore:
-    (evaluated, compute), (number, ticks) = _held[-1], numbered
+def _evaluate_part(ticks: Sequence[int]) -> PartScore:
+    evaluated, compute = _held[-1]
     part = PartScore(RunScore(evaluated.range_m, evaluated.options.use_z, keep_boxes=evaluated.keep_boxes))
-    for result in results_of(evaluated, ticks, compute.of_part(number)):
+    for result in results_of(evaluated, ticks, compute):
         part.score.add(result, result.visibility)
         if evaluated.options.keeps_views_of(result.tick):
             part.shown.append(result)

@@ -29,6 +29,7 @@ def draw_gains(
     runs: Mapping[str, tuple[RunOptions, ApAccumulator]],
     out: Path,
     margin: str = "",
+    device: str = "cpu",
 ) -> list[Path]:
     """Draw, for each run and the one before it, the scene with the largest gain side by side; return the pictures.
 
@@ -40,6 +41,7 @@ def draw_gains(
         runs: options and matches of each run, by name; each run has one agent more than the one before.
         out: folder of the pictures `gain_2.png` (from one agent to two) and on; none is written for a run without a gain.
         margin: text below the pictures.
+        device: on which the networks compute.
     """
     names, pictures = list(runs), []
     for before, after in pairwise(names):
@@ -47,7 +49,7 @@ def draw_gains(
         best, picture = int(np.argmax(gains)), out / f"gain_{runs[after][0].agents}.png"
         if gains[best] <= 0:
             continue
-        fewer, more = (_run(alliance, source, types_of, runs[name][0], ticks[best]) for name in (before, after))
+        fewer, more = (_run(alliance, source, types_of, runs[name][0], ticks[best], device) for name in (before, after))
         draw_comparison(fewer, more, alliance.grid.range_m, picture, captions=(before, after), margin=margin)
         pictures.append(picture)
     return pictures
@@ -58,6 +60,6 @@ def _gain(before: FrameMatch, after: FrameMatch) -> int:
     return int(after.found[_AT].sum()) - int(before.found[_AT].sum())
 
 
-def _run(alliance: AllianceLike, source: SceneSource, types_of: TypesOf, options: RunOptions, tick: int) -> TickResult:
-    with open_local(alliance, source, types_of, replace(options, keep_views=True, count_points=True)) as runtime:
+def _run(alliance: AllianceLike, source: SceneSource, types_of: TypesOf, options: RunOptions, tick: int, device: str) -> TickResult:
+    with open_local(alliance, source, types_of, replace(options, keep_views=True, count_points=True), device) as runtime:
         return next(runtime.run([tick]))

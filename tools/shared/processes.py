@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing.queues import SimpleQueue
 from typing import TypeVar
 
 from heal.agents.process import end_with_parent
@@ -14,7 +15,7 @@ Result = TypeVar("Result")
 
 
 def in_processes(
-    work: Callable[[Part], Result], parts: Sequence[Part], processes: int, prepare: Callable[[], None] | None = None
+    work: Callable[[Part], Result], parts: Sequence[Part], processes: int, prepare: Callable[[int], None] | None = None
 ) -> Iterator[Result]:
     """Yield the result of each part. An error in a part ends the other parts too, which are of no use without it.
 
@@ -22,10 +23,13 @@ def in_processes(
         work: the function; it is pickled, as are the parts and the results.
         parts: what the function takes.
         processes: number of processes at most.
-        prepare: called once in each process, before its first part; it is pickled.
+        prepare: called once in each process, before its first part, with the number of the process from 0; it is pickled.
     """
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(processes, len(parts)), context, _begin, (prepare,)) as pool:
+    context, count = multiprocessing.get_context("spawn"), min(processes, len(parts))
+    numbers: SimpleQueue[int] = context.SimpleQueue()
+    for number in range(count):
+        numbers.put(number)
+    with ProcessPoolExecutor(count, context, _begin, (prepare, numbers)) as pool:
         try:
             yield from pool.map(work, parts)
         except BaseException:
@@ -35,7 +39,7 @@ def in_processes(
             raise
 
 
-def _begin(prepare: Callable[[], None] | None) -> None:
+def _begin(prepare: Callable[[int], None] | None, numbers: SimpleQueue[int]) -> None:
     end_with_parent()
     if prepare is not None:
-        prepare()
+        prepare(numbers.get())

@@ -65,5 +65,5 @@ def test_each_gpu_has_a_process_that_takes_several_scenes_at_once(monkeypatch: p
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     both = Compute.of("auto", None, None, None)
     assert both == Compute(("cuda:0", "cuda:1"), 2, 4, 3)
-    assert [both.of_part(number).devices for number in range(3)] == [("cuda:0",), ("cuda:1",), ("cuda:0",)]
+    assert [both.of_process(number).devices for number in range(3)] == [("cuda:0",), ("cuda:1",), ("cuda:0",)]
     assert Compute.of("cuda:1", None, 16, 0) == Compute(("cuda:1",), 1, 16, 0)
