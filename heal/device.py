@@ -58,25 +58,23 @@ def gpu_count() -> int:
 
 
 class Float32Products(NamedTuple):
-    """How GPUs multiply float32 numbers in matrix products and in convolutions: "ieee", "tf32", or "none" for torch's default."""
+    """Whether GPUs round float32 numbers to 10 bits in matrix products and in convolutions, which is several times as fast."""
 
-    matrices: str
-    convolutions: str
+    rounded_matrices: bool
+    rounded_convolutions: bool
 
 
-EXACT, ROUNDED = Float32Products("ieee", "ieee"), Float32Products("tf32", "tf32")
-"""Products of all 23 bits of a float32; products of 10 bits, which GPUs compute several times as fast."""
+EXACT, ROUNDED = Float32Products(False, False), Float32Products(True, True)
 
 
 def set_float32_products(wanted: Float32Products) -> Float32Products:
-    """Choose how GPUs multiply float32 numbers in this process; return what was chosen before. Autocast is not concerned."""
+    """Choose how GPUs multiply float32 numbers in this process; return what was chosen before. Autocast is not concerned.
+
+    torch's newer settings (`fp32_precision`) are left alone: once they are used, torch.export can no longer read the older ones.
+    """
     matrices, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
-    if not hasattr(convolutions, "conv"):  # torch before 2.9
-        before = Float32Products(*("tf32" if part.allow_tf32 else "ieee" for part in (matrices, convolutions)))
-        matrices.allow_tf32, convolutions.allow_tf32 = (part == "tf32" for part in wanted)
-        return before
-    before = Float32Products(matrices.fp32_precision, convolutions.conv.fp32_precision)
-    matrices.fp32_precision, convolutions.conv.fp32_precision = wanted
+    before = Float32Products(matrices.allow_tf32, convolutions.allow_tf32)
+    matrices.allow_tf32, convolutions.allow_tf32 = wanted
     return before
 
 

@@ -129,13 +129,13 @@ def sweep(
     blind, noisy or misplaced, or whose maps are 10 or 100 times too large, range of communication, number of agents, laser lines)
     is one run over the same ticks; another run has the ego alone.
     """
+    devices = devices_to_share(device)
     whole = Chunk(alliance, source, preset, split, seed, range(0), types, range_m, ego_type, ground_truth)
-    settings = with_options(read_settings(settings_file, changes), context.params)
-    opened = open_on_range(alliance, range_m)
+    settings, opened = with_options(read_settings(settings_file, changes), context.params), open_on_range(alliance, range_m)
     recorded = ScenesRecord.of(source, preset, split, types or base_type(opened), seed, ego_type)
     output, scenes = Output.of(context, out, overwrite, opened, recorded), whole.open_source(ticks)
-    chunks = share(divide(whole, len(scenes), towns, ticks), devices_to_share(device))
-    run_and_report(plan_sweep(kind, opened, scenes, settings, chunks, published), output, processes or usable_cores())
+    plan = plan_sweep(kind, opened, scenes, settings, share(divide(whole, len(scenes), towns, ticks), devices), published)
+    run_and_report(plan, output, processes or usable_cores())
 
 
 @dataclass(frozen=True)

@@ -65,9 +65,9 @@ def test_ticks_that_depend_on_the_one_before_are_not_taken_together(change: dict
 
 @pytest.mark.parametrize("alliance", [TinyAlliance(), TinyDetectors()], ids=["fused maps", "late fusion"])
 def test_a_run_leaves_torch_as_it_was(alliance: TinyAlliance) -> None:
-    products = torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision  # type: ignore[attr-defined]
-    for precision, expected in (("tf32", "tf32"), ("float32", "ieee")):
+    products = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    for precision, rounded in (("tf32", True), ("float32", False)):
         with open_local(alliance, SOURCE, TYPES, replace(RunOptions(), precision=precision)) as runtime:
-            assert torch.backends.cudnn.conv.fp32_precision == torch.backends.cuda.matmul.fp32_precision == expected  # type: ignore[attr-defined]
+            assert torch.backends.cudnn.allow_tf32 is torch.backends.cuda.matmul.allow_tf32 is rounded
             assert next(runtime.run([0])).tick == 0
-    assert products == (torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision)  # type: ignore[attr-defined]
+    assert products == (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32)

@@ -75,9 +75,9 @@ def test_points_have_their_agents_colour_at_their_position() -> None:
     picture = replace(picture, agents=(replace(picture.agents[0], points=np.array([[10, -5, 0, 0]] * 90, np.float32)),))
     image = rasterize(picture, 400).astype(float)
     row, column = np.unravel_index(np.abs(image - image[0, 0]).sum(axis=2).argmax(), (400, 400))
-    assert (row, column) == (150, 300)
+    assert abs(row - 150) <= 1 and abs(column - 300) <= 1  # the point lies on the edge of four pixels
     color = np.array([int(AGENT_COLORS[0][i : i + 2], 16) for i in (1, 3, 5)])
-    assert np.abs(image[150, 300] - color).max() < 60 and image[150, 300].argmax() == color.argmax()
+    assert np.abs(image[row, column] - color).max() < 60 and image[row, column].argmax() == color.argmax()
 
 
 def has_color(image: UInt8, color: str) -> bool:
