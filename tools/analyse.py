@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from heal.alliance import Alliance, load_alliance
+from heal.errors import UserError
 from heal.tools.analysis.features import TypeFeatures, type_features
 from heal.tools.analysis.figures import draw_projection, draw_similarity, draw_weights
 from heal.tools.analysis.projection import Projection, project, require_kind
@@ -82,6 +83,8 @@ def analyse(
     kind, opened = require_kind(projection), load_alliance(alliance)
     names = split_names(types) or list(opened.agent_names)
     require_types(names, opened)
+    if opened.base.config.pyramid.single_agent:
+        raise UserError(f"{alliance}: the base is a single-agent detector, which fuses nothing; analyse an alliance that fuses")
     output = Output.of(context, out, overwrite, opened, ScenesRecord.of(source, preset, split, ",".join(names), seed))
     opened, town = opened.for_inference(), open_source(source, preset, split, None, seed)
     try_folder(out)

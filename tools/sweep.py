@@ -15,6 +15,7 @@ from rich.console import Console
 from heal.agents.process import usable_cores
 from heal.alliance import Alliance
 from heal.device import devices_to_share
+from heal.fusion.single_agent import require_alone
 from heal.tools.checks.ranges import open_on_range
 from heal.tools.shared.arguments import (
     AgentRangeArg,
@@ -171,12 +172,14 @@ def plan_sweep(
         published: whether to draw the paper's curves.
 
     Raises:
-        UserError: an unknown kind, nothing to vary, laser lines that types or scenes do not have, or no published curves.
+        UserError: an unknown kind, nothing to vary, laser lines that types or scenes do not have, no published curves, or a base
+            that cannot fuse several agents.
     """
     common = Common.of(alliance, settings.run, chunks[0].types)
     conditions = sweep_conditions(kind, common)
     curves = published_curves(kind, common.float32_bytes) if published else ()
     for condition in conditions:
+        require_alone(alliance.base.config.pyramid, condition.options.most_agents)
         require_lines(condition.options.lidar_lines, alliance, scenes)
     return SweepPlan(kind, settings, conditions, chunks, curves)
 

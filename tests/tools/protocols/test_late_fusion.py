@@ -125,6 +125,14 @@ def test_what_late_fusion_cannot_do_is_refused(detectors: dict[str, Path], data:
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("command", [("sweep", "loss"), ("analyse",)], ids=["sweep", "analyse"])
+def test_commands_that_show_fusion_refuse_a_detector(detectors: dict[str, Path], tmp_path: Path, command: tuple[str, ...]) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(UserError, match="is a single-agent detector, which"):
+        run_command(*command, "--alliance", detectors["m1"], "--preset", "test", "--out", out)
+    assert not out.exists()
+
+
 def test_types_that_are_not_aligned_take_part_where_they_are_named(data: Path, tmp_path: Path) -> None:
     alliance, other = save_tiny_alliance(tmp_path / "tiny"), save_tiny_alliance(tmp_path / "other", seed=1)
     run_command("alliance", "add", alliance, other / "m1", "--as", "apart", "--unaligned")
