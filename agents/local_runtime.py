@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import TypeAlias
 
 import torch
+from typing_extensions import Self
 
 from heal.agent_types import TypesOf
 from heal.agents.agent import AgentHost
@@ -29,7 +30,30 @@ _Job: TypeAlias = tuple[int, str]
 """One agent in one tick: the number of the tick's plan, and the agent's id."""
 
 
-class LocalRuntime:
+class InThisProcess:
+    """A run in this process: while it is open, torch has `options.threads` threads and multiplies as its precision says."""
+
+    def __init__(self, options: RunOptions) -> None:
+        """Set torch up for a run with these options."""
+        self._threads_before = torch.get_num_threads()
+        torch.set_num_threads(options.threads)
+        self._products_before = set_float32_products(options.float32_products)
+
+    def close(self) -> None:
+        """Restore the number of torch's threads, and how it multiplies."""
+        torch.set_num_threads(self._threads_before)
+        set_float32_products(self._products_before)
+
+    def __enter__(self) -> Self:
+        """Return the runtime."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Close the runtime."""
+        self.close()
+
+
+class LocalRuntime(InThisProcess):
     """Runs ticks without Ray (see `heal.agents.runtime.Runtime`). While it is open, torch has `options.threads` threads."""
 
     def __init__(
@@ -69,9 +93,7 @@ class LocalRuntime:
         self._device, self._hosts = torch.device(device), dict[str, AgentHost]()
         trust, compressors = trust_by_type(alliance), tuple(alliance.compressors.values())
         self._nodes = NodeHost(alliance.base, alliance.base_hash, self._options, self._device, trust, compressors)
-        self._threads_before = torch.get_num_threads()
-        torch.set_num_threads(self._options.threads)
-        self._products_before = set_float32_products(self._options.float32_products)
+        super().__init__(self._options)
 
     def run(self, ticks: Iterable[int]) -> Iterator[TickResult]:
         """Return the results of the ticks, one by one."""
@@ -125,19 +147,6 @@ class LocalRuntime:
         if agent_type not in self._hosts:
             self._hosts[agent_type] = AgentHost(self._coordinator.agent_setup(agent_type), self._device, self._batch > 1)
         return self._hosts[agent_type]
-
-    def close(self) -> None:
-        """Restore the number of torch's threads, and how it multiplies."""
-        torch.set_num_threads(self._threads_before)
-        set_float32_products(self._products_before)
-
-    def __enter__(self) -> LocalRuntime:
-        """Return the runtime."""
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """Close the runtime."""
-        self.close()
 
 
 def _check_batch(batch: int, options: RunOptions) -> None:

@@ -6,6 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar, TypeAlias
 
+import numpy as np
+import numpy.typing as npt
+
 from heal.errors import UserError
 
 Range: TypeAlias = tuple[float, float, float, float, float, float]
@@ -56,6 +59,14 @@ class BevGrid:
     def ny(self) -> int:
         """Number of rows of a map."""
         return round((self.range_m[4] - self.range_m[1]) / self.cell_m)
+
+    @property
+    def centres_m(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """The middles of the cells, metres: x (nx,) of the columns and y (ny,) of the rows."""
+        x_min, y_min = self.range_m[:2]
+        x = x_min + (np.arange(self.nx, dtype=np.float64) + 0.5) * self.cell_m
+        y = y_min + (np.arange(self.ny, dtype=np.float64) + 0.5) * self.cell_m
+        return x, y
 
     @property
     def length_x_m(self) -> float:

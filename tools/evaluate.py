@@ -179,7 +179,7 @@ class Asked:
 
 def evaluate_as_asked(context: typer.Context, asked: Asked, out: Path, overwrite: bool) -> None:
     """Open everything that a command line asks for, and evaluate it with an output in the folder `out`."""
-    compute, reading, record_to = _compute(context.params), _reading(context.params), asked.record_to
+    compute, reading, record_to = _compute(context.params), ReadOptions.of_command(context.params), asked.record_to
     options = _options(context.params, compute)
     opened = open_for_evaluation(asked.alliance, asked.late, asked.range_m)
     recorded = _scenes_record(context.params, opened)
@@ -195,13 +195,6 @@ def evaluate_as_asked(context: typer.Context, asked: Asked, out: Path, overwrite
 def _compute(given: Mapping[str, Any]) -> Compute:
     """Return where the options of the command line say that the evaluation computes."""
     return Compute.of(given["device"], given["processes"], given["batch"], given["workers"])
-
-
-def _reading(given: Mapping[str, Any]) -> ReadOptions:
-    """Return how the options of the command line say that the data set is read."""
-    cache = Path(given["cache"]) if given["cache"] else None
-    rules = given["on_damage"], given["intensity_scale"], cache, given["ground_truth"]
-    return ReadOptions.of(*rules, every_agent=bool(given["ego_type"]))
 
 
 def _scenes_record(given: Mapping[str, Any], alliance: Alliance) -> ScenesRecord:

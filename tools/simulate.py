@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -190,7 +189,7 @@ class Asked:
 def simulate_as_asked(context: typer.Context, asked: Asked, out: Path, overwrite: bool, settings: RunSettings) -> None:
     """Open everything that a command line asks for, and run it with an output in the folder `out`."""
     settings = with_own_device(settings)
-    opened, reading = load_alliance(asked.alliance).for_inference(), _reading(context.params)
+    opened, reading = load_alliance(asked.alliance).for_inference(), ReadOptions.of_command(context.params)
     types, seed = asked.types or base_type(opened), asked.seed
     recorded = ScenesRecord.of(asked.source, asked.preset, asked.split, types, seed, asked.ego_type)
     output = Output.of(context, out, overwrite, opened, recorded)
@@ -198,12 +197,6 @@ def simulate_as_asked(context: typer.Context, asked: Asked, out: Path, overwrite
     scenes = choose_scenes_of_run(source, asked.ticks, recorded, opened, settings.run, reading)
     with open_viewer(asked.view, asked.record, opened.grid.range_m, f"{asked.source}, seed {seed}") as viewer:
         run_and_report(Plan(opened, scenes, settings, output, seed, asked.runtime, asked.pictures, viewer))
-
-
-def _reading(given: Mapping[str, Any]) -> ReadOptions:
-    """Return how the options of the command line say that a data set is read."""
-    rules = given["on_damage"], given["intensity_scale"], None, given["ground_truth"]
-    return ReadOptions.of(*rules, every_agent=bool(given["ego_type"]))
 
 
 def choose_scenes_of_run(

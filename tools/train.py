@@ -17,11 +17,11 @@ from heal.collab_model import CollabModel
 from heal.device import choose_device
 from heal.storage.parts import copy_part
 from heal.tools.pictures.draw import draw_tick
-from heal.tools.shared.arguments import CacheArg, DataArg, IntensityScaleArg, OnDamageArg, ThreadsArg
+from heal.tools.shared.arguments import CacheArg, DataArg, DeviceArg, IntensityScaleArg, OnDamageArg, ThreadsArg
 from heal.tools.shared.paths import config_path, type_path
 from heal.tools.shared.sources import ReadOptions
 from heal.tools.terminal.style import STYLE
-from heal.tools.training.arguments import ConfigArg, DeviceArg, RestartArg, SetArg, SplitArg, ValSplitArg
+from heal.tools.training.arguments import ConfigArg, RestartArg, SetArg, SplitArg, ValSplitArg
 from heal.tools.training.compressor import compressor
 from heal.tools.training.job import TrainingJob, run_job, run_jobs
 from heal.tools.training.run_folder import PICTURE_NAME

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from time import monotonic, perf_counter
-from types import TracebackType
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -14,7 +13,7 @@ from heal.agents.agent import AgentSetup
 from heal.agents.fusion.node import BLIND
 from heal.agents.interfaces import AllianceLike
 from heal.agents.late_fusion.detector import Detector
-from heal.agents.local_runtime import LocalRuntime
+from heal.agents.local_runtime import InThisProcess, LocalRuntime
 from heal.agents.message_records import MessageRecord
 from heal.agents.network.network import PerfectNetwork
 from heal.agents.options import RunOptions
@@ -31,7 +30,6 @@ from heal.agents.tick_plan import AgentStep, TickPlan
 from heal.base_model import BaseModel
 from heal.detection.decode import DecodeConfig
 from heal.detection.detections import Detections
-from heal.device import set_float32_products
 from heal.fusion.late import AgentBoxes, join_boxes
 from heal.types import SceneSource
 
@@ -45,7 +43,7 @@ class LateAllianceLike(AllianceLike, Protocol):
         ...
 
 
-class LateRuntime:
+class LateRuntime(InThisProcess):
     """Runs ticks with late fusion; while it is open, torch has `options.threads` threads.
 
     Agents, ground truth and results are those of `heal.agents.local_runtime.LocalRuntime`. Boxes are not written into messages, so
@@ -74,9 +72,7 @@ class LateRuntime:
             alliance, source, types_of, PerfectNetwork(), self._options
         )
         self._device, self._detectors = torch.device(device), dict[str, Detector]()
-        self._threads_before = torch.get_num_threads()
-        torch.set_num_threads(self._options.threads)
-        self._products_before = set_float32_products(self._options.float32_products)
+        super().__init__(self._options)
 
     def run(self, ticks: Iterable[int]) -> Iterator[TickResult]:
         """Return the results of the ticks, one by one."""
@@ -114,19 +110,6 @@ class LateRuntime:
             return Rejection(agent_id, request.tick, BLIND, "") if self._options.blind_ego else None
         near = in_range(request.world_SE3_frame, boxes.world_SE3_agent, self._options.comm_range_m)
         return None if near else Rejection(agent_id, request.tick, OUT_OF_RANGE, "")
-
-    def close(self) -> None:
-        """Restore the number of torch's threads, and how it multiplies."""
-        torch.set_num_threads(self._threads_before)
-        set_float32_products(self._products_before)
-
-    def __enter__(self) -> LateRuntime:
-        """Return the runtime."""
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """Close the runtime."""
-        self.close()
 
 
 def open_local(

@@ -106,7 +106,6 @@ def _objects_in(objects: ObjectLabels, world_SE3_agent: Float64, range_m: Range 
 
 def cells_within(grid: BevGrid, range_m: Range) -> Tensor:
     """Return which cells (ny, nx) of a grid have their middle inside a range, bool."""
-    x = grid.range_m[0] + (np.arange(grid.nx) + 0.5) * grid.cell_m
-    y = grid.range_m[1] + (np.arange(grid.ny) + 0.5) * grid.cell_m
+    x, y = grid.centres_m
     rows, columns = (y > range_m[1]) & (y < range_m[4]), (x > range_m[0]) & (x < range_m[3])
     return torch.from_numpy(rows[:, None] & columns)

@@ -41,9 +41,7 @@ def cells_in_boxes(corners: Float64, grid: BevGrid) -> BoolMask:
         corners: (M, 8, 3) metres in the grid's frame, in the corner order of `heal.box_corners`.
         grid: of the cells.
     """
-    x_m = grid.range_m[0] + (np.arange(grid.nx) + 0.5) * grid.cell_m
-    y_m = grid.range_m[1] + (np.arange(grid.ny) + 0.5) * grid.cell_m
-    centres = np.stack(np.meshgrid(x_m, y_m), axis=-1)  # (ny, nx, 2)
+    centres = np.stack(np.meshgrid(*grid.centres_m), axis=-1)  # (ny, nx, 2)
     inside = np.zeros((grid.ny, grid.nx), np.bool_)
     for box in corners[:, :, :2]:
         edges = np.stack([box[0] - box[3], box[1] - box[0]])

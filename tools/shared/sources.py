@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from rich.console import Console
 
@@ -61,6 +61,13 @@ class ReadOptions:
         if ground_truth not in rules:
             raise UserError(f"--ground-truth: expected {' or '.join(rules)}, got {ground_truth!r}")
         return ReadOptions(damages[on_damage], intensity_scale, cache and cache.absolute(), rules[ground_truth], every_agent)
+
+    @staticmethod
+    def of_command(given: Mapping[str, Any]) -> ReadOptions:
+        """Take the options of a command line by name; a command may lack `cache`. UserError as for `of`."""
+        cache, every_agent = given.get("cache"), bool(given["ego_type"])
+        rules = given["on_damage"], given["intensity_scale"], cache and Path(cache), given["ground_truth"]
+        return ReadOptions.of(*rules, every_agent=every_agent)
 
     def open(self, root: Path, split: str) -> Dataset:
         """Open a split of a data set."""

@@ -12,7 +12,6 @@ ValSplitArg = Annotated[str | None, typer.Option(help="Split to validate on. Def
 SetArg = Annotated[
     list[str] | None, typer.Option("--set", help="Change a setting: key=value, such as training.epochs=5; may be repeated.")
 ]
-DeviceArg = Annotated[str, typer.Option(help="cpu, cuda, or auto: a GPU if there is one.")]
 RestartArg = Annotated[
     bool, typer.Option("--restart", help="Delete the files of the earlier training in the run folder, and start anew.")
 ]

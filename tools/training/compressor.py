@@ -15,12 +15,12 @@ from heal.device import choose_device
 from heal.layers.compressor import Compressor
 from heal.storage.compressors import FOLDER, save_compressor, weights_path
 from heal.storage.parts import copy_part
-from heal.tools.shared.arguments import CacheArg, DataArg, IntensityScaleArg, OnDamageArg, OnlyTypesArg, ThreadsArg
+from heal.tools.shared.arguments import CacheArg, DataArg, DeviceArg, IntensityScaleArg, OnDamageArg, OnlyTypesArg, ThreadsArg
 from heal.tools.shared.paths import config_path
 from heal.tools.shared.setting_files import load_settings
 from heal.tools.shared.sources import ReadOptions
 from heal.tools.shared.type_argument import require_types, split_names
-from heal.tools.training.arguments import ConfigArg, DeviceArg, RestartArg, SetArg, SplitArg, ValSplitArg
+from heal.tools.training.arguments import ConfigArg, RestartArg, SetArg, SplitArg, ValSplitArg
 from heal.tools.training.job import TrainingJob, run_job
 from heal.tools.training.settings import reading_of
 from heal.tools.training.whole import held_folders, load_result, prepare, training_record, use_threads
