@@ -18,7 +18,7 @@ from heal.agents.options import RunOptions
 from heal.agents.records import AgentAside, AgentReport, AgentView
 from heal.detection.visibility import PointCounts, count_points
 from heal.errors import UserError
-from heal.fusion.pyramid import Coverage, coverage_of
+from heal.fusion.interface import Coverage, coverage_of
 from heal.grid import BevGrid
 from heal.message.codec import Codec
 from heal.message.message import Message

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from heal.base_model import BaseModel
-from heal.fusion.pyramid import Coverage, PyramidLevels
+from heal.fusion.interface import AgentLevels, Coverage
 from heal.grid import BevGrid
 from heal.storage.compressors import StoredCompressor
 from heal.types import AgentFrame, BoolMask, SensorChoice
@@ -51,7 +51,7 @@ class Encoder(Protocol):
 class Trunk(Protocol):
     """The part of a base that agents run too, such as `heal.fusion.pyramid.PyramidFusion`."""
 
-    def trunk(self, features: Tensor) -> PyramidLevels:
+    def trunk(self, features: Tensor) -> AgentLevels:
         """Return the scales of feature maps (agents, C, ny, nx)."""
         ...
 

@@ -14,7 +14,7 @@ from typing_extensions import Self
 from heal.agent_types import TypesOf
 from heal.agents.agent import AgentHost
 from heal.agents.failures import FAILED, AgentFailure, step_each
-from heal.agents.fusion.host import NodeHost, trust_by_type
+from heal.agents.fusion.host import NodeHost, require_base, trust_by_type
 from heal.agents.interfaces import AllianceLike
 from heal.agents.network.network import Network, PerfectNetwork
 from heal.agents.options import RunOptions
@@ -23,7 +23,6 @@ from heal.agents.tick import TickCoordinator, arrivals_of
 from heal.agents.tick_plan import AgentStep, Missing, TickPlan
 from heal.device import set_float32_products
 from heal.errors import UserError
-from heal.fusion.single_agent import require_alone
 from heal.types import SceneSource
 
 _Job: TypeAlias = tuple[int, str]
@@ -87,7 +86,7 @@ class LocalRuntime(InThisProcess):
         """
         self._options, self._tolerant, self._batch = options or RunOptions(), tolerant, batch
         _check_batch(batch, self._options)
-        require_alone(alliance.base.config.pyramid, self._options.most_agents)
+        require_base(alliance.base, self._options)
         settings = network or PerfectNetwork(), self._options, tolerant
         self._coordinator: TickCoordinator[bytes] = TickCoordinator(alliance, source, types_of, *settings)
         self._device, self._hosts = torch.device(device), dict[str, AgentHost]()

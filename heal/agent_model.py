@@ -22,7 +22,7 @@ from heal.encoders.second import Second, SecondConfig
 from heal.errors import UserError
 from heal.grid import BevGrid
 from heal.layers.backbone import Backbone, BackboneConfig
-from heal.layers.map_size import output_cells, require_fitting
+from heal.layers.map_size import require_fitting
 from heal.plugins import REMEDY, with_plugins
 from heal.types import BEAMS, AgentFrame, BoolMask, SensorChoice
 
@@ -225,10 +225,9 @@ class AgentModel(nn.Module):
     def _require_size_of(self, grid: BevGrid) -> None:
         """Raise ConfigError unless the backbone maps the encoder's range to a whole number of the grid's cells."""
         backbone = self.config.backbone
-        upsample = backbone.upsample_strides if backbone.upsample_channels else ()
 
         def fits(cells: int) -> bool:
-            out = output_cells(cells, backbone.strides, upsample)
+            out = backbone.output_cells(cells)
             return out is not None and abs(out * backbone.reduction - cells) < 1e-6
 
         lengths_m, ratios = (grid.length_x_m, grid.length_y_m), self.coverage or (1.0, 1.0)

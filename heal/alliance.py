@@ -20,7 +20,7 @@ from pathlib import Path
 from heal.agent_model import AgentConfig, AgentModel
 from heal.base_model import BaseConfig, BaseModel
 from heal.config import ConfigError, config
-from heal.fusion.pyramid import PyramidFusion
+from heal.fusion.interface import Fusion
 from heal.grid import BevGrid, Range
 from heal.layers.inference import for_inference
 from heal.storage.compressors import StoredCompressor, load_compressors
@@ -115,9 +115,9 @@ class Alliance:
         return self.card.hash
 
     @property
-    def trunk(self) -> PyramidFusion:
+    def trunk(self) -> Fusion:
         """The part of the base that agents run too: for messages of the pyramid split, and for foreground scores."""
-        return self.base.pyramid_backbone
+        return self.base.fusion
 
     @property
     def grid(self) -> BevGrid:

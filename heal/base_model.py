@@ -1,4 +1,4 @@
-"""The network of the collaboration base: Pyramid Fusion and detection heads, shared by all agent types, whatever their sensors."""
+"""The network of the collaboration base: a fusion, Pyramid Fusion by default, and detection heads, shared by all agent types."""
 
 from __future__ import annotations
 
@@ -13,12 +13,15 @@ from heal.config import config, later
 from heal.detection.anchors import AnchorConfig, make_anchors
 from heal.detection.decode import DecodeConfig
 from heal.detection.guard import GuardConfig
-from heal.detection.head import HeadOutput, Shrink
+from heal.detection.head import HeadOutput
 from heal.detection.targets import TargetConfig
-from heal.fusion.pyramid import RARE_LOGIT, AgentMaps, Coverage, PyramidConfig, PyramidLevels
-from heal.fusion.single_agent import make_pyramid
+from heal.errors import UserError
+from heal.fusion.interface import RARE_LOGIT, AgentLevels, AgentMaps, Coverage, Fusion
+from heal.fusion.pyramid import PyramidConfig, PyramidFusion
+from heal.fusion.table import FusionConfig, make_fusion
 from heal.grid import BevGrid
 from heal.layers.map_size import output_cells, require_fitting
+from heal.layers.shrink import Shrink
 
 
 @config
@@ -28,8 +31,9 @@ class BaseConfig:
     Attributes:
         grid: the grid of all feature maps.
         in_channels: channels of the feature maps that agents send.
-        pyramid: scales of the fusion.
-        shrink_channels: output channels of each pair of convolutions between fusion and heads.
+        pyramid: settings of Pyramid Fusion.
+        fusion: the fusion that takes its place; None for Pyramid Fusion.
+        shrink_channels: output channels of each pair of convolutions between fusion and heads; empty for none.
         shrink_sizes: kernel size of each pair's first convolution.
         shrink_strides: stride of each pair's first convolution.
         direction_bins: number of equal sectors of the circle that the direction head tells apart.
@@ -42,6 +46,7 @@ class BaseConfig:
     grid: BevGrid = BevGrid((-102.4, -51.2, -3.0, 102.4, 51.2, 1.0), 0.8)
     in_channels: int = 64
     pyramid: PyramidConfig = PyramidConfig()
+    fusion: FusionConfig | None = later(None)
     shrink_channels: tuple[int, ...] = (256,)
     shrink_sizes: tuple[int, ...] = (3,)
     shrink_strides: tuple[int, ...] = (1,)
@@ -52,13 +57,18 @@ class BaseConfig:
     guard: GuardConfig | None = later(None)
 
     def __post_init__(self) -> None:
-        """Raise ConfigError for a grid that the strides of the pyramid do not divide."""
+        """Raise ConfigError for a grid that the strides of the fusion do not divide."""
         for axis, cells in (("x", self.grid.nx), ("y", self.grid.ny)):
             require_fitting(axis, cells, self.grid.cell_m, self._fits)
 
+    @property
+    def fused_by(self) -> FusionConfig | PyramidConfig:
+        """Settings of the fusion that the base has."""
+        return self.pyramid if self.fusion is None else self.fusion
+
     def _fits(self, cells: int) -> bool:
-        """Return whether so many cells along an edge come out of pyramid and shrink layers again."""
-        out = output_cells(cells, self.pyramid.strides, self.pyramid.upsample_strides)
+        """Return whether so many cells along an edge come out of fusion and shrink layers again."""
+        out = output_cells(cells, self.fused_by.strides, self.fused_by.upsample_strides)
         for size, stride in zip(self.shrink_sizes, self.shrink_strides, strict=False):
             out = out and (out + 2 * (size // 2) - size) // stride + 1
         return out == cells
@@ -78,35 +88,52 @@ class BaseOutput:
 
 
 class BaseModel(nn.Module):
-    """Pyramid Fusion, the shrink layers and the heads (HEAL, section 3.2)."""
+    """A fusion, the shrink layers and the heads (HEAL, section 3.2)."""
 
     def __init__(self, settings: BaseConfig) -> None:
         """Make a base with random weights."""
         super().__init__()
         self.config = settings
-        self.pyramid_backbone = make_pyramid(settings.pyramid, settings.in_channels, settings.grid)
-        joined = sum(settings.pyramid.upsample_channels)
-        self.shrink_conv = Shrink(joined, settings.shrink_channels, settings.shrink_sizes, settings.shrink_strides)
-        width, anchors = settings.shrink_channels[-1], len(settings.anchors.yaws_deg)
+        fusion = make_fusion(settings.fused_by, settings.in_channels, settings.grid)
+        # The names under which HEAL stores the weights of Pyramid Fusion, and those of the other fusions.
+        self._fusion = "pyramid_backbone" if settings.fusion is None else "fusion_net"
+        self.add_module(self._fusion, fusion)
+        self.shrink_conv = Shrink(fusion.out_channels, settings.shrink_channels, settings.shrink_sizes, settings.shrink_strides)
+        width, anchors = [fusion.out_channels, *settings.shrink_channels][-1], len(settings.anchors.yaws_deg)
         self.cls_head = nn.Conv2d(width, anchors, 1)
         nn.init.constant_(self.cls_head.bias, RARE_LOGIT)  # type: ignore[arg-type]
         self.reg_head = nn.Conv2d(width, 7 * anchors, 1)
         self.dir_head = nn.Conv2d(width, settings.direction_bins * anchors, 1)
 
-    def trunk(self, features: Tensor) -> PyramidLevels:
-        """Return the pyramid of every agent's feature map (M, C, ny, nx), each computed independently."""
-        return self.pyramid_backbone.trunk(features)
+    @property
+    def fusion(self) -> Fusion:
+        """The part between the agents' maps and the heads."""
+        fusion = self.get_submodule(self._fusion)
+        assert isinstance(fusion, Fusion)
+        return fusion
+
+    @property
+    def pyramid(self) -> PyramidFusion:
+        """The fusion, for what only Pyramid Fusion can do; UserError if the base has another one."""
+        fusion = self.fusion
+        if not isinstance(fusion, PyramidFusion) or self.config.fusion is not None:
+            raise UserError(f"this needs a base with Pyramid Fusion; the base here fuses by {self.config.fused_by.kind}")
+        return fusion
+
+    def trunk(self, features: Tensor) -> AgentLevels:
+        """Return the scales of every agent's feature map (M, C, ny, nx), each computed independently."""
+        return self.fusion.trunk(features)
 
     def fuse(
         self,
-        levels: PyramidLevels,
+        levels: AgentLevels,
         agent_SE3_ego: Tensor,
         agents_per_scene: Sequence[int],
         coverage: Sequence[Coverage] | None = None,
+        agent_types: Sequence[str] = (),
     ) -> Tensor:
-        """Fuse pyramids to one map per scene (B, C, ny, nx) in the ego's frame; arguments as in `PyramidFusion.fuse_levels`."""
-        fused = self.pyramid_backbone.fuse_levels(levels, agent_SE3_ego, agents_per_scene, coverage)
-        return self.pyramid_backbone.join(fused)
+        """Fuse scales to one map per scene (B, C, ny, nx) in the ego's frame; arguments as in `Fusion.fuse_levels`."""
+        return self.fusion.join(self.fusion.fuse_levels(levels, agent_SE3_ego, agents_per_scene, coverage, agent_types))
 
     def fuse_scored(
         self,
@@ -116,10 +143,11 @@ class BaseModel(nn.Module):
         agents_per_scene: Sequence[int],
         trust: Tensor | None = None,
         ego_first: bool = True,
+        agent_types: Sequence[str] = (),
     ) -> Tensor:
-        """Fuse received maps and foreground scores as `fuse` does; arguments as in `PyramidFusion.fuse_scored`."""
-        fused = self.pyramid_backbone.fuse_scored(maps, scores, agent_SE3_ego, agents_per_scene, trust, ego_first)
-        return self.pyramid_backbone.join(fused)
+        """Fuse received maps and foreground scores as `fuse` does; arguments as in `Fusion.fuse_scored`."""
+        fused = self.fusion.fuse_scored(maps, scores, agent_SE3_ego, agents_per_scene, trust, ego_first, agent_types)
+        return self.fusion.join(fused)
 
     def heads(self, joined: Tensor) -> HeadOutput:
         """Return the output of the heads for fused maps (B, C, ny, nx)."""
@@ -135,10 +163,12 @@ class BaseModel(nn.Module):
         agent_SE3_ego: Tensor,
         agents_per_scene: Sequence[int],
         coverage: Sequence[Coverage] | None = None,
+        agent_types: Sequence[str] = (),
     ) -> BaseOutput:
         """Turn the feature maps of all agents (M, C, ny, nx) into the output for all scenes; arguments as in `fuse`."""
         levels = self.trunk(features)
-        return BaseOutput(self.heads(self.fuse(levels, agent_SE3_ego, agents_per_scene, coverage)), levels.occupancy)
+        fused = self.fuse(levels, agent_SE3_ego, agents_per_scene, coverage, agent_types)
+        return BaseOutput(self.heads(fused), levels.occupancy)
 
     def anchors(self) -> Tensor:
         """Return the anchors (ny, nx, A, 7) float64, in the ego's frame."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from heal.agent_model import AgentModel, EncoderInput
 from heal.base_model import BaseModel, BaseOutput
 from heal.encoders.lift_splat_depth import DepthPrediction
-from heal.fusion.pyramid import Coverage, coverage_of
+from heal.fusion.interface import Coverage, coverage_of
 from heal.layers.compressor import Compressor
 from heal.se3 import relative_SE3
 from heal.types import AgentFrame, Scene
@@ -27,7 +27,7 @@ class CollabBatch:
         agent_types: (M,) the type of each agent.
         agents_per_scene: (B,) number of agents of each scene.
         agent_SE3_ego: (M, 4, 4) float64, maps ego coordinates into the agent's frame.
-        coverage: (M,) what the sensors of each agent cover, see `PyramidFusion.scores`.
+        coverage: (M,) what the sensors of each agent cover, see `Fusion.scores`.
         noisy: (M,) whether noise takes the place of the agent's feature map, in training; empty for no agent.
     """
 
@@ -105,7 +105,7 @@ class CollabModel(nn.Module):
 
     def _detect(self, batch: CollabBatch, features: Tensor) -> BaseOutput:
         received = self.compressor(features)
-        output: BaseOutput = self.base(received, batch.agent_SE3_ego, batch.agents_per_scene, batch.coverage)
+        output: BaseOutput = self.base(received, batch.agent_SE3_ego, batch.agents_per_scene, batch.coverage, batch.agent_types)
         return output
 
     def agent(self, name: str) -> AgentModel:

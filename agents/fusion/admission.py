@@ -32,7 +32,7 @@ class Admission:
         grid = base.config.grid
         whole = (base.config.in_channels, grid.ny, grid.nx)
         self._compressed = {part.hash: ((part.network.config.sent_channels, grid.ny, grid.nx),) for part in compressors}
-        self._shapes = tuple(base.pyramid_backbone.level_shapes()) if options.split == "pyramid" else (whole,)
+        self._shapes = tuple(base.fusion.level_shapes()) if options.split == "pyramid" else (whole,)
 
     def problem(self, request: FusionRequest, arrival: Arrival, header: Header, newest: KnownMap | None) -> Problem | None:
         """Return the reason and the detail of a message's rejection; None for a message that is to be read.

@@ -13,7 +13,15 @@ from heal.agents.options import RunOptions
 from heal.agents.records import Arrival, FusionOutcome, FusionRequest
 from heal.agents.region import Region
 from heal.base_model import BaseModel
+from heal.fusion.single_agent import require_alone
 from heal.storage.compressors import StoredCompressor
+
+
+def require_base(base: BaseModel, options: RunOptions) -> None:
+    """Raise UserError if a base cannot do what a run asks of it: fuse so many agents, or score foreground for the codec."""
+    require_alone(base.config.pyramid, options.most_agents)
+    if options.codec.chooses_cells:
+        base.fusion.require_scores()
 
 
 class NodeHost:

@@ -13,7 +13,7 @@ from heal.agents.fusion.map_memory import KnownMap
 from heal.agents.options import RunOptions
 from heal.agents.records import Arrival
 from heal.base_model import BaseModel
-from heal.fusion.pyramid import coverage_of
+from heal.fusion.interface import coverage_of
 from heal.message.header import Buffer, UnreadMessage
 from heal.message.message import Message
 from heal.storage.compressors import StoredCompressor
@@ -72,7 +72,7 @@ class MapReader:
             features = self._decoders[message.compressor](received).float() if message.compressor else received
             levels = self._base.trunk(features)
             maps = tuple(level.float() for level in levels.maps)
-            scores = tuple(self._base.pyramid_backbone.scores(levels.occupancy, [coverage_of(message.coverage, message.covered)]))
+            scores = tuple(self._base.fusion.scores(levels.occupancy, [coverage_of(message.coverage, message.covered)]))
         self.trunk_ms += (perf_counter() - began) * 1e3
         return maps, scores
 

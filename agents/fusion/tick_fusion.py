@@ -81,7 +81,8 @@ class TickFusion:
         scores = list(zip(*(known.scores for known in maps), strict=True))
         ego_first = maps[0].agent_id == self._request.ego_id
         with torch.no_grad(), options.autocast(self._network.device.type):
-            head = base.heads(base.fuse_scored(levels, scores, poses, [len(maps)], self._weights(maps), ego_first))
+            types = [known.agent_type for known in maps]
+            head = base.heads(base.fuse_scored(levels, scores, poses, [len(maps)], self._weights(maps), ego_first, types))
         if not all(bool(part.isfinite().all()) for part in (head.classification, head.regression, head.direction)):
             raise ArithmeticError("the output of the heads is not finite")
         return head
@@ -100,7 +101,8 @@ class TickFusion:
         request, first = self._request, maps[0]
         measured = [relative_SE3(known.world_SE3_agent, self._frame) for known in maps]
         has_reference = first.agent_id == request.ego_id and first.tick == request.tick
-        if len(maps) == 1 or not self._network.options.correct_poses or not (has_reference or request.region):
+        corrects = self._network.options.correct_poses and self._network.base.fusion.scores_foreground
+        if len(maps) == 1 or not corrects or not (has_reference or request.region):
             return measured
         peaks = [find_peaks(known.scores[0], self._network.base.config.grid) for known in maps]
         if request.region is None:

@@ -13,8 +13,8 @@ from heal.agents.records import AgentAside, AgentReport
 from heal.base_model import BaseModel
 from heal.detection.decode import decode_candidates
 from heal.detection.head import HeadOutput
+from heal.fusion.interface import coverage_of
 from heal.fusion.late import AgentBoxes
-from heal.fusion.pyramid import coverage_of
 from heal.types import AgentFrame
 
 

@@ -20,6 +20,7 @@ import torch
 from heal.agent_types import TypesOf
 from heal.agents.deployment import Deployment, PlannedFault
 from heal.agents.faults import Fault
+from heal.agents.fusion.host import require_base
 from heal.agents.interfaces import AllianceLike
 from heal.agents.network.network import Network, PerfectNetwork
 from heal.agents.on_ray.agent_pool import AgentJob, AgentPool
@@ -33,7 +34,6 @@ from heal.agents.records import UNFINISHED, FusionOutcome, TickResult
 from heal.agents.tick import TickCoordinator
 from heal.agents.tick_plan import AgentStep, Delivery, Missing, TickPlan
 from heal.errors import UserError
-from heal.fusion.single_agent import require_alone
 from heal.types import SceneSource
 
 _log = logging.getLogger(__name__)
@@ -86,7 +86,7 @@ class RayRuntime:
     ) -> None:
         """Start Ray and the fusion nodes; the arguments are those of `heal.agents.runtime.open_runtime`."""
         self._options, self._deployment = options or RunOptions(), deployment or Deployment()
-        require_alone(alliance.base.config.pyramid, self._options.most_agents)
+        require_base(alliance.base, self._options)
         self._owns_ray = start_ray(self._deployment.address, self._deployment.metrics_port, self._deployment.object_store_mib)
         self._require_room()
         self._coordinator: TickCoordinator[Any] = TickCoordinator(

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from heal.errors import UserError
-from heal.fusion.pyramid import AgentMaps, Coverage, PyramidConfig, PyramidFusion, PyramidLevels
+from heal.fusion.interface import AgentLevels, AgentMaps
+from heal.fusion.pyramid import PyramidConfig, PyramidFusion
 from heal.grid import BevGrid
 
 
@@ -21,6 +21,8 @@ class SingleAgentPyramid(PyramidFusion):
 
     The first stage is not used. It is there because HEAL's checkpoints contain its weights.
     """
+
+    scores_foreground = False
 
     def __init__(self, settings: PyramidConfig, in_channels: int, grid: BevGrid) -> None:
         """Make the layers for maps of `in_channels` channels on `grid`; UserError unless the first scale has as many channels."""
@@ -34,14 +36,10 @@ class SingleAgentPyramid(PyramidFusion):
     def _add_foreground_heads(self) -> None:
         """Add no layers: nothing is fused, so no foreground has to be scored."""
 
-    def trunk(self, features: Tensor) -> PyramidLevels:
+    def trunk(self, features: Tensor) -> AgentLevels:
         """Compute the scales of maps (M, C, ny, nx); the logits of the foreground are zero."""
         maps = (features, *self.resnet(features, first=1))
-        return PyramidLevels(maps, tuple(level.new_zeros(len(level), 1, *level.shape[-2:]) for level in maps))
-
-    def scores(self, occupancy: Sequence[Tensor], coverage: Sequence[Coverage] | None = None) -> tuple[Tensor, ...]:
-        """Return the score 1 for every cell (M, 1, ny, nx) of every scale, whatever an agent's sensors cover."""
-        return tuple(torch.ones_like(logits, dtype=torch.float32) for logits in occupancy)
+        return AgentLevels(maps, tuple(level.new_zeros(len(level), 1, *level.shape[-2:]) for level in maps))
 
     def fuse_scored(
         self,
@@ -51,6 +49,7 @@ class SingleAgentPyramid(PyramidFusion):
         agents_per_scene: Sequence[int],
         trust: Tensor | None = None,
         ego_first: bool = True,
+        agent_types: Sequence[str] = (),
     ) -> tuple[Tensor, ...]:
         """Return the scales of scenes with one agent each; arguments as for Pyramid Fusion.
 
@@ -58,13 +57,7 @@ class SingleAgentPyramid(PyramidFusion):
             UserError: a scene has several agents.
         """
         require_alone(self.config, max(agents_per_scene))
-        return super().fuse_scored(maps, scores, agent_SE3_ego, agents_per_scene, trust, ego_first)
-
-
-def make_pyramid(settings: PyramidConfig, in_channels: int, grid: BevGrid) -> PyramidFusion:
-    """Make the part of a base between the agents' maps and the heads: Pyramid Fusion, or the stages of a single-agent detector."""
-    kind = SingleAgentPyramid if settings.single_agent else PyramidFusion
-    return kind(settings, in_channels, grid)
+        return super().fuse_scored(maps, scores, agent_SE3_ego, agents_per_scene, trust, ego_first, agent_types)
 
 
 def require_alone(settings: PyramidConfig, agents: int | None) -> None:

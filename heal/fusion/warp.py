@@ -13,6 +13,9 @@ from torch import Tensor
 
 from heal.grid import BevGrid
 
+# The identity in the form of `affine_rows`, and the tolerance, as a share of the map, within which a pose counts as the identity.
+_IDENTITY_AFFINE, _TOLERANCE = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0), 1e-9
+
 
 def normalized_affine(agent_SE3_ego: Tensor, length_x_m: float, length_y_m: float) -> Tensor:
     """Return the planar part of poses in the coordinates of `torch.nn.functional.affine_grid` (-1 to 1 across the map).
@@ -54,6 +57,11 @@ def affine_rows(agent_SE3_ego: Tensor, grid: BevGrid) -> list[list[float]]:
     """Return `normalized_affine` of poses (M, 4, 4) for maps that cover the whole of `grid`: M times six numbers, row by row."""
     rows: list[list[float]] = normalized_affine(agent_SE3_ego.cpu(), grid.length_x_m, grid.length_y_m).flatten(1).tolist()
     return rows
+
+
+def is_identity(affine: Sequence[float]) -> bool:
+    """Return whether an entry of `affine_rows` moves a map by less than a billionth of its edge."""
+    return all(abs(a - b) < _TOLERANCE for a, b in zip(affine, _IDENTITY_AFFINE, strict=True))
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,7 @@ def levels_example(base: BaseModel, count: int) -> tuple[Tensors, Tensors]:
     """Return the maps and the scores of every scale that the base's trunk computes from `features_example`."""
     features, _, coverage = features_example(base, count)
     levels = base.trunk(features)
-    return levels.maps, base.pyramid_backbone.scores(levels.occupancy, coverage_ratios(coverage))
+    return levels.maps, base.fusion.scores(levels.occupancy, coverage_ratios(coverage))
 
 
 def heads_example(base: BaseModel, count: int) -> Tensors:

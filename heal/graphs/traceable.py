@@ -228,7 +228,7 @@ class TrunkGraph(nn.Module):
     def __init__(self, base: BaseModel) -> None:
         """Wrap a trained base for export."""
         super().__init__()
-        self.pyramid = deepcopy(base.pyramid_backbone).eval()
+        self.pyramid = deepcopy(base.pyramid).eval()
         del self.pyramid.deblocks  # the fusion's weights: a file contains all weights of its module
 
     def forward(self, feature: Tensor, coverage: Tensor) -> tuple[Tensor, ...]:
@@ -249,7 +249,7 @@ class FusionGraph(nn.Module):
     def __init__(self, base: BaseModel) -> None:
         """Wrap a trained base for export."""
         super().__init__()
-        self.upsample, self.base = base.pyramid_backbone.deblocks, deepcopy(base).eval()
+        self.upsample, self.base = base.pyramid.deblocks, deepcopy(base).eval()
         del self.base.pyramid_backbone
 
     def forward(self, agent_SE3_ego: Tensor, *levels: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -59,7 +59,7 @@ def cropped_grid(agent: AgentConfig, base: BaseConfig, limit_m: tuple[float, flo
         most = limit_m
     x_m, y_m = most
     if own is not None:
-        unit_m = math.prod(base.pyramid.strides) * grid.cell_m
+        unit_m = math.prod(base.fused_by.strides) * grid.cell_m
         x_m, y_m = (
             min(round(math.ceil((edge + RING_M) / unit_m - 1e-6) * unit_m, 6), end)
             for edge, end in zip(own[3:5], most, strict=True)

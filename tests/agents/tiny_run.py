@@ -51,7 +51,7 @@ class TinyAlliance:
 
     @property
     def trunk(self) -> PyramidFusion:
-        return self.base.pyramid_backbone
+        return self.base.fusion
 
     base_hash = "f00d" * 16
     grid = GRID

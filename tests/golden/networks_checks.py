@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from heal.detection.head import Shrink
 from heal.encoders.point_pillars import PointPillars, PointPillarsConfig
 from heal.encoders.voxelize import VoxelGrid, Voxels, voxelize
 from heal.fusion.pyramid import PyramidConfig, PyramidFusion
 from heal.fusion.warp import normalized_affine, warp
 from heal.grid import BevGrid
 from heal.layers.backbone import Backbone, BackboneConfig
+from heal.layers.shrink import Shrink
 from tests.golden.fixture import Fixture, assert_close
 
 
@@ -38,8 +38,9 @@ def _pillars(encoder: dict[str, Any]) -> PointPillarsConfig:
     )
 
 
-def _backbone(settings: dict[str, Any]) -> BackboneConfig:
+def _backbone(settings: dict[str, Any], kind: Literal["residual", "plain"] = "residual") -> BackboneConfig:
     return BackboneConfig(
+        kind=kind,
         blocks=tuple(settings["layer_nums"]),
         strides=tuple(settings["layer_strides"]),
         channels=tuple(settings["num_filters"]),
@@ -89,11 +90,18 @@ def check_point_pillars(fixture: Fixture) -> None:
 
 
 def check_backbone(fixture: Fixture) -> None:
-    model = Backbone(_backbone(fixture.config), fixture.config["inplanes"])
+    _check_stages(Backbone(_backbone(fixture.config), fixture.config["inplanes"]), fixture)
+
+
+def check_plain_backbone(fixture: Fixture) -> None:
+    _check_stages(Backbone(_backbone(fixture.config, "plain"), fixture.input("x").shape[1]), fixture)
+
+
+def _check_stages(model: Backbone, fixture: Fixture) -> None:
     fixture.load_weights(model)
     with torch.no_grad():
         assert_close(model.eval()(fixture.tensor("x")), fixture.expected("y"))
-        for i, level in enumerate(model.resnet(fixture.tensor("x"))):
+        for i, level in enumerate(model.stages(fixture.tensor("x"))):
             assert_close(level, fixture.expected(f"multiscale/{i}"))
 
 

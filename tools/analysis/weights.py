@@ -13,7 +13,7 @@ from torch import Tensor
 from heal.agent_types import TypesOf, in_range
 from heal.alliance import Alliance
 from heal.detection.ground_truth import objects_in_frame
-from heal.fusion.pyramid import Coverage, PyramidLevels, coverage_of
+from heal.fusion.interface import AgentLevels, Coverage, coverage_of
 from heal.se3 import relative_SE3
 from heal.tools.analysis.similarity import cells_in_boxes
 from heal.types import AgentFrame, BoolMask, Float32, ObjectLabels, SceneSource
@@ -73,7 +73,7 @@ def scene_weights(alliance: Alliance, source: SceneSource, types_of: TypesOf, ti
     ego = frames[outline.ego_id].world_SE3_agent_measured
     near = [frame for frame in frames.values() if in_range(ego, frame.world_SE3_agent_measured, comm_range_m)]
     levels = [_levels(alliance, types[frame.agent_id], frame) for frame in near]
-    pyramid = alliance.base.pyramid_backbone
+    pyramid = alliance.base.pyramid
     coverage = [_coverage(alliance, types[frame.agent_id], frame) for frame in near]
     scores = pyramid.scores([torch.cat(parts) for parts in zip(*(part.occupancy for part in levels), strict=True)], coverage)
     poses = torch.from_numpy(np.stack([relative_SE3(frame.world_SE3_agent_measured, ego) for frame in near]))
@@ -100,12 +100,12 @@ def _coverage(alliance: Alliance, name: str, frame: AgentFrame) -> Coverage:
 def covered_cells(alliance: Alliance, name: str, frame: AgentFrame) -> BoolMask:
     """Return the cells (ny, nx) that the sensors of an agent of a type cover: where its map has a weight in the fusion."""
     logits = torch.zeros(1, 1, alliance.grid.ny, alliance.grid.nx)
-    [scores] = alliance.base.pyramid_backbone.scores([logits], [_coverage(alliance, name, frame)])
+    [scores] = alliance.base.fusion.scores([logits], [_coverage(alliance, name, frame)])
     covered: BoolMask = (scores[0, 0] > 0).numpy()
     return covered
 
 
-def _levels(alliance: Alliance, name: str, frame: AgentFrame) -> PyramidLevels:
+def _levels(alliance: Alliance, name: str, frame: AgentFrame) -> AgentLevels:
     model = alliance.agent(name)
     with torch.no_grad():
         return alliance.base.trunk(model(model.prepare([frame])))

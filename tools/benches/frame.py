@@ -96,7 +96,7 @@ class Perceiver:
 
     def levels(self, name: str, own: EncoderInput) -> Levels:
         """Run the encoder and the trunk for one agent of a type: its maps and its scores at every scale."""
-        pyramid, model = self.base.pyramid_backbone, self.agents[name]
+        pyramid, model = self.base.fusion, self.agents[name]
         levels = pyramid.trunk(model(own))
         return levels.maps, pyramid.scores(levels.occupancy, [model.coverage])
 
@@ -174,7 +174,7 @@ def plain_head(scene: PaperScene, frames: Sequence[AgentFrame]) -> HeadOutput:
     models = [scene.agents[name] for name in scene.types]
     encoded = [plain_encoders.encode(model, _plain_inputs(model, frame)) for model, frame in zip(models, frames, strict=True)]
     levels = scene.base.trunk(torch.cat(encoded))
-    scores = scene.base.pyramid_backbone.scores(levels.occupancy, scene.coverage)
+    scores = scene.base.fusion.scores(levels.occupancy, scene.coverage)
     return plain_fusion.fuse(scene.base, levels.maps, scores, poses_of(frames))
 
 

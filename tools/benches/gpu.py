@@ -21,7 +21,7 @@ from heal.alliance import load_alliance
 from heal.base_model import BaseConfig, BaseModel
 from heal.config import load_config
 from heal.detection.loss import LossConfig
-from heal.fusion.pyramid import PyramidFusion
+from heal.fusion.interface import Fusion
 from heal.grid import BevGrid
 from heal.layers.inference import for_inference
 from heal.storage.compressors import StoredCompressor
@@ -50,9 +50,9 @@ class MadeAlliance:
     base_hash: str = "0" * 64
 
     @property
-    def trunk(self) -> PyramidFusion:
+    def trunk(self) -> Fusion:
         """The trunk of the base."""
-        return self.base.pyramid_backbone
+        return self.base.fusion
 
     @property
     def grid(self) -> BevGrid:

@@ -10,7 +10,7 @@ from torch import Tensor
 from heal.base_model import BaseModel
 from heal.encoders.lidar import lidar_clouds
 from heal.encoders.voxelize import VoxelGrid, voxelize
-from heal.fusion.pyramid import PyramidLevels
+from heal.fusion.interface import AgentLevels
 from heal.layers.inference import for_inference
 from heal.tools.benches.machine import FLOAT32, set_float32_precision, synchronized, yardstick_flops_per_s
 from heal.tools.benches.measure import BenchRow, Timing, timed, timed_beside
@@ -97,7 +97,7 @@ def bench_fuse(setup: BenchSetup) -> list[BenchRow]:
         [trunk] = timed(synchronized(setup.device, lambda: base.trunk(features)), repeats=setup.repeats)
         row = BenchRow.of("fuse/trunk", trunk, "trunk of one agent; under split: pyramid the agent computes it")
         levels = base.trunk(features)
-        scores = base.pyramid_backbone.scores(levels.occupancy)
+        scores = base.fusion.scores(levels.occupancy)
         calls = [lambda n=count: _fuse(base, levels, scores, scene, n) for count in FUSED]
         *timings, alone = timed(
             *(synchronized(setup.device, call) for call in (*calls, lambda: _fuse(base, levels, scores, scene, 1))),
@@ -118,13 +118,13 @@ def bench_fuse(setup: BenchSetup) -> list[BenchRow]:
     ]
 
 
-def _fuse(base: BaseModel, levels: PyramidLevels, scores: Sequence[Tensor], scene: PaperScene, count: int) -> object:
+def _fuse(base: BaseModel, levels: AgentLevels, scores: Sequence[Tensor], scene: PaperScene, count: int) -> object:
     """Fuse `count` agents that all have the same levels and scores, and run the heads."""
     maps = [[level] * count for level in levels.maps]
     return base.heads(base.fuse_scored(maps, [[score] * count for score in scores], scene.agent_SE3_ego[:count], [count]))
 
 
-def _plain_fuse(scene: PaperScene, levels: PyramidLevels, scores: Sequence[Tensor]) -> Timing:
+def _plain_fuse(scene: PaperScene, levels: AgentLevels, scores: Sequence[Tensor]) -> Timing:
     """Time the plain form of fusion and heads with the smallest number of agents."""
     maps = [level.expand(FUSED[0], -1, -1, -1) for level in levels.maps]
     expanded = [score.expand(FUSED[0], -1, -1, -1) for score in scores]

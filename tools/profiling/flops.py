@@ -80,7 +80,7 @@ def type_flops(name: str, model: AgentModel, frame: AgentFrame) -> TypeFlops:
 
 def frame_flops(base: BaseModel, types: Sequence[TypeFlops], numbers: Sequence[int]) -> tuple[FrameFlops, ...]:
     """Count the operations for frames with several numbers of agents, which have the given types in turn."""
-    grid, pyramid, rows = base.config.grid, base.pyramid_backbone, list[FrameFlops]()
+    grid, pyramid, rows = base.config.grid, base.fusion, list[FrameFlops]()
     trunk, levels = count(lambda: base.trunk(torch.zeros(1, base.config.in_channels, grid.ny, grid.nx)))
     scores = pyramid.scores(levels.occupancy)
 

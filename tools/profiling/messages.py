@@ -50,7 +50,7 @@ def message_sizes(networks: Networks, name: str, source: SceneSource) -> tuple[M
         for split, codec in FORMATS:
             options = RunOptions(split=split)
             # The hash stands for that of the base, which has the same length.
-            setup = AgentSetup(name, model, base.pyramid_backbone, networks.record.hash, base.config.grid, source, options)
+            setup = AgentSetup(name, model, base.fusion, networks.record.hash, base.config.grid, source, options)
             message, _ = Agent(agent_id, setup).pack(0, frame, features, codec)
             found.append(MessageSize(name, split, str(codec), len(message)))
     return tuple(found)

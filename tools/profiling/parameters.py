@@ -67,7 +67,7 @@ class BaseParameters:
     def of(base: BaseModel) -> BaseParameters:
         """Count those of a network."""
         heads = nn.ModuleList([base.cls_head, base.reg_head, base.dir_head])
-        return BaseParameters(*(parameters_of(part) for part in (base.pyramid_backbone, base.shrink_conv, heads)))
+        return BaseParameters(*(parameters_of(part) for part in (base.fusion, base.shrink_conv, heads)))
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from heal.agents.interfaces import AllianceLike, Encoder, Trunk
-from heal.fusion.pyramid import Coverage, PyramidLevels
+from heal.fusion.interface import AgentLevels, Coverage
 from heal.tools.sweeps.wrapped import WrappedAlliance, WrappedEncoder
 from heal.types import AgentFrame, ObjectLabels, SceneOutline, SceneSource, SensorChoice
 
@@ -95,9 +95,9 @@ class MemoTrunk:
         """Wrap the base's pyramid."""
         self._pyramid = pyramid
         # Feature maps by address: a kept entry also keeps its map, so that no other map gets the same address.
-        self._levels: RecentValues[int, tuple[Tensor, PyramidLevels]] = RecentValues(MAPS)
+        self._levels: RecentValues[int, tuple[Tensor, AgentLevels]] = RecentValues(MAPS)
 
-    def trunk(self, features: Tensor) -> PyramidLevels:
+    def trunk(self, features: Tensor) -> AgentLevels:
         """Return the scales of feature maps (agents, C, ny, nx); a kept map of `MemoEncoder` has the same address in every run."""
         return self._levels.get(features.data_ptr(), lambda: (features, self._pyramid.trunk(features)))[1]
 

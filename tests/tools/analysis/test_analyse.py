@@ -61,7 +61,7 @@ def test_weights_sum_to_one_and_reproduce_the_fusion(alliance: Path) -> None:
         # The fused map of constant maps, one constant for each agent, is the mean of the constants by these weights.
         constants = torch.tensor([1.0, 10.0, 100.0])[:, None, None, None]
         maps = [constants.expand(-1, 2, *level.shape[-2:]).contiguous() for level in levels.maps]
-        fused = opened.base.pyramid_backbone.fuse_scored(maps, opened.base.pyramid_backbone.scores(levels.occupancy), poses, [3])
+        fused = opened.base.fusion.fuse_scored(maps, opened.base.pyramid_backbone.scores(levels.occupancy), poses, [3])
     for weights, level in zip(found.weights, fused, strict=True):
         total = weights.sum(axis=0)
         assert weights.min() >= 0 and total.max() <= 1 + 1e-5 and total.mean() > 0.9

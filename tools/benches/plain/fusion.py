@@ -31,7 +31,7 @@ def fuse(base: BaseModel, maps: Sequence[Tensor], scores: Sequence[Tensor], agen
         warped_score = warp(score, agent_SE3_ego, base.config.grid)
         weights = warped_score.masked_fill(warped_score == 0, -torch.inf).softmax(dim=0).nan_to_num(nan=0.0)
         fused.append((weights * warped).sum(dim=0, keepdim=True))
-    deblocks = base.pyramid_backbone.deblocks
+    deblocks = base.pyramid.deblocks
     joined = torch.cat([deblocks[i](level) for i, level in enumerate(fused)], dim=1)
     for further in list(deblocks)[len(fused) :]:
         joined = further(joined)

@@ -93,7 +93,7 @@ def _detect(
     Returns:
         The head's output for B scenes in their egos' frames, and per level the foreground logits (M, 1, ny, nx) of all agents.
     """
-    pyramid = base.pyramid_backbone
+    pyramid = base.pyramid
     levels = pyramid.trunk(features)
     fused = []
     for level, logits in zip(levels.maps, levels.occupancy, strict=True):

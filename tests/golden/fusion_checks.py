@@ -1,0 +1,45 @@
+"""The fusions of one scale give the reference's recorded outputs with the recorded weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from heal.fusion.attention import AttentionConfig
+from heal.fusion.maximum import MaximumConfig
+from heal.fusion.table import make_fusion
+from heal.grid import BevGrid
+from tests.golden.fixture import Fixture, assert_close
+
+
+def _recorded_poses(fixture: Fixture, counts: list[int], grid: BevGrid) -> Tensor:
+    """Return (M, 4, 4) poses whose normalised planar parts are the recorded ones from the egos to the agents."""
+    affine = fixture.tensor("affine")
+    rows = torch.cat([affine[scene, 0, :count] for scene, count in enumerate(counts)])
+    poses = torch.eye(4, dtype=torch.float64).repeat(len(rows), 1, 1)
+    x_m, y_m = grid.length_x_m, grid.length_y_m
+    poses[:, :2, :2] = rows[:, :, :2] * torch.tensor([[1, x_m / y_m], [y_m / x_m, 1]])
+    poses[:, :2, 3] = rows[:, :, 2] * torch.tensor([x_m / 2, y_m / 2])
+    return poses
+
+
+def check_map_fusion(fixture: Fixture, settings: Any, x: Tensor) -> None:
+    counts = fixture.input("record_len").tolist()
+    ny, nx = x.shape[-2:]
+    grid = BevGrid((-nx / 2, -ny / 2, -3.0, nx / 2, ny / 2, 1.0), 1.0)
+    model = make_fusion(settings, x.shape[1], grid)
+    fixture.load_weights(model)
+    with torch.no_grad():
+        model.eval()
+        [fused] = model.fuse_levels(model.trunk(x), _recorded_poses(fixture, counts, grid), counts)
+        assert_close(model.join([fused]), fixture.expected("y"))
+
+
+def check_maximum(fixture: Fixture) -> None:
+    check_map_fusion(fixture, MaximumConfig(foreground=False), fixture.tensor("x"))
+
+
+def check_attention(fixture: Fixture) -> None:
+    check_map_fusion(fixture, AttentionConfig(foreground=False), fixture.tensor("x"))
