@@ -23,7 +23,7 @@ from heal.errors import UserError
 from heal.grid import BevGrid
 from heal.layers.backbone import Backbone, BackboneConfig
 from heal.layers.map_size import require_fitting
-from heal.plugins import REMEDY, with_plugins
+from heal.plugins import ENCODER_TABLE, REMEDY, with_plugins
 from heal.types import BEAMS, AgentFrame, BoolMask, SensorChoice
 
 # The table of this package's encoders: settings -> network. A network has `cell_m`, `prepare` and `forward`.
@@ -36,7 +36,7 @@ ENCODERS: dict[type[Any], type[Any]] = {
 
 def known_encoders() -> dict[type[Any], type[Any]]:
     """Return the encoders that can be used, settings -> network: those of this package and of plugins (see `heal.plugins`)."""
-    return with_plugins(ENCODERS)
+    return with_plugins(ENCODERS, ENCODER_TABLE)
 
 
 class EncoderInput(Protocol):

@@ -1,9 +1,10 @@
-"""Encoders from outside of this package: in Python files and modules that the user names, and in installed packages.
+"""Encoders and fusions from outside of this package: in Python files and modules that the user names, and in installed packages.
 
-A plugin is a Python module with a table `ENCODERS = {MyConfig: MyEncoder}` from settings to network, as in `heal.agent_model`. The
-option `heal --plugin` and the variable HEAL_PLUGINS, a list in the form of PATH, name files and modules; an installed package names
-its module by an entry point of the group `heal.encoders`. Every process loads the plugins when it first looks up an encoder. Child
-processes inherit the variable.
+A plugin is a Python module with a table `ENCODERS = {MyConfig: MyEncoder}` from settings to network, as in `heal.agent_model`, or
+`FUSIONS = {MyConfig: MyFusion}`, as in `heal.fusion.table`, or both. The option `heal --plugin` and the variable HEAL_PLUGINS, a
+list in the form of PATH, name files and modules; an installed package names its module by an entry point of the group
+`heal.encoders`. Every process loads the plugins when it first looks up an encoder or a fusion, and child processes inherit the
+variable.
 """
 
 from __future__ import annotations
@@ -25,12 +26,31 @@ from heal.errors import UserError
 from heal.plugin_files import VARIABLE
 
 GROUP = "heal.encoders"
-TABLE = "ENCODERS"
 REMEDY = "heal --plugin FILE, or install the package that brings it"
 SENSES = ("lidar", "camera")
 
-Encoders = Mapping[type[Any], type[Any]]
-"""Settings of an encoder -> its network."""
+Networks = Mapping[type[Any], type[Any]]
+"""Settings -> network."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """A table that a plugin may have.
+
+    Attributes:
+        name: of the variable in the module.
+        entry: what an entry is, for messages.
+        methods: that a network needs.
+    """
+
+    name: str
+    entry: str
+    methods: tuple[str, ...]
+
+
+ENCODER_TABLE = Table("ENCODERS", "encoder", ("prepare", "forward"))
+FUSION_TABLE = Table("FUSIONS", "fusion", ("trunk", "level_shapes", "fuse_scored", "join"))
+_TABLES = (ENCODER_TABLE, FUSION_TABLE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,11 +59,11 @@ class Plugin:
 
     Attributes:
         name: the file or the module, and the package that names it, for messages.
-        encoders: its table.
+        networks: its tables by name; a table that it lacks is empty.
     """
 
     name: str
-    encoders: Encoders
+    networks: Mapping[str, Networks]
 
 
 def plugins_in_use() -> tuple[str, ...]:
@@ -58,36 +78,37 @@ def use_plugins(names: Sequence[str]) -> None:
         names: Python files, by paths from the working folder that end with .py, or modules that can be imported.
 
     Raises:
-        UserError: a file or a module is missing, cannot be loaded, or has no table of encoders.
+        UserError: a file or a module is missing, cannot be loaded, or has no table of encoders or fusions.
     """
     found = tuple(dict.fromkeys(_absolute(name) for name in (*plugins_in_use(), *names)))
     load_plugins(found)
     os.environ[VARIABLE] = os.pathsep.join(found)
 
 
-def with_plugins(own: Encoders) -> dict[type[Any], type[Any]]:
-    """Return a table of encoders and those of all plugins.
+def with_plugins(own: Networks, table: Table) -> dict[type[Any], type[Any]]:
+    """Return the networks of this package and those of all plugins.
 
     Args:
         own: the table of this package.
+        table: which of the plugins' tables.
 
     Raises:
         UserError: a plugin cannot be loaded, or brings a kind that is there already.
     """
-    table = dict(own)
+    known = dict(own)
     brought_by = {kind: "heal itself" for settings in own for kind in kinds_of(settings)}
     for plugin in load_plugins(plugins_in_use()):
-        for settings, network in plugin.encoders.items():
-            if settings in table:  # the same module, named twice
+        for settings, network in plugin.networks[table.name].items():
+            if settings in known:  # the same module, named twice
                 continue
-            table[settings] = network
+            known[settings] = network
             for kind in kinds_of(settings):
                 if kind in brought_by:
                     raise UserError(
-                        f"{brought_by[kind]} and the plugin {plugin.name} both bring the encoder {kind!r}; use one of them"
+                        f"{brought_by[kind]} and the plugin {plugin.name} both bring the {table.entry} {kind!r}; use one of them"
                     )
                 brought_by[kind] = f"the plugin {plugin.name}"
-    return table
+    return known
 
 
 @cache
@@ -116,15 +137,19 @@ def _absolute(name: str) -> str:
 
 
 def _plugin(module_or_path: str, name: str) -> Plugin:
-    """Load a plugin, and check its table."""
-    encoders = getattr(_load(module_or_path, name), TABLE, None)
-    if not isinstance(encoders, Mapping) or not encoders:
-        found = "none" if encoders is None else repr(encoders)
-        raise UserError(f"plugin {name}: expected a table {TABLE} = {{MyConfig: MyEncoder}}, found {found}")
-    for settings, network in encoders.items():
-        if problem := _problem_of_settings(settings) or _problem_of_network(network):
-            raise UserError(f"plugin {name}: {problem}")
-    return Plugin(name, encoders)
+    """Load a plugin, and check its tables."""
+    module = _load(module_or_path, name)
+    tables = {table.name: getattr(module, table.name, {}) for table in _TABLES}
+    if not all(isinstance(networks, Mapping) for networks in tables.values()) or not any(tables.values()):
+        found = {key: networks for key, networks in tables.items() if hasattr(module, key)} or "none"
+        raise UserError(
+            f"plugin {name}: expected a table ENCODERS = {{MyConfig: MyEncoder}} or FUSIONS = {{MyConfig: MyFusion}}, found {found}"
+        )
+    for table in _TABLES:
+        for settings, network in tables[table.name].items():
+            if problem := _problem_of_settings(settings, table) or _problem_of_network(network, table):
+                raise UserError(f"plugin {name}: {problem}")
+    return Plugin(name, tables)
 
 
 def _load(module_or_path: str, name: str) -> ModuleType:
@@ -149,16 +174,21 @@ def _cause(error: Exception, path: str) -> str:
     return f"{type(error).__name__}: {error}" + (f" (line {lines[-1]})" if lines else "")
 
 
-def _problem_of_settings(settings: Any) -> str:
+def _problem_of_settings(settings: Any, table: Table) -> str:
     """Return what is wrong with a key of a plugin's table; "" if it can be used."""
     if not isinstance(settings, type) or not dataclasses.is_dataclass(settings) or not hasattr(settings, "__pydantic_config__"):
-        return f"expected classes made by @config of heal.config as keys of {TABLE}, got {settings!r}"
+        return f"expected classes made by @config of heal.config as keys of {table.name}, got {settings!r}"
     try:
         kinds = kinds_of(settings)
     except NameError as error:
         return f"{settings.__name__}: the type of a field cannot be read: {error}"
     if not kinds:
         return f"{settings.__name__}: expected a field kind: Literal['my_kind'] = 'my_kind'"
+    return _problem_of_encoder(settings) if table is ENCODER_TABLE else ""
+
+
+def _problem_of_encoder(settings: type[Any]) -> str:
+    """Return what an encoder's settings lack; "" if they can be used."""
     if (senses := getattr(settings, "senses", None)) not in SENSES:
         return f"{settings.__name__}: expected senses: ClassVar[str] to be one of {', '.join(SENSES)}, got {senses!r}"
     if not hasattr(settings, "out_channels") and "out_channels" not in {field.name for field in dataclasses.fields(settings)}:
@@ -166,9 +196,9 @@ def _problem_of_settings(settings: Any) -> str:
     return ""
 
 
-def _problem_of_network(network: Any) -> str:
+def _problem_of_network(network: Any, table: Table) -> str:
     """Return what is wrong with a value of a plugin's table; "" if it can be used."""
-    missing = [name for name in ("prepare", "forward") if not callable(getattr(network, name, None))]
+    missing = [name for name in table.methods if not callable(getattr(network, name, None))]
     if missing or not isinstance(network, type):
-        return f"expected classes with prepare and forward as values of {TABLE}, got {network!r}"
+        return f"expected classes with {' and '.join(table.methods)} as values of {table.name}, got {network!r}"
     return ""

@@ -23,6 +23,7 @@ from heal.tools.benches.frame import bench_frame
 from heal.tools.benches.gpu import bench_gpu
 from heal.tools.benches.machine import bench_machine
 from heal.tools.benches.measure import BenchRow
+from heal.tools.benches.methods import bench_methods
 from heal.tools.benches.poses import bench_poses
 from heal.tools.benches.post import bench_ap, bench_post
 from heal.tools.benches.read import bench_read
@@ -42,6 +43,7 @@ BENCHES: dict[str, Callable[[BenchSetup], list[BenchRow]]] = {
     "post": bench_post,
     "ap": bench_ap,
     "frame": bench_frame,
+    "methods": bench_methods,
     "train": bench_train,
     "gpu": bench_gpu,
     "runtime": lambda setup: bench_runtime(setup.alliance),
@@ -55,7 +57,7 @@ AllianceArg = Annotated[Path, typer.Option(help="Alliance folder, for gpu, runti
 DataArg = Annotated[Path | None, typer.Option(help="Folder of DAIR-V2X-C, for read.")]
 ScenesArg = Annotated[Path | None, typer.Option(help="Data set folder in OPV2V's layout, instead of the built-in town.")]
 DeviceArg = Annotated[
-    str, typer.Option(help="Device for encode, fuse, frame, train and gpu: cpu, cuda, or auto: a GPU if there is one.")
+    str, typer.Option(help="Device for encode, fuse, frame, methods, train and gpu: cpu, cuda, or auto: a GPU if there is one.")
 ]
 ThreadsArg = Annotated[int, typer.Option(min=0, help="Number of torch threads; 0: one for each usable core.")]
 RepeatsArg = Annotated[int, typer.Option(min=1, help="Number of measured rounds.")]

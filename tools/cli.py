@@ -152,7 +152,7 @@ def _options(
         list[str] | None,
         typer.Option(
             metavar="FILE",
-            help="Python file or module with encoders of your own; may be repeated. The variable HEAL_PLUGINS lists more.",
+            help="Python file or module with your own encoders or fusions; may be repeated. The variable HEAL_PLUGINS lists more.",
         ),
     ] = None,
 ) -> None:

@@ -32,7 +32,7 @@ class LossConfig:
         regression_weight: smooth L1 of the seven codes.
         direction_weight: cross entropy of the direction bins.
         depth_weight: focal loss of the depth bins.
-        occupancy_weights: focal loss of the foreground of each level, from the finest on.
+        occupancy_weights: focal loss of the foreground of each level, from the finest on; further weights are not used.
         positive_weight: weight of positive anchors and cells, relative to negative ones.
         focal_alpha: share of the positive class in focal losses.
         focal_gamma: exponent of focal losses.
@@ -115,14 +115,14 @@ def occupancy_loss(occupancy: tuple[Tensor, ...], targets: Targets, config: Loss
     Raises:
         ValueError: the number of levels or their sizes do not fit.
     """
-    if len(occupancy) != len(config.occupancy_weights):
+    if len(occupancy) > len(config.occupancy_weights):
         raise UserError(
             f"occupancy_loss: expected a weight for each level, got {config.occupancy_weights} for {len(occupancy)} levels"
         )
     foreground = targets.positive.any(dim=-1)[:, None].float()
     not_background = (~targets.negative.all(dim=-1))[:, None].float()
     total = occupancy[0].new_zeros((), dtype=torch.float32)
-    for logits, weight in zip(occupancy, config.occupancy_weights, strict=True):
+    for logits, weight in zip(occupancy, config.occupancy_weights, strict=False):
         size = foreground.shape[-1] // logits.shape[-1]
         positive = functional.max_pool2d(foreground, size, ceil_mode=True) > 0
         negative = functional.max_pool2d(not_background, size, ceil_mode=True) == 0

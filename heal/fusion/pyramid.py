@@ -63,6 +63,11 @@ class PyramidConfig:
             )
 
     @property
+    def foreground(self) -> bool:
+        """Whether the fusion scores foreground: a single-agent detector does not."""
+        return not self.single_agent
+
+    @property
     def stage_strides(self) -> tuple[int, ...]:
         """Stride of every stage's layers; differs from `strides` only in the unused first stage of a single-agent detector."""
         return (self.spare_stride, *self.strides[1:]) if self.single_agent else self.strides

@@ -196,7 +196,7 @@ class TrainingConfig:
             self._check_single_agent()
 
     def _check_single_agent(self) -> None:
-        """Check the settings of a single-agent detector: one type of its own, single agents, no loss of the foreground."""
+        """Check the settings of a single-agent detector: one type of its own, single agents."""
         if self.training.frozen_base or len(self.agents) > 1:
             raise UserError(
                 "the base is a single-agent detector, which belongs to the one agent type that it is trained with; align other "
@@ -204,11 +204,6 @@ class TrainingConfig:
             )
         if self.training.max_agents != 1:
             raise UserError(f"training.max_agents: a single-agent detector is trained with 1 agent, got {self.training.max_agents}")
-        if any(self.loss.occupancy_weights):
-            raise UserError(
-                "loss.occupancy_weights: a single-agent detector does not score foreground; expected "
-                f"{[0] * len(self.base.pyramid.channels)}, got {list(self.loss.occupancy_weights)}"
-            )
 
     @property
     def compressor(self) -> CompressorConfig | None:

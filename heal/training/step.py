@@ -169,8 +169,9 @@ def training_loss(learner: nn.Module, batch: TrainingBatch, settings: TrainingCo
     """
     output, depths = learner(batch.inputs)
     fused = detection_loss(output.head, batch.targets, settings.loss, anchors)
-    alone = occupancy_loss(output.occupancy, batch.agent_targets, settings.loss)
-    zero = alone.new_zeros(())
+    zero = fused.total.new_zeros(())
+    scored = settings.base.fused_by.foreground
+    alone = occupancy_loss(output.occupancy, batch.agent_targets, settings.loss) if scored else zero
     depth = sum((depth_loss(part.logits, part.bins, settings.loss) for part in depths.values() if part.bins is not None), zero)
     total = fused.total + settings.training.single_weight * alone + depth
     return StepLosses(

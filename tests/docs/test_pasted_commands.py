@@ -25,6 +25,7 @@ PAGES = (
     "docs/jobs/evaluate.md",
     "docs/jobs/train.md",
     "docs/new_agent_type.md",
+    "docs/new_fusion.md",
     *(f"docs/{name}.md" for name in ("data", "models", "guard", "links", "cluster", "runtime", "seeing", "outputs", "performance")),
 )
 
@@ -37,7 +38,7 @@ LEFT_OUT = {
     r"metrics_port|:8085": "runs for ten minutes; the metrics have a test of their own",
     r"^docker\b": "needs Docker",
     r"--device cuda\b": "needs a GPU",
-    r"^heal bench\b": "measures for an hour; the benches have tests of their own",
+    r"^heal (--plugin \S+ )?bench\b": "measures for an hour; the benches have tests of their own",
     r"^heal import LOGS": "LOGS stands for run folders of HEAL, which tests/heal/opencood reads",
     r"^heal export runs/detectors": "exports what is imported from LOGS",
     r"^heal assign DATA\b": "DATA stands for any data set",

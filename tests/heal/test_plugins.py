@@ -13,8 +13,10 @@ import torch
 import heal.plugin_files as plugin_files
 from heal.agent_model import AgentConfig, AgentModel, known_encoders
 from heal.alliance import AllianceError, TrainingRecord, load_alliance, save_agent
+from heal.base_model import BaseConfig, BaseModel
 from heal.config import ConfigError, build_config, kinds_of, to_plain
 from heal.errors import UserError
+from heal.fusion.table import known_fusions
 from heal.plugins import VARIABLE, load_plugins, plugins_in_use, use_plugins
 from heal.tools.shared.made_by import read_made_by, split_command
 from tests.agents.tiny_run import GRID, TinySource, save_tiny_alliance
@@ -56,6 +58,27 @@ class Count(torch.nn.Module):
 
 
 ENCODERS = {CountConfig: Count}
+'''
+FUSION = '''
+"""The mean of the agents' maps."""
+
+from typing import Literal
+
+from heal.config import config
+from heal.fusion.map_fusion import MapFusion, MapFusionConfig
+
+
+@config
+class MeanConfig(MapFusionConfig):
+    kind: Literal["mean"] = "mean"
+
+
+class MeanFusion(MapFusion):
+    def fuse_scene(self, scene):
+        return scene.maps.mean(dim=0, keepdim=True)
+
+
+FUSIONS = {MeanConfig: MeanFusion}
 '''
 TYPE = {"encoder": {"kind": "count"}, "backbone": {"blocks": [1], "strides": [2], "channels": [8]}}
 MISSING = r"encoder 'count' is not installed: heal --plugin FILE, or install the package that brings it"
@@ -136,8 +159,12 @@ def test_settings_that_no_table_has_are_refused(folder: Path) -> None:
     [
         ("def broken(:\n", r"faulty\.py cannot be loaded: SyntaxError: .* \(faulty\.py, line 1\)"),
         ("import torch\n\nnames.append(1)\n", r"cannot be loaded: NameError: name 'names' is not defined \(line 3\)"),
-        ("TABLE = {}\n", r"expected a table ENCODERS = {MyConfig: MyEncoder}, found none"),
-        ("ENCODERS = [1]\n", r"expected a table ENCODERS = {MyConfig: MyEncoder}, found \[1\]"),
+        ("TABLE = {}\n", r"expected a table ENCODERS = {MyConfig: MyEncoder} or FUSIONS = {MyConfig: MyFusion}, found none"),
+        ("ENCODERS = [1]\n", r"or FUSIONS = {MyConfig: MyFusion}, found {'ENCODERS': \[1\]}"),
+        (
+            PLUGIN.replace("ENCODERS =", "FUSIONS ="),
+            r"expected classes with trunk and level_shapes and fuse_scored and join as values",
+        ),
         ("ENCODERS = {'count': int}\n", r"expected classes made by @config of heal.config as keys of ENCODERS, got 'count'"),
         (PLUGIN.replace('Literal["count"]', "str"), r"CountConfig: expected a field kind: Literal\['my_kind'\]"),
         (PLUGIN.replace('Literal["count"]', '"Letters"'), r"a field cannot be read: name 'Letters' is not defined"),
@@ -241,3 +268,23 @@ def test_the_processes_of_ray_load_the_plugin(folder: Path) -> None:
     for runtime in ("local", "ray"):
         run_command("simulate", *RUN, "--runtime", runtime, "--out", runtime)
     assert (folder / "ray" / "ticks.jsonl").read_bytes() == (folder / "local" / "ticks.jsonl").read_bytes()
+
+
+def test_a_file_adds_a_fusion(folder: Path) -> None:
+    settings = {"in_channels": 8, "fusion": {"kind": "mean"}}
+    with pytest.raises(ConfigError, match=r"fusion 'mean' is not installed: heal --plugin FILE"):
+        build_config(BaseConfig, settings)
+    (folder / "mean.py").write_text(FUSION)
+    use_plugins(["mean.py"])
+    base = BaseModel(build_config(BaseConfig, settings))
+    assert build_config(BaseConfig, to_plain(base.config)) == base.config
+    grid, poses = base.config.grid, torch.eye(4, dtype=torch.float64).expand(2, 4, 4)
+    maps = torch.stack([torch.zeros(8, grid.ny, grid.nx), torch.ones(8, grid.ny, grid.nx)])
+    assert bool((base.fuse(base.trunk(maps), poses, (2,)) == 0.5).all())
+
+
+def test_a_fusion_of_a_plugin_that_is_there_already_is_refused(folder: Path) -> None:
+    (folder / "mean.py").write_text(FUSION.replace('"mean"', '"f_cooper"'))
+    use_plugins(["mean.py"])
+    with pytest.raises(UserError, match=r"heal itself and the plugin .* both bring the fusion 'f_cooper'"):
+        known_fusions()

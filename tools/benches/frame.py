@@ -103,7 +103,8 @@ class Perceiver:
     def fused(self, levels: Sequence[Levels], agent_SE3_ego: Tensor) -> HeadOutput:
         """Run fusion and heads for agents, the ego first."""
         maps, scores = (list(zip(*parts, strict=True)) for parts in zip(*levels, strict=True))
-        return self.base.heads(self.base.fuse_scored(maps, scores, agent_SE3_ego, [len(levels)]))
+        types = self.types[: len(levels)]
+        return self.base.heads(self.base.fuse_scored(maps, scores, agent_SE3_ego, [len(levels)], agent_types=types))
 
     def alone(self, ego: Levels, anchors: Tensor) -> Detections:
         """Detect objects from the levels of the ego alone, as a fusion node does beside every fusion."""
