@@ -167,9 +167,14 @@ def test_occupancy_is_the_mean_over_agents() -> None:
     )
 
 
+def test_a_fusion_of_fewer_levels_uses_the_first_weights() -> None:
+    first = occupancy_loss(occupancy()[:1], one_positive(), LossConfig(occupancy_weights=(0.4,)))
+    assert torch.equal(occupancy_loss(occupancy()[:1], one_positive(), CONFIG), first)
+
+
 def test_occupancy_levels_must_fit() -> None:
-    with pytest.raises(ValueError, match="for 2 levels"):
-        occupancy_loss(occupancy()[:2], one_positive(), CONFIG)
+    with pytest.raises(ValueError, match="for 4 levels"):
+        occupancy_loss((*occupancy(), occupancy()[2]), one_positive(), CONFIG)
     with pytest.raises(ValueError, match="at 1/1 of the grid"):
         occupancy_loss((occupancy()[0][:, :, :-1],) * 3, one_positive(), CONFIG)
 
