@@ -8,7 +8,7 @@ from typing import Literal
 from torch import Tensor
 
 from heal.config import config
-from heal.fusion.map_fusion import MapFusion, MapFusionConfig, SceneMaps
+from heal.fusion.map_fusion import MapFusion, MapFusionConfig, SceneMaps, weighted_sum
 
 
 @config
@@ -27,7 +27,11 @@ class AttentionFusion(MapFusion):
 
     def fuse_scene(self, scene: SceneMaps) -> Tensor:
         """Return the row of the ego in the attention of all agents to all agents."""
-        maps = scene.maps
-        alike = (maps[:1] * maps).sum(dim=1, keepdim=True) / math.sqrt(maps.shape[1])
-        weights = (alike + scene.trust.log()[:, None, None, None]).softmax(dim=0)
-        return (weights * maps).sum(dim=0, keepdim=True)
+        return attend(scene)
+
+
+def attend(scene: SceneMaps) -> Tensor:
+    """Return the mean (1, C, ny, nx) of a scene's maps, weighted by the softmax of x_ego * x_agent / sqrt(C) in each cell."""
+    maps = scene.maps
+    alike = (maps[:1] * maps).sum(dim=1, keepdim=True) / math.sqrt(maps.shape[1])
+    return weighted_sum(maps, scene.shares(alike))

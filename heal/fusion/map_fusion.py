@@ -1,4 +1,4 @@
-"""Fusions of one scale: the maps of a scene's agents are moved into the ego's frame, and a method makes one map of them."""
+"""Fusions by scene: the maps of a scene's agents are moved into the ego's frame, and a method makes one map of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from heal.config import config
 from heal.fusion.interface import AgentLevels, AgentMaps, Fusion, as_batch, foreground_head, per_agent, require_counts
-from heal.fusion.warp import Window, affine_rows, is_identity
+from heal.fusion.warp import Window, affine_rows, gatherable, is_identity
 from heal.grid import BevGrid
 
 
@@ -37,14 +37,14 @@ class SceneMaps:
     """The maps of the N agents of one scene, the ego's first; where the ego's is missing, the first agent's stands for it.
 
     Attributes:
-        maps: (N, C, ny, nx) in the ego's frame, zeros outside of an agent's view.
+        maps: (N, C, ny, nx) in the ego's frame, zeros outside of an agent's view; of one scale if the fusion has several.
         inside: (N, 1, ny, nx) 1 where an agent's map reaches the cell, 0 where it does not, in between at its border.
         scores: (N, 1, ny, nx) foreground scores in the ego's frame, 0 outside of an agent's view.
         own: N maps (1, C, ny, nx), each in its agent's own frame.
         agent_SE3_ego: (N, 4, 4) float64, maps ego coordinates into the agent's frame.
         trust: (N,) factors on the agents' weights, usually 1.
         agent_types: (N,) names of the agents' types; empty if not known.
-        grid: the grid of all maps.
+        grid: the grid of the finest scale.
     """
 
     maps: Tensor
@@ -56,9 +56,57 @@ class SceneMaps:
     agent_types: tuple[str, ...]
     grid: BevGrid
 
+    def shares(self, logits: Tensor) -> Tensor:
+        """Return the softmax over the agents of logits (N, 1, ny, nx), with trust as a factor before the division by the sum."""
+        return (logits + self.trust.log()[:, None, None, None]).softmax(dim=0)
 
-class MapFusion(Fusion):
-    """A fusion of one scale; a method is a subclass with `fuse_scene`.
+
+def weighted_sum(maps: Tensor, weights: Tensor) -> Tensor:
+    """Return the sum (1, C, ny, nx) of the maps of N agents (N, C, ny, nx), each times its weights (N, 1, ny, nx)."""
+    # One agent after another, so that no copy of all maps is made.
+    total = maps[:1] * weights[:1]
+    for agent, weight in zip(maps[1:], weights[1:], strict=True):
+        total = total.addcmul_(agent[None], weight[None])
+    return total
+
+
+class SceneFusion(Fusion):
+    """A fusion of any number of scales, each of which is fused for itself; a method is a subclass with `fuse_scene`."""
+
+    @abstractmethod
+    def fuse_scene(self, scene: SceneMaps) -> Tensor:
+        """Fuse the maps of one scene and one scale to one map (1, C, ny, nx) in the ego's frame."""
+
+    def fuse_scored(
+        self,
+        maps: Sequence[AgentMaps],
+        scores: Sequence[AgentMaps],
+        agent_SE3_ego: Tensor,
+        agents_per_scene: Sequence[int],
+        trust: Tensor | None = None,
+        ego_first: bool = True,
+        agent_types: Sequence[str] = (),
+    ) -> tuple[Tensor, ...]:
+        """Move the maps of every scene into its ego's frame and fuse them; arguments as for every fusion."""
+        require_counts(len(maps[0]), agent_SE3_ego, agents_per_scene)
+        factors = torch.ones(len(agent_SE3_ego)) if trust is None else trust
+        affines = affine_rows(agent_SE3_ego, self.grid)
+        fused = []
+        for level, score in zip(maps, scores, strict=True):
+            agents = list(zip(per_agent(level), per_agent(score), affines, strict=True))
+            scenes, first = [], 0
+            for count in agents_per_scene:
+                part = slice(first, first + count)
+                moved = [_moved(*agent) for agent in agents[part]]
+                scene = _scene(moved, agent_SE3_ego[part], factors[part], tuple(agent_types[part]), self.grid)
+                scenes.append(self.fuse_scene(scene))
+                first += count
+            fused.append(as_batch(scenes))
+        return tuple(fused)
+
+
+class MapFusion(SceneFusion):
+    """A fusion of one scale.
 
     An agent's trunk only scores the foreground: the map that is fused is the map that the agent sends.
     """
@@ -69,10 +117,6 @@ class MapFusion(Fusion):
         self.in_channels, self.scores_foreground = in_channels, settings.foreground
         if settings.foreground:
             self.foreground_head = foreground_head(in_channels)
-
-    @abstractmethod
-    def fuse_scene(self, scene: SceneMaps) -> Tensor:
-        """Fuse the maps of one scene to one map (1, `out_channels`, ny, nx) in the ego's frame."""
 
     @property
     def out_channels(self) -> int:
@@ -88,51 +132,45 @@ class MapFusion(Fusion):
         """Return the shape (C, ny, nx) of the agents' maps."""
         return [(self.in_channels, self.grid.ny, self.grid.nx)]
 
-    def fuse_scored(
-        self,
-        maps: Sequence[AgentMaps],
-        scores: Sequence[AgentMaps],
-        agent_SE3_ego: Tensor,
-        agents_per_scene: Sequence[int],
-        trust: Tensor | None = None,
-        ego_first: bool = True,
-        agent_types: Sequence[str] = (),
-    ) -> tuple[Tensor, ...]:
-        """Move the maps of every scene into its ego's frame and fuse them; arguments as for every fusion."""
-        [level], [score] = maps, scores
-        require_counts(len(level), agent_SE3_ego, agents_per_scene)
-        seen = [_where_scored(*agent) for agent in zip(per_agent(level), per_agent(score), strict=True)]
-        factors = torch.ones(len(seen)) if trust is None else trust
-        scored, affines = per_agent(score), affine_rows(agent_SE3_ego, self.grid)
-        fused, first = [], 0
-        for count in agents_per_scene:
-            part = slice(first, first + count)
-            moved = [_moved(*agent) for agent in zip(seen[part], scored[part], affines[part], strict=True)]
-            together, scene_scores, inside = (torch.cat(column) for column in zip(*moved, strict=True))
-            poses, types = agent_SE3_ego[part], tuple(agent_types[part])
-            weights = factors[part].to(together)
-            scene = SceneMaps(together, inside, scene_scores, tuple(seen[part]), poses, weights, types, self.grid)
-            fused.append(self.fuse_scene(scene))
-            first += count
-        return (as_batch(fused),)
-
     def join(self, fused: Sequence[Tensor]) -> Tensor:
         """Return the only scale."""
         [level] = fused
         return level
 
 
-def _where_scored(level: Tensor, score: Tensor) -> Tensor:
-    """Return a map (1, C, ny, nx) with zeros where its score (1, 1, ny, nx) is zero; without a copy where it is nowhere."""
-    return level if bool((score != 0).all()) else level * (score != 0)
+@dataclass(frozen=True)
+class _Moved:
+    """An agent's map (1, C, ny, nx), in its own and in the ego's frame, with its score and with where it lies, (1, 1, ny, nx)."""
+
+    own: Tensor
+    level: Tensor
+    score: Tensor
+    inside: Tensor
 
 
-def _moved(level: Tensor, score: Tensor, affine: Sequence[float]) -> tuple[Tensor, Tensor, Tensor]:
-    """Move an agent's map (1, C, ny, nx) and score (1, 1, ny, nx) into the ego's frame, and tell where the map lies there."""
-    if is_identity(affine):
-        return level, score, torch.ones_like(score)
+def _scene(moved: Sequence[_Moved], agent_SE3_ego: Tensor, trust: Tensor, types: tuple[str, ...], grid: BevGrid) -> SceneMaps:
+    """Put the maps of a scene's agents together; arguments as the fields of `SceneMaps`."""
+    level, score, inside = (torch.cat([getattr(agent, name) for agent in moved]) for name in ("level", "score", "inside"))
+    own = tuple(agent.own for agent in moved)
+    return SceneMaps(level, inside, score, own, agent_SE3_ego, trust.to(level), types, grid)
+
+
+def _moved(level: Tensor, score: Tensor, affine: Sequence[float]) -> _Moved:
+    """Move an agent's map (1, C, ny, nx) and score (1, 1, ny, nx) into the ego's frame; cells without a score become zeros."""
+    own = gatherable(level)
+    if not bool((score != 0).all()):
+        own = own * (score != 0)
+    moved, inside = move(own, affine)
+    return _Moved(own, moved, move(score, affine)[0], inside)
+
+
+def move(level: Tensor, affine: Sequence[float]) -> tuple[Tensor, Tensor]:
+    """Move a map (1, C, ny, nx) by an entry of `affine_rows`; return also where it then lies (1, 1, ny, nx), see `SceneMaps`."""
     ny, nx = level.shape[-2:]
+    whole = level.new_ones(1, 1, ny, nx)
+    if is_identity(affine):
+        return level, whole
     window = Window.of(affine, ny, nx, level.device)
     around = (window.columns.start, nx - window.columns.stop, window.rows.start, ny - window.rows.stop)
-    level, score, inside = (F.pad(window.sample(part), around) for part in (level, score, torch.ones_like(score)))
-    return level, score, inside
+    moved, inside = window.sample(level), window.sample(whole)
+    return (F.pad(moved, around), F.pad(inside, around)) if any(around) else (moved, inside)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from heal.config import config
@@ -22,4 +23,14 @@ class MaximumFusion(MapFusion):
 
     def fuse_scene(self, scene: SceneMaps) -> Tensor:
         """Return the maximum of the maps in every cell and channel."""
-        return (scene.maps * scene.trust[:, None, None, None]).amax(dim=0, keepdim=True)
+        return greatest(scene)
+
+
+def greatest(scene: SceneMaps) -> Tensor:
+    """Return the maximum (1, C, ny, nx) of a scene's maps in every cell and channel, each map times its agent's trust."""
+    trusted = bool((scene.trust == 1).all())
+    maps = scene.maps if trusted else scene.maps * scene.trust[:, None, None, None]
+    largest = maps[:1]
+    for agent in maps[1:]:
+        largest = torch.maximum(largest, agent[None])
+    return largest

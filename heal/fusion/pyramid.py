@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -73,41 +73,102 @@ class PyramidConfig:
         return (self.spare_stride, *self.strides[1:]) if self.single_agent else self.strides
 
 
-class PyramidFusion(Fusion):
-    """The trunk, which turns every agent's map into maps at several scales, and the fusion of the agents at each scale."""
+class StageConfig(Protocol):
+    """Settings of a fusion's scales, with the meaning that those of `PyramidConfig` have."""
 
-    def __init__(self, settings: PyramidConfig, in_channels: int, grid: BevGrid) -> None:
-        """Make the layers for maps of `in_channels` channels on `grid`."""
+    @property
+    def blocks(self) -> tuple[int, ...]: ...  # noqa: D102
+
+    @property
+    def strides(self) -> tuple[int, ...]: ...  # noqa: D102
+
+    @property
+    def stage_strides(self) -> tuple[int, ...]: ...  # noqa: D102
+
+    @property
+    def channels(self) -> tuple[int, ...]: ...  # noqa: D102
+
+    @property
+    def groups(self) -> int: ...  # noqa: D102
+
+    @property
+    def base_width(self) -> int: ...  # noqa: D102
+
+    @property
+    def upsample_strides(self) -> tuple[float, ...]: ...  # noqa: D102
+
+    @property
+    def upsample_channels(self) -> tuple[int, ...]: ...  # noqa: D102
+
+
+class StagedFusion(Fusion):
+    """A fusion of several scales: a trunk of residual stages, which runs on each agent's map, and layers that join fused scales.
+
+    Attributes:
+        first_stage: number of the first stage that runs. From 1 on, the first scale is the agent's own map; the stages before are
+            there because HEAL's checkpoints contain their weights.
+    """
+
+    first_stage = 0
+
+    def __init__(self, settings: StageConfig, in_channels: int, grid: BevGrid) -> None:
+        """Make the layers for maps of `in_channels` channels on `grid`.
+
+        Raises:
+            UserError: the first scale is the agent's own map, but has other channels.
+        """
         super().__init__(grid)
-        self.config = settings
+        if self.first_stage and in_channels != settings.channels[0]:
+            raise UserError(f"channels: the first scale is the agent's own map of {in_channels} channels, got {settings.channels}")
+        self._stages = settings
         self.resnet = ResidualStages(
             in_channels, settings.blocks, settings.stage_strides, settings.channels, settings.groups, settings.base_width
         )
-        self._add_foreground_heads()
+        if self.scores_foreground:
+            for i, width in enumerate(settings.channels):
+                self.add_module(f"single_head_{i}", foreground_head(width))
         self.deblocks = Upsample(settings.channels, settings.upsample_strides, settings.upsample_channels)
-
-    def _add_foreground_heads(self) -> None:
-        """Add the layer of each scale that scores its foreground."""
-        for i, width in enumerate(self.config.channels):
-            self.add_module(f"single_head_{i}", foreground_head(width))
 
     @property
     def out_channels(self) -> int:
         """Channels of all enlarged scales together."""
-        return sum(self.config.upsample_channels)
+        return sum(self._stages.upsample_channels)
 
     def trunk(self, features: Tensor) -> AgentLevels:
         """Compute the scales of maps (M, C, ny, nx), each agent on its own; this step can run on either side of a link."""
-        maps = self.resnet(features)
-        return AgentLevels(maps, tuple(self.get_submodule(f"single_head_{i}")(level) for i, level in enumerate(maps)))
+        maps = self.resnet(features, self.first_stage)
+        if self.first_stage:
+            maps = (features, *maps)
+        return AgentLevels(maps, tuple(self._logits(i, level) for i, level in enumerate(maps)))
+
+    def _logits(self, i: int, level: Tensor) -> Tensor:
+        """Return the logits (M, 1, ny, nx) of the foreground of scale i; zero if no foreground is scored."""
+        if not self.scores_foreground:
+            return level.new_zeros(len(level), 1, *level.shape[-2:])
+        logits: Tensor = self.get_submodule(f"single_head_{i}")(level)
+        return logits
 
     def level_shapes(self) -> list[tuple[int, int, int]]:
         """Return the shape (C, ny, nx) of every scale's maps, the finest first."""
         shapes, ny, nx = [], self.grid.ny, self.grid.nx
-        for channels, stride in zip(self.config.channels, self.config.strides, strict=True):
+        for channels, stride in zip(self._stages.channels, self._stages.strides, strict=True):
             ny, nx = -(-ny // stride), -(-nx // stride)
             shapes.append((channels, ny, nx))
         return shapes
+
+    def join(self, fused: Sequence[Tensor]) -> Tensor:
+        """Enlarge the fused scales to the finest scale's size and join them: (B, sum of upsample channels, ny, nx)."""
+        joined: Tensor = self.deblocks(fused)
+        return joined
+
+
+class PyramidFusion(StagedFusion):
+    """The mean of the agents at each scale, weighted by a softmax of their foreground scores (HEAL, section 3.2)."""
+
+    def __init__(self, settings: PyramidConfig, in_channels: int, grid: BevGrid) -> None:
+        """Make the layers for maps of `in_channels` channels on `grid`."""
+        super().__init__(settings, in_channels, grid)
+        self.config = settings
 
     def fuse_scored(
         self,
@@ -145,11 +206,6 @@ class PyramidFusion(Fusion):
         if is_ego or not self.config.gate:
             return weight * factor
         return torch.where(agent.score < self.config.gate, weight * min(GATED * factor, gated), weight * factor)
-
-    def join(self, fused: Sequence[Tensor]) -> Tensor:
-        """Enlarge the fused scales to the finest scale's size and join them: (B, sum of upsample channels, ny, nx)."""
-        joined: Tensor = self.deblocks(fused)
-        return joined
 
     def _fuse(
         self,

@@ -11,35 +11,15 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from heal.errors import UserError
-from heal.fusion.interface import AgentLevels, AgentMaps
+from heal.fusion.interface import AgentMaps
 from heal.fusion.pyramid import PyramidConfig, PyramidFusion
-from heal.grid import BevGrid
 
 
 class SingleAgentPyramid(PyramidFusion):
-    """Scales of one agent, the first of which is the agent's own map; no foreground is scored, and no agents are fused.
+    """Scales of one agent, the first of which is the agent's own map; no foreground is scored, and no agents are fused."""
 
-    The first stage is not used. It is there because HEAL's checkpoints contain its weights.
-    """
-
+    first_stage = 1
     scores_foreground = False
-
-    def __init__(self, settings: PyramidConfig, in_channels: int, grid: BevGrid) -> None:
-        """Make the layers for maps of `in_channels` channels on `grid`; UserError unless the first scale has as many channels."""
-        if in_channels != settings.channels[0]:
-            raise UserError(
-                f"pyramid.channels: the first scale of a single-agent detector is the agent's own map of {in_channels} channels, "
-                f"got {settings.channels}"
-            )
-        super().__init__(settings, in_channels, grid)
-
-    def _add_foreground_heads(self) -> None:
-        """Add no layers: nothing is fused, so no foreground has to be scored."""
-
-    def trunk(self, features: Tensor) -> AgentLevels:
-        """Compute the scales of maps (M, C, ny, nx); the logits of the foreground are zero."""
-        maps = (features, *self.resnet(features, first=1))
-        return AgentLevels(maps, tuple(level.new_zeros(len(level), 1, *level.shape[-2:]) for level in maps))
 
     def fuse_scored(
         self,

@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol
 from heal.config import ByKind
 from heal.errors import UserError
 from heal.fusion.attention import AttentionConfig, AttentionFusion
+from heal.fusion.coalign import CoAlign, CoAlignConfig
+from heal.fusion.disconet import DiscoNet, DiscoNetConfig
 from heal.fusion.ego_only import EgoOnly, EgoOnlyConfig
 from heal.fusion.interface import Fusion
 from heal.fusion.maximum import MaximumConfig, MaximumFusion
 from heal.fusion.pyramid import PyramidConfig, PyramidFusion
 from heal.fusion.single_agent import SingleAgentPyramid
+from heal.fusion.v2vnet import V2VNet, V2VNetConfig
+from heal.fusion.where2comm import Where2comm, Where2commConfig
 from heal.grid import BevGrid
 from heal.plugins import FUSION_TABLE, REMEDY, with_plugins
 
@@ -20,6 +24,10 @@ FUSIONS: dict[type[Any], type[Fusion]] = {
     EgoOnlyConfig: EgoOnly,
     MaximumConfig: MaximumFusion,
     AttentionConfig: AttentionFusion,
+    V2VNetConfig: V2VNet,
+    DiscoNetConfig: DiscoNet,
+    CoAlignConfig: CoAlign,
+    Where2commConfig: Where2comm,
 }
 
 

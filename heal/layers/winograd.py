@@ -254,12 +254,41 @@ class WinogradConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, in, ny, nx) to (N, out, ny, nx), in channels_last where Winograd's algorithm computes it."""
+        return self.convolve_part(x, self.bias)
+
+    def convolve_part(self, x: Tensor, bias: Tensor | None, inputs: slice = slice(None), outputs: slice = slice(None)) -> Tensor:
+        """Convolve a map with the part of the weight for some input and output channels; arguments as for `convolve_part`."""
+        weight = self.weight[outputs, inputs]
         if x.device.type != "cpu" or x.dtype == torch.bfloat16 or torch.is_autocast_enabled("cpu"):
-            y = F.conv2d(x, self.weight, self.bias, padding=1)
+            y = F.conv2d(x, weight, bias, padding=1)
             return F.relu(y, inplace=True) if self.relu else y
         if self.kernel is None or (x.requires_grad and torch.is_grad_enabled()):
-            return convolve_with_gradients(x, self.weight, self.bias, self.relu)
-        return convolve(x, self.kernel, self.bias, self.relu)
+            return convolve_with_gradients(x, weight, bias, self.relu)
+        return convolve(x, self.kernel[:, inputs, outputs], bias, self.relu)
+
+
+def convolve_part(
+    layer: nn.Conv2d | WinogradConv2d, x: Tensor, inputs: slice, outputs: slice = slice(None), biased: bool = True
+) -> Tensor:
+    """Convolve a map with the part of a 3x3 layer's weight for some input and output channels.
+
+    The sum over a partition of the input channels, with one bias, is the layer's output. So a part of the input that several
+    inputs have in common is convolved once, and one that is known to be zero not at all.
+
+    Args:
+        layer: a convolution that `is_plain_3x3`, or what `replace_wide` puts in its place.
+        x: (N, inputs, ny, nx).
+        inputs: the channels of the layer's input that `x` holds.
+        outputs: the wanted channels of the layer's output.
+        biased: whether to add the layer's bias.
+
+    Returns:
+        (N, outputs, ny, nx).
+    """
+    bias = layer.bias[outputs] if biased and layer.bias is not None else None
+    if isinstance(layer, WinogradConv2d):
+        return layer.convolve_part(x, bias, inputs, outputs)
+    return F.conv2d(x, layer.weight[outputs, inputs], bias, padding=1)
 
 
 def is_plain_3x3(conv: nn.Conv2d) -> bool:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +19,8 @@ from heal.agents.records import TickResult
 from heal.alliance import TrainingRecord, save_agent, save_base
 from heal.base_model import BaseConfig, BaseModel
 from heal.encoders.point_pillars import PointPillarsConfig
-from heal.fusion.pyramid import PyramidConfig, PyramidFusion
+from heal.fusion.interface import Fusion
+from heal.fusion.pyramid import PyramidConfig
 from heal.grid import BevGrid
 from heal.layers.backbone import BackboneConfig
 from heal.se3 import pose_to_SE3, transform_points
@@ -31,9 +33,16 @@ _UNIT_CORNERS = np.array([[1, -1, -1], [1, 1, -1], [-1, 1, -1], [-1, -1, -1], [1
 
 
 class TinyAlliance:
-    """Two agent types with random weights, aligned to nothing, but the same every time."""
+    """Two agent types with random weights, aligned to nothing, but the same every time.
 
-    def __init__(self, seed: int = 0, trust: Mapping[str, float] | None = None) -> None:
+    Attributes:
+        trust: factors on the types' weights.
+    """
+
+    def __init__(
+        self, seed: int = 0, trust: Mapping[str, float] | None = None, fusion: Any | None = None, channels: int = 8
+    ) -> None:
+        """Make the networks; `fusion` are the settings of another fusion than Pyramid Fusion, of maps with so many `channels`."""
         self.trust = dict(trust or {})
         generator = torch.random.fork_rng()
         with generator:
@@ -41,16 +50,17 @@ class TinyAlliance:
             pyramid = PyramidConfig(
                 blocks=(1, 1), strides=(1, 2), channels=(8, 16), groups=0, upsample_strides=(1, 2), upsample_channels=(8, 8)
             )
-            self.base = BaseModel(BaseConfig(grid=GRID, in_channels=8, pyramid=pyramid, shrink_channels=(8,))).eval()
+            settings = BaseConfig(grid=GRID, in_channels=channels, pyramid=pyramid, fusion=fusion, shrink_channels=(8,))
+            self.base = BaseModel(settings).eval()
             # Untrained, yet with something to say: scores spread around one half and differ from cell to cell.
             self.base.cls_head.bias.data.zero_()
             self.base.cls_head.weight.data.normal_(std=5.0)
-            backbone = BackboneConfig(blocks=(1,), strides=(2,), channels=(8,))
-            settings = AgentConfig(encoder=PointPillarsConfig(channels=(8,)), backbone=backbone)
-            self._agents = {name: AgentModel(settings, GRID).eval() for name in ("m1", "m2")}
+            backbone = BackboneConfig(blocks=(1,), strides=(2,), channels=(channels,))
+            agent = AgentConfig(encoder=PointPillarsConfig(channels=(8,)), backbone=backbone)
+            self._agents = {name: AgentModel(agent, GRID).eval() for name in ("m1", "m2")}
 
     @property
-    def trunk(self) -> PyramidFusion:
+    def trunk(self) -> Fusion:
         return self.base.fusion
 
     base_hash = "f00d" * 16

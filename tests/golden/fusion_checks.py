@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 
 from heal.fusion.attention import AttentionConfig
+from heal.fusion.disconet import DiscoNetConfig
 from heal.fusion.maximum import MaximumConfig
 from heal.fusion.table import make_fusion
+from heal.fusion.v2vnet import V2VNetConfig
 from heal.grid import BevGrid
 from tests.golden.fixture import Fixture, assert_close
 
@@ -43,3 +45,11 @@ def check_maximum(fixture: Fixture) -> None:
 
 def check_attention(fixture: Fixture) -> None:
     check_map_fusion(fixture, AttentionConfig(foreground=False), fixture.tensor("x"))
+
+
+def check_v2vnet(fixture: Fixture) -> None:
+    check_map_fusion(fixture, V2VNetConfig(foreground=False), fixture.tensor("x"))
+
+
+def check_disconet(fixture: Fixture) -> None:
+    check_map_fusion(fixture, DiscoNetConfig(foreground=False), fixture.tensor("x"))

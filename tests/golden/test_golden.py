@@ -63,6 +63,8 @@ TABLE: dict[str, tuple[Check, ...]] = {
     "backbone_base_multi*": (networks_checks.check_plain_backbone,),
     "fusion_max*": (fusion_checks.check_maximum,),
     "fusion_att*": (fusion_checks.check_attention,),
+    "fusion_v2vnet*": (fusion_checks.check_v2vnet,),
+    "fusion_disco*": (fusion_checks.check_disconet,),
     "pyramid_fusion_*": (networks_checks.check_pyramid_fusion,),
     "shrink_header*": (networks_checks.check_shrink,),
     "model_collab_*": (import_checks.check_collab,),

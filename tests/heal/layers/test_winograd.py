@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from heal.layers.winograd import WinogradConv2d, _matrices, replace_wide
+from heal.layers.winograd import WinogradConv2d, _matrices, convolve_part, replace_wide
 
 
 def _conv(channels: int = 24, out_channels: int = 16, bias: bool = True) -> nn.Conv2d:
@@ -130,3 +130,19 @@ def test_weights_keep_their_names_and_are_trained_in_place() -> None:
     with torch.no_grad():
         network[0].weight.zero_()
         torch.testing.assert_close(network[0](x)[0, :, 2, 3], network[0].bias.relu())
+
+
+@pytest.mark.parametrize("learns", [False, True])
+@pytest.mark.parametrize("kind", [nn.Identity, WinogradConv2d])
+def test_the_parts_of_a_convolution_add_up_to_it(kind: type[nn.Module], learns: bool) -> None:
+    conv, x = _conv().requires_grad_(learns), torch.randn(2, 24, 9, 13)
+    layer = conv if kind is nn.Identity else WinogradConv2d(conv)
+    some, others, outputs = slice(7), slice(7, None), slice(4, 12)
+    parts = convolve_part(layer, x[:, some], some, outputs) + convolve_part(layer, x[:, others], others, outputs, biased=False)
+    assert _deviation(parts.detach(), _reference(conv, x)[:, outputs]) < 1e-5
+    if learns:
+        [found] = torch.autograd.grad(parts.square().sum(), conv.weight)
+        [expected] = torch.autograd.grad(
+            functional.conv2d(x, conv.weight, conv.bias, padding=1)[:, outputs].square().sum(), conv.weight
+        )
+        torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
