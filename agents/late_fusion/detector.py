@@ -62,7 +62,8 @@ class Detector:
         coverage = coverage_of(encoder.coverage, encoder.covered_blocks(frame))
         with torch.no_grad(), self._setup.options.autocast(self._device.type):
             features = encoder(encoder.prepare([frame]).to(self._device)).float().contiguous()
-            fused = base.fuse(base.trunk(features), torch.eye(4, dtype=torch.float64)[None], [1], [coverage])
+            own_frame = torch.eye(4, dtype=torch.float64)[None]
+            fused = base.fuse(base.trunk(features), own_frame, [1], [coverage], [self._setup.agent_type])
             return base.heads(fused)
 
     def _aside(self, tick: int, frame: AgentFrame, head: HeadOutput) -> AgentAside:

@@ -120,6 +120,10 @@ class Fusion(nn.Module, ABC):
     def join(self, fused: Sequence[Tensor]) -> Tensor:
         """Join the fused scales to one map (B, `out_channels`, ny, nx) on the grid."""
 
+    def extra_loss(self) -> Tensor | None:
+        """Return a weighted loss of the fusion's own in training, for the scenes fused since the last call; None for none."""
+        return None
+
     def fuse_levels(
         self,
         levels: AgentLevels,

@@ -8,13 +8,17 @@ from heal.config import ByKind
 from heal.errors import UserError
 from heal.fusion.attention import AttentionConfig, AttentionFusion
 from heal.fusion.coalign import CoAlign, CoAlignConfig
+from heal.fusion.cobevt import Cobevt, CobevtConfig
 from heal.fusion.disconet import DiscoNet, DiscoNetConfig
 from heal.fusion.ego_only import EgoOnly, EgoOnlyConfig
+from heal.fusion.hmvit import HmVit, HmVitConfig
 from heal.fusion.interface import Fusion
 from heal.fusion.maximum import MaximumConfig, MaximumFusion
+from heal.fusion.mpda import Mpda, MpdaConfig
 from heal.fusion.pyramid import PyramidConfig, PyramidFusion
 from heal.fusion.single_agent import SingleAgentPyramid
 from heal.fusion.v2vnet import V2VNet, V2VNetConfig
+from heal.fusion.v2xvit import V2xVit, V2xVitConfig
 from heal.fusion.where2comm import Where2comm, Where2commConfig
 from heal.grid import BevGrid
 from heal.plugins import FUSION_TABLE, REMEDY, with_plugins
@@ -28,6 +32,10 @@ FUSIONS: dict[type[Any], type[Fusion]] = {
     DiscoNetConfig: DiscoNet,
     CoAlignConfig: CoAlign,
     Where2commConfig: Where2comm,
+    CobevtConfig: Cobevt,
+    V2xVitConfig: V2xVit,
+    HmVitConfig: HmVit,
+    MpdaConfig: Mpda,
 }
 
 

@@ -48,6 +48,7 @@ class StepLosses:
         direction: headings.
         occupancy: foreground of every single agent, before `single_weight`.
         depth: depth of camera agents.
+        fusion: the fusion's own loss, see `heal.fusion.interface.Fusion.extra_loss`.
     """
 
     total: Tensor
@@ -56,6 +57,7 @@ class StepLosses:
     direction: float
     occupancy: float
     depth: float
+    fusion: float
 
     def parts(self) -> dict[str, float]:
         """Return the total and its parts as numbers, by name."""
@@ -66,6 +68,7 @@ class StepLosses:
             "direction": self.direction,
             "occupancy": self.occupancy,
             "depth": self.depth,
+            "fusion": self.fusion,
         }
 
 
@@ -159,7 +162,8 @@ def _stopped(cause: str, batch: TrainingBatch) -> TrainingStoppedError:
 def training_loss(learner: nn.Module, batch: TrainingBatch, settings: TrainingConfig, anchors: Tensor) -> StepLosses:
     """Compute the losses of a batch (HEAL, section 3.2).
 
-    The loss sums detection on the fused map, foreground on the map of every single agent, and depth of camera agents.
+    The loss sums detection on the fused map, foreground on the map of every single agent, depth of camera agents, and the fusion's
+    own loss, if it has one.
 
     Args:
         learner: a `Learner`, perhaps wrapped for data parallelism.
@@ -173,7 +177,8 @@ def training_loss(learner: nn.Module, batch: TrainingBatch, settings: TrainingCo
     scored = settings.base.fused_by.foreground
     alone = occupancy_loss(output.occupancy, batch.agent_targets, settings.loss) if scored else zero
     depth = sum((depth_loss(part.logits, part.bins, settings.loss) for part in depths.values() if part.bins is not None), zero)
-    total = fused.total + settings.training.single_weight * alone + depth
+    own = zero if output.extra_loss is None else output.extra_loss
+    total = fused.total + settings.training.single_weight * alone + depth + own
     return StepLosses(
         total,
         float(fused.classification.detach()),
@@ -181,6 +186,7 @@ def training_loss(learner: nn.Module, batch: TrainingBatch, settings: TrainingCo
         float(fused.direction.detach()),
         float(alone.detach()),
         float(depth.detach()),
+        float(own.detach()),
     )
 
 

@@ -8,10 +8,12 @@ import torch
 from torch import Tensor
 
 from heal.fusion.attention import AttentionConfig
+from heal.fusion.cobevt import CobevtConfig
 from heal.fusion.disconet import DiscoNetConfig
 from heal.fusion.maximum import MaximumConfig
 from heal.fusion.table import make_fusion
 from heal.fusion.v2vnet import V2VNetConfig
+from heal.fusion.v2xvit import V2xVitConfig
 from heal.grid import BevGrid
 from tests.golden.fixture import Fixture, assert_close
 
@@ -27,12 +29,12 @@ def _recorded_poses(fixture: Fixture, counts: list[int], grid: BevGrid) -> Tenso
     return poses
 
 
-def check_map_fusion(fixture: Fixture, settings: Any, x: Tensor) -> None:
+def check_map_fusion(fixture: Fixture, settings: Any, x: Tensor, prefix: str = "") -> None:
     counts = fixture.input("record_len").tolist()
     ny, nx = x.shape[-2:]
     grid = BevGrid((-nx / 2, -ny / 2, -3.0, nx / 2, ny / 2, 1.0), 1.0)
     model = make_fusion(settings, x.shape[1], grid)
-    fixture.load_weights(model)
+    fixture.load_weights(model, lambda name: prefix + name)
     with torch.no_grad():
         model.eval()
         [fused] = model.fuse_levels(model.trunk(x), _recorded_poses(fixture, counts, grid), counts)
@@ -53,3 +55,34 @@ def check_v2vnet(fixture: Fixture) -> None:
 
 def check_disconet(fixture: Fixture) -> None:
     check_map_fusion(fixture, DiscoNetConfig(foreground=False), fixture.tensor("x"))
+
+
+def check_cobevt(fixture: Fixture) -> None:
+    [args] = fixture.config["args"]
+    settings = CobevtConfig(
+        foreground=False,
+        slots=args["agent_size"],
+        order="given",
+        layers=args["depth"],
+        window=args["window_size"],
+        head_channels=args["dim_head"],
+        hidden=args["mlp_dim"],
+    )
+    check_map_fusion(fixture, settings, fixture.tensor("x"))
+
+
+def check_v2xvit(fixture: Fixture) -> None:
+    encoder = fixture.config["encoder"]
+    agents, windows = encoder["cav_att_config"], encoder["pwindow_att_config"]
+    settings = V2xVitConfig(
+        foreground=False,
+        layers=encoder["depth"],
+        blocks=encoder["num_blocks"],
+        heads=agents["heads"],
+        head_channels=agents["dim_head"],
+        windows=tuple(windows["window_size"]),
+        window_heads=tuple(windows["heads"]),
+        window_head_channels=tuple(windows["dim_head"]),
+        hidden=encoder["feed_forward"]["mlp_dim"],
+    )
+    check_map_fusion(fixture, settings, fixture.tensor("x_f32"), "fusion_net.")

@@ -65,6 +65,8 @@ TABLE: dict[str, tuple[Check, ...]] = {
     "fusion_att*": (fusion_checks.check_attention,),
     "fusion_v2vnet*": (fusion_checks.check_v2vnet,),
     "fusion_disco*": (fusion_checks.check_disconet,),
+    "fusion_cobevt*": (fusion_checks.check_cobevt,),
+    "fusion_v2xvit*": (fusion_checks.check_v2xvit,),
     "pyramid_fusion_*": (networks_checks.check_pyramid_fusion,),
     "shrink_header*": (networks_checks.check_shrink,),
     "model_collab_*": (import_checks.check_collab,),

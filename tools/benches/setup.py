@@ -19,6 +19,7 @@ from heal.datasets.open import open_dataset
 from heal.datasets.town import PRESETS, TownSource
 from heal.grid import BevGrid
 from heal.se3 import relative_SE3
+from heal.tools.benches.flop_formulas import FAST_LAYERS
 from heal.tools.benches.machine import BFLOAT16, Precision, precisions_of
 from heal.tools.shared.setting_files import read_agent_type
 from heal.types import AgentFrame, SceneSource
@@ -146,6 +147,6 @@ def one_thread() -> Iterator[None]:
 
 def count_flops(call: Callable[[], object]) -> float:
     """Count the floating-point operations of the dense layers in a call; a multiplication and an addition count as two."""
-    with FlopCounterMode(display=False) as counter:
+    with FlopCounterMode(display=False, custom_mapping=FAST_LAYERS) as counter:
         call()
     return float(counter.get_total_flops())

@@ -23,6 +23,7 @@ from heal.base_model import BaseModel
 from heal.sparse.layers import SparseConv
 from heal.sparse.rulebook import rulebook
 from heal.sparse.sites import SparseMap
+from heal.tools.benches.flop_formulas import FAST_LAYERS
 from heal.types import AgentFrame
 
 Result = TypeVar("Result")
@@ -86,7 +87,9 @@ def frame_flops(base: BaseModel, types: Sequence[TypeFlops], numbers: Sequence[i
 
     def fuse(agents: int) -> Tensor:
         maps, all_scores = ([[level] * agents for level in part] for part in (levels.maps, scores))
-        return base.fuse_scored(maps, all_scores, torch.eye(4, dtype=torch.float64).expand(agents, 4, 4), [agents])
+        names = [part.name for part in itertools.islice(itertools.cycle(types), agents)]
+        poses = torch.eye(4, dtype=torch.float64).expand(agents, 4, 4)
+        return base.fuse_scored(maps, all_scores, poses, [agents], agent_types=names)
 
     for agents in numbers:
         chosen = tuple(itertools.islice(itertools.cycle(types), agents))
@@ -154,4 +157,5 @@ _FORMULAS: dict[Any, Callable[..., int]] = {
     _ATEN.addcmul_: _multiply_add,
     _ATEN._embedding_bag: _sum_in_bags,
     _ATEN._embedding_bag_forward_only: _sum_in_bags,
+    **FAST_LAYERS,
 }

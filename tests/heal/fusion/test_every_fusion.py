@@ -12,18 +12,25 @@ from torch import Tensor
 
 from heal.fusion.attention import AttentionConfig
 from heal.fusion.coalign import CoAlignConfig
+from heal.fusion.cobevt import CobevtConfig
 from heal.fusion.disconet import DiscoNetConfig
 from heal.fusion.ego_only import EgoOnlyConfig
+from heal.fusion.hmvit import HmVitConfig
 from heal.fusion.interface import Fusion
 from heal.fusion.maximum import MaximumConfig
+from heal.fusion.mpda import MpdaConfig
 from heal.fusion.table import FUSIONS, make_fusion
 from heal.fusion.v2vnet import V2VNetConfig
+from heal.fusion.v2xvit import V2xVitConfig
 from heal.fusion.where2comm import Where2commConfig
 from heal.grid import BevGrid
 from heal.se3 import pose_to_SE3
 
 GRID = BevGrid((-12.8, -6.4, -3.0, 12.8, 6.4, 1.0), 0.8)
 CHANNELS, TYPES = 16, ("m1", "m2", "m1", "m3")
+V2XVIT = V2xVitConfig(
+    layers=2, heads=2, head_channels=4, windows=(2, 4), window_heads=(4, 2), window_head_channels=(4, 8), hidden=12
+)
 # Settings of a small network for each fusion, for maps of 16 channels of the agent types m1, m2 and m3.
 SMALL: tuple[Any, ...] = (
     EgoOnlyConfig(),
@@ -33,9 +40,13 @@ SMALL: tuple[Any, ...] = (
     DiscoNetConfig(),
     CoAlignConfig(blocks=(1, 1, 1), channels=(16, 8, 8), upsample_channels=(8, 8, 8)),
     Where2commConfig(heads=4, hidden_channels=24),
+    CobevtConfig(layers=2, head_channels=8, hidden=12),
+    V2XVIT,
+    HmVitConfig(kinds={"m1": "lidar", "m2": "camera", "m3": "lidar"}, layers=1, head_channels=8, hidden=12),
+    MpdaConfig(fused_by=V2XVIT, head_channels=8, hidden=12),
 )
 # The weights that a fusion has only because published checkpoints have them, as "kind.weight".
-UNUSED = re.compile(r"^coalign\.resnet\.layer0\.")
+UNUSED = re.compile(r"^coalign\.resnet\.layer0\.|^(v2xvit|mpda\.fused_by)\..*(prior_feed|_linears\.1\.)")
 every_fusion = pytest.mark.parametrize("settings", SMALL, ids=lambda settings: settings.kind)
 
 
@@ -145,7 +156,9 @@ def test_all_weights_learn(settings: Any) -> None:
     features = maps(4).requires_grad_()
     levels = fusion.trunk(features)
     joined = fusion.join(fusion.fuse_levels(levels, NEAR, (4,), agent_types=TYPES))
-    (joined.square().mean() + sum(level.square().mean() for level in levels.occupancy)).backward()
+    loss = joined.square().mean() + sum(level.square().mean() for level in levels.occupancy)
+    extra = fusion.extra_loss()
+    (loss if extra is None else loss + extra).backward()
     assert features.grad is not None
     assert features.grad.isfinite().all()
     without = {name for name, weight in fusion.named_parameters() if weight.grad is None}
