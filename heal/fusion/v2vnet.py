@@ -17,6 +17,7 @@ from heal.config import config
 from heal.fusion.map_fusion import MapFusion, MapFusionConfig, SceneMaps, move
 from heal.fusion.warp import affine_rows
 from heal.grid import BevGrid
+from heal.layers.linear import Linear
 from heal.layers.winograd import convolve_part
 
 
@@ -47,7 +48,7 @@ class V2VNet(MapFusion):
         self.msg_cnn = nn.Conv2d(2 * in_channels, in_channels, 3, padding=1)
         self.conv_gru = nn.Module()
         self.conv_gru.cell_list = nn.ModuleList([GatedUnit(in_channels)])
-        self.mlp = nn.Linear(in_channels, in_channels)
+        self.mlp = Linear(in_channels, in_channels)
 
     def fuse_scene(self, scene: SceneMaps) -> Tensor:
         """Return the ego's map after all iterations."""

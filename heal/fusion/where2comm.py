@@ -28,6 +28,7 @@ from heal.config import config
 from heal.errors import UserError
 from heal.fusion.map_fusion import MapFusion, MapFusionConfig, SceneMaps, weighted_sum
 from heal.grid import BevGrid
+from heal.layers.linear import Linear
 
 
 @config
@@ -61,10 +62,10 @@ class Where2comm(MapFusion):
         if in_channels % settings.heads or in_channels % 2:
             raise UserError(f"fusion.heads: expected a divisor of {in_channels}, an even number of channels, got {settings.heads}")
         self.heads = settings.heads
-        self.query, self.key = nn.Linear(in_channels, in_channels), nn.Linear(in_channels, in_channels)
+        self.query, self.key = Linear(in_channels, in_channels), Linear(in_channels, in_channels)
         self.norm = nn.LayerNorm(in_channels)
         hidden = settings.hidden_channels
-        self.feed_forward = nn.Sequential(nn.Linear(in_channels, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, in_channels))
+        self.feed_forward = nn.Sequential(Linear(in_channels, hidden), nn.ReLU(inplace=True), Linear(hidden, in_channels))
 
     def fuse_scene(self, scene: SceneMaps) -> Tensor:
         """Return the ego's map with what the agents add to it."""
