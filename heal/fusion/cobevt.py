@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from heal.config import config
 from heal.fusion.map_fusion import MapFusion, MapFusionConfig, SceneMaps
 from heal.grid import BevGrid
-from heal.layers.attention import FeedForward, PreNorm, attend, join_heads, mask_bias, split_heads, trust_bias
+from heal.layers.attention import FeedForward, PreNorm, attend, head_count, join_heads, mask_bias, split_heads, trust_bias
 from heal.layers.linear import Linear, linear
 from heal.layers.windows import Windows, relative_index
 
@@ -122,7 +122,7 @@ class _SlotAttention(nn.Module):
 
     def __init__(self, settings: CobevtConfig, channels: int) -> None:
         super().__init__()
-        self.slots, self.heads = settings.slots, channels // settings.head_channels
+        self.slots, self.heads = settings.slots, head_count(channels, settings.head_channels)
         shape = (settings.slots, settings.window, settings.window)
         self.to_qkv = nn.Linear(channels, 3 * channels, bias=False)
         self.to_out = nn.Sequential(Linear(channels, channels, bias=False), nn.Dropout(settings.dropout))

@@ -13,7 +13,7 @@ from heal.config import ConfigError, config
 from heal.errors import UserError
 from heal.fusion.map_fusion import MapFusion, MapFusionConfig, SceneMaps
 from heal.grid import BevGrid
-from heal.layers.attention import attend, join_heads, mask_bias, split_heads, trust_bias
+from heal.layers.attention import attend, head_count, join_heads, mask_bias, split_heads, trust_bias
 from heal.layers.kinds import KindFeedForward, KindLinear, KindNorm, by_kind
 from heal.layers.linear import before_heads
 from heal.layers.windows import Windows, relative_index
@@ -130,7 +130,7 @@ class _GraphAttention(nn.Module):
 
     def __init__(self, settings: HmVitConfig, channels: int, kinds: int) -> None:
         super().__init__()
-        size, self.heads = settings.window, channels // settings.head_channels
+        size, self.heads = settings.window, head_count(channels, settings.head_channels)
         self.queries, self.keys, self.values, self.out = (KindLinear(kinds, channels, channels) for _ in range(4))
         identity = torch.eye(settings.head_channels).expand(kinds, kinds, self.heads, -1, -1)
         self.relation_att, self.relation_msg = nn.Parameter(identity.clone()), nn.Parameter(identity.clone())

@@ -18,7 +18,7 @@ from heal.errors import UserError
 from heal.fusion.map_fusion import MapFusion, MapFusionConfig, SceneMaps
 from heal.fusion.v2xvit import V2xVitConfig
 from heal.grid import BevGrid
-from heal.layers.attention import FeedForward, PreNorm, attend, join_heads, mask_bias, split_heads
+from heal.layers.attention import FeedForward, PreNorm, attend, head_count, join_heads, mask_bias, split_heads
 from heal.layers.linear import Linear
 from heal.layers.memory_layout import split_batch
 from heal.layers.reversal import reverse_gradient
@@ -85,7 +85,7 @@ class Mpda(MapFusion):
         if settings.foreground:
             del inner.foreground_head  # The scores are those of this fusion.
         self.fused_by, self._weight = inner, settings.domain_weight
-        self.resizer = nn.Linear(in_channels, in_channels)
+        self.resizer = Linear(in_channels, in_channels)
         nn.init.eye_(self.resizer.weight)
         windows = [Windows(settings.window), Windows(settings.window, spread=True)] * settings.layers
         self.steps = nn.ModuleList(_CrossStep(settings, in_channels, kind) for kind in windows)
@@ -118,17 +118,17 @@ class Mpda(MapFusion):
         maps = torch.cat([channels_last[:1], self.resizer(channels_last[1:])])
         for step in self.steps:
             maps = step(maps)
-        return torch.cat([scene.maps[:1], maps[1:].permute(0, 3, 1, 2) * (scene.inside[1:] > 0)])
+        return torch.cat([scene.maps[:1], maps[1:].permute(0, 3, 1, 2) * (scene.scores[1:] > 0)])
 
     def _domain_loss(self, scene: SceneMaps, maps: Tensor) -> list[Tensor]:
-        """Return the classifier's loss in the cells that the agents' maps reach; empty if all agents are of the ego's domain."""
+        """Return the classifier's loss in the cells that the agents see; empty if all agents are of the ego's domain."""
         own = _of_ego_domain(scene.agent_types, len(maps))
         if all(own):
             return []
         logits = self.classifier(reverse_gradient(maps).permute(0, 2, 3, 1))[..., 0]
         domain = torch.tensor(own).to(logits)[:, None, None].expand_as(logits)
-        reached = scene.inside[:, 0] > 0
-        return [F.binary_cross_entropy_with_logits(logits[reached], domain[reached])]
+        seen = scene.scores[:, 0] > 0
+        return [F.binary_cross_entropy_with_logits(logits[seen], domain[seen])]
 
 
 def _of_ego_domain(types: Sequence[str], agents: int) -> list[bool]:
@@ -143,7 +143,7 @@ class _CrossStep(nn.Module):
 
     def __init__(self, settings: MpdaConfig, channels: int, windows: Windows) -> None:
         super().__init__()
-        self._windows, self.heads = windows, channels // settings.head_channels
+        self._windows, self.heads = windows, head_count(channels, settings.head_channels)
         self.ego_norm, self.sender_norm = nn.LayerNorm(channels), nn.LayerNorm(channels)
         self.to_q, self.to_kv = Linear(channels, channels, bias=False), Linear(channels, 2 * channels, bias=False)
         self.to_out = nn.Sequential(Linear(channels, channels), nn.Dropout(settings.dropout))

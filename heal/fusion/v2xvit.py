@@ -99,8 +99,7 @@ class _Layer(nn.ModuleList):
     def forward(self, maps: Tensor, trust: Tensor, ego_only: bool) -> Tensor:
         """Compute maps (N, ny, nx, C); of the ego alone if nobody reads the others."""
         blocks, feed_forward = self
-        out: Tensor = feed_forward(blocks(maps, trust, ego_only))
-        return out
+        return Windows(1).apply(blocks(maps, trust, ego_only), lambda cells, _: feed_forward(cells))
 
 
 class _Blocks(nn.Module):

@@ -8,10 +8,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from heal.errors import UserError
 from heal.layers.linear import Linear
 
 # Logit of a key that is to have no weight. It is finite, so that a window without any other key gives numbers.
 NO_WEIGHT = -1e4
+
+
+def head_count(channels: int, head_channels: int) -> int:
+    """Return the number of heads of `head_channels` channels that vectors are split into; UserError unless they fit."""
+    if head_channels < 1 or channels % head_channels:
+        raise UserError(f"fusion.head_channels: expected a divisor of the maps' {channels} channels, got {head_channels}")
+    return channels // head_channels
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:

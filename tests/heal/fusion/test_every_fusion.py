@@ -29,9 +29,10 @@ from heal.se3 import pose_to_SE3
 GRID = BevGrid((-12.8, -6.4, -3.0, 12.8, 6.4, 1.0), 0.8)
 CHANNELS, TYPES = 16, ("m1", "m2", "m1", "m3")
 V2XVIT = V2xVitConfig(
-    layers=2, heads=2, head_channels=4, windows=(2, 4), window_heads=(4, 2), window_head_channels=(4, 8), hidden=12
+    layers=2, heads=2, head_channels=4, windows=(2, 3), window_heads=(4, 2), window_head_channels=(4, 8), hidden=12
 )
-# Settings of a small network for each fusion, for maps of 16 channels of the agent types m1, m2 and m3.
+# Settings of a small network for each fusion, for maps of 16 channels of the agent types m1, m2 and m3. Windows of 3 cells do not
+# divide the maps.
 SMALL: tuple[Any, ...] = (
     EgoOnlyConfig(),
     MaximumConfig(),
@@ -40,10 +41,10 @@ SMALL: tuple[Any, ...] = (
     DiscoNetConfig(),
     CoAlignConfig(blocks=(1, 1, 1), channels=(16, 8, 8), upsample_channels=(8, 8, 8)),
     Where2commConfig(heads=4, hidden_channels=24),
-    CobevtConfig(layers=2, head_channels=8, hidden=12),
+    CobevtConfig(layers=1, window=3, head_channels=8, hidden=12),
     V2XVIT,
-    HmVitConfig(kinds={"m1": "lidar", "m2": "camera", "m3": "lidar"}, layers=1, head_channels=8, hidden=12),
-    MpdaConfig(fused_by=V2XVIT, head_channels=8, hidden=12),
+    HmVitConfig(kinds={"m1": "lidar", "m2": "camera", "m3": "lidar"}, layers=1, window=3, head_channels=8, hidden=12),
+    MpdaConfig(fused_by=V2XVIT, window=3, head_channels=8, hidden=12),
 )
 # The weights that a fusion has only because published checkpoints have them, as "kind.weight".
 UNUSED = re.compile(r"^coalign\.resnet\.layer0\.|^(v2xvit|mpda\.fused_by)\..*(prior_feed|_linears\.1\.)")

@@ -52,6 +52,12 @@ def test_hmvit_refuses_types_that_it_was_not_trained_with(types: tuple[str, ...]
         fused(made(HMVIT), maps(2), NEAR[:2], agent_types=types)
 
 
+@pytest.mark.parametrize("settings", [COBEVT, HMVIT, MPDA], ids=lambda settings: settings.kind)
+def test_heads_have_to_fit_the_channels(settings: Any) -> None:
+    with pytest.raises(UserError, match="divisor of the maps' 16 channels, got 3"):
+        made(replace(settings, head_channels=3))
+
+
 def test_types_of_one_kind_have_the_same_weights() -> None:
     fusion, features = made(HMVIT), maps(2)
     lidars = fused(fusion, features, NEAR[:2], agent_types=("m1", "m3"))
@@ -107,10 +113,10 @@ def test_mpda_takes_any_other_fusion_of_one_scale() -> None:
     torch.nn.init.zeros_(alike.resizer.bias)
     assert_same(fused(alike, maps(3), NEAR[:3]), fused(plain, maps(3), NEAR[:3]))
     with pytest.raises(UserError, match=r"expected a fusion of one scale other than MPDA, got mpda"):
-        made(MpdaConfig(fused_by=MPDA))
+        made(MpdaConfig(fused_by=MPDA, head_channels=8))
 
 
 def test_without_senders_the_ego_is_not_adapted_to_itself() -> None:
-    fusion = made(MpdaConfig(fused_by=AttentionConfig()))
+    fusion = made(MpdaConfig(fused_by=AttentionConfig(), head_channels=8))
     assert torch.equal(fused(fusion, maps(1), NEAR[:1]), maps(1))
     assert fusion.out_channels == maps(1).shape[1] and fusion.grid == GRID

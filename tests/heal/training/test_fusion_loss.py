@@ -28,7 +28,7 @@ def test_the_domain_loss_is_in_the_total_and_in_the_log() -> None:
     settings = replace(SETTINGS, base=base, agents=TYPES, loss=LossConfig(occupancy_weights=(1.0,)), training=TRAINING)
     model = CollabModel(BaseModel(base), {name: AgentModel(agent, base.grid) for name, agent in TYPES.items()})
     taker, steps = StepTaker(model, settings), TrainingSteps(SOURCE, model, settings)
-    batch = next(part for part in (steps[i] for i in range(len(steps))) if len(set(part.inputs.agent_types)) == 2)
+    batch = next(step for step in map(steps.__getitem__, range(len(steps))) if len(set(step.inputs.agent_types)) == 2)
     before = {name: weight.clone() for name, weight in model.base.fusion.named_parameters()}
     parts = taker.take(batch, 1e-3).parts()
     assert parts["fusion"] > 0
