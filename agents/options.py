@@ -20,16 +20,24 @@ Precision = Literal["float32", "tf32", "bfloat16"]
 LatePolicy = Literal["drop", "hold", "weigh"]
 LATE_POLICIES: tuple[LatePolicy, ...] = get_args(LatePolicy)
 GuardChoice = Literal["auto", "on", "off"]
+PoseCorrection = Literal["off", "peaks", "boxes"]
 
 
+@dataclass(frozen=True)
 class _Switch:
-    """Marks a field whose values on and off YAML reads as true and false."""
+    """Marks a field whose values on and off YAML reads as true and false.
+
+    Attributes:
+        on: the value that true stands for.
+    """
+
+    on: str = "on"
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
         """Return the schema of the field; pydantic calls this method where it finds the mark."""
         from pydantic_core import core_schema
 
-        words = {True: "on", False: "off"}
+        words = {True: self.on, False: "off"}
         return core_schema.no_info_before_validator_function(
             lambda value: words[value] if isinstance(value, bool) else value, handler(source)
         )
@@ -59,7 +67,9 @@ class RunOptions:
             pose at which it was sensed. "weigh" holds it and gives it less weight the older it is.
         max_age_ms: largest age of a held map. A message whose timestamp differs more from that of its tick is rejected as stale.
         half_life_ms: under "weigh", the age at which a held map has half of its weight.
-        correct_poses: whether measured poses are corrected, relative to the ego's, by the vehicles that several agents see.
+        correct_poses: whether and how measured poses are corrected, relative to the ego's, by the vehicles that several agents
+            see: "off", by the "peaks" of the agents' foreground scores, or by the "boxes" that each agent's map gives alone. A base
+            that scores no foreground has no peaks, and leaves the poses as they are. YAML's true stands for "peaks".
         precision: number format of the networks' dense layers. "bfloat16" pays on GPUs and on CPUs with AMX. "tf32" is float32
             whose products GPUs round to 10 bits; a CPU computes float32. The format of messages is that of the codec.
         threads: torch threads of each process; 1 is fastest where several actors share few cores.
@@ -93,7 +103,7 @@ class RunOptions:
     late: LatePolicy = "weigh"
     max_age_ms: float = 500.0
     half_life_ms: float = 200.0
-    correct_poses: bool = True
+    correct_poses: Annotated[PoseCorrection, _Switch("peaks")] = "peaks"
     precision: Precision = "float32"
     threads: int = 1
     keep_views: bool | frozenset[int] = False
@@ -162,6 +172,8 @@ class RunOptions:
             raise UserError(f"half_life_ms: expected more than 0, got {self.half_life_ms}")
         if self.region_m is not None and not self.region_m > 0:
             raise UserError(f"region_m: expected more than 0, or None for one fusion node around the ego, got {self.region_m}")
+        if self.correct_poses not in get_args(PoseCorrection):
+            raise UserError(f"correct_poses: expected one of {', '.join(get_args(PoseCorrection))}, got {self.correct_poses!r}")
         if self.codec.ae_ratio is not None and self.split != "feature":
             raise UserError(f"codec {self.codec}: ae encodes feature maps, so it needs split=feature, got split={self.split}")
         if unknown := {name: lines for name, lines in self.lidar_lines.items() if lines not in BEAMS}:

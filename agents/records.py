@@ -12,7 +12,7 @@ from heal.agents.faults import Fault
 from heal.agents.message_records import AgentLatency, MessageCounts, MessageRecord
 from heal.agents.region import Region
 from heal.detection.detections import Detections, GroundTruth
-from heal.detection.metrics import IOU_THRESHOLDS, FrameMatch, match_frame
+from heal.detection.metrics import IOU_THRESHOLDS, FrameMatch, IouKind, match_in_all_kinds
 from heal.detection.visibility import PointCounts, SceneVisibility
 from heal.message.message import Buffer
 from heal.types import BoolMask, Float32, Float64, ObjectLabels, UInt8
@@ -283,14 +283,24 @@ class TickResult:
     visibility: SceneVisibility | None = None
 
     @cached_property
+    def matches(self) -> Mapping[IouKind, FrameMatch]:
+        """Which detections found an object at `IOU_THRESHOLDS`, by the kind of overlap; computed once."""
+        return match_in_all_kinds(self.detections, self.ground_truth, IOU_THRESHOLDS)
+
+    @property
     def match(self) -> FrameMatch:
-        """Which detections found an object, and which objects were found, at `IOU_THRESHOLDS`; computed once."""
-        return match_frame(self.detections, self.ground_truth, IOU_THRESHOLDS)
+        """The match by the overlap in bird's-eye view."""
+        return self.matches["bev"]
 
     @cached_property
-    def alone_match(self) -> FrameMatch | None:
-        """The match of the boxes that the ego finds alone, with the same ground truth; None if `alone` is None."""
-        return None if self.alone is None else match_frame(self.alone, self.ground_truth, IOU_THRESHOLDS)
+    def alone_matches(self) -> Mapping[IouKind, FrameMatch] | None:
+        """The matches of the boxes that the ego finds alone, with the same ground truth; None if `alone` is None."""
+        return None if self.alone is None else match_in_all_kinds(self.alone, self.ground_truth, IOU_THRESHOLDS)
+
+    @property
+    def ego_type(self) -> str:
+        """The agent type of the ego; "" for regions, which have no ego."""
+        return next((record.agent_type for record in self.messages if record.own), "")
 
     @property
     def hidden(self) -> BoolMask:

@@ -308,6 +308,11 @@ class SensorChoice:
         if self.depth and not self.cameras:
             raise ValueError("SensorChoice.depth: depth belongs to images, so cameras must be chosen too")
 
+    @property
+    def kind(self) -> str:
+        """The sensors in one word: "lidar", "camera" or "lidar+camera"."""
+        return "+".join(name for name, chosen in (("lidar", self.lidar), ("camera", self.cameras)) if chosen)
+
     @staticmethod
     def of(sensors: Collection[Sensor], beams: int = BEAMS[-1]) -> SensorChoice:
         """Make a choice from names of sensors; "depth" includes the camera images."""

@@ -39,7 +39,7 @@ FLOORS = (
         "plugins",
         "pose_noise",
     },
-    {"aligners", "detection", "encoders", "fusion", "layers", "message", "sparse"},
+    {"aligners", "detection", "encoders", "fusion", "layers", "measures", "message", "pose_correction", "sparse"},
     {"agent_model", "base_model", "collab_model", "alliance", "storage"},
     {"graphs", "opencood", "training"},
 )

@@ -71,7 +71,7 @@ COMMANDS: dict[str, Command] = {
     "evaluate": Command(
         "evaluate", "evaluate", "Evaluate the detection AP of an alliance on a data set, against the labels of all agents in range."
     ),
-    "score": Command("score", "score", "Score the saved detections of an evaluation again."),
+    "score": Command("score", "score", "Score an evaluation again by other measures."),
     "simulate": Command(
         "simulate",
         "simulate",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,20 +19,25 @@ from heal.tools.evaluation.compute import GPU_BATCH, GPU_WORKERS, Compute
 from heal.tools.evaluation.late import LateAlliance, open_for_evaluation
 from heal.tools.evaluation.plan import choose_evaluated, evaluation_runs, plan_of
 from heal.tools.evaluation.run import run_and_report
+from heal.tools.evaluation.shown import DISTANCES, Shown
 from heal.tools.shared.arguments import (
     AgentsArg,
+    BreakdownArg,
     CacheArg,
     CommRangeArg,
     DataArg,
     DeviceArg,
+    DistancesArg,
     EgoTypeArg,
     GroundTruthArg,
     IncludeEgoArg,
     IntensityScaleArg,
+    IouArg,
     LinesArg,
     OnDamageArg,
     OverwriteArg,
     RangeArg,
+    RuleArg,
     ThreadsArg,
     TypesArg,
     UseZArg,
@@ -102,6 +107,7 @@ heal evaluate --alliance configs/demo/alliance --data runs/town --out runs/alone
 heal evaluate --alliance configs/demo/alliance --data runs/town --in-order m1,m2,m3,m4 --out runs/in-order
 heal evaluate --alliance configs/demo/alliance --data runs/town-lines --types m1,m3 --lines m1=32,m3=16 --out runs/few-lines
 heal evaluate --alliance configs/demo/alliance --data runs/town --save-detections --out runs/saved
+heal evaluate --alliance configs/demo/alliance --data runs/town --iou 3d --breakdown --distances 15,30 --out runs/parts
 heal evaluate --alliance runs/mine --data runs/town --out runs/mine-evaluation --against runs/alone
 heal evaluate --alliance runs/dair-base/alliance --data DAIR_ROOT --split val --out runs/dair-evaluation
 """
@@ -127,6 +133,10 @@ def evaluate(
     use_z: UseZArg = None,
     ground_truth: GroundTruthArg = "joint",
     include_ego: IncludeEgoArg = False,
+    rule: RuleArg = "global",
+    iou: IouArg = "bev",
+    breakdown: BreakdownArg = False,
+    distances: DistancesArg = DISTANCES,
     pictures: PicturesArg = 4,
     device: DeviceArg = "auto",
     processes: ProcessesArg = None,
@@ -140,17 +150,16 @@ def evaluate(
     save_detections: SaveArg = False,
     record: RecordArg = False,
 ) -> None:
-    """Evaluate the detection AP of an alliance on a data set, against the labels of all agents in range. Poses are not corrected.
-
-    If the ego has cameras, the row "ego blind" shows the AP without the ego's map. Differences have 90% intervals.
-    """
-    asked = Asked(alliance, late, data, split, in_order, against, frames, range_m, pictures, save_detections, record)
-    evaluate_as_asked(context, asked, out, overwrite)
+    """Evaluate the detection AP of an alliance on a data set, against the labels of all agents in range. Poses stay as given."""
+    evaluate_as_asked(context, Asked.of(context.params), out, overwrite)
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What the command line asks for, besides the options of the run and of reading; each attribute is the option of this name."""
+    """What the command line asks for, besides the options of the run and of reading; each attribute is the option of this name.
+
+    `shown` joins the options that choose the measures in the tables.
+    """
 
     alliance: list[Path]
     late: bool
@@ -163,6 +172,13 @@ class Asked:
     pictures: int
     save_detections: bool
     record: bool
+    shown: Shown
+
+    @staticmethod
+    def of(given: Mapping[str, Any]) -> Asked:
+        """Take the options of a command line by their names; UserError for measures that there are not."""
+        shown = Shown.parse(given["rule"], given["iou"], given["breakdown"], given["distances"])
+        return Asked(**{part.name: given[part.name] for part in fields(Asked) if part.name != "shown"}, shown=shown)
 
     @property
     def title(self) -> str:
@@ -188,7 +204,7 @@ def evaluate_as_asked(context: typer.Context, asked: Asked, out: Path, overwrite
     scenes = choose_evaluated(data, asked.frames, recorded, opened, options, reading.on_damage)
     DataFit(opened, options, asked.range_m is not None, True).warn(scenes.source, scenes.ticks, scenes.types_of)
     runs = evaluation_runs(asked.in_order, options)
-    plan = plan_of(opened, scenes, runs, asked.pictures, output, asked.against, compute, asked.save_detections)
+    plan = plan_of(opened, scenes, runs, asked.pictures, output, asked.against, compute, asked.save_detections, asked.shown)
     run_and_report(plan, asked.title, bool(asked.in_order), record_to)
 
 
@@ -211,4 +227,4 @@ def _options(given: Mapping[str, Any], compute: Compute) -> RunOptions:
     use_z, lines = given["use_z"] is not False, parse_lines(given["lines"])
     threads = given["threads"] or max(CORES // compute.processes, 1)
     # Published results are with poses as they are given.
-    return RunOptions(**same, use_z=use_z, threads=threads, lidar_lines=lines, correct_poses=False)
+    return RunOptions(**same, use_z=use_z, threads=threads, lidar_lines=lines, correct_poses="off")

@@ -21,7 +21,7 @@ from heal.tools.shared.output import METRICS_NAME, SWEEP_NAME, unused_folder
 COMMANDS = ("simulate", "evaluate", "demo", "sweep")
 # A rerun opens no viewer, and writes nothing outside its own folder: no recording, no scores into the alliance.
 _OUTSIDE = ("view", "record")
-_AP_KEYS = ("ap", "ready_ap")
+_AP_KEYS = ("ap", "ready_ap", "measures")
 _APART = ("differences",)  # to an earlier evaluation, which may be another one by now
 console = Console()
 
@@ -122,9 +122,12 @@ def _ap_in(values: Any, place: str = "", is_ap: bool = False) -> dict[str, float
 
 
 def differences(recorded: Mapping[str, float | None], new: Mapping[str, float | None]) -> str:
-    """Return a line for each AP that is not the recorded one; empty if all are equal."""
-    places = [place for place in {**recorded, **new} if recorded.get(place, "missing") != new.get(place, "missing")]
-    return "\n".join(f"  {place}: {new.get(place, 'missing')}, recorded {recorded.get(place, 'missing')}" for place in places)
+    """Return a line for each recorded AP that the new one is not equal to; empty if all are equal.
+
+    A later version of this software may compute more AP than the recorded one did.
+    """
+    places = [place for place in recorded if recorded[place] != new.get(place, "missing")]
+    return "\n".join(f"  {place}: {new.get(place, 'missing')}, recorded {recorded[place]}" for place in places)
 
 
 def _print_changes(recorded: MadeBy, new: MadeBy | None) -> None:

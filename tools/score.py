@@ -1,4 +1,4 @@
-"""`heal score`: average precision of the detections that `heal evaluate --save-detections` has kept, by other rules if wanted."""
+"""`heal score`: average precision of an evaluation by other measures; another range needs boxes that it has kept."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -14,37 +14,41 @@ from rich.table import Table
 
 from heal.config import to_plain
 from heal.detection.boxes import corners_within_range
-from heal.detection.metrics import AP_RULES, IOU_THRESHOLDS, ApOrder, ApResult, ap_text, average_precision, match_frame
+from heal.detection.detections import Detections, GroundTruth
+from heal.detection.metrics import IOU_THRESHOLDS, ap_text, match_in_all_kinds
 from heal.errors import UserError
 from heal.grid import Range
+from heal.measures.breakdown import breakdown_record, parts_of
+from heal.measures.matches import SceneFacts, SceneMatch, SceneMatches
+from heal.measures.precision import precision_by_threshold
+from heal.tools.evaluation.shown import DISTANCES, Shown
+from heal.tools.shared.arguments import BreakdownArg, DistancesArg, IouArg, RuleArg
 from heal.tools.shared.made_by import MADE_BY, MadeBy, read_made_by
 from heal.tools.shared.output import METRICS_NAME, write_json
-from heal.tools.shared.scene_matches import SCENES_NAME, SceneMatches, read_scenes
-from heal.tools.shared.scoring import plain_ap
+from heal.tools.shared.scene_matches import SCENES_NAME, read_scenes
 from heal.tools.shared.type_argument import split_names
 
 EXAMPLES = """\b
 heal score runs/evaluation
-heal score runs/evaluation --iou 0.5,0.7 --range-m -25.6 -25.6 -3 25.6 25.6 1
-heal score runs/evaluation --order frame --out runs/evaluation/score.json
+heal score runs/evaluation --rule per_frame --iou 3d --out runs/evaluation/score.json
+heal score runs/evaluation --breakdown --distances 20,40
+heal score runs/saved --thresholds 0.5,0.7 --range-m -25.6 -25.6 -3 25.6 25.6 1
 """
-USUAL_IOU = ",".join(map(str, IOU_THRESHOLDS))
+USUAL_THRESHOLDS = ",".join(map(str, IOU_THRESHOLDS))
 console = Console()
 
-FolderArg = Annotated[Path, typer.Argument(help="Folder of an evaluation with --save-detections.")]
+FolderArg = Annotated[Path, typer.Argument(help="Folder of an evaluation.")]
 RangeArg = Annotated[
     tuple[float, float, float, float, float, float] | None,
     typer.Option(
         help="Count only boxes inside this range in the ego's frame, in metres: x_min y_min z_min x_max y_max z_max. Default: the "
-        "range of the evaluation."
+        "range of the evaluation. Another one needs an evaluation with --save-detections."
     ),
 ]
-IouArg = Annotated[str, typer.Option(help="IoU thresholds, separated by commas.")]
-OrderArg = Annotated[
+ThresholdsArg = Annotated[
     str,
     typer.Option(
-        help="Order of the detections in the precision-recall curve: score, those of all scenes sorted by score; or frame, one "
-        "scene after the other, as early evaluations on OPV2V had them."
+        help=f"IoU thresholds, separated by commas. Others than {USUAL_THRESHOLDS} need an evaluation with --save-detections."
     ),
 ]
 OutArg = Annotated[Path | None, typer.Option(help="JSON file for the scores. Default: they are only printed.")]
@@ -53,54 +57,71 @@ OutArg = Annotated[Path | None, typer.Option(help="JSON file for the scores. Def
 def score(
     context: typer.Context,
     folder: FolderArg,
+    rule: RuleArg = "global",
+    iou: IouArg = "bev",
+    thresholds: ThresholdsArg = USUAL_THRESHOLDS,
     range_m: RangeArg = None,
-    iou: IouArg = USUAL_IOU,
-    order: OrderArg = "score",
+    breakdown: BreakdownArg = False,
+    distances: DistancesArg = DISTANCES,
     out: OutArg = None,
 ) -> None:
-    """Score the saved detections of an evaluation again.
+    """Score an evaluation again by other measures.
 
-    With the same range, thresholds and order, the AP is that of the evaluation to the last bit.
+    These are the other rule of AP, overlaps in space, AP of parts of the vehicles, other thresholds and a smaller range. With the
+    same rule, thresholds and range, the AP is that of the evaluation to the last bit.
     """
-    runs, evaluated = read_scenes(folder), _Evaluated.read(folder)
-    rule = ScoreRule(_thresholds(iou), _order(order), evaluated.narrowed(range_m), evaluated.use_z)
-    results = {name: rule.score(run) for name, run in runs.items() if run.boxes is not None}
-    if not results:
-        raise UserError(f"{folder / SCENES_NAME}: holds no boxes; evaluate again with --save-detections")
+    shown, evaluated = Shown.parse(rule, iou, breakdown, distances), _Evaluated.read(folder)
+    change = MatchAgain(_thresholds(thresholds), evaluated.narrowed(range_m), evaluated.use_z)
+    runs = change.of_runs(read_scenes(folder), folder / SCENES_NAME)
     title = f"{evaluated.made_by.scenes.source}, {evaluated.made_by.scenes.split}"
-    console.print(scores_table(results, rule, title, range_m or evaluated.range_m))
+    counted_m = range_m or evaluated.range_m
+    console.print(scores_table(runs, shown, title, counted_m))
+    if breakdown:
+        console.print(shown.breakdown_table(runs))
     if out is not None:
         made_by = MadeBy.of(context, evaluated.made_by.alliance, evaluated.made_by.scenes)
-        write_json(out, {**scores_record(results, rule, range_m or evaluated.range_m), MADE_BY: to_plain(made_by)})
+        record = {**scores_record(runs, shown), "range_m": list(counted_m), "use_z": evaluated.use_z}
+        write_json(out, {**record, MADE_BY: to_plain(made_by)})
         console.print(f"numbers: {out}")
 
 
 @dataclass(frozen=True)
-class ScoreRule:
-    """How detections are scored.
+class MatchAgain:
+    """How kept boxes are matched again.
 
     Attributes:
         iou_thresholds: the least overlaps that find an object.
-        order: of the detections in the precision-recall curve.
         range_m: x, y, z of the lower and of the upper corner of a range, metres in the ego's frame; boxes that are not wholly
             inside do not count. None to count every box.
         use_z: whether objects must lie in the range in height too, as detections must.
     """
 
     iou_thresholds: tuple[float, ...]
-    order: ApOrder
     range_m: Range | None
     use_z: bool
 
-    def score(self, run: SceneMatches) -> ApResult:
-        """Match the boxes of a run again, and compute average precision."""
-        matches = []
-        for found, truth in run.scenes():
-            if self.range_m is not None:
-                found = found.select(corners_within_range(found.corners, self.range_m))
-                truth = truth.select(corners_within_range(truth.corners, self.range_m, self.use_z))
-            matches.append(match_frame(found, truth, self.iou_thresholds))
-        return average_precision(matches, self.iou_thresholds, self.order)
+    def of_runs(self, runs: Mapping[str, SceneMatches], path: Path) -> dict[str, SceneMatches]:
+        """Return the matches of runs with these thresholds and this range; UserError if that takes boxes which are not kept."""
+        if self.range_m is None and set(self.iou_thresholds) <= set(IOU_THRESHOLDS):
+            return {name: run.at(self.iou_thresholds) for name, run in runs.items()}
+        kept = {name: self._of_run(run) for name, run in runs.items() if run.boxes is not None}
+        if not kept:
+            raise UserError(
+                f"{path}: holds no boxes, which other thresholds than {USUAL_THRESHOLDS} and a smaller range need; evaluate again "
+                "with --save-detections"
+            )
+        return kept
+
+    def _of_run(self, run: SceneMatches) -> SceneMatches:
+        scenes = zip(run.scene_ids.tolist(), run.scenes(), strict=True)
+        return SceneMatches.of([self._of_scene(name, *scene) for name, scene in scenes], thresholds=self.iou_thresholds)
+
+    def _of_scene(self, name: str, found: Detections, truth: GroundTruth, facts: SceneFacts) -> SceneMatch:
+        if self.range_m is not None:
+            found = found.select(corners_within_range(found.corners, self.range_m))
+            inside = corners_within_range(truth.corners, self.range_m, self.use_z)
+            truth, facts = truth.select(inside), facts.select(inside.numpy())
+        return SceneMatch.of(name, match_in_all_kinds(found, truth, self.iou_thresholds), found, truth, facts)
 
 
 @dataclass(frozen=True)
@@ -142,37 +163,31 @@ def _thresholds(text: str) -> tuple[float, ...]:
     except ValueError:
         thresholds = ()
     if not thresholds or not all(0.0 < threshold <= 1.0 for threshold in thresholds):
-        raise UserError(f"--iou {text!r}: expected numbers above 0 and at most 1, separated by commas, such as 0.5,0.7")
+        raise UserError(f"--thresholds {text!r}: expected numbers above 0 and at most 1, separated by commas, such as 0.5,0.7")
     return thresholds
 
 
-def _order(name: str) -> ApOrder:
-    """Read the order of detections; UserError for an unknown one."""
-    orders: dict[str, ApOrder] = {order: order for order in get_args(ApOrder)}
-    if name not in orders:
-        raise UserError(f"--order: expected {' or '.join(orders)}, got {name!r}")
-    return orders[name]
-
-
-def scores_table(results: Mapping[str, ApResult], rule: ScoreRule, title: str, range_m: Sequence[float]) -> Table:
+def scores_table(runs: Mapping[str, SceneMatches], shown: Shown, title: str, range_m: Sequence[float]) -> Table:
     """Make a table with one row for each run."""
-    aps = [f"AP@{threshold:g}" for threshold in rule.iou_thresholds]
-    table = Table("run", *aps, "detections", "objects", "frames", title=title)
-    for name, result in results.items():
-        table.add_row(name, *map(ap_text, result.ap.values()), *map(str, (result.detections, result.ground_truths, result.frames)))
-    table.caption = f"{AP_RULES[rule.order]}; range {', '.join(f'{edge:g}' for edge in range_m)} m"
+    thresholds = next(iter(runs.values())).thresholds.tolist()
+    table = Table("run", *(f"AP@{threshold:g}" for threshold in thresholds), "detections", "objects", "frames", title=title)
+    for name, run in runs.items():
+        ap = precision_by_threshold(run, shown.rule, shown.iou)
+        table.add_row(name, *map(ap_text, ap.values()), str(len(run.scores)), str(run.objects.sum()), str(len(run.scene_ids)))
+    table.caption = f"{shown.text}; range {', '.join(f'{edge:g}' for edge in range_m)} m"
     return table
 
 
-def scores_record(results: Mapping[str, ApResult], rule: ScoreRule, range_m: Sequence[float]) -> dict[str, Any]:
+def scores_record(runs: Mapping[str, SceneMatches], shown: Shown) -> dict[str, Any]:
     """Return the scores as plain values, with the rule."""
-    runs = {
+    records = {
         name: {
-            "ap": plain_ap(result),
-            "detections": result.detections,
-            "ground_truths": result.ground_truths,
-            "frames": result.frames,
+            "ap": precision_by_threshold(run, shown.rule, shown.iou),
+            "breakdown": breakdown_record(parts_of(run, shown.edges_m, shown.rule, shown.iou)),
+            "detections": len(run.scores),
+            "ground_truths": int(run.objects.sum()),
+            "frames": len(run.scene_ids),
         }
-        for name, result in results.items()
+        for name, run in runs.items()
     }
-    return {"runs": runs, "rule": AP_RULES[rule.order], "range_m": list(range_m), "use_z": rule.use_z}
+    return {"runs": records, "rule": shown.text}

@@ -38,7 +38,6 @@ from heal.tools.shared.arguments import (
 from heal.tools.shared.lines import require_lines
 from heal.tools.shared.made_by import ScenesRecord
 from heal.tools.shared.output import Output, WriteErrors, try_folder
-from heal.tools.shared.run_log import RunLog
 from heal.tools.shared.run_settings import RunSettings, read_settings, with_options, with_own_device
 from heal.tools.shared.sources import TOWN, TOWN_TICKS, ReadOptions, choose_scenes, open_source, sensors_of
 from heal.tools.shared.type_argument import base_type, parse_types, split_names, with_egos
@@ -224,7 +223,7 @@ def run_and_report(plan: Plan) -> None:
     check(plan)
     if plan.viewer.address:
         console.print(f"watch: {plan.viewer.address}", soft_wrap=True)
-    settings, log, out = plan.settings, RunLog.of(plan.settings.run, plan.range_m), plan.output.folder
+    settings, log, out = plan.settings, plan.empty_log(), plan.output.folder
     try_folder(out)
     data, errors = ReportData(), WriteErrors()
     pace, notes = Pace(), JoinNotes(settings.run.joins, console)

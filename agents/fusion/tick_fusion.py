@@ -11,14 +11,18 @@ import torch
 from torch import Tensor
 
 from heal.agents.fusion.map_memory import KnownMap
-from heal.agents.options import RunOptions
-from heal.agents.records import FusionRequest
+from heal.agents.options import PoseCorrection, RunOptions
+from heal.agents.records import FusionRequest, Sender
 from heal.base_model import BaseModel
 from heal.detection.boxes import transform_corners
 from heal.detection.decode import decode
 from heal.detection.detections import Detections
 from heal.detection.head import HeadOutput
-from heal.fusion.pose_correction import corrected_poses, find_peaks, pose_corrections
+from heal.pose_correction.boxes import SeenBoxes
+from heal.pose_correction.by_boxes import motions_by_boxes
+from heal.pose_correction.by_peaks import motions_by_peaks
+from heal.pose_correction.motions import with_motions
+from heal.pose_correction.peaks import find_peaks
 from heal.se3 import inverse_SE3, relative_SE3
 from heal.types import Float64
 
@@ -60,6 +64,7 @@ class TickFusion:
             weight_of: factor on the weight of a map.
         """
         self._network, self._request, self._frame, self._weight_of = network, request, world_SE3_frame, weight_of
+        self._seen = dict[Sender, SeenBoxes]()
         self.decode_ms = 0.0
 
     def detect(self, maps: Sequence[KnownMap]) -> Detections:
@@ -75,17 +80,20 @@ class TickFusion:
         return detections
 
     def _fuse(self, maps: Sequence[KnownMap]) -> HeadOutput:
-        base, options = self._network.base, self._network.options
-        poses = torch.from_numpy(np.stack(self._poses(maps)))
-        levels = list(zip(*(known.maps for known in maps), strict=True))
-        scores = list(zip(*(known.scores for known in maps), strict=True))
-        ego_first = maps[0].agent_id == self._request.ego_id
-        with torch.no_grad(), options.autocast(self._network.device.type):
-            types = [known.agent_type for known in maps]
-            head = base.heads(base.fuse_scored(levels, scores, poses, [len(maps)], self._weights(maps), ego_first, types))
+        head = self._heads(maps, self._poses(maps), self._weights(maps), maps[0].agent_id == self._request.ego_id)
         if not all(bool(part.isfinite().all()) for part in (head.classification, head.regression, head.direction)):
             raise ArithmeticError("the output of the heads is not finite")
         return head
+
+    def _heads(self, maps: Sequence[KnownMap], poses: Sequence[Float64], weights: Tensor | None, ego_first: bool) -> HeadOutput:
+        """Fuse maps at these poses, `agent_SE3_frame`, and run the heads."""
+        base, options = self._network.base, self._network.options
+        levels = list(zip(*(known.maps for known in maps), strict=True))
+        scores = list(zip(*(known.scores for known in maps), strict=True))
+        types = [known.agent_type for known in maps]
+        with torch.no_grad(), options.autocast(self._network.device.type):
+            stacked = torch.from_numpy(np.stack(poses))
+            return base.heads(base.fuse_scored(levels, scores, stacked, [len(maps)], weights, ego_first, types))
 
     def _weights(self, maps: Sequence[KnownMap]) -> Tensor | None:
         """Return the factors on the weights of maps; None if all are 1."""
@@ -101,16 +109,29 @@ class TickFusion:
         request, first = self._request, maps[0]
         measured = [relative_SE3(known.world_SE3_agent, self._frame) for known in maps]
         has_reference = first.agent_id == request.ego_id and first.tick == request.tick
-        corrects = self._network.options.correct_poses and self._network.base.fusion.scores_foreground
-        if len(maps) == 1 or not corrects or not (has_reference or request.region):
+        if len(maps) == 1 or not (has_reference or request.region):
             return measured
-        peaks = [find_peaks(known.scores[0], self._network.base.config.grid) for known in maps]
-        if request.region is None:
-            return corrected_poses(peaks, measured)
-        motions = pose_corrections(peaks, [inverse_SE3(pose) for pose in measured])
-        if motions is None:
-            return measured
-        return [pose @ inverse_SE3(motion) for pose, motion in zip(measured, motions, strict=True)]
+        ego_first = request.region is None
+        return with_motions(measured, self._motions(maps, [inverse_SE3(pose) for pose in measured], ego_first), ego_first)
+
+    def _motions(self, maps: Sequence[KnownMap], frame_SE3_agents: Sequence[Float64], ego_first: bool) -> list[Float64] | None:
+        """Return the motions that correct the agents' poses in the frame; None for no correction."""
+        choice: PoseCorrection = self._network.options.correct_poses
+        if choice == "boxes":
+            return motions_by_boxes([self._boxes_of(known) for known in maps], frame_SE3_agents, ego_first)
+        if choice == "peaks" and self._network.base.fusion.scores_foreground:
+            grid = self._network.base.config.grid
+            return motions_by_peaks([find_peaks(known.scores[0], grid) for known in maps], frame_SE3_agents)
+        return None
+
+    def _boxes_of(self, known: KnownMap) -> SeenBoxes:
+        """Return the boxes that the map of an agent gives alone, in its own frame; they are found once in a tick."""
+        sender = known.agent_id, known.tick
+        if sender not in self._seen:
+            config = self._network.base.config
+            head = self._heads([known], [np.eye(4)], None, ego_first=True)
+            self._seen[sender] = SeenBoxes.of(decode(head, self._network.anchors, config.decode, config.grid.range_m))
+        return self._seen[sender]
 
     def _decode(self, head: HeadOutput) -> Detections:
         """Return the boxes wholly on the grid; for a region the boxes whose centre is in the region or up to `BORDER_M` beyond."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -13,17 +13,33 @@ from torch import Tensor
 
 from heal.detection.boxes import bottom_rectangles
 from heal.detection.detections import Detections, GroundTruth
-from heal.detection.rotated_iou import rotated_iou
+from heal.detection.rotated_iou import rotated_iou, upright_iou
 from heal.types import BoolMask, Float32, Float64
 
 Indices = npt.NDArray[np.intp]
-# The rule of AP, printed beside every number: values of different rules cannot be compared.
-ApOrder = Literal["score", "frame"]
-AP_RULES: Mapping[ApOrder, str] = {
-    "score": "bird's-eye-view IoU, detections of all frames sorted by score, all-point interpolation (VOC 2010)",
-    "frame": "bird's-eye-view IoU, detections of one frame after the other, all-point interpolation (VOC 2010)",
+Rule = Literal["global", "per_frame"]
+IouKind = Literal["bev", "3d"]
+RULES: tuple[Rule, ...] = get_args(Rule)
+IOU_KINDS: tuple[IouKind, ...] = get_args(IouKind)
+_IOU_TEXTS: Mapping[IouKind, str] = {"bev": "bird's-eye-view IoU", "3d": "3D IoU"}
+_RULE_TEXTS: Mapping[Rule, str] = {
+    "global": "detections of all frames sorted by score",
+    "per_frame": "detections of one frame after the other",
 }
-AP_RULE = AP_RULES["score"]
+
+
+def ap_rule(rule: Rule = "global", iou: IouKind = "bev") -> str:
+    """Return a rule of AP in words, printed beside every number: values of different rules cannot be compared.
+
+    Args:
+        rule: "global" sorts the detections of all frames by score. "per_frame" takes them frame after frame, each frame's by
+            score, as early evaluations on OPV2V did; the result then depends on the order of the frames.
+        iou: whether boxes overlap in bird's-eye view or in space.
+    """
+    return f"{_IOU_TEXTS[iou]}, {_RULE_TEXTS[rule]}, all-point interpolation (VOC 2010)"
+
+
+AP_RULE = ap_rule()
 IOU_THRESHOLDS = (0.3, 0.5, 0.7)
 # Printed in place of a number whose denominator is zero.
 NOT_AVAILABLE = "n/a"
@@ -35,13 +51,26 @@ class FrameMatch:
 
     Attributes:
         scores: (D,) float32, descending.
-        true_positive: (T, D) bool, whether a detection found an object at a threshold.
-        found: (T, G) bool, whether an object was found at a threshold.
+        found_object: (T, D) int32, index of the object that a detection found at a threshold; -1 if it found none.
+        objects: number G of objects.
     """
 
     scores: Float32
-    true_positive: BoolMask
-    found: BoolMask
+    found_object: npt.NDArray[np.int32]
+    objects: int
+
+    @property
+    def true_positive(self) -> BoolMask:
+        """Whether a detection found an object at a threshold, (T, D)."""
+        return self.found_object >= 0
+
+    @property
+    def found(self) -> BoolMask:
+        """Whether an object was found at a threshold, (T, G)."""
+        found = np.zeros((len(self.found_object), self.objects), np.bool_)
+        level, row = self.true_positive.nonzero()
+        found[level, self.found_object[level, row]] = True
+        return found
 
 
 @dataclass(frozen=True)
@@ -134,15 +163,28 @@ def match_frame(detections: Detections, ground_truth: GroundTruth, iou_threshold
         detections: of one frame, in the ego's frame.
         ground_truth: the objects of the same frame, in the ego's frame.
         iou_thresholds: T overlaps.
-
-    Returns:
-        Flags of D detections and G objects at T thresholds.
     """
-    iou = rotated_iou(bottom_rectangles(detections.corners), bottom_rectangles(ground_truth.corners)).cpu().numpy()
-    return FrameMatch(detections.scores.cpu().numpy(), *match_overlaps(iou, iou_thresholds))
+    return _matched(detections, _bev_iou(detections, ground_truth).cpu().numpy(), iou_thresholds)
 
 
-def match_overlaps(iou: Float32, iou_thresholds: Sequence[float]) -> tuple[BoolMask, BoolMask]:
+def match_in_all_kinds(
+    detections: Detections, ground_truth: GroundTruth, iou_thresholds: Sequence[float]
+) -> dict[IouKind, FrameMatch]:
+    """Match one frame as `match_frame` does, once by the overlap in bird's-eye view and once by that in space."""
+    bev = _bev_iou(detections, ground_truth)
+    overlaps: dict[IouKind, Tensor] = {"bev": bev, "3d": upright_iou(bev, detections.corners, ground_truth.corners)}
+    return {kind: _matched(detections, iou.cpu().numpy(), iou_thresholds) for kind, iou in overlaps.items()}
+
+
+def _bev_iou(detections: Detections, ground_truth: GroundTruth) -> Tensor:
+    return rotated_iou(bottom_rectangles(detections.corners), bottom_rectangles(ground_truth.corners))
+
+
+def _matched(detections: Detections, iou: Float32, iou_thresholds: Sequence[float]) -> FrameMatch:
+    return FrameMatch(detections.scores.cpu().numpy(), match_overlaps(iou, iou_thresholds), iou.shape[1])
+
+
+def match_overlaps(iou: Float32, iou_thresholds: Sequence[float]) -> npt.NDArray[np.int32]:
     """Match the rows of an overlap matrix, in turn, to its columns, at all thresholds at once.
 
     The result is that of a loop over the rows in which each row takes the free column that it overlaps most, but a few rounds
@@ -154,15 +196,13 @@ def match_overlaps(iou: Float32, iou_thresholds: Sequence[float]) -> tuple[BoolM
         iou_thresholds: the T least overlaps that find an object.
 
     Returns:
-        true_positive: (T, D) bool, whether a detection found an object.
-        found: (T, G) bool, whether an object was found.
+        (T, D) index of the object that a detection found; -1 if it found none.
     """
     rows, columns = iou.shape
-    true_positive = np.zeros((len(iou_thresholds), rows), np.bool_)
-    found = np.zeros((len(iou_thresholds), columns), np.bool_)
+    found_object = np.full((len(iou_thresholds), rows), -1, np.int32)
     hits, objects = _matches(iou, iou_thresholds)
-    true_positive.flat[hits] = found.flat[objects] = True
-    return true_positive, found
+    found_object.flat[hits] = objects % max(columns, 1)
+    return found_object
 
 
 def matched_pairs(iou: Float32, iou_threshold: float) -> tuple[Indices, Indices]:
@@ -191,20 +231,18 @@ def ap_text(ap: float | None) -> str:
     return NOT_AVAILABLE if ap is None else f"{ap:.3f}"
 
 
-def average_precision(frames: Iterable[FrameMatch], iou_thresholds: Sequence[float], order: ApOrder = "score") -> ApResult:
-    """Compute the average precision of matched frames.
+def average_precision(frames: Iterable[FrameMatch], iou_thresholds: Sequence[float]) -> ApResult:
+    """Compute the average precision of matched frames; the detections of all frames are sorted by score (a stable sort).
 
     Args:
         frames: the frames, matched at these thresholds.
         iou_thresholds: T overlaps.
-        order: "score" sorts the detections of all frames by score (a stable sort). "frame" leaves them frame after frame, each
-            frame's by score, as early evaluations on OPV2V did; the result then depends on the order of the frames.
     """
     matched = list(frames)
     scores = np.concatenate([np.zeros(0, np.float32), *(frame.scores for frame in matched)])
     flags = np.concatenate([np.zeros((len(iou_thresholds), 0), np.bool_), *(frame.true_positive for frame in matched)], axis=1)
-    objects = sum(frame.found.shape[1] for frame in matched)
-    ranks = np.argsort(-scores, kind="stable") if order == "score" else np.arange(len(scores))
+    objects = sum(frame.objects for frame in matched)
+    ranks = np.argsort(-scores, kind="stable")
     curves = tuple(_curve(row[ranks], objects, threshold) for row, threshold in zip(flags, iou_thresholds, strict=True))
     return ApResult(curves, objects, len(scores), len(matched))
 

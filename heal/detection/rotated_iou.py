@@ -1,4 +1,4 @@
-"""Overlap of boxes in bird's-eye view, and the non-maximum suppression built on it. Only boxes that are near are compared.
+"""Overlap of boxes in bird's-eye view and in space, and the non-maximum suppression. Only boxes that are near are compared.
 
 The footprint of a box is a parallelogram (a rectangle, sheared a little where the box is tilted). In the frame in which one
 footprint is the unit square, the overlap with the other is the area that its outline encloses after every point of the outline is
@@ -39,6 +39,29 @@ def rotated_iou(a: Tensor, b: Tensor) -> Tensor:
     rows, columns = _touching(planar_hulls(a), planar_hulls(b)).nonzero(as_tuple=True)
     iou[rows, columns] = paired_iou(a[rows], b[columns]).to(a.dtype)
     return iou
+
+
+def upright_iou(bev_iou: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """Compute the intersection over union in space of every upright box in `a` with every one in `b`.
+
+    The common volume is the common area of the footprints times the common height. The common area follows from the overlap in
+    bird's-eye view, so no polygon is cut again.
+
+    Args:
+        bev_iou: (N, M) the intersection over union of the footprints.
+        a: (N, 8, 3) corners, metres, the four of the bottom first.
+        b: (M, 8, 3) corners, metres in the same frame.
+
+    Returns:
+        (N, M) in [0, 1], in the dtype of `bev_iou`; 0 where a box has no volume.
+    """
+    (area_a, low_a, high_a), (area_b, low_b, high_b) = _extents(a), _extents(b)
+    iou = bev_iou.double()
+    common_area = iou * (area_a[:, None] + area_b) / (1 + iou)
+    common_m = (torch.minimum(high_a[:, None], high_b) - torch.maximum(low_a[:, None], low_b)).clamp(min=0)
+    common = common_area * common_m
+    union = (area_a * (high_a - low_a))[:, None] + area_b * (high_b - low_b) - common
+    return (common / union.where(union > 0, torch.ones_like(union))).clamp(0, 1).to(bev_iou.dtype)
 
 
 def paired_iou(a: Tensor, b: Tensor) -> Tensor:
@@ -134,6 +157,12 @@ def _drop_worse(dropped: list[bool], better: list[int], worse: list[int]) -> Boo
         if not dropped[one]:
             dropped[other] = True
     return np.array(dropped, np.bool_)
+
+
+def _extents(corners: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the area of each footprint of corners (N, 8, 3), and the heights of the box's bottom and top; (N,) float64 each."""
+    footprints, z = bottom_rectangles(corners).double(), corners[..., 2].double()
+    return _enclosed_area(footprints.permute(1, 2, 0)).abs(), z[:, :4].mean(dim=1), z[:, 4:].mean(dim=1)
 
 
 def _touching(a: Tensor, b: Tensor) -> Tensor:

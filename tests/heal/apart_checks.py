@@ -148,7 +148,7 @@ def test_batched_evaluation(device: torch.device) -> None:
     types = by_id({"ego": "m1", "b": "m2", "c": "m1", "d": "m2"})
 
     def results(where: torch.device, batch: int) -> list[TickResult]:
-        options = RunOptions(keep_views=True, correct_poses=True)
+        options = RunOptions(keep_views=True, correct_poses="peaks")
         with LocalRuntime(TinyAlliance(), TinySource(), types, options=options, device=where, batch=batch) as runtime:
             return list(runtime.run(range(4)))
 

@@ -169,7 +169,7 @@ def _scenes(setup: BenchSetup, sizes: _Sizes, precision: Precision) -> Iterator[
     """Time an evaluation with its messages, one scene at a time and several; the scenes are in memory."""
     types, grid = list(sizes.cases.values())[-1]
     made, ticks = sizes.networks(grid).for_inference(), range(len(sizes.scenes))
-    options = RunOptions(correct_poses=False, precision=precision.name, threads=torch.get_num_threads())
+    options = RunOptions(correct_poses="off", precision=precision.name, threads=torch.get_num_threads())
     for batch in (1, GPU_BATCH):
         with LocalRuntime(made, sizes.scenes, in_order(types), options=options, device=setup.device, batch=batch) as runtime:
             [timing] = timed(partial(_run_all, runtime, ticks), repeats=EVALUATIONS)

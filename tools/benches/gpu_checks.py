@@ -160,7 +160,7 @@ def _evaluations(checked: Checked, precisions: Sequence[Precision]) -> Iterator[
 def _ap(checked: Checked, device: torch.device, batch: int, precision: Any) -> dict[float, float]:
     """Return AP by threshold; 0 without objects."""
     alliance, scenes, total = checked.alliance, checked.scenes, ApAccumulator()
-    options = RunOptions(correct_poses=False, precision=precision, threads=torch.get_num_threads())
+    options = RunOptions(correct_poses="off", precision=precision, threads=torch.get_num_threads())
     types_of = in_order(alliance.agent_names[:EVALUATED_TYPES])
     with LocalRuntime(alliance, scenes, types_of, options=options, device=device, batch=batch) as runtime:
         for result in runtime.run(range(len(scenes))):

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from heal.fusion.pose_correction import Peaks, pose_corrections
+from heal.pose_correction.by_peaks import motions_by_peaks
+from heal.pose_correction.peaks import Peaks
 from heal.se3 import inverse_SE3, pose_to_SE3, transform_points
 from heal.tools.benches.measure import BenchRow, timed
 from heal.tools.benches.setup import SEED, BenchSetup
@@ -20,7 +21,7 @@ ERROR_M, PEAK_ERROR_M = 0.5, 0.2
 def bench_poses(setup: BenchSetup, crowds: Sequence[int] = CROWDS) -> list[BenchRow]:
     """Run the poses of `heal bench fuse`: correct the poses of more and more agents on the same ground."""
     cases = [crowded_ground(agents) for agents in crowds]
-    timings = timed(*(lambda case=case: pose_corrections(*case) for case in cases), repeats=setup.repeats)
+    timings = timed(*(lambda case=case: motions_by_peaks(*case) for case in cases), repeats=setup.repeats)
     note = "agents with 200 vehicles on 150 m x 150 m: correction of their poses, without the search for peaks"
     return [BenchRow.of(f"fuse/poses{agents}", timing, f"{agents} {note}") for agents, timing in zip(crowds, timings, strict=True)]
 

@@ -18,7 +18,7 @@ from heal.agents.agent import AgentHost, AgentRequest, AgentSetup
 from heal.agents.deployment import Deployment
 from heal.agents.fusion.node import FusionNode
 from heal.agents.network.network import PerfectNetwork
-from heal.agents.options import RunOptions
+from heal.agents.options import PoseCorrection, RunOptions
 from heal.agents.process import changed_environment, end_with_parent, keep_freed_memory, usable_cores
 from heal.agents.records import Arrival, FusionOutcome, FusionRequest, TickResult
 from heal.agents.runtime import open_runtime
@@ -47,7 +47,7 @@ def bench_runtime(alliance: Path) -> list[BenchRow]:
     share = median(one / other for one, other in zip(ray, processes, strict=True))
     handovers, overheads = zip(*overheads_s(opened), strict=True)
     few_ms, many_ms = (median(fusion_times_ms(opened, agents)) for agents in (4, 16))
-    unaligned_few_ms, unaligned_many_ms = (median(fusion_times_ms(opened, agents, correct_poses=False)) for agents in (4, 16))
+    unaligned_few_ms, unaligned_many_ms = (median(fusion_times_ms(opened, agents, correct_poses="off")) for agents in (4, 16))
     growth, unaligned_growth = many_ms / few_ms, unaligned_many_ms / unaligned_few_ms
     return [
         BenchRow("runtime/processes", value=median(processes), unit="ticks/s", note=f"{usable_cores()} processes, {AGENTS} agents"),
@@ -222,13 +222,13 @@ def _overhead_s(result: TickResult, wall_s: float) -> tuple[float, float]:
     return node.began_s - agent.packed_s, wall_s - stages_ms / 1e3
 
 
-def fusion_times_ms(alliance: Alliance, agents: int, correct_poses: bool = True) -> Sequence[float]:
+def fusion_times_ms(alliance: Alliance, agents: int, correct_poses: PoseCorrection = "peaks") -> Sequence[float]:
     """Time a fusion node under `split: pyramid`, in which the agents compute the trunk, with one torch thread.
 
     Args:
         alliance: trained networks.
         agents: number of agents that send a message.
-        correct_poses: correct the agents' measured poses before the fusion.
+        correct_poses: how the agents' measured poses are corrected before the fusion.
 
     Returns:
         Duration of each measured step in milliseconds.

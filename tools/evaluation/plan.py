@@ -17,11 +17,12 @@ from heal.fusion.single_agent import require_alone
 from heal.tools.evaluation.compute import Compute
 from heal.tools.evaluation.late import LateAlliance
 from heal.tools.evaluation.scenes import recordings_of
+from heal.tools.evaluation.shown import Shown, sensor_kinds
 from heal.tools.shared.compared_runs import BLIND, Earlier, read_earlier
 from heal.tools.shared.lines import lidar_lines_of, require_lines
 from heal.tools.shared.made_by import ScenesRecord
 from heal.tools.shared.output import Output
-from heal.tools.shared.scoring import spread_evenly
+from heal.tools.shared.scoring import RunScore, spread_evenly
 from heal.tools.shared.sources import choose_scenes, sensors_of
 from heal.tools.shared.type_argument import parse_types, split_names, with_egos
 from heal.types import SceneOutline, SceneSource
@@ -80,6 +81,7 @@ class Plan:
         recordings: the scenes of each recording; processes share them.
         save_detections: whether scenes.npz has the boxes too.
         lidar_lines: as in `EvaluatedScenes`.
+        shown: the measures in the tables.
     """
 
     alliance: Alliance
@@ -95,6 +97,14 @@ class Plan:
     recordings: Sequence[Sequence[int]]
     save_detections: bool = False
     lidar_lines: Mapping[str, int] = field(default_factory=dict)
+    shown: Shown = field(default_factory=Shown)
+
+    def empty_score(self, options: RunOptions) -> RunScore:
+        """Return the score of a run before its first scene."""
+        sensors, edges_m = sensor_kinds(self.alliance), self.shown.edges_m
+        return RunScore(
+            self.alliance.grid.range_m, options.use_z, keep_boxes=self.save_detections, sensors=sensors, edges_m=edges_m
+        )
 
     @property
     def read(self) -> dict[str, Any]:
@@ -111,6 +121,7 @@ def plan_of(
     against: Path | None,
     compute: Compute,
     save_detections: bool,
+    shown: Shown,
 ) -> Plan:
     """Return the plan of an evaluation, which draws some scenes; where egos have cameras, it has the runs with a blind ego too.
 
@@ -126,7 +137,7 @@ def plan_of(
     earlier = read_earlier(against, scenes.outlines)
     of_scenes = (scenes.source, scenes.summary, scenes.types_of, scenes.ticks)
     recordings = recordings_of(scenes.ticks, scenes.outlines)
-    return Plan(alliance, *of_scenes, runs, drawn, output, earlier, compute, recordings, save_detections, scenes.lidar_lines)
+    return Plan(alliance, *of_scenes, runs, drawn, output, earlier, compute, recordings, save_detections, scenes.lidar_lines, shown)
 
 
 def evaluation_runs(in_order: str | None, options: RunOptions) -> dict[str, RunOptions]:

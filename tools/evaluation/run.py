@@ -17,7 +17,7 @@ from heal.tools.evaluation.plan import Plan
 from heal.tools.evaluation.results import remarks, write_scores
 from heal.tools.evaluation.scenes import Evaluated, part_scores, results_of
 from heal.tools.pictures.draw import draw_tick
-from heal.tools.shared.compared_runs import compare_runs
+from heal.tools.shared.compared_runs import compare_runs, matches_of
 from heal.tools.shared.gained import draw_gains
 from heal.tools.shared.intervals import Comparison, comparison_table
 from heal.tools.shared.output import Output, WriteErrors, try_folder
@@ -40,17 +40,19 @@ def run_and_report(plan: Plan, title: str, in_order: bool, record_to: Path | Non
     plan.output.start()
     try:
         for name, options in plan.runs.items():
-            scores[name] = RunScore(plan.alliance.grid.range_m, options.use_z, keep_boxes=plan.save_detections)
+            scores[name] = plan.empty_score(options)
             on_result = (lambda _: None) if options.blind_ego else draw
             _evaluate(plan, options, on_result, scores[name])
     except BaseException as error:
         stopped = " ".join(str(error).split()) or "interrupted"
         raise
     else:
-        comparisons = compare_runs(scores, plan.earlier)
+        comparisons = compare_runs(scores, plan.earlier, plan.shown.rule, plan.shown.iou)
     finally:
         if done := {name: score for name, score in scores.items() if score.frames}:
-            console.print(score_table(done, title))
+            console.print(score_table(done, title, plan.shown.rule, plan.shown.iou))
+            if plan.shown.breakdown:
+                console.print(plan.shown.breakdown_table(matches_of(done)))
             console.print(
                 remarks(plan.summary, list(done.values())[-1], stopped), markup=False, highlight=False, soft_wrap=True, end=""
             )
@@ -69,7 +71,7 @@ def _evaluate(plan: Plan, options: RunOptions, on_result: Callable[[TickResult],
     if plan.compute.processes == 1 or len(plan.recordings) == 1:
         evaluate_source(plan.alliance, plan.source, plan.types_of, options, plan.ticks, on_result, score, plan.compute)
         return
-    evaluated = Evaluated(plan.alliance, plan.source, plan.types_of, options, plan.save_detections)
+    evaluated = Evaluated(plan.alliance, plan.source, plan.types_of, options, score.keep_boxes, score.sensors)
     parts = part_scores(evaluated, plan.recordings, plan.compute)
     for part in track(parts, "evaluating recordings", len(plan.recordings), console):
         score.merge(part.score)

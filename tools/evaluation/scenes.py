@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import groupby
@@ -21,13 +21,14 @@ from heal.types import SceneOutline, SceneSource
 
 @dataclass(frozen=True)
 class Evaluated:
-    """What is evaluated: networks, scenes, the options of a run, and whether the scores keep the boxes."""
+    """What is evaluated: networks, scenes, the options of a run, whether the scores keep the boxes, and the sensors of types."""
 
     alliance: Alliance
     source: SceneSource
     types_of: TypesOf
     options: RunOptions
     keep_boxes: bool = False
+    sensors: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def range_m(self) -> tuple[float, ...]:
@@ -82,7 +83,8 @@ def _hold(evaluated: Evaluated, compute: Compute, number: int) -> None:
 
 def _evaluate_part(ticks: Sequence[int]) -> PartScore:
     evaluated, compute = _held[-1]
-    part = PartScore(RunScore(evaluated.range_m, evaluated.options.use_z, keep_boxes=evaluated.keep_boxes))
+    keeps, sensors = evaluated.keep_boxes, evaluated.sensors
+    part = PartScore(RunScore(evaluated.range_m, evaluated.options.use_z, keep_boxes=keeps, sensors=sensors))
     for result in results_of(evaluated, ticks, compute):
         part.score.add(result, result.visibility)
         if evaluated.options.keeps_views_of(result.tick):

@@ -110,7 +110,7 @@ class ReportData:
 
     def counts(self) -> tuple[Float64, Float64, Float64]:
         """Return for each tick the number (T,) of detections, of labelled objects, and of objects found at IoU 0.5."""
-        per_tick = [(len(row.match.scores), row.match.found.shape[1], row.found) for row in self.rows]
+        per_tick = [(len(row.match.scores), row.match.objects, row.found) for row in self.rows]
         detections, labelled, found = np.array(per_tick, np.float64).reshape(-1, 3).T
         return detections, labelled, found
 

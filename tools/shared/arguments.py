@@ -87,6 +87,23 @@ RangeArg = Annotated[
         "count. Default: the range that the alliance was trained on."
     ),
 ]
+RuleArg = Annotated[
+    str,
+    typer.Option(
+        help="Rule of the AP that is shown: global, detections of all scenes sorted by score; or per_frame, one scene after the "
+        "other, as early evaluations on OPV2V did."
+    ),
+]
+IouArg = Annotated[str, typer.Option(help="Overlap of boxes for the AP that is shown: bev, in bird's-eye view; or 3d, in space.")]
+BreakdownArg = Annotated[
+    bool,
+    typer.Option(
+        "--breakdown", help="Show AP by distance, by whether the ego or only others see a vehicle, by the ego's type and sensors."
+    ),
+]
+DistancesArg = Annotated[
+    str, typer.Option(help="Distances from the ego in metres at which the ranges of the breakdown meet, separated by commas.")
+]
 OverwriteArg = Annotated[
     bool, typer.Option("--overwrite", help="Replace the output that the folder holds; without it, such a folder is refused.")
 ]

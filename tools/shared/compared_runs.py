@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from heal.detection.metrics import IouKind, Rule
+from heal.measures.matches import SceneMatches
 from heal.tools.shared.intervals import Comparison, compare, require_same_scenes
-from heal.tools.shared.scene_matches import SceneMatches, read_scenes
+from heal.tools.shared.scene_matches import read_scenes
 from heal.tools.shared.scoring import EGO_ALONE, RunScore
 from heal.types import SceneOutline
 
@@ -47,8 +49,10 @@ def matches_of(scores: Mapping[str, RunScore]) -> dict[str, SceneMatches]:
     return {**({} if alone is None else {EGO_ALONE: alone}), **{name: score.matches() for name, score in scores.items()}}
 
 
-def compare_runs(scores: Mapping[str, RunScore], earlier: Earlier | None = None) -> list[Comparison]:
-    """Compare runs over the same scenes.
+def compare_runs(
+    scores: Mapping[str, RunScore], earlier: Earlier | None = None, rule: Rule = "global", iou: IouKind = "bev"
+) -> list[Comparison]:
+    """Compare runs over the same scenes, by a rule and an overlap of AP.
 
     Each run is compared with the one before it, the first with the ego alone; then with its twin with a blind ego; then with the
     run of the same name in an earlier evaluation. The last run is compared with the last one there if none has its name.
@@ -60,12 +64,12 @@ def compare_runs(scores: Mapping[str, RunScore], earlier: Earlier | None = None)
     sighted = _sighted(ours)
     pairs = list(zip(sighted[1:], sighted, strict=False))
     pairs += [(name.removesuffix(BLIND), name) for name in ours if name.endswith(BLIND)]
-    found = [compare((run, ours[run]), (other, ours[other])) for run, other in pairs]
+    found = [compare((run, ours[run]), (other, ours[other]), rule, iou) for run, other in pairs]
     if earlier is not None:
         same = {name: name for name in ours if name in earlier.runs}
         for name, other in {sighted[-1]: _sighted(earlier.runs)[-1], **same}.items():
             title = f"{earlier.folder}" if other == name else f"{earlier.folder}: {other}"
-            found.append(compare((name, ours[name]), (title, earlier.runs[other])))
+            found.append(compare((name, ours[name]), (title, earlier.runs[other]), rule, iou))
     return found
 
 

@@ -1,28 +1,31 @@
 """Differences of AP between two runs over the same scenes, with 90% intervals.
 
 The intervals are those of a paired bootstrap: towns (scenarios, recordings) are drawn with replacement, as many as there are, and
-each draw gives a difference. Scenes of one town resemble each other, so that the towns and not the scenes are drawn.
+each draw gives a difference. Scenes of one town resemble each other, so that the towns and not the scenes are drawn, unless frames
+are asked for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from rich.table import Table
 
-from heal.detection.metrics import IOU_THRESHOLDS, NOT_AVAILABLE
+from heal.detection.metrics import IOU_THRESHOLDS, NOT_AVAILABLE, IouKind, Rule
 from heal.errors import UserError
+from heal.measures.matches import SceneMatches
+from heal.measures.measure import Measure
+from heal.measures.precision import resampled_precision
 from heal.seeding import keyed_generator
-from heal.tools.shared.scene_matches import SceneMatches
-from heal.types import Float64
+from heal.types import Float64, Int64
 
 DRAWS = 1000
 LEVEL = 0.9
 FEW_GROUPS = 8  # with fewer towns an interval means little
-_CELLS = 4_000_000  # of an array, so that the draws need some hundred MB at most
+Unit = Literal["frame", "group"]
 
 
 @dataclass(frozen=True)
@@ -31,13 +34,18 @@ class Interval:
 
     Attributes:
         difference: over all scenes; None if there is no object.
-        low: lower end of the interval; None with fewer than two groups, or without objects.
+        low: lower end of the interval; None with fewer than two groups or frames, or without objects.
         high: upper end.
     """
 
     difference: float | None
     low: float | None = None
     high: float | None = None
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether the interval leaves out zero."""
+        return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
 
     def __str__(self) -> str:
         """Return the numbers with their signs and three decimals."""
@@ -72,20 +80,50 @@ class Comparison:
         return {"run": self.run, "other": self.other, "scenes": self.scenes, "groups": self.groups, "level": LEVEL, "ap": ap}
 
 
-def compare(run: tuple[str, SceneMatches], other: tuple[str, SceneMatches]) -> Comparison:
-    """Compare two runs, each given by its name and its matches; UserError if their scenes differ."""
+def compare(
+    run: tuple[str, SceneMatches], other: tuple[str, SceneMatches], rule: Rule = "global", iou: IouKind = "bev"
+) -> Comparison:
+    """Compare two runs, each given by its name and its matches, by a rule and an overlap; UserError if their scenes differ."""
     (name, ours), (other_name, theirs) = run, other
-    require_same_scenes(name, ours.scene_ids.tolist(), other_name, theirs.scene_ids.tolist())
+    _require_same_objects(name, ours, other_name, theirs)
+    measures = [Measure(threshold, rule, iou) for threshold in IOU_THRESHOLDS]
+    differences = tuple(paired_difference([ours], [theirs], measure, "group") for measure in measures)
+    return Comparison(name, other_name, len(ours.scene_ids), len({*ours.groups.tolist()}), differences)
+
+
+def paired_difference(
+    ours: Sequence[SceneMatches], theirs: Sequence[SceneMatches], measure: Measure, unit: Unit = "frame"
+) -> Interval:
+    """Compute the mean AP of some runs minus that of others, with its interval.
+
+    Args:
+        ours: the runs, such as one for each seed of a training, all over the same scenes.
+        theirs: the runs that are compared with; their number may be another one.
+        measure: the measure.
+        unit: what is drawn with replacement, the same for all runs: single frames, or groups (`SceneMatches.groups`).
+
+    Raises:
+        UserError: the runs are over other scenes or objects.
+    """
+    first, *others = [*ours, *theirs]
+    for number, run in enumerate(others, 2):
+        _require_same_objects("run 1", first, f"run {number}", run)
+    names = first.groups if unit == "group" else np.arange(len(first.scene_ids))
+    unique, unit_of_scene = np.unique(names, return_inverse=True)
+    counts = np.concatenate([np.ones((1, len(unique)), np.int64), _draw(len(unique))])
+    means = [np.mean([resampled_precision(run, measure, unit_of_scene, counts) for run in runs], axis=0) for runs in (ours, theirs)]
+    return _interval(means[0] - means[1])
+
+
+def _require_same_objects(name: str, ours: SceneMatches, other: str, theirs: SceneMatches) -> None:
+    """Raise UserError unless two runs are over the same scenes with as many objects."""
+    require_same_scenes(name, ours.scene_ids.tolist(), other, theirs.scene_ids.tolist())
     if (ours.objects != theirs.objects).any():
         i = int(np.flatnonzero(ours.objects != theirs.objects)[0])
         raise UserError(
-            f"{name} cannot be compared with {other_name}: scene {ours.scene_ids[i]} has {ours.objects[i]} objects in the one and "
+            f"{name} cannot be compared with {other}: scene {ours.scene_ids[i]} has {ours.objects[i]} objects in the one and "
             f"{theirs.objects[i]} in the other; evaluate both on the same data with the same range"
         )
-    names, group_of_scene = np.unique(ours.groups, return_inverse=True)
-    counts = np.concatenate([np.ones((1, len(names)), np.int64), _draw(len(names))])
-    differences = resampled_ap(ours, group_of_scene, counts) - resampled_ap(theirs, group_of_scene, counts)
-    return Comparison(name, other_name, len(ours.scene_ids), len(names), tuple(_interval(column) for column in differences.T))
 
 
 def require_same_scenes(name: str, scenes: Sequence[str], other: str, others: Sequence[str]) -> None:
@@ -98,28 +136,6 @@ def require_same_scenes(name: str, scenes: Sequence[str], other: str, others: Se
         f"{name} cannot be compared with {other}: expected the same scenes, got "
         f"{'; '.join(parts) or 'another order'}; evaluate the same split with the same --frames"
     )
-
-
-def resampled_ap(run: SceneMatches, group_of_scene: Sequence[int] | np.ndarray, counts: np.ndarray) -> Float64:
-    """Compute AP over groups of scenes that count several times or not at all.
-
-    Args:
-        run: the matches of S scenes.
-        group_of_scene: (S,) index of the group of each scene.
-        counts: (B, G) how often each group counts in each draw.
-
-    Returns:
-        (B, T) AP as `average_precision` computes it from the scenes so repeated, up to the order of equal scores; NaN without
-        objects.
-    """
-    order = np.argsort(-run.scores, kind="stable")
-    group = np.repeat(group_of_scene, run.detections)[order]
-    flags = run.true_positive[:, order]
-    objects = counts @ np.bincount(group_of_scene, run.objects, minlength=counts.shape[1])
-    step = max(1, _CELLS // max(len(group), 1))
-    ap = np.concatenate([_areas(counts[at : at + step, group], flags) for at in range(0, len(counts), step)])
-    with np.errstate(invalid="ignore"):
-        return np.where(objects[:, None] > 0, ap / objects[:, None], np.nan)
 
 
 def comparison_table(comparisons: Sequence[Comparison]) -> Table:
@@ -135,28 +151,10 @@ def comparison_table(comparisons: Sequence[Comparison]) -> Table:
     return table
 
 
-def _draw(groups: int) -> np.ndarray:
-    """Draw `groups` groups with replacement, `DRAWS` times; (B, G) how often each was drawn; no draws of fewer than two groups."""
-    draws = DRAWS if groups > 1 else 0
-    return keyed_generator(0, "intervals", groups).multinomial(groups, np.full(groups, 1 / groups), draws)
-
-
-def _areas(weights: np.ndarray, flags: np.ndarray) -> Float64:
-    """Return the areas (B, T) under the curves of precision over the number of found objects.
-
-    Args:
-        weights: (B, K) how often each detection counts, best first.
-        flags: (T, K) whether the detection found an object.
-    """
-    seen = np.maximum(np.cumsum(weights, axis=1), 1)
-    areas = []
-    for flag in flags:
-        hits = np.flatnonzero(flag)
-        found = weights[:, hits]
-        precision = np.cumsum(found, axis=1) / seen[:, hits]
-        best = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-        areas.append((found * best).sum(axis=1))
-    return np.stack(areas, axis=1)
+def _draw(units: int) -> Int64:
+    """Draw `units` units with replacement, `DRAWS` times; (B, U) how often each was drawn; no draws of fewer than two units."""
+    draws = DRAWS if units > 1 else 0
+    return keyed_generator(0, "intervals", units).multinomial(units, np.full(units, 1 / units), draws)
 
 
 def _interval(differences: Float64) -> Interval:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -53,11 +54,10 @@ class RunLog:
     clock: WallClockLog = field(default_factory=WallClockLog)
 
     @staticmethod
-    def of(options: RunOptions, range_m: tuple[float, ...]) -> RunLog:
-        """Make an empty log of a run whose results are evaluated in a range."""
-        return RunLog(
-            RunScore(range_m, options.use_z), ReadyScore(TruthRule.of(options, range_m)), clock=WallClockLog(options.rate_hz)
-        )
+    def of(options: RunOptions, range_m: tuple[float, ...], sensors: Mapping[str, str] | None = None) -> RunLog:
+        """Make an empty log of a run whose results are evaluated in a range; `sensors` is as in `RunScore`."""
+        score = RunScore(range_m, options.use_z, sensors=sensors or {})
+        return RunLog(score, ReadyScore(TruthRule.of(options, range_m)), clock=WallClockLog(options.rate_hz))
 
     def add(self, result: TickResult) -> None:
         """Add a tick."""

@@ -22,11 +22,24 @@ from heal.agents.records import GuardReport, TickResult
 from heal.detection.detections import Detections, GroundTruth
 from heal.detection.error_kinds import FEW_POINTS, ErrorKinds, error_kinds_of
 from heal.detection.heading import HeadingError, heading_error_of
-from heal.detection.metrics import AP_RULE, NOT_AVAILABLE, ApAccumulator, ApResult, Recall, ap_text, recall_of
+from heal.detection.metrics import (
+    AP_RULE,
+    NOT_AVAILABLE,
+    ApAccumulator,
+    ApResult,
+    IouKind,
+    Recall,
+    Rule,
+    ap_rule,
+    ap_text,
+    recall_of,
+)
 from heal.detection.visibility import SceneVisibility
 from heal.errors import UserError
+from heal.measures.breakdown import EDGES_M, breakdown_record, parts_of
+from heal.measures.matches import SceneFacts, SceneMatch, SceneMatches
+from heal.measures.precision import all_measures, precision_by_threshold
 from heal.tools.shared.output import write_json
-from heal.tools.shared.scene_matches import SceneMatches
 from heal.tools.terminal.tables import narrow_table
 
 HIDDEN_IOU = 0.5
@@ -95,7 +108,8 @@ class RunScore:
         ap: accumulator over all ticks so far.
         alone: accumulator of what the ego finds alone, over the ticks that have its map.
         guard: what became of the ego's confident boxes.
-        scene_ids: names of all scenes so far.
+        scenes: the matches of all ticks so far, for every measure.
+        alone_scenes: the same of what the ego finds alone.
         heading: heading error at IoU 0.5 of the detections that found a vehicle.
         errors: detections and vehicles by kind of error.
         hidden: recall at IoU 0.5 of the vehicles on which the ego has fewer than 5 points, and another agent more than 20.
@@ -107,6 +121,8 @@ class RunScore:
         keep_boxes: whether the boxes are kept with the matches, so that they can be scored again.
         boxes: the detections and the objects of the ticks, if they are kept.
         alone_boxes: the same of what the ego finds alone, of the ticks that have its map.
+        sensors: the sensors of agent types by their names, "lidar", "camera" or "lidar+camera", as far as they are known.
+        edges_m: distances from the ego at which the ranges of the breakdown meet.
     """
 
     range_m: tuple[float, ...]
@@ -114,7 +130,8 @@ class RunScore:
     ap: ApAccumulator = field(default_factory=ApAccumulator)
     alone: ApAccumulator = field(default_factory=ApAccumulator)
     guard: GuardSums = field(default_factory=GuardSums)
-    scene_ids: list[str] = field(default_factory=list)
+    scenes: list[SceneMatch] = field(default_factory=list)
+    alone_scenes: list[SceneMatch] = field(default_factory=list)
     heading: HeadingError = field(default_factory=HeadingError)
     errors: ErrorKinds = field(default_factory=ErrorKinds)
     hidden: Recall = field(default_factory=Recall)
@@ -126,13 +143,18 @@ class RunScore:
     keep_boxes: bool = False
     boxes: list[tuple[Detections, GroundTruth]] = field(default_factory=list)
     alone_boxes: list[tuple[Detections, GroundTruth]] = field(default_factory=list)
+    sensors: Mapping[str, str] = field(default_factory=dict)
+    edges_m: tuple[float, ...] = EDGES_M
 
     def add(self, result: TickResult, visibility: SceneVisibility | None = None) -> None:
         """Add a tick; `visibility` tells which of its vehicles are hidden from the ego, None if this is not known."""
         self.ap.add_match(result.match)
-        self.scene_ids.append(result.scene_id)
-        if result.alone_match is not None:
-            self.alone.add_match(result.alone_match)
+        facts = SceneFacts.of(result.ground_truth, visibility, result.ego_type, self.sensors.get(result.ego_type, ""))
+        self.scenes.append(SceneMatch.of(result.scene_id, result.matches, result.detections, result.ground_truth, facts))
+        if result.alone is not None and result.alone_matches is not None:
+            self.alone.add_match(result.alone_matches["bev"])
+            alone = SceneMatch.of(result.scene_id, result.alone_matches, result.alone, result.ground_truth, facts)
+            self.alone_scenes.append(alone)
         if self.keep_boxes:
             self._keep_boxes(result)
         if result.guard is not None:
@@ -160,7 +182,8 @@ class RunScore:
         self.ap.merge(other.ap)
         self.alone.merge(other.alone)
         self.guard.merge(other.guard)
-        self.scene_ids += other.scene_ids
+        self.scenes += other.scenes
+        self.alone_scenes += other.alone_scenes
         self.heading, self.errors = self.heading + other.heading, self.errors + other.errors
         self.hidden, self.hidden_alone = self.hidden + other.hidden, self.hidden_alone + other.hidden_alone
         self.hidden_frames += other.hidden_frames
@@ -175,18 +198,20 @@ class RunScore:
 
     def matches(self) -> SceneMatches:
         """Return the matches of all scenes."""
-        return SceneMatches.of(self.scene_ids, self.ap.frames, self.boxes)
+        return SceneMatches.of(self.scenes, self.boxes)
 
     def alone_matches(self) -> SceneMatches | None:
         """Return the matches of what the ego finds alone; None unless every scene has its map."""
-        frames = self.alone.frames
-        return SceneMatches.of(self.scene_ids, frames, self.alone_boxes) if frames and len(frames) == self.frames else None
+        whole = self.frames and len(self.alone_scenes) == self.frames
+        return SceneMatches.of(self.alone_scenes, self.alone_boxes) if whole else None
 
     def metrics(self) -> dict[str, Any]:
         """Return the scores as entries of metrics.json."""
-        result = self.results()
+        result, matches = self.results(), self.matches()
         return {
             "ap": plain_ap(result),
+            "measures": all_measures(matches),
+            "breakdown": breakdown_record(parts_of(matches, self.edges_m)),
             "ego_alone": _alone_metrics(self.alone.results()),
             "guard": self.guard.metrics(),
             "rule": AP_RULE,
@@ -233,26 +258,28 @@ def spread_evenly(ticks: Sequence[int], count: int) -> list[int]:
     return [ticks[i * len(ticks) // count] for i in range(count)]
 
 
-def score_table(scores: dict[str, RunScore], title: str) -> Table:
-    """Make a table with one row for each run, by name, and one for the ego alone unless a run is that of the ego alone."""
+def score_table(scores: dict[str, RunScore], title: str, rule: Rule = "global", iou: IouKind = "bev") -> Table:
+    """Make a table with one row for each run, by name, and one for the ego alone unless a run is that of the ego alone.
+
+    AP is by this rule and this overlap.
+    """
     table = Table(title=title)
     longest_word = max((len(word) for name in scores for word in name.split()), default=0)
     table.add_column(min_width=min(longest_word, MOST_NAME_WIDTH))
     for heading in ("AP@0.3", "AP@0.5", "AP@0.7", "heading\nerror", "recall of\nhidden", "frames", "kB per\nmessage"):
         table.add_column(heading)
     for name, score in scores.items():
-        ap = [ap_text(value) for value in score.results().ap.values()]
+        ap = [ap_text(value) for value in precision_by_threshold(score.matches(), rule, iou).values()]
         error_deg = score.heading.mean_deg
         heading = NOT_AVAILABLE if error_deg is None else f"{error_deg:.1f} deg"
         hidden = recall_text(score.hidden)
         size = f"{score.counts.bytes_per_message / 1e3:.1f}" if score.counts.bytes else "-"
         table.add_row(name, *ap, heading, hidden, str(score.frames), size)
     first = next(iter(scores.values()))
-    alone = first.alone.results()
-    if alone.frames and all(score.agents > 1 for score in scores.values()):
-        hidden = recall_text(first.hidden_alone)
-        table.add_row(EGO_ALONE, *map(ap_text, alone.ap.values()), "-", hidden, str(alone.frames), "-")
-    table.caption = f"{AP_RULE}; range {', '.join(f'{value:g}' for value in first.range_m)} m"
+    if first.alone_scenes and all(score.agents > 1 for score in scores.values()):
+        hidden, alone = recall_text(first.hidden_alone), precision_by_threshold(SceneMatches.of(first.alone_scenes), rule, iou)
+        table.add_row(EGO_ALONE, *map(ap_text, alone.values()), "-", hidden, str(len(first.alone_scenes)), "-")
+    table.caption = f"{ap_rule(rule, iou)}; range {', '.join(f'{value:g}' for value in first.range_m)} m"
     table.caption += "" if first.use_z else ", objects in x and y alone"
     if not all(score.results().ground_truths for score in scores.values()):
         table.caption += f"; {NOT_AVAILABLE}: no objects in range"

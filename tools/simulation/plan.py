@@ -15,7 +15,9 @@ from heal.alliance import Alliance
 from heal.datasets.noise import SensorNoise
 from heal.tools.checks.fit import DataFit
 from heal.tools.checks.planned_faults import require_targets
+from heal.tools.evaluation.shown import sensor_kinds
 from heal.tools.shared.output import Output
+from heal.tools.shared.run_log import RunLog
 from heal.tools.shared.run_settings import RunSettings
 from heal.tools.viewer.viewer import RunViewer
 from heal.types import SceneSource
@@ -66,6 +68,10 @@ class Plan:
     def range_m(self) -> tuple[float, ...]:
         """x_min, y_min, z_min, x_max, y_max, z_max of the alliance's grid."""
         return self.alliance.grid.range_m
+
+    def empty_log(self) -> RunLog:
+        """Return the log of the run before its first tick."""
+        return RunLog.of(self.settings.run, self.range_m, sensor_kinds(self.alliance))
 
 
 def check(plan: Plan) -> None:

@@ -18,9 +18,9 @@ from heal.agents.truth import TruthRule
 from heal.datasets.noise import SensorNoise
 from heal.detection.metrics import ApAccumulator
 from heal.grid import Range
+from heal.measures.matches import SceneMatch, SceneMatches
 from heal.tools.checks.ranges import open_on_range
 from heal.tools.shared.ready_score import ReadyScore
-from heal.tools.shared.scene_matches import SceneMatches
 from heal.tools.shared.scoring import GuardSums
 from heal.tools.shared.sources import ReadOptions, open_source
 from heal.tools.shared.type_argument import parse_types, split_names, with_egos
@@ -77,7 +77,7 @@ class RunTotals:
         ages_ms: ages in their tick of all fused maps that had come over a link.
         ready_ages_ms: ages of the same maps at the instants at which the results are ready.
         guard: what became of the ego's confident boxes.
-        scene_ids: names of the scenes.
+        scenes: the matches of all ticks, for every measure.
     """
 
     ap: ApAccumulator = field(default_factory=ApAccumulator)
@@ -87,7 +87,7 @@ class RunTotals:
     ages_ms: list[float] = field(default_factory=list)
     ready_ages_ms: list[float] = field(default_factory=list)
     guard: GuardSums = field(default_factory=GuardSums)
-    scene_ids: list[str] = field(default_factory=list)
+    scenes: list[SceneMatch] = field(default_factory=list)
 
     def add(self, result: TickResult) -> None:
         """Add a tick, except to `ready`: only the ticks after it tell its truth when ready."""
@@ -96,7 +96,7 @@ class RunTotals:
         self.held += len(result.held)
         self.ages_ms += result.map_ages_ms
         self.ready_ages_ms += [age_ms + result.wait_ms for age_ms in result.map_ages_ms]
-        self.scene_ids.append(result.scene_id)
+        self.scenes.append(SceneMatch.of(result.scene_id, result.matches, result.detections, result.ground_truth))
         if result.guard is not None:
             self.guard.add(result.guard)
 
@@ -107,12 +107,12 @@ class RunTotals:
         self.counts, self.held = self.counts + other.counts, self.held + other.held
         self.ages_ms += other.ages_ms
         self.ready_ages_ms += other.ready_ages_ms
-        self.scene_ids += other.scene_ids
+        self.scenes += other.scenes
         self.guard.merge(other.guard)
 
     def matches(self) -> SceneMatches:
         """Return the matches of all scenes."""
-        return SceneMatches.of(self.scene_ids, self.ap.frames)
+        return SceneMatches.of(self.scenes)
 
 
 def run_chunk(chunk: Chunk, conditions: Sequence[Condition]) -> list[RunTotals]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from heal.agent_types import MAX_AGENTS
-from heal.agents.options import LATE_POLICIES, RunOptions
+from heal.agents.options import LATE_POLICIES, PoseCorrection, RunOptions
 from heal.alliance import Alliance
 from heal.errors import UserError
 from heal.message.codec import Codec
@@ -128,8 +128,8 @@ def _losses(common: Common) -> list[Condition]:
 
 
 def _noises(common: Common) -> list[Condition]:
-    """Return each noise with and without the correction of poses, so that its share in the result is seen."""
-    corrections = {"": True, ", not corrected": False}
+    """Return each noise with and without the corrections of poses, so that their share in the result is seen."""
+    corrections: Mapping[str, PoseCorrection] = {"": "peaks", ", by boxes": "boxes", ", not corrected": "off"}
     runs = {suffix: replace(common.options, correct_poses=correct) for suffix, correct in corrections.items()}
     return [
         Condition(kind + suffix, size, f"{kind}{suffix}, {size} m / deg", run, noise=f"position:{size},rotation:{size},kind:{kind}")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from rich.table import Column, Table
 
 from heal.detection.metrics import NOT_AVAILABLE, ApResult, ap_text
 from heal.errors import UserError
+from heal.measures.precision import all_measures
 from heal.tools.shared.intervals import Interval, compare
 from heal.tools.sweeps.chunk import RunTotals
 from heal.tools.sweeps.conditions import ALONE, Condition
@@ -33,6 +34,7 @@ class SweepRow:
         frames: number of evaluated ticks.
         ready_frames: number of ticks that are evaluated in `ready_ap`, which leaves out the last ones of each recording.
         guard: what became of the ego's confident boxes, as in metrics.json; None if no tick had the ego's map.
+        measures: AP by both rules and both overlaps, as in metrics.json.
         minus_alone: AP minus that of the ego alone with 90% intervals, as in metrics.json; None if the runs have other objects.
     """
 
@@ -49,6 +51,7 @@ class SweepRow:
     frames: int
     ready_frames: int
     guard: dict[str, Any] | None = None
+    measures: dict[str, Any] = field(default_factory=dict)
     minus_alone: dict[str, Any] | None = None
 
 
@@ -70,6 +73,7 @@ def make_row(condition: Condition, total: RunTotals, alone: RunTotals) -> SweepR
         frames=results.frames,
         ready_frames=ready.frames,
         guard=total.guard.metrics(),
+        measures=_measures(total),
         minus_alone=_minus_alone(condition, total, alone),
     )
 
@@ -82,6 +86,14 @@ def _minus_alone(condition: Condition, total: RunTotals, alone: RunTotals) -> di
         return None
     differences: dict[str, Any] = comparison.record()["ap"]
     return differences
+
+
+def _measures(total: RunTotals) -> dict[str, Any]:
+    """Return AP by overlap, rule and threshold, with four decimals."""
+    return {
+        iou: {rule: {key: None if ap is None else round(ap, 4) for key, ap in aps.items()} for rule, aps in rules.items()}
+        for iou, rules in all_measures(total.matches()).items()
+    }
 
 
 def _rounded(results: ApResult) -> dict[str, float | None]:

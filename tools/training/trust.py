@@ -136,7 +136,7 @@ class _Trials:
     def __init__(self, alliance: _TrustingAlliance, source: SceneSource, roles: Sequence[TypesOf], comm_range_m: float) -> None:
         """Score no scene yet."""
         self._alliance, self._source, self._roles = alliance, source, roles
-        self._options = RunOptions(comm_range_m=comm_range_m, correct_poses=False, guard="off")
+        self._options = RunOptions(comm_range_m=comm_range_m, correct_poses="off", guard="off")
         self._found = {(trust, role): ApAccumulator() for trust in LEVELS for role in range(len(roles))}
         self.problem = ""
         """Why the last scene that could not be read was left out."""

@@ -237,6 +237,6 @@ def test_a_blind_ego_is_the_frame_and_no_part_of_the_fusion() -> None:
     blind = step(replace(OPTIONS, blind_ego=True), *MESSAGES.values())
     assert blind.used == ("b", "c") and (blind.alone, blind.guard) == (None, None)
     assert [(rejection.agent_id, rejection.reason) for rejection in blind.rejected] == [("ego", BLIND)]
-    others = replace(OPTIONS, correct_poses=False)
+    others = replace(OPTIONS, correct_poses="off")
     assert same(step(replace(others, blind_ego=True), *MESSAGES.values()), step(others, MESSAGES["b"], MESSAGES["c"]))
     assert not len(step(replace(OPTIONS, blind_ego=True), MESSAGES["ego"]).detections)

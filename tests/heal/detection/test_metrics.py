@@ -12,6 +12,7 @@ from heal.detection.boxes import boxes_to_corners
 from heal.detection.detections import Detections, GroundTruth
 from heal.detection.metrics import (
     ApAccumulator,
+    FrameMatch,
     Recall,
     ap_text,
     area_under,
@@ -77,27 +78,27 @@ def test_a_second_box_on_one_object_is_a_false_alarm() -> None:
 
 def test_the_best_of_the_objects_left_is_taken() -> None:
     iou = np.array([[0.6, 0.8], [0.55, 0.9], [0.7, 0.9]], np.float32)
-    true_positive, matched = match_overlaps(iou, (0.5, 0.6))
-    assert true_positive.tolist() == [[True, True, False], [True, False, True]]
-    assert matched.tolist() == [[True, True], [True, True]]
+    assert match_overlaps(iou, (0.5, 0.6)).tolist() == [[1, 0, -1], [1, -1, 0]]
 
 
-def match_in_turn(iou: np.ndarray, threshold: float) -> tuple[list[bool], list[bool]]:
-    hit, found = [False] * iou.shape[0], [False] * iou.shape[1]
+def match_in_turn(iou: np.ndarray, threshold: float) -> list[int]:
+    found = [-1] * iou.shape[0]
     for row in range(iou.shape[0]):
-        best = max((c for c in range(iou.shape[1]) if not found[c]), key=lambda c: (iou[row, c], -c), default=None)
+        best = max((c for c in range(iou.shape[1]) if c not in found), key=lambda c: (iou[row, c], -c), default=None)
         if best is not None and iou[row, best] >= np.float32(threshold):
-            hit[row] = found[best] = True
-    return hit, found
+            found[row] = best
+    return found
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_matching_at_once_is_matching_in_turn(seed: int) -> None:
     rng = np.random.default_rng(seed)
     iou = rng.random((rng.integers(0, 25), rng.integers(0, 12))).round(1).astype(np.float32)  # rounded, so that many are equal
-    true_positive, found = match_overlaps(iou, (0.3, 0.5, 0.7))
-    for i, threshold in enumerate((0.3, 0.5, 0.7)):
-        assert (true_positive[i].tolist(), found[i].tolist()) == match_in_turn(iou, threshold)
+    thresholds = (0.3, 0.5, 0.7)
+    match = FrameMatch(np.zeros(len(iou), np.float32), match_overlaps(iou, thresholds), iou.shape[1])
+    for found_object, found, threshold in zip(match.found_object.tolist(), match.found.tolist(), thresholds, strict=True):
+        assert found_object == match_in_turn(iou, threshold)
+        assert found == [column in found_object for column in range(iou.shape[1])]
 
 
 def test_scores_are_sorted_over_all_frames() -> None:

@@ -49,7 +49,7 @@ def test_loss_and_ap_are_those_of_the_networks_in_evaluation(tmp_path: Path) -> 
     alliance = save_alliance(tmp_path, model, OPEN, TrainingRecord())
     taker = StepTaker(model, OPEN)
     score = validate(taker, ValidationScenes(SOURCE, model, OPEN))
-    evaluated, options = ApAccumulator(), RunOptions(correct_poses=False, threads=1)
+    evaluated, options = ApAccumulator(), RunOptions(correct_poses="off", threads=1)
     for scene in SOURCE.scenes:
         with LocalRuntime(alliance, ScenesInMemory([scene]), same_type("m1"), options=options) as runtime:
             evaluated.add_match(next(iter(runtime.run([0]))).match)

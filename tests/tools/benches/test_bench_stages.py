@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 
 from heal.base_model import BaseConfig, BaseModel
 from heal.detection.decode import decode
-from heal.fusion.pose_correction import pose_corrections
 from heal.layers.inference import for_inference
+from heal.pose_correction.by_peaks import motions_by_peaks
 from heal.tools.bench import bench
 from heal.tools.benches.frame import Perceiver, plain_boxes, plain_head
 from heal.tools.benches.measure import BenchRow, Timing, timed
@@ -121,4 +121,4 @@ def test_the_poses_of_a_crowd_can_be_corrected() -> None:
     [row] = bench_poses(BenchSetup(Path(), repeats=1), crowds=(8,))
     assert row.name == "fuse/poses8" and row.seconds and row.seconds > 0
     peaks, measured = crowded_ground(8)
-    assert pose_corrections(peaks, measured) is not None and min(len(part.scores) for part in peaks) > 10
+    assert motions_by_peaks(peaks, measured) is not None and min(len(part.scores) for part in peaks) > 10

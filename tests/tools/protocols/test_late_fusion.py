@@ -85,7 +85,7 @@ def test_a_base_that_fuses_serves_for_late_fusion_too(data: Path, tmp_path: Path
         common = ("--alliance", alliance, "--data", data, "--pictures", 0, "--threads", 1, *WIDE)
         run_command("evaluate", *common, *options, "--out", tmp_path / name)
     alone, late, everyone = (read_scenes(tmp_path / name) for name in ("alone", "late", "all"))
-    for part in ("scores", "true_positive", "detections"):
+    for part in ("scores", "found_bev", "detections"):
         np.testing.assert_array_equal(getattr(late["ego alone"], part), getattr(alone["ego alone"], part))
     assert not np.array_equal(everyone["all agents"].scores, late["ego alone"].scores)
 

@@ -11,10 +11,11 @@ from heal.agent_types import same_type
 from heal.agents.options import RunOptions
 from heal.agents.records import TickResult
 from heal.datasets.town import TownSource
-from heal.detection.metrics import ApAccumulator, FrameMatch
+from heal.detection.metrics import ApAccumulator
 from heal.tools.shared import gained
 from heal.tools.shared.gained import draw_gains
 from tests.agents.tiny_run import TinyAlliance
+from tests.heal.measures.made_matches import flagged
 
 TICKS = (1, 3, 4)
 
@@ -23,8 +24,7 @@ def accumulated(*found: list[bool]) -> ApAccumulator:
     """Return matches of scenes that say which objects were found at IoU 0.5; at the other thresholds the opposite was found."""
     ap = ApAccumulator()
     for flags in found:
-        at = np.array([np.invert(flags), flags, np.invert(flags)])
-        ap.add_match(FrameMatch(np.zeros(0, np.float32), np.zeros((3, 0), np.bool_), at))
+        ap.add_match(flagged(np.ones(len(flags)), np.array([np.invert(flags), flags, np.invert(flags)]), len(flags)))
     return ap
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,12 @@ from rich.console import Console
 
 from heal.detection.metrics import IOU_THRESHOLDS, FrameMatch, average_precision
 from heal.errors import UserError
-from heal.tools.shared.intervals import compare, comparison_table, resampled_ap
-from heal.tools.shared.scene_matches import SceneMatches, read_scenes, write_scenes
+from heal.measures.matches import SceneMatches
+from heal.measures.measure import Measure
+from heal.measures.precision import resampled_precision
+from heal.tools.shared.intervals import compare, comparison_table
+from heal.tools.shared.scene_matches import read_scenes, write_scenes
+from tests.heal.measures.made_matches import flagged, joined
 
 SCENES = [f"town_{town}/{number:06d}" for town in range(10) for number in range(3)]
 
@@ -23,12 +28,12 @@ def random_frames(seed: int, found: float, scenes: int = len(SCENES)) -> list[Fr
     for _ in range(scenes):
         scores = np.sort(rng.random(rng.integers(3, 9)))[::-1].astype(np.float32)
         hits = rng.random((len(IOU_THRESHOLDS), len(scores))) < found
-        frames.append(FrameMatch(scores, hits & (hits.cumsum(axis=1) <= 5), np.zeros((len(IOU_THRESHOLDS), 5), np.bool_)))
+        frames.append(flagged(scores, hits & (hits.cumsum(axis=1) <= 5), 5))
     return frames
 
 
 def random_run(seed: int, found: float) -> SceneMatches:
-    return SceneMatches.of(SCENES, random_frames(seed, found))
+    return joined(SCENES, random_frames(seed, found))
 
 
 def shown(*comparisons: object) -> str:
@@ -42,17 +47,18 @@ def test_a_draw_gives_the_ap_of_the_scenes_so_repeated() -> None:
     frames = random_frames(0, 0.6)
     counts = np.random.default_rng(1).multinomial(10, np.full(10, 0.1), 20)
     groups = np.arange(10).repeat(3)
-    found = resampled_ap(SceneMatches.of(SCENES, frames), groups, counts)
-    for row, times in zip(found, counts[:, groups], strict=True):
+    run = joined(SCENES, frames)
+    found = [resampled_precision(run, Measure(threshold), groups, counts) for threshold in IOU_THRESHOLDS]
+    for row, times in zip(np.stack(found, axis=1), counts[:, groups], strict=True):
         drawn = [frame for frame, count in zip(frames, times, strict=True) for _ in range(count)]
         assert row == pytest.approx(list(average_precision(drawn, IOU_THRESHOLDS).ap.values()), abs=1e-12)
 
 
 def test_long_runs_are_drawn_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     run, counts = random_run(0, 0.6), np.random.default_rng(1).multinomial(10, np.full(10, 0.1), 20)
-    whole = resampled_ap(run, np.arange(10).repeat(3), counts)
-    monkeypatch.setattr("heal.tools.shared.intervals._CELLS", 1000)
-    np.testing.assert_array_equal(resampled_ap(run, np.arange(10).repeat(3), counts), whole)
+    whole = resampled_precision(run, Measure(), np.arange(10).repeat(3), counts)
+    monkeypatch.setattr("heal.measures.precision._CELLS", 1000)
+    np.testing.assert_array_equal(resampled_precision(run, Measure(), np.arange(10).repeat(3), counts), whole)
 
 
 def test_the_interval_covers_the_difference_and_is_the_same_every_time() -> None:
@@ -77,10 +83,9 @@ def test_the_bootstrap_is_paired_and_draws_towns() -> None:
     run = random_run(0, 0.6)
     assert all((i.difference, i.low, i.high) == (0, 0, 0) for i in compare(("a", run), ("b", run)).ap)
     # In every town a scene with a hit and one without: towns drawn whole always give the same AP, scenes drawn alone would not.
-    hit = FrameMatch(np.float32([0.5]), np.ones((3, 1), np.bool_), np.ones((3, 1), np.bool_))
-    miss = FrameMatch(np.float32([0.1]), np.zeros((3, 1), np.bool_), np.zeros((3, 1), np.bool_))
+    hit, miss = flagged([0.5], np.ones((3, 1), np.bool_), 1), flagged([0.1], np.zeros((3, 1), np.bool_), 1)
     names = [f"town_{town}/{number}" for town in range(10) for number in range(2)]
-    steady, none = SceneMatches.of(names, [hit, miss] * 10), SceneMatches.of(names, [miss, miss] * 10)
+    steady, none = joined(names, [hit, miss] * 10), joined(names, [miss, miss] * 10)
     for interval in compare(("steady", steady), ("none", none)).ap:
         assert interval.low == interval.high == pytest.approx(interval.difference)
 
@@ -91,7 +96,7 @@ def test_few_towns_are_named_and_one_gives_no_interval() -> None:
 
     def named(towns: int) -> tuple[SceneMatches, SceneMatches]:
         names = [f"town_{i % towns}/{i}" for i in range(30)]
-        return SceneMatches.of(names, random_frames(0, 0.9)), SceneMatches.of(names, random_frames(1, 0.5))
+        return joined(names, random_frames(0, 0.9)), joined(names, random_frames(1, 0.5))
 
     few = compare(*zip("ab", named(7), strict=True))
     assert few.groups == 7 and few.ap[0].low is not None and "fewer than 8" in shown(few)
@@ -101,33 +106,31 @@ def test_few_towns_are_named_and_one_gives_no_interval() -> None:
 
 
 def test_without_objects_there_is_no_difference() -> None:
-    empty = SceneMatches.of(
-        ["a/0", "b/0"], [FrameMatch(np.zeros(0, np.float32), np.zeros((3, 0), bool), np.zeros((3, 0), bool))] * 2
-    )
+    empty = joined(["a/0", "b/0"], [flagged([], np.zeros((3, 0), np.bool_), 0)] * 2)
     comparison = compare(("a", empty), ("b", empty))
     assert str(comparison.ap[0]) == "n/a" and comparison.record()["ap"]["0.5"] == {"difference": None, "low": None, "high": None}
 
 
 def test_other_scenes_and_other_objects_are_refused_by_name() -> None:
     run, frames = random_run(0, 0.6), random_frames(0, 0.6)
-    renamed = SceneMatches.of([*SCENES[:-1], "elsewhere/000000"], frames)
+    renamed = joined([*SCENES[:-1], "elsewhere/000000"], frames)
     with pytest.raises(UserError, match="1 only in runs/old, such as elsewhere/000000; 1 only in new, such as town_9/000002"):
         compare(("new", run), ("runs/old", renamed))
-    more = [*frames[:-1], FrameMatch(frames[-1].scores, frames[-1].true_positive, np.zeros((3, 6), np.bool_))]
+    more = [*frames[:-1], replace(frames[-1], objects=6)]
     with pytest.raises(UserError, match="scene town_9/000002 has 5 objects in the one and 6 in the other"):
-        compare(("new", run), ("runs/old", SceneMatches.of(SCENES, more)))
+        compare(("new", run), ("runs/old", joined(SCENES, more)))
     with pytest.raises(UserError, match="another order"):
-        compare(("new", run), ("runs/old", SceneMatches.of(SCENES[::-1], frames)))
+        compare(("new", run), ("runs/old", joined(SCENES[::-1], frames)))
 
 
 def test_matches_are_read_as_they_were_written(tmp_path: Path) -> None:
-    runs = {"m1": random_run(0, 0.6), "m1 + m2, ego blind": random_run(1, 0.6), "none": SceneMatches.of([], [])}
+    runs = {"m1": random_run(0, 0.6), "m1 + m2, ego blind": random_run(1, 0.6), "none": SceneMatches.of([])}
     write_scenes(tmp_path / "scenes.npz", runs)
     read = read_scenes(tmp_path)
     assert list(read) == list(runs) and [path.name for path in tmp_path.iterdir()] == ["scenes.npz"]
     for name, run in runs.items():
-        for part in ("scene_ids", "scores", "true_positive", "detections", "objects"):
-            np.testing.assert_array_equal(getattr(read[name], part), getattr(run, part))
+        for part in fields(SceneMatches):
+            np.testing.assert_array_equal(getattr(read[name], part.name), getattr(run, part.name))
     with pytest.raises(UserError, match=r"no such file; expected the folder of an earlier `heal evaluate`"):
         read_scenes(tmp_path / "other")
     for content in (b"", b"no archive", (tmp_path / "scenes.npz").read_bytes()[:300]):

@@ -38,7 +38,7 @@ def test_a_simulation_is_run_again_with_its_settings(folder: Path, monkeypatch: 
     (folder / "elsewhere").mkdir()
     monkeypatch.chdir(folder / "elsewhere")  # relative paths start where the command was run
     result = rerun("../runs/a")
-    assert result.exit_code == 0 and "AP is equal to that of ../runs/a: all 9 values" in result.output, result.output
+    assert result.exit_code == 0 and "AP is equal to that of ../runs/a: all 33 values" in result.output, result.output
     assert Path.cwd() == folder / "elsewhere"
     first, again = folder / "runs" / "a", folder / "runs" / "a-2"
     assert (first / "ticks.jsonl").read_bytes() == (again / "ticks.jsonl").read_bytes()

@@ -11,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from heal.fusion.pose_correction import Peaks, PoseCorrectionConfig, corrected_poses, find_peaks, pose_corrections
 from heal.grid import BevGrid
+from heal.pose_correction.by_peaks import motions_by_peaks
+from heal.pose_correction.motions import with_motions
+from heal.pose_correction.peaks import DEFAULT, Peaks, PoseCorrectionConfig, find_peaks
 from heal.se3 import inverse_SE3, pose_to_SE3, relative_SE3, transform_points
 from heal.types import Float64
 
@@ -22,6 +24,14 @@ WORLD_SE3_B = pose_to_SE3([318.0, -105.0, 1.9, 0.0, -75.0, 0.0])
 WORLD_SE3_C = pose_to_SE3([285.0, -130.0, 6.0, 0.0, 170.0, 0.0])
 yaws_deg = st.floats(-2.0, 2.0)
 shifts_m = st.floats(-1.5, 1.5)
+
+
+def corrected_poses(
+    peaks: Sequence[Peaks], agent_SE3_ego: Sequence[Float64], config: PoseCorrectionConfig = DEFAULT
+) -> list[Float64]:
+    """Correct poses relative to the ego, which is the first agent."""
+    motions = motions_by_peaks(peaks, [inverse_SE3(pose) for pose in agent_SE3_ego], config)
+    return with_motions(agent_SE3_ego, motions, ego_first=True)
 
 
 def vehicles(count: int = 14, seed: int = 0, centre_m: Sequence[float] = (305.0, -115.0)) -> Float64:
@@ -198,7 +208,7 @@ def test_corrections_do_not_depend_on_the_frame() -> None:
     """Agents end up in the same places relative to each other, whether the common frame is the world or the ego's."""
     places_m, poses = vehicles(), [with_error(WORLD_SE3_EGO, 0.9, 0.0, 1.0), with_error(WORLD_SE3_B, -0.5, 0.7, 0.0)]
     peaks = [peaks_seen_from(WORLD_SE3_EGO, places_m), peaks_seen_from(WORLD_SE3_B, places_m)]
-    moves = pose_corrections(peaks, poses)
+    moves = motions_by_peaks(peaks, poses)
     assert moves is not None
     ego, agent = (move @ pose for move, pose in zip(moves, poses, strict=True))
     around = corrected_poses(peaks, [np.eye(4), relative_SE3(poses[1], poses[0])])[1]
@@ -209,7 +219,7 @@ def test_corrections_of_a_fixed_case_are_known_values() -> None:
     """A change of how the equations are summed moves no agent; the values are those of sums over full products."""
     places_m, truth = vehicles(20, seed=5), (WORLD_SE3_EGO, WORLD_SE3_B, WORLD_SE3_C)
     measured = [WORLD_SE3_EGO, with_error(WORLD_SE3_B, 0.9, -0.4, 1.5), with_error(WORLD_SE3_C, -0.3, 0.8, -1.0)]
-    motions = pose_corrections([peaks_seen_from(pose, places_m) for pose in truth], measured)
+    motions = motions_by_peaks([peaks_seen_from(pose, places_m) for pose in truth], measured)
     assert motions is not None
     corrected = np.stack([motion @ pose for motion, pose in zip(motions, measured, strict=True)])
     expected_m = [[300.209802994, -119.887460023], [318.194847458, -104.89006229], [285.195349548, -129.822477687]]
