@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent
 
 # The four folders that are links, and the rooms in each.
 LINKED = {
-    "agents": ("fusion", "late_fusion", "network", "on_ray"),
+    "agents": ("content", "fusion", "network", "on_ray"),
     "datasets": ("dair", "opv2v", "town", "town/geometry", "town/sensors", "town/world"),
     "configs": (),
     "tools": (

@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cached_property
 from time import monotonic, perf_counter
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from heal.agents.interfaces import AllianceLike, Encoder, Trunk
+from heal.agents.content.content import Content, ContentMaker, Sensed
+from heal.agents.content.items import BoxMaker, PointMaker
+from heal.agents.content.maps import FeatureMaker, PyramidMaker
+from heal.agents.interfaces import AllianceLike, DetectorsLike, Encoder, Trunk
 from heal.agents.message_records import AgentLatency
 from heal.agents.options import RunOptions
 from heal.agents.records import AgentAside, AgentReport, AgentView
+from heal.base_model import BaseModel
 from heal.detection.visibility import PointCounts, count_points
 from heal.errors import UserError
-from heal.fusion.interface import Coverage, coverage_of
+from heal.fusion.interface import coverage_of
 from heal.grid import BevGrid
 from heal.message.codec import Codec
 from heal.message.message import Message
 from heal.storage.compressors import StoredCompressor, require_compressor
-from heal.types import WHOLE_SWEEP, AgentFrame, BoolMask, Float32, SceneSource, SensorChoice, UInt8
+from heal.types import MAP_SPLITS, WHOLE_SWEEP, AgentFrame, BoolMask, Float32, SceneSource, SensorChoice, UInt8
 
 _log = logging.getLogger(__name__)
 VIEW_PX = 320  # width of an agent's images in pictures
@@ -42,6 +46,7 @@ class AgentSetup:
         source: where the sensor data comes from.
         options: the options of the run.
         compressor: encodes the maps that cross a link, if the run's codec asks for a compressor; None if not.
+        base: finds the boxes that are sent under `split: boxes`; None under any other.
     """
 
     agent_type: str
@@ -52,6 +57,7 @@ class AgentSetup:
     source: SceneSource
     options: RunOptions
     compressor: StoredCompressor | None = None
+    base: BaseModel | None = None
 
     @staticmethod
     def of(alliance: AllianceLike, agent_type: str, source: SceneSource, options: RunOptions) -> AgentSetup:
@@ -62,7 +68,18 @@ class AgentSetup:
         """
         encoder, ratio = alliance.agent(agent_type), options.codec.ae_ratio
         compressor = None if ratio is None else require_compressor(alliance.compressors, ratio)
-        return AgentSetup(agent_type, encoder, alliance.trunk, alliance.base_hash, alliance.grid, source, options, compressor)
+        base = _base_of(alliance, agent_type) if options.split == "boxes" else None
+        shared = alliance.trunk, alliance.base_hash, alliance.grid
+        return AgentSetup(agent_type, encoder, *shared, source, options, compressor, base)
+
+    @cached_property
+    def maker(self) -> ContentMaker:
+        """What makes the content of the agents' messages."""
+        if self.base is not None:
+            return BoxMaker(self.base, self.agent_type)
+        if self.options.split == "points":
+            return PointMaker(self.grid)
+        return PyramidMaker(self.trunk) if self.options.split == "pyramid" else FeatureMaker(self.trunk)
 
     @property
     def sensor(self) -> SensorChoice:
@@ -82,6 +99,11 @@ class AgentSetup:
             return None
 
 
+def _base_of(alliance: AllianceLike, agent_type: str) -> BaseModel:
+    """Return the base by which agents of a type detect alone."""
+    return alliance.base_of(agent_type) if isinstance(alliance, DetectorsLike) else alliance.base
+
+
 @dataclass(frozen=True)
 class AgentRequest:
     """Asks an agent for its message in a tick, written with a codec."""
@@ -92,22 +114,12 @@ class AgentRequest:
 
 
 @dataclass(frozen=True)
-class _Content:
-    """The maps (1, C, ny, nx) of a message, and their foreground scores (1, 1, ny, nx) where a receiver needs them."""
-
-    maps: tuple[Tensor, ...]
-    scores: tuple[Tensor, ...]
-
-
-@dataclass(frozen=True)
 class _Step:
-    """An agent's step in a tick: sensor data, features (1, C, ny, nx) with their coverage, what was sent, the counted points."""
+    """An agent's step in a tick: what the agent had sensed, what was sent, the counted points."""
 
     tick: int
-    frame: AgentFrame
-    features: Tensor
-    coverage: Coverage
-    content: _Content
+    sensed: Sensed
+    content: Content | None
     counts: PointCounts | None
 
 
@@ -128,12 +140,15 @@ class Agent:
         return self.setup.source.agent_frame(tick, self.agent_id, self.setup.sensor)
 
     def pack(self, tick: int, frame: AgentFrame, features: Tensor, codec: Codec) -> tuple[bytes, AgentReport]:
-        """Pack features (1, C, ny, nx) into the bytes of a message, and report on it; the reported latency is that of packing."""
-        started = perf_counter()
-        blocks = self.setup.encoder.covered_blocks(frame)
-        coverage = coverage_of(self.setup.encoder.coverage, blocks)
-        content = self._content(features, coverage, codec.chooses_cells)
-        message = self._message(frame, content, blocks, codec).to_bytes(codec)
+        """Pack what an agent sends into the bytes of a message, and report on it; the reported latency is that of packing.
+
+        An agent that has nothing to send has a message without bytes. The features are (1, C, ny, nx), see `Sensed`.
+        """
+        started, setup = perf_counter(), self.setup
+        blocks = setup.encoder.covered_blocks(frame) if setup.maker.encodes else None
+        sensed = Sensed(frame, features, coverage_of(setup.encoder.coverage, blocks))
+        content = setup.maker.content(sensed, codec)
+        message = b"" if content is None else self._message(frame, content, blocks).to_bytes(content.codec)
         latency = AgentLatency(0.0, 0.0, (perf_counter() - started) * 1e3, monotonic())
         report = AgentReport(
             agent_id=self.agent_id,
@@ -148,7 +163,7 @@ class Agent:
         # Only by the wall clock does a message wait for the counts; otherwise the source has the sweep still at hand now.
         counts = self.setup.counts(tick, frame) if options.count_points and not options.realtime else None
         if options.needs_aside(tick):
-            self._steps[tick] = _Step(tick, frame, features, coverage, content, counts)
+            self._steps[tick] = _Step(tick, sensed, content, counts)
         return message, report
 
     def aside(self, tick: int) -> AgentAside:
@@ -156,34 +171,19 @@ class Agent:
         options, step = self.setup.options, self._steps.pop(tick, None)
         if step is None:
             return AgentAside(self.agent_id)
-        counts = self.setup.counts(tick, step.frame) if options.count_points and step.counts is None else step.counts
+        counts = self.setup.counts(tick, step.sensed.frame) if options.count_points and step.counts is None else step.counts
         return AgentAside(self.agent_id, self._view(step) if options.keeps_views_of(tick) else None, counts)
 
     def _view(self, step: _Step) -> AgentView:
         """Return the points and the foreground scores of a step; scores that the message did not need are computed now."""
-        content = step.content
-        if not content.scores:
-            with torch.no_grad(), self.setup.options.autocast(step.features.device.type):
-                content = self._content(step.features, step.coverage, scored=True)
-        return view_of(step.frame, content.scores[0])
+        with torch.no_grad(), self.setup.options.autocast(step.sensed.features.device.type):
+            return view_of(step.sensed.frame, self.setup.maker.heat(step.sensed, step.content))
 
-    def _content(self, features: Tensor, coverage: Coverage, scored: bool) -> _Content:
-        """Return the feature map, with scores if `scored`; under `split: pyramid` the maps and scores of all scales."""
-        setup = self.setup
-        whole = setup.options.split == "pyramid"
-        if not (whole or scored):
-            return _Content((features,), ())
-        levels = setup.trunk.trunk(features)
-        scores = setup.trunk.scores(levels.occupancy, [coverage])
-        if whole:
-            return _Content(levels.maps, scores)
-        return _Content((features,), (F.interpolate(scores[0], size=features.shape[-2:]),))
-
-    def _message(self, frame: AgentFrame, content: _Content, blocks: BoolMask | None, codec: Codec) -> Message:
-        setup = self.setup
-        compressor = None if codec.ae_ratio is None else setup.compressor
+    def _message(self, frame: AgentFrame, content: Content, blocks: BoolMask | None) -> Message:
+        setup, split, maps = self.setup, self.setup.options.split, content.maps
+        compressor = None if content.codec.ae_ratio is None else setup.compressor
         if compressor is not None:
-            content = replace(content, maps=(compressor.network.encoder(content.maps[0]),))
+            maps = (compressor.network.encoder(maps[0]),)
         return Message(
             agent_id=self.agent_id,
             agent_type=setup.agent_type,
@@ -191,11 +191,11 @@ class Agent:
             timestamp_ns=frame.timestamp_ns,
             world_SE3_agent=frame.world_SE3_agent_measured,
             grid=setup.grid,
-            maps=tuple(level[0].float().cpu().numpy() for level in content.maps),
+            maps=tuple(level[0].float().cpu().numpy() for level in maps),
             scores=tuple(_square(level) for level in content.scores),
-            coverage=setup.encoder.coverage if blocks is None else None,
-            split=setup.options.split,
-            covered=blocks if setup.options.split == "feature" else None,
+            coverage=setup.encoder.coverage if blocks is None and split in MAP_SPLITS else None,
+            split=split,
+            covered=blocks if split == "feature" else None,
             compressor="" if compressor is None else compressor.hash,
         )
 
@@ -215,6 +215,8 @@ class AgentHost:
         self.setup, self.together, self._device = setup, together, torch.device(device)
         setup.encoder.to(self._device)
         setup.trunk.to(self._device)
+        if setup.base is not None:
+            setup.base.to(self._device)
         if setup.compressor is not None:
             setup.compressor.network.to(self._device)
         self._agents: dict[str, Agent] = {}
@@ -250,6 +252,8 @@ class AgentHost:
         return [(message, report.after(*shared_ms)) for message, report in stepped]
 
     def _encode(self, frames: Sequence[AgentFrame]) -> Tensor:
+        if not self.setup.maker.encodes:
+            return torch.zeros(len(frames), 0, device=self._device)
         features = self.setup.encoder(self.setup.encoder.prepare(frames).to(self._device))
         # In the contiguous format, in which a receiver has the map: in another one the trunk's last bits would differ between the
         # two sides of the link.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -100,4 +100,13 @@ class AllianceLike(Protocol):
 
     def trust_of(self, name: str, /) -> float:
         """Return the factor in (0, 1] on the weight of one type's maps where they are fused with others."""
+        ...
+
+
+@runtime_checkable
+class DetectorsLike(AllianceLike, Protocol):
+    """Agent types that detect alone, each with the base that it belongs to."""
+
+    def base_of(self, name: str, /) -> BaseModel:
+        """Return the base of one type."""
         ...

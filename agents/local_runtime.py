@@ -14,7 +14,7 @@ from typing_extensions import Self
 from heal.agent_types import TypesOf
 from heal.agents.agent import AgentHost
 from heal.agents.failures import FAILED, AgentFailure, step_each
-from heal.agents.fusion.host import NodeHost, require_base, trust_by_type
+from heal.agents.fusion.host import NodeHost, joint_encoders, require_base, trust_by_type
 from heal.agents.interfaces import AllianceLike
 from heal.agents.network.network import Network, PerfectNetwork
 from heal.agents.options import RunOptions
@@ -91,7 +91,8 @@ class LocalRuntime(InThisProcess):
         self._coordinator: TickCoordinator[bytes] = TickCoordinator(alliance, source, types_of, *settings)
         self._device, self._hosts = torch.device(device), dict[str, AgentHost]()
         trust, compressors = trust_by_type(alliance), tuple(alliance.compressors.values())
-        self._nodes = NodeHost(alliance.base, alliance.base_hash, self._options, self._device, trust, compressors)
+        networks = alliance.base, alliance.base_hash, self._options, self._device
+        self._nodes = NodeHost(*networks, trust, compressors, joint_encoders(alliance, self._options))
         super().__init__(self._options)
 
     def run(self, ticks: Iterable[int]) -> Iterator[TickResult]:

@@ -14,7 +14,7 @@ from heal.agents.pacer import NOMINAL_HZ
 from heal.device import EXACT, ROUNDED, Float32Products
 from heal.errors import UserError
 from heal.message.codec import FLOAT32, Codec
-from heal.types import BEAMS, SPLITS, SensorChoice, Split
+from heal.types import BEAMS, MAP_SPLITS, SPLITS, SensorChoice, Split
 
 Precision = Literal["float32", "tf32", "bfloat16"]
 LatePolicy = Literal["drop", "hold", "weigh"]
@@ -59,8 +59,12 @@ class RunOptions:
             `comm_range_m`: runs with several ranges of communication can then be compared on the same objects.
         region_m: edge in metres of the regions, squares along the world's axes. Each region has a fusion node, which receives the
             messages of all agents around. None for a single fusion node on board the ego. See `heal.agents.fusion.division`.
-        split: where the base's trunk computes: "feature" at the fusion node, "pyramid" at every agent.
-        codec: how feature maps are written into messages.
+        split: what agents send. "feature" sends their feature maps, and the base's trunk computes at the fusion node; "pyramid"
+            sends the scales of the trunk, which computes at every agent. "boxes" is late fusion: every agent detects alone and
+            sends its boxes, duplicates included, which are suppressed once among those of all agents. "points" is early fusion:
+            every agent sends the points of its LiDAR, and the networks of the ego's type detect in the joint cloud.
+        codec: how feature maps are written into messages; boxes and points are written as floats, all of them or, of boxes, those
+            of the least score.
         adapt: whether every sender fits the size of its messages to the rate that its link has carried so far.
         deadline_ms: the fusion node fuses the messages that have arrived this long after the tick.
         late: policy for a map that misses its tick. "drop" ignores it. "hold" keeps it until a newer map comes, and fuses it at the
@@ -69,7 +73,8 @@ class RunOptions:
         half_life_ms: under "weigh", the age at which a held map has half of its weight.
         correct_poses: whether and how measured poses are corrected, relative to the ego's, by the vehicles that several agents
             see: "off", by the "peaks" of the agents' foreground scores, or by the "boxes" that each agent's map gives alone. A base
-            that scores no foreground has no peaks, and leaves the poses as they are. YAML's true stands for "peaks".
+            that scores no foreground has no peaks, and leaves the poses as they are; so do messages of boxes and points. YAML's
+            true stands for "peaks".
         precision: number format of the networks' dense layers. "bfloat16" pays on GPUs and on CPUs with AMX. "tf32" is float32
             whose products GPUs round to 10 bits; a CPU computes float32. The format of messages is that of the codec.
         threads: torch threads of each process; 1 is fastest where several actors share few cores.
@@ -129,6 +134,7 @@ class RunOptions:
 
     def sensor_of(self, agent_type: str, trained: SensorChoice) -> SensorChoice:
         """Return the sensor data that agents of a type read in this run, from those that their network was trained with."""
+        trained = replace(trained, cameras=False, depth=False) if self.split == "points" else trained
         lines = self.lidar_lines.get(agent_type)
         return trained if lines is None or not trained.lidar else replace(trained, beams=lines)
 
@@ -174,11 +180,28 @@ class RunOptions:
             raise UserError(f"region_m: expected more than 0, or None for one fusion node around the ego, got {self.region_m}")
         if self.correct_poses not in get_args(PoseCorrection):
             raise UserError(f"correct_poses: expected one of {', '.join(get_args(PoseCorrection))}, got {self.correct_poses!r}")
+        self._check_items()
         if self.codec.ae_ratio is not None and self.split != "feature":
             raise UserError(f"codec {self.codec}: ae encodes feature maps, so it needs split=feature, got split={self.split}")
         if unknown := {name: lines for name, lines in self.lidar_lines.items() if lines not in BEAMS}:
             raise UserError(f"lidar_lines: expected {', '.join(map(str, BEAMS[:-1]))} or {BEAMS[-1]} of each type, got {unknown}")
         self._check_guard()
+
+    def _check_items(self) -> None:
+        """Check the options that boxes and points do not have."""
+        if self.split in MAP_SPLITS:
+            return
+        codec = self.codec
+        if self.adapt or codec.budget_bytes is not None or codec.values not in ("float32", "float16"):
+            raise UserError(
+                f"split={self.split}: all {self.split} are sent, as float32 or float16, perhaps with zstd; got codec {codec} and "
+                f"adapt={self.adapt}"
+            )
+        if self.split == "points" and (codec.min_score > 0 or self.region_m is not None):
+            raise UserError(
+                "split=points: points have no score, and the networks of the ego's type detect in them; expected no score:S and no "
+                f"region_m, got codec {codec} and region_m={self.region_m}"
+            )
 
     def _check_guard(self) -> None:
         """Check the options that need an ego."""

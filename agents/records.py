@@ -22,6 +22,8 @@ Sender = tuple[str, int]
 # Reasons of rejections that have a status of their own: the fusion node did not answer, the message could not be fetched from the
 # machine that held it, and the sender was too far away.
 NODE_AWAY, LOST_WITH_MACHINE, OUT_OF_RANGE = "fusion node away", "lost with its machine", "out of range"
+# Why an agent sends no message: its agent type reads no LiDAR, and points are sent.
+NO_POINTS = "no points to send"
 # Why an agent has no message in time by the wall clock: it still computes this tick's, or that of an earlier tick.
 UNFINISHED, BUSY = "not computed in time", "agent busy"
 # The stages of an agent's step and of a fusion node's, in their order; latencies have a field `STAGE_ms` for each.
@@ -97,6 +99,7 @@ class FusionRequest:
         world_SE3_frame: (4, 4) float64, the frame of the result: the region's, or the ego's where the ego's own message is missing.
         region: the region whose boxes are wanted, with a little beyond its border; None for all boxes on the grid around the ego.
         trust: the trust in agent types that were not in the alliance when the run began.
+        ego_type: the agent type of the ego; "" for a region.
     """
 
     tick: int
@@ -106,6 +109,7 @@ class FusionRequest:
     world_SE3_frame: Float64
     region: Region | None = None
     trust: Mapping[str, float] = field(default_factory=dict)
+    ego_type: str = ""
 
 
 @dataclass(frozen=True)

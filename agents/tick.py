@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 
 from heal.agent_types import TypesOf
 from heal.agents.agent import AgentSetup
+from heal.agents.content.items import require_point_ego
 from heal.agents.failures import Failures, in_one_line
 from heal.agents.faults import Fault
 from heal.agents.fusion.division import divide
@@ -27,6 +28,7 @@ from heal.agents.pacer import Pacer
 from heal.agents.reach import measured_pose, reach_of
 from heal.agents.records import (
     LOST_WITH_MACHINE,
+    NO_POINTS,
     NODE_AWAY,
     OUT_OF_RANGE,
     AgentAside,
@@ -121,6 +123,7 @@ class TickCoordinator(Generic[Payload]):
             raise UserError(
                 f"scene {outline.scene_id}: the ego {outline.ego_id!r} has no agent type, and nothing is fused without it"
             )
+        require_point_ego(self.options, self.alliance, outline.ego_id, assigned)
         is_reached = reach_of(self.source, tick, outline.ego_id, self.options.ego_range_m)
         types, faults = self._joining.taking_part(tick, outline, assigned, is_reached)
         self._later_trust |= {name: self.alliance.trust_of(name) for name in set(types.values()) - self._known_types}
@@ -164,7 +167,7 @@ class TickCoordinator(Generic[Payload]):
         """
         late, self._late_steps = tuple(self._late_steps), []
         failed = self._note_failures(plan, dict(zip(plan.agent_types, steps, strict=True)))
-        faults = (*plan.faults, *self._take_late_faults(), *failed)
+        faults, steps = (*plan.faults, *self._take_late_faults(), *failed), [_with_message(step) for step in steps]
         done = {step.report.agent_id: step for step in steps if isinstance(step, AgentStep)}
         transits = self._send(plan, list(done.values()))
         own = done.get(self.own_agent(plan) or "")
@@ -197,6 +200,7 @@ class TickCoordinator(Generic[Payload]):
     def post_late(self, plan: TickPlan, agent_id: str, step: AgentStep[Payload] | Missing) -> None:
         """Send a message that was finished after the deadline of its tick; if the step has failed, the next tick has the fault."""
         self._late_faults += self._note_failures(plan, {agent_id: step})
+        step = _with_message(step)
         if isinstance(step, Missing):
             return
         # The frame of the request does not matter: a position is stored with the time and the recording of its tick.
@@ -328,6 +332,11 @@ class TickCoordinator(Generic[Payload]):
 def arrivals_of(arrived: Sequence[tuple[MessageRecord, Buffer]]) -> list[Arrival]:
     """Turn records and bytes into the arrivals that a fusion node reads."""
     return [Arrival(record.agent_id, payload, record.tick) for record, payload in arrived]
+
+
+def _with_message(step: AgentStep[Payload] | Missing) -> AgentStep[Payload] | Missing:
+    """Return the step of an agent; of an agent with nothing to send, that it has no message."""
+    return Missing(NO_POINTS) if isinstance(step, AgentStep) and not step.report.size_bytes else step
 
 
 def _views(delivery: Delivery[Payload], asides: Sequence[AgentAside]) -> tuple[AgentView, ...]:

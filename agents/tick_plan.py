@@ -50,7 +50,9 @@ class TickPlan:
         """Return the request to the fusion of the whole tick, in the frame of the ego's measured pose."""
         outline = self.outline
         sequence = outline.scene_id.rpartition("/")[0]
-        return FusionRequest(self.tick, outline.timestamp_ns, sequence, outline.ego_id, world_SE3_ego, trust=self.trust)
+        ego_type = self.agent_types.get(outline.ego_id, "")
+        place = self.tick, outline.timestamp_ns, sequence, outline.ego_id, world_SE3_ego
+        return FusionRequest(*place, trust=self.trust, ego_type=ego_type)
 
     def agent_request(self, agent_id: str) -> AgentRequest:
         """Return the request to one agent."""

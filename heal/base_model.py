@@ -81,11 +81,13 @@ class BaseOutput:
     Attributes:
         head: the output of the heads for B scenes.
         occupancy: per scale, the foreground logits (M, 1, ny / k, nx / k) of the M agents.
+        fused: (B, C, ny, nx) the fused map of each scene, before the shrink layers.
         extra_loss: the fusion's own loss in training, a weighted scalar; None for most fusions.
     """
 
     head: HeadOutput
     occupancy: tuple[Tensor, ...]
+    fused: Tensor
     extra_loss: Tensor | None = None
 
 
@@ -170,7 +172,7 @@ class BaseModel(nn.Module):
         """Turn the feature maps of all agents (M, C, ny, nx) into the output for all scenes; arguments as in `fuse`."""
         levels = self.trunk(features)
         fused = self.fuse(levels, agent_SE3_ego, agents_per_scene, coverage, agent_types)
-        return BaseOutput(self.heads(fused), levels.occupancy, self.fusion.extra_loss())
+        return BaseOutput(self.heads(fused), levels.occupancy, fused, self.fusion.extra_loss())
 
     def anchors(self) -> Tensor:
         """Return the anchors (ny, nx, A, 7) float64, in the ego's frame."""

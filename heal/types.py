@@ -33,9 +33,11 @@ _ROADSIDE_NAME = re.compile(r"-\d+|(rsu|infra|infrastructure|roadside)([_-]?\w+)
 # Numbers of laser lines that a LiDAR may have.
 BEAMS = (16, 32, 64)
 
-# The side of the link on which the base's trunk runs: the fusion node's ("feature") or the sender's ("pyramid").
-Split = Literal["feature", "pyramid"]
+# What agents send: feature maps, and the base's trunk runs at the fusion node ("feature") or at the sender ("pyramid"); or the
+# boxes that each agent finds alone ("boxes", late fusion); or the points of its LiDAR ("points", early fusion).
+Split = Literal["feature", "pyramid", "boxes", "points"]
 SPLITS: tuple[Split, ...] = get_args(Split)
+MAP_SPLITS: tuple[Split, ...] = ("feature", "pyramid")
 # The lowest foreground score of a cell that an agent sees. A score of 0 marks a cell that the agent does not see or has not sent.
 SCORE_FLOOR = 1e-4
 

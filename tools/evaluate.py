@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -47,7 +47,10 @@ from heal.tools.shared.made_by import ScenesRecord
 from heal.tools.shared.output import Output
 from heal.tools.shared.sources import ReadOptions
 from heal.tools.shared.type_argument import base_type
+from heal.types import Split
 
+# What the title of a table says of the fusion where no maps are sent.
+_FUSION_NAMES: dict[Split, str] = {"boxes": ", late fusion", "points": ", early fusion"}
 CORES = usable_cores()
 console = Console()
 
@@ -62,6 +65,13 @@ LateArg = Annotated[
         "detector; the boxes of all agents are joined in the ego's frame.",
     ),
 ]
+EarlyArg = Annotated[
+    bool,
+    typer.Option(
+        "--early",
+        help="Early fusion: agents send their LiDAR points, and the networks of the ego's type detect in the joint cloud.",
+    ),
+]
 OutArg = Annotated[Path, typer.Option(help="Folder for run.yaml, metrics.json, scenes.npz and pictures.")]
 SplitArg = Annotated[str, typer.Option(help="Split to evaluate.")]
 FramesArg = Annotated[int | None, typer.Option(min=1, help="Number of scenes, evenly spaced over the split. Default: all.")]
@@ -71,7 +81,7 @@ BatchArg = Annotated[
     int | None,
     typer.Option(
         min=1,
-        help=f"Scenes whose agents are encoded together; no effect with --late. Default: {GPU_BATCH} on a GPU, 1 on a CPU.",
+        help=f"Scenes whose agents are encoded together. Default: {GPU_BATCH} on a GPU, 1 on a CPU.",
     ),
 ]
 WorkersArg = Annotated[
@@ -106,6 +116,7 @@ EXAMPLES = """\b
 heal evaluate --alliance configs/demo/alliance --data runs/town --out runs/alone --agents 1
 heal evaluate --alliance configs/demo/alliance --data runs/town --in-order m1,m2,m3,m4 --out runs/in-order
 heal evaluate --alliance configs/demo/alliance --data runs/town-lines --types m1,m3 --lines m1=32,m3=16 --out runs/few-lines
+heal evaluate --alliance configs/demo/alliance --data runs/town --late --out runs/late
 heal evaluate --alliance configs/demo/alliance --data runs/town --save-detections --out runs/saved
 heal evaluate --alliance configs/demo/alliance --data runs/town --iou 3d --breakdown --distances 15,30 --out runs/parts
 heal evaluate --alliance runs/mine --data runs/town --out runs/mine-evaluation --against runs/alone
@@ -120,6 +131,7 @@ def evaluate(
     out: OutArg,
     overwrite: OverwriteArg = False,
     late: LateArg = False,
+    early: EarlyArg = False,
     split: SplitArg = "test",
     agents: AgentsArg = None,
     types: TypesArg = None,
@@ -163,6 +175,7 @@ class Asked:
 
     alliance: list[Path]
     late: bool
+    early: bool
     data: Path
     split: str
     in_order: str | None
@@ -183,7 +196,14 @@ class Asked:
     @property
     def title(self) -> str:
         """The name under which scores are shown and recorded."""
-        return f"{self.data.name}, {self.split}{', late fusion' if self.late else ''}"
+        return f"{self.data.name}, {self.split}{_FUSION_NAMES.get(self.sent, '')}"
+
+    @property
+    def sent(self) -> Split:
+        """What agents send; UserError if late and early fusion are asked for together."""
+        if self.late and self.early:
+            raise UserError("--early: --late sends boxes instead of points; give one of the two")
+        return "boxes" if self.late else "points" if self.early else "feature"
 
     @property
     def record_to(self) -> Path | None:
@@ -196,7 +216,7 @@ class Asked:
 def evaluate_as_asked(context: typer.Context, asked: Asked, out: Path, overwrite: bool) -> None:
     """Open everything that a command line asks for, and evaluate it with an output in the folder `out`."""
     compute, reading, record_to = _compute(context.params), ReadOptions.of_command(context.params), asked.record_to
-    options = _options(context.params, compute)
+    options = replace(_options(context.params, compute), split=asked.sent)
     opened = open_for_evaluation(asked.alliance, asked.late, asked.range_m)
     recorded = _scenes_record(context.params, opened)
     output = Output.of(context, out, overwrite, opened.record if isinstance(opened, LateAlliance) else opened, recorded)

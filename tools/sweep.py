@@ -12,10 +12,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from heal.agents.fusion.host import require_base
 from heal.agents.process import usable_cores
 from heal.alliance import Alliance
 from heal.device import devices_to_share
-from heal.fusion.single_agent import require_alone
 from heal.tools.checks.ranges import open_on_range
 from heal.tools.shared.arguments import (
     AgentRangeArg,
@@ -179,7 +179,7 @@ def plan_sweep(
     conditions = sweep_conditions(kind, common)
     curves = published_curves(kind, common.float32_bytes) if published else ()
     for condition in conditions:
-        require_alone(alliance.base.config.pyramid, condition.options.most_agents)
+        require_base(alliance.base, condition.options)
         require_lines(condition.options.lidar_lines, alliance, scenes)
     return SweepPlan(kind, settings, conditions, chunks, curves)
 

@@ -27,6 +27,7 @@ from heal.tools.training.job import TrainingJob, run_job, run_jobs
 from heal.tools.training.run_folder import PICTURE_NAME
 from heal.tools.training.scenes import ScenesOfTraining
 from heal.tools.training.settings import reading_of, resolve_agent_settings, resolve_settings
+from heal.tools.training.teacher import with_teacher
 from heal.tools.training.trust import calibrate_trust
 from heal.tools.training.whole import held_folders, load_result, prepare, training_record, use_threads
 from heal.training.config import TrainingConfig
@@ -95,7 +96,7 @@ def base(
     heal train base --data OPV2V --config recipes/opv2v/joint_m1m2.yaml --out runs/joint --set training.batch_scenes=2
     """  # noqa: D301 - click's mark for lines that stay lines is the character, not its name
     initial = load_alliance(init) if init else None
-    settings = resolve_settings(config_path(config), initial, overrides or [])
+    settings = with_teacher(resolve_settings(config_path(config), initial, overrides or []))
     use_threads(threads)
     reading = reading_of(settings, ReadOptions.of(on_damage, intensity_scale, cache))
     chosen, source = choose_device(device), reading.open_and_show(data, split)
@@ -105,7 +106,7 @@ def base(
         run_job(job, chosen, console)
         alliance = _write_base(job, out / "alliance", initial)
         scenes = ScenesOfTraining(job.open(), settings.training)
-        draw_predictions(alliance, next(iter(settings.agents)), scenes, out / PICTURE_NAME)
+        draw_predictions(alliance, next(iter(settings.agents)), scenes, out / PICTURE_NAME, settings.training.merge_points)
     console.print(f"alliance: {out / 'alliance'}   picture of its detections: {out / PICTURE_NAME}")
 
 
@@ -241,10 +242,13 @@ def save_alliance(path: Path, model: CollabModel, settings: TrainingConfig, reco
     return load_alliance(path)
 
 
-def draw_predictions(alliance: Alliance, agent_type: str, source: SceneSource, path: Path) -> None:
-    """Draw the detections in the middle scene of a source, with all agents of one type, or of a single-agent detector the ego's."""
-    agents = 1 if alliance.card.config.pyramid.single_agent else None
-    options = RunOptions(agents, keep_views=True, count_points=True)
+def draw_predictions(alliance: Alliance, agent_type: str, source: SceneSource, path: Path, early: bool = False) -> None:
+    """Draw the detections in the middle scene of a source, with all agents of one type, or of a single-agent detector the ego's.
+
+    With `early` the agents send points.
+    """
+    agents = 1 if alliance.card.config.pyramid.single_agent and not early else None
+    options = RunOptions(agents, keep_views=True, count_points=True, split="points" if early else "feature")
     with LocalRuntime(alliance, source, same_type(agent_type), options=options) as runtime:
         draw_tick(next(runtime.run([len(source) // 2])), alliance.grid.range_m, path)
 

@@ -10,6 +10,7 @@ from heal.agents.options import RunOptions
 from heal.agents.records import Arrival, FusionRequest
 from heal.base_model import BaseModel
 from heal.message.header import Header
+from heal.message.items import ITEM_NUMBERS
 from heal.storage.compressors import StoredCompressor
 
 MAX_AHEAD_MS = 200.0
@@ -33,6 +34,7 @@ class Admission:
         whole = (base.config.in_channels, grid.ny, grid.nx)
         self._compressed = {part.hash: ((part.network.config.sent_channels, grid.ny, grid.nx),) for part in compressors}
         self._shapes = tuple(base.fusion.level_shapes()) if options.split == "pyramid" else (whole,)
+        self._most_boxes = base.config.decode.max_candidates
 
     def problem(self, request: FusionRequest, arrival: Arrival, header: Header, newest: KnownMap | None) -> Problem | None:
         """Return the reason and the detail of a message's rejection; None for a message that is to be read.
@@ -57,9 +59,18 @@ class Admission:
         if header.compressor and header.compressor not in self._compressed:
             there = ", ".join(known[:12] for known in self._compressed) or "none"
             return "unknown compressor", f"its map is compressed by {header.compressor[:12]}, there are {there}"
+        if layout.split in ITEM_NUMBERS:
+            return self._too_many(header)
         shapes = self._compressed[header.compressor] if header.compressor else self._shapes
         if header.grid != self._grid or layout.shapes != shapes:
             return "other grid", f"maps {layout.shapes} on {header.grid}, expected {shapes} on {self._grid}"
+        return None
+
+    def _too_many(self, header: Header) -> Problem | None:
+        """Check that there are no more boxes than agents send; of points there may be any number. No grid binds either."""
+        [(_, _, items)] = header.layout.shapes
+        if header.layout.split == "boxes" and items > self._most_boxes:
+            return "too many boxes", f"{items} boxes, allowed are {self._most_boxes}"
         return None
 
     def _untimely(self, request: FusionRequest, arrival: Arrival, header: Header, newest: KnownMap | None) -> Problem | None:

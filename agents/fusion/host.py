@@ -6,19 +6,23 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
+from heal.agents.content.items import reads_points_alone
 from heal.agents.fusion.map_reader import SharedMapReader
 from heal.agents.fusion.node import FusionNode
-from heal.agents.interfaces import AllianceLike
+from heal.agents.interfaces import AllianceLike, Encoder
 from heal.agents.options import RunOptions
 from heal.agents.records import Arrival, FusionOutcome, FusionRequest
 from heal.agents.region import Region
 from heal.base_model import BaseModel
 from heal.fusion.single_agent import require_alone
 from heal.storage.compressors import StoredCompressor
+from heal.types import MAP_SPLITS
 
 
 def require_base(base: BaseModel, options: RunOptions) -> None:
-    """Raise UserError if a base cannot do what a run asks of it: fuse so many agents, or score foreground for the codec."""
+    """Raise UserError if a base cannot do what a run asks of it: fuse the maps of so many agents, or score foreground."""
+    if options.split not in MAP_SPLITS:
+        return
     require_alone(base.config.pyramid, options.most_agents)
     if options.codec.chooses_cells:
         base.fusion.require_scores()
@@ -35,10 +39,11 @@ class NodeHost:
         device: torch.device | str = "cpu",
         trust: Mapping[str, float] | None = None,
         compressors: Sequence[StoredCompressor] = (),
+        encoders: Mapping[str, Encoder] | None = None,
     ) -> None:
         """Make a host without nodes; arguments as for `FusionNode`."""
         self._base, self._base_hash, self._options, self._device = base, base_hash, options, torch.device(device)
-        self._trust, self._compressors = trust, tuple(compressors)
+        self._trust, self._compressors, self._encoders = trust, tuple(compressors), encoders
         self._reader = SharedMapReader(base.to(self._device), self._device, options, self._compressors)
         self._nodes: dict[Region | None, FusionNode] = {}
 
@@ -58,10 +63,18 @@ class NodeHost:
         self._reader.forget()
 
     def _make_node(self) -> FusionNode:
-        parts = self._reader, self._trust, self._compressors
+        parts = self._reader, self._trust, self._compressors, self._encoders
         return FusionNode(self._base, self._base_hash, self._options, self._device, *parts)
 
 
 def trust_by_type(alliance: AllianceLike) -> dict[str, float]:
     """Return the trust in each agent type of an alliance."""
     return {name: alliance.trust_of(name) for name in alliance.agent_names}
+
+
+def joint_encoders(alliance: AllianceLike, options: RunOptions) -> dict[str, Encoder]:
+    """Return the networks that read the joint cloud of a run with `split: points`, by agent type; none under any other split."""
+    if options.split != "points":
+        return {}
+    encoders = {name: alliance.agent(name) for name in alliance.agent_names}
+    return {name: encoder for name, encoder in encoders.items() if reads_points_alone(encoder.sensor)}

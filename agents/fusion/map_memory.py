@@ -14,7 +14,7 @@ from heal.types import Float64
 
 @dataclass(frozen=True, eq=False)
 class KnownMap:
-    """The scales of an agent's feature map at the fusion node, computed there or at the agent (`RunOptions.split`).
+    """What a fusion node knows of an agent (`RunOptions.split`): the scales of its feature map, its boxes or its points.
 
     Attributes:
         agent_id: the sender.
@@ -22,8 +22,9 @@ class KnownMap:
         tick: in which the message was sent.
         timestamp_ns: time of the sensors' measurement, by the sender's clock.
         world_SE3_agent: (4, 4) float64, the sender's pose at that time, as the sender measured the pose.
-        maps: per scale (1, C, ny, nx) features.
-        scores: per scale (1, 1, ny, nx) foreground scores, 0 in cells about which the sender has no information.
+        maps: per scale (1, C, ny, nx) features; or one list of boxes (1, 8, 1, K) or of points (1, 4, 1, N), see `Message.maps`.
+        scores: per scale (1, 1, ny, nx) foreground scores, 0 in cells about which the sender has no information; of boxes and
+            points none.
         borrowed: whether the scales are views of the message's bytes.
     """
 

@@ -17,7 +17,7 @@ from heal.fusion.interface import coverage_of
 from heal.message.header import Buffer, UnreadMessage
 from heal.message.message import Message
 from heal.storage.compressors import StoredCompressor
-from heal.types import Float32
+from heal.types import MAP_SPLITS, Float32
 
 
 class MapReader:
@@ -54,11 +54,13 @@ class MapReader:
     def read_map(self, arrival: Arrival, message: Message) -> KnownMap:
         """Return the scales of a message, computed by the base's trunk if the message holds a plain feature map.
 
-        The trunk takes one map at a time: in a batch the last bits of a map would depend on the other maps.
+        The trunk takes one map at a time: in a batch the last bits of a map would depend on the other maps. Boxes and points stay
+        on the CPU, where they are joined.
         """
-        maps = tuple(self._tensor(part) for part in message.maps)
-        scores = tuple(self._tensor(part[None]) for part in message.scores)
-        borrowed = self._device.type == "cpu" and not all(part.flags.writeable for part in message.maps)
+        device = self._device if message.split in MAP_SPLITS else torch.device("cpu")
+        maps = tuple(_tensor(part, device) for part in message.maps)
+        scores = tuple(_tensor(part[None], device) for part in message.scores)
+        borrowed = device.type == "cpu" and not all(part.flags.writeable for part in message.maps)
         if message.split == "feature":
             maps, scores = self._scales(message, maps[0])
             borrowed = False
@@ -75,13 +77,6 @@ class MapReader:
             scores = tuple(self._base.fusion.scores(levels.occupancy, [coverage_of(message.coverage, message.covered)]))
         self.trunk_ms += (perf_counter() - began) * 1e3
         return maps, scores
-
-    def _tensor(self, part: Float32) -> Tensor:
-        """Return an array on the device with a batch axis (1, ...)."""
-        with warnings.catch_warnings():
-            # torch warns that a read-only array (a view of a message's bytes) must not be written to; no code writes to it.
-            warnings.simplefilter("ignore", UserWarning)
-            return torch.from_numpy(part)[None].to(self._device)
 
 
 class SharedMapReader(MapReader):
@@ -131,3 +126,11 @@ class SharedMapReader(MapReader):
         self._opened.clear()
         self._messages.clear()
         self._maps.clear()
+
+
+def _tensor(part: Float32, device: torch.device) -> Tensor:
+    """Return an array on a device with a batch axis (1, ...)."""
+    with warnings.catch_warnings():
+        # torch warns that a read-only array (a view of a message's bytes) must not be written to; no code writes to it.
+        warnings.simplefilter("ignore", UserWarning)
+        return torch.from_numpy(part)[None].to(device)

@@ -1,4 +1,4 @@
-"""The fusion node: reads the messages of a tick, rejects the unusable ones, fuses the maps in one frame and decodes boxes."""
+"""The fusion node: reads the messages of a tick, rejects the unusable ones, and fuses the others in one frame to boxes."""
 
 from __future__ import annotations
 
@@ -12,16 +12,18 @@ import torch
 
 from heal.agents.fusion.admission import Admission, Problem
 from heal.agents.fusion.guard import Trial, guard_of
+from heal.agents.fusion.item_fusion import BoxFusion, PointFusion
 from heal.agents.fusion.map_memory import KnownMap, MapMemory, age_ms
 from heal.agents.fusion.map_reader import MapReader
-from heal.agents.fusion.tick_fusion import FusionNetwork, TickFusion
+from heal.agents.fusion.tick_fusion import FusionNetwork, MapFusion, TickFusion
+from heal.agents.interfaces import Encoder
 from heal.agents.options import RunOptions
 from heal.agents.records import OUT_OF_RANGE, Arrival, FusionOutcome, FusionRequest, GuardReport, HeldMap, NodeLatency, Rejection
 from heal.base_model import BaseModel
 from heal.detection.detections import Detections
 from heal.message.message import MessageError
 from heal.storage.compressors import StoredCompressor
-from heal.types import Float64
+from heal.types import MAP_SPLITS, Float64, Split
 
 FUSION_FAILED, LEFT_OUT = "fusion failed", "left out"
 """Reasons of rejections: reading or fusing the map raised an error; the map was fine, but the fusion failed with another map."""
@@ -29,6 +31,7 @@ FUSION_FAILED, LEFT_OUT = "fusion failed", "left out"
 BLAMED, BLIND = "blamed by the guard", "blind ego"
 """Reasons of rejections: the guard has left the map out of the tick; the run does not fuse the ego's own map."""
 
+_FUSIONS: dict[Split, type[TickFusion]] = {"feature": MapFusion, "pyramid": MapFusion, "boxes": BoxFusion, "points": PointFusion}
 _MAX_DETAIL = 200
 
 
@@ -54,6 +57,7 @@ class FusionNode:
         reader: MapReader | None = None,
         trust: Mapping[str, float] | None = None,
         compressors: Sequence[StoredCompressor] = (),
+        encoders: Mapping[str, Encoder] | None = None,
     ) -> None:
         """Make a fusion node that holds no maps yet.
 
@@ -66,8 +70,9 @@ class FusionNode:
             trust: factor on the weight of maps by their agent type; requests name the types that come later. Types that are not
                 named have the least of them.
             compressors: those whose maps the node can decode; messages with the map of another one are rejected.
+            encoders: the networks of the agent types that read a joint cloud, for `split: points`.
         """
-        self._network, self._options = FusionNetwork(base, torch.device(device), options), options
+        self._network, self._options = FusionNetwork(base, torch.device(device), options, encoders), options
         self._admission = Admission(base, base_hash, options, compressors)
         self._memory, self._guard, self._trust = MapMemory(options), guard_of(options, base.config), dict(trust or {})
         self._least_trust = 1.0
@@ -87,7 +92,8 @@ class FusionNode:
         self._memory.release_messages(request)
         world_SE3_frame, chosen, unused = self._choose_maps(request)
         unpacked = perf_counter()
-        fusion = TickFusion(self._network, request, world_SE3_frame, lambda known: self._weight(known, request))
+        fuse = _FUSIONS[self._options.split]
+        fusion = fuse(self._network, request, world_SE3_frame, lambda known: self._weight(known, request))
         found, failed = self._find(request, fusion, chosen)
         found_ms, trunk_ms = (perf_counter() - unpacked) * 1e3, self._reader.trunk_ms - trunk_before_ms
         return FusionOutcome(
@@ -132,8 +138,8 @@ class FusionNode:
         if problem is not None:
             return problem
         message = self._reader.read_message(arrival, unread)
-        if not all(math.isfinite(part.min()) and math.isfinite(part.max()) for part in message.maps):
-            return "not finite", "the feature map holds infinities or NaN"
+        if not all(math.isfinite(part.min()) and math.isfinite(part.max()) for part in message.maps if part.size):
+            return "not finite", f"what it sends ({message.split}) holds infinities or NaN"
         self._memory.keep(self._reader.read_map(arrival, message))
         return None
 
@@ -172,8 +178,12 @@ class FusionNode:
         return _Found(verdict.detections, verdict.maps, alone, verdict.report)
 
     def _weight(self, known: KnownMap, request: FusionRequest) -> float:
-        """Return the factor on the weight of a map: by its age, the trust in its type, and the suspicion of its sender."""
-        factor = self._memory.weight(known, request) * self._trust.get(known.agent_type, self._least_trust)
+        """Return the factor on the weight of a map: by its age, the trust in its type, and the suspicion of its sender.
+
+        Trust is calibrated for maps, and counts for nothing else.
+        """
+        trust = self._trust.get(known.agent_type, self._least_trust) if self._options.split in MAP_SPLITS else 1.0
+        factor = self._memory.weight(known, request) * trust
         return factor if known.agent_id == request.ego_id else factor * self._guard.factor(known.agent_id)
 
     def _choose_maps(self, request: FusionRequest) -> tuple[Float64, list[KnownMap], list[Rejection]]:

@@ -1,9 +1,10 @@
-"""The fusion of one tick: the boxes that any of the tick's maps give together, in one frame."""
+"""The fusion of one tick: the boxes that the messages of any of the tick's agents give together, in one frame."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from heal.agents.fusion.map_memory import KnownMap
+from heal.agents.interfaces import Encoder
 from heal.agents.options import PoseCorrection, RunOptions
 from heal.agents.records import FusionRequest, Sender
 from heal.base_model import BaseModel
@@ -37,35 +39,65 @@ _EVERYWHERE = (-math.inf,) * 3 + (math.inf,) * 3
 
 
 class FusionNetwork:
-    """The base on its device, with its anchors, and the options by which it fuses."""
+    """The networks of a fusion node on their device, the anchors, and the options by which the node fuses."""
 
-    def __init__(self, base: BaseModel, device: torch.device, options: RunOptions) -> None:
-        """Move the base to a device."""
+    def __init__(
+        self, base: BaseModel, device: torch.device, options: RunOptions, encoders: Mapping[str, Encoder] | None = None
+    ) -> None:
+        """Move the base to a device, and the networks of the agent types that read the joint cloud of early fusion."""
         self.base, self.device, self.options = base.to(device), device, options
-        self.anchors = base.anchors()
+        self.anchors, self.encoders = base.anchors(), dict(encoders or {})
+        for encoder in self.encoders.values():
+            encoder.to(device)
 
 
-class TickFusion:
-    """Fuses maps in the frame of one request.
+class TickFusion(ABC):
+    """Fuses what agents have sent in the frame of one request.
 
     Attributes:
+        network: the networks.
+        request: of the tick.
+        frame: (4, 4) float64 world_SE3_frame, the frame of the boxes.
+        weight_of: factor on the weight of what an agent has sent.
         decode_ms: how long all decoding of boxes has taken so far.
     """
 
     def __init__(
         self, network: FusionNetwork, request: FusionRequest, world_SE3_frame: Float64, weight_of: Callable[[KnownMap], float]
     ) -> None:
-        """Fuse with a network.
-
-        Args:
-            network: see there.
-            request: of the tick.
-            world_SE3_frame: (4, 4) float64, the frame of the boxes.
-            weight_of: factor on the weight of a map.
-        """
-        self._network, self._request, self._frame, self._weight_of = network, request, world_SE3_frame, weight_of
-        self._seen = dict[Sender, SeenBoxes]()
+        """Fuse with networks; arguments as the attributes."""
+        self.network, self.request, self.frame, self.weight_of = network, request, world_SE3_frame, weight_of
         self.decode_ms = 0.0
+
+    @abstractmethod
+    def detect(self, maps: Sequence[KnownMap]) -> Detections:
+        """Return the boxes that maps give together, as if no other map had come; the ego's map is the first, if it is among them.
+
+        Raises:
+            ArithmeticError: the output of the heads is not finite.
+        """
+
+    @property
+    def box_range_m(self) -> Sequence[float]:
+        """The range in which boxes have to lie, in the frame: the grid's, or any for a region."""
+        return self.network.base.config.grid.range_m if self.request.region is None else _EVERYWHERE
+
+    def in_region(self, found: Detections) -> Detections:
+        """Return the boxes whose centre is in the region of the request or up to `BORDER_M` beyond; all without a region."""
+        region = self.request.region
+        if region is None:
+            return found
+        centres = transform_corners(torch.from_numpy(self.frame), found.boxes[:, :3].double())
+        off_m = (centres[:, :2] - centres.new_tensor(region.centre_m)).abs()
+        return found.select((off_m <= region.edge_m / 2 + BORDER_M).all(dim=1))
+
+
+class HeadFusion(TickFusion):
+    """A fusion whose boxes the heads of the base find."""
+
+    @abstractmethod
+    def heads(self, maps: Sequence[KnownMap]) -> HeadOutput:
+        """Return the output of the heads for what agents have sent together."""
 
     def detect(self, maps: Sequence[KnownMap]) -> Detections:
         """Return the boxes that maps give together, as if no other map had come; the ego's map is the first, if it is among them.
@@ -73,31 +105,42 @@ class TickFusion:
         Raises:
             ArithmeticError: the output of the heads is not finite.
         """
-        head = self._fuse(maps)
+        with torch.no_grad(), self.network.options.autocast(self.network.device.type):
+            head = self.heads(maps)
+        if not all(bool(part.isfinite().all()) for part in (head.classification, head.regression, head.direction)):
+            raise ArithmeticError("the output of the heads is not finite")
         fused = perf_counter()
-        detections = self._decode(head)
+        with torch.no_grad():
+            detections = self.in_region(decode(head, self.network.anchors, self.network.base.config.decode, self.box_range_m))
         self.decode_ms += (perf_counter() - fused) * 1e3
         return detections
 
-    def _fuse(self, maps: Sequence[KnownMap]) -> HeadOutput:
-        head = self._heads(maps, self._poses(maps), self._weights(maps), maps[0].agent_id == self._request.ego_id)
-        if not all(bool(part.isfinite().all()) for part in (head.classification, head.regression, head.direction)):
-            raise ArithmeticError("the output of the heads is not finite")
-        return head
+
+class MapFusion(HeadFusion):
+    """Fuses feature maps or the scales of the trunk."""
+
+    def __init__(
+        self, network: FusionNetwork, request: FusionRequest, world_SE3_frame: Float64, weight_of: Callable[[KnownMap], float]
+    ) -> None:
+        """Fuse with networks; arguments as the attributes."""
+        super().__init__(network, request, world_SE3_frame, weight_of)
+        self._seen = dict[Sender, SeenBoxes]()
+
+    def heads(self, maps: Sequence[KnownMap]) -> HeadOutput:
+        """Return the output of the heads for the fused maps."""
+        return self._heads(maps, self._poses(maps), self._weights(maps), maps[0].agent_id == self.request.ego_id)
 
     def _heads(self, maps: Sequence[KnownMap], poses: Sequence[Float64], weights: Tensor | None, ego_first: bool) -> HeadOutput:
         """Fuse maps at these poses, `agent_SE3_frame`, and run the heads."""
-        base, options = self._network.base, self._network.options
+        base = self.network.base
         levels = list(zip(*(known.maps for known in maps), strict=True))
         scores = list(zip(*(known.scores for known in maps), strict=True))
-        types = [known.agent_type for known in maps]
-        with torch.no_grad(), options.autocast(self._network.device.type):
-            stacked = torch.from_numpy(np.stack(poses))
-            return base.heads(base.fuse_scored(levels, scores, stacked, [len(maps)], weights, ego_first, types))
+        types, stacked = [known.agent_type for known in maps], torch.from_numpy(np.stack(poses))
+        return base.heads(base.fuse_scored(levels, scores, stacked, [len(maps)], weights, ego_first, types))
 
     def _weights(self, maps: Sequence[KnownMap]) -> Tensor | None:
         """Return the factors on the weights of maps; None if all are 1."""
-        weights = [self._weight_of(known) for known in maps]
+        weights = [self.weight_of(known) for known in maps]
         return None if all(weight == 1 for weight in weights) else torch.tensor(weights)
 
     def _poses(self, maps: Sequence[KnownMap]) -> list[Float64]:
@@ -106,8 +149,8 @@ class TickFusion:
         Around the ego, poses are corrected relative to the ego's own map of this tick, and stay as measured without it. In a region
         no agent is the reference: all agents move to their most probable poses in the world.
         """
-        request, first = self._request, maps[0]
-        measured = [relative_SE3(known.world_SE3_agent, self._frame) for known in maps]
+        request, first = self.request, maps[0]
+        measured = [relative_SE3(known.world_SE3_agent, self.frame) for known in maps]
         has_reference = first.agent_id == request.ego_id and first.tick == request.tick
         if len(maps) == 1 or not (has_reference or request.region):
             return measured
@@ -116,11 +159,11 @@ class TickFusion:
 
     def _motions(self, maps: Sequence[KnownMap], frame_SE3_agents: Sequence[Float64], ego_first: bool) -> list[Float64] | None:
         """Return the motions that correct the agents' poses in the frame; None for no correction."""
-        choice: PoseCorrection = self._network.options.correct_poses
+        choice: PoseCorrection = self.network.options.correct_poses
         if choice == "boxes":
             return motions_by_boxes([self._boxes_of(known) for known in maps], frame_SE3_agents, ego_first)
-        if choice == "peaks" and self._network.base.fusion.scores_foreground:
-            grid = self._network.base.config.grid
+        if choice == "peaks" and self.network.base.fusion.scores_foreground:
+            grid = self.network.base.config.grid
             return motions_by_peaks([find_peaks(known.scores[0], grid) for known in maps], frame_SE3_agents)
         return None
 
@@ -128,18 +171,7 @@ class TickFusion:
         """Return the boxes that the map of an agent gives alone, in its own frame; they are found once in a tick."""
         sender = known.agent_id, known.tick
         if sender not in self._seen:
-            config = self._network.base.config
+            config = self.network.base.config
             head = self._heads([known], [np.eye(4)], None, ego_first=True)
-            self._seen[sender] = SeenBoxes.of(decode(head, self._network.anchors, config.decode, config.grid.range_m))
+            self._seen[sender] = SeenBoxes.of(decode(head, self.network.anchors, config.decode, config.grid.range_m))
         return self._seen[sender]
-
-    def _decode(self, head: HeadOutput) -> Detections:
-        """Return the boxes wholly on the grid; for a region the boxes whose centre is in the region or up to `BORDER_M` beyond."""
-        base, anchors, region = self._network.base.config, self._network.anchors, self._request.region
-        with torch.no_grad():
-            if region is None:
-                return decode(head, anchors, base.decode, base.grid.range_m)
-            found = decode(head, anchors, base.decode, _EVERYWHERE)
-            centres = transform_corners(torch.from_numpy(self._request.world_SE3_frame), found.boxes[:, :3].double())
-            off_m = (centres[:, :2] - centres.new_tensor(region.centre_m)).abs()
-            return found.select((off_m <= region.edge_m / 2 + BORDER_M).all(dim=1))

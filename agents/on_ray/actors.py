@@ -16,6 +16,7 @@ import torch
 from heal.agents.agent import AgentHost, AgentRequest, AgentSetup
 from heal.agents.failures import AgentFailure, step_each
 from heal.agents.fusion.host import NodeHost
+from heal.agents.interfaces import Encoder
 from heal.agents.on_ray.cluster import DIED_ERRORS
 from heal.agents.options import RunOptions
 from heal.agents.process import keep_freed_memory
@@ -80,6 +81,7 @@ class NodeActor:
         fetch_s: float,
         trust: Mapping[str, float],
         compressors: Sequence[StoredCompressor],
+        encoders: Mapping[str, Encoder],
         device: str,
     ) -> None:
         """Make the fusion nodes' host.
@@ -91,11 +93,12 @@ class NodeActor:
             fetch_s: messages of a tick that cannot be fetched from the object store within this time, all together, are lost.
             trust: see `FusionNode`.
             compressors: see `FusionNode`.
+            encoders: see `FusionNode`.
             device: that of the deployment.
         """
         _set_up_process(options)
         self._fetch_s = fetch_s
-        self._host = NodeHost(base, base_hash, options, _own_device(device), trust, compressors)
+        self._host = NodeHost(base, base_hash, options, _own_device(device), trust, compressors, encoders)
 
     def ready(self) -> None:
         """Answer once the actor has been made."""

@@ -11,7 +11,7 @@ import ray
 from heal.agents.deployment import Deployment
 from heal.agents.faults import Fault
 from heal.agents.fusion.division import FusionTask, node_of
-from heal.agents.fusion.host import trust_by_type
+from heal.agents.fusion.host import joint_encoders, trust_by_type
 from heal.agents.interfaces import AllianceLike
 from heal.agents.on_ray.actors import AHEAD, NodeActor
 from heal.agents.on_ray.placement import Placer, machines, node_demand, reserves_memory
@@ -69,6 +69,7 @@ class NodePool:
         self._options, self._deployment, self._placer = options, deployment, Placer(deployment)
         self._base, self._base_hash, self._trust = ray.put(alliance.base), alliance.base_hash, trust_by_type(alliance)
         self._compressors = ray.put(tuple(alliance.compressors.values()))
+        self._encoders = ray.put(joint_encoders(alliance, options))
         self._count = node_demand(deployment, options).actors
         resources = machines()
         self._reserves = reserves_memory(resources, deployment, self._count)
@@ -151,7 +152,14 @@ class NodePool:
         fetch_s = fetch_limit_s(self._deployment, self._options)
         groups = {AHEAD: 1} if self._fetches_ahead else None
         return ray.remote(**placed, concurrency_groups=groups)(NodeActor).remote(
-            self._base, self._base_hash, self._options, fetch_s, self._trust, self._compressors, self._deployment.device
+            self._base,
+            self._base_hash,
+            self._options,
+            fetch_s,
+            self._trust,
+            self._compressors,
+            self._encoders,
+            self._deployment.device,
         )
 
 

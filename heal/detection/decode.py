@@ -61,10 +61,24 @@ def decode(head: HeadOutput, anchors: Tensor, config: DecodeConfig, gt_range_m: 
 
 
 def decode_candidates(head: HeadOutput, anchors: Tensor, config: DecodeConfig) -> tuple[Tensor, Tensor]:
-    """Decode all boxes of one scene that score more than the threshold, duplicates included.
+    """Decode all boxes of one scene that score more than the threshold, duplicates included, as corners.
 
     Returns:
         corners: (K, 8, 3) float32 in the frame of the anchors, metres, on the device of the anchors.
+        scores: (K,) float32, on the same device.
+
+    Raises:
+        ValueError: `head` holds several scenes or does not fit the anchors.
+    """
+    boxes, scores = candidate_boxes(head, anchors, config)
+    return boxes_to_corners(boxes), scores
+
+
+def candidate_boxes(head: HeadOutput, anchors: Tensor, config: DecodeConfig) -> tuple[Tensor, Tensor]:
+    """Decode all boxes of one scene that score more than the threshold, duplicates included.
+
+    Returns:
+        boxes: (K, 7) float32 x, y, z, h, w, l, yaw in the frame of the anchors, on the device of the anchors.
         scores: (K,) float32, on the same device.
 
     Raises:
@@ -84,7 +98,7 @@ def decode_candidates(head: HeadOutput, anchors: Tensor, config: DecodeConfig) -
     codes, directions, scores, row, column, anchor = (part.to(anchors.device) for part in found)
     boxes = decode_boxes(codes, anchors[row, column, anchor].to(codes))
     boxes[:, YAW] = settle_yaw(boxes[:, YAW], directions, config.direction_offset_rad)
-    return boxes_to_corners(boxes), scores
+    return boxes, scores
 
 
 def select_detections(corners: Tensor, scores: Tensor, config: DecodeConfig, gt_range_m: Sequence[float]) -> Detections:

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from heal.box_corners import YAW
-from heal.config import config
+from heal.config import config, later
 from heal.detection.head import HeadOutput
 from heal.detection.targets import Targets
 from heal.errors import UserError
@@ -39,6 +39,8 @@ class LossConfig:
         smooth_l1_sigma: the regression loss is quadratic below 1 / sigma^2.
         direction_offset_rad: yaw at which the first direction bin begins.
         smooth_depth: give the neighbours of the true depth bin some weight too.
+        distillation_weight: divergence from the maps of a teacher, `training.teacher`; DiscoNet's weight, see
+            `heal.training.distillation`.
         least_positives: the losses of an item are divided by its positive anchors or cells, but by no fewer than this. At HEAL's 1,
             an item with a single vehicle weighs as much as one with twenty. A type that is taught only its own small range has many
             such items.
@@ -56,6 +58,7 @@ class LossConfig:
     direction_offset_rad: float = 0.7853
     smooth_depth: bool = False
     least_positives: int = 1
+    distillation_weight: float = later(10000.0)
 
     def __post_init__(self) -> None:
         """Check the divisor of the losses."""

@@ -45,5 +45,5 @@ def require_alone(settings: PyramidConfig, agents: int | None) -> None:
     if settings.single_agent and agents != 1:
         raise UserError(
             "the base is a single-agent detector, which does not fuse feature maps of several agents; run the ego alone with "
-            "--agents 1, or join the boxes of all agents with `heal evaluate --late`"
+            "--agents 1, or join the boxes of all agents: `heal evaluate --late`, `heal simulate --set run.split=boxes`"
         )

@@ -5,7 +5,7 @@ The header of format version 2, little-endian; docs/message.md describes what fo
     offset  size  field
     0       4     magic "HEAL"
     4       2     format version
-    6       1     split: 1 = feature, 2 = pyramid
+    6       1     split: 1 = feature, 2 = pyramid, 3 = boxes, 4 = points
     7       1     values: 1 = float32, 2 = float16, 3 = int8, 4 = int4
     8       4     length of the header in bytes, padding included
     12      4     CRC-32 of the bytes 0..12 and 16..end
@@ -19,7 +19,7 @@ The header of format version 2, little-endian; docs/message.md describes what fo
                   8 = the map is a compressor's
     241     1     number of maps, L
     242     6     lengths of the three strings
-    248     12 L  C, ny, nx of every map
+    248     12 L  C, ny, nx of every map; of a list of items: numbers of an item, 1, number of items
     ...     ...   agent id, agent type, base hash, UTF-8; with flag 8 the compressor's SHA-256; zeros up to a multiple of 64 bytes,
                   where the payload starts
 """
@@ -37,6 +37,7 @@ import numpy as np
 from heal.grid import BevGrid
 from heal.message.byte_reader import PayloadError, aligned
 from heal.message.codec import VALUES, Values
+from heal.message.items import ITEM_NUMBERS, require_items
 from heal.message.payload import Layout
 from heal.types import SPLITS, Float64, Split, require_SE3
 
@@ -182,7 +183,7 @@ class UnreadMessage:
                 f"message of {len(view)} bytes: expected a payload of {payload_bytes} after {header_bytes} of header"
             )
         _check_flags(flags, split)
-        shapes = _shapes(view[_FIXED_BYTES:header_bytes], count)
+        shapes = _shapes(view[_FIXED_BYTES:header_bytes], count, may_be_empty=split in ITEM_NUMBERS)
         tail = view[_FIXED_BYTES + _SHAPE.size * count : header_bytes]
         agent_id, agent_type, base_hash = _strings(tail, lengths)
         compressor = _compressor_hash(tail[sum(lengths) :]) if flags & _COMPRESSOR else ""
@@ -191,6 +192,7 @@ class UnreadMessage:
         )
         try:
             layout.check_lengths(payload_bytes)
+            require_items(layout)
             world_SE3_agent = np.array(pose, dtype=np.float64).reshape(4, 4)
             grid, coverage = _grid(geometry), (covered[0], covered[1]) if any(covered) else None
             with np.errstate(over="ignore", invalid="ignore"):
@@ -221,18 +223,19 @@ def _check_frame(view: memoryview) -> tuple[Split, Values, int]:
 
 
 def _check_flags(flags: int, split: Split) -> None:
-    if flags & ~(_SOME_CELLS | _ZSTD | _COVERED | _COMPRESSOR) or (flags & (_COVERED | _COMPRESSOR) and split == "pyramid"):
+    if flags & ~(_SOME_CELLS | _ZSTD | _COVERED | _COMPRESSOR) or (flags & (_COVERED | _COMPRESSOR) and split != "feature"):
         raise MessageError(
             f"unknown flags {flags:#x}: this program reads {_SOME_CELLS} (cells), {_ZSTD} (zstd) and, under the feature split, "
             f"{_COVERED} (covered blocks) and {_COMPRESSOR} (compressor)"
         )
 
 
-def _shapes(tail: memoryview, count: int) -> tuple[Shape, ...]:
+def _shapes(tail: memoryview, count: int, *, may_be_empty: bool) -> tuple[Shape, ...]:
     if not 1 <= count <= MAX_MAPS or count * _SHAPE.size > len(tail):
         raise MessageError(f"expected 1 to {MAX_MAPS} maps with their shapes in the header, got {count} in {len(tail)} bytes")
     shapes = tuple(_SHAPE.unpack_from(tail, i * _SHAPE.size) for i in range(count))
-    if any(0 in shape for shape in shapes) or sum(map(math.prod, shapes)) > MAX_NUMBERS:
+    is_empty = not may_be_empty and any(0 in shape for shape in shapes)
+    if is_empty or sum(map(math.prod, shapes)) > MAX_NUMBERS:
         raise MessageError(f"maps of the shapes {shapes}: expected none empty and at most {MAX_NUMBERS} numbers together")
     return shapes
 

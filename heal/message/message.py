@@ -1,4 +1,4 @@
-"""The message that an agent sends: its header (sender, time, pose, base) and its feature maps, to bytes and back."""
+"""The message that an agent sends: its header (sender, time, pose, base) and its maps, boxes or points, to bytes and back."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from heal.message.header import (
     MessageOrigin,
     UnreadMessage,
 )
+from heal.message.items import ITEM_NUMBERS, require_boxes, require_items
 from heal.message.payload import Layout, decode, encode
 from heal.types import SCORE_FLOOR, SPLITS, BoolMask, Float32, Split, require_shape
 
@@ -31,15 +32,17 @@ _MAX_SCORE = 1 + 1.01 * SCORE_FLOOR
 
 @dataclass(frozen=True, eq=False)
 class Message(MessageOrigin):
-    """The feature maps of an agent at one instant, with their origin.
+    """What an agent sends of one instant, with its origin: feature maps, boxes or points.
 
     Attributes:
         maps: float32, possibly read-only views of received bytes. Feature split: the one feature map (C, ny, nx) on `grid`, which
             has fewer channels if the encoder of `compressor` has made it. Pyramid split: the trunk's map (C, ny, nx) of every
-            scale, the finest first.
+            scale, the finest first. Boxes: one list (8, 1, K), of each box x, y, z, h, w, l, yaw in the sender's frame, in metres
+            and radians, and its score in [0, 1]. Points: one list (4, 1, N), of each point x, y, z in metres in the sender's frame,
+            and its intensity in [0, 1]. K and N may be 0.
         scores: (ny, nx) float32 foreground scores in [0, 1 + 1e-4]. Pyramid split: one of every scale, 0 for a cell that was not
-            sent. Feature split: none or one, by which the sender chooses cells; it is not sent.
-        split: the side of the link on which the base's trunk runs: the receiver's ("feature") or the sender's ("pyramid").
+            sent. Feature split: none or one, by which the sender chooses cells; it is not sent. Boxes and points: none.
+        split: what is sent, see `heal.types.Split`.
         covered: (rows, columns) the blocks of the grid that the sender's sensors cover (`heal.grid.block_shape`), under the feature
             split; None if the sender does not tell them. Under the pyramid split the scores tell: they are 0 elsewhere.
     """
@@ -54,26 +57,34 @@ class Message(MessageOrigin):
         super().__post_init__()
         self._check_maps()
         self._check_scores()
-        if self.compressor and self.split == "pyramid":
-            raise ValueError("Message.compressor: a compressor encodes feature maps, expected none under the pyramid split")
+        if self.compressor and self.split != "feature":
+            raise ValueError(f"Message.compressor: a compressor encodes feature maps, expected none under the {self.split} split")
         if self.covered is not None:
             require_shape("Message.covered", self.covered, block_shape(self.grid.ny, self.grid.nx))
-            if self.split == "pyramid":
-                raise ValueError("Message.covered: under the pyramid split the scores tell what is covered, expected None")
+            if self.split != "feature":
+                raise ValueError(f"Message.covered: feature maps alone have covered blocks, expected None under split {self.split}")
 
     def _check_maps(self) -> None:
         if self.split not in SPLITS:
             raise ValueError(f"Message.split: expected one of {', '.join(SPLITS)}, got {self.split!r}")
-        most = 1 if self.split == "feature" else MAX_MAPS
+        most = MAX_MAPS if self.split == "pyramid" else 1
         if not 1 <= len(self.maps) <= most:
             raise ValueError(f"Message.maps: expected 1 to {most} under the {self.split} split, got {len(self.maps)}")
         for i, level in enumerate(self.maps):
-            exact = self.split == "feature"
-            require_shape(f"Message.maps[{i}]", level, (None, self.grid.ny, self.grid.nx) if exact else (None, None, None))
-            if level.dtype != np.float32 or not level.size:
+            require_shape(f"Message.maps[{i}]", level, self._shape)
+            if level.dtype != np.float32 or not (level.size or self.split in ITEM_NUMBERS):
                 raise ValueError(f"Message.maps[{i}]: expected float32 in shape (C, ny, nx), got {level.dtype} {level.shape}")
         if sum(level.size for level in self.maps) > MAX_NUMBERS:
             raise ValueError(f"Message.maps: expected at most {MAX_NUMBERS} numbers, got {[level.shape for level in self.maps]}")
+        if self.split == "boxes":
+            require_boxes(self.maps[0])
+
+    @property
+    def _shape(self) -> tuple[int | None, int | None, int | None]:
+        """The shape that every map has; None for any length."""
+        if self.split in ITEM_NUMBERS:
+            return (ITEM_NUMBERS[self.split], 1, None)
+        return (None, self.grid.ny, self.grid.nx) if self.split == "feature" else (None, None, None)
 
     def _check_scores(self) -> None:
         if len(self.scores) != len(self.maps) and (self.split == "pyramid" or self.scores):
@@ -89,8 +100,9 @@ class Message(MessageOrigin):
         """Return the bytes to send; their number is the size of the message on the link.
 
         Raises:
-            ValueError: the codec chooses cells, but the message has no scores.
+            ValueError: the codec chooses cells, but the message has no scores; or it does not write boxes or points as floats.
         """
+        require_items(Layout.of(self.maps, self.split, codec))
         if codec.chooses_cells and not self.scores:
             raise ValueError(f"codec {codec} chooses cells by their scores: expected Message.scores, got none")
         room = None

@@ -189,7 +189,7 @@ def _read_levels(layout: Layout, reader: ByteReader) -> tuple[list[Float32], lis
 def _spread(cells: Float32, mask: BoolMask | None, fill: Float32, ny: int, nx: int) -> Float32:
     """Make a map (C, ny, nx) of the sent cells (C, n) and the fill (C) for the others; without a mask, all cells were sent."""
     if mask is None:
-        return cells.reshape(-1, ny, nx)
+        return cells.reshape(len(cells), ny, nx)
     level: Float32 = np.empty((len(cells), ny, nx), np.float32)
     level[:] = fill[:, None, None]
     level[:, mask] = cells

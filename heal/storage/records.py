@@ -38,6 +38,7 @@ class TrainingRecord:
         seed: seed of the training.
         initial: hash of the base that the training started from; empty for random weights.
         agent_types: the agent types that a base was trained with.
+        teacher: hash of the base that taught the weights; empty for none.
         validation: the validation by which these weights are the best of their training; None if they are those of its end.
     """
 
@@ -48,4 +49,5 @@ class TrainingRecord:
     seed: int = 0
     initial: str = ""
     agent_types: tuple[str, ...] = ()
+    teacher: str = ""
     validation: ValidationRecord | None = None

@@ -19,6 +19,7 @@ from heal.seeding import keyed_generator
 from heal.training.augment import augment
 from heal.training.config import ScheduleConfig, TrainingConfig
 from heal.training.drawing import DrawnScene, draw_max_agents, draw_scene
+from heal.training.joined import joined
 from heal.training.own_range import cells_within, limit_labels, own_range, with_z_margin
 from heal.training.partners import spoil_partners
 from heal.training.replica import ALONE, Replica
@@ -34,17 +35,23 @@ class TrainingBatch:
         inputs: input of the collaborative model.
         targets: (B, ...) targets of the fused output, in the frame of each ego.
         agent_targets: (M, ...) targets of every single agent, in its own frame.
+        joint: input of the teacher, the joint clouds of the scenes; None without a teacher.
     """
 
     scene_ids: tuple[str, ...]
     inputs: CollabBatch
     targets: Targets
     agent_targets: Targets
+    joint: CollabBatch | None = None
 
     def to(self, device: torch.device) -> TrainingBatch:
         """Copy the batch to another device."""
-        return replace(
-            self, inputs=self.inputs.to(device), targets=self.targets.to(device), agent_targets=self.agent_targets.to(device)
+        return TrainingBatch(
+            self.scene_ids,
+            self.inputs.to(device),
+            self.targets.to(device),
+            self.agent_targets.to(device),
+            None if self.joint is None else self.joint.to(device),
         )
 
 
@@ -55,11 +62,18 @@ class TrainingSteps(torch.utils.data.Dataset[TrainingBatch]):
     replicas, each has its own share of the scenes of every batch.
     """
 
-    def __init__(self, source: SceneSource, model: CollabModel, settings: TrainingConfig, replica: Replica = ALONE) -> None:
-        """Draw scenes from `source`; the agent types of `model` make their own inputs."""
-        self.source, self.settings, self._replica = source, settings, replica
+    def __init__(
+        self,
+        source: SceneSource,
+        model: CollabModel,
+        settings: TrainingConfig,
+        replica: Replica = ALONE,
+        teacher: CollabModel | None = None,
+    ) -> None:
+        """Draw scenes from `source`; the agent types of `model`, and that of a teacher, make their own inputs."""
+        self.source, self.settings, self.teacher, self._replica = source, settings, teacher, replica
         self.steps_per_epoch = steps_per_epoch(len(source), settings.training)
-        self._sensors, self._maker = sensors_of(settings), BatchMaker(model, settings)
+        self._sensors, self._maker = sensors_of(settings), BatchMaker(model, settings, teacher)
 
     def __len__(self) -> int:
         """Return the number of steps of the whole training."""
@@ -83,15 +97,16 @@ class TrainingSteps(torch.utils.data.Dataset[TrainingBatch]):
         drawn = draw_scene(self.source, index, max_agents, self._sensors, training, rng)
         varied = augment(drawn.scene, self.settings.augment, rng)
         spoiled = spoil_partners(varied, self.settings.partners, keyed_generator(training.seed, "partners", epoch, place))
-        return replace(drawn, scene=spoiled.scene, noisy=spoiled.noisy, misplaced=spoiled.misplaced)
+        whole = replace(drawn, scene=spoiled.scene, noisy=spoiled.noisy, misplaced=spoiled.misplaced)
+        return joined(whole) if training.merge_points else whole
 
 
 class BatchMaker:
     """Makes the networks' inputs and targets of drawn scenes; agents have to detect what lies in the own range of their type."""
 
-    def __init__(self, model: CollabModel, settings: TrainingConfig) -> None:
+    def __init__(self, model: CollabModel, settings: TrainingConfig, teacher: CollabModel | None = None) -> None:
         """Take the networks, whose agent types make their own inputs, and the settings of anchors, targets and range."""
-        self.model, self._settings = model, settings
+        self.model, self._settings, self._teacher = model, settings, teacher
         self.anchors = make_anchors(settings.base.grid, settings.base.anchors)
         grid, margin_m = settings.base.grid, settings.training.z_margin_m
         self._labels_range = with_z_margin(grid.range_m, margin_m)
@@ -105,7 +120,16 @@ class BatchMaker:
         fused = [self._targets(truth, self._range_of(part)) for part, truth in zip(drawn, truths, strict=True)]
         noisy = tuple(frame.agent_id in part.noisy for part in drawn for frame in part.scene.ego_first)
         alone = [self._targets_alone(frame, part) for part in drawn for frame in part.scene.ego_first]
-        return TrainingBatch(scene_ids, replace(inputs, noisy=noisy), Targets.stack(fused), Targets.stack(alone))
+        targets = Targets.stack(fused), Targets.stack(alone)
+        return TrainingBatch(scene_ids, replace(inputs, noisy=noisy), *targets, self._joint(drawn, rng))
+
+    def _joint(self, drawn: Sequence[DrawnScene], rng: np.random.Generator | None) -> CollabBatch | None:
+        """Return the input of the teacher: the joint clouds of the scenes, in the frames of their egos."""
+        if self._teacher is None:
+            return None
+        [name] = self._teacher.agents
+        scenes = [joined(part).scene for part in drawn]
+        return self._teacher.prepare(scenes, [{scene.outline.ego_id: name} for scene in scenes], rng)
 
     def truths(self, drawn: Sequence[DrawnScene]) -> list[GroundTruth]:
         """Return the objects to detect in each scene, in the ego's frame."""

@@ -74,6 +74,11 @@ class ScheduleConfig:
         range_m: of stage 2: the half edges in x and y of the range in which the type learns, such as [96, 48]: labels, targets and
             the maps end there. None for the type's own range, or the base's.
         started_from: hash of the agent type whose weights stage 2 starts from; set by `--init`.
+        merge_points: train for early fusion: of each scene the ego alone, with the clouds of all drawn agents joined in its frame,
+            and all objects of the scene to find.
+        teacher: an alliance that was trained with `merge_points`: the base learns to have the teacher's fused map and heads too,
+            with `loss.distillation_weight` (DiscoNet). The teacher sees the same scenes with joined clouds. "" for no teacher.
+        teacher_hash: hash of the teacher's base; set by the command.
         checkpoint_s: seconds between checkpoints.
         validate_every_epochs: epochs between validations, if the data has a validation split; the last epoch is always validated.
             0 for no validation.
@@ -113,6 +118,9 @@ class ScheduleConfig:
     fix_encoder: bool = False
     range_m: tuple[float, float] | None = None
     started_from: str = later("")
+    merge_points: bool = later(False)
+    teacher: str = later("")
+    teacher_hash: str = later("")
     checkpoint_s: float = 60.0
     validate_every_epochs: int = 1
     patience: int = 0
@@ -194,6 +202,8 @@ class TrainingConfig:
                     )
         if self.base.pyramid.single_agent:
             self._check_single_agent()
+        if self.training.merge_points or self.training.teacher:
+            self._check_joint_clouds()
 
     def _check_single_agent(self) -> None:
         """Check the settings of a single-agent detector: one type of its own, single agents."""
@@ -202,8 +212,20 @@ class TrainingConfig:
                 "the base is a single-agent detector, which belongs to the one agent type that it is trained with; align other "
                 "types to a base that fuses agents, or train a detector for each"
             )
-        if self.training.max_agents != 1:
+        if self.training.max_agents != 1 and not self.training.merge_points:
             raise UserError(f"training.max_agents: a single-agent detector is trained with 1 agent, got {self.training.max_agents}")
+
+    def _check_joint_clouds(self) -> None:
+        """Check the settings of early fusion, or of a teacher of early fusion: all types read points, and a base is trained."""
+        training, setting = self.training, "merge_points" if self.training.merge_points else "teacher"
+        if training.merge_points and training.teacher:
+            raise UserError("training.teacher teaches a base that fuses feature maps; set training.merge_points=false beside it")
+        if training.frozen_base:
+            raise UserError(f"training.{setting} is for a base and its types, `heal train base`; a frozen base learns nothing")
+        if cameras := [name for name, agent in self.agents.items() if agent.sensor.cameras or not agent.sensor.lidar]:
+            raise UserError(f"training.{setting}: expected types that read LiDAR alone, got {', '.join(cameras)}")
+        if training.merge_points and self.partners.noise:
+            raise UserError(f"training.merge_points: no map can be noise; expected partners.noise=0, got {self.partners.noise}")
 
     @property
     def compressor(self) -> CompressorConfig | None:
@@ -212,7 +234,8 @@ class TrainingConfig:
         return None if ratio is None else CompressorConfig(channels=self.base.in_channels, ratio=ratio)
 
 
-# Settings that change neither networks nor data, so that a training may be resumed with other ones.
+# Settings that change neither networks nor data, so that a training may be resumed with other ones. Of the teacher the folder may
+# change, its hash may not.
 CHANGEABLE = frozenset(
     f"training.{name}"
     for name in (
@@ -226,6 +249,7 @@ CHANGEABLE = frozenset(
         "workers",
         "precision",
         "half_weights",
+        "teacher",
         "checkpoint_s",
         "validate_every_epochs",
         "patience",

@@ -27,6 +27,7 @@ from heal.layers.residual import ResidualBlock
 from heal.layers.winograd import replace_wide
 from heal.training.batches import TrainingBatch
 from heal.training.config import ScheduleConfig, TrainingConfig
+from heal.training.distillation import distillation_loss
 from heal.training.replica import ALONE, Replica, average_statistics
 
 # Torch's types of the precisions that need autocast.
@@ -49,6 +50,7 @@ class StepLosses:
         occupancy: foreground of every single agent, before `single_weight`.
         depth: depth of camera agents.
         fusion: the fusion's own loss, see `heal.fusion.interface.Fusion.extra_loss`.
+        distillation: divergence from the teacher's maps.
     """
 
     total: Tensor
@@ -58,6 +60,7 @@ class StepLosses:
     occupancy: float
     depth: float
     fusion: float
+    distillation: float
 
     def parts(self) -> dict[str, float]:
         """Return the total and its parts as numbers, by name."""
@@ -69,6 +72,7 @@ class StepLosses:
             "occupancy": self.occupancy,
             "depth": self.depth,
             "fusion": self.fusion,
+            "distillation": self.distillation,
         }
 
 
@@ -84,22 +88,27 @@ class StepTaker:
         optimizer: updates the weights that learn.
         scaler: scales the gradients in float16.
         learner: the networks as they compute a step; a frozen base is a folded copy.
+        teacher: the network that the fused maps are to be like, on `device`; None for none.
         anchors: (ny, nx, A, 7), on `device`.
     """
 
-    def __init__(self, model: CollabModel, settings: TrainingConfig, replica: Replica = ALONE) -> None:
+    def __init__(
+        self, model: CollabModel, settings: TrainingConfig, replica: Replica = ALONE, teacher: CollabModel | None = None
+    ) -> None:
         """Move a model to the replica's device, set it to train, and make its optimiser.
 
         Args:
             model: the networks.
             settings: losses, precision, clipping and optimiser.
             replica: this process.
+            teacher: see the attribute.
         """
         self.model, self.settings, self.replica, self.device = model, settings, replica, torch.device(replica.device)
         place(model, self.device)
         self.guard = set_learning(model, settings.training)
         self.optimizer, self.scaler = make_optimizer(model, settings.training), make_scaler(settings.training, self.device)
         self.learner = make_learner(model, settings.training)
+        self.teacher = None if teacher is None else teacher.to(self.device)
         # Some weights may have no gradient: a batch may lack an agent type, and a camera trunk can hold weights that nothing reads.
         self._parallel = DistributedDataParallel(self.learner, find_unused_parameters=True) if replica.count > 1 else self.learner
         self.anchors = make_anchors(settings.base.grid, settings.base.anchors).to(self.device)
@@ -140,7 +149,7 @@ class StepTaker:
             TrainingStoppedError: the loss is infinite or NaN.
         """
         with self.autocast():
-            losses = training_loss(self._parallel, batch, self.settings, self.anchors)
+            losses = training_loss(self._parallel, batch, self.settings, self.anchors, self.teacher)
         if not torch.isfinite(losses.total):
             raise _stopped(f"the loss is {float(losses.total.detach())}, its parts {losses.parts()}", batch)
         return losses
@@ -159,17 +168,20 @@ def _stopped(cause: str, batch: TrainingBatch) -> TrainingStoppedError:
     )
 
 
-def training_loss(learner: nn.Module, batch: TrainingBatch, settings: TrainingConfig, anchors: Tensor) -> StepLosses:
+def training_loss(
+    learner: nn.Module, batch: TrainingBatch, settings: TrainingConfig, anchors: Tensor, teacher: CollabModel | None = None
+) -> StepLosses:
     """Compute the losses of a batch (HEAL, section 3.2).
 
-    The loss sums detection on the fused map, foreground on the map of every single agent, depth of camera agents, and the fusion's
-    own loss, if it has one.
+    The loss sums detection on the fused map, foreground on the map of every single agent, depth of camera agents, the fusion's own
+    loss, if it has one, and the divergence from the maps of a teacher.
 
     Args:
         learner: a `Learner`, perhaps wrapped for data parallelism.
         batch: inputs and targets.
         settings: weights of the losses.
         anchors: (ny, nx, A, 7), on the device of the batch.
+        teacher: sees the joint clouds of the batch; None for none.
     """
     output, depths = learner(batch.inputs)
     fused = detection_loss(output.head, batch.targets, settings.loss, anchors)
@@ -178,7 +190,8 @@ def training_loss(learner: nn.Module, batch: TrainingBatch, settings: TrainingCo
     alone = occupancy_loss(output.occupancy, batch.agent_targets, settings.loss) if scored else zero
     depth = sum((depth_loss(part.logits, part.bins, settings.loss) for part in depths.values() if part.bins is not None), zero)
     own = zero if output.extra_loss is None else output.extra_loss
-    total = fused.total + settings.training.single_weight * alone + depth + own
+    taught = settings.loss.distillation_weight * _from_teacher(output, batch, teacher, zero)
+    total = fused.total + settings.training.single_weight * alone + depth + own + taught
     return StepLosses(
         total,
         float(fused.classification.detach()),
@@ -187,7 +200,17 @@ def training_loss(learner: nn.Module, batch: TrainingBatch, settings: TrainingCo
         float(alone.detach()),
         float(depth.detach()),
         float(own.detach()),
+        float(taught.detach()),
     )
+
+
+def _from_teacher(output: BaseOutput, batch: TrainingBatch, teacher: CollabModel | None, zero: Tensor) -> Tensor:
+    """Return the divergence of an output from that of the teacher for the joint clouds; zero without a teacher."""
+    if teacher is None or batch.joint is None:
+        return zero
+    with torch.no_grad():
+        wanted: BaseOutput = teacher(batch.joint)
+    return distillation_loss(output, wanted)
 
 
 class Learner(nn.Module):

@@ -19,6 +19,7 @@ from heal.seeding import keyed_generator
 from heal.training.batches import BatchMaker, TrainingBatch, sensors_of
 from heal.training.config import TrainingConfig
 from heal.training.drawing import draw_scene
+from heal.training.joined import joined
 from heal.training.own_range import validated_range
 from heal.training.replica import ALONE, Replica, gather
 from heal.training.step import StepTaker
@@ -62,7 +63,8 @@ class ValidationScenes(torch.utils.data.Dataset[ValidationBatch]):
         training, drawn = self.settings.training, []
         for i in self._parts[index]:
             rng = keyed_generator(training.seed, "validation", i)
-            drawn.append(draw_scene(self.source, i, training.max_agents, self._sensors, training, rng))
+            scene = draw_scene(self.source, i, training.max_agents, self._sensors, training, rng)
+            drawn.append(joined(scene) if training.merge_points else scene)
         truths = self._maker.truths(drawn)
         return ValidationBatch(self._maker.make(drawn, truths, None), tuple(truths))
 

@@ -8,12 +8,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from heal.agents.late_fusion.runtime import open_local
 from heal.agents.local_runtime import LocalRuntime
 from heal.agents.options import RunOptions
 from heal.agents.records import TickResult
 from heal.errors import UserError
-from tests.agents.late_fusion.test_late_runtime import TinyDetectors
+from heal.types import Split
 from tests.agents.tiny_run import TinyAlliance, TinySource, by_id
 
 SOURCE = TinySource()
@@ -35,9 +34,9 @@ def run(alliance: TinyAlliance, batch: int, options: RunOptions, ticks: Sequence
         return list(runtime.run(ticks))
 
 
-@pytest.mark.parametrize("split", ["feature", "pyramid"])
-def test_three_ticks_together_give_the_boxes_of_one_after_the_other(split: str) -> None:
-    options = RunOptions(split="pyramid" if split == "pyramid" else "feature", keep_views=True, count_points=True)
+@pytest.mark.parametrize("split", ["feature", "pyramid", "boxes"])
+def test_three_ticks_together_give_the_boxes_of_one_after_the_other(split: Split) -> None:
+    options = RunOptions(split=split, keep_views=True, count_points=True)
     alliance = CountingAlliance()
     together, one_by_one = run(alliance, 3, options), run(TinyAlliance(), 1, options)
     # Three ticks of ego, b and c; two of them with two of d and ego; the last one has d and ego alone.
@@ -63,11 +62,10 @@ def test_ticks_that_depend_on_the_one_before_are_not_taken_together(change: dict
         run(TinyAlliance(), 2, replace(RunOptions(), **change))
 
 
-@pytest.mark.parametrize("alliance", [TinyAlliance(), TinyDetectors()], ids=["fused maps", "late fusion"])
-def test_a_run_leaves_torch_as_it_was(alliance: TinyAlliance) -> None:
+def test_a_run_leaves_torch_as_it_was() -> None:
     products = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     for precision, rounded in (("tf32", True), ("float32", False)):
-        with open_local(alliance, SOURCE, TYPES, replace(RunOptions(), precision=precision)) as runtime:
+        with LocalRuntime(TinyAlliance(), SOURCE, TYPES, options=replace(RunOptions(), precision=precision)) as runtime:
             assert torch.backends.cudnn.allow_tf32 is torch.backends.cuda.matmul.allow_tf32 is rounded
             assert next(runtime.run([0])).tick == 0
     assert products == (torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32)

@@ -61,6 +61,19 @@ def test_cells_are_chosen_by_the_foreground_scores(settings: Any, split: Split) 
         assert pairs and all(0 < less.size_bytes < more.size_bytes for less, more in pairs)
 
 
+@every_fusion
+def test_boxes_and_points_are_sent_with_the_base_of_any_fusion(settings: Any) -> None:
+    alliance = alliance_of(settings)
+    runs = [run_local(alliance, RunOptions(split=split, guard="off")) for split in ("feature", "boxes", "points")]
+    for feature, boxes, points in zip(*runs, strict=True):
+        assert feature.alone is not None and boxes.alone is not None and points.alone is not None
+        for alone in (boxes.alone, points.alone):
+            torch.testing.assert_close(alone.scores, feature.alone.scores, rtol=0, atol=1e-4)
+        assert len(boxes.detections) and len(points.detections)
+        assert not torch.equal(boxes.detections.scores, boxes.alone.scores)
+        assert not torch.equal(points.detections.scores, points.alone.scores)
+
+
 @pytest.mark.ray
 @pytest.mark.usefixtures("local_ray")
 @pytest.mark.parametrize("settings", ON_RAY, ids=lambda settings: settings.kind)

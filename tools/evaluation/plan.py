@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from heal.agent_types import TypesOf
+from heal.agents.content.items import require_point_ego
+from heal.agents.fusion.host import require_base
 from heal.agents.options import RunOptions
 from heal.alliance import Alliance
 from heal.datasets.assignment import with_ego
 from heal.datasets.dataset import Dataset, DatasetSummary, OnDamage
 from heal.errors import UserError
-from heal.fusion.single_agent import require_alone
 from heal.tools.evaluation.compute import Compute
-from heal.tools.evaluation.late import LateAlliance
 from heal.tools.evaluation.scenes import recordings_of
 from heal.tools.evaluation.shown import Shown, sensor_kinds
 from heal.tools.shared.compared_runs import BLIND, Earlier, read_earlier
@@ -126,11 +126,12 @@ def plan_of(
     """Return the plan of an evaluation, which draws some scenes; where egos have cameras, it has the runs with a blind ego too.
 
     Raises:
-        UserError: a run would fuse several agents with a single-agent detector, or the earlier evaluation is of other scenes.
+        UserError: the base or the ego's type cannot do what a run asks of it, or the earlier evaluation is of other scenes.
     """
-    if not isinstance(alliance, LateAlliance):
-        for options in runs.values():
-            require_alone(alliance.base.config.pyramid, options.agents)
+    for options in runs.values():
+        require_base(alliance.base, options)
+        for outline in scenes.outlines:
+            require_point_ego(options, alliance, outline.ego_id, scenes.types_of(outline))
     drawn = frozenset(spread_evenly(scenes.ticks, pictures))
     runs = {name: replace(options, keep_views=drawn) for name, options in runs.items()}
     runs = with_blind_egos(runs) if has_camera_egos(alliance, scenes.outlines, scenes.types_of) else runs

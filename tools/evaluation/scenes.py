@@ -8,7 +8,7 @@ from functools import partial
 from itertools import groupby
 
 from heal.agent_types import TypesOf
-from heal.agents.late_fusion.runtime import open_local
+from heal.agents.local_runtime import LocalRuntime
 from heal.agents.options import RunOptions
 from heal.agents.records import TickResult
 from heal.alliance import Alliance
@@ -51,7 +51,7 @@ def results_of(evaluated: Evaluated, ticks: Sequence[int], compute: Compute) -> 
     reader = SceneReader(evaluated.source, evaluated.types_of, sensors, options, evaluated.range_m)
     due = read_ahead(scenes, reader, ticks, compute.workers)
     device, batch = compute.devices[0], compute.batch
-    with open_local(evaluated.alliance, scenes, evaluated.types_of, options, device, batch) as runtime:
+    with LocalRuntime(evaluated.alliance, scenes, evaluated.types_of, options=options, device=device, batch=batch) as runtime:
         for result in runtime.run(due):
             yield replace(result, visibility=scenes.visibility(result.tick, evaluated.range_m))
             scenes.forget(result.tick)

@@ -11,7 +11,7 @@ import numpy as np
 
 from heal.agent_types import TypesOf
 from heal.agents.interfaces import AllianceLike
-from heal.agents.late_fusion.runtime import open_local
+from heal.agents.local_runtime import LocalRuntime
 from heal.agents.options import RunOptions
 from heal.agents.records import TickResult
 from heal.detection.metrics import IOU_THRESHOLDS, ApAccumulator, FrameMatch
@@ -61,5 +61,6 @@ def _gain(before: FrameMatch, after: FrameMatch) -> int:
 
 
 def _run(alliance: AllianceLike, source: SceneSource, types_of: TypesOf, options: RunOptions, tick: int, device: str) -> TickResult:
-    with open_local(alliance, source, types_of, replace(options, keep_views=True, count_points=True), device) as runtime:
+    shown = replace(options, keep_views=True, count_points=True)
+    with LocalRuntime(alliance, source, types_of, options=shown, device=device) as runtime:
         return next(runtime.run([tick]))

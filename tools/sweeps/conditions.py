@@ -13,7 +13,7 @@ from heal.message.codec import Codec
 from heal.tools.shared.lines import lidar_lines_of
 from heal.tools.shared.type_argument import named_types
 from heal.tools.sweeps.senders import SENDER_KINDS, BadSenders
-from heal.types import BEAMS, SPLITS
+from heal.types import BEAMS, MAP_SPLITS
 
 ALONE = "ego alone"
 DELAYS_MS = (0, 100, 150, 200, 250, 300, 400, 500)
@@ -95,7 +95,7 @@ def _codecs(common: Common) -> list[Condition]:
     budgets = [f"{values},zstd,budget:{common.float32_bytes // divisor}" for values, divisor in BUDGETS]
     own = [
         Condition(split, None, f"{split}: {codec}", replace(common.options, split=split, codec=Codec.parse(codec)))
-        for split in SPLITS
+        for split in MAP_SPLITS
         for codec in (*WHOLE_CODECS, *budgets)
     ]
     return [*own, *_autoencoders(common)]

@@ -31,9 +31,11 @@ from heal.tools.terminal.progress import new_progress
 from heal.tools.training.checkpoint import BEST_NAME, CHECKPOINT_NAME, load_best, load_weights
 from heal.tools.training.loop import StepReport, train
 from heal.tools.training.step_log import StepLog, last_row
+from heal.tools.training.teacher import load_teacher
 from heal.tools.training.validator import Validator
 from heal.training.batches import TrainingSteps, steps_per_epoch
 from heal.training.config import TrainingConfig
+from heal.training.distillation import require_teacher
 from heal.training.replica import Replica
 from heal.training.step import make_scaler
 from heal.training.validation import ValidationScenes
@@ -111,7 +113,7 @@ class TrainingJob:
         """Train to the last step as one of the processes."""
         keep_freed_memory()
         model = self._make_model()
-        steps = TrainingSteps(self.open(), model, self.settings, replica)
+        steps = TrainingSteps(self.open(), model, self.settings, replica, load_teacher(self.settings))
         log: StepLog | None = None
 
         def opened(first_step: int) -> StepLog:
@@ -165,13 +167,15 @@ class TrainingJob:
             AllianceError: a network has weights that cannot be stored, or there is no type `init_agent`.
             ConfigError: the precision does not fit the device, pretrained weights are not there or do not fit, or the aligner is to
                 be trained alone and there is none, or no trained encoder.
-            UserError: the scenes do not fill one batch, the type `init_agent` has other networks, or there are fewer GPUs than
-                replicas.
+            UserError: the scenes do not fill one batch, the type `init_agent` has other networks, the teacher does not fit the
+                base, or there are fewer GPUs than replicas.
         """
         require_gpus(device, self.settings.training.replicas)
         make_scaler(self.settings.training, device)
         steps_per_epoch(self.scenes, self.settings.training)
-        model = self._make_model(Console(stderr=True))
+        model, teacher = self._make_model(Console(stderr=True)), load_teacher(self.settings)
+        if teacher is not None:
+            require_teacher(model.base, teacher)
         if self.settings.training.fix_encoder:
             self._require_aligner(model.agent(self.name))
         require_storable(model)

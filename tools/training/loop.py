@@ -62,7 +62,7 @@ def train(
         TrainingStoppedError: the loss or a gradient became infinite or NaN, or a frozen network changed; the checkpoint is kept.
         KeyboardInterrupt: raised again after the step, and a checkpoint.
     """
-    taker = StepTaker(model, settings, replica)
+    taker = StepTaker(model, settings, replica, steps.teacher)
     checkpoint, progress = _load_checkpoint(run, taker, steps, validator)
     clock, whole = _TrainingClock(progress.seconds), True
     try:

@@ -65,6 +65,7 @@ def training_record(job: TrainingJob, result: TrainingResult, initial: Alliance 
         seed=training.seed,
         initial=initial.base_hash if initial else "",
         agent_types=tuple(job.settings.agents),
+        teacher=training.teacher_hash,
         validation=result.validation,
     )
 

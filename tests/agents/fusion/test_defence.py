@@ -88,7 +88,7 @@ def test_what_ends_the_process_passes(spoil: Spoil, error: BaseException) -> Non
 
 
 def test_a_failure_while_decoding_boxes_is_caught_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    alone, original, calls = fuse(MESSAGES["ego"]), TickFusion._decode, []
+    alone, original, calls = fuse(MESSAGES["ego"]), TickFusion.in_region, []
 
     def once(self: TickFusion, *args: Any) -> Any:
         calls.append(1)
@@ -96,7 +96,7 @@ def test_a_failure_while_decoding_boxes_is_caught_too(monkeypatch: pytest.Monkey
             raise IndexError("no such box")
         return original(self, *args)
 
-    monkeypatch.setattr(TickFusion, "_decode", once)
+    monkeypatch.setattr(TickFusion, "in_region", once)
     outcome = fuse(MESSAGES["ego"], MESSAGES["b"])
     assert same(outcome, alone) and reasons(outcome) == [("b", "fusion failed")]
 

@@ -15,7 +15,7 @@ from heal.agent_model import AgentModel
 from heal.agents.records import Arrival, FusionOutcome, FusionRequest
 from heal.grid import BevGrid, block_shape
 from heal.se3 import pose_to_SE3
-from heal.types import SPLITS, Float32
+from heal.types import MAP_SPLITS, Float32
 from tests.agents.fusion.tiny_node import MESSAGES, OPTIONS, SOURCE, at, fuse, message_of, new_node, request_at, same
 from tests.agents.tiny_run import GRID
 
@@ -106,7 +106,7 @@ def test_both_splits_agree_on_what_is_covered(monkeypatch: pytest.MonkeyPatch) -
     whole = fuse(*MESSAGES.values())
     monkeypatch.setattr(AgentModel, "covered_blocks", lambda self, frame: left if frame.agent_id == "b" else None)
     outcomes = []
-    for split in SPLITS:
+    for split in MAP_SPLITS:
         options = replace(OPTIONS, split=split)
         messages = [message_of(agent_id, 0, options) for agent_id in ("ego", "b", "c")]
         assert messages[1].covered is not None if split == "feature" else not messages[1].scores[0][: GRID.ny // 2].any()

@@ -22,7 +22,7 @@ from heal.detection.guard import GuardConfig, confident_boxes, kept_boxes
 from heal.errors import UserError
 from heal.message.message import Message
 from heal.se3 import pose_to_SE3
-from heal.types import SPLITS, Split
+from heal.types import MAP_SPLITS, Split
 from tests.agents.fusion.tiny_node import ALLIANCE, MESSAGES, OPTIONS, at, message_of, request_at, same
 from tests.heal.detection.test_box_guard import NMS_IOU, found, x_and_score
 
@@ -30,7 +30,7 @@ GUARDED = replace(OPTIONS, guard="on")
 SETTINGS = GuardConfig()
 OF_SPLIT = {
     split: {agent_id: message_of(agent_id, options=replace(OPTIONS, split=split)) for agent_id in ("ego", "b", "c")}
-    for split in SPLITS
+    for split in MAP_SPLITS
 }
 
 
@@ -107,7 +107,7 @@ LIES: dict[str, Lie] = {
 }
 
 
-@pytest.mark.parametrize("split", SPLITS)
+@pytest.mark.parametrize("split", MAP_SPLITS)
 @given(b=st.sampled_from(sorted(LIES)), c=st.sampled_from(sorted(LIES)), seed=st.integers(0, 10_000), swapped=st.booleans())
 @settings(max_examples=settings().max_examples // 10)  # 10 in the suite, more in a nightly run
 def test_no_sender_takes_a_confident_box_from_the_ego(split: Split, b: str, c: str, seed: int, swapped: bool) -> None:

@@ -189,6 +189,8 @@ def test_realtime_begins_no_tick_early() -> None:
             Deployment(pipeline=0, placement="spread"),
         ),
         (RunOptions(codec=Codec.parse("int8,ae:4,zstd")), Deployment()),
+        (RunOptions(split="boxes", codec=Codec.parse("float16,score:0.5,zstd"), guard="on"), Deployment()),
+        (RunOptions(split="points", codec=Codec.parse("float32,zstd"), keep_views=frozenset({0})), Deployment(pipeline=2)),
     ],
 )
 def test_ray_equals_local_to_the_last_bit_over_a_change_of_scenario(options: RunOptions, deployment: Deployment) -> None:

@@ -103,7 +103,7 @@ def test_covered_blocks_arrive_under_every_codec(codec: Codec) -> None:
 
 
 def test_the_pyramid_split_has_no_covered_blocks() -> None:
-    with pytest.raises(ValueError, match="the scores tell"):
+    with pytest.raises(ValueError, match="feature maps alone have covered blocks"):
         replace(make_message(split="pyramid"), covered=np.ones((1, 2), np.bool_))
     with pytest.raises(ValueError, match=r"Message.covered: expected an array of shape \(1, 2\)"):
         replace(make_message(), covered=np.ones((2, 2), np.bool_))
@@ -140,7 +140,7 @@ def test_another_version_is_refused_by_number(version: int) -> None:
 @pytest.mark.parametrize(
     ("offset", "value", "reason"),
     [
-        (6, b"\x03", "split 3"),
+        (6, b"\x05", "split 5"),
         (6, b"\x00", "split 0"),
         (7, b"\x09", "values 9"),
         (8, struct.pack("<I", 1 << 20), "header claims"),

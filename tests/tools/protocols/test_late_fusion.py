@@ -15,7 +15,7 @@ from heal.errors import UserError
 from heal.layers.compressor import Compressor, CompressorConfig
 from heal.storage.compressors import save_compressor
 from heal.tools.shared.scene_matches import read_scenes
-from tests.agents.late_fusion.test_late_runtime import TinyDetectors
+from tests.agents.fusion.test_late_run import TinyDetectors
 from tests.agents.tiny_run import save_tiny_alliance
 from tests.datasets.opv2v.opv2v_tree import write_tree
 from tests.golden.fixture import Fixture, golden_units

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from heal.agent_types import same_type
-from heal.agents.late_fusion.runtime import LateRuntime, open_local
 from heal.agents.local_runtime import LocalRuntime
 from heal.agents.options import RunOptions
 from heal.agents.records import TickResult
@@ -22,7 +21,7 @@ from heal.fusion.late import AgentBoxes, join_boxes
 from heal.fusion.pyramid import PyramidConfig
 from heal.se3 import pose_to_SE3
 from heal.types import AgentFrame, Scene, SceneOutline, SensorChoice
-from tests.agents.tiny_run import GRID, TinyAlliance, TinySource, assert_same_results, by_id
+from tests.agents.tiny_run import GRID, TinyAlliance, TinySource, by_id
 
 TYPES = by_id({"ego": "m1", "b": "m2", "c": "m1", "d": "m1"})
 
@@ -71,7 +70,8 @@ class Misplaced(TinySource):
 
 
 def run(options: RunOptions, source: TinySource | None = None, ticks: range = range(2)) -> list[TickResult]:
-    with LateRuntime(TinyDetectors(), source or TinySource(), TYPES, options) as runtime:
+    boxes = replace(options, split="boxes")
+    with LocalRuntime(TinyDetectors(), source or TinySource(), TYPES, options=boxes) as runtime:
         return list(runtime.run(ticks))
 
 
@@ -133,13 +133,6 @@ def test_views_and_counts_are_there_when_asked_for() -> None:
     assert [view.agent_id for view in result.views] == ["ego", "b", "c"] and result.visibility is not None
     assert result.views[0].heat.shape == (GRID.ny, GRID.nx) and 0 < result.views[0].heat.max() < 1
     assert run(RunOptions())[0].views == ()
-
-
-def test_alliances_that_detect_alone_open_a_late_run_and_others_none() -> None:
-    source = TinySource()
-    with open_local(TinyDetectors(), source, TYPES) as late, open_local(TinyAlliance(), source, TYPES) as plain:
-        assert isinstance(late, LateRuntime) and isinstance(plain, LocalRuntime)
-    assert_same_results(run(RunOptions()), run(RunOptions()))
 
 
 def test_a_detector_is_not_run_with_several_agents() -> None:

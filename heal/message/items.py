@@ -1,0 +1,47 @@
+"""Messages that hold a list of items in place of maps, the boxes or the points of an agent: the numbers of an item, and checks.
+
+The list is one map (numbers, 1, items), so that header, codecs and payload are those of maps. There may be no item.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from heal.box_corners import H, L, W
+from heal.message.byte_reader import PayloadError
+from heal.message.payload import Layout
+from heal.types import Float32, Split
+
+# Numbers of an item. A box is x, y, z, h, w, l, yaw (`heal.box_corners`) and its score, a point x, y, z and its intensity.
+ITEM_NUMBERS: dict[Split, int] = {"boxes": 8, "points": 4}
+# The farthest place and the longest edge of a box. Beyond, the overlaps of boxes would overflow.
+LARGEST_M = 1e4
+_FLOATS = ("float32", "float16")
+_SCORE = 7
+
+
+def require_items(layout: Layout) -> None:
+    """Check a layout of boxes or of points; there is nothing to check of a layout of maps.
+
+    Raises:
+        PayloadError: it has other shapes than one list, chooses cells, or does not store floats.
+    """
+    numbers = ITEM_NUMBERS.get(layout.split)
+    if numbers is None:
+        return
+    if len(layout.shapes) != 1 or layout.shapes[0][:2] != (numbers, 1):
+        raise PayloadError(f"{layout.split}: expected one list ({numbers}, 1, any), got the shapes {layout.shapes}")
+    if layout.chosen or layout.values not in _FLOATS:
+        raise PayloadError(f"{layout.split}: expected all items, as {' or '.join(_FLOATS)}, got {layout.values}")
+
+
+def require_boxes(boxes: Float32) -> None:
+    """Raise ValueError for boxes (8, 1, K) that cannot be; NaN is left to the reader."""
+    lengths, edges, scores = boxes[:_SCORE], boxes[[H, W, L]], boxes[_SCORE]
+    with np.errstate(invalid="ignore"):
+        wrong = (np.abs(lengths) > LARGEST_M).any(axis=0) | (edges < 0).any(axis=0) | (scores < 0) | (scores > 1)
+    if wrong.any():
+        raise ValueError(
+            f"Message.maps: expected boxes within {LARGEST_M:g} m, with edges of 0 or more and scores from 0 to 1, got "
+            f"{int(wrong.sum())} others"
+        )
