@@ -127,8 +127,10 @@ setup(
         "heal.configs": [
             "*.yaml",
             "*/*.yaml",
+            "agents/plain/*.yaml",
             "demo/agents/*.yaml",
             "recipes/*/*.yaml",
+            "recipes/*/baselines/*.yaml",
             "demo/alliance/*.json",
             "demo/alliance/*/*.yaml",
             "demo/alliance/*/*.safetensors",

@@ -15,9 +15,10 @@ from heal.alliance import Alliance, load_alliance
 from heal.atomic_write import replacing, write_text
 from heal.collab_model import CollabModel
 from heal.config import ConfigError
+from heal.opencood.blocks import Plain
 from heal.opencood.config import Networks, write_config
 from heal.opencood.late import write_detectors
-from heal.opencood.lidar import Plain
+from heal.opencood.one_type import one_type_state, write_one_type
 from heal.opencood.run import export_state
 from heal.opencood.weights import State
 from heal.storage.compressors import require_compressor
@@ -44,6 +45,9 @@ OnnxArg = Annotated[
     bool,
     typer.Option("--onnx", help="Write ONNX graphs instead; each is run and compared with its network. Needs the extra [onnx]."),
 ]
+OneTypeArg = Annotated[
+    bool, typer.Option("--one-type", help="Write HEAL's network without named types: DiscoNet with one type of PointPillars, m1.")
+]
 
 
 def export(
@@ -53,6 +57,7 @@ def export(
     rename: RenameArg = None,
     image_px: ImageArg = (600, 800),
     compressor: RatioArg = None,
+    one_type: OneTypeArg = False,
     program: ProgramArg = False,
     onnx: OnnxArg = False,
 ) -> None:
@@ -73,17 +78,24 @@ def export(
     chosen = split_names(types) if types else [name for each in opened for name in each.agent_names]
     renamed = parse_renames(rename or [])
     if program or onnx:
-        if (program and onnx) or renamed or len(opened) > 1 or compressor is not None:
-            raise ConfigError("--program, --onnx, --rename, --compressor and several alliances do not go together; use one of them")
+        _require_alone(program and onnx, renamed, len(opened) > 1, compressor is not None, one_type)
         _export_graphs(opened[0], chosen, out, "onnx" if onnx else "program")
         return
     require_known(renamed, chosen)
     names = new_names(chosen, renamed)
-    if single and compressor is None:
+    if single and compressor is None and not one_type:
         export_detectors(opened, names, out, image_px)
     else:
-        export_alliance(opened[0], names, out, image_px, compressor)
+        export_alliance(opened[0], names, out, image_px, compressor, one_type)
     console.print(f"{out}: config.yaml and net_epoch1.pth with {', '.join(names.values())}")
+
+
+def _require_alone(*others: object) -> None:
+    """Raise ConfigError if any of the options is given that graphs do not have."""
+    if any(others):
+        raise ConfigError(
+            "--program, --onnx, --rename, --compressor, --one-type and several alliances do not go together; use one of them"
+        )
 
 
 def _open(paths: Sequence[Path]) -> tuple[list[Alliance], bool]:
@@ -102,7 +114,12 @@ def _export_graphs(alliance: Alliance, names: list[str], out: Path, form: Format
 
 
 def export_alliance(
-    alliance: Alliance, names: dict[str, str], out: Path, image_px: tuple[int, int] = (600, 800), ratio: int | None = None
+    alliance: Alliance,
+    names: dict[str, str],
+    out: Path,
+    image_px: tuple[int, int] = (600, 800),
+    ratio: int | None = None,
+    one_type: bool = False,
 ) -> None:
     """Write the base and agent types as a HEAL run folder.
 
@@ -112,6 +129,7 @@ def export_alliance(
         out: folder to write.
         image_px: height and width of the data set's images.
         ratio: of a compressor to write too; None for none.
+        one_type: whether to write HEAL's network without named types.
 
     Raises:
         AllianceError: there is no compressor of this ratio.
@@ -121,7 +139,10 @@ def export_alliance(
     model = CollabModel(alliance.base, {new: alliance.agent(old) for old, new in names.items()}, compressor)
     agents = {new: alliance.agent_card(old).config for old, new in names.items()}
     networks = Networks(base=alliance.card.config, agents=agents, compressor=None if compressor is None else compressor.config)
-    _write_run(out, write_config(networks, image_px), export_state(model))
+    if one_type:
+        _write_run(out, write_one_type(networks, image_px), one_type_state(export_state(model)))
+    else:
+        _write_run(out, write_config(networks, image_px), export_state(model))
 
 
 def export_detectors(alliances: Sequence[Alliance], names: Mapping[str, str], out: Path, image_px: tuple[int, int]) -> None:

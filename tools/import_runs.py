@@ -18,6 +18,7 @@ from heal.base_model import BaseConfig, BaseModel
 from heal.config import ConfigError, load_yaml
 from heal.layers.compressor import Compressor
 from heal.opencood.late import import_detectors, is_late
+from heal.opencood.one_type import import_one_type, is_one_type
 from heal.opencood.run import ImportedRun, import_state
 from heal.opencood.weights import State, merge_states
 from heal.opencood.wrappers import UnwrappedState, unwrap
@@ -42,9 +43,9 @@ def import_runs(
 ) -> None:
     """Import HEAL run folders as an alliance.
 
-    If the alliance exists, the agent types are added to it. Run folders of stage 1, stage 2 and merged models can be imported, with
-    their compressors. Their bases must be equal, because each agent type is aligned to one base. Single-agent detectors have a base
-    each, so every type of such runs becomes an alliance of its own, OUT/TYPE.
+    If the alliance exists, the agent types are added to it. Run folders of stage 1, stage 2, merged models and baselines can be
+    imported, with their compressors. Their bases must be equal, because each agent type is aligned to one base. Single-agent
+    detectors have a base each, so every type of such runs becomes an alliance of its own, OUT/TYPE.
 
     \b
     heal import LOGS/final_infer --out runs/imported
@@ -75,7 +76,7 @@ def read_runs(folder: Path, types: Sequence[str] | None = None) -> list[Imported
 
 
 def read_run(folder: Path, types: Sequence[str] | None = None) -> ImportedRun:
-    """Read a run folder of HEAL with Pyramid Fusion.
+    """Read a run folder of HEAL whose networks fuse agents' maps.
 
     Args:
         folder: with config.yaml and checkpoints.
@@ -85,6 +86,8 @@ def read_run(folder: Path, types: Sequence[str] | None = None) -> ImportedRun:
         ConfigError: the folder cannot be imported; the message names the folder and the reason.
     """
     with _open_run(folder) as (reference, unwrapped):
+        if is_one_type(reference):
+            return replace(import_one_type(reference, unwrapped.state, types), taken_off=str(unwrapped))
         return replace(import_state(reference, unwrapped.state, types), taken_off=str(unwrapped))
 
 
@@ -117,7 +120,7 @@ def write_runs(runs: Sequence[tuple[Path, ImportedRun]], out: Path, base_wins: b
     if not any(single):
         return [join_runs([run for _, run in runs], out, [path.name for path, _ in runs], base_wins)]
     if not all(single):
-        raise ConfigError("single-agent detectors and runs with Pyramid Fusion share no alliance; import them one after the other")
+        raise ConfigError("single-agent detectors and runs that fuse maps share no alliance; import them one after the other")
     _require_distinct([name for _, run in runs for name in run.agents])
     return [join_runs([run], out / next(iter(run.agents)), [path.name]) for path, run in runs]
 

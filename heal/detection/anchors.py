@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from heal.config import config
+from heal.config import config, later
 from heal.grid import BevGrid
 
 
@@ -22,6 +22,8 @@ class AnchorConfig:
         height_m: from bottom to top.
         z_m: height of the centre above the agent's LiDAR.
         yaws_deg: yaw of each anchor of a cell.
+        margin_m: distance of the outermost anchors from the range's border, between which the others are spread evenly; None for
+            half a cell, which puts every anchor on the centre of its cell. HEAL has a quarter where a cell is four voxels wide.
     """
 
     length_m: float = 3.9
@@ -29,6 +31,7 @@ class AnchorConfig:
     height_m: float = 1.56
     z_m: float = -1.0
     yaws_deg: tuple[float, ...] = (0.0, 90.0)
+    margin_m: float | None = later(None)
 
     @property
     def yaws(self) -> tuple[float, ...]:
@@ -37,7 +40,7 @@ class AnchorConfig:
 
 
 def make_anchors(grid: BevGrid, anchor: AnchorConfig) -> Tensor:
-    """Make the anchors of a grid, on the centres of its cells.
+    """Make the anchors of a grid, on the centres of its cells or with the settings' own margin.
 
     Args:
         grid: the feature grid of the head.
@@ -46,7 +49,8 @@ def make_anchors(grid: BevGrid, anchor: AnchorConfig) -> Tensor:
     Returns:
         (ny, nx, A, 7) float64: x, y, z, h, w, l, yaw in the ego's frame.
     """
-    return spread_anchors(grid.range_m, (grid.ny, grid.nx), anchor, grid.cell_m / 2)
+    margin_m = grid.cell_m / 2 if anchor.margin_m is None else anchor.margin_m
+    return spread_anchors(grid.range_m, (grid.ny, grid.nx), anchor, margin_m)
 
 
 def spread_anchors(range_m: Sequence[float], shape: tuple[int, int], anchor: AnchorConfig, margin_m: float) -> Tensor:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from heal.agent_model import AgentConfig
-from heal.aligners.aligner import AlignerConfig
+from heal.aligners.aligner import AlignerConfig, IdentityAlignerConfig
 from heal.config import ConfigError, build_config, config, to_plain
 from heal.grid import BevGrid, Range
 from heal.layers.backbone import BackboneConfig
-from heal.opencood.lidar import Plain, read_point_pillars, read_second, write_point_pillars, write_second
+from heal.opencood.blocks import Plain, find_part, read_shrink, whole_numbers, write_shrink
+from heal.opencood.lidar import read_point_pillars, read_second, write_point_pillars, write_second
 from heal.opencood.lift_splat import read_lift_splat, write_lift_splat
 
 # The input channels of HEAL's backbones where the configuration does not give them.
@@ -41,13 +42,14 @@ class ReadAgent:
     range_m: Range | None
 
 
-def read_agent(name: str, block: Mapping[str, Any], preprocess: Mapping[str, Any]) -> ReadAgent:
+def read_agent(name: str, block: Mapping[str, Any], preprocess: Mapping[str, Any], plain: bool = False) -> ReadAgent:
     """Convert a modality, HEAL's word for an agent type.
 
     Args:
         name: name of the modality such as m1, for error messages.
         block: the block of this name in model.args.
         preprocess: `preprocess` of the modality in heter.modality_setting; may be empty.
+        plain: whether the networks are those whose backbones are plain convolutions and shrink layers, without aligners.
 
     Raises:
         ConfigError: a setting that is not supported.
@@ -55,7 +57,12 @@ def read_agent(name: str, block: Mapping[str, Any], preprocess: Mapping[str, Any
     args = block["encoder_args"]
     encoder, cell_m = _read_encoder(name, block["core_method"], args, preprocess.get("args") or {})
     backbone = _read_backbone(name, block["backbone_args"], encoder.out_channels)
-    aligner = read_aligner(block["aligner_args"], backbone.out_channels)
+    if plain:
+        shrink = find_part([block], "shrink_header", "kernal_size")
+        backbone = replace(backbone, kind="plain", shrink=None if shrink is None else read_shrink(shrink))
+        aligner: AlignerConfig = IdentityAlignerConfig()
+    else:
+        aligner = read_aligner(block["aligner_args"], backbone.out_channels)
     settings = AgentConfig(encoder=encoder, backbone=backbone, aligner=aligner)
     range_m = tuple(args["lidar_range"]) if "lidar_range" in args else None
     return ReadAgent(settings, round(cell_m * backbone.reduction, 9), range_m)
@@ -123,8 +130,11 @@ def write_agent(settings: AgentConfig, grid: BevGrid, image_px: tuple[int, int])
     block: Plain = {"core_method": kind, "sensor_type": sensor, "encoder_args": encoder}
     if sensor == "camera":
         block["camera_mask_args"] = {"cav_lidar_range": list(grid.range_m), "grid_conf": encoder["grid_conf"]}
-    block["backbone_args"] = _write_backbone(settings.backbone, settings.encoder.out_channels)
-    block["aligner_args"] = _write_aligner(settings.aligner, settings.backbone.out_channels)
+    backbone = settings.backbone
+    block["backbone_args"] = _write_backbone(backbone, settings.encoder.out_channels)
+    if backbone.shrink is not None:
+        block["shrink_header"] = write_shrink(backbone.shrink, backbone.joined_channels)
+    block["aligner_args"] = _write_aligner(settings.aligner, backbone.out_channels)
     return block, {"sensor_type": sensor, "core_method": kind, **preparation}
 
 
@@ -152,11 +162,6 @@ def _write_backbone(settings: BackboneConfig, in_channels: int) -> Plain:
             "num_upsample_filter": list(settings.upsample_channels),
         }
     return block
-
-
-def whole_numbers(strides: Sequence[float]) -> list[float]:
-    """Write whole strides as int: HEAL uses them as sizes of kernels."""
-    return [int(stride) if stride == int(stride) else stride for stride in strides]
 
 
 def _write_aligner(settings: AlignerConfig, channels: int) -> Plain:

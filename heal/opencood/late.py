@@ -15,24 +15,21 @@ from torch import Tensor
 
 from heal.aligners.aligner import IdentityAlignerConfig
 from heal.config import ConfigError
+from heal.opencood.blocks import Plain, core_method, find_part
 from heal.opencood.config import OWN_KEY, Networks, read_config, require_own, write_config
-from heal.opencood.lidar import Plain
 from heal.opencood.run import ImportedRun, convert_state
 from heal.opencood.weights import current_keys
 
 MODEL = "heter_model_late"
 # In a modality's block, or beside the blocks: by the name that is written, a key by which the part is recognised under any name.
 _PARTS = {"layers_args": "layer_nums", "shrink_header": "kernal_size", "dir_args": "num_bins"}
-# Parts of the block that have one of these keys too.
-_OTHERS = ("encoder_args", "backbone_args", "aligner_args")
 # Settings of a detector that need not be those of the first one in the file, beside those that HEAL does not have.
 _OF_EACH = re.compile(r"base\.grid\.range_m")
 
 
 def is_late(reference: Mapping[str, Any]) -> bool:
     """Return whether a HEAL configuration is of late-fusion networks."""
-    model = reference.get("model")
-    return isinstance(model, Mapping) and model.get("core_method") == MODEL
+    return core_method(reference) == MODEL
 
 
 def import_detectors(
@@ -91,15 +88,10 @@ def _as_pyramid(reference: Mapping[str, Any], name: str) -> tuple[Plain, Plain]:
 
 def _part(args: Mapping[str, Any], name: str, part: str) -> Plain:
     """Return a part of a detector: under its name, or the only other block with the part's key, of the type or of all types."""
-    for blocks in (args[name], args):
-        if part in blocks:
-            return dict(blocks[part])
-        found = [
-            value for key, value in blocks.items() if key not in _OTHERS and isinstance(value, Mapping) and _PARTS[part] in value
-        ]
-        if len(found) == 1:
-            return dict(found[0])
-    raise ConfigError(f"model.args.{name}: expected a block {part} with the key {_PARTS[part]}")
+    found = find_part((args[name], args), part, _PARTS[part])
+    if found is None:
+        raise ConfigError(f"model.args.{name}: expected a block {part} with the key {_PARTS[part]}")
+    return found
 
 
 def write_detectors(detectors: Mapping[str, Networks], image_px: tuple[int, int]) -> Plain:

@@ -9,9 +9,7 @@ from heal.config import ConfigError
 from heal.encoders.point_pillars import PointPillarsConfig
 from heal.encoders.second import POINT_CHANNELS, SecondConfig
 from heal.grid import BevGrid
-
-# A block of HEAL's configuration, as read from YAML.
-Plain = dict[str, Any]
+from heal.opencood.blocks import Plain
 
 
 def read_point_pillars(block: Mapping[str, Any], voxels: Mapping[str, Any]) -> PointPillarsConfig:

@@ -2,7 +2,7 @@
 
 HEAL's keys differ from ours in the prefix: HEAL's `cls_head.bias` is our `base.cls_head.bias`, `encoder_m1.x` is
 `agents.m1.encoder.x`; those of a compressor are equal. In a single-agent detector the base's parts have the type's name too:
-`cls_head_m1.bias`. Other names differ only inside the trunks of camera encoders.
+`cls_head_m1.bias`. Other names differ only inside the trunks of camera encoders, and for some fusions (`heal.opencood.fusions`).
 """
 
 from __future__ import annotations
@@ -15,10 +15,13 @@ from torch import Tensor
 from heal.agent_model import AgentConfig, AgentModel
 from heal.collab_model import CollabModel
 from heal.encoders.lift_splat import LiftSplatConfig
+from heal.opencood.fusions import fusion_key
 from heal.opencood.lift_splat_weights import reference_names
 
 State = dict[str, Tensor]
 
+# The layers of a backbone that are a part of their own in HEAL's networks.
+_SHRINK = "backbone.shrinker."
 # Parts of late-fusion networks; merging keeps them only from the last checkpoint.
 _LATE_PARTS = ("layers_m", "head_m", "shrink_conv_m")
 
@@ -34,8 +37,10 @@ def reference_keys(model: CollabModel) -> dict[str, str]:
 
 def _base_keys(model: CollabModel) -> dict[str, str]:
     """Return HEAL's key of every weight of a base; those of a single-agent detector have the name of its agent type."""
-    names = list(model.base.state_dict())
-    if not model.base.config.pyramid.single_agent:
+    names, settings = list(model.base.state_dict()), model.base.config
+    if settings.fusion is not None:
+        return {name: fusion_key(settings.fusion.kind, name) for name in names}
+    if not settings.pyramid.single_agent:
         return {name: name for name in names}
     (agent,) = model.agents
     parts = {name: name.split(".", 1) for name in names}
@@ -51,7 +56,7 @@ def _agent_keys(agent: str, settings: AgentConfig, names: Sequence[str]) -> dict
         inside = {name: name for name in encoder}
     keys = {}
     for name in names:
-        part, rest = name.split(".", 1)
+        part, rest = name.removeprefix("backbone.").split(".", 1) if name.startswith(_SHRINK) else name.split(".", 1)
         keys[name] = f"{part}_{agent}.{inside[rest] if part == 'encoder' else rest}"
     return keys
 

@@ -246,7 +246,8 @@ def test_a_checkpoint_that_does_not_fit_is_refused_with_the_reason(run: Path) ->
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        (("model", "core_method"), "heter_model_baseline", "expected heter_pyramid_collab or"),
+        (("model", "core_method"), "point_pillar_fcooper", "expected heter_pyramid_collab, .*, got point_pillar_fcooper, which"),
+        (("model", "core_method"), "heter_model_baseline", "missing or empty key 'fusion_method'"),
         (
             ("model", "args", "compressor"),
             {"input_dim": 99, "compress_ratio": 3},

@@ -25,6 +25,7 @@ def test_the_margin_moves_the_outermost_anchors() -> None:
     anchors = spread_anchors(GRID.range_m, (GRID.ny, GRID.nx), AnchorConfig(), margin_m=0.25)
     assert anchors[0, 0, 0, :2].tolist() == [-3.75, -1.75]
     assert anchors[-1, -1, 0, :2].tolist() == [3.75, 1.75]
+    assert torch.equal(make_anchors(GRID, AnchorConfig(margin_m=0.25)), anchors)
 
 
 @pytest.mark.parametrize("yaws_deg", [(0.0,), (0.0, 45.0, 90.0)])
