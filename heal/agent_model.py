@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from heal.aligners.aligner import Aligner, AlignerConfig, IdentityAlignerConfig
 from heal.config import ByKind, config, later
 from heal.encoders.coverage import RangedEncoder, fit_to_grid
-from heal.encoders.covered import camera_blocks, lidar_blocks
-from heal.encoders.images import views_of
-from heal.encoders.lift_splat import LiftSplat, LiftSplatConfig
+from heal.encoders.covered import covered_blocks, parts_of, tells_blocks
+from heal.encoders.lidar_and_camera import LidarAndCamera, LidarAndCameraConfig
 from heal.encoders.lift_splat_depth import DepthPrediction
-from heal.encoders.point_pillars import PointPillars, PointPillarsConfig
-from heal.encoders.second import Second, SecondConfig
+from heal.encoders.point_pillars import PointPillarsConfig
+from heal.encoders.table import ONE_SENSOR, EncoderInput, PretrainedEncoder, maps_and_depth, network_of
 from heal.errors import UserError
 from heal.grid import BevGrid
 from heal.layers.backbone import Backbone, BackboneConfig
@@ -26,12 +24,11 @@ from heal.layers.map_size import require_fitting
 from heal.plugins import ENCODER_TABLE, REMEDY, with_plugins
 from heal.types import BEAMS, AgentFrame, BoolMask, SensorChoice
 
-# The table of this package's encoders: settings -> network. A network has `cell_m`, `prepare` and `forward`.
-ENCODERS: dict[type[Any], type[Any]] = {
-    PointPillarsConfig: PointPillars,
-    SecondConfig: Second,
-    LiftSplatConfig: LiftSplat,
-}
+if TYPE_CHECKING:
+    from heal.encoders.table import AnyEncoderConfig
+
+# The table of this package's encoders: settings -> network.
+ENCODERS: dict[type[Any], type[Any]] = {**ONE_SENSOR, LidarAndCameraConfig: LidarAndCamera}
 
 
 def known_encoders() -> dict[type[Any], type[Any]]:
@@ -39,55 +36,10 @@ def known_encoders() -> dict[type[Any], type[Any]]:
     return with_plugins(ENCODERS, ENCODER_TABLE)
 
 
-class EncoderInput(Protocol):
-    """The input of an encoder, as its `prepare` makes it from agents' frames."""
-
-    def to(self, device: torch.device) -> EncoderInput:
-        """Copy the input to another device."""
-        ...
-
-
 if TYPE_CHECKING:
-
-    class EncoderConfig(Protocol):
-        """Settings of an encoder; `senses` is the sensor that the encoder needs, "lidar" or "camera"."""
-
-        senses: ClassVar[str]
-
-        @property
-        def kind(self) -> str: ...  # noqa: D102
-
-        @property
-        def out_channels(self) -> int: ...  # noqa: D102
-
+    EncoderConfig = AnyEncoderConfig
 else:
     EncoderConfig = Annotated[Any, ByKind(known_encoders, REMEDY)]
-
-
-@runtime_checkable
-class DepthEncoder(Protocol):
-    """An encoder that also predicts depth, so that training can supervise it."""
-
-    def forward_with_depth(self, inputs: Any) -> tuple[Tensor, DepthPrediction]:
-        """Return the feature maps and the predicted depths."""
-        ...
-
-
-@runtime_checkable
-class PretrainedEncoder(Protocol):
-    """An encoder with a part whose trained weights are published, such as a camera trunk."""
-
-    def load_pretrained(self) -> None:
-        """Load the published weights; PretrainedWeightsError if they are not available."""
-        ...
-
-
-def _encoder_class(settings: EncoderConfig) -> type[Any]:
-    """Return the network of an encoder's settings; UserError if no table of encoders has them."""
-    encoder = known_encoders().get(type(settings))
-    if encoder is None:
-        raise UserError(f"encoder {settings.kind!r}: {type(settings).__name__} is in no table of encoders: {REMEDY}")
-    return encoder
 
 
 @config
@@ -113,10 +65,7 @@ class AgentConfig:
         """Raise UserError for a number of laser lines that no data set has, or cells in view that nobody can tell."""
         if self.lidar_beams not in BEAMS:
             raise UserError(f"lidar_beams: expected one of {BEAMS}, got {self.lidar_beams}")
-        known = isinstance(self.encoder, LiftSplatConfig) or (
-            self.encoder.senses == "lidar" and not isinstance(self.encoder, RangedEncoder)
-        )
-        if self.cell_coverage and not known:
+        if self.cell_coverage and not tells_blocks(self.encoder):
             raise UserError(
                 "cell_coverage=true: which cells are in view is known for Lift-Splat and for LiDAR encoders without a range of "
                 f"their own, not for {type(self.encoder).__name__}; leave the setting out"
@@ -125,13 +74,13 @@ class AgentConfig:
     @property
     def sensor(self) -> SensorChoice:
         """The sensor data that the type's agents need."""
-        cameras = self.encoder.senses == "camera"
-        return SensorChoice(lidar=not cameras, cameras=cameras, beams=self.lidar_beams)
+        senses = self.encoder.senses
+        return SensorChoice(lidar=senses != "camera", cameras=senses != "lidar", beams=self.lidar_beams)
 
     @property
     def sensor_in_training(self) -> SensorChoice:
         """The sensor data for training: with depth images if the encoder learns from them, with labels that the sensor can see."""
-        supervised = getattr(self.encoder, "depth_supervision", False)
+        supervised = any(getattr(part, "depth_supervision", False) for part in parts_of(self.encoder))
         return replace(self.sensor, depth=supervised, labels="lidar" if self.sensor.lidar else "camera")
 
     def coverage(self, grid: BevGrid) -> tuple[float, float] | None:
@@ -155,7 +104,7 @@ class AgentModel(nn.Module):
         """
         super().__init__()
         self.config, self.grid = settings, grid
-        self.encoder = _encoder_class(settings.encoder)(settings.encoder, grid)
+        self.encoder = network_of(settings.encoder, known_encoders())(settings.encoder, grid)
         self.backbone = Backbone(settings.backbone, settings.encoder.out_channels)
         self.aligner = Aligner(settings.aligner, settings.backbone.out_channels)
         self._require_cells_of(grid)
@@ -191,12 +140,7 @@ class AgentModel(nn.Module):
 
     def covered_blocks(self, frame: AgentFrame) -> BoolMask | None:
         """Return the blocks (rows, columns) of the grid that the agent's sensors cover; None if the type does not tell them."""
-        if not self.config.cell_coverage:
-            return None
-        if isinstance(self.config.encoder, LiftSplatConfig):
-            encoder = self.config.encoder
-            return camera_blocks(views_of(frame, encoder.cameras), self.grid, encoder.range_m, encoder.depth.end_m)
-        return lidar_blocks(np.zeros((0, 4), np.float32) if frame.lidar is None else frame.lidar.points, self.grid)
+        return covered_blocks(self.config.encoder, frame, self.grid) if self.config.cell_coverage else None
 
     def forward(self, inputs: EncoderInput) -> Tensor:
         """Return the aligned feature maps (agents, C, ny, nx)."""
@@ -204,11 +148,7 @@ class AgentModel(nn.Module):
 
     def forward_with_depth(self, inputs: EncoderInput) -> tuple[Tensor, DepthPrediction | None]:
         """Return the aligned feature maps (agents, C, ny, nx), and the depths that a camera encoder predicts, for the loss."""
-        depth: DepthPrediction | None = None
-        if isinstance(self.encoder, DepthEncoder):
-            maps, depth = self.encoder.forward_with_depth(inputs)
-        else:
-            maps = self.encoder(inputs)
+        maps, depth = maps_and_depth(self.encoder, inputs)
         aligned: Tensor = self.aligner(self.backbone(maps))
         return (aligned if self.coverage is None else fit_to_grid(aligned, self.grid)), depth
 

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from heal.agent_model import AgentModel, EncoderInput
+from heal.agent_model import AgentModel
 from heal.base_model import BaseModel, BaseOutput
 from heal.encoders.lift_splat_depth import DepthPrediction
+from heal.encoders.table import EncoderInput
 from heal.fusion.interface import Coverage, coverage_of
 from heal.layers.compressor import Compressor
 from heal.se3 import relative_SE3

@@ -27,7 +27,7 @@ from heal.plugin_files import VARIABLE
 
 GROUP = "heal.encoders"
 REMEDY = "heal --plugin FILE, or install the package that brings it"
-SENSES = ("lidar", "camera")
+SENSES = ("lidar", "camera", "both")
 
 Networks = Mapping[type[Any], type[Any]]
 """Settings -> network."""

@@ -1,1 +1,1 @@
-"""Sensor encoders: from an agent's sensor data to a bird's-eye-view feature map. `agent_model` has the table of all encoders."""
+"""Sensor encoders: from an agent's sensor data to a bird's-eye-view feature map. `table` and `agent_model` have the tables."""

@@ -8,19 +8,62 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch.nn.functional as F
 from torch import Tensor
 
+from heal.encoders.coverage import RangedEncoder
 from heal.grid import BLOCK_CELLS, BevGrid, Range
-from heal.types import BoolMask, CameraView, Float32, Float64, Int64
+from heal.types import AgentFrame, BoolMask, CameraView, Float32, Float64, Int64
 
 BEHIND_M = 4.8
 """How far behind the farthest return of a direction cells are still covered, a vehicle's length: returns lie on the near side."""
 
 _DIRECTIONS = 360
 _HEIGHTS = 5
+
+
+@runtime_checkable
+class CoveringEncoder(Protocol):
+    """The settings of an encoder that tell themselves which blocks its agents' sensors cover; those of LiDAR encoders need not."""
+
+    def covered_blocks(self, frame: AgentFrame, grid: BevGrid) -> BoolMask:
+        """Return the blocks (rows, columns) of the grid that the sensors of an agent cover."""
+        ...
+
+
+def parts_of(settings: Any) -> tuple[Any, ...]:
+    """Return the settings of the encoders of which an encoder is made, its own if it is not made of others."""
+    parts: tuple[Any, ...] = getattr(settings, "parts", (settings,))
+    return parts
+
+
+def tells_blocks(settings: Any) -> bool:
+    """Return whether `covered_blocks` knows what the agents of an encoder see."""
+    return all(
+        isinstance(part, CoveringEncoder) or (part.senses == "lidar" and not isinstance(part, RangedEncoder))
+        for part in parts_of(settings)
+    )
+
+
+def covered_blocks(settings: Any, frame: AgentFrame, grid: BevGrid) -> BoolMask:
+    """Return the blocks (rows, columns) of the grid that the sensors of an agent cover, any of them.
+
+    Args:
+        settings: of the agent's encoder, for which `tells_blocks` is true.
+        frame: of the agent; a sensor that it lacks covers nothing.
+        grid: of the maps.
+    """
+    points = np.zeros((0, 4), np.float32) if frame.lidar is None else frame.lidar.points
+    covered: BoolMask = np.logical_or.reduce(
+        [
+            part.covered_blocks(frame, grid) if isinstance(part, CoveringEncoder) else lidar_blocks(points, grid)
+            for part in parts_of(settings)
+        ]
+    )
+    return covered
 
 
 def lidar_blocks(points: Float32, grid: BevGrid) -> BoolMask:

@@ -13,14 +13,15 @@ import torch
 from torch import Tensor, nn
 
 from heal.config import config
-from heal.encoders.images import CameraBatch, ImageConfig, camera_batch
+from heal.encoders.covered import camera_blocks
+from heal.encoders.images import CameraBatch, ImageConfig, camera_batch, views_of
 from heal.encoders.lift_splat_depth import DepthBinsConfig, DepthPrediction, bin_depths, depth_to_bins, sample_at_features
 from heal.encoders.lift_splat_pool import frustum, frustum_in_agent, splat
 from heal.encoders.lift_splat_trunk import ImageNetwork, ImageTrunk
 from heal.encoders.trunk_weights import PACKAGED_TRUNK
 from heal.errors import UserError
 from heal.grid import BevGrid, Range
-from heal.types import AgentFrame
+from heal.types import AgentFrame, BoolMask
 
 
 @config
@@ -88,6 +89,11 @@ class LiftSplatConfig:
     def coverage(self, grid: BevGrid) -> tuple[float, float]:
         """Return the range of the alliance's `grid` divided by the encoder's own range, in x and y."""
         return grid.range_m[3] / self.range_m[3], grid.range_m[4] / self.range_m[4]
+
+    def covered_blocks(self, frame: AgentFrame, grid: BevGrid) -> BoolMask:
+        """Return the blocks (rows, columns) of the grid that the agent's cameras see; none without images."""
+        views = views_of(frame, self.cameras) if frame.cameras else ()
+        return camera_blocks(views, grid, self.range_m, self.depth.end_m)
 
 
 class LiftSplat(nn.Module):

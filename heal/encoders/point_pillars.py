@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from heal.config import config
 from heal.encoders.lidar import lidar_clouds
+from heal.encoders.point_rows import PointLayer, PointLayers, VoxelRows, mean_xyz, points_of
 from heal.encoders.voxelize import VoxelGrid, Voxels, voxelize
 from heal.grid import BevGrid
 from heal.types import AgentFrame
@@ -54,124 +53,6 @@ def pillar_grid(settings: PointPillarsConfig, grid: BevGrid, training: bool) -> 
     height = grid.range_m[5] - grid.range_m[2]
     most = settings.max_pillars_train if training else settings.max_pillars
     return VoxelGrid(grid.range_m, (*settings.pillar_m, height), settings.max_points, most)
-
-
-@dataclass(frozen=True)
-class PillarRows:
-    """The slots of V pillars as R rows, so that equal slots are computed once.
-
-    Every point has a row. The empty slots of a pillar are all equal and share one row that counts several times. Empty slots take
-    part in the maximum and in the statistics, as in the networks that HEAL released.
-
-    Attributes:
-        features: (R, C).
-        pillar: (R,) int64, index of the row's pillar.
-        weight: (R,) number of slots of the row; the sum over all rows is V times the slots of a pillar.
-        pillars: number V of pillars.
-    """
-
-    features: Tensor
-    pillar: Tensor
-    weight: Tensor
-    pillars: int
-
-    def maxima(self) -> Tensor:
-        """Return (V, C), the maximum over each pillar's slots."""
-        maxima: Tensor = _SegmentMax.apply(self.features, self.pillar, self.pillars)
-        return maxima
-
-
-class _SegmentMax(torch.autograd.Function):
-    """The maximum over the rows of each segment.
-
-    torch's own gradient of `scatter_reduce` takes longer than the rest of a small network.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, features: Tensor, segment: Tensor, segments: int) -> Tensor:
-        """Return the maxima (segments, C) of rows (R, C), given each row's segment (R,)."""
-        start = features.new_full((segments, features.shape[1]), -torch.inf)
-        maxima = start.scatter_reduce(0, segment[:, None].expand_as(features), features, "amax")
-        ctx.save_for_backward(features, segment, maxima)
-        return maxima
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        """Divide the gradient of a maximum equally among the rows that attain it."""
-        features, segment, maxima = ctx.saved_tensors
-        attains = (features == maxima[segment]).to(grad.dtype)
-        count = torch.zeros_like(maxima).index_add_(0, segment, attains)
-        return attains.mul_((grad / count)[segment]), None, None
-
-
-class PointLayer(nn.Module):
-    """A linear map, batch norm and ReLU, applied to every slot."""
-
-    def __init__(self, in_channels: int, out_channels: int) -> None:
-        """Make the layer; its batch norm has the constants of the reference."""
-        super().__init__()
-        self.linear = nn.Linear(in_channels, out_channels, bias=False)
-        self.norm = nn.BatchNorm1d(out_channels, eps=1e-3, momentum=0.01)
-
-    def forward(self, rows: PillarRows) -> PillarRows:
-        """Return the rows with new features (R, out_channels)."""
-        # Never in half precision, whose steps at a hundred metres are as long as a car is wide; the layer is cheap anyway.
-        with torch.autocast(rows.features.device.type, enabled=False):
-            mean, variance = self._statistics(rows)
-            scale = self.norm.weight * torch.rsqrt(variance + self.norm.eps)
-            # The norm follows the linear map directly, so both are one affine map.
-            features = F.linear(rows.features, self.linear.weight * scale[:, None], self.norm.bias - mean * scale)
-        return replace(rows, features=F.relu(features, inplace=True))
-
-    def _statistics(self, rows: PillarRows) -> tuple[Tensor, Tensor]:
-        """Return mean and variance (C,) after the linear map.
-
-        In training, these are the statistics of all slots, which also update the running statistics; otherwise the running ones.
-        """
-        norm = self.norm
-        assert norm.running_mean is not None and norm.running_var is not None and norm.num_batches_tracked is not None
-        slots = rows.weight.sum(dtype=torch.float64)
-        if not self.training or slots < 2:
-            return norm.running_mean, norm.running_var
-        mean, variance = _moments_after(self.linear.weight, rows)
-        with torch.no_grad():
-            norm.running_mean.lerp_(mean, norm.momentum or 0.0)
-            norm.running_var.lerp_((variance * slots / (slots - 1)).float(), norm.momentum or 0.0)
-            norm.num_batches_tracked += 1
-        return mean, variance
-
-
-def _moments_after(linear: Tensor, rows: PillarRows) -> tuple[Tensor, Tensor]:
-    """Return mean and variance (C_out,) of the slots after a linear map (C_out, C_in).
-
-    They follow from the moments of the channels before the map, which are fewer. The sums over millions of slots are computed in
-    float64.
-    """
-    inputs, weight = rows.features.double(), linear.double()
-    share = rows.weight.double() / rows.weight.sum(dtype=torch.float64)
-    mean = share @ inputs
-    centred = inputs - mean
-    covariance = (centred * share[:, None]).T @ centred
-    return (weight @ mean).float(), ((weight @ covariance) * weight).sum(1).float()
-
-
-class PointLayers(nn.Module):
-    """Point layers in a row; between two layers, the pillar's maximum is appended to every slot's features."""
-
-    def __init__(self, layers: Sequence[PointLayer]) -> None:
-        """Take over the layers, at least one."""
-        super().__init__()
-        self.pfn_layers = nn.ModuleList(layers)
-
-    def forward(self, rows: PillarRows) -> Tensor:
-        """Return (V, C), a feature vector for every pillar."""
-        maxima = rows.features[:0]
-        for i, layer in enumerate(self.pfn_layers):
-            if i:
-                rows = replace(rows, features=torch.cat([rows.features, maxima[rows.pillar]], dim=1))
-            rows = layer(rows)
-            maxima = rows.maxima()
-        return maxima
 
 
 class PointPillars(nn.Module):
@@ -217,22 +98,23 @@ class PointPillars(nn.Module):
         maxima: Tensor = self.pillar_vfe(self._pillar_rows(voxels))
         return maxima
 
-    def _pillar_rows(self, voxels: Voxels) -> PillarRows:
-        """Return a row with the features of every point, and a row of zeros for every pillar with an empty slot."""
+    def _pillar_rows(self, voxels: Voxels) -> VoxelRows:
+        """Return a row with the features of every point, and a row of zeros for every pillar with an empty slot.
+
+        Empty slots take part in the maximum and in the statistics, as in the networks that HEAL released.
+        """
         pillars, slots = voxels.points.shape[:2]
-        of_points = torch.repeat_interleave(voxels.num_points)
-        features = self._point_features(voxels, of_points)
+        points, of_points = points_of(voxels)
+        features = self._point_features(voxels, points, of_points)
         with_padding = (voxels.num_points < slots).nonzero()[:, 0]
         padding = features.new_zeros(len(with_padding), features.shape[1])
         weight = torch.cat([features.new_ones(len(of_points)), (slots - voxels.num_points[with_padding]).to(features.dtype)])
-        return PillarRows(torch.cat([features, padding]), torch.cat([of_points, with_padding]), weight, pillars)
+        return VoxelRows(torch.cat([features, padding]), torch.cat([of_points, with_padding]), weight, pillars)
 
-    def _point_features(self, voxels: Voxels, pillar: Tensor) -> Tensor:
+    def _point_features(self, voxels: Voxels, points: Tensor, pillar: Tensor) -> Tensor:
         """Return (R, C) for every point its coordinates and its offsets from the pillar's mean and from the pillar's centre."""
-        before = voxels.num_points.cumsum(0) - voxels.num_points
-        points = voxels.points[pillar, torch.arange(len(pillar), device=pillar.device) - before[pillar]]
         xyz = points[:, :3]
-        mean = xyz.new_zeros(len(before), 3).index_add(0, pillar, xyz) / voxels.num_points[:, None].to(xyz.dtype)
+        mean = mean_xyz(points, pillar, voxels)
         size = xyz.new_tensor(self.voxel_grid.voxel_m)
         lower = xyz.new_tensor(self.voxel_grid.range_m[:3])
         centre = voxels.coords[:, [3, 2, 1]].to(xyz.dtype) * size + (size / 2 + lower)

@@ -15,7 +15,7 @@ from heal.encoders.voxelize import VoxelGrid, Voxels, voxelize
 from heal.errors import UserError
 from heal.grid import BevGrid
 from heal.sparse.layers import SparseLayer
-from heal.sparse.sites import ConvGeometry, SparseMap, Triple, make_sparse
+from heal.sparse.sites import ConvGeometry, SparseMap, Triple, make_sparse, require_height
 from heal.types import AgentFrame
 
 # Features of a point: x, y, z and intensity.
@@ -120,7 +120,7 @@ class Second(nn.Module):
         super().__init__()
         self.settings, self.grid = settings, grid
         self.spconv_block = SparseStages(settings)
-        self._require_height()
+        require_height(self.voxel_grid.shape_zyx, (*halving_stages(settings), FLATTEN), settings.height_cells, extra=1)
 
     @property
     def voxel_grid(self) -> VoxelGrid:
@@ -152,14 +152,3 @@ class Second(nn.Module):
         """Return the feature maps (batch_size, C, ny, nx)."""
         last: SparseMap = self.spconv_block(self.sparse_means(voxels))
         return last.to_bev()
-
-    def _require_height(self) -> None:
-        """Raise ValueError unless the grid's height results in `height_cells` cells."""
-        shape = self.shape_zyx
-        for geometry in (*halving_stages(self.settings), FLATTEN):
-            shape = geometry.output_shape(shape)
-        if shape[0] != self.settings.height_cells:
-            raise UserError(
-                f"the grid's {self.shape_zyx[0] - 1} voxels in z become {shape[0]} cells, but height_cells is "
-                f"{self.settings.height_cells}; set it to {shape[0]}, or choose another height of a voxel or number of stages"
-            )

@@ -75,6 +75,19 @@ def voxelize(clouds: Sequence[Float32], grid: VoxelGrid) -> Voxels:
     return Voxels(points, torch.from_numpy(coords), torch.from_numpy(counts), len(clouds))
 
 
+def points_inside(cloud: Float32, grid: VoxelGrid) -> tuple[Int64, Int64]:
+    """Return the indices (K,) of a cloud's points (N, 4) in range, and the flat index (K,) of each point's cell, with x fastest."""
+    # In float32 like the points, because the cell of a point on a border depends on this rounding.
+    lower, size = np.asarray(grid.range_m[:3], np.float32), np.asarray(grid.voxel_m, np.float32)
+    nz, ny, nx = grid.shape_zyx
+    # Each axis is contiguous in memory, so that every step below runs over neighbouring numbers.
+    xyz = np.ascontiguousarray(cloud[:, :3].T)
+    xyz = np.floor((xyz - lower[:, None]) / size[:, None])
+    inside = np.flatnonzero(((xyz >= 0) & (xyz < np.array([[nx], [ny], [nz]], np.float32))).all(axis=0))
+    x, y, z = xyz.take(inside, axis=1).astype(np.int64)
+    return inside, (z * ny + y) * nx + x
+
+
 @dataclass(frozen=True)
 class _Slots:
     """The slots of the K kept points of a cloud, in V voxels.
@@ -94,7 +107,7 @@ class _Slots:
 
 def _assign_slots(cloud: Float32, grid: VoxelGrid) -> _Slots:
     """Choose the kept points of a cloud (N, 4) and the slot of each."""
-    inside, cell = _points_inside(cloud, grid)
+    inside, cell = points_inside(cloud, grid)
     cell, order = _stable_order(cell)
     starts = np.flatnonzero(np.diff(cell, prepend=-1))
     counts = np.minimum(np.diff(starts, append=len(order)), grid.max_points)
@@ -134,16 +147,3 @@ def _stable_order(cell: Int64) -> tuple[Int64, Int64]:
     bits = len(cell).bit_length()
     both = np.sort((cell << bits) | np.arange(len(cell)))
     return both >> bits, both & ((1 << bits) - 1)
-
-
-def _points_inside(cloud: Float32, grid: VoxelGrid) -> tuple[Int64, Int64]:
-    """Return the indices (K,) of the points in range, and the flat index (K,) of each point's cell."""
-    # In float32 like the points, because the cell of a point on a border depends on this rounding.
-    lower, size = np.asarray(grid.range_m[:3], np.float32), np.asarray(grid.voxel_m, np.float32)
-    nz, ny, nx = grid.shape_zyx
-    # Each axis is contiguous in memory, so that every step below runs over neighbouring numbers.
-    xyz = np.ascontiguousarray(cloud[:, :3].T)
-    xyz = np.floor((xyz - lower[:, None]) / size[:, None])
-    inside = np.flatnonzero(((xyz >= 0) & (xyz < np.array([[nx], [ny], [nz]], np.float32))).all(axis=0))
-    x, y, z = xyz.take(inside, axis=1).astype(np.int64)
-    return inside, (z * ny + y) * nx + x

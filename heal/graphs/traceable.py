@@ -22,7 +22,8 @@ from heal.encoders.images import CameraBatch
 from heal.encoders.lift_splat import LiftSplat
 from heal.encoders.lift_splat_depth import bin_depths
 from heal.encoders.lift_splat_pool import cells_of, frustum, frustum_in_agent
-from heal.encoders.point_pillars import PointLayer, PointPillars
+from heal.encoders.point_pillars import PointPillars
+from heal.encoders.point_rows import PointLayer
 from heal.fusion.pyramid import GATED, PyramidConfig
 from heal.fusion.warp import normalized_affine
 from heal.graphs.examples import features_example, heads_example, images_example, levels_example, maps_example, pillars_example

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -48,6 +49,25 @@ class ConvGeometry:
         if min(nz, ny, nx) < 1:
             raise UserError(f"a kernel of {self.kernel} cells does not fit into a grid of {shape_zyx}; use a larger grid")
         return nz, ny, nx
+
+
+def require_height(shape_zyx: Triple, layers: Sequence[ConvGeometry], height_cells: int, extra: int = 0) -> None:
+    """Raise UserError unless 3D convolutions leave a number of cells in z.
+
+    Args:
+        shape_zyx: voxels of the range in z, y, x.
+        layers: kernels of the convolutions that change the height, in order.
+        height_cells: the number of cells that is expected.
+        extra: cells in z that the first layer's input has beyond the voxels.
+    """
+    shape: Triple = (shape_zyx[0] + extra, *shape_zyx[1:])
+    for geometry in layers:
+        shape = geometry.output_shape(shape)
+    if shape[0] != height_cells:
+        raise UserError(
+            f"the grid's {shape_zyx[0]} voxels in z become {shape[0]} cells, but height_cells is {height_cells}; "
+            f"set it to {shape[0]}, or choose another height of a voxel or number of stages"
+        )
 
 
 @dataclass(frozen=True)

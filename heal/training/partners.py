@@ -152,10 +152,10 @@ def _thinned(frame: AgentFrame, settings: PartnersConfig, rng: np.random.Generat
 
 
 def _with_points(frame: AgentFrame, keep: BoolMask) -> AgentFrame:
-    """Return a frame with some of its points, and with the objects that any of them lies in."""
+    """Return a frame with some of its points, and with the objects that any of them lies in; images still show all objects."""
     assert frame.lidar is not None
     left = replace(frame, lidar=replace(frame.lidar, points=frame.lidar.points[keep]))
-    return replace(left, objects=_hit(left))
+    return left if frame.cameras else replace(left, objects=_hit(left))
 
 
 def _hit(frame: AgentFrame) -> ObjectLabels:

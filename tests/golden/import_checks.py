@@ -7,13 +7,14 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from heal.agent_model import AgentModel, EncoderInput
+from heal.agent_model import AgentModel
 from heal.base_model import BaseModel
 from heal.collab_model import CollabBatch, CollabModel
 from heal.detection.anchors import spread_anchors
 from heal.detection.decode import decode
 from heal.detection.head import HeadOutput
 from heal.detection.loss import depth_loss, detection_loss, occupancy_loss
+from heal.encoders.table import EncoderInput
 from heal.encoders.voxelize import Voxels
 from heal.opencood.run import export_state, import_state
 from tests.golden.boxes_checks import recorded_loss_config, recorded_targets

@@ -139,7 +139,9 @@ def test_the_variable_lists_plugins_by_paths_from_the_working_folder(folder: Pat
 
 
 def test_an_unknown_kind_names_the_known_ones_and_the_remedy(folder: Path) -> None:
-    with pytest.raises(ConfigError, match=f"{MISSING}; installed are point_pillars, second, lift_splat$"):
+    with pytest.raises(
+        ConfigError, match=f"{MISSING}; installed are point_pillars, second, lift_splat, voxel_net, pixor, point_transformer, both$"
+    ):
         build_config(AgentConfig, TYPE)
     with pytest.raises(ConfigError, match=r"encoder 'point_pilars' is not installed: .*; did you mean 'point_pillars'\?"):
         build_config(AgentConfig, {"encoder": {"kind": "point_pilars"}})
@@ -168,7 +170,7 @@ def test_settings_that_no_table_has_are_refused(folder: Path) -> None:
         ("ENCODERS = {'count': int}\n", r"expected classes made by @config of heal.config as keys of ENCODERS, got 'count'"),
         (PLUGIN.replace('Literal["count"]', "str"), r"CountConfig: expected a field kind: Literal\['my_kind'\]"),
         (PLUGIN.replace('Literal["count"]', '"Letters"'), r"a field cannot be read: name 'Letters' is not defined"),
-        (PLUGIN.replace('"lidar"', '"radar"'), r"CountConfig: expected senses: .* one of lidar, camera, got 'radar'"),
+        (PLUGIN.replace('"lidar"', '"radar"'), r"CountConfig: expected senses: .* one of lidar, camera, both, got 'radar'"),
         (PLUGIN.replace("out_channels: int", "channels: int"), r"CountConfig: expected out_channels"),
         (
             PLUGIN.replace("def prepare", "def ready"),

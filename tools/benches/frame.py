@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from heal.agent_model import AgentModel, EncoderInput
+from heal.agent_model import AgentModel
 from heal.base_model import BaseModel
 from heal.datasets.open import open_dataset
 from heal.datasets.town import TownSource
@@ -19,6 +19,7 @@ from heal.detection.decode import decode
 from heal.detection.detections import Detections
 from heal.detection.head import HeadOutput
 from heal.encoders.lidar import lidar_clouds
+from heal.encoders.table import EncoderInput
 from heal.grid import BevGrid
 from heal.layers.inference import for_inference
 from heal.tools.benches.machine import Precision, set_float32_precision, synchronized, yardstick_flops_per_s

@@ -123,7 +123,7 @@ def plan_of(
     save_detections: bool,
     shown: Shown,
 ) -> Plan:
-    """Return the plan of an evaluation, which draws some scenes; where egos have cameras, it has the runs with a blind ego too.
+    """Return the plan of an evaluation, which draws some scenes; where egos have no LiDAR, it has the runs with a blind ego too.
 
     Raises:
         UserError: the base or the ego's type cannot do what a run asks of it, or the earlier evaluation is of other scenes.
@@ -166,7 +166,7 @@ def with_blind_egos(runs: Mapping[str, RunOptions]) -> dict[str, RunOptions]:
 
 
 def has_camera_egos(alliance: Alliance, outlines: Iterable[SceneOutline], types_of: TypesOf) -> bool:
-    """Return whether the ego has cameras in a scene with other agents."""
+    """Return whether the ego has cameras and no LiDAR in a scene with other agents."""
     assigned = ((outline.ego_id, types_of(outline)) for outline in outlines)
     egos = {types[ego_id] for ego_id, types in assigned if ego_id in types and len(types) > 1}
-    return any(alliance.agent(name).sensor.cameras for name in egos)
+    return any(not alliance.agent(name).sensor.lidar for name in egos)

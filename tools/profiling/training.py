@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from heal.agent_model import AgentConfig
+from heal.agent_model import AgentConfig, EncoderConfig
+from heal.encoders.lidar_and_camera import LidarAndCameraConfig
 from heal.encoders.lift_splat import LiftSplatConfig
 from heal.tools.benches.measure import timed
 from heal.tools.benches.setup import bench_town
@@ -78,4 +79,10 @@ def training_cost(case: Case, steps: int) -> TrainingCost:
 def _untrained(agent: AgentConfig) -> AgentConfig:
     """Return an agent type without published weights, which cost a download and change no cost of a step."""
     encoder = agent.encoder
-    return replace(agent, encoder=replace(encoder, pretrained=False)) if isinstance(encoder, LiftSplatConfig) else agent
+    if isinstance(encoder, LidarAndCameraConfig):
+        return replace(agent, encoder=replace(encoder, camera=_without_weights(encoder.camera)))
+    return replace(agent, encoder=_without_weights(encoder))
+
+
+def _without_weights(encoder: EncoderConfig) -> EncoderConfig:
+    return replace(encoder, pretrained=False) if isinstance(encoder, LiftSplatConfig) else encoder

@@ -75,7 +75,7 @@ class MemoEncoder(WrappedEncoder):
         """Wrap a network."""
         super().__init__(encoder)
         # Sensor data by identity: a kept map also keeps its sensor data, so that no other object gets the same id.
-        self._maps: RecentValues[int, tuple[object, Tensor]] = RecentValues(MAPS)
+        self._maps: RecentValues[tuple[int, int], tuple[object, Tensor]] = RecentValues(MAPS)
 
     def __call__(self, frames: Sequence[AgentFrame]) -> Tensor:
         """Return the feature maps (agents, C, ny, nx); for a single frame with a kept map, the kept tensor itself."""
@@ -84,8 +84,8 @@ class MemoEncoder(WrappedEncoder):
 
     def _kept(self, frame: AgentFrame) -> Tensor:
         # Keyed by the sensor data, not by the frame: pose noise makes several frames with the same sensor data.
-        data: object = frame.cameras if frame.lidar is None else frame.lidar
-        return self._maps.get(id(data), lambda: (data, self.encode([frame])))[1]
+        data = (frame.lidar, frame.cameras)
+        return self._maps.get((id(frame.lidar), id(frame.cameras)), lambda: (data, self.encode([frame])))[1]
 
 
 class MemoTrunk:

@@ -13,7 +13,7 @@ from heal.agents.agent import AgentHost, AgentRequest, AgentSetup
 from heal.agents.fusion import tick_fusion
 from heal.agents.fusion.map_memory import KnownMap
 from heal.agents.fusion.node import FusionNode
-from heal.agents.fusion.tick_fusion import TickFusion
+from heal.agents.fusion.tick_fusion import MapFusion
 from heal.agents.options import RunOptions
 from heal.agents.records import Arrival, FusionOutcome, FusionRequest
 from heal.agents.region import Region
@@ -110,12 +110,12 @@ def true_boxes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every agent find the cars alone, from where it truly is, whatever its map and its pose say."""
     true_poses = {message.agent_id: message.world_SE3_agent for message in (EGO, B, C)}
 
-    def boxes_of(_: TickFusion, known: KnownMap) -> SeenBoxes:
+    def boxes_of(_: MapFusion, known: KnownMap) -> SeenBoxes:
         places_m = transform_points(inverse_SE3(true_poses[known.agent_id]), np.pad(CARS_M, ((0, 0), (0, 1))))[:, :2]
         yaws = np.full((len(places_m), 1), -np.arctan2(*true_poses[known.agent_id][[1, 0], 0]))
         return SeenBoxes(np.hstack([places_m, yaws]), np.full(len(places_m), 0.9))
 
-    monkeypatch.setattr(TickFusion, "_boxes_of", boxes_of)
+    monkeypatch.setattr(MapFusion, "_boxes_of", boxes_of)
 
 
 @pytest.mark.usefixtures("true_boxes")

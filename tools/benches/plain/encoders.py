@@ -14,7 +14,8 @@ from heal.encoders.coverage import fit_to_grid
 from heal.encoders.images import CameraBatch
 from heal.encoders.lift_splat import LiftSplat
 from heal.encoders.lift_splat_depth import bin_depths
-from heal.encoders.point_pillars import PointLayer, PointPillars
+from heal.encoders.point_pillars import PointPillars
+from heal.encoders.point_rows import PointLayer
 from heal.encoders.second import Second
 from heal.encoders.voxelize import Voxels
 from heal.sparse.layers import SparseConv, SparseLayer

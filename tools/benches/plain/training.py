@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from heal.agent_model import AgentModel, DepthEncoder
+from heal.agent_model import AgentModel
 from heal.base_model import BaseModel
 from heal.collab_model import CollabBatch, CollabModel
 from heal.detection.head import HeadOutput
@@ -22,6 +22,7 @@ from heal.detection.targets import Targets
 from heal.encoders.coverage import fit_to_grid
 from heal.encoders.lift_splat_depth import DepthPrediction
 from heal.encoders.point_pillars import PointPillars
+from heal.encoders.table import DepthEncoder
 from heal.fusion.warp import coverage_mask
 from heal.tools.benches.plain.encoders import point_pillars
 from heal.tools.benches.plain.fusion import warp
