@@ -78,6 +78,7 @@ COMMANDS: dict[str, Command] = {
         "Run a simulation: agents send feature maps over links, and a fusion node detects vehicles with those that arrive in time.",
     ),
     "sweep": Command("sweep", "sweep", "Measure AP against one condition of a run."),
+    "compare": Command("compare", "compare", "Compare methods on the same data, encoders, schedule and rules."),
     "rerun": Command(
         "rerun", "rerun", "Repeat the command that made an output, with the recorded settings, and say whether the AP is equal."
     ),

@@ -139,7 +139,7 @@ def generate(
     heal generate runs/cameras --frames 40 --image-px 256x192 --no-smooth --camera-agents ego --frames-per-town 8
     """  # noqa: D301 - click's mark for lines that stay lines is the character, not its name
     console, started = Console(), time.monotonic()
-    cameras = _camera_options(sensors, image_px, smooth, camera_agents, depth_step_m)
+    cameras = camera_options(sensors, image_px, smooth, camera_agents, depth_step_m)
     jobs = plan_scenarios(out, TownChoice(preset, split, frames, seed, frames_per_town), sensors, cameras)
     try_folder(out)
     try:
@@ -151,7 +151,7 @@ def generate(
     _print_summary(reports, time.monotonic() - started, out, console)
 
 
-def _camera_options(sensors: SensorSet, image_px: str | None, smooth: bool, agents: str, depth_step_m: float) -> CameraOptions:
+def camera_options(sensors: SensorSet, image_px: str | None, smooth: bool, agents: str, depth_step_m: float) -> CameraOptions:
     """Return what is rendered of the cameras; UserError if the options are wrong, or if no camera is written."""
     from heal.datasets.town.camera_options import AS_THE_PRESET, CameraOptions
 

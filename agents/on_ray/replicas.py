@@ -34,7 +34,7 @@ def run_replicas(work: Callable[[Replica], None], count: int, gpus: bool) -> Non
             run = RunConfig(name="replicas", storage_path=records)
             TorchTrainer(_in_replica, train_loop_config={"work": work, "gpus": gpus}, scaling_config=scaling, run_config=run).fit()
     except ray.train.TrainingFailedError as error:
-        raise ReplicaError(_last_line(error)) from error
+        raise ReplicaError(last_line(error)) from error
 
 
 def run_alone(works: Sequence[Callable[[Replica], None]], gpus: bool) -> None:
@@ -52,7 +52,7 @@ def run_alone(works: Sequence[Callable[[Replica], None]], gpus: bool) -> None:
         with _running_ray():
             ray.get([remote.remote(work, gpus) for work in works])
     except ray.exceptions.RayError as error:
-        raise ReplicaError(_last_line(error)) from error
+        raise ReplicaError(last_line(error)) from error
 
 
 @contextmanager
@@ -86,7 +86,7 @@ def _in_replica(given: dict[str, object]) -> None:
     work(Replica(context.get_world_rank(), context.get_world_size(), str(device)))
 
 
-def _last_line(error: BaseException) -> str:
+def last_line(error: BaseException) -> str:
     """Return the last line of a process's error, without Ray's stack around it."""
     lines = [line for line in str(error).splitlines() if line.strip()]
     return lines[-1].strip() if lines else type(error).__name__

@@ -24,6 +24,7 @@ PAGES = (
     "README.md",
     "docs/jobs/evaluate.md",
     "docs/jobs/train.md",
+    "docs/jobs/compare.md",
     "docs/new_agent_type.md",
     "docs/new_fusion.md",
     *(f"docs/{name}.md" for name in ("data", "models", "guard", "links", "cluster", "runtime", "seeing", "outputs", "performance")),

@@ -170,7 +170,7 @@ def _empty_figure(frame: Frame, ticks: Sequence[int]) -> tuple[Any, Any]:
 
 def _chart(frame: Frame, ticks: Sequence[int], series: Sequence[Series], bins: Sequence[slice], figure: Any) -> Chart:
     legend = tuple((each.name, each.color) for each in series)
-    return Chart(frame, legend, _inline_svg(figure), _points(frame, ticks, series, bins))
+    return Chart(frame, legend, inline_svg(figure), _points(frame, ticks, series, bins))
 
 
 def _with_visible_singles(x: Float64, y: Float64) -> tuple[Float64, Float64]:
@@ -180,7 +180,7 @@ def _with_visible_singles(x: Float64, y: Float64) -> tuple[Float64, Float64]:
     return np.repeat(x, repeats), np.repeat(y, repeats)
 
 
-def _inline_svg(figure: Any) -> str:
+def inline_svg(figure: Any) -> str:
     """Return a figure as an `<svg>` element whose colours are the variables of the style sheet."""
     import matplotlib
 
@@ -188,8 +188,9 @@ def _inline_svg(figure: Any) -> str:
     with matplotlib.rc_context(SVG_OPTIONS):
         figure.savefig(buffer, format="svg", metadata=NO_METADATA)
     svg = buffer.getvalue()
-    # Nothing refers to the identifiers, which would be equal in all charts of the page.
-    svg = re.sub(r' id="[^"]*"', "", svg[svg.index("<svg") :])
+    # Markers are referred to, and equal ones have equal identifiers; the others would only be equal in all charts of the page.
+    used = set(re.findall(r'#([\w-]+)[")]', svg))
+    svg = re.sub(r' id="([^"]*)"', lambda found: found[0] if found[1] in used else "", svg[svg.index("<svg") :])
     variables = {color.light: f"var(--{name})" for name, color in COLORS.items()}
     return re.sub("|".join(variables), lambda found: variables[found[0]], svg)
 

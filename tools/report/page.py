@@ -132,8 +132,8 @@ def page_of(report: Report) -> Page:
         guard=guard_line(log),
         sections=_tick_sections(log, data) if data.rows else None,
         picture=_picture_address(report.picture),
-        made_by=_shown(to_plain(report.made_by)),
-        settings=_shown(report.settings),
+        made_by=shown_rows(to_plain(report.made_by)),
+        settings=shown_rows(report.settings),
         rule=f"AP: {AP_RULE}; range {range_m} m in the ego's frame.",
     )
 
@@ -156,7 +156,8 @@ def _picture_address(path: Path | None) -> str | None:
     return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
 
 
-def _shown(values: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+def shown_rows(values: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """Return nested settings as rows of a table: names with dots, and texts for readers."""
     return tuple((name, shown_value(value)) for name, value in flat_settings(values))
 
 

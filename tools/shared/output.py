@@ -22,9 +22,9 @@ from heal.errors import UserError, file_system_cause, naming_errors_after
 from heal.tools.shared.made_by import MADE_BY, RECORD_NAME, AllianceRecord, MadeBy, ScenesRecord, read_made_by
 
 METRICS_NAME, SWEEP_NAME, TICKS_NAME, PROFILE_NAME = "metrics.json", "sweep.json", "ticks.jsonl", "profile.json"
-ANALYSIS_NAME = "analysis.json"
+ANALYSIS_NAME, COMPARE_NAME = "analysis.json", "compare.json"
 # A folder with one of these files, unless it is empty, holds an output.
-_RESULTS = (METRICS_NAME, SWEEP_NAME, TICKS_NAME, PROFILE_NAME, ANALYSIS_NAME)
+_RESULTS = (METRICS_NAME, SWEEP_NAME, TICKS_NAME, PROFILE_NAME, ANALYSIS_NAME, COMPARE_NAME)
 # All files of the commands' outputs; nothing else is removed from a folder that is used again.
 _TICK = "[0-9]" * 6
 _PICTURES = (
@@ -39,7 +39,7 @@ _PICTURES = (
     "drive.gif",
 )
 _NUMBERED = (f"scene_{_TICK}.png", f"pictures/tick_{_TICK}.png", "gain_[0-9]*.png", "weights_[0-9]*.png")
-_FILES = (*_RESULTS, RECORD_NAME, "scenes.npz", "report.html", "profile.md", *_PICTURES, *_NUMBERED)
+_FILES = (*_RESULTS, RECORD_NAME, "scenes.npz", "report.html", "profile.md", "results.csv", "costs.csv", *_PICTURES, *_NUMBERED)
 
 
 @dataclass(frozen=True)

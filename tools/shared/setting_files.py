@@ -28,6 +28,16 @@ def load_settings(path: Path) -> dict[str, Any]:
     return _load_training(path, ())
 
 
+def settings_in(values: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """Return the settings of a training that are a section of the file `path`; `like` and errors as in `load_settings`."""
+    return _resolved(dict(values), path, ())
+
+
+def type_in(name: str, value: Any, path: Path) -> dict[str, Any]:
+    """Return the settings of an agent type that the file `path` names or holds; `like` and errors as in `load_settings`."""
+    return _load_entry(name, value, path)
+
+
 def load_type(path: Path) -> dict[str, Any]:
     """Read the settings of an agent type, with those of the files that it is like; errors as in `load_settings`."""
     return _with_like(load_yaml(path), path, (path.resolve(),))
@@ -52,7 +62,11 @@ def laid_over(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, An
 def _load_training(path: Path, users: Sequence[Path]) -> dict[str, Any]:
     """Read a training's settings; `users` are the files that lead to this one by their `like`."""
     _require_new(path, users)
-    own = load_yaml(path)
+    return _resolved(load_yaml(path), path, users)
+
+
+def _resolved(own: dict[str, Any], path: Path, users: Sequence[Path]) -> dict[str, Any]:
+    """Lay a training's settings, read from the file `path`, over those of the file that they are like."""
     named = own.pop("agents", None) or {}
     if not isinstance(named, Mapping):
         raise ConfigError(f"{path}: agents: expected a mapping of names to agent types, got {named!r}")

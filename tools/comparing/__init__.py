@@ -1,0 +1,1 @@
+"""The parts of `heal compare`: what is compared, what is trained and evaluated for it, and the report of the results."""
