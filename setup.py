@@ -42,6 +42,7 @@ ROOMS = (
     "encoders",
     "fusion",
     "graphs",
+    "heads",
     "layers",
     "measures",
     "message",

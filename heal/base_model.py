@@ -4,24 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from heal.config import config, later
-from heal.detection.anchors import AnchorConfig, make_anchors
+from heal.config import ByKind, config, later
+from heal.detection.anchors import AnchorConfig
 from heal.detection.decode import DecodeConfig
 from heal.detection.guard import GuardConfig
 from heal.detection.head import HeadOutput
 from heal.detection.targets import TargetConfig
 from heal.errors import UserError
-from heal.fusion.interface import RARE_LOGIT, AgentLevels, AgentMaps, Coverage, Fusion
+from heal.fusion.interface import AgentLevels, AgentMaps, Coverage, Fusion
 from heal.fusion.pyramid import PyramidConfig, PyramidFusion
 from heal.fusion.table import FusionConfig, make_fusion
 from heal.grid import BevGrid
+from heal.heads.anchor_heads import AnchorHeads
+from heal.heads.center_heads import CenterHeads
+from heal.heads.center_targets import CentersConfig
+from heal.heads.interface import DetectionHeads
 from heal.layers.map_size import output_cells, require_fitting
 from heal.layers.shrink import Shrink
+
+# The kinds of heads that may take the place of anchor heads.
+HEADS = ByKind(lambda: (CentersConfig,))
 
 
 @config
@@ -36,6 +42,7 @@ class BaseConfig:
         shrink_channels: output channels of each pair of convolutions between fusion and heads; empty for none.
         shrink_sizes: kernel size of each pair's first convolution.
         shrink_strides: stride of each pair's first convolution.
+        heads: heads without anchors; None for anchor heads. With other heads, the next three settings are not used.
         direction_bins: number of equal sectors of the circle that the direction head tells apart.
         anchors: boxes that the regression starts from.
         targets: thresholds for positive and negative anchors in training.
@@ -50,6 +57,7 @@ class BaseConfig:
     shrink_channels: tuple[int, ...] = (256,)
     shrink_sizes: tuple[int, ...] = (3,)
     shrink_strides: tuple[int, ...] = (1,)
+    heads: Annotated[CentersConfig, HEADS] | None = later(None)
     direction_bins: int = 2
     anchors: AnchorConfig = AnchorConfig()
     targets: TargetConfig = TargetConfig()
@@ -91,8 +99,21 @@ class BaseOutput:
     extra_loss: Tensor | None = None
 
 
+def make_heads(settings: BaseConfig) -> DetectionHeads:
+    """Return the kind of heads that a base of these settings has."""
+    if settings.heads is None:
+        return AnchorHeads(settings.grid, settings.decode, settings.anchors, settings.targets, settings.direction_bins)
+    return CenterHeads(settings.grid, settings.decode, settings.heads)
+
+
 class BaseModel(nn.Module):
-    """A fusion, the shrink layers and the heads (HEAL, section 3.2)."""
+    """A fusion, the shrink layers and the heads (HEAL, section 3.2).
+
+    Attributes:
+        config: the settings.
+        shrink_conv: the layers between fusion and heads.
+        detection: the kind of heads: it makes boxes of their output.
+    """
 
     def __init__(self, settings: BaseConfig) -> None:
         """Make a base with random weights."""
@@ -103,11 +124,11 @@ class BaseModel(nn.Module):
         self._fusion = "pyramid_backbone" if settings.fusion is None else "fusion_net"
         self.add_module(self._fusion, fusion)
         self.shrink_conv = Shrink(fusion.out_channels, settings.shrink_channels, settings.shrink_sizes, settings.shrink_strides)
-        width, anchors = [fusion.out_channels, *settings.shrink_channels][-1], len(settings.anchors.yaws_deg)
-        self.cls_head = nn.Conv2d(width, anchors, 1)
-        nn.init.constant_(self.cls_head.bias, RARE_LOGIT)  # type: ignore[arg-type]
-        self.reg_head = nn.Conv2d(width, 7 * anchors, 1)
-        self.dir_head = nn.Conv2d(width, settings.direction_bins * anchors, 1)
+        self.detection = make_heads(settings)
+        layers = self.detection.layers([fusion.out_channels, *settings.shrink_channels][-1])
+        self._heads = tuple(layers)
+        for name, layer in layers.items():
+            self.add_module(name, layer)
 
     @property
     def fusion(self) -> Fusion:
@@ -115,6 +136,11 @@ class BaseModel(nn.Module):
         fusion = self.get_submodule(self._fusion)
         assert isinstance(fusion, Fusion)
         return fusion
+
+    @property
+    def head_layers(self) -> dict[str, nn.Module]:
+        """The layers of the heads, by the names of their weights."""
+        return {name: self.get_submodule(name) for name in self._heads}
 
     @property
     def pyramid(self) -> PyramidFusion:
@@ -155,11 +181,7 @@ class BaseModel(nn.Module):
 
     def heads(self, joined: Tensor) -> HeadOutput:
         """Return the output of the heads for fused maps (B, C, ny, nx)."""
-        shrunk = self.shrink_conv(joined)
-        # The three heads run as one convolution, because each of them reads the whole map.
-        heads = (self.cls_head, self.reg_head, self.dir_head)
-        weight, bias = (torch.cat([getattr(head, name) for head in heads]) for name in ("weight", "bias"))
-        return HeadOutput(*torch.split(F.conv2d(shrunk, weight, bias), [head.out_channels for head in heads], dim=1))
+        return self.detection.output(self.head_layers, self.shrink_conv(joined))
 
     def forward(
         self,
@@ -173,7 +195,3 @@ class BaseModel(nn.Module):
         levels = self.trunk(features)
         fused = self.fuse(levels, agent_SE3_ego, agents_per_scene, coverage, agent_types)
         return BaseOutput(self.heads(fused), levels.occupancy, fused, self.fusion.extra_loss())
-
-    def anchors(self) -> Tensor:
-        """Return the anchors (ny, nx, A, 7) float64, in the ego's frame."""
-        return make_anchors(self.config.grid, self.config.anchors)

@@ -12,7 +12,6 @@ from heal.agents.content.content import Content, Sensed
 from heal.agents.interfaces import AllianceLike
 from heal.agents.options import RunOptions
 from heal.base_model import BaseModel
-from heal.detection.decode import candidate_boxes
 from heal.detection.head import HeadOutput
 from heal.encoders.joint_cloud import points_to_share
 from heal.errors import UserError
@@ -30,12 +29,12 @@ class BoxMaker:
 
     def __init__(self, base: BaseModel, agent_type: str) -> None:
         """Detect with a base and the maps of an agent type."""
-        self._base, self._agent_type, self._anchors = base, agent_type, base.anchors()
+        self._base, self._agent_type = base, agent_type
 
     def content(self, sensed: Sensed, codec: Codec) -> Content:
         """Return the boxes of the least score that the codec asks for, the best first, as many as enter the suppression."""
         config = self._base.config.decode
-        boxes, scores = candidate_boxes(self._head(sensed), self._anchors, config)
+        boxes, scores = self._base.detection.candidates(self._head(sensed))
         items = torch.cat([boxes, scores[:, None]], dim=1)
         items = items[(items.abs() <= LARGEST_M).all(dim=1) & (scores >= codec.min_score)]
         best = items[:, -1].argsort(descending=True, stable=True)[: config.max_candidates]

@@ -8,7 +8,6 @@ from time import perf_counter
 from heal.agents.content.items import detect_alone
 from heal.agents.fusion.map_memory import KnownMap
 from heal.agents.fusion.tick_fusion import HeadFusion, TickFusion
-from heal.detection.boxes import boxes_to_corners
 from heal.detection.detections import Detections
 from heal.detection.head import HeadOutput
 from heal.encoders.joint_cloud import join_clouds
@@ -34,7 +33,7 @@ class BoxFusion(TickFusion):
 
     def _boxes_of(self, known: KnownMap) -> AgentBoxes:
         items = known.maps[0][0, :, 0].T
-        return AgentBoxes(boxes_to_corners(items[:, :-1]), items[:, -1] * self.weight_of(known), known.world_SE3_agent)
+        return AgentBoxes(items[:, :-1], items[:, -1] * self.weight_of(known), known.world_SE3_agent)
 
 
 class PointFusion(HeadFusion):

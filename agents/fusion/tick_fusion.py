@@ -17,7 +17,6 @@ from heal.agents.options import PoseCorrection, RunOptions
 from heal.agents.records import FusionRequest, Sender
 from heal.base_model import BaseModel
 from heal.detection.boxes import transform_corners
-from heal.detection.decode import decode
 from heal.detection.detections import Detections
 from heal.detection.head import HeadOutput
 from heal.pose_correction.boxes import SeenBoxes
@@ -39,14 +38,14 @@ _EVERYWHERE = (-math.inf,) * 3 + (math.inf,) * 3
 
 
 class FusionNetwork:
-    """The networks of a fusion node on their device, the anchors, and the options by which the node fuses."""
+    """The networks of a fusion node on their device, and the options by which the node fuses."""
 
     def __init__(
         self, base: BaseModel, device: torch.device, options: RunOptions, encoders: Mapping[str, Encoder] | None = None
     ) -> None:
         """Move the base to a device, and the networks of the agent types that read the joint cloud of early fusion."""
         self.base, self.device, self.options = base.to(device), device, options
-        self.anchors, self.encoders = base.anchors(), dict(encoders or {})
+        self.encoders = dict(encoders or {})
         for encoder in self.encoders.values():
             encoder.to(device)
 
@@ -111,7 +110,7 @@ class HeadFusion(TickFusion):
             raise ArithmeticError("the output of the heads is not finite")
         fused = perf_counter()
         with torch.no_grad():
-            detections = self.in_region(decode(head, self.network.anchors, self.network.base.config.decode, self.box_range_m))
+            detections = self.in_region(self.network.base.detection.decode(head, self.box_range_m))
         self.decode_ms += (perf_counter() - fused) * 1e3
         return detections
 
@@ -171,7 +170,7 @@ class MapFusion(HeadFusion):
         """Return the boxes that the map of an agent gives alone, in its own frame; they are found once in a tick."""
         sender = known.agent_id, known.tick
         if sender not in self._seen:
-            config = self.network.base.config
+            base = self.network.base
             head = self._heads([known], [np.eye(4)], None, ego_first=True)
-            self._seen[sender] = SeenBoxes.of(decode(head, self.network.anchors, config.decode, config.grid.range_m))
+            self._seen[sender] = SeenBoxes.of(base.detection.decode(head, base.config.grid.range_m))
         return self._seen[sender]

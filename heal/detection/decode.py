@@ -45,37 +45,13 @@ class DecodeConfig:
     z_limits_m: tuple[float, float] | None = None
 
 
-def decode(head: HeadOutput, anchors: Tensor, config: DecodeConfig, gt_range_m: Sequence[float]) -> Detections:
-    """Decode the detections of one scene.
+def decode_candidates(head: HeadOutput, anchors: Tensor, config: DecodeConfig) -> tuple[Tensor, Tensor]:
+    """Decode all boxes of one scene that score more than the threshold, duplicates included.
 
     Args:
-        head: the head's output for one scene, in the ego's frame.
+        head: the output of anchor heads for one scene, in the ego's frame.
         anchors: (ny, nx, A, 7) in the ego's frame.
         config: thresholds.
-        gt_range_m: x_min, y_min, z_min, x_max, y_max, z_max; boxes that are not wholly inside are dropped.
-
-    Returns:
-        Detections in the ego's frame, best first.
-    """
-    return select_detections(*decode_candidates(head, anchors, config), config, gt_range_m)
-
-
-def decode_candidates(head: HeadOutput, anchors: Tensor, config: DecodeConfig) -> tuple[Tensor, Tensor]:
-    """Decode all boxes of one scene that score more than the threshold, duplicates included, as corners.
-
-    Returns:
-        corners: (K, 8, 3) float32 in the frame of the anchors, metres, on the device of the anchors.
-        scores: (K,) float32, on the same device.
-
-    Raises:
-        ValueError: `head` holds several scenes or does not fit the anchors.
-    """
-    boxes, scores = candidate_boxes(head, anchors, config)
-    return boxes_to_corners(boxes), scores
-
-
-def candidate_boxes(head: HeadOutput, anchors: Tensor, config: DecodeConfig) -> tuple[Tensor, Tensor]:
-    """Decode all boxes of one scene that score more than the threshold, duplicates included.
 
     Returns:
         boxes: (K, 7) float32 x, y, z, h, w, l, yaw in the frame of the anchors, on the device of the anchors.
@@ -101,8 +77,23 @@ def candidate_boxes(head: HeadOutput, anchors: Tensor, config: DecodeConfig) -> 
     return boxes, scores
 
 
+def select_boxes(boxes: Tensor, scores: Tensor, config: DecodeConfig, gt_range_m: Sequence[float]) -> Detections:
+    """Return what `select_detections` does, from boxes (K, 7) in the ego's frame."""
+    return select_detections(boxes_to_corners(boxes), scores, config, gt_range_m)
+
+
 def select_detections(corners: Tensor, scores: Tensor, config: DecodeConfig, gt_range_m: Sequence[float]) -> Detections:
-    """Return the candidates, corners (K, 8, 3) with scores (K,), that are possible, no duplicates, and wholly inside the range."""
+    """Return the candidates that are possible, no duplicates, and wholly inside a range.
+
+    Args:
+        corners: (K, 8, 3) metres in the ego's frame.
+        scores: (K,).
+        config: thresholds.
+        gt_range_m: x_min, y_min, z_min, x_max, y_max, z_max; boxes that are not wholly inside are dropped.
+
+    Returns:
+        Detections in the ego's frame, best first.
+    """
     possible = corners.isfinite().flatten(1).all(dim=1)  # the exponentials of an untrained head overflow
     if config.max_extent_m is not None:
         possible &= corners_within_extent(corners, config.max_extent_m)

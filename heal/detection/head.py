@@ -9,12 +9,15 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class HeadOutput:
-    """The output of the detection heads for B scenes: for every cell, for each of its A anchors.
+    """The output of the detection heads for B scenes: for every cell, for each of its A anchors, or for one box of centre heads.
 
     Attributes:
-        classification: (B, A, ny, nx) logits.
-        regression: (B, 7A, ny, nx), for every anchor in turn its seven codes (`heal.detection.targets.encode_boxes`).
-        direction: (B, bins * A, ny, nx) logits, for every anchor in turn its direction bins.
+        classification: (B, A, ny, nx) logits; of centre heads (B, 1, ny, nx), the heatmap.
+        regression: (B, 7A, ny, nx), for every anchor in turn its seven codes (`heal.detection.targets.encode_boxes`); of centre
+            heads (B, 6, ny, nx), the first six codes of `heal.heads.center_targets.encode_centers`, or (B, 7, ny, nx) with a logit
+            of the overlap with the true box.
+        direction: (B, bins * A, ny, nx) logits, for every anchor in turn its direction bins; of centre heads (B, 4, ny, nx), the
+            last four codes.
     """
 
     classification: Tensor

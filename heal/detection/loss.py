@@ -16,7 +16,7 @@ from torch.nn import functional
 from heal.box_corners import YAW
 from heal.config import config, later
 from heal.detection.head import HeadOutput
-from heal.detection.targets import Targets
+from heal.detection.targets import AnchorTargets, Targets
 from heal.errors import UserError
 
 # Weights of the true depth bin and of its two neighbours where the target is smoothed.
@@ -28,22 +28,22 @@ class LossConfig:
     """Weights and parameters of the losses.
 
     Attributes:
-        classification_weight: focal loss of the anchors' scores.
-        regression_weight: smooth L1 of the seven codes.
-        direction_weight: cross entropy of the direction bins.
+        classification_weight: focal loss of the scores.
+        regression_weight: smooth L1 of the seven codes of anchors; L1 of all codes of centre heads, those of the yaw included.
+        direction_weight: cross entropy of the direction bins, which centre heads do not have.
         depth_weight: focal loss of the depth bins.
         occupancy_weights: focal loss of the foreground of each level, from the finest on; further weights are not used.
-        positive_weight: weight of positive anchors and cells, relative to negative ones.
-        focal_alpha: share of the positive class in focal losses.
+        positive_weight: weight of positive anchors and cells, relative to negative ones; not for the heatmap of centre heads.
+        focal_alpha: share of the positive class in focal losses; not for the heatmap of centre heads.
         focal_gamma: exponent of focal losses.
         smooth_l1_sigma: the regression loss is quadratic below 1 / sigma^2.
         direction_offset_rad: yaw at which the first direction bin begins.
         smooth_depth: give the neighbours of the true depth bin some weight too.
         distillation_weight: divergence from the maps of a teacher, `training.teacher`; DiscoNet's weight, see
             `heal.training.distillation`.
-        least_positives: the losses of an item are divided by its positive anchors or cells, but by no fewer than this. At HEAL's 1,
-            an item with a single vehicle weighs as much as one with twenty. A type that is taught only its own small range has many
-            such items.
+        least_positives: the losses of an item are divided by its positive anchors, centres or cells, but by no fewer than this. At
+            HEAL's 1, an item with a single vehicle weighs as much as one with twenty. A type that is taught only its own small
+            range has many such items.
     """
 
     classification_weight: float = 1.0
@@ -76,8 +76,8 @@ class DetectionLoss:
     direction: Tensor
 
 
-def detection_loss(head: HeadOutput, targets: Targets, config: LossConfig, anchors: Tensor) -> DetectionLoss:
-    """Compute the loss of the heads' output, the mean over the scenes of a batch.
+def detection_loss(head: HeadOutput, targets: AnchorTargets, config: LossConfig, anchors: Tensor) -> DetectionLoss:
+    """Compute the loss of the output of anchor heads, the mean over the scenes of a batch.
 
     Args:
         head: the output for B scenes.
@@ -92,7 +92,7 @@ def detection_loss(head: HeadOutput, targets: Targets, config: LossConfig, ancho
     logits = head.classification.permute(0, 2, 3, 1)
     classification = _weighted_focal_loss(logits, targets.positive, targets.negative, config) * config.classification_weight
     scene, row, column, anchor = targets.positive.nonzero(as_tuple=True)
-    weight = (1.0 / _positive_counts(targets.positive, config))[scene] / scenes
+    weight = (1.0 / positive_counts(targets.positive, config))[scene] / scenes
     codes = _by_anchor(head.regression, count)[scene, row, column, anchor].float()
     wanted = targets.regression.view(*targets.positive.shape, 7)[scene, row, column, anchor].to(codes)
     regression = (_box_loss(codes, wanted, config.smooth_l1_sigma) * weight).sum() * config.regression_weight
@@ -105,7 +105,7 @@ def detection_loss(head: HeadOutput, targets: Targets, config: LossConfig, ancho
 def occupancy_loss(occupancy: tuple[Tensor, ...], targets: Targets, config: LossConfig) -> Tensor:
     """Compute the loss of the foreground logits of the pyramid's levels, the mean over the agents.
 
-    A cell of a level is foreground if any anchor in the cell is positive, background if all anchors in the cell are negative.
+    A cell of a level is foreground if any of its cells on the grid is foreground, background if all of them are background.
 
     Args:
         occupancy: per level, from the finest on, logits (M, 1, ny / k, nx / k) of M agents.
@@ -122,8 +122,8 @@ def occupancy_loss(occupancy: tuple[Tensor, ...], targets: Targets, config: Loss
         raise UserError(
             f"occupancy_loss: expected a weight for each level, got {config.occupancy_weights} for {len(occupancy)} levels"
         )
-    foreground = targets.positive.any(dim=-1)[:, None].float()
-    not_background = (~targets.negative.all(dim=-1))[:, None].float()
+    foreground = targets.foreground[:, None].float()
+    not_background = (~targets.background)[:, None].float()
     total = occupancy[0].new_zeros((), dtype=torch.float32)
     for logits, weight in zip(occupancy, config.occupancy_weights, strict=False):
         size = foreground.shape[-1] // logits.shape[-1]
@@ -184,10 +184,10 @@ def _weighted_focal_loss(logits: Tensor, positive: Tensor, negative: Tensor, con
     """Compute the focal loss of positive and negative entries (B, ...), divided per item by its positives; the mean over items."""
     weight = config.positive_weight * positive.float() + negative.float()
     loss = sigmoid_focal_loss(logits, positive, config.focal_alpha, config.focal_gamma) * weight
-    return (loss.flatten(1).sum(dim=1) / _positive_counts(positive, config)).mean()
+    return (loss.flatten(1).sum(dim=1) / positive_counts(positive, config)).mean()
 
 
-def _positive_counts(positive: Tensor, config: LossConfig) -> Tensor:
+def positive_counts(positive: Tensor, config: LossConfig) -> Tensor:
     """Count the positive entries of each item (B, ...), at least `least_positives`; (B,) float32."""
     return positive.flatten(1).sum(dim=1).clamp(min=config.least_positives).float()
 

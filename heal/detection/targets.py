@@ -6,8 +6,10 @@ bird's-eye view, with one metre added to every width and height.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -43,9 +45,41 @@ class TargetConfig:
             )
 
 
+AnyTargets = TypeVar("AnyTargets", bound="Targets")
+
+
 @dataclass(frozen=True)
-class Targets:
-    """The target output of the heads, for one scene or, with a leading dimension, for a batch.
+class Targets(ABC):
+    """The target output of the heads of a base, for one scene or, with a leading dimension, for a batch; all fields are tensors."""
+
+    @property
+    @abstractmethod
+    def foreground(self) -> Tensor:
+        """The cells (..., ny, nx), bool, whose foreground should be 1."""
+
+    @property
+    @abstractmethod
+    def background(self) -> Tensor:
+        """The cells (..., ny, nx), bool, whose foreground should be 0; cells that are neither are ignored."""
+
+    @abstractmethod
+    def within(self: AnyTargets, cells: Tensor) -> AnyTargets:
+        """Return the targets that ask nothing outside of `cells`, bool (..., ny, nx)."""
+
+    @staticmethod
+    def stack(parts: Sequence[AnyTargets]) -> AnyTargets:
+        """Join the targets of scenes to one batch, in their order."""
+        first = parts[0]
+        return replace(first, **{one.name: torch.stack([getattr(part, one.name) for part in parts]) for one in fields(first)})
+
+    def to(self: AnyTargets, device: torch.device | str) -> AnyTargets:
+        """Copy the targets to another device."""
+        return replace(self, **{one.name: getattr(self, one.name).to(device) for one in fields(self)})
+
+
+@dataclass(frozen=True)
+class AnchorTargets(Targets):
+    """The target output of anchor heads, for one scene or, with a leading dimension, for a batch.
 
     Attributes:
         positive: (..., ny, nx, A) bool, anchors of a true box.
@@ -63,29 +97,26 @@ class Targets:
         wanted = (*shape[:-1], 7 * shape[-1])
         if self.negative.shape != shape or self.regression.shape != wanted:
             raise ValueError(
-                f"Targets: expected negative {tuple(shape)} and regression {wanted} to go with positive, "
+                f"AnchorTargets: expected negative {tuple(shape)} and regression {wanted} to go with positive, "
                 f"got {tuple(self.negative.shape)} and {tuple(self.regression.shape)}"
             )
 
-    @staticmethod
-    def stack(parts: Sequence[Targets]) -> Targets:
-        """Join the targets of scenes to one batch, in their order."""
-        return Targets(
-            torch.stack([part.positive for part in parts]),
-            torch.stack([part.negative for part in parts]),
-            torch.stack([part.regression for part in parts]),
-        )
+    @property
+    def foreground(self) -> Tensor:
+        """The cells with a positive anchor."""
+        return self.positive.any(dim=-1)
 
-    def within(self, cells: Tensor) -> Targets:
+    @property
+    def background(self) -> Tensor:
+        """The cells whose anchors are all negative."""
+        return self.negative.all(dim=-1)
+
+    def within(self, cells: Tensor) -> AnchorTargets:
         """Return the targets with no anchor positive or negative outside of `cells`, bool (..., ny, nx)."""
         return replace(self, positive=self.positive & cells[..., None], negative=self.negative & cells[..., None])
 
-    def to(self, device: torch.device | str) -> Targets:
-        """Copy the targets to another device."""
-        return Targets(self.positive.to(device), self.negative.to(device), self.regression.to(device))
 
-
-def assign_targets(anchors: Tensor, gt_boxes: Tensor, config: TargetConfig) -> Targets:
+def assign_targets(anchors: Tensor, gt_boxes: Tensor, config: TargetConfig) -> AnchorTargets:
     """Assign anchors to true boxes.
 
     An anchor is positive for the true box that it overlaps by more than `positive_iou`, for the first of several such boxes. The
@@ -103,7 +134,7 @@ def assign_targets(anchors: Tensor, gt_boxes: Tensor, config: TargetConfig) -> T
     shape = anchors.shape[:3]
     if len(gt_boxes) == 0:
         empty = torch.zeros(shape, dtype=torch.bool, device=anchors.device)
-        return Targets(empty, ~empty, anchors.new_zeros((*shape[:2], shape[2] * 7), dtype=torch.float32))
+        return AnchorTargets(empty, ~empty, anchors.new_zeros((*shape[:2], shape[2] * 7), dtype=torch.float32))
     iou, index = _overlaps(anchors, gt_boxes)
     owner, best = _owners(iou, index, config.positive_iou, anchors[..., 0].numel())
     negative = torch.ones_like(owner, dtype=torch.bool)
@@ -113,7 +144,7 @@ def assign_targets(anchors: Tensor, gt_boxes: Tensor, config: TargetConfig) -> T
     regression = torch.zeros(len(owner), 7, device=anchors.device)
     codes = encode_boxes(gt_boxes[owner[positive]].to(anchors.dtype), anchors.reshape(-1, 7)[positive])
     regression[positive] = codes.float()
-    return Targets(positive.view(shape), negative.view(shape), regression.view(*shape[:2], -1))
+    return AnchorTargets(positive.view(shape), negative.view(shape), regression.view(*shape[:2], -1))
 
 
 def encode_boxes(boxes: Tensor, anchors: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from heal.detection.boxes import transform_corners
+from heal.detection.boxes import boxes_to_corners, transform_corners
 from heal.detection.decode import DecodeConfig, select_detections
 from heal.detection.detections import Detections
 from heal.se3 import relative_SE3
@@ -17,15 +17,15 @@ from heal.types import Float64
 
 @dataclass(frozen=True)
 class AgentBoxes:
-    """The boxes that an agent has found alone, duplicates included, as `heal.detection.decode.decode_candidates` returns them.
+    """The boxes that an agent has found alone, duplicates included, as `DetectionHeads.candidates` returns them.
 
     Attributes:
-        corners: (K, 8, 3) float32, metres in the agent's frame.
+        boxes: (K, 7) float32 x, y, z, h, w, l, yaw, metres and radians in the agent's frame.
         scores: (K,) float32.
         world_SE3_agent: (4, 4) float64, the pose that the agent measures.
     """
 
-    corners: Tensor
+    boxes: Tensor
     scores: Tensor
     world_SE3_agent: Float64
 
@@ -41,7 +41,7 @@ def join_boxes(
         agents: the boxes of each agent.
         world_SE3_ego: (4, 4) float64, the pose that the ego measures.
         config: thresholds.
-        gt_range_m: as in `heal.detection.decode.decode`.
+        gt_range_m: as for `heal.detection.decode.select_detections`.
 
     Returns:
         Detections in the ego's frame, best first.
@@ -51,5 +51,5 @@ def join_boxes(
     corners = []
     for agent in agents:
         ego_SE3_agent = torch.from_numpy(relative_SE3(world_SE3_ego, agent.world_SE3_agent))
-        corners.append(transform_corners(ego_SE3_agent.to(agent.corners), agent.corners))
+        corners.append(transform_corners(ego_SE3_agent.to(agent.boxes), boxes_to_corners(agent.boxes)))
     return select_detections(torch.cat(corners), torch.cat([agent.scores for agent in agents]), config, gt_range_m)

@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from heal.base_model import make_heads
 from heal.collab_model import CollabBatch, CollabModel
-from heal.detection.anchors import make_anchors
 from heal.detection.detections import GroundTruth
 from heal.detection.ground_truth import agent_ground_truth, ground_truth
-from heal.detection.targets import Targets, assign_targets
+from heal.detection.targets import Targets
 from heal.errors import UserError
 from heal.grid import Range
 from heal.seeding import keyed_generator
@@ -105,9 +105,9 @@ class BatchMaker:
     """Makes the networks' inputs and targets of drawn scenes; agents have to detect what lies in the own range of their type."""
 
     def __init__(self, model: CollabModel, settings: TrainingConfig, teacher: CollabModel | None = None) -> None:
-        """Take the networks, whose agent types make their own inputs, and the settings of anchors, targets and range."""
+        """Take the networks, whose agent types make their own inputs, and the settings of heads, targets and range."""
         self.model, self._settings, self._teacher = model, settings, teacher
-        self.anchors = make_anchors(settings.base.grid, settings.base.anchors)
+        self._detection = make_heads(settings.base)
         grid, margin_m = settings.base.grid, settings.training.z_margin_m
         self._labels_range = with_z_margin(grid.range_m, margin_m)
         own = {name: own_range(agent, grid) for name, agent in settings.agents.items()}
@@ -152,14 +152,11 @@ class BatchMaker:
             frame = replace(frame, world_SE3_agent_measured=frame.world_SE3_agent)
         own = self._ranges[drawn.agent_types[frame.agent_id]]
         targets = self._targets(agent_ground_truth(frame, own or self._labels_range), own)
-        return (
-            targets.within(torch.zeros(targets.positive.shape[:2], dtype=torch.bool)) if frame.agent_id in drawn.noisy else targets
-        )
+        return targets.within(torch.zeros_like(targets.foreground)) if frame.agent_id in drawn.noisy else targets
 
     def _targets(self, truth: GroundTruth, range_m: Range | None) -> Targets:
-        base = self._settings.base
-        targets = assign_targets(self.anchors, truth.boxes, base.targets)
-        return targets if range_m is None else targets.within(cells_within(base.grid, range_m))
+        targets = self._detection.targets(truth.boxes)
+        return targets if range_m is None else targets.within(cells_within(self._settings.base.grid, range_m))
 
 
 def sensors_of(settings: TrainingConfig) -> dict[str, SensorChoice]:

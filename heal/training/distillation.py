@@ -32,7 +32,7 @@ def require_teacher(student: BaseModel, teacher: CollabModel) -> None:
     if ours != theirs:
         raise UserError(
             f"training.teacher: the maps of teacher and student must have the same shapes, {ours}, and the teacher has {theirs}; "
-            "give both the same grid, fused channels and anchors"
+            "give both the same grid, fused channels and heads"
         )
 
 
@@ -40,7 +40,8 @@ def _maps_of(base: BaseModel) -> dict[str, object]:
     """Return what decides on the shapes of the maps that are compared."""
     settings = base.config
     size = settings.grid.range_m, settings.grid.cell_m
-    return {"grid": size, "channels": base.fusion.out_channels, "anchors": len(settings.anchors.yaws_deg)}
+    heads = len(settings.anchors.yaws_deg) if settings.heads is None else settings.heads
+    return {"grid": size, "channels": base.fusion.out_channels, "heads": heads}
 
 
 def distillation_loss(student: BaseOutput, teacher: BaseOutput) -> Tensor:

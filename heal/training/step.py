@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from heal.agent_model import AgentModel
-from heal.base_model import BaseOutput
+from heal.base_model import BaseOutput, make_heads
 from heal.collab_model import CollabBatch, CollabModel
 from heal.config import ConfigError
-from heal.detection.anchors import make_anchors
-from heal.detection.loss import depth_loss, detection_loss, occupancy_loss
+from heal.detection.loss import depth_loss, occupancy_loss
 from heal.encoders.lift_splat_depth import DepthPrediction
 from heal.errors import UserError
+from heal.heads.interface import DetectionHeads
 from heal.layers.compressor import Compressor
 from heal.layers.inference import for_inference
 from heal.layers.residual import ResidualBlock
@@ -44,7 +44,7 @@ class StepLosses:
 
     Attributes:
         total: the scalar to minimise, with its gradient; the others are its parts, for the log.
-        classification: scores of the anchors.
+        classification: scores of the boxes.
         regression: boxes.
         direction: headings.
         occupancy: foreground of every single agent, before `single_weight`.
@@ -89,7 +89,7 @@ class StepTaker:
         scaler: scales the gradients in float16.
         learner: the networks as they compute a step; a frozen base is a folded copy.
         teacher: the network that the fused maps are to be like, on `device`; None for none.
-        anchors: (ny, nx, A, 7), on `device`.
+        detection: the kind of the base's heads.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class StepTaker:
         self.teacher = None if teacher is None else teacher.to(self.device)
         # Some weights may have no gradient: a batch may lack an agent type, and a camera trunk can hold weights that nothing reads.
         self._parallel = DistributedDataParallel(self.learner, find_unused_parameters=True) if replica.count > 1 else self.learner
-        self.anchors = make_anchors(settings.base.grid, settings.base.anchors).to(self.device)
+        self.detection = make_heads(settings.base)
 
     def take(self, batch: TrainingBatch, rate: float) -> StepLosses:
         """Update the weights by one batch at a learning rate.
@@ -149,7 +149,7 @@ class StepTaker:
             TrainingStoppedError: the loss is infinite or NaN.
         """
         with self.autocast():
-            losses = training_loss(self._parallel, batch, self.settings, self.anchors, self.teacher)
+            losses = training_loss(self._parallel, batch, self.settings, self.detection, self.teacher)
         if not torch.isfinite(losses.total):
             raise _stopped(f"the loss is {float(losses.total.detach())}, its parts {losses.parts()}", batch)
         return losses
@@ -169,7 +169,11 @@ def _stopped(cause: str, batch: TrainingBatch) -> TrainingStoppedError:
 
 
 def training_loss(
-    learner: nn.Module, batch: TrainingBatch, settings: TrainingConfig, anchors: Tensor, teacher: CollabModel | None = None
+    learner: nn.Module,
+    batch: TrainingBatch,
+    settings: TrainingConfig,
+    detection: DetectionHeads,
+    teacher: CollabModel | None = None,
 ) -> StepLosses:
     """Compute the losses of a batch (HEAL, section 3.2).
 
@@ -180,11 +184,11 @@ def training_loss(
         learner: a `Learner`, perhaps wrapped for data parallelism.
         batch: inputs and targets.
         settings: weights of the losses.
-        anchors: (ny, nx, A, 7), on the device of the batch.
+        detection: the kind of the base's heads.
         teacher: sees the joint clouds of the batch; None for none.
     """
     output, depths = learner(batch.inputs)
-    fused = detection_loss(output.head, batch.targets, settings.loss, anchors)
+    fused = detection.loss(output.head, batch.targets, settings.loss)
     zero = fused.total.new_zeros(())
     scored = settings.base.fused_by.foreground
     alone = occupancy_loss(output.occupancy, batch.agent_targets, settings.loss) if scored else zero

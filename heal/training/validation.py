@@ -10,10 +10,8 @@ import torch
 from torch import nn
 
 from heal.collab_model import CollabModel
-from heal.detection.decode import decode
 from heal.detection.detections import Detections, GroundTruth
 from heal.detection.head import HeadOutput
-from heal.detection.loss import detection_loss
 from heal.detection.metrics import ApAccumulator
 from heal.seeding import keyed_generator
 from heal.training.batches import BatchMaker, TrainingBatch, sensors_of
@@ -109,14 +107,13 @@ def _detect(taker: StepTaker, batch: TrainingBatch) -> tuple[float, list[Detecti
     on_device, settings = batch.to(taker.device), taker.settings
     with taker.autocast():
         head = taker.learner(on_device.inputs)[0].head
-        loss = detection_loss(head, on_device.targets, settings.loss, taker.anchors).total
-    anchors = taker.anchors.cpu()
+        loss = taker.detection.loss(head, on_device.targets, settings.loss).total
     range_m = validated_range(settings.agents, settings.base.grid, settings.training.max_agents)
     scenes = [
         HeadOutput(*(part[i : i + 1] for part in (head.classification, head.regression, head.direction)))
         for i in range(len(batch.scene_ids))
     ]
-    return float(loss), [decode(scene, anchors, settings.base.decode, range_m) for scene in scenes]
+    return float(loss), [taker.detection.decode(scene, range_m) for scene in scenes]
 
 
 @contextmanager

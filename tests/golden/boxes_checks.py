@@ -20,13 +20,13 @@ from heal.detection.boxes import (
     planar_hulls,
     transform_corners,
 )
-from heal.detection.decode import DecodeConfig, decode, decode_boxes, decode_candidates
+from heal.detection.decode import DecodeConfig, decode_boxes, decode_candidates, select_boxes
 from heal.detection.detections import Detections, GroundTruth
 from heal.detection.head import HeadOutput
 from heal.detection.loss import DetectionLoss, LossConfig, depth_loss, detection_loss, occupancy_loss
 from heal.detection.metrics import ApAccumulator, match_frame
 from heal.detection.rotated_iou import nms_rotated, rotated_iou
-from heal.detection.targets import TargetConfig, Targets, assign_targets
+from heal.detection.targets import AnchorTargets, TargetConfig, assign_targets
 from heal.encoders.lidar import points_on_own_vehicle, points_within_range, transform_scan
 from heal.fusion.late import AgentBoxes, join_boxes
 from tests.golden.fixture import Fixture
@@ -65,9 +65,9 @@ def recorded_anchors(post: dict[str, Any]) -> Tensor:
     return spread_anchors(args["cav_lidar_range"], (args["H"] // stride, args["W"] // stride), size, args["vw"])
 
 
-def recorded_targets(fixture: Fixture, name: str) -> Targets:
+def recorded_targets(fixture: Fixture, name: str) -> AnchorTargets:
     label = inputs(fixture, f"{name}/")
-    return Targets(label["pos_equal_one"] > 0, label["neg_equal_one"] > 0, label["targets"])
+    return AnchorTargets(label["pos_equal_one"] > 0, label["neg_equal_one"] > 0, label["targets"])
 
 
 def recorded_head(fixture: Fixture, name: str) -> HeadOutput:
@@ -231,8 +231,8 @@ def check_decode(fixture: Fixture) -> None:
 
     codes = heads[0].regression[0].permute(1, 2, 0).reshape(-1, 7)
     close(decode_boxes(codes, anchors.reshape(-1, 7).float())[None], recorded(fixture, "decoded_boxes_hwl"), rtol=1e-5, atol=1e-4)
-    alone = decode(heads[0], anchors, config, gt_range_m)
     found_alone = [decode_candidates(head, anchors, config) for head in heads]
+    alone = select_boxes(*found_alone[0], config, gt_range_m)
     boxes = [AgentBoxes(*parts, pose.double().numpy()) for parts, pose in zip(found_alone, poses, strict=True)]
     late = join_boxes(boxes, np.eye(4), config, gt_range_m)
     for found, name in ((alone, "single"), (late, "late")):

@@ -10,8 +10,8 @@ import torch
 from heal.agent_model import AgentModel
 from heal.base_model import BaseModel
 from heal.collab_model import CollabBatch, CollabModel
-from heal.detection.anchors import spread_anchors
-from heal.detection.decode import decode
+from heal.detection.anchors import make_anchors, spread_anchors
+from heal.detection.decode import decode_candidates, select_boxes
 from heal.detection.head import HeadOutput
 from heal.detection.loss import depth_loss, detection_loss, occupancy_loss
 from heal.encoders.table import EncoderInput
@@ -74,7 +74,7 @@ def check_single(fixture: Fixture) -> None:
         head = model.base.heads(model.base.pyramid_backbone.join(levels.maps))
     _check_head(fixture, head, levels.occupancy)
     config = recorded_loss_config(fixture.config["loss"]["args"])
-    loss = detection_loss(head, targets, config, model.base.anchors())
+    loss = detection_loss(head, targets, config, make_anchors(model.base.config.grid, model.base.config.anchors))
     pyramid, total = occupancy_loss(levels.occupancy, targets, config), loss.total
     parts = {"cls": loss.classification, "reg": loss.regression, "dir": loss.direction, "pyramid": pyramid}
     if depth is not None:
@@ -99,7 +99,8 @@ def _check_detections(fixture: Fixture, base: BaseModel, head: HeadOutput) -> No
     first = HeadOutput(head.classification[:1] - offset, head.regression[:1], head.direction[:1])
     grid, voxel_m = base.config.grid, fixture.config["postprocess"]["anchor_args"]["vw"]
     anchors = spread_anchors(grid.range_m, (grid.ny, grid.nx), base.config.anchors, voxel_m)
-    found = decode(first, anchors, base.config.decode, fixture.config["postprocess"]["gt_range"])
+    config, gt_range_m = base.config.decode, fixture.config["postprocess"]["gt_range"]
+    found = select_boxes(*decode_candidates(first, anchors, config), config, gt_range_m)
     if "post_corners" not in fixture.names("out/"):
         assert len(found.scores) == 0
         return

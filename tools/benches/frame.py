@@ -15,7 +15,7 @@ from heal.base_model import BaseModel
 from heal.datasets.open import open_dataset
 from heal.datasets.town import TownSource
 from heal.datasets.town.opv2v_writer import write_opv2v
-from heal.detection.decode import decode
+from heal.detection.anchors import make_anchors
 from heal.detection.detections import Detections
 from heal.detection.head import HeadOutput
 from heal.encoders.lidar import lidar_clouds
@@ -107,16 +107,15 @@ class Perceiver:
         types = self.types[: len(levels)]
         return self.base.heads(self.base.fuse_scored(maps, scores, agent_SE3_ego, [len(levels)], agent_types=types))
 
-    def alone(self, ego: Levels, anchors: Tensor) -> Detections:
+    def alone(self, ego: Levels) -> Detections:
         """Detect objects from the levels of the ego alone, as a fusion node does beside every fusion."""
-        base = self.base.config
-        return decode(self.fused([ego], torch.eye(4, dtype=torch.float64)[None]), anchors, base.decode, base.grid.range_m)
+        head = self.fused([ego], torch.eye(4, dtype=torch.float64)[None])
+        return self.base.detection.decode(head, self.base.config.grid.range_m)
 
     def boxes(self, frames: Sequence[AgentFrame]) -> Detections:
         """Detect objects in the sensor data of all agents; boxes are in the ego's frame."""
-        base = self.base.config
         head = self.head(self.prepare(frames), poses_of(frames))
-        return decode(head, self.base.anchors(), base.decode, base.grid.range_m)
+        return self.base.detection.decode(head, self.base.config.grid.range_m)
 
 
 def bench_frame(setup: BenchSetup) -> list[BenchRow]:
@@ -148,11 +147,11 @@ def _rows(
     inputs = ours.prepare(scene.frames)
     set_float32_precision(precision)
     with setup.autocast(precision):
-        ego, anchors = ours.levels(scene.types[0], inputs[0]), ours.base.anchors()
+        ego = ours.levels(scene.types[0], inputs[0])
         whole, forward, alone = timed(
             synchronized(setup.device, lambda: ours.boxes(frames_of(source, scene.types, scene.agents))),
             synchronized(setup.device, lambda: ours.head(inputs, scene.agent_SE3_ego)),
-            synchronized(setup.device, lambda: ours.alone(ego, anchors)),
+            synchronized(setup.device, lambda: ours.alone(ego)),
             repeats=setup.repeats,
         )
     rows = (
@@ -168,7 +167,7 @@ def plain_boxes(scene: PaperScene, frames: Sequence[AgentFrame]) -> Detections:
     """Detect objects with the plain form of every stage and the scene's weights; boxes are in the ego's frame."""
     base = scene.base.config
     head = plain_head(scene, frames)
-    return plain_detections.decode(head, scene.base.anchors(), base.decode, base.grid.range_m)
+    return plain_detections.decode(head, make_anchors(base.grid, base.anchors), base.decode, base.grid.range_m)
 
 
 def plain_head(scene: PaperScene, frames: Sequence[AgentFrame]) -> HeadOutput:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from heal.base_model import BaseConfig, BaseModel
+from heal.detection.anchors import make_anchors
 from heal.detection.boxes import boxes_to_corners
-from heal.detection.decode import decode
 from heal.detection.detections import Detections, GroundTruth
 from heal.detection.head import HeadOutput
 from heal.detection.metrics import IOU_THRESHOLDS, ApAccumulator
@@ -34,12 +34,12 @@ def bench_post(setup: BenchSetup) -> list[BenchRow]:
 
 def _post(setup: BenchSetup, base: BaseModel, count: int) -> BenchRow:
     """Time the decoding of about `count` candidates, and its plain form unless the number of candidates is limited."""
-    anchors, settings = base.anchors(), base.config.decode
+    anchors, settings = make_anchors(WIDE, base.config.anchors), base.config.decode
     head, plain = head_with_candidates(anchors, count), None
     if setup.measures_plain and count <= settings.max_candidates:
         plain = functools.partial(plain_detections.decode, head, anchors, settings, WIDE.range_m)
     candidates = int((head.classification.sigmoid() > settings.score_threshold).sum())
-    timing, plain_timing = timed_beside(lambda: decode(head, anchors, settings, WIDE.range_m), plain, 3 * setup.repeats)
+    timing, plain_timing = timed_beside(lambda: base.detection.decode(head, WIDE.range_m), plain, 3 * setup.repeats)
     return BenchRow.of(f"post/{count}", timing, f"{candidates} candidates, {CANDIDATES_PER_VEHICLE} per vehicle", plain_timing)
 
 

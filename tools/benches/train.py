@@ -14,9 +14,11 @@ from typing import Any, Literal, TypeAlias
 import torch
 
 from heal.agents.process import end_with_parent, keep_freed_memory
+from heal.base_model import make_heads
 from heal.collab_model import CollabModel
 from heal.datasets.town import TownSource
 from heal.detection.anchors import make_anchors
+from heal.detection.targets import AnchorTargets
 from heal.tools.benches.measure import BenchRow, timed
 from heal.tools.benches.plain import training as plain_training
 from heal.tools.benches.setup import BenchSetup, count_flops
@@ -133,6 +135,7 @@ def plain_step(case: Case, model: CollabModel, batch: TrainingBatch) -> Step:
     anchors = make_anchors(settings.base.grid, settings.base.anchors)
 
     def step() -> float:
+        assert isinstance(batch.targets, AnchorTargets) and isinstance(batch.agent_targets, AnchorTargets)
         truths = (batch.targets, batch.agent_targets, settings.loss, settings.training.single_weight)
         loss = plain_training.training_loss(model, batch.inputs, *truths, anchors)
         optimizer.zero_grad(set_to_none=True)
@@ -145,8 +148,8 @@ def plain_step(case: Case, model: CollabModel, batch: TrainingBatch) -> Step:
 
 def step_flops(case: Case, model: CollabModel, batch: TrainingBatch) -> float:
     """Count the floating-point operations of a step's dense layers, forward and backward, as those of direct convolutions."""
-    anchors = make_anchors(case.settings.base.grid, case.settings.base.anchors)
-    return count_flops(lambda: training_loss(Learner(model), batch, case.settings, anchors).total.backward())  # type: ignore[no-untyped-call]
+    heads = make_heads(case.settings.base)
+    return count_flops(lambda: training_loss(Learner(model), batch, case.settings, heads).total.backward())  # type: ignore[no-untyped-call]
 
 
 class StepWorker:

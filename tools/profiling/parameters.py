@@ -57,7 +57,7 @@ class AgentParameters:
 
 @dataclass(frozen=True)
 class BaseParameters:
-    """The parameters of a base, by part: Pyramid Fusion with its trunk, the shrink layers, the three heads."""
+    """The parameters of a base, by part: the fusion with its trunk, the shrink layers, the heads."""
 
     fusion: int
     shrink: int
@@ -66,7 +66,7 @@ class BaseParameters:
     @staticmethod
     def of(base: BaseModel) -> BaseParameters:
         """Count those of a network."""
-        heads = nn.ModuleList([base.cls_head, base.reg_head, base.dir_head])
+        heads = nn.ModuleList(base.head_layers.values())
         return BaseParameters(*(parameters_of(part) for part in (base.fusion, base.shrink_conv, heads)))
 
 

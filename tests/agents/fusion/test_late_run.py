@@ -14,7 +14,6 @@ from heal.agents.options import RunOptions
 from heal.agents.records import TickResult
 from heal.base_model import BaseModel
 from heal.collab_model import CollabModel
-from heal.detection.decode import decode_candidates
 from heal.detection.detections import Detections
 from heal.errors import UserError
 from heal.fusion.late import AgentBoxes, join_boxes
@@ -83,8 +82,7 @@ def expected(alliance: TinyDetectors, frames: Mapping[str, AgentFrame], outline:
         model = CollabModel(alliance.base_of(kind), {kind: alliance.agent(kind)})
         with torch.no_grad():
             head = model(model.prepare([Scene.of([frame], "scene")], [{agent_id: kind}])).head
-        found = decode_candidates(head, alliance.base.anchors(), alliance.base.config.decode)
-        parts.append(AgentBoxes(*found, frame.world_SE3_agent_measured))
+        parts.append(AgentBoxes(*alliance.base.detection.candidates(head), frame.world_SE3_agent_measured))
     return join_boxes(parts, next(iter(frames.values())).world_SE3_agent_measured, alliance.base.config.decode, GRID.range_m)
 
 

@@ -15,7 +15,6 @@ from heal.agents.network.network import Network
 from heal.agents.options import RunOptions
 from heal.agents.records import Arrival, FusionOutcome, TickResult
 from heal.collab_model import CollabModel
-from heal.detection.decode import decode, decode_candidates
 from heal.detection.detections import Detections
 from heal.encoders.joint_cloud import join_clouds, points_to_share
 from heal.errors import UserError
@@ -51,8 +50,7 @@ def expected_late(tick: int, *agent_ids: str) -> Detections:
         model = CollabModel(ALLIANCE.base, {kind: ALLIANCE.agent(kind)})
         with torch.no_grad():
             head = model(model.prepare([Scene.of([frame], "scene")], [{agent_id: kind}])).head
-        found = decode_candidates(head, ALLIANCE.base.anchors(), BASE.decode)
-        parts.append(AgentBoxes(*found, frame.world_SE3_agent_measured))
+        parts.append(AgentBoxes(*ALLIANCE.base.detection.candidates(head), frame.world_SE3_agent_measured))
     return join_boxes(parts, outline.world_SE3_ego, BASE.decode, GRID.range_m)
 
 
@@ -64,7 +62,7 @@ def expected_early(tick: int, *agent_ids: str) -> Detections:
     model = CollabModel(ALLIANCE.base, {"m1": ALLIANCE.agent("m1")})
     with torch.no_grad():
         head = model(model.prepare([Scene.of([ego], "scene")], [{ego.agent_id: "m1"}])).head
-    return decode(head, ALLIANCE.base.anchors(), BASE.decode, GRID.range_m)
+    return ALLIANCE.base.detection.decode(head, GRID.range_m)
 
 
 def assert_about(found: Detections, wanted: Detections) -> None:

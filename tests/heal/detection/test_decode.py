@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from heal.box_corners import YAW
 from heal.detection.anchors import AnchorConfig, make_anchors
 from heal.detection.boxes import limit_period
-from heal.detection.decode import DecodeConfig, decode, decode_boxes, settle_yaw
+from heal.detection.decode import DecodeConfig, decode_boxes, decode_candidates, select_boxes, settle_yaw
+from heal.detection.detections import Detections
 from heal.detection.head import HeadOutput
 from heal.detection.loss import direction_bins
 from heal.detection.targets import TargetConfig, assign_targets, encode_boxes
@@ -35,8 +36,12 @@ def perfect_head(boxes: torch.Tensor, score: float = 0.9) -> HeadOutput:
     return HeadOutput(*(part.permute(2, 0, 1)[None] for part in (classification, targets.regression, direction)))
 
 
+def decode(head: HeadOutput, config: DecodeConfig = CONFIG) -> Detections:
+    return select_boxes(*decode_candidates(head, ANCHORS, config), config, RANGE_M)
+
+
 def positions(head: HeadOutput, config: DecodeConfig = CONFIG) -> list[tuple[int, int]]:
-    boxes = decode(head, ANCHORS, config, RANGE_M).boxes
+    boxes = decode(head, config).boxes
     return sorted((round(x), round(y)) for x, y in boxes[:, :2].tolist())
 
 
@@ -52,7 +57,7 @@ def test_decoding_undoes_encoding(box: tuple[float, ...], anchor: tuple[float, .
 @pytest.mark.parametrize("degrees", range(-180, 180, 30))
 def test_boxes_come_back_with_their_heading(degrees: int) -> None:
     boxes = torch.tensor([car(-9.0, 2.0, math.radians(degrees)), car(8.0, -2.0, math.radians(degrees + 100))])
-    found = decode(perfect_head(boxes), ANCHORS, CONFIG, RANGE_M)
+    found = decode(perfect_head(boxes))
     order = found.boxes[:, 0].argsort()
     assert torch.allclose(found.boxes[order, :YAW], boxes[:, :YAW], atol=1e-4)
     assert limit_period(found.boxes[order, YAW] - boxes[:, YAW]).abs().max() < 1e-4
@@ -85,15 +90,15 @@ def test_heights_and_range() -> None:
 
 def test_low_scores_and_numbers_that_are_not_finite_are_dropped() -> None:
     head = perfect_head(torch.tensor([car(0.0, 0.0, 0.0)]), score=0.15)
-    assert len(decode(head, ANCHORS, CONFIG, RANGE_M)) == 0
+    assert len(decode(head)) == 0
     nonsense = HeadOutput(*(torch.full_like(part, float("nan")) for part in vars(head).values()))
-    assert len(decode(nonsense, ANCHORS, CONFIG, RANGE_M)) == 0
+    assert len(decode(nonsense)) == 0
     huge = HeadOutput(*(torch.full_like(part, 500.0) for part in vars(head).values()))
-    assert len(decode(huge, ANCHORS, DecodeConfig(max_extent_m=None), RANGE_M)) == 0
+    assert len(decode(huge, DecodeConfig(max_extent_m=None))) == 0
 
 
 def test_one_scene_at_a_time() -> None:
     head = perfect_head(torch.tensor([car(0.0, 0.0, 0.0)]))
     both = HeadOutput(*(part.repeat(2, 1, 1, 1) for part in vars(head).values()))
     with pytest.raises(ValueError, match="one scene"):
-        decode(both, ANCHORS, CONFIG, RANGE_M)
+        decode(both)

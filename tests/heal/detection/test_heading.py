@@ -12,7 +12,7 @@ from torch import Tensor
 
 from heal.box_corners import YAW
 from heal.detection.anchors import AnchorConfig, make_anchors
-from heal.detection.boxes import boxes_to_corners, corners_to_boxes
+from heal.detection.boxes import boxes_to_corners
 from heal.detection.decode import DecodeConfig, decode_boxes, decode_candidates, settle_yaw
 from heal.detection.detections import Detections, GroundTruth
 from heal.detection.head import HeadOutput
@@ -100,8 +100,8 @@ def test_a_trained_head_gives_back_the_assigned_boxes(bins: int) -> None:
             targets.regression.permute(2, 0, 1)[None],
             torch.nn.functional.one_hot(chosen, bins).float().flatten(2).permute(2, 0, 1)[None],
         )
-        corners, _ = decode_candidates(head, anchors, DecodeConfig())
-        assert len(corners) and turn_between(corners_to_boxes(corners)[:, YAW].double(), yaw) < TOLERANCE_RAD
+        boxes, _ = decode_candidates(head, anchors, DecodeConfig())
+        assert len(boxes) and turn_between(boxes[:, YAW].double(), yaw) < TOLERANCE_RAD
 
 
 def cars(yaws_deg: list[float]) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from heal.detection.anchors import AnchorConfig, make_anchors
 from heal.detection.head import HeadOutput
 from heal.detection.loss import LossConfig, depth_loss, detection_loss, direction_bins, occupancy_loss, sigmoid_focal_loss
-from heal.detection.targets import Targets
+from heal.detection.targets import AnchorTargets
 from heal.grid import BevGrid
 
 NY, NX, A = 4, 8, 2
@@ -23,12 +23,12 @@ def zero_head(scenes: int = 1) -> HeadOutput:
     return HeadOutput(torch.zeros(scenes, A, NY, NX), torch.zeros(scenes, 7 * A, NY, NX), torch.zeros(scenes, 2 * A, NY, NX))
 
 
-def one_positive(scenes: int = 1) -> Targets:
+def one_positive(scenes: int = 1) -> AnchorTargets:
     """Return targets: the anchor of 90 degrees in row 1, column 2 is positive, row 0 is negative, the others are ignored."""
     positive, negative = torch.zeros(2, scenes, NY, NX, A, dtype=torch.bool)
     positive[:, 1, 2, 1] = True
     negative[:, 0] = True
-    return Targets(positive, negative, torch.zeros(scenes, NY, NX, 7 * A))
+    return AnchorTargets(positive, negative, torch.zeros(scenes, NY, NX, 7 * A))
 
 
 def random_head(scenes: int, seed: int = 0) -> HeadOutput:
@@ -116,7 +116,7 @@ def test_a_batch_is_the_mean_of_its_scenes() -> None:
     alone = [
         detection_loss(
             HeadOutput(*(part[i : i + 1] for part in vars(head).values())),
-            Targets(*(part[i : i + 1] for part in vars(targets).values())),
+            AnchorTargets(*(part[i : i + 1] for part in vars(targets).values())),
             CONFIG,
             ANCHORS,
         )

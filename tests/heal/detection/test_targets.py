@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from heal.detection.anchors import AnchorConfig, make_anchors
 from heal.detection.boxes import boxes_to_corners, planar_hulls
-from heal.detection.targets import TargetConfig, Targets, assign_targets, encode_boxes
+from heal.detection.targets import AnchorTargets, TargetConfig, Targets, assign_targets, encode_boxes
 from heal.grid import BevGrid
 from tests.heal.detection.hulls import hull_iou
 
@@ -107,7 +107,7 @@ def test_stack_and_mismatch() -> None:
     assert batch.positive.shape == (3, 20, 40, 2)
     assert batch.regression.shape == (3, 20, 40, 14)
     with pytest.raises(ValueError, match="regression"):
-        Targets(one.positive, one.negative, one.regression[..., :7])
+        AnchorTargets(one.positive, one.negative, one.regression[..., :7])
 
 
 def test_thresholds_must_be_in_order() -> None:

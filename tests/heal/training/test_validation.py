@@ -16,7 +16,6 @@ from heal.agents.options import RunOptions
 from heal.alliance import TrainingRecord
 from heal.collab_model import CollabModel
 from heal.datasets.in_memory import ScenesInMemory
-from heal.detection.loss import detection_loss
 from heal.detection.metrics import ApAccumulator
 from heal.tools.train import save_alliance
 from heal.training import validation
@@ -61,7 +60,7 @@ def test_loss_and_ap_are_those_of_the_networks_in_evaluation(tmp_path: Path) -> 
             part.batch.inputs.agent_SE3_ego,
             part.batch.inputs.agents_per_scene,
         ).head
-        losses.append(float(detection_loss(head, part.batch.targets, OPEN.loss, taker.anchors).total))
+        losses.append(float(taker.detection.loss(head, part.batch.targets, OPEN.loss).total))
     assert len(losses) == 5 and score.loss == pytest.approx(np.mean(losses), rel=1e-5)
 
 

@@ -12,7 +12,7 @@ import typer
 from typer.testing import CliRunner
 
 from heal.base_model import BaseConfig, BaseModel
-from heal.detection.decode import decode
+from heal.detection.anchors import make_anchors
 from heal.layers.inference import for_inference
 from heal.pose_correction.by_peaks import motions_by_peaks
 from heal.tools.bench import bench
@@ -46,7 +46,7 @@ def test_the_boxes_of_the_ego_alone_are_those_of_a_scene_without_others() -> Non
     scene = small_paper_scene()
     ours, single = (Perceiver.of(replace(scene, types=types), CPU) for types in (("m1", "m1"), ("m1",)))
     with torch.no_grad():
-        alone = ours.alone(ours.levels("m1", ours.prepare(scene.frames)[0]), ours.base.anchors())
+        alone = ours.alone(ours.levels("m1", ours.prepare(scene.frames)[0]))
         expected, together = single.boxes(scene.frames[:1]), ours.boxes(scene.frames)
     assert len(alone) and alone.scores.equal(expected.scores) and alone.corners.equal(expected.corners)
     assert not alone.scores.equal(together.scores)
@@ -55,10 +55,9 @@ def test_the_boxes_of_the_ego_alone_are_those_of_a_scene_without_others() -> Non
 @pytest.mark.parametrize("count", [64, 992])
 def test_a_made_head_has_the_given_number_of_candidates(count: int) -> None:
     base = BaseModel(BaseConfig(grid=WIDE))
-    anchors, settings = base.anchors(), base.config.decode
-    head = head_with_candidates(anchors, count)
+    settings, head = base.config.decode, head_with_candidates(make_anchors(WIDE, base.config.anchors), count)
     assert int((head.classification.sigmoid() > settings.score_threshold).sum()) == count
-    found = decode(head, anchors, settings, WIDE.range_m)
+    found = base.detection.decode(head, WIDE.range_m)
     assert count / 64 < len(found) < count / 2
 
 

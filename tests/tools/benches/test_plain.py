@@ -17,7 +17,7 @@ from heal.datasets.dair.source import DairSource
 from heal.datasets.lidar import read_lidar
 from heal.detection.anchors import make_anchors
 from heal.detection.boxes import boxes_to_corners
-from heal.detection.decode import DecodeConfig, decode
+from heal.detection.decode import DecodeConfig
 from heal.detection.detections import Detections, GroundTruth
 from heal.detection.ground_truth import agent_ground_truth, ground_truth
 from heal.detection.head import HeadOutput
@@ -158,7 +158,8 @@ def test_decoding(config: DecodeConfig) -> None:
         head = random_head(1, seed)
         head.regression[0, 3, 4, 5] = math.inf
         head.classification[0, 0, 4, 5] = 9.0
-        ours, plain = (form(head, ANCHORS, config, GRID.range_m) for form in (decode, detections.decode))
+        ours = BaseModel(replace(BASE, decode=config)).detection.decode(head, GRID.range_m)
+        plain = detections.decode(head, ANCHORS, config, GRID.range_m)
         assert len(ours) > 5
         torch.testing.assert_close(vars(ours), vars(plain), atol=1e-5, rtol=1e-5)
 
@@ -228,7 +229,7 @@ def test_training_loss_gradients_and_statistics(frozen: bool, camera: bool) -> N
     scenes = [with_cameras(small_scene(seed, agents=1 + seed)) for seed in (1, 0, 2)]
     batch = batch_of(models[0], scenes, list(models[0].agents))
     assert batch.targets.positive.any() and not batch.targets.positive.all()
-    ours = training_loss(Learner(models[0]), batch, SETTINGS, ANCHORS).total
+    ours = training_loss(Learner(models[0]), batch, SETTINGS, models[0].base.detection).total
     single_weight = SETTINGS.training.single_weight
     plain = training.training_loss(models[1], batch.inputs, batch.targets, batch.agent_targets, LOSS, single_weight, ANCHORS)
     torch.testing.assert_close(ours, plain, atol=0, rtol=2e-5)

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from heal.agents.on_ray.replicas import run_replicas
-from heal.detection.anchors import make_anchors
 from heal.tools.training.checkpoint import load_best, load_weights
 from heal.training.batches import TrainingSteps
 from heal.training.config import TrainingConfig, learning_rate
@@ -22,13 +21,13 @@ from tests.tools.training.small_training import SOURCE, TOGETHER, fail, fresh_mo
 def _expected(settings: TrainingConfig) -> dict[str, Tensor]:
     """Take the steps of both processes in this one; the batch norm statistics are the mean of both."""
     model = fresh_model().train()
-    optimizer, anchors = make_optimizer(model, settings.training), make_anchors(settings.base.grid, settings.base.anchors)
+    optimizer = make_optimizer(model, settings.training)
     shares = [TrainingSteps(SOURCE, model, settings, Replica(rank, 2)) for rank in range(2)]
     for step in range(len(shares[0])):
         twins = [model, copy.deepcopy(model)]
         for twin, share in zip(twins, shares, strict=True):
             twin.zero_grad()
-            training_loss(Learner(twin), share[step], settings, anchors).total.backward()
+            training_loss(Learner(twin), share[step], settings, twin.base.detection).total.backward()
         for first, second in zip(*(twin.parameters() for twin in twins), strict=True):
             assert first.grad is not None and second.grad is not None
             first.grad = (first.grad + second.grad) / 2

@@ -21,7 +21,7 @@ SIGNS = ((1, -1, -1), (1, 1, -1), (-1, 1, -1), (-1, -1, -1), (1, -1, 1), (1, 1, 
 
 
 def decode(head: HeadOutput, anchors: Tensor, config: DecodeConfig, range_m: Sequence[float]) -> Detections:
-    """Compute the same as `heal.detection.decode.decode`: the detections of one scene, the highest score first.
+    """Compute the same as `DetectionHeads.decode` with anchors: the detections of one scene, the highest score first.
 
     Args:
         head: the head's output for one scene, in the ego's frame.

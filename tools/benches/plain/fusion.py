@@ -36,7 +36,7 @@ def fuse(base: BaseModel, maps: Sequence[Tensor], scores: Sequence[Tensor], agen
     for further in list(deblocks)[len(fused) :]:
         joined = further(joined)
     shrunk = base.shrink_conv(joined)
-    return HeadOutput(base.cls_head(shrunk), base.reg_head(shrunk), base.dir_head(shrunk))
+    return HeadOutput(*(layer(shrunk) for layer in base.head_layers.values()))
 
 
 def warp(maps: Tensor, agent_SE3_ego: Tensor, grid: BevGrid) -> Tensor:

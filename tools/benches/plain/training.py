@@ -18,7 +18,7 @@ from heal.base_model import BaseModel
 from heal.collab_model import CollabBatch, CollabModel
 from heal.detection.head import HeadOutput
 from heal.detection.loss import LossConfig
-from heal.detection.targets import Targets
+from heal.detection.targets import AnchorTargets
 from heal.encoders.coverage import fit_to_grid
 from heal.encoders.lift_splat_depth import DepthPrediction
 from heal.encoders.point_pillars import PointPillars
@@ -33,8 +33,8 @@ Coverage = tuple[float, float] | None
 def training_loss(
     model: CollabModel,
     inputs: CollabBatch,
-    targets: Targets,
-    agent_targets: Targets,
+    targets: AnchorTargets,
+    agent_targets: AnchorTargets,
     loss: LossConfig,
     single_weight: float,
     anchors: Tensor,
@@ -108,7 +108,7 @@ def _detect(
     for further in list(pyramid.deblocks)[len(fused) :]:
         joined = further(joined)
     shrunk = base.shrink_conv(joined)
-    return HeadOutput(base.cls_head(shrunk), base.reg_head(shrunk), base.dir_head(shrunk)), levels.occupancy
+    return HeadOutput(*(layer(shrunk) for layer in base.head_layers.values())), levels.occupancy
 
 
 def _covered(coverage: Sequence[Coverage], score: Tensor) -> Tensor:
@@ -134,7 +134,7 @@ def _weighted(maps: Tensor, scores: Tensor) -> Tensor:
     return (weights * maps).sum(dim=0, keepdim=True)
 
 
-def detection_loss(head: HeadOutput, targets: Targets, loss: LossConfig, anchors: Tensor) -> Tensor:
+def detection_loss(head: HeadOutput, targets: AnchorTargets, loss: LossConfig, anchors: Tensor) -> Tensor:
     """Compute the same as the total of `heal.detection.loss.detection_loss`, over all anchors; many of them have weight 0.
 
     Args:
@@ -167,7 +167,7 @@ def detection_loss(head: HeadOutput, targets: Targets, loss: LossConfig, anchors
     return total + loss.direction_weight * (entropy * positive / objects).sum() / scenes
 
 
-def occupancy_loss(occupancy: Sequence[Tensor], targets: Targets, loss: LossConfig) -> Tensor:
+def occupancy_loss(occupancy: Sequence[Tensor], targets: AnchorTargets, loss: LossConfig) -> Tensor:
     """Compute the same as `heal.detection.loss.occupancy_loss`: the error of the foreground logits of every agent and level.
 
     Args:

@@ -1,0 +1,68 @@
+"""Anchor heads, as in HEAL: scores, codes and direction bins for every anchor of every cell, by three 1x1 convolutions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from heal.detection.anchors import AnchorConfig, make_anchors
+from heal.detection.decode import DecodeConfig, decode_candidates
+from heal.detection.head import HeadOutput
+from heal.detection.loss import DetectionLoss, LossConfig, detection_loss
+from heal.detection.targets import AnchorTargets, TargetConfig, Targets, assign_targets
+from heal.fusion.interface import RARE_LOGIT
+from heal.grid import BevGrid
+from heal.heads.interface import DetectionHeads
+
+
+class AnchorHeads(DetectionHeads):
+    """Heads that predict boxes as differences from anchors."""
+
+    def __init__(self, grid: BevGrid, config: DecodeConfig, anchors: AnchorConfig, targets: TargetConfig, bins: int) -> None:
+        """Take the settings.
+
+        Args:
+            grid: of the heads' maps.
+            config: thresholds for detections.
+            anchors: sizes and yaws.
+            targets: thresholds for positive and negative anchors.
+            bins: direction bins.
+        """
+        super().__init__(grid, config)
+        self._anchors, self._targets, self._bins = anchors, targets, bins
+
+    @cached_property
+    def anchors(self) -> Tensor:
+        """The anchors (ny, nx, A, 7) float64, in the ego's frame, on the CPU."""
+        return make_anchors(self.grid, self._anchors)
+
+    def layers(self, width: int) -> dict[str, nn.Module]:
+        """Make the three convolutions, under the names that HEAL stores their weights by."""
+        count = len(self._anchors.yaws_deg)
+        classification = nn.Conv2d(width, count, 1)
+        nn.init.constant_(classification.bias, RARE_LOGIT)  # type: ignore[arg-type]
+        regression, direction = nn.Conv2d(width, 7 * count, 1), nn.Conv2d(width, self._bins * count, 1)
+        return {"cls_head": classification, "reg_head": regression, "dir_head": direction}
+
+    def output(self, layers: Mapping[str, nn.Module], shrunk: Tensor) -> HeadOutput:
+        """Run the three convolutions as one, because each of them reads the whole map."""
+        heads = [layer for layer in layers.values() if isinstance(layer, nn.Conv2d)]
+        weight, bias = (torch.cat([getattr(head, name) for head in heads]) for name in ("weight", "bias"))
+        return HeadOutput(*torch.split(F.conv2d(shrunk, weight, bias), [head.out_channels for head in heads], dim=1))
+
+    def targets(self, gt_boxes: Tensor) -> Targets:
+        """Assign the anchors to labelled boxes."""
+        return assign_targets(self.anchors, gt_boxes, self._targets)
+
+    def loss(self, head: HeadOutput, targets: Targets, config: LossConfig) -> DetectionLoss:
+        """Compute the loss of positive and negative anchors."""
+        assert isinstance(targets, AnchorTargets)
+        return detection_loss(head, targets, config, self.anchors)
+
+    def candidates(self, head: HeadOutput) -> tuple[Tensor, Tensor]:
+        """Decode the boxes of all anchors that score more than the threshold."""
+        return decode_candidates(head, self.anchors, self.config)
