@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from heal.agents.network.spec import LinkSpec
 from heal.config import BY_KIND, ConfigError, apply_overrides, build_config, config, load_yaml
@@ -185,13 +185,16 @@ class CompareSpec:
         return settings if not codec else replace(settings, run=replace(settings.run, codec=Codec.parse(codec)))
 
 
+Part = TypeVar("Part", CompareSpec, Method)
+
+
 def _require_known(where: str, name: str, known: Mapping[str, Any]) -> None:
     if name not in known:
         raise ConfigError(f"{where}: expected one of {', '.join(known)}, got {name!r}")
 
 
 def load_spec(path: Path, overrides: Sequence[str] = ()) -> CompareSpec:
-    """Read a comparison; settings and types that are `like` those of other files are complete in it.
+    """Read a comparison; settings and types that are `like` those of other files are complete in it, also those of methods.
 
     Args:
         path: the YAML file.
@@ -203,4 +206,10 @@ def load_spec(path: Path, overrides: Sequence[str] = ()) -> CompareSpec:
     values = apply_overrides(load_yaml(path), overrides)
     spec = build_config(CompareSpec, values, str(path))
     types = {name: type_in(name, value, path) for name, value in spec.types.items()}
-    return replace(spec, types=types, stage1=settings_in(spec.stage1, path), stage2=settings_in(spec.stage2, path))
+    methods = {name: _complete(method, path) for name, method in spec.methods.items()}
+    return replace(_complete(spec, path), types=types, methods=methods)
+
+
+def _complete(part: Part, path: Path) -> Part:
+    """Return a comparison or a method whose settings of trainings lack nothing of the files that they are like."""
+    return replace(part, stage1=settings_in(part.stage1, path), stage2=settings_in(part.stage2, path))
