@@ -6,11 +6,9 @@ from dataclasses import replace
 
 import torch
 
-from heal.agent_model import AgentConfig, AgentModel
+from heal.agent_model import AgentModel
 from heal.base_model import BaseConfig, BaseModel
 from heal.fusion.table import FusionConfig, known_fusions
-from heal.layers.backbone import BackboneConfig
-from heal.layers.shrink import ShrinkConfig
 from heal.tools.benches.frame import Perceiver
 from heal.tools.benches.machine import FLOAT32, set_float32_precision, synchronized, yardstick_flops_per_s
 from heal.tools.benches.measure import BenchRow, timed
@@ -18,16 +16,8 @@ from heal.tools.benches.setup import CPU, SEED, WIDE, BenchSetup, PaperScene, co
 from heal.tools.shared.setting_files import read_agent_type
 
 AGENTS = 3
-# The backbone of the agents whose maps are fused at one scale: that of PointPillars, which ends with 256 channels.
-PLAIN_BACKBONE = BackboneConfig(
-    kind="plain",
-    blocks=(3, 5, 8),
-    strides=(2, 2, 2),
-    channels=(64, 128, 256),
-    upsample_strides=(1, 2, 4),
-    upsample_channels=(128, 128, 128),
-    shrink=ShrinkConfig(),
-)
+# The grid of the fusions of one scale, whose recipes have cells twice as wide as those of Pyramid Fusion.
+COARSE = replace(WIDE, cell_m=1.6)
 
 
 def bench_methods(setup: BenchSetup) -> list[BenchRow]:
@@ -38,22 +28,18 @@ def bench_methods(setup: BenchSetup) -> list[BenchRow]:
 
 
 def method_scene(own: PaperScene, fusion: FusionConfig) -> PaperScene:
-    """Return a scene of m1 agents with the networks of another fusion, as its recipe for OPV2V has them."""
+    """Return a scene of m1 agents with the networks of another fusion, as the recipes of HEAL's baselines have them."""
     torch.manual_seed(SEED)
-    config = base_of(fusion)
-    m1: AgentConfig = read_agent_type("m1")
-    agent = m1 if config.in_channels == m1.backbone.out_channels else replace(m1, backbone=PLAIN_BACKBONE)
+    several = len(fusion.strides) > 1
+    agent = read_agent_type("m1" if several else "plain/m1")
+    config = BaseConfig(grid=WIDE, fusion=fusion) if several else _one_scale(fusion, agent.backbone.out_channels)
     base, model = BaseModel(config), AgentModel(agent, config.grid)
     return replace(own, base=base.eval().requires_grad_(False), agents={"m1": model.eval().requires_grad_(False)})
 
 
-def base_of(fusion: FusionConfig) -> BaseConfig:
-    """Return the base of a fusion at the paper's size: of one scale with maps of 256 channels, or of several like the pyramid."""
-    if len(fusion.strides) > 1:
-        return BaseConfig(grid=WIDE, fusion=fusion)
-    return BaseConfig(
-        grid=WIDE, in_channels=PLAIN_BACKBONE.out_channels, fusion=fusion, shrink_channels=(), shrink_sizes=(), shrink_strides=()
-    )
+def _one_scale(fusion: FusionConfig, channels: int) -> BaseConfig:
+    """Return a base that fuses maps of so many channels at one scale, without layers between fusion and heads."""
+    return BaseConfig(grid=COARSE, in_channels=channels, fusion=fusion, shrink_channels=(), shrink_sizes=(), shrink_strides=())
 
 
 def _row(setup: BenchSetup, kind: str, scene: PaperScene, pair: PaperScene) -> BenchRow:
