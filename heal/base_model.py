@@ -28,6 +28,8 @@ from heal.layers.shrink import Shrink
 
 # The kinds of heads that may take the place of anchor heads.
 HEADS = ByKind(lambda: (CentersConfig,))
+# The end of the names of the single heads' layers, as in HEAL's checkpoints: the single head of `cls_head` is `cls_head_single`.
+_SINGLE = "_single"
 
 
 @config
@@ -47,6 +49,8 @@ class BaseConfig:
         anchors: boxes that the regression starts from.
         targets: thresholds for positive and negative anchors in training.
         decode: thresholds for detections.
+        single_heads: train further heads of the same kind on every agent's own map, as it comes to the fusion: a map has to tell by
+            itself where vehicles are. Only the training of a base uses them, not its validation, stage 2 or runs.
         guard: how runs keep the ego's confident boxes; None for no guard.
     """
 
@@ -62,6 +66,7 @@ class BaseConfig:
     anchors: AnchorConfig = AnchorConfig()
     targets: TargetConfig = TargetConfig()
     decode: DecodeConfig = DecodeConfig()
+    single_heads: bool = later(False)
     guard: GuardConfig | None = later(None)
 
     def __post_init__(self) -> None:
@@ -91,12 +96,14 @@ class BaseOutput:
         occupancy: per scale, the foreground logits (M, 1, ny / k, nx / k) of the M agents.
         fused: (B, C, ny, nx) the fused map of each scene, before the shrink layers.
         extra_loss: the fusion's own loss in training, a weighted scalar; None for most fusions.
+        single: in training, the output of the single heads for the M agents, each in its own frame; None without such heads.
     """
 
     head: HeadOutput
     occupancy: tuple[Tensor, ...]
     fused: Tensor
     extra_loss: Tensor | None = None
+    single: HeadOutput | None = None
 
 
 def make_heads(settings: BaseConfig) -> DetectionHeads:
@@ -129,6 +136,10 @@ class BaseModel(nn.Module):
         self._heads = tuple(layers)
         for name, layer in layers.items():
             self.add_module(name, layer)
+        single = self.detection.layers(settings.in_channels) if settings.single_heads else {}
+        self._single_heads = tuple(single)
+        for name, layer in single.items():
+            self.add_module(f"{name}{_SINGLE}", layer)
 
     @property
     def fusion(self) -> Fusion:
@@ -141,6 +152,12 @@ class BaseModel(nn.Module):
     def head_layers(self) -> dict[str, nn.Module]:
         """The layers of the heads, by the names of their weights."""
         return {name: self.get_submodule(name) for name in self._heads}
+
+    def drop_training_parts(self) -> None:
+        """Remove the single heads, which only training uses; `heal.layers.inference.for_inference` calls this of its copy."""
+        for name in self._single_heads:
+            delattr(self, f"{name}{_SINGLE}")
+        self._single_heads = ()
 
     @property
     def pyramid(self) -> PyramidFusion:
@@ -183,6 +200,13 @@ class BaseModel(nn.Module):
         """Return the output of the heads for fused maps (B, C, ny, nx)."""
         return self.detection.output(self.head_layers, self.shrink_conv(joined))
 
+    def _single(self, features: Tensor) -> HeadOutput | None:
+        """Return the output of the single heads for the maps of all agents (M, C, ny, nx), in training; None without such heads."""
+        if not (self.training and self._single_heads):
+            return None
+        layers = {name: self.get_submodule(f"{name}{_SINGLE}") for name in self._single_heads}
+        return self.detection.output(layers, features)
+
     def forward(
         self,
         features: Tensor,
@@ -194,4 +218,4 @@ class BaseModel(nn.Module):
         """Turn the feature maps of all agents (M, C, ny, nx) into the output for all scenes; arguments as in `fuse`."""
         levels = self.trunk(features)
         fused = self.fuse(levels, agent_SE3_ego, agents_per_scene, coverage, agent_types)
-        return BaseOutput(self.heads(fused), levels.occupancy, fused, self.fusion.extra_loss())
+        return BaseOutput(self.heads(fused), levels.occupancy, fused, self.fusion.extra_loss(), self._single(features))

@@ -41,9 +41,21 @@ class CheckedByExample(Protocol):
         ...
 
 
+@runtime_checkable
+class HasTrainingParts(Protocol):
+    """A network with parts that only training uses."""
+
+    def drop_training_parts(self) -> None:
+        """Remove these parts."""
+        ...
+
+
 def for_inference(network: Network) -> Network:
     """Return a fast copy of a network in eval mode, without gradients; the network itself is left unchanged."""
     fast = copy.deepcopy(network).eval().requires_grad_(False)
+    for part in list(fast.modules()):
+        if isinstance(part, HasTrainingParts):
+            part.drop_training_parts()
     for part in list(fast.modules()):
         if isinstance(part, CheckedByExample) and _folds_rightly(part):
             _fold_all(part)

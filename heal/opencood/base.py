@@ -15,7 +15,7 @@ from heal.grid import Range
 from heal.layers.shrink import ShrinkConfig
 from heal.opencood.agents import INPLANES, ReadAgent
 from heal.opencood.blocks import Plain, find_part, read_shrink, whole_numbers, write_shrink
-from heal.opencood.fusions import BASELINES, PYRAMIDS, read_fusion, write_fusion
+from heal.opencood.fusions import BASELINES, PLAIN, PYRAMIDS, read_fusion, write_fusion
 
 # Constants of HEAL's post-processing: the largest extent of a box, and the limits of its height.
 _EXTENT_M, _HEIGHTS_M = 6.0, (-3.0, 1.0)
@@ -23,6 +23,9 @@ _EXTENT_M, _HEIGHTS_M = 6.0, (-3.0, 1.0)
 _GROUPS = 32
 # The edge of a cell of the heads' map divided by that of HEAL's voxels, where the configuration does not give it.
 _FEATURE_STRIDE = 2
+# HEAL's key for a loss of every agent's own map. For Pyramid Fusion that is the foreground; that it stands for single heads in the
+# other networks is assumed.
+_SINGLE_HEADS = "supervise_single"
 
 
 def read_base(model: str, args: Mapping[str, Any], agents: Mapping[str, ReadAgent], post: Mapping[str, Any]) -> BaseConfig:
@@ -39,7 +42,8 @@ def read_base(model: str, args: Mapping[str, Any], agents: Mapping[str, ReadAgen
     """
     (range_m, cell_m), width = _read_grid(args, agents, post), _read_width(agents)
     if model in BASELINES:
-        values: Plain = {"fusion": read_fusion(model, args, width)}
+        single = model == PLAIN and bool(args.get(_SINGLE_HEADS))
+        values: Plain = {"fusion": read_fusion(model, args, width), "single_heads": single}
         shrink = find_part([args], "shrink_header", "kernal_size")
     else:
         values = {"pyramid": to_plain(_read_pyramid(args["fusion_backbone"], width))}
@@ -136,10 +140,10 @@ def write_base(base: BaseConfig, names: list[str]) -> tuple[str, Plain]:
     args: Plain = {"ego_modality": "&".join(names), "lidar_range": list(base.grid.range_m)}
     if base.fusion is None:
         model = PYRAMIDS[0]
-        args |= {"supervise_single": True, "fusion_backbone": _write_pyramid(base)}
+        args |= {_SINGLE_HEADS: True, "fusion_backbone": _write_pyramid(base)}
     else:
         model, blocks = write_fusion(base.fusion, base.in_channels, base.grid)
-        args |= blocks
+        args |= blocks | ({_SINGLE_HEADS: True} if base.single_heads and model == PLAIN else {})
     width = sum(getattr(base.fused_by, "upsample_channels", ())) or base.in_channels
     if base.shrink_channels:
         layers = ShrinkConfig(channels=base.shrink_channels, sizes=base.shrink_sizes, strides=base.shrink_strides)

@@ -54,10 +54,11 @@ def write_one_type(networks: Networks, image_px: tuple[int, int]) -> Plain:
     """
     fusion = None if networks.base.fusion is None else networks.base.fusion.kind
     kinds = {name: agent.encoder.kind for name, agent in networks.agents.items()}
-    if fusion != _FUSION or kinds != {TYPE: "point_pillars"} or networks.compressor is not None:
+    more = networks.compressor is not None or networks.base.single_heads
+    if fusion != _FUSION or kinds != {TYPE: "point_pillars"} or more:
         raise ConfigError(
-            f"HEAL's {MODEL} is DiscoNet with one agent type, PointPillars, called {TYPE}, and no compressor; got the fusion "
-            f"{fusion} and the types {kinds}; leave --one-type out"
+            f"HEAL's {MODEL} is DiscoNet with one agent type, PointPillars, called {TYPE}, no compressor and no single heads; "
+            f"got the fusion {fusion} and the types {kinds}; leave --one-type out"
         )
     written = _without_type(write_config(networks, image_px))
     missing = require_own(_read(written), networks, _WITHOUT_PLACE)

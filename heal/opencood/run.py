@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -15,11 +15,14 @@ from heal.collab_model import CollabModel
 from heal.config import ConfigError
 from heal.layers.compressor import Compressor, CompressorConfig
 from heal.opencood.config import Networks, read_config
+from heal.opencood.fusions import METHODS
 from heal.opencood.weights import State, current_keys, reference_keys, with_own_kernels
 
 # Input channels of LiDAR networks: x, y, z, intensity of a point.
 _POINT_CHANNELS = 4
 _FIRST_SPARSE_KERNEL = "spconv_block.conv_input.0.weight"
+# What the keys of one of the layers begin with that HEAL's networks with single heads have.
+_SINGLE_HEADS = "cls_head_single."
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,7 @@ def convert_state(networks: Networks, state: State) -> ImportedRun:
     _require_point_channels(
         {key: tensor for key, tensor in state.items() if key.startswith(tuple(f"encoder_{name}." for name in networks.agents))}
     )
+    networks = _with_stored_heads(networks, state)
     model = make_networks(networks)
     heal_keys = reference_keys(model)
     shapes = {heal_keys[name]: tensor.shape for name, tensor in model.state_dict().items()}
@@ -97,6 +101,14 @@ def make_networks(networks: Networks) -> CollabModel:
         base = BaseModel(networks.base)
         agents = {name: AgentModel(agent, networks.base.grid) for name, agent in networks.agents.items()}
         return CollabModel(base, agents, None if networks.compressor is None else Compressor(networks.compressor))
+
+
+def _with_stored_heads(networks: Networks, state: State) -> Networks:
+    """Return the networks with single heads if the checkpoint has them, whatever the configuration says, and without otherwise."""
+    fusion = networks.base.fusion
+    if fusion is None or fusion.kind not in METHODS:
+        return networks
+    return replace(networks, base=replace(networks.base, single_heads=any(key.startswith(_SINGLE_HEADS) for key in state)))
 
 
 def _strip_prefix(prefix: str, state: State) -> State:

@@ -38,7 +38,7 @@ class ScheduleConfig:
         weight_decay: L2 in the gradient for multistep's Adam, decoupled for onecycle's AdamW.
         adam_epsilon: epsilon of Adam and AdamW.
         clip_gradient_norm: largest gradient norm, 0 for no limit.
-        single_weight: weight of the occupancy loss of the single agents.
+        single_weight: weight of the occupancy loss of the single agents, and of the loss of `base.single_heads`.
         max_agents: number of agents of a scene at most.
         random_agents: draw the number of agents of a scene uniformly from 1 to `max_agents`, so that the base learns single agents
             too.

@@ -48,6 +48,7 @@ class StepLosses:
         regression: boxes.
         direction: headings.
         occupancy: foreground of every single agent, before `single_weight`.
+        single: detection by `BaseConfig.single_heads` on every agent's own map, before `single_weight`.
         depth: depth of camera agents.
         fusion: the fusion's own loss, see `heal.fusion.interface.Fusion.extra_loss`.
         distillation: divergence from the teacher's maps.
@@ -58,6 +59,7 @@ class StepLosses:
     regression: float
     direction: float
     occupancy: float
+    single: float
     depth: float
     fusion: float
     distillation: float
@@ -70,6 +72,7 @@ class StepLosses:
             "regression": self.regression,
             "direction": self.direction,
             "occupancy": self.occupancy,
+            "single": self.single,
             "depth": self.depth,
             "fusion": self.fusion,
             "distillation": self.distillation,
@@ -177,8 +180,8 @@ def training_loss(
 ) -> StepLosses:
     """Compute the losses of a batch (HEAL, section 3.2).
 
-    The loss sums detection on the fused map, foreground on the map of every single agent, depth of camera agents, the fusion's own
-    loss, if it has one, and the divergence from the maps of a teacher.
+    The loss sums detection on the fused map, foreground on the map of every single agent, detection there if the base has single
+    heads, depth of camera agents, the fusion's own loss, if it has one, and the divergence from the maps of a teacher.
 
     Args:
         learner: a `Learner`, perhaps wrapped for data parallelism.
@@ -191,21 +194,14 @@ def training_loss(
     fused = detection.loss(output.head, batch.targets, settings.loss)
     zero = fused.total.new_zeros(())
     scored = settings.base.fused_by.foreground
-    alone = occupancy_loss(output.occupancy, batch.agent_targets, settings.loss) if scored else zero
+    occupancy = occupancy_loss(output.occupancy, batch.agent_targets, settings.loss) if scored else zero
+    single = zero if output.single is None else detection.loss(output.single, batch.agent_targets, settings.loss).total
     depth = sum((depth_loss(part.logits, part.bins, settings.loss) for part in depths.values() if part.bins is not None), zero)
     own = zero if output.extra_loss is None else output.extra_loss
     taught = settings.loss.distillation_weight * _from_teacher(output, batch, teacher, zero)
-    total = fused.total + settings.training.single_weight * alone + depth + own + taught
-    return StepLosses(
-        total,
-        float(fused.classification.detach()),
-        float(fused.regression.detach()),
-        float(fused.direction.detach()),
-        float(alone.detach()),
-        float(depth.detach()),
-        float(own.detach()),
-        float(taught.detach()),
-    )
+    total = fused.total + settings.training.single_weight * (occupancy + single) + depth + own + taught
+    parts = (fused.classification, fused.regression, fused.direction, occupancy, single, depth, own, taught)
+    return StepLosses(total, *(float(part.detach()) for part in parts))
 
 
 def _from_teacher(output: BaseOutput, batch: TrainingBatch, teacher: CollabModel | None, zero: Tensor) -> Tensor:

@@ -22,11 +22,8 @@ LISTINGS = [
     *((f"opv2v/baselines/lidar_{method}", f"v2xsim2__LiDAROnly__lidar_{method}") for method in ("fcooper", "attfuse", "cobevt")),
     ("v2xset/baselines/lidar_disconet", "v2xsim2__LiDAROnly__lidar_disco"),
 ]
-# DiscoNet's student has no named types on OPV2V. HEAL trains V2VNet with cameras with further heads on every agent's own map, which
-# have no part in detections.
+# DiscoNet's student has no named types on OPV2V.
 ONE_TYPE = "opv2v__LiDAROnly__lidar_disco"
-SINGLE_HEADS = {f"{name}_head_single.{part}" for name in ("cls", "reg", "dir") for part in ("weight", "bias")}
-WITH_SINGLE_HEADS = ("opv2v/baselines/camera_v2vnet", "opv2v/baselines/joint_m1m2_v2vnet")
 
 
 def networks(name: str) -> Networks:
@@ -64,11 +61,7 @@ def test_networks_have_the_references_weights(name: str, listing: str) -> None:
     state = export_state(make_networks(networks(name)))
     found = {key: list(tensor.shape) for key, tensor in (one_type_state(state) if listing == ONE_TYPE else state).items()}
     recorded = json.loads((FOLDER / "state_dict" / f"{listing}.json").read_text())["state_dict"]
-    expected = {key: entry["shape"] for key, entry in recorded.items()}
-    if name in WITH_SINGLE_HEADS:
-        assert set(expected) - set(found) == SINGLE_HEADS
-        expected = {key: shape for key, shape in expected.items() if key not in SINGLE_HEADS}
-    assert found == expected
+    assert found == {key: entry["shape"] for key, entry in recorded.items()}
 
 
 @pytest.mark.parametrize("name", BASELINES)

@@ -21,7 +21,7 @@ from tests.configs.recipes import recipe
 NAMES = (
     "v2xset/baselines/lidar_fcooper",
     "opv2v/baselines/joint_m1m2_attfuse",
-    "opv2v/baselines/lidar_v2vnet",
+    "opv2v/baselines/camera_v2vnet",
     "opv2v/baselines/lidar_disconet",
     "dair/baselines/lidar_coalign",
     "dair/baselines/camera_cobevt",
@@ -53,7 +53,7 @@ def test_a_recipe_makes_a_step(name: str, trees: dict[str, Path]) -> None:
     batch = TrainingSteps(open_dataset(trees[data], "train", ground_truth=settings.training.ground_truth), model, settings)[0]
     assert batch.inputs.agents_per_scene == (2,), "both agents are fused"
     losses = StepTaker(model, settings).take(batch, settings.training.learning_rate)
-    assert losses.regression > 0 and losses.occupancy == 0
+    assert losses.regression > 0 and losses.occupancy == 0 and (losses.single > 0) == name.endswith("camera_v2vnet")
     learned = {".".join(key.split(".")[:2]) for key, tensor in model.state_dict().items() if not torch.equal(tensor, before[key])}
     with_weights = any(weight.numel() for weight in model.base.fusion.parameters())
     assert {"base.cls_head", *({"base.fusion_net"} if with_weights else ())} <= learned

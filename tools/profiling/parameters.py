@@ -57,7 +57,7 @@ class AgentParameters:
 
 @dataclass(frozen=True)
 class BaseParameters:
-    """The parameters of a base, by part: the fusion with its trunk, the shrink layers, the heads."""
+    """The parameters of a base, by part: the fusion with its trunk, the shrink layers, the heads and single heads."""
 
     fusion: int
     shrink: int
@@ -66,8 +66,8 @@ class BaseParameters:
     @staticmethod
     def of(base: BaseModel) -> BaseParameters:
         """Count those of a network."""
-        heads = nn.ModuleList(base.head_layers.values())
-        return BaseParameters(*(parameters_of(part) for part in (base.fusion, base.shrink_conv, heads)))
+        fusion, shrink = parameters_of(base.fusion), parameters_of(base.shrink_conv)
+        return BaseParameters(fusion, shrink, parameters_of(base) - fusion - shrink)
 
 
 @dataclass(frozen=True)

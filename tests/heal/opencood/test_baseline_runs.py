@@ -26,6 +26,11 @@ from tests.heal.networks import with_random_norms
 from tests.tools.command import run_command
 
 CHECKPOINT = "net_epoch1.pth"
+SINGLE_HEADS = {
+    f"{name}_head_single.{part}": (width, *shape)
+    for name, width in (("cls", 2), ("reg", 14), ("dir", 4))
+    for part, shape in (("weight", (16, 1, 1)), ("bias", ()))
+}
 # Small settings of every fusion that HEAL has, for maps of 16 channels, and HEAL's block of them.
 VIT = {"layers": 2, "heads": 2, "head_channels": 4, "windows": [2, 4], "window_heads": [4, 2], "window_head_channels": [4, 8]}
 FUSIONS: dict[str, tuple[dict[str, Any], Any]] = {
@@ -83,9 +88,10 @@ def networks(kind: str) -> tuple[BaseConfig, dict[str, AgentConfig]]:
     return build_config(BaseConfig, values), agents
 
 
-def write_alliance(path: Path, kind: str, names: tuple[str, ...] = ("m1", "m2")) -> Path:
+def write_alliance(path: Path, kind: str, names: tuple[str, ...] = ("m1", "m2"), single_heads: bool = False) -> Path:
     torch.manual_seed(0)
     base, agents = networks(kind)
+    base = replace(base, single_heads=single_heads)
     model = with_random_norms(BaseModel(base))
     assert isinstance(model, BaseModel)
     base_hash = save_base(path, model, TrainingRecord())
@@ -142,14 +148,44 @@ def test_anchors_of_cells_of_four_voxels_lie_a_voxel_from_the_border(tmp_path: P
     assert values["preprocess"]["args"]["voxel_size"] == [0.4, 0.4, 4.0]
 
 
-def test_heads_for_single_agents_are_left_out_with_a_word(tmp_path: Path) -> None:
-    """HEAL trains with them and does not detect by them."""
-    state = exported(write_alliance(tmp_path / "alliance", "v2vnet"), tmp_path / "run")
-    single = {f"{name}_head_single.{part}": torch.zeros(1) for name in ("cls", "reg", "dir") for part in ("weight", "bias")}
-    torch.save({**state, **single}, tmp_path / "run" / CHECKPOINT)
-    assert read_run(tmp_path / "run").dropped == tuple(sorted(single))
+def test_heads_on_single_agents_go_out_and_come_back_bit_for_bit(tmp_path: Path) -> None:
+    alliance = write_alliance(tmp_path / "alliance", "v2vnet", single_heads=True)
+    state = exported(alliance, tmp_path / "run")
+    assert {key: tuple(tensor.shape) for key, tensor in state.items() if "_single" in key} == SINGLE_HEADS
+    values = load_yaml(tmp_path / "run" / "config.yaml")
+    assert values["model"]["args"]["supervise_single"] is True and "heal_perception" not in values
+    run_command("import", tmp_path / "run", "--out", tmp_path / "again")
+    assert load_alliance(tmp_path / "again").base_hash == load_alliance(alliance).base_hash
+    second = exported(tmp_path / "again", tmp_path / "second")
+    assert second.keys() == state.keys() and all(torch.equal(second[key], state[key]) for key in state)
+
+
+def test_the_checkpoint_tells_whether_there_are_heads_on_single_agents(tmp_path: Path) -> None:
+    """What HEAL's configurations call them is not known."""
+    run, without = tmp_path / "run", tmp_path / "without"
+    exported(write_alliance(tmp_path / "alliance", "f_cooper", single_heads=True), run)
+    edited(run, lambda values: values["model"]["args"].pop("supervise_single"))
+    assert read_run(run).base.single_heads and not read_run(run).dropped
+    exported(write_alliance(tmp_path / "plain", "f_cooper"), without)
+    edited(without, lambda values: values["model"]["args"].update(supervise_single=True))
+    assert not read_run(without).base.single_heads
+    state = torch.load(run / CHECKPOINT, weights_only=True)
+    torch.save({key: tensor for key, tensor in state.items() if key != "reg_head_single.bias"}, run / CHECKPOINT)
+    with pytest.raises(ConfigError, match=r"lacks 1 of the .* reg_head_single\.bias"):
+        read_run(run)
+
+
+def test_networks_that_heal_has_without_heads_on_single_agents(tmp_path: Path) -> None:
+    state = exported(write_alliance(tmp_path / "alliance", "coalign"), tmp_path / "run")
+    torch.save({**state, **{key: torch.zeros(shape) for key, shape in SINGLE_HEADS.items()}}, tmp_path / "run" / CHECKPOINT)
     said = " ".join(run_command("import", tmp_path / "run", "--out", tmp_path / "again").split())
     assert "left out 6 weights that no network uses" in said
+    coalign = write_alliance(tmp_path / "single", "coalign", single_heads=True)
+    with pytest.raises(ConfigError, match=r"HEAL has no setting for base\.single_heads = True"):
+        run_command("export", coalign, "--out", tmp_path / "refused")
+    disconet = write_alliance(tmp_path / "disconet", "disconet", ("m1",), single_heads=True)
+    with pytest.raises(ConfigError, match="no single heads"):
+        run_command("export", disconet, "--one-type", "--out", tmp_path / "refused")
 
 
 def test_blocks_are_found_under_other_names(tmp_path: Path) -> None:

@@ -80,6 +80,13 @@ def test_trained_is_what_the_optimiser_of_the_training_has(place: int) -> None:
     assert sum(parameter.numel() for group in groups for parameter in group["params"]) == step.trained
 
 
+def test_the_heads_on_single_agents_are_counted_with_the_heads() -> None:
+    base, both = BaseModel(BASE), BaseModel(replace(BASE, single_heads=True))
+    found, plain = BaseParameters.of(both), BaseParameters.of(base)
+    assert found == replace(plain, heads=plain.heads + (2 + 14 + 4) * (BASE.in_channels + 1))
+    assert found.fusion + found.shrink + found.heads == parameters_of(both)
+
+
 def test_a_sheet_in_markdown_has_all_cells() -> None:
     sheet = Sheet("Costs", ("type", "in all"), (("m1", "1,000"), ("m2", "20")), "A note.")
     assert sheet.markdown() == "## Costs\n\n| type | in all |\n| --- | ---: |\n| m1 | 1,000 |\n| m2 | 20 |\n\nA note.\n"
