@@ -46,7 +46,7 @@ from heal.errors import UserError
 from heal.message.codec import FLOAT32, Codec
 from heal.message.message import Buffer
 from heal.storage.compressors import require_compressor
-from heal.types import Float64, SceneSource
+from heal.types import MAP_SPLITS, Float64, SceneSource
 
 Payload = TypeVar("Payload")
 _STATUS_OF_REJECTION: dict[str, MessageStatus] = {OUT_OF_RANGE: "out of range", LOST_WITH_MACHINE: "lost", NODE_AWAY: "lost"}
@@ -126,6 +126,7 @@ class TickCoordinator(Generic[Payload]):
         require_point_ego(self.options, self.alliance, outline.ego_id, assigned)
         is_reached = reach_of(self.source, tick, outline.ego_id, self.options.ego_range_m)
         types, faults = self._joining.taking_part(tick, outline, assigned, is_reached)
+        self._require_types(types.values())
         self._later_trust |= {name: self.alliance.trust_of(name) for name in set(types.values()) - self._known_types}
         self._known_types |= set(types.values())
         number, self._planned = self._planned, self._planned + 1
@@ -139,9 +140,15 @@ class TickCoordinator(Generic[Payload]):
         """Return why an agent type cannot be used; "" if it can. It may appear in the alliance's folder while the run goes on."""
         try:
             self.alliance.agent(agent_type)
+            self._require_types([agent_type])
         except UserError as error:
             return in_one_line(error)
         return ""
+
+    def _require_types(self, agent_types: Iterable[str]) -> None:
+        """Raise UserError if maps are fused and the base's fusion cannot take those of agents of these types."""
+        if self.options.split in MAP_SPLITS:
+            self.alliance.base.fusion.require_types(agent_types)
 
     def _codec(self, number: int, agent_id: str) -> Codec:
         """Return the run's codec, with a budget that fits the rate of the agent's link if the run adapts."""

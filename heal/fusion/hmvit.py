@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field
 from typing import Literal
 
@@ -68,21 +68,23 @@ class HmVit(MapFusion):
 
     def fuse_scene(self, scene: SceneMaps) -> Tensor:
         """Return the ego's map behind the last layer; UserError for an agent of a type without a kind."""
-        kinds = [self._kind(name) for name in scene.agent_types or [""] * len(scene.maps)]
+        types = scene.agent_types or [""] * len(scene.maps)
+        self.require_types(types)
+        kinds = [self._kind_of_type[name] for name in types]
         maps = scene.maps.permute(0, 2, 3, 1)
         for i, step in enumerate(self.steps):
             maps = step(maps, kinds, scene.trust, queries=1 if i == len(self.steps) - 1 else len(maps))
         return maps[:1].permute(0, 3, 1, 2)
 
-    def _kind(self, agent_type: str) -> int:
-        """Return the number of an agent type's kind."""
-        if agent_type not in self._kind_of_type:
+    def require_types(self, agent_types: Iterable[str]) -> None:
+        """Raise UserError for an agent type without a kind."""
+        unknown = [name for name in agent_types if name not in self._kind_of_type]
+        if unknown:
             raise UserError(
                 f"HM-ViT has weights only for the agent types that it was trained with: expected one of "
-                f"{', '.join(self._kind_of_type)}, got {agent_type or 'an agent whose type is not told'!r}; train a base whose "
+                f"{', '.join(self._kind_of_type)}, got {unknown[0] or 'an agent whose type is not told'!r}; train a base whose "
                 "fusion.kinds names the type, or take a fusion that new types can join, such as Pyramid Fusion"
             )
-        return self._kind_of_type[agent_type]
 
 
 class _Step(nn.Module):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -101,8 +101,8 @@ class Fusion(nn.Module, ABC):
 
         Args:
             maps: per scale the maps of all agents, scene after scene, (M, C, ny, nx) or M times (1, C, ny, nx).
-            scores: per scale the foreground scores, in the same form with one channel; an agent's cell whose score is 0 is as one
-                outside of its view.
+            scores: per scale the foreground scores, in the same form with one channel; an agent's cell whose score is 0 holds
+                nothing, as one outside of its view.
             agent_SE3_ego: (M, 4, 4) float64, maps ego coordinates into the agent's frame.
             agents_per_scene: (B,) number of agents of each scene; their sum is M.
             trust: (M,) factors on the agents' weights; None gives every agent the factor 1.
@@ -178,6 +178,9 @@ class Fusion(nn.Module, ABC):
                 "the base scores no foreground, so no codec can choose cells by it; take a codec without score:S and budget:BYTES, "
                 "or train a base with fusion.foreground=true"
             )
+
+    def require_types(self, agent_types: Iterable[str]) -> None:
+        """Raise UserError if the fusion cannot take agents of these types; most fusions take any."""
 
     def _coverage_masks(self, coverage: Sequence[Coverage], scores: Tensor) -> Tensor | None:
         """Return the masks (M, 1, ny, nx) of agents for the scores of one scale; None if every agent covers all of the map."""

@@ -5,7 +5,7 @@ Xu et al. 2023, "Bridging the Domain Gap for Multi-Agent Perception", section II
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -104,6 +104,10 @@ class Mpda(MapFusion):
             self._losses += self._domain_loss(scene, adapted)
         poses = torch.eye(4, dtype=torch.float64, device=scene.agent_SE3_ego.device).expand(len(adapted), 4, 4)
         return self.fused_by.fuse_scene(replace(scene, maps=adapted, own=split_batch(adapted), agent_SE3_ego=poses))
+
+    def require_types(self, agent_types: Iterable[str]) -> None:
+        """Raise UserError if the fusion inside cannot take agents of these types."""
+        self.fused_by.require_types(agent_types)
 
     def extra_loss(self) -> Tensor | None:
         """Return the classifier's weighted loss, the mean over the scenes with agents of another domain."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from heal.agents.local_runtime import LocalRuntime
 from heal.agents.options import RunOptions
 from heal.agents.records import TickResult
 from heal.agents.runtime import open_runtime
+from heal.errors import UserError
 from heal.message.codec import Codec
 from heal.types import Split
 from tests.agents.tiny_run import TinyAlliance, TinySource, assert_same_results, by_id
@@ -82,3 +84,12 @@ def test_ray_equals_local_to_the_last_bit(settings: Any) -> None:
     with open_runtime("ray", alliance, SOURCE, TYPES, None, options) as runtime:
         results = list(runtime.run(range(len(SOURCE))))
     assert_same_results(results, run_local(alliance, options))
+
+
+def test_a_run_stops_at_once_for_a_type_that_the_fusion_cannot_take() -> None:
+    alliance = alliance_of(replace(next(part for part in SMALL if part.kind == "hmvit"), kinds={"m1": "lidar"}))
+    with pytest.raises(UserError, match="expected one of m1, got 'm2'"):
+        run_local(alliance, RunOptions())
+    with LocalRuntime(alliance, SOURCE, TYPES, options=RunOptions(agents=1)) as runtime:
+        [alone] = runtime.run(range(1))
+    assert [message.status for message in alone.messages] == ["used"]

@@ -284,6 +284,7 @@ def _load_parts(name: str, parts: Sequence[tuple[nn.Module, nn.Module]]) -> None
 def _new_networks(settings: TrainingConfig) -> CollabModel:
     """Make all networks of a training with random weights."""
     base, grid = BaseModel(settings.base), settings.base.grid
+    base.fusion.require_types(settings.agents)
     agents = {name: AgentModel(agent, grid) for name, agent in settings.agents.items()}
     return CollabModel(base, agents, None if settings.compressor is None else Compressor(settings.compressor))
 
