@@ -15,6 +15,7 @@ from heal.config import config
 from heal.fusion.interface import AgentLevels, AgentMaps, Fusion, as_batch, foreground_head, per_agent, require_counts
 from heal.fusion.warp import Window, affine_rows, gatherable, is_identity
 from heal.grid import BevGrid
+from heal.layers.attention import trust_bias
 
 
 @config
@@ -41,6 +42,7 @@ class SceneMaps:
         inside: (N, 1, ny, nx) 1 where an agent's map reaches the cell, 0 where it does not, in between at its border.
         scores: (N, 1, ny, nx) foreground scores in the ego's frame, 0 outside of an agent's view.
         own: N maps (1, C, ny, nx), each in its agent's own frame.
+        own_SE3_ego: (N, 4, 4) float64, maps ego coordinates into the frames of `own`.
         agent_SE3_ego: (N, 4, 4) float64, maps ego coordinates into the agent's frame.
         trust: (N,) factors on the agents' weights, usually 1.
         agent_types: (N,) names of the agents' types; empty if not known.
@@ -51,6 +53,7 @@ class SceneMaps:
     inside: Tensor
     scores: Tensor
     own: tuple[Tensor, ...]
+    own_SE3_ego: Tensor
     agent_SE3_ego: Tensor
     trust: Tensor
     agent_types: tuple[str, ...]
@@ -58,7 +61,7 @@ class SceneMaps:
 
     def shares(self, logits: Tensor) -> Tensor:
         """Return the softmax over the agents of logits (N, 1, ny, nx), with trust as a factor before the division by the sum."""
-        return (logits + self.trust.log()[:, None, None, None]).softmax(dim=0)
+        return (logits + trust_bias(self.trust)[:, None, None, None]).softmax(dim=0)
 
 
 def weighted_sum(maps: Tensor, weights: Tensor) -> Tensor:
@@ -152,7 +155,7 @@ def _scene(moved: Sequence[_Moved], agent_SE3_ego: Tensor, trust: Tensor, types:
     """Put the maps of a scene's agents together; arguments as the fields of `SceneMaps`."""
     level, score, inside = (torch.cat([getattr(agent, name) for agent in moved]) for name in ("level", "score", "inside"))
     own = tuple(agent.own for agent in moved)
-    return SceneMaps(level, inside, score, own, agent_SE3_ego, trust.to(level), types, grid)
+    return SceneMaps(level, inside, score, own, agent_SE3_ego, agent_SE3_ego, trust.to(level), types, grid)
 
 
 def _moved(level: Tensor, score: Tensor, affine: Sequence[float]) -> _Moved:

@@ -103,7 +103,7 @@ class Mpda(MapFusion):
         if self.training:
             self._losses += self._domain_loss(scene, adapted)
         poses = torch.eye(4, dtype=torch.float64, device=scene.agent_SE3_ego.device).expand(len(adapted), 4, 4)
-        return self.fused_by.fuse_scene(replace(scene, maps=adapted, own=split_batch(adapted), agent_SE3_ego=poses))
+        return self.fused_by.fuse_scene(replace(scene, maps=adapted, own=split_batch(adapted), own_SE3_ego=poses))
 
     def require_types(self, agent_types: Iterable[str]) -> None:
         """Raise UserError if the fusion inside cannot take agents of these types."""

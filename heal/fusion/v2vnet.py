@@ -38,7 +38,8 @@ class V2VNetConfig(MapFusionConfig):
 class V2VNet(MapFusion):
     """Messages from all agents to all agents, a gated update, and a linear layer for the ego's map.
 
-    A message is zero outside of its sender's view. Trust is the sender's weight in the mean, or a factor on its message.
+    A message is zero beyond the borders of its sender's map, as in HEAL. A cell that was not sent is a vector of zeros, and its
+    message counts like any other. Trust is the sender's weight in the mean, or a factor on its message.
     """
 
     def __init__(self, settings: V2VNetConfig, in_channels: int, grid: BevGrid) -> None:
@@ -54,7 +55,7 @@ class V2VNet(MapFusion):
         """Return the ego's map after all iterations."""
         # The first agent is computed in the ego's frame, which differs from its own where the ego's map is missing.
         maps = [scene.maps[:1], *scene.own[1:]]
-        frame_SE3_ego = scene.agent_SE3_ego.clone()
+        frame_SE3_ego = scene.own_SE3_ego.clone()
         frame_SE3_ego[0] = torch.eye(4).to(frame_SE3_ego)
         for i in range(self.settings.iterations):
             # Nobody reads what the others would know after the last iteration.
@@ -81,7 +82,8 @@ class V2VNet(MapFusion):
         """Join the messages of N agents, (part + shared) * weight, to one map (1, C, ny, nx)."""
         if self.settings.aggregation == "maximum":
             return functools.reduce(torch.maximum, [(part + shared) * weight for part, weight in zip(parts, weights, strict=True)])
-        shares = [weight / trust.sum() for weight in weights]
+        total_trust = trust.sum().clamp_min(torch.finfo(trust.dtype).tiny)
+        shares = [weight / total_trust for weight in weights]
         total = shared * torch.cat(shares, dim=1).sum(dim=1, keepdim=True)
         for part, share in zip(parts, shares, strict=True):
             total = total.addcmul_(part, share)

@@ -143,6 +143,24 @@ def test_cells_without_a_score_are_as_cells_outside_of_the_agents_view(settings:
         assert_same(fuse(noisy), fuse(list(levels.maps)))
 
 
+@pytest.mark.parametrize("settings", [part for part in SMALL if part.kind != "v2vnet"], ids=lambda settings: settings.kind)
+def test_an_agent_that_sent_no_cell_is_as_one_out_of_view(settings: Any) -> None:
+    # The messages of V2VNet end at the border of the sender's map, whatever cells were sent.
+    fusion, features = made(settings), maps(2)
+    with torch.no_grad():
+        levels = fusion.trunk(features)
+        scores = [torch.cat([level[:1], torch.zeros_like(level[1:])]) for level in fusion.scores(levels.occupancy)]
+        found = fusion.join(fusion.fuse_scored(levels.maps, scores, NEAR[:2], (2,), agent_types=TYPES[:2]))
+    assert_same(found, fused(fusion, features, FAR))
+
+
+@every_fusion
+def test_without_any_trust_the_map_is_finite(settings: Any) -> None:
+    fusion, features = made(settings), maps(2)
+    assert fused(fusion, features, NEAR[:2], trust=torch.zeros(2)).isfinite().all()
+    assert fused(fusion, features[:1], NEAR[1:2], trust=torch.zeros(1), ego_first=False).isfinite().all()
+
+
 @every_fusion
 def test_a_half_precision_map_keeps_its_type(settings: Any) -> None:
     fusion = made(settings).bfloat16()

@@ -25,6 +25,12 @@ def test_of_more_agents_than_slots_the_nearest_take_part() -> None:
     assert_same(fused(fusion, features, NEAR), fused(fusion, features[[0, 1, 3]], NEAR[[0, 1, 3]]))
 
 
+def test_the_fusion_inside_mpda_knows_where_the_agents_are() -> None:
+    fusion, features = made(replace(MPDA, fused_by=replace(COBEVT, slots=3))), maps(4)
+    nearest = fused(fusion, features[[0, 1, 3]], NEAR[[0, 1, 3]], agent_types=("m1", "m2", "m3"))
+    assert_same(fused(fusion, features, NEAR), nearest)
+
+
 def test_the_given_order_of_senders_may_matter_as_in_heal() -> None:
     features, order = maps(3), [0, 2, 1]
 
