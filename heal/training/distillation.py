@@ -48,7 +48,8 @@ def distillation_loss(student: BaseOutput, teacher: BaseOutput) -> Tensor:
     """Return how far the student's maps are from the teacher's, the sum for the fused map, the scores and the box codes.
 
     Of each pair it is the divergence (Kullback and Leibler) of the softmax over channels in every cell, the mean over all numbers
-    of the map (pixels and channels), with which the weight of 10000 goes. It is 0 for equal maps.
+    of the map (pixels and channels), with which the weight of 10000 goes. It is 0 for equal maps. A softmax over a single channel
+    is always 1, so the scores of one box for each cell are compared as the shares of vehicles and of the rest.
     """
     pairs = (
         (student.fused, teacher.fused),
@@ -60,4 +61,10 @@ def distillation_loss(student: BaseOutput, teacher: BaseOutput) -> Tensor:
 
 def _divergence(student: Tensor, teacher: Tensor) -> Tensor:
     """Return the mean divergence of maps (B, C, ny, nx), in float32 whatever the precision of the networks."""
-    return F.kl_div(student.float().log_softmax(dim=1), teacher.float().softmax(dim=1), reduction="none").mean()
+    ours, theirs = (_with_rest(maps.float()) for maps in (student, teacher))
+    return F.kl_div(ours.log_softmax(dim=1), theirs.softmax(dim=1), reduction="none").mean()
+
+
+def _with_rest(maps: Tensor) -> Tensor:
+    """Return maps (B, C, ny, nx); with a second channel of zeros if they have one, whose sigmoid is the first share then."""
+    return maps if maps.shape[1] > 1 else F.pad(maps, (0, 0, 0, 0, 0, 1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -121,6 +122,17 @@ def test_the_divergence_is_that_of_the_softmax_over_channels() -> None:
         by_hand += float((p * (p / q).log()).sum()) / one.numel()
     assert float(distillation_loss(student, wanted)) == pytest.approx(by_hand, rel=1e-5)
     assert float(distillation_loss(student, student)) == pytest.approx(0, abs=1e-8)
+
+
+def test_the_scores_of_a_single_box_for_each_cell_are_taught_too() -> None:
+    fused, regression, direction = torch.randn(1, 4, 3, 3), torch.randn(1, 6, 3, 3), torch.randn(1, 4, 3, 3)
+
+    def output(score: float) -> BaseOutput:
+        return BaseOutput(HeadOutput(torch.full((1, 1, 3, 3), score), regression, direction), (), fused)
+
+    p, q = torch.tensor([2.0, -1.0]).sigmoid().tolist()
+    by_hand = (p * math.log(p / q) + (1 - p) * math.log((1 - p) / (1 - q))) / 2
+    assert float(distillation_loss(output(-1.0), output(2.0))) == pytest.approx(by_hand, rel=1e-5)
 
 
 def test_a_teacher_of_other_maps_is_refused() -> None:
