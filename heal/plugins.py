@@ -50,6 +50,7 @@ class Table:
 
 ENCODER_TABLE = Table("ENCODERS", "encoder", ("prepare", "forward"))
 FUSION_TABLE = Table("FUSIONS", "fusion", ("trunk", "level_shapes", "fuse_scored", "join"))
+FUSION_SETTINGS = ("strides", "upsample_strides", "foreground")
 _TABLES = (ENCODER_TABLE, FUSION_TABLE)
 
 
@@ -147,7 +148,8 @@ def _plugin(module_or_path: str, name: str) -> Plugin:
         )
     for table in _TABLES:
         for settings, network in tables[table.name].items():
-            if problem := _problem_of_settings(settings, table) or _problem_of_network(network, table):
+            problem = _problem_of_settings(settings, table) or _problem_of_network(network, table)
+            if problem := problem or (_problem_of_fusion(settings) if table is FUSION_TABLE else ""):
                 raise UserError(f"plugin {name}: {problem}")
     return Plugin(name, tables)
 
@@ -191,9 +193,20 @@ def _problem_of_encoder(settings: type[Any]) -> str:
     """Return what an encoder's settings lack; "" if they can be used."""
     if (senses := getattr(settings, "senses", None)) not in SENSES:
         return f"{settings.__name__}: expected senses: ClassVar[str] to be one of {', '.join(SENSES)}, got {senses!r}"
-    if not hasattr(settings, "out_channels") and "out_channels" not in {field.name for field in dataclasses.fields(settings)}:
+    if _lacks(settings, "out_channels"):
         return f"{settings.__name__}: expected out_channels, the number of channels of the encoder's maps"
     return ""
+
+
+def _problem_of_fusion(settings: type[Any]) -> str:
+    """Return what a fusion's settings lack; "" if they can be used."""
+    missing = [name for name in FUSION_SETTINGS if _lacks(settings, name)]
+    return f"{settings.__name__}: expected {' and '.join(missing)}, as MapFusionConfig of heal.fusion has them" if missing else ""
+
+
+def _lacks(settings: type[Any], name: str) -> bool:
+    """Return whether settings have neither an attribute nor a field of this name."""
+    return not hasattr(settings, name) and name not in {field.name for field in dataclasses.fields(settings)}
 
 
 def _problem_of_network(network: Any, table: Table) -> str:

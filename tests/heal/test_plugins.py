@@ -167,6 +167,10 @@ def test_settings_that_no_table_has_are_refused(folder: Path) -> None:
             PLUGIN.replace("ENCODERS =", "FUSIONS ="),
             r"expected classes with trunk and level_shapes and fuse_scored and join as values",
         ),
+        (
+            FUSION.replace("class MeanConfig(MapFusionConfig)", "class MeanConfig"),
+            "MeanConfig: expected strides and upsample_strides and foreground, as MapFusionConfig",
+        ),
         ("ENCODERS = {'count': int}\n", r"expected classes made by @config of heal.config as keys of ENCODERS, got 'count'"),
         (PLUGIN.replace('Literal["count"]', "str"), r"CountConfig: expected a field kind: Literal\['my_kind'\]"),
         (PLUGIN.replace('Literal["count"]', '"Letters"'), r"a field cannot be read: name 'Letters' is not defined"),
