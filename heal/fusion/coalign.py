@@ -46,7 +46,10 @@ class CoAlignConfig:
     foreground: bool = True
 
     def __post_init__(self) -> None:
-        """Raise UserError if the first scale is not the agent's own map."""
+        """Raise UserError if the first scale is not the agent's own map, or the settings are of different numbers of scales."""
+        scales = {name: len(getattr(self, name)) for name in ("blocks", "strides", "channels", "upsample_channels")}
+        if len(set(scales.values())) != 1:
+            raise UserError(f"fusion: expected as many entries for each of the scales' settings, got {scales}")
         if self.strides[:1] != (1,):
             raise UserError(f"fusion.strides: the first scale is the agent's own map; expected 1 at first, got {self.strides}")
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from heal.config import config
-from heal.fusion.map_fusion import MapFusion, MapFusionConfig, SceneMaps
+from heal.fusion.map_fusion import MapFusion, MapFusionConfig, SceneMaps, require_at_least_one
 from heal.grid import BevGrid
 from heal.layers.attention import FeedForward, PreNorm, attend, head_count, join_heads, mask_bias, split_heads, trust_bias
 from heal.layers.linear import Linear, linear
@@ -40,6 +40,10 @@ class CobevtConfig(MapFusionConfig):
     head_channels: int = 32
     hidden: int = 256
     dropout: float = 0.1
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError for a number that is less than 1."""
+        require_at_least_one(self, "slots", "layers", "window", "head_channels", "hidden")
 
 
 class Cobevt(MapFusion):

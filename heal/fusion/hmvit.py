@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from heal.config import ConfigError, config
 from heal.errors import UserError
-from heal.fusion.map_fusion import MapFusion, MapFusionConfig, SceneMaps
+from heal.fusion.map_fusion import MapFusion, MapFusionConfig, SceneMaps, require_at_least_one
 from heal.grid import BevGrid
 from heal.layers.attention import attend, head_count, join_heads, mask_bias, split_heads, trust_bias
 from heal.layers.kinds import KindFeedForward, KindLinear, KindNorm, by_kind
@@ -41,7 +41,8 @@ class HmVitConfig(MapFusionConfig):
     dropout: float = 0.1
 
     def __post_init__(self) -> None:
-        """Raise ConfigError if no agent type has a kind."""
+        """Raise ConfigError if no agent type has a kind, or for a number that is less than 1."""
+        require_at_least_one(self, "layers", "window", "head_channels", "hidden")
         if not self.kinds:
             raise ConfigError("fusion.kinds: expected the kind of sensor of each agent type, such as {m1: lidar, m2: camera}")
 

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from heal.config import config
+from heal.config import ConfigError, config
 from heal.fusion.interface import AgentLevels, AgentMaps, Fusion, as_batch, foreground_head, per_agent, require_counts
 from heal.fusion.warp import Window, affine_rows, gatherable, is_identity
 from heal.grid import BevGrid
@@ -31,6 +31,14 @@ class MapFusionConfig:
     upsample_strides: ClassVar[tuple[int, ...]] = (1,)
 
     foreground: bool = True
+
+
+def require_at_least_one(settings: object, *names: str) -> None:
+    """Raise ConfigError for a setting of a fusion, or an entry of one, that is less than 1."""
+    for name in names:
+        value = getattr(settings, name)
+        if min(value if isinstance(value, tuple) else (value,), default=0) < 1:
+            raise ConfigError(f"fusion.{name}: expected 1 or more, got {value}")
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from heal.config import ByKind, config
 from heal.errors import UserError
-from heal.fusion.map_fusion import MapFusion, MapFusionConfig, SceneMaps
+from heal.fusion.map_fusion import MapFusion, MapFusionConfig, SceneMaps, require_at_least_one
 from heal.fusion.v2xvit import V2xVitConfig
 from heal.grid import BevGrid
 from heal.layers.attention import FeedForward, PreNorm, attend, head_count, join_heads, mask_bias, split_heads
@@ -59,6 +59,10 @@ class MpdaConfig(MapFusionConfig):
     hidden: int = 256
     dropout: float = 0.1
     domain_weight: float = 0.1
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError for a number that is less than 1."""
+        require_at_least_one(self, "window", "head_channels", "hidden")
 
 
 class Mpda(MapFusion):

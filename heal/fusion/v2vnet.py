@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from heal.config import config
-from heal.fusion.map_fusion import MapFusion, MapFusionConfig, SceneMaps, move
+from heal.fusion.map_fusion import MapFusion, MapFusionConfig, SceneMaps, move, require_at_least_one
 from heal.fusion.warp import affine_rows
 from heal.grid import BevGrid
 from heal.layers.linear import Linear
@@ -33,6 +33,10 @@ class V2VNetConfig(MapFusionConfig):
     kind: Literal["v2vnet"] = "v2vnet"
     iterations: int = 2
     aggregation: Literal["mean", "maximum"] = "mean"
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError for a number that is less than 1."""
+        require_at_least_one(self, "iterations")
 
 
 class V2VNet(MapFusion):

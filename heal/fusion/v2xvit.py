@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from heal.config import ConfigError, config
-from heal.fusion.map_fusion import MapFusion, MapFusionConfig, SceneMaps
+from heal.fusion.map_fusion import MapFusion, MapFusionConfig, SceneMaps, require_at_least_one
 from heal.grid import BevGrid
 from heal.layers.attention import FeedForward, PreNorm, attend, join_heads, mask_bias, split_heads, trust_bias
 from heal.layers.linear import Linear, before_heads, linear
@@ -46,7 +46,9 @@ class V2xVitConfig(MapFusionConfig):
     dropout: float = 0.3
 
     def __post_init__(self) -> None:
-        """Raise ConfigError unless every size of windows has its heads and their channels."""
+        """Raise ConfigError unless every size of windows has its heads and their channels, and for a number that is less than 1."""
+        require_at_least_one(self, "layers", "blocks", "heads", "head_channels", "hidden")
+        require_at_least_one(self, "windows", "window_heads", "window_head_channels")
         counts = len(self.windows), len(self.window_heads), len(self.window_head_channels)
         if len(set(counts)) != 1:
             raise ConfigError(

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from heal.config import config
 from heal.errors import UserError
-from heal.fusion.map_fusion import MapFusion, MapFusionConfig, SceneMaps, weighted_sum
+from heal.fusion.map_fusion import MapFusion, MapFusionConfig, SceneMaps, require_at_least_one, weighted_sum
 from heal.grid import BevGrid
 from heal.layers.linear import Linear
 
@@ -45,7 +45,8 @@ class Where2commConfig(MapFusionConfig):
     hidden_channels: int = 256
 
     def __post_init__(self) -> None:
-        """Raise UserError if no foreground is scored."""
+        """Raise UserError if no foreground is scored, or for a number that is less than 1."""
+        require_at_least_one(self, "heads", "hidden_channels")
         if not self.foreground:
             raise UserError("fusion.foreground: Where2comm weighs messages by their foreground scores; expected true, got false")
 

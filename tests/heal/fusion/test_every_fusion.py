@@ -10,6 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from heal.config import ConfigError
+from heal.errors import UserError
 from heal.fusion.attention import AttentionConfig
 from heal.fusion.coalign import CoAlignConfig
 from heal.fusion.cobevt import CobevtConfig
@@ -182,6 +184,28 @@ def test_all_weights_learn(settings: Any) -> None:
     assert features.grad.isfinite().all()
     without = {name for name, weight in fusion.named_parameters() if weight.grad is None}
     assert without == {name for name in dict(fusion.named_parameters()) if UNUSED.search(f"{settings.kind}.{name}")}
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "value"),
+    [
+        ("v2vnet", "iterations", 0),
+        ("where2comm", "heads", 0),
+        ("cobevt", "slots", 0),
+        ("v2xvit", "windows", (2, 0)),
+        ("hmvit", "layers", 0),
+        ("mpda", "window", 0),
+    ],
+)
+def test_numbers_have_to_be_one_or_more(kind: str, name: str, value: object) -> None:
+    settings = next(part for part in SMALL if part.kind == kind)
+    with pytest.raises(ConfigError, match=re.escape(f"fusion.{name}: expected 1 or more, got {value}")):
+        replace(settings, **{name: value})
+
+
+def test_the_scales_of_coalign_have_to_agree() -> None:
+    with pytest.raises(UserError, match=r"as many entries for each of the scales' settings, got \{'blocks': 2, 'strides': 3"):
+        CoAlignConfig(blocks=(1, 1))
 
 
 @pytest.mark.parametrize("settings", [part for part in SMALL if part.kind != "where2comm"], ids=lambda settings: settings.kind)
