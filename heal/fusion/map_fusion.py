@@ -52,7 +52,8 @@ class SceneMaps:
         own: N maps (1, C, ny, nx), each in its agent's own frame.
         own_SE3_ego: (N, 4, 4) float64, maps ego coordinates into the frames of `own`.
         agent_SE3_ego: (N, 4, 4) float64, maps ego coordinates into the agent's frame.
-        trust: (N,) factors on the agents' weights, usually 1.
+        trust: (N,) factors on the agents' weights, usually 1. The greatest is 1, because only the ratios count, as in Pyramid
+            Fusion: the trust in an agent alone changes nothing.
         agent_types: (N,) names of the agents' types; empty if not known.
         grid: the grid of the finest scale.
     """
@@ -163,7 +164,8 @@ def _scene(moved: Sequence[_Moved], agent_SE3_ego: Tensor, trust: Tensor, types:
     """Put the maps of a scene's agents together; arguments as the fields of `SceneMaps`."""
     level, score, inside = (torch.cat([getattr(agent, name) for agent in moved]) for name in ("level", "score", "inside"))
     own = tuple(agent.own for agent in moved)
-    return SceneMaps(level, inside, score, own, agent_SE3_ego, agent_SE3_ego, trust.to(level), types, grid)
+    ratios = (trust / trust.max().clamp_min(torch.finfo(trust.dtype).tiny)).to(level)
+    return SceneMaps(level, inside, score, own, agent_SE3_ego, agent_SE3_ego, ratios, types, grid)
 
 
 def _moved(level: Tensor, score: Tensor, affine: Sequence[float]) -> _Moved:

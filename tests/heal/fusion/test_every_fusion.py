@@ -157,6 +157,14 @@ def test_an_agent_that_sent_no_cell_is_as_one_out_of_view(settings: Any) -> None
 
 
 @every_fusion
+def test_only_the_ratios_of_trust_count(settings: Any) -> None:
+    fusion, features = made(settings), maps(3)
+    assert_same(fused(fusion, features[:1], NEAR[:1], trust=torch.tensor([0.3])), fused(fusion, features[:1], NEAR[:1]))
+    high, low = (fused(fusion, features, NEAR[:3], trust=torch.tensor([1.0, 0.4, 0.8]) * factor) for factor in (1.0, 0.5))
+    assert_same(low, high)
+
+
+@every_fusion
 def test_without_any_trust_the_map_is_finite(settings: Any) -> None:
     fusion, features = made(settings), maps(2)
     assert fused(fusion, features, NEAR[:2], trust=torch.zeros(2)).isfinite().all()
