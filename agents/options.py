@@ -191,6 +191,10 @@ class RunOptions:
         """Check the options that boxes and points do not have."""
         if self.split in MAP_SPLITS:
             return
+        if self.correct_poses == "boxes":
+            raise UserError(
+                f"split={self.split}: poses are corrected by boxes only where maps are fused; expected correct_poses=off"
+            )
         codec = self.codec
         if self.adapt or codec.budget_bytes is not None or codec.values not in ("float32", "float16"):
             raise UserError(

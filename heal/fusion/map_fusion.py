@@ -47,7 +47,6 @@ class SceneMaps:
 
     Attributes:
         maps: (N, C, ny, nx) in the ego's frame, zeros outside of an agent's view; of one scale if the fusion has several.
-        inside: (N, 1, ny, nx) 1 where an agent's map reaches the cell, 0 where it does not, in between at its border.
         scores: (N, 1, ny, nx) foreground scores in the ego's frame, 0 outside of an agent's view.
         own: N maps (1, C, ny, nx), each in its agent's own frame.
         own_SE3_ego: (N, 4, 4) float64, maps ego coordinates into the frames of `own`.
@@ -59,7 +58,6 @@ class SceneMaps:
     """
 
     maps: Tensor
-    inside: Tensor
     scores: Tensor
     own: tuple[Tensor, ...]
     own_SE3_ego: Tensor
@@ -152,20 +150,19 @@ class MapFusion(SceneFusion):
 
 @dataclass(frozen=True)
 class _Moved:
-    """An agent's map (1, C, ny, nx), in its own and in the ego's frame, with its score and with where it lies, (1, 1, ny, nx)."""
+    """An agent's map (1, C, ny, nx), in its own and in the ego's frame, with its score (1, 1, ny, nx) in the ego's."""
 
     own: Tensor
     level: Tensor
     score: Tensor
-    inside: Tensor
 
 
 def _scene(moved: Sequence[_Moved], agent_SE3_ego: Tensor, trust: Tensor, types: tuple[str, ...], grid: BevGrid) -> SceneMaps:
     """Put the maps of a scene's agents together; arguments as the fields of `SceneMaps`."""
-    level, score, inside = (torch.cat([getattr(agent, name) for agent in moved]) for name in ("level", "score", "inside"))
+    level, score = torch.cat([agent.level for agent in moved]), torch.cat([agent.score for agent in moved])
     own = tuple(agent.own for agent in moved)
     ratios = (trust / trust.max().clamp_min(torch.finfo(trust.dtype).tiny)).to(level)
-    return SceneMaps(level, inside, score, own, agent_SE3_ego, agent_SE3_ego, ratios, types, grid)
+    return SceneMaps(level, score, own, agent_SE3_ego, agent_SE3_ego, ratios, types, grid)
 
 
 def _moved(level: Tensor, score: Tensor, affine: Sequence[float]) -> _Moved:
@@ -173,12 +170,11 @@ def _moved(level: Tensor, score: Tensor, affine: Sequence[float]) -> _Moved:
     own = gatherable(level)
     if not bool((score != 0).all()):
         own = own * (score != 0)
-    moved, inside = move(own, affine)
-    return _Moved(own, moved, move(score, affine)[0], inside)
+    return _Moved(own, move(own, affine)[0], move(score, affine)[0])
 
 
 def move(level: Tensor, affine: Sequence[float]) -> tuple[Tensor, Tensor]:
-    """Move a map (1, C, ny, nx) by an entry of `affine_rows`; return also where it then lies (1, 1, ny, nx), see `SceneMaps`."""
+    """Move a map (1, C, ny, nx) by an entry of `affine_rows`; return also where it then lies (1, 1, ny, nx): 1 in its cells."""
     ny, nx = level.shape[-2:]
     whole = level.new_ones(1, 1, ny, nx)
     if is_identity(affine):
