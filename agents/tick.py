@@ -10,7 +10,6 @@ from typing import Generic, TypeVar
 
 from heal.agent_types import TypesOf
 from heal.agents.agent import AgentSetup
-from heal.agents.content.items import require_point_ego
 from heal.agents.failures import Failures, in_one_line
 from heal.agents.faults import Fault
 from heal.agents.fusion.division import divide
@@ -123,7 +122,6 @@ class TickCoordinator(Generic[Payload]):
             raise UserError(
                 f"scene {outline.scene_id}: the ego {outline.ego_id!r} has no agent type, and nothing is fused without it"
             )
-        require_point_ego(self.options, self.alliance, outline.ego_id, assigned)
         is_reached = reach_of(self.source, tick, outline.ego_id, self.options.ego_range_m)
         types, faults = self._joining.taking_part(tick, outline, assigned, is_reached)
         self._require_types(types.values())

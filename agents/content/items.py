@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 
 import torch
@@ -78,11 +78,16 @@ def reads_points_alone(sensor: SensorChoice) -> bool:
     return sensor.lidar and not sensor.cameras
 
 
-def require_point_ego(options: RunOptions, alliance: AllianceLike, ego_id: str, types: Mapping[str, str]) -> None:
-    """Raise UserError if a run joins points, and the type that the ego has among those of all agents has no network for them."""
-    agent_type = types.get(ego_id)
-    if options.split == "points" and agent_type is not None and not reads_points_alone(alliance.agent(agent_type).sensor):
+def cloud_reader(encoders: Iterable[str], ego_type: str) -> str:
+    """Return the agent type whose network reads a joint cloud: the ego's, or the first of those that can if the ego's cannot."""
+    names = list(encoders)
+    return ego_type if ego_type in names else names[0]
+
+
+def require_cloud_reader(options: RunOptions, alliance: AllianceLike) -> None:
+    """Raise UserError if a run joins points, and no type of the alliance has a network for them."""
+    if options.split == "points" and not any(reads_points_alone(alliance.agent(name).sensor) for name in alliance.agent_names):
         raise UserError(
-            f"split=points: the network of the ego's type reads the joint cloud, and the type {agent_type} of the ego {ego_id!r} "
-            "reads cameras; give the ego a type with a LiDAR alone (--types, --ego-type), or send something else"
+            "split=points: expected an agent type that reads LiDAR alone, whose network detects in the joint cloud; the alliance "
+            f"has {', '.join(alliance.agent_names)}; send something else"
         )

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from heal.agents.content.items import reads_points_alone
+from heal.agents.content.items import reads_points_alone, require_cloud_reader
 from heal.agents.fusion.map_reader import SharedMapReader
 from heal.agents.fusion.node import FusionNode
 from heal.agents.interfaces import AllianceLike, Encoder
@@ -73,8 +73,13 @@ def trust_by_type(alliance: AllianceLike) -> dict[str, float]:
 
 
 def joint_encoders(alliance: AllianceLike, options: RunOptions) -> dict[str, Encoder]:
-    """Return the networks that read the joint cloud of a run with `split: points`, by agent type; none under any other split."""
+    """Return the networks that read the joint cloud of a run with `split: points`, by agent type; none under any other split.
+
+    Raises:
+        UserError: no type has a network that reads it.
+    """
     if options.split != "points":
         return {}
+    require_cloud_reader(options, alliance)
     encoders = {name: alliance.agent(name) for name in alliance.agent_names}
     return {name: encoder for name, encoder in encoders.items() if reads_points_alone(encoder.sensor)}

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from time import perf_counter
 
-from heal.agents.content.items import detect_alone
+from heal.agents.content.items import cloud_reader, detect_alone
 from heal.agents.fusion.map_memory import KnownMap
 from heal.agents.fusion.tick_fusion import HeadFusion, TickFusion
 from heal.detection.detections import Detections
 from heal.detection.head import HeadOutput
 from heal.encoders.joint_cloud import join_clouds
-from heal.errors import UserError
 from heal.fusion.interface import coverage_of
 from heal.fusion.late import AgentBoxes, join_boxes
 from heal.types import AgentFrame, LidarScan, ObjectLabels
@@ -37,14 +36,13 @@ class BoxFusion(TickFusion):
 
 
 class PointFusion(HeadFusion):
-    """Early fusion: the network of the ego's type and the base detect in the points of all agents; points have no weights."""
+    """Early fusion: the network of an agent type and the base detect in the points of all agents; points have no weights."""
 
     def heads(self, maps: Sequence[KnownMap]) -> HeadOutput:
         """Return the output of the heads for the joint cloud."""
-        network, request, agent_type = self.network, self.request, self.request.ego_type
-        encoder = network.encoders.get(agent_type)
-        if encoder is None:
-            raise UserError(f"no network of the ego's type {agent_type!r} reads points; there are {', '.join(network.encoders)}")
+        network, request = self.network, self.request
+        agent_type = cloud_reader(network.encoders, request.ego_type)
+        encoder = network.encoders[agent_type]
         clouds = [(known.maps[0][0, :, 0].T.numpy(), known.world_SE3_agent) for known in maps]
         scan, pose = LidarScan(join_clouds(clouds, self.frame)), self.frame
         frame = AgentFrame(request.ego_id, "vehicle", request.timestamp_ns, pose, pose, scan, (), ObjectLabels.empty())

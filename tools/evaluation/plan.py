@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from heal.agent_types import TypesOf
-from heal.agents.content.items import require_point_ego
+from heal.agents.content.items import require_cloud_reader
 from heal.agents.fusion.host import require_base
 from heal.agents.options import RunOptions
 from heal.alliance import Alliance
@@ -126,12 +126,11 @@ def plan_of(
     """Return the plan of an evaluation, which draws some scenes; where egos have no LiDAR, it has the runs with a blind ego too.
 
     Raises:
-        UserError: the base or the ego's type cannot do what a run asks of it, or the earlier evaluation is of other scenes.
+        UserError: the base or the agent types cannot do what a run asks of it, or the earlier evaluation is of other scenes.
     """
     for options in runs.values():
         require_base(alliance.base, options)
-        for outline in scenes.outlines:
-            require_point_ego(options, alliance, outline.ego_id, scenes.types_of(outline))
+        require_cloud_reader(options, alliance)
     drawn = frozenset(spread_evenly(scenes.ticks, pictures))
     runs = {name: replace(options, keep_views=drawn) for name, options in runs.items()}
     runs = with_blind_egos(runs) if has_camera_egos(alliance, scenes.outlines, scenes.types_of) else runs

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from heal.agent_types import TypesOf
-from heal.agents.content.items import require_point_ego
 from heal.agents.joining import require_joins
 from heal.agents.network.spec import LinkSpec
 from heal.agents.options import RunOptions
@@ -89,11 +88,10 @@ def check(plan: Plan) -> None:
 def open_run(plan: Plan, options: RunOptions) -> Runtime:
     """Open the runtime of a plan, with its links and its noise; UserError for agents that cannot do what they are to."""
     settings = plan.settings
-    if options.joins or options.split == "points":
+    if options.joins:
         first = plan.scenes.source.outline(plan.scenes.ticks[0])
         types = plan.scenes.types_of(first)
         require_joins(options.joins, first, types, options.agents)
-        require_point_ego(options, plan.alliance, first.ego_id, types)
     source = SensorNoise.parse(settings.noise).around(plan.scenes.source, plan.seed)
     network = LinkSpec.parse(settings.link).network(plan.seed)
     return open_runtime(plan.runtime, plan.alliance, source, plan.scenes.types_of, network, options, settings.deployment)

@@ -54,11 +54,12 @@ def expected_late(tick: int, *agent_ids: str) -> Detections:
     return join_boxes(parts, outline.world_SE3_ego, BASE.decode, GRID.range_m)
 
 
-def expected_early(tick: int, *agent_ids: str) -> Detections:
-    """Return the boxes that the whole networks of the ego's type find in the joint cloud."""
+def expected_early(tick: int, *agent_ids: str, around: str = "ego") -> Detections:
+    """Return the boxes that the whole networks of m1 find in the joint cloud of some agents, in the frame of one."""
     frames = [SOURCE.agent_frame(tick, agent_id) for agent_id in agent_ids]
     clouds = [(points, frame.world_SE3_agent) for frame in frames if (points := points_to_share(frame)) is not None]
-    ego = replace(frames[0], lidar=LidarScan(join_clouds(clouds, frames[0].world_SE3_agent)))
+    ego = SOURCE.agent_frame(tick, around)
+    ego = replace(ego, lidar=LidarScan(join_clouds(clouds, ego.world_SE3_agent)))
     model = CollabModel(ALLIANCE.base, {"m1": ALLIANCE.agent("m1")})
     with torch.no_grad():
         head = model(model.prepare([Scene.of([ego], "scene")], [{ego.agent_id: "m1"}])).head
@@ -196,13 +197,23 @@ def test_camera_agents_have_no_points_to_send() -> None:
     assert sum(b"b") in labelled, "what camera agents label is ground truth all the same"
 
 
-def test_a_camera_ego_has_no_network_for_points() -> None:
+def test_a_camera_ego_detects_in_the_points_of_others_with_the_network_of_a_type_that_reads_them() -> None:
     types = by_id({"ego": "m2", "b": "m1", "c": "m1"})
-    with (
-        LocalRuntime(WithCameras(), NoCloud(), types, options=POINTS) as runtime,
-        pytest.raises(UserError, match=r"split=points: .*the type m2 of the ego 'ego' reads cameras"),
-    ):
-        next(runtime.run([0]))
+    with LocalRuntime(WithCameras(), NoCloud(), types, options=replace(POINTS, include_ego=True)) as runtime:
+        result = next(runtime.run([0]))
+    assert [(one.agent_id, one.status) for one in result.messages] == [("ego", "not sent"), ("b", "used"), ("c", "used")]
+    assert_about(result.detections, expected_early(0, "b", "c"))
+
+
+class OnlyCameras(WithCameras):
+    """An alliance in which no type reads points."""
+
+    agent_names = ("m2",)
+
+
+def test_points_need_a_type_that_reads_them() -> None:
+    with pytest.raises(UserError, match=r"split=points: expected an agent type that reads LiDAR alone.* the alliance has m2"):
+        LocalRuntime(OnlyCameras(), NoCloud(), TYPES, options=POINTS)
 
 
 @pytest.mark.parametrize(

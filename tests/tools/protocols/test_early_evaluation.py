@@ -37,21 +37,10 @@ def test_what_early_fusion_cannot_do_is_refused(detectors: dict[str, Path], data
         run_command(*common, "--late")
     with pytest.raises(UserError, match="several alliances are for late fusion"):
         run_command(*common, "--alliance", detectors["m2"])
-    demo = ("--alliance", Path("configs/demo/alliance"), "--types", "m2,m1", "--early")
-    with pytest.raises(UserError, match=r"split=points: .*type m2 of the ego '641' reads cameras"):
-        run_command("evaluate", "--data", data, "--out", tmp_path / "out", *demo)
-    with pytest.raises(UserError, match=r"split=points: .*reads cameras"):
-        options = (
-            "--source",
-            data,
-            "--split",
-            "test",
-            "--runtime",
-            "local",
-            "--set",
-            "run.split=points",
-            "--out",
-            tmp_path / "run",
-        )
-        run_command("simulate", *demo[:-1], *options)
     assert not (tmp_path / "out").exists()
+
+
+def test_an_ego_with_cameras_detects_in_the_points_of_others(data: Path, tmp_path: Path) -> None:
+    demo = ("--alliance", Path("configs/demo/alliance"), "--types", "m2,m1")
+    run_command("evaluate", "--data", data, *demo, "--early", "--pictures", 0, "--out", tmp_path / "out")
+    assert read_scenes(tmp_path / "out")["all agents"].ego_types.tolist() == ["m2", "m2"]
