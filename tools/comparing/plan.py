@@ -15,10 +15,13 @@ from typing import Any
 
 import heal
 from heal.config import ConfigError, build_config, to_plain
+from heal.datasets.split_names import names_of
+from heal.grid import Range
 from heal.tools.comparing.measured import MEASURED_VERSION
 from heal.tools.comparing.spec import CompareSpec, Condition, FolderData, Method, TownData
 from heal.tools.shared.run_settings import RunSettings
 from heal.tools.shared.setting_files import laid_over
+from heal.tools.training.scenes import VALIDATE
 from heal.training.config import TrainingConfig
 
 KEY_LETTERS = 16
@@ -40,12 +43,14 @@ class Training:
         agent_type: the type that is aligned; "" where a base is trained with its types.
         base: key of the training of the base to which the type is aligned; "" where a base is trained.
         teacher: key of the training whose base teaches this one; "" for none.
+        range_m: range of the base's grid.
     """
 
     key: str
     title: str
     data: str
     settings: Mapping[str, Any]
+    range_m: Range
     agent_type: str = ""
     base: str = ""
     teacher: str = ""
@@ -152,7 +157,28 @@ def plan_comparison(spec: CompareSpec) -> ComparePlan:
                 trainings |= {one.key: one for one in found if one.key not in trainings}
                 own = tuple(one.key for one in found if not _is_teacher(one, found))
                 entrants.append(_evaluated(spec, Entrant(name, data, seed, spec.methods[name].join, own)))
+    _require_same_objects(spec, trainings, entrants)
     return ComparePlan(spec, trainings, tuple(entrants))
+
+
+def _require_same_objects(spec: CompareSpec, trainings: Mapping[str, Training], entrants: Sequence[Entrant]) -> None:
+    """Raise ConfigError unless all methods are evaluated against the same objects: differences between them need that."""
+
+    def rule_of(entrant: Entrant, one: Evaluation) -> dict[str, Any]:
+        run, range_m = one.settings.run, spec.range_m or trainings[entrant.trainings[0]].range_m
+        objects = {"run.use_z": run.use_z, "run.include_ego": run.include_ego, "range of labels": run.truth_range_m}
+        return {"base.grid.range_m": range_m, **objects}
+
+    reference = next(entrant for entrant in entrants if entrant.method == spec.against)
+    for entrant in entrants:
+        for one, theirs in zip(entrant.evaluations, reference.evaluations, strict=True):
+            wanted = rule_of(reference, theirs)
+            if other := {name: value for name, value in rule_of(entrant, one).items() if value != wanted[name]}:
+                name, value = next(iter(other.items()))
+                raise ConfigError(
+                    f"methods.{entrant.method}: expected the {name} of {spec.against}, {wanted[name]}, got {value}; methods are "
+                    "compared over the same objects: set it for all of them, a range as range_m of the comparison"
+                )
 
 
 def _is_teacher(training: Training, found: Sequence[Training]) -> bool:
@@ -220,10 +246,23 @@ def _training(
     teacher: str = "",
 ) -> Training:
     plain = to_plain(checked, hashed=True)
+    _require_unseen_test(spec.data[data], checked, f"{title}: data.{data}")
     schedule = {name: value for name, value in plain["training"].items() if name not in _NO_RESULT}
     known = [heal.__version__, data_key(spec.data[data], training=True), {**plain, "training": schedule}]
     settings = laid_over(settings, {"training": {"epochs": checked.training.epochs}})
-    return Training(key_of([*known, agent_type, base, teacher]), title, data, settings, agent_type, base, teacher)
+    return Training(
+        key_of([*known, agent_type, base, teacher]), title, data, settings, checked.base.grid.range_m, agent_type, base, teacher
+    )
+
+
+def _require_unseen_test(data: TownData | FolderData, checked: TrainingConfig, where: str) -> None:
+    """Raise ConfigError if a training would choose its weights, or the trust in a type, by the scenes of the evaluation."""
+    validates = checked.training.validate_every_epochs > 0
+    if validates and isinstance(data, FolderData) and data.test in names_of(data.val or VALIDATE):
+        raise ConfigError(
+            f"{where}: the split {data.test} is evaluated, and would also validate the training, which chooses the weights by it; "
+            "set training.validate_every_epochs to 0 in stage1 and stage2, or give another split as `val`"
+        )
 
 
 def _evaluated(spec: CompareSpec, entrant: Entrant) -> Entrant:

@@ -169,9 +169,24 @@ class CompareSpec:
                 _require_known(f"methods.{name}.teacher", method.teacher, self.methods)
                 if self.methods[method.teacher].teacher:
                     raise ConfigError(f"methods.{name}.teacher: {method.teacher} has a teacher itself; name one that has none")
+            self._check_join(name, method)
         for name, condition in self.conditions.items():
             for used in condition.types:
                 _require_known(f"conditions.{name}.types", used, self.types)
+
+    def _check_join(self, name: str, method: Method) -> None:
+        """Check that settings of single types and of stage 2 belong to trainings that a method has."""
+        if method.stage2 and method.join != "aligned":
+            raise ConfigError(f"methods.{name}.stage2: types join by {method.join}, without stage 2; expected no settings of it")
+        first, *joining = self.types
+        trained = {"stage1": [first] if method.join == "aligned" else [first, *joining], "stage2": joining}
+        for stage, types in trained.items():
+            for used in getattr(method, stage).get("agents", {}):
+                if used not in types:
+                    raise ConfigError(
+                        f"methods.{name}.{stage}.agents: expected types that are trained there, {', '.join(types) or 'none'}, "
+                        f"got {used!r}"
+                    )
 
     def types_in(self, condition: Condition) -> tuple[str, ...]:
         """Return the agent types of a condition, the first ego's first."""
@@ -205,6 +220,8 @@ def load_spec(path: Path, overrides: Sequence[str] = ()) -> CompareSpec:
     """
     values = apply_overrides(load_yaml(path), overrides)
     spec = build_config(CompareSpec, values, str(path))
+    if "agents" in spec.stage1:
+        raise ConfigError(f"{path}: stage1.agents: the agent types of a comparison stand in its section `types`")
     types = {name: type_in(name, value, path) for name, value in spec.types.items()}
     methods = {name: _complete(method, path) for name, method in spec.methods.items()}
     return replace(_complete(spec, path), types=types, methods=methods)

@@ -14,6 +14,7 @@ from heal.tools.shared.paths import CONFIGS
 from tests.tools.comparing.micro import TYPE, micro, save_spec
 
 JOINT = {"join": "joint"}
+WIDE = {"stage1": {"base": {"grid": {"range_m": [-12.8, -12.8, -3.0, 12.8, 12.8, 1.0]}}}}
 
 
 def plan(tmp_path: Path, **changes: Any) -> ComparePlan:
@@ -93,6 +94,15 @@ def test_a_condition_changes_the_keys_of_evaluations_alone(tmp_path: Path) -> No
         ({"conditions": {"odd": {"types": ["m9"]}}}, "conditions.odd.types: expected one of m1, m5, got 'm9'"),
         ({"conditions": {"odd": {"run": {"agent": 2}}}}, r"methods.pyramid, conditions.odd: run:\s+run.agent: unknown key"),
         ({"conditions": {"odd": {"link": "slow"}}}, "slow"),
+        ({"methods": {"pyramid": {"stage1": {"agents": {"m5": {}}}}}}, "pyramid.stage1.agents: .* trained there, m1, got 'm5'"),
+        ({"methods": {"pyramid": {"stage2": {"agents": {"m6": {}}}}}}, "pyramid.stage2.agents: .* trained there, m5, got 'm6'"),
+        ({"methods": {"pyramid": {**JOINT, "stage2": {"loss": {}}}}}, "pyramid.stage2: types join by joint, without stage 2"),
+        ({"stage1": {"agents": {"m1": {}}}}, "stage1.agents: the agent types of a comparison stand in its section `types`"),
+        (
+            {"methods": {"pyramid": {}, "flat": {"run": {"use_z": False}}}},
+            "flat: expected the run.use_z of pyramid, True, got False",
+        ),
+        ({"methods": {"pyramid": {}, "wide": WIDE}}, r"wide: expected the base.grid.range_m of pyramid, \(-12.8, -6.4"),
         ({"seeds": []}, "seeds: expected at least one"),
         ({"seeds": [1, 1]}, "seeds: expected different numbers"),
     ],
@@ -100,6 +110,16 @@ def test_a_condition_changes_the_keys_of_evaluations_alone(tmp_path: Path) -> No
 def test_a_spec_that_cannot_be_is_refused_by_name(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=f"(?s){message}"):
         plan(tmp_path, **changes)
+
+
+def test_the_evaluated_split_does_not_choose_weights(tmp_path: Path) -> None:
+    spec = micro(tmp_path)
+    data = {"dair": {"kind": "folder", "root": str(tmp_path), "test": "val"}}
+    assert plan(tmp_path, data=data).trainings
+    validated = {stage: {**spec[stage], "training": {"epochs": 2}} for stage in ("stage1", "stage2")}
+    with pytest.raises(ConfigError, match=r"data\.dair: the split val is evaluated, and would also validate the training"):
+        plan(tmp_path, data=data, **validated)
+    assert plan(tmp_path, data={"dair": {**data["dair"], "val": "another"}}, **validated).trainings
 
 
 def test_the_command_line_changes_a_spec(tmp_path: Path) -> None:
