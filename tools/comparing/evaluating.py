@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from heal.agent_types import TypesOf
+from heal.agents.fusion.node import FUSION_FAILED
 from heal.agents.interfaces import AllianceLike
 from heal.agents.local_runtime import LocalRuntime
 from heal.agents.network.spec import LinkSpec
@@ -146,7 +147,15 @@ class _SideBySide:
         for key, run in list(self.runs.items()):
             with self.refusals(key):
                 result = next(run)
+                _require_fused(result)
                 self.scores[key].add(result, result.visibility)
+
+
+def _require_fused(result: TickResult) -> None:
+    """Raise UserError if the fusion node could not fuse messages: the boxes are those of the ego alone then."""
+    for message in result.messages:
+        if message.reason == FUSION_FAILED:
+            raise UserError(f"scene {result.scene_id}: the message of {message.agent_id} was not fused: {message.explanation}")
 
 
 def is_done(evaluation: Evaluation, out: Path) -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from heal.agents.fusion.tick_fusion import MapFusion
 from heal.errors import UserError
 from heal.tools.comparing.data import folder_of, write_town
 from heal.tools.comparing.evaluating import EvaluationTask, Networks
@@ -114,6 +115,22 @@ def test_the_numbers_are_those_of_heal_evaluate(town: Path, tmp_path: Path) -> N
     score = json.loads((shop.evaluated / entrant.evaluations[0].key / "score.json").read_text())
     assert score["ap"] == metrics["ap"] and metrics["ap"]["0.5"] > 0.1
     assert score["bytes_per_message"] == metrics["bytes_per_message"]
+
+
+def test_a_fusion_that_fails_is_no_result(town: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fusion node would fall back to the ego alone."""
+
+    def broken(*_: object) -> object:
+        raise RuntimeError("wrong shapes")
+
+    monkeypatch.setattr(MapFusion, "_heads", broken)
+    values = micro(town, types={"m1": "demo/agents/m1"}, conditions={"perfect": {}}, methods={"pyramid": {}}, seeds=[0])
+    shop = Workshop(plan_comparison(load_spec(save_spec(tmp_path / "spec.yaml", values))), tmp_path)
+    [entrant] = shop.plan.entrants
+    networks = Networks("joint", (DEMO,), ("m1",), tmp_path / "unused")
+    task = EvaluationTask(entrant, entrant.evaluations, networks, shop.data("town"), 0, shop.evaluated, "cpu")
+    [cause] = task.run().values()
+    assert "was not fused: fusion failed: RuntimeError: wrong shapes" in cause and not shop.evaluated.exists()
 
 
 def test_a_town_is_written_once_with_both_splits(tmp_path: Path) -> None:
