@@ -44,7 +44,7 @@ class MethodCosts:
             they are aligned or detect alone; everything, because it is trained anew, where all types are trained together.
         gflop: operations in a frame in units of 10^9, of all agents that take part and the fusion node.
         frame_s: seconds of a frame on one thread, without reading the sensor data.
-        training_s: seconds of all trainings, the mean over the seeds.
+        training_s: seconds of all trainings, with that of a teacher, the mean over the seeds.
         joining_s: seconds of the trainings in which the further types join, likewise.
     """
 
@@ -98,8 +98,15 @@ def _costs_of(shop: Workshop, entrants: Sequence[Entrant], condition: str) -> Me
         write_json(path, asdict(_measured(shop, entrant, one)))
     costs = MethodCosts(**json.loads(path.read_text(encoding="utf-8")))
     seconds = [[seconds_of(shop.trained(key)) for key in one.trainings] for one in entrants]
-    later = [sum(each) if entrant.join == "joint" else sum(each[1:]) for each in seconds]
-    return replace(costs, training_s=sum(map(sum, seconds)) / len(seconds), joining_s=sum(later) / len(later))
+    taught = [sum(seconds_of(shop.trained(key)) for key in _teachers(shop, one)) for one in entrants]
+    later = [sum(each) + more if entrant.join == "joint" else sum(each[1:]) for each, more in zip(seconds, taught, strict=True)]
+    whole = sum(map(sum, seconds)) + sum(taught)
+    return replace(costs, training_s=whole / len(seconds), joining_s=sum(later) / len(later))
+
+
+def _teachers(shop: Workshop, entrant: Entrant) -> set[str]:
+    """Return the keys of the trainings whose bases teach those of a method."""
+    return {teacher for key in entrant.trainings if (teacher := shop.plan.trainings[key].teacher)}
 
 
 def _measured(shop: Workshop, entrant: Entrant, one: Evaluation) -> MethodCosts:

@@ -110,13 +110,15 @@ def _lead(results: Results) -> tuple[str, ...]:
     return (
         f"{len(spec.methods)} methods ({methods}) with the agent types {types} on {', '.join(spec.data)}; "
         f"every method is trained with the seeds {seeds}, and evaluated under: {', '.join(spec.conditions)}.",
-        "All methods have the same data, encoders, schedules and rules of the evaluation; the settings below say what differs. "
+        "All methods have the same data, types, seeds and rules of the evaluation, and the schedules of the file; what a method "
+        "changes of them stands in the settings below. "
         "Aligned: the base is trained with the first type, every further type joins it alone while it is frozen. "
         "Joint: all types are trained together with the base.",
         f"AP: {AP_RULE}. Numbers are means over the seeds ± standard deviation. "
         f"Differences are to {results.title(spec.against)}, with {LEVEL:.0%} intervals of a paired bootstrap over frames, which "
-        "all seeds share; a bold row differs clearly in AP@0.7: its interval leaves out zero. Seconds are of this machine, and "
-        "only their ratios mean something.",
+        "all seeds share; a bold row differs clearly in AP@0.7: its interval leaves out zero. The intervals hold for these trained "
+        "networks: the spread over seeds is not in them, nor that frames of one recording resemble each other. Seconds are of this "
+        "machine, and only their ratios mean something.",
     )
 
 
