@@ -73,10 +73,10 @@ def measure_costs(shop: Workshop, console: Console) -> dict[tuple[str, str], Met
 
 
 def _costs_or_why_not(shop: Workshop, entrants: Sequence[Entrant], condition: str, console: Console) -> MethodCosts | None:
-    """Return the costs of a method; None, after printing why, if it cannot be run under the condition."""
+    """Return the costs of a method; None, after printing why, if it cannot be run, or what was trained is no longer there."""
     try:
         return _costs_of(shop, entrants, condition)
-    except UserError as error:
+    except (UserError, FileNotFoundError) as error:
         console.print(f"no costs of {entrants[0].title}: {error}", markup=False, highlight=False)
         return None
 
