@@ -11,6 +11,7 @@ from heal.opencood.config import OWN_KEY, Networks, read_config, write_config
 from heal.opencood.one_type import one_type_state
 from heal.opencood.run import export_state, make_networks
 from heal.tools.shared.paths import CONFIGS
+from heal.tools.shared.setting_files import read_agent_type
 from tests.configs.baselines import BASELINES, METHODS
 from tests.configs.recipes import recipe
 from tests.golden.fixture import FOLDER
@@ -94,7 +95,9 @@ def test_a_baseline_is_trained_as_pyramid_fusion_is(name: str) -> None:
 
 def test_every_type_with_a_plain_backbone_is_used_and_fits_cells_of_1_6_m() -> None:
     used = {agent for name in BASELINES if not name.endswith("coalign") for agent in networks(name).agents.values()}
-    shipped = sorted((CONFIGS / "agents" / "plain").glob("*.yaml"))
-    assert len(shipped) == len(used)
+    compared = (CONFIGS / "compare" / "dair.yaml").read_text(encoding="utf-8")
+    shipped = {path.stem: read_agent_type(f"plain/{path.stem}") for path in (CONFIGS / "agents" / "plain").glob("*.yaml")}
+    assert [name for name, agent in shipped.items() if agent not in used and f"plain/{name}" not in compared] == []
+    assert used <= set(shipped.values())
     model = make_networks(networks("opv2v/baselines/joint_m1m2m3m4_fcooper"))
     assert sum(weight.numel() for weight in model.parameters()) == 49_196_888
