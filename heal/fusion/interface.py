@@ -171,6 +171,11 @@ class Fusion(nn.Module, ABC):
             found.append(scores)
         return tuple(found)
 
+    def require_counts(self, agents: int, agent_SE3_ego: Tensor, agents_per_scene: Sequence[int]) -> None:
+        """Raise ValueError if the numbers of maps, poses and agents differ, or a scene has no agent."""
+        if sum(agents_per_scene) != agents or len(agent_SE3_ego) != agents or any(n < 1 for n in agents_per_scene):
+            raise ValueError(f"{agents} maps, {len(agent_SE3_ego)} poses, but {list(agents_per_scene)} agents in the scenes")
+
     def require_scores(self) -> None:
         """Raise UserError if the fusion scores no foreground, by which a codec is to choose cells."""
         if not self.scores_foreground:
@@ -210,9 +215,3 @@ def as_batch(maps: AgentMaps) -> Tensor:
     if isinstance(maps, Tensor):
         return maps
     return maps[0] if len(maps) == 1 else torch.cat(tuple(maps))
-
-
-def require_counts(agents: int, agent_SE3_ego: Tensor, agents_per_scene: Sequence[int]) -> None:
-    """Raise ValueError if the numbers of maps, poses and agents differ, or a scene has no agent."""
-    if sum(agents_per_scene) != agents or len(agent_SE3_ego) != agents or any(n < 1 for n in agents_per_scene):
-        raise ValueError(f"{agents} maps, {len(agent_SE3_ego)} poses, but {list(agents_per_scene)} agents in the scenes")

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from heal.config import ConfigError, config
-from heal.fusion.interface import AgentLevels, AgentMaps, Fusion, as_batch, foreground_head, per_agent, require_counts
+from heal.fusion.interface import AgentLevels, AgentMaps, Fusion, as_batch, foreground_head, per_agent
 from heal.fusion.warp import Window, affine_rows, gatherable, is_identity
 from heal.grid import BevGrid
 from heal.layers.attention import trust_bias
@@ -98,7 +98,7 @@ class SceneFusion(Fusion):
         agent_types: Sequence[str] = (),
     ) -> tuple[Tensor, ...]:
         """Move the maps of every scene into its ego's frame and fuse them; arguments as for every fusion."""
-        require_counts(len(maps[0]), agent_SE3_ego, agents_per_scene)
+        self.require_counts(len(maps[0]), agent_SE3_ego, agents_per_scene)
         factors = torch.ones(len(agent_SE3_ego)) if trust is None else trust
         affines = affine_rows(agent_SE3_ego, self.grid)
         fused = []

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from heal.config import config, later
 from heal.errors import UserError
-from heal.fusion.interface import AgentLevels, AgentMaps, Fusion, as_batch, foreground_head, per_agent, require_counts
+from heal.fusion.interface import AgentLevels, AgentMaps, Fusion, as_batch, foreground_head, per_agent
 from heal.fusion.warp import Window, affine_rows, is_identity
 from heal.grid import BevGrid
 from heal.layers.memory_layout import zeros_in_format_of
@@ -182,7 +182,7 @@ class PyramidFusion(StagedFusion):
     ) -> tuple[Tensor, ...]:
         """Average the agents' maps at every scale; arguments as for every fusion, and no gate holds the ego back."""
         agents = len(maps[0])
-        require_counts(agents, agent_SE3_ego, agents_per_scene)
+        self.require_counts(agents, agent_SE3_ego, agents_per_scene)
         alone = agents == len(agents_per_scene) and torch.allclose(agent_SE3_ego, torch.eye(4).to(agent_SE3_ego))
         # The poses are compared too, because a scene's only agent need not be the ego: where the ego's own map is missing, the
         # other agent's map is moved into the ego's frame.

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from heal.errors import UserError
-from heal.fusion.interface import AgentMaps
 from heal.fusion.pyramid import PyramidConfig, PyramidFusion
 
 
@@ -21,23 +20,10 @@ class SingleAgentPyramid(PyramidFusion):
     first_stage = 1
     scores_foreground = False
 
-    def fuse_scored(
-        self,
-        maps: Sequence[AgentMaps],
-        scores: Sequence[AgentMaps],
-        agent_SE3_ego: Tensor,
-        agents_per_scene: Sequence[int],
-        trust: Tensor | None = None,
-        ego_first: bool = True,
-        agent_types: Sequence[str] = (),
-    ) -> tuple[Tensor, ...]:
-        """Return the scales of scenes with one agent each; arguments as for Pyramid Fusion.
-
-        Raises:
-            UserError: a scene has several agents.
-        """
+    def require_counts(self, agents: int, agent_SE3_ego: Tensor, agents_per_scene: Sequence[int]) -> None:
+        """Raise UserError if a scene has several agents, and ValueError as every fusion does."""
         require_alone(self.config, max(agents_per_scene))
-        return super().fuse_scored(maps, scores, agent_SE3_ego, agents_per_scene, trust, ego_first, agent_types)
+        super().require_counts(agents, agent_SE3_ego, agents_per_scene)
 
 
 def require_alone(settings: PyramidConfig, agents: int | None) -> None:

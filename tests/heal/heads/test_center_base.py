@@ -69,7 +69,9 @@ def test_only_the_highest_of_neighbouring_cells_are_candidates() -> None:
 
 
 def test_graphs_of_a_base_with_centre_heads() -> None:
-    for graph in base_graphs(base_of(CENTERS)):
+    graphs = base_graphs(base_of(CENTERS))
+    assert len(graphs) == len(base_graphs(base_of(BASE)))
+    for graph in graphs:
         require_equal(graph, 2)
 
 
