@@ -170,16 +170,15 @@ def _moved(level: Tensor, score: Tensor, affine: Sequence[float]) -> _Moved:
     own = gatherable(level)
     if not bool((score != 0).all()):
         own = own * (score != 0)
-    return _Moved(own, move(own, affine)[0], move(score, affine)[0])
+    return _Moved(own, *move((own, score), affine))
 
 
-def move(level: Tensor, affine: Sequence[float]) -> tuple[Tensor, Tensor]:
-    """Move a map (1, C, ny, nx) by an entry of `affine_rows`; return also where it then lies (1, 1, ny, nx): 1 in its cells."""
-    ny, nx = level.shape[-2:]
-    whole = level.new_ones(1, 1, ny, nx)
+def move(parts: Sequence[Tensor], affine: Sequence[float]) -> list[Tensor]:
+    """Move maps (1, any C, ny, nx) of one agent by an entry of `affine_rows`, with zeros outside of them."""
     if is_identity(affine):
-        return level, whole
-    window = Window.of(affine, ny, nx, level.device)
+        return list(parts)
+    ny, nx = parts[0].shape[-2:]
+    window = Window.of(affine, ny, nx, parts[0].device)
     around = (window.columns.start, nx - window.columns.stop, window.rows.start, ny - window.rows.stop)
-    moved, inside = window.sample(level), window.sample(whole)
-    return (F.pad(moved, around), F.pad(inside, around)) if any(around) else (moved, inside)
+    moved = [window.sample(part) for part in parts]
+    return [F.pad(part, around) for part in moved] if any(around) else moved

@@ -72,7 +72,8 @@ class V2VNet(MapFusion):
         """Return the map of one agent (1, C, ny, nx) after an iteration, from the maps of all agents in their frames."""
         own = maps[reader]
         affines = affine_rows(frame_SE3_ego @ torch.linalg.inv(frame_SE3_ego[reader]), self.grid)
-        moved = [move(level, affine) for level, affine in zip(maps, affines, strict=True)]
+        whole = own.new_ones(1, 1, *own.shape[-2:])
+        moved = [move((level, whole), affine) for level, affine in zip(maps, affines, strict=True)]
         # A message is a convolution of the sender's map, in the reader's frame, joined to the reader's own. The half that reads
         # the reader's own map is the same for all senders.
         channels = own.shape[1]
