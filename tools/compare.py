@@ -10,11 +10,13 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.table import Table
 
 from heal.agents.process import usable_cores
 from heal.config import to_plain
 from heal.device import devices_to_share
 from heal.tools.comparing.costs import measure_costs
+from heal.tools.comparing.joining import joining_parameters
 from heal.tools.comparing.page import REPORT_NAME, write_page
 from heal.tools.comparing.plan import ComparePlan, key_of, plan_comparison
 from heal.tools.comparing.results import COSTS_NAME, RESULTS_NAME, Results, read_results, summary, write_tables
@@ -43,7 +45,9 @@ WorkersArg = Annotated[
         min=0, help="Trainings and evaluations that run at once, each with one thread; 0 for one per GPU, or per usable core."
     ),
 ]
-DryRunArg = Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and do nothing.")]
+DryRunArg = Annotated[
+    bool, typer.Option("--dry-run", help="Print what would be done and how many parameters would be trained, and do nothing.")
+]
 
 
 def compare(
@@ -67,6 +71,7 @@ def compare(
     shop = Workshop(plan, out.absolute(), tuple(devices_to_share(device)))
     _print_plan(shop)
     if dry_run:
+        console.print(_joining_table(plan))
         return
     output = Output.of(context, out, overwrite, _networks_record(path, plan), _scenes_record(plan))
     try_folder(out)
@@ -101,6 +106,19 @@ def _print_plan(shop: Workshop) -> None:
         console.print(f"  to train: {training.title}", markup=False, highlight=False)
     console.print(count_text([*plan.trainings], shop.missing_trainings(), "trainings"), highlight=False)
     console.print(count_text(evaluations, missing, "evaluations"), highlight=False)
+
+
+def _joining_table(plan: ComparePlan) -> Table:
+    """Make a table of the parameters that every method trains when types join, in millions."""
+    first, *joining = plan.spec.types
+    headings = ("method", *(f"{kind} joins" for kind in joining), "one by one", "at once", "in all")
+    table = narrow_table(headings, f"parameters that are trained when types join {first}, in millions")
+    methods = {entrant.method: entrant for entrant in reversed(plan.entrants)}  # the same with every data set and seed
+    for name, method in plan.spec.methods.items():
+        counted = joining_parameters(plan, methods[name])
+        sizes = *counted.by_type.values(), counted.one_by_one, counted.at_once, counted.in_all
+        table.add_row(method.title or name, *(f"{size / 1e6:.2f}" for size in sizes))
+    return table
 
 
 def _networks_record(path: Path, plan: ComparePlan) -> AllianceRecord:

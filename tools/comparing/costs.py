@@ -18,12 +18,11 @@ from heal.datasets.dataset import Dataset
 from heal.errors import UserError
 from heal.tools.comparing.data import assigned
 from heal.tools.comparing.evaluating import is_done
+from heal.tools.comparing.joining import JoiningParameters, joining_parameters
 from heal.tools.comparing.plan import Entrant, Evaluation
 from heal.tools.comparing.training import seconds_of
 from heal.tools.comparing.work import Workshop
-from heal.tools.evaluation.late import LateAlliance
 from heal.tools.profiling.flops import count, sparse_counts
-from heal.tools.profiling.parameters import parameters_of
 from heal.tools.shared.output import write_json
 from heal.tools.shared.scoring import spread_evenly
 from heal.tools.sweeps.memo import MemoSource
@@ -35,25 +34,46 @@ COSTS_FOLDER = "costs"
 
 
 @dataclass(frozen=True)
+class FrameCosts:
+    """What a frame costs.
+
+    Attributes:
+        gflop: operations in units of 10^9, of all agents that take part and the fusion node.
+        frame_s: seconds on one thread, without reading the sensor data.
+    """
+
+    gflop: float
+    frame_s: float
+
+
+@dataclass(frozen=True)
 class MethodCosts:
     """What a method costs on a data set.
 
     Attributes:
-        parameters: of all its networks.
-        trained_to_join: parameters that are trained when all further types join the first: those of the further types alone where
-            they are aligned or detect alone; everything, because it is trained anew, where all types are trained together.
-        gflop: operations in a frame in units of 10^9, of all agents that take part and the fusion node.
-        frame_s: seconds of a frame on one thread, without reading the sensor data.
+        parameters: of its networks, and those that are trained when types join.
+        frame: of its frames.
         training_s: seconds of all trainings, with that of a teacher, the mean over the seeds.
         joining_s: seconds of the trainings in which the further types join, likewise.
     """
 
-    parameters: int
-    trained_to_join: int
-    gflop: float
-    frame_s: float
+    parameters: JoiningParameters
+    frame: FrameCosts
     training_s: float
     joining_s: float
+
+    def numbers(self) -> dict[str, float]:
+        """Return all numbers by the names that the table of costs has."""
+        counted = self.parameters
+        return {
+            "parameters": counted.in_all,
+            "trained_at_last_join": counted.at_last,
+            "trained_one_by_one": counted.one_by_one,
+            "trained_at_once": counted.at_once,
+            **asdict(self.frame),
+            "training_s": self.training_s,
+            "joining_s": self.joining_s,
+        }
 
 
 def measure_costs(shop: Workshop, console: Console) -> dict[tuple[str, str], MethodCosts]:
@@ -95,13 +115,13 @@ def _costs_of(shop: Workshop, entrants: Sequence[Entrant], condition: str) -> Me
     one = next(one for one in entrant.evaluations if one.condition == condition)
     path = shop.out / COSTS_FOLDER / f"{one.key}.json"
     if not path.exists():
-        write_json(path, asdict(_measured(shop, entrant, one)))
-    costs = MethodCosts(**json.loads(path.read_text(encoding="utf-8")))
+        write_json(path, asdict(_of_frame(shop, entrant, one)))
+    frame = FrameCosts(**json.loads(path.read_text(encoding="utf-8")))
     seconds = [[seconds_of(shop.trained(key)) for key in one.trainings] for one in entrants]
     taught = [sum(seconds_of(shop.trained(key)) for key in _teachers(shop, one)) for one in entrants]
     later = [sum(each) + more if entrant.join == "joint" else sum(each[1:]) for each, more in zip(seconds, taught, strict=True)]
     whole = sum(map(sum, seconds)) + sum(taught)
-    return replace(costs, training_s=whole / len(seconds), joining_s=sum(later) / len(later))
+    return MethodCosts(joining_parameters(shop.plan, entrant), frame, whole / len(seconds), sum(later) / len(later))
 
 
 def _teachers(shop: Workshop, entrant: Entrant) -> set[str]:
@@ -109,8 +129,8 @@ def _teachers(shop: Workshop, entrant: Entrant) -> set[str]:
     return {teacher for key in entrant.trainings if (teacher := shop.plan.trainings[key].teacher)}
 
 
-def _measured(shop: Workshop, entrant: Entrant, one: Evaluation) -> MethodCosts:
-    """Measure the parameters of a method, and the operations and the time of a frame."""
+def _of_frame(shop: Workshop, entrant: Entrant, one: Evaluation) -> FrameCosts:
+    """Measure the operations and the time of a frame."""
     networks, types = shop.networks(entrant), tuple(shop.plan.spec.types)
     plain = networks.open()
     source, ticks = shop.data(entrant.data).open_test()
@@ -121,17 +141,7 @@ def _measured(shop: Workshop, entrant: Entrant, one: Evaluation) -> MethodCosts:
     began = perf_counter()
     frames = sum(1 for _ in _run(fast, source, scenes, one, timed))
     frame_s = (perf_counter() - began) / frames
-    whole, joined = _parameters(plain, types)
-    return MethodCosts(whole, whole if entrant.join == "joint" else joined, flops / 1e9, frame_s, 0.0, 0.0)
-
-
-def _parameters(alliance: Alliance, types: Sequence[str]) -> tuple[int, int]:
-    """Return the number of all parameters, and of those of the types after the first, with their bases where each has its own."""
-    parts = [parameters_of(alliance.agent(kind)) for kind in types]
-    if isinstance(alliance, LateAlliance):
-        parts = [own + parameters_of(alliance.base_of(kind)) for own, kind in zip(parts, types, strict=True)]
-        return sum(parts), sum(parts[1:])
-    return sum(parts) + parameters_of(alliance.base), sum(parts[1:])
+    return FrameCosts(flops / 1e9, frame_s)
 
 
 def _fullest(source: Dataset, ticks: Sequence[int]) -> list[int]:

@@ -182,14 +182,14 @@ def _costs_table(results: Results, data: str) -> Table:
     against = costs.get(results.spec.against)
     rows = tuple(((results.title(method), *_cost_cells(cost, against)), False) for method, cost in costs.items())
     note = _savings(results, data, costs) + (
-        "Trained to join: the further types alone where they are aligned or detect alone; everything where all types are trained "
-        "together, because one more type means training all anew. Operations and seconds are of a frame with its agents, and of "
-        f"all trainings of a seed; times are ratios to {results.title(results.spec.against)}, in brackets seconds on this machine."
+        "Trained: the parameters that are trained when the last type joins; in all joins, one type after the other; and if all "
+        "further types come together. Where all types are trained together, everything so far is trained anew with every type. "
+        "Operations and seconds are of a frame with its agents, and of all trainings of a seed; times are ratios to "
+        f"{results.title(results.spec.against)}, in brackets seconds on this machine."
     )
-    joined = "parameters trained to join", "training to join"
-    return Table(
-        f"{data}: costs", note, ("method", "parameters", joined[0], "GFLOP of a frame", "a frame", "training", joined[1]), rows
-    )
+    trained = "trained at the last join", "trained one by one", "trained at once"
+    headings = ("method", "parameters", *trained, "GFLOP of a frame", "a frame", "training", "training to join")
+    return Table(f"{data}: costs", note, headings, rows)
 
 
 def _savings(results: Results, data: str, costs: Mapping[str, MethodCosts]) -> str:
@@ -199,18 +199,24 @@ def _savings(results: Results, data: str, costs: Mapping[str, MethodCosts]) -> s
     if ours is None or not joint:
         return ""
     strongest = max(joint, key=lambda method: precision(results.matches(data, condition, method), Measure(0.7)).mean or 0.0)
-    share = 1 - ours.trained_to_join / costs[strongest].trained_to_join
-    trained = f"{ours.trained_to_join:,} parameters, {share:.1%} less"
+    own, theirs = ours.parameters, costs[strongest].parameters
     return (
-        f"For the further types to join, {results.title(results.spec.against)} trains {trained} than training the strongest "
-        f"joint method, {results.title(strongest)}, anew. "
+        f"{results.title(results.spec.against)} against {results.title(strongest)}, the strongest of the methods that train all "
+        f"types together: {_less(own.at_last, theirs.at_last)} parameters trained at the last join, "
+        f"{_less(own.one_by_one, theirs.one_by_one)} in all joins, {_less(own.at_once, theirs.at_once)} if all come together. "
     )
 
 
+def _less(own: int, other: int) -> str:
+    return f"{1 - own / other:.1%} less" if own <= other else f"{own / other - 1:.1%} more"
+
+
 def _cost_cells(cost: MethodCosts, against: MethodCosts | None) -> list[str]:
-    times = ((name, getattr(cost, name)) for name in ("frame_s", "training_s", "joining_s"))
-    ratios = (_ratio(value, None if against is None else getattr(against, name)) for name, value in times)
-    return [f"{cost.parameters:,}", f"{cost.trained_to_join:,}", f"{cost.gflop:.2f}", *ratios]
+    counted, own = cost.parameters, cost.numbers()
+    theirs = {} if against is None else against.numbers()
+    times = [_ratio(own[name], theirs.get(name)) for name in ("frame_s", "training_s", "joining_s")]
+    sizes = (counted.in_all, counted.at_last, counted.one_by_one, counted.at_once)
+    return [*(f"{size:,}" for size in sizes), f"{cost.frame.gflop:.2f}", *times]
 
 
 def _ratio(value: float, reference: float | None) -> str:

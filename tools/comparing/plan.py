@@ -18,7 +18,7 @@ from heal.config import ConfigError, build_config, to_plain
 from heal.datasets.split_names import names_of
 from heal.grid import Range
 from heal.tools.comparing.measured import MEASURED_VERSION
-from heal.tools.comparing.spec import CompareSpec, Condition, FolderData, Method, TownData
+from heal.tools.comparing.spec import CompareSpec, Condition, FolderData, Join, Method, TownData
 from heal.tools.shared.run_settings import RunSettings
 from heal.tools.shared.setting_files import laid_over
 from heal.tools.training.scenes import VALIDATE
@@ -101,7 +101,7 @@ class Entrant:
     method: str
     data: str
     seed: int
-    join: str
+    join: Join
     trainings: tuple[str, ...]
     evaluations: tuple[Evaluation, ...] = ()
 

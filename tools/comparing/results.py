@@ -149,8 +149,9 @@ def write_tables(results: Results, out: Path) -> None:
     """Write results.csv, with a row for each number of each run, and costs.csv, with a row for each method on each data set."""
     heading = ("method", "data", "condition", "seed", "measure", "value")
     write_text(out / RESULTS_NAME, _csv([heading, *_result_rows(results)]))
-    names = tuple(MethodCosts.__dataclass_fields__)
-    rows = [(method, data, *(_cell(getattr(cost, name)) for name in names)) for (data, method), cost in results.costs.items()]
+    costs = {where: cost.numbers() for where, cost in results.costs.items()}
+    names = next(iter(costs.values()), {})
+    rows = [(method, data, *map(_cell, numbers.values())) for (data, method), numbers in costs.items()]
     write_text(out / COSTS_NAME, _csv([("method", "data", *names), *rows]))
 
 

@@ -70,7 +70,7 @@ def test_the_tables_have_every_run_and_every_method(done: Path) -> None:
     assert min(perfect) > 8 * 32 * 16 * 4 and max(noisy) < min(perfect) / 3  # float32 without a codec, int8 with one
     with (done / "costs.csv").open(encoding="utf-8") as file:
         costs = {row["method"]: row for row in csv.DictReader(file)}
-    assert costs["pyramid"]["trained_to_join"] == costs["f_cooper"]["trained_to_join"] != costs["pyramid"]["parameters"]
+    assert costs["pyramid"]["trained_at_once"] == costs["f_cooper"]["trained_at_once"] != costs["pyramid"]["parameters"]
     assert float(costs["pyramid"]["gflop"]) > float(costs["f_cooper"]["gflop"]) > 0
 
 

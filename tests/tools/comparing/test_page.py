@@ -10,8 +10,9 @@ import pytest
 
 from heal.errors import UserError
 from heal.measures.matches import SceneMatches
-from heal.tools.comparing.costs import MethodCosts
+from heal.tools.comparing.costs import FrameCosts, MethodCosts
 from heal.tools.comparing.figures import figures_of
+from heal.tools.comparing.joining import JoiningParameters
 from heal.tools.comparing.page import Table, page_of, render
 from heal.tools.comparing.results import Results, Run, summary, write_tables
 from heal.tools.comparing.spec import CompareSpec, load_spec
@@ -19,6 +20,7 @@ from tests.tools.command import MADE_BY
 from tests.tools.comparing.micro import micro, save_spec
 
 EVIL = "<script>alert(1)</script>"
+PARTS = {"m1": 1000, "m5": 20, "m6": 20}
 
 
 def matches(found: int, of: int = 20, first: int = 0) -> SceneMatches:
@@ -67,8 +69,8 @@ def results(spec: CompareSpec) -> Results:
         ("town", "noisy", "pyramid"): (run(0, 8), run(1, 8)),
     }
     costs = {
-        ("town", "pyramid"): MethodCosts(100, 20, 1.5, 0.1, 60.0, 20.0),
-        ("town", "f_cooper"): MethodCosts(80, 80, 1, 0.2, 30.0, 30.0),
+        ("town", "pyramid"): MethodCosts(JoiningParameters("aligned", 60, PARTS), FrameCosts(1.5, 0.1), 60.0, 20.0),
+        ("town", "f_cooper"): MethodCosts(JoiningParameters("joint", 40, PARTS), FrameCosts(1, 0.2), 30.0, 30.0),
     }
     return Results(spec, runs, costs, {"alone: base": "the loss is nan"})
 
@@ -99,8 +101,9 @@ def test_parts_are_told_apart(results: Results) -> None:
 
 def test_costs_are_ratios_to_the_reference(results: Results) -> None:
     pyramid, f_cooper = (texts for texts, _ in tables(results)["town: costs"].rows)
-    assert pyramid[1:] == ("100", "20", "1.50", "1.00 (0.1 s)", "1.00 (60 s)", "1.00 (20 s)")
-    assert f_cooper[4:] == ("2.00 (0.2 s)", "0.50 (30 s)", "1.50 (30 s)")
+    assert pyramid[1:] == ("1,100", "20", "40", "40", "1.50", "1.00 (0.1 s)", "1.00 (60 s)", "1.00 (20 s)")
+    assert f_cooper[1:6] == ("1,080", "1,080", "2,140", "1,080", "1.00")
+    assert f_cooper[6:] == ("2.00 (0.2 s)", "0.50 (30 s)", "1.50 (30 s)")
 
 
 def test_the_page_is_whole_and_escapes_names(results: Results) -> None:
