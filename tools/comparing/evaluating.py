@@ -21,6 +21,7 @@ from heal.storage.parts import copy_part
 from heal.tools.checks.ranges import open_on_range
 from heal.tools.comparing.data import DataFolder, assigned
 from heal.tools.comparing.plan import Entrant, Evaluation
+from heal.tools.comparing.spec import Join
 from heal.tools.evaluation.late import LateAlliance
 from heal.tools.evaluation.shown import sensor_kinds
 from heal.tools.shared.output import write_json
@@ -44,7 +45,7 @@ class Networks:
         range_m: the evaluated range; None for that of the training.
     """
 
-    join: str
+    join: Join
     parts: tuple[Path, ...]
     types: tuple[str, ...]
     folder: Path
