@@ -16,7 +16,7 @@ from heal.tools.comparing.measured import BREAKDOWNS, COMPARED, MAIN, RULES, min
 from heal.tools.comparing.results import Results
 from heal.tools.report.colors import COLORS
 from heal.tools.report.page import shown_rows
-from heal.tools.shared.intervals import LEVEL
+from heal.tools.shared.intervals import LEVEL, Interval
 from heal.tools.shared.made_by import MadeBy
 
 REPORT_NAME = "report.html"
@@ -134,21 +134,38 @@ def _main_table(results: Results, data: str, condition: str) -> Table:
     """Make the table of a condition: AP at all thresholds, the differences, and the bytes of a message."""
     against = results.title(results.spec.against)
     headings = (*map(str, MAIN), *(f"{measure} minus {against}" for measure in COMPARED), "bytes of a message", "seeds")
-    rows = tuple(_main_row(results, data, condition, method) for method in results.present(data, condition))
-    return Table(f"{data}, {condition}", "", ("method", *headings), rows)
+    differences = {method: _differences(results, data, condition, method) for method in results.present(data, condition)}
+    rows = tuple(_main_row(results, data, condition, method, found) for method, found in differences.items())
+    last = {results.title(method): found[-1] for method, found in differences.items() if found}
+    return Table(f"{data}, {condition}", _order(last, against), ("method", *headings), rows)
 
 
-def _main_row(results: Results, data: str, condition: str, method: str) -> tuple[tuple[str, ...], bool]:
-    """Return the texts of a method under a condition, and whether it differs clearly from the one that all are compared with."""
+def _differences(results: Results, data: str, condition: str, method: str) -> list[Interval]:
+    """Return the differences of a method to the one that all are compared with, for each measure; [] if there are none."""
     against, runs = results.of(data, condition, results.spec.against), results.of(data, condition, method)
     # Without a seed of the one or the other, the difference would be one of seeds.
-    compared = method != results.spec.against and [run.seed for run in runs] == [run.seed for run in against]
-    theirs = [run.matches for run in against]
-    differences = [minus([run.matches for run in runs], theirs, measure) for measure in COMPARED] if compared else []
+    if method == results.spec.against or [run.seed for run in runs] != [run.seed for run in against]:
+        return []
+    ours, theirs = [run.matches for run in runs], [run.matches for run in against]
+    return [minus(ours, theirs, measure) for measure in COMPARED]
+
+
+def _main_row(
+    results: Results, data: str, condition: str, method: str, differences: Sequence[Interval]
+) -> tuple[tuple[str, ...], bool]:
+    """Return the texts of a method under a condition, and whether it differs clearly from the one that all are compared with."""
+    runs = results.of(data, condition, method)
     size = f"{sum(run.bytes_per_message for run in runs) / len(runs):,.0f}"
     shown = [str(difference) for difference in differences] or ["-"] * len(COMPARED)
     texts = (results.title(method), *_cells(results, data, condition, method, MAIN), *shown, size, str(len(runs)))
     return texts, bool(differences) and differences[-1].is_clear
+
+
+def _order(differences: Mapping[str, Interval], against: str) -> str:
+    """Say which methods are ahead of the one that all are compared with, the best first, and which of them clearly."""
+    best_first = sorted(differences.items(), key=lambda item: -(item[1].difference or 0.0))
+    ahead = [name + (", clearly" if found.is_clear else "") for name, found in best_first if (found.difference or 0.0) > 0]
+    return f"Ahead of {against} in {COMPARED[-1]}: {'; '.join(ahead) or 'no method'}."
 
 
 def _cells(results: Results, data: str, condition: str, method: str, measures: Sequence[Measure]) -> list[str]:

@@ -90,6 +90,17 @@ def test_a_table_has_means_differences_and_bytes(results: Results) -> None:
     assert [texts[0] for texts, _ in tables(results)["town, noisy"].rows] == ["Pyramid"]
 
 
+def test_a_table_says_who_is_ahead(results: Results) -> None:
+    assert tables(results)["town, perfect"].note == "Ahead of Pyramid in AP@0.7: no method."
+    runs = {
+        **results.runs,
+        ("town", "noisy", "f_cooper"): (run(0, 20), run(1, 20)),
+        ("town", "noisy", "alone"): (run(0, 8), run(1, 9)),
+    }
+    note = tables(Results(results.spec, runs, results.costs, {}))["town, noisy"].note
+    assert note == f"Ahead of Pyramid in AP@0.7: {EVIL}, clearly; alone."
+
+
 def test_parts_are_told_apart(results: Results) -> None:
     by_distance = tables(results)["town, perfect: AP by distance from the ego"]
     assert by_distance.headings == ("method", "0-30 m, 0.5", "0-30 m, 0.7", "30-50 m, 0.5", "30-50 m, 0.7")
