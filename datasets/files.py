@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,7 @@ import numpy as np
 
 from heal.datasets.dataset import DatasetError
 from heal.errors import UserError
-from heal.numpy_yaml import add_numpy_constructors
+from heal.safe_yaml import read_safely
 from heal.types import Float32, Sensor, UInt8
 
 if TYPE_CHECKING:
@@ -62,21 +61,9 @@ def read_yaml(path: Path) -> Any:
 
     with errors_naming(path):
         try:
-            return yaml.load(path.read_bytes(), _yaml_loader())
+            return read_safely(path.read_bytes())
         except yaml.YAMLError as error:
             raise DatasetError(path, f"not valid YAML: {' '.join(str(error).split())}") from error
-
-
-@cache
-def _yaml_loader() -> Any:
-    """Return LibYAML's fast safe loader if it is installed, with constructors for numpy values."""
-    import yaml
-
-    class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-        pass
-
-    add_numpy_constructors(Loader)
-    return Loader
 
 
 def write_yaml(path: Path, values: Mapping[str, Any]) -> None:

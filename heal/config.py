@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import difflib
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import UnionType
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _LATER = "later"  # in the metadata of a field
+_MOST_LETTERS = 500  # of a value in an error message
 _UNKNOWN_KIND = "unknown_kind"  # the type of an error
 
 
@@ -101,14 +101,19 @@ def build_config(cls: type[T], values: Mapping[str, Any], source: str = "configu
     except ValidationError as error:
         lines = "\n".join(f"  {_explain(cls, detail)}" for detail in error.errors())
         raise ConfigError(f"{source}:\n{lines}") from error
+    except (ArithmeticError, LookupError, RecursionError) as error:
+        # A check of a config class that computes with the values, such as with a stride of 0 or with lists of different lengths.
+        raise ConfigError(f"{source}: the values do not fit together: {type(error).__name__}: {error}") from error
 
 
 def load_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML file whose top level is a mapping; ConfigError names the file otherwise."""
     import yaml
 
+    from heal.safe_yaml import read_safely
+
     try:
-        values = _parse_yaml(path.read_text(encoding="utf-8"))
+        values = read_safely(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ConfigError(f"{path}: no such file") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -172,26 +177,12 @@ def apply_overrides(values: Mapping[str, Any], overrides: Sequence[str]) -> dict
 def _parse_override(text: str) -> Any:
     import yaml
 
+    from heal.safe_yaml import read_safely
+
     try:
-        return _parse_yaml(text)
+        return read_safely(text)
     except yaml.YAMLError as error:
         raise ConfigError(f"--set ...={text}: not a YAML value: {error}") from error
-
-
-def _parse_yaml(text: str) -> Any:
-    """Read YAML safely, numpy values as plain ones, and 1e-10 as a number; YAML 1.1 reads it as a string."""
-    import yaml
-
-    from heal.numpy_yaml import add_numpy_constructors
-
-    class Loader(yaml.SafeLoader):
-        pass
-
-    Loader.add_implicit_resolver(
-        "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
-    )
-    add_numpy_constructors(Loader)
-    return yaml.load(text, Loader=Loader)
 
 
 def _explain(cls: type[Any], detail: ErrorDetails) -> str:
@@ -206,15 +197,21 @@ def _explain(cls: type[Any], detail: ErrorDetails) -> str:
         keys = ", ".join(
             field.name for section in _sections(cls, detail["ctx"]["class_name"]) for field in dataclasses.fields(section)
         )
-        return f"{where}: expected a section with keys of its own ({keys}), got {detail['input']!r}"
+        return f"{where}: expected a section with keys of its own ({keys}), got {_short(detail['input'])}"
     if detail["type"] != "unexpected_keyword_argument":
-        return f"{where}: {detail['msg']}, got {detail['input']!r}"
+        return f"{where}: {detail['msg']}, got {_short(detail['input'])}"
     known, key = _known_keys(cls), str(detail["loc"][-1])
     if places := _places_of(key, cls):
         return f"{where}: unknown key here; did you mean {' or '.join(map(repr, places))}?"
     near = difflib.get_close_matches(key, known - {key}, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else f"; known keys: {', '.join(sorted(known))}"
     return f"{where}: unknown key{hint}"
+
+
+def _short(value: Any) -> str:
+    """Return a value for an error message, shortened."""
+    text = repr(value)
+    return text if len(text) <= _MOST_LETTERS else f"{text[:_MOST_LETTERS]}..."
 
 
 def _explain_kind(where: str, detail: ErrorDetails) -> str:

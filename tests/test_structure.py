@@ -34,7 +34,7 @@ FLOORS = (
         "errors",
         "seeding",
         "option_text",
-        "numpy_yaml",
+        "safe_yaml",
         "plugin_files",
         "plugins",
         "pose_noise",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import yaml
 from heal.config import ConfigError, load_yaml
 from heal.datasets.dataset import DatasetError
 from heal.datasets.files import read_yaml
+from heal.safe_yaml import read_safely
 
 VALUES = {
     "float": (np.float64(1.5), 1.5),
@@ -67,3 +69,52 @@ def test_any_other_tag_is_refused_and_runs_nothing(tmp_path: Path, monkeypatch: 
         with pytest.raises(error, match="not valid YAML"):
             read(path)
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.yaml"]
+
+
+def bomb(first: str, link: str, depth: int = 60) -> str:
+    """Write a text of a few lines whose aliases stand for 2 to the power of `depth` values."""
+    return "\n".join([f"a0: &a0 {first}", *(f"a{n}: &a{n} {link.format(n - 1)}" for n in range(1, depth))])
+
+
+IMPOSSIBLE = {
+    "a list of aliases": bomb("[x]", "[*a{0}, *a{0}]"),
+    "merged aliases": bomb("{k: v}", "{{<<: [*a{0}, *a{0}]}}"),
+    "an alias within itself": "a: &a [1, *a]",
+    "a month": "a: 2024-13-45",
+    "an hour": "a: 2001-02-03 25:61:61",
+    "a year": "0000-01-01: a",
+    "an offset": "a: 2001-02-03 04:05:06 -99:99",
+    "no time": "a: !!timestamp soon",
+    "no number": "a: !!int ''",
+    "no truth": "a: !!bool maybe",
+    "no float": "a: !!float x",
+    "a key that is a list": "{[1]: {[2]: 3}, ? {a: b} : c}",
+    "a number of many digits": f"a: {'9' * 5000}",
+    "a number to the base 60": f"a: {'1:' * 50_000}1",
+    "a float to the base 60": f"a: {'1:' * 300}1.5",
+    "brackets": "a: " + "[" * 100_000,
+    "closed brackets": "a: " + "[" * 100_000 + "]" * 100_000,
+    "dashes": "- " * 100_000,
+}
+
+
+@pytest.mark.parametrize("text", IMPOSSIBLE.values(), ids=IMPOSSIBLE)
+def test_a_text_that_stands_for_nothing_is_refused_in_little_memory(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(text)
+    reads: list[tuple[Any, type[Exception]]] = [(read_yaml, DatasetError), (load_yaml, ConfigError)]
+    for read, error in reads:
+        tracemalloc.start()
+        with pytest.raises(error, match="not valid YAML"):
+            read(path)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < 1 << 25
+
+
+def test_aliases_are_read_as_before(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(f"size: &size [2.0, 1.0]\nb: {{<<: &c {{d: 1}}, e: *size}}\nmany: [{', '.join(['*size'] * 1000)}]\nf: 'a * b'")
+    values = read_yaml(path)
+    assert values == {"size": [2.0, 1.0], "b": {"d": 1, "e": [2.0, 1.0]}, "many": [[2.0, 1.0]] * 1000, "f": "a * b"}
+    assert read_safely("") is None and read_safely(b"a: 1e-10") == {"a": 1e-10}
