@@ -8,6 +8,7 @@ from typing import ClassVar, Literal, get_args
 
 from heal.device import DEVICE_NAMES
 from heal.errors import UserError
+from heal.option_text import count_in
 
 Placement = Literal["pack", "spread", "per-node"]
 PLACEMENTS: tuple[Placement, ...] = get_args(Placement)
@@ -40,7 +41,7 @@ class PlannedFault:
     def node(self) -> int | None:
         """The number of the fusion node that breaks, counted from 0; None for an agent."""
         name, _, number = self.who.partition(":")
-        return int(number or 0) if name == NODE_TARGET and (number or "0").isdigit() else None
+        return count_in(number or "0") if name == NODE_TARGET else None
 
     @staticmethod
     def parse(text: str) -> tuple[PlannedFault, ...]:
@@ -54,13 +55,14 @@ class PlannedFault:
     @staticmethod
     def _parse_one(text: str) -> PlannedFault:
         kind, _, rest = text.partition(":")
-        target, _, tick = rest.rpartition("@")
-        if kind not in ("crash", "hang") or not target or not tick.isdigit():
+        target, _, number = rest.rpartition("@")
+        tick = count_in(number)
+        if kind not in ("crash", "hang") or not target or tick is None:
             raise UserError(
                 f"fault {text!r}: expected crash:AGENT@TICK or hang:AGENT@TICK, with {NODE_TARGET} for the fusion node, "
                 f"{NODE_TARGET}:0, {NODE_TARGET}:1 for one of several"
             )
-        return PlannedFault("crash" if kind == "crash" else "hang", target, int(tick))
+        return PlannedFault("crash" if kind == "crash" else "hang", target, tick)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from itertools import islice
 
 from heal.agents.faults import Fault, FaultKind
 from heal.errors import UserError
+from heal.option_text import count_in
 from heal.types import SceneOutline
 
 FORM = "TYPE@TICK, or TYPE@TICK:AGENT for an agent by its id, such as m5@100:-1"
@@ -36,10 +37,11 @@ class Join:
     @staticmethod
     def _parse_one(text: str) -> Join:
         agent_type, _, rest = text.partition("@")
-        tick, colon, agent_id = rest.partition(":")
-        if not agent_type or not tick.isdigit() or bool(colon) != bool(agent_id):
+        number, colon, agent_id = rest.partition(":")
+        tick = count_in(number)
+        if not agent_type or tick is None or bool(colon) != bool(agent_id):
             raise UserError(f"join {text!r}: expected {FORM}")
-        return Join(agent_type, int(tick), agent_id or None)
+        return Join(agent_type, tick, agent_id or None)
 
     def __str__(self) -> str:
         """Return the text that `parse` reads."""

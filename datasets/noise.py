@@ -11,6 +11,9 @@ from heal.pose_noise import PoseNoise
 from heal.seeding import keyed_generator
 from heal.types import AgentFrame, ObjectLabels, SceneOutline, SceneSource, SensorChoice
 
+MAX_SPREAD = 1e6
+"""The largest spread of an error; what is larger leaves neither poses nor times."""
+
 
 @config
 class ClockNoise:
@@ -53,8 +56,8 @@ class SensorNoise:
         if "none" in given and len(given.pairs) > 1:
             raise given.error("none stands alone; a part that is not named has no error")
         spreads = [given.number(name, 0.0) for name in ("position", "rotation", "clock", "clock_jitter")]
-        if min(spreads) < 0:
-            raise given.error("expected spreads >= 0: metres, degrees, milliseconds, milliseconds")
+        if not all(0 <= spread <= MAX_SPREAD for spread in spreads):
+            raise given.error(f"expected spreads from 0 to {MAX_SPREAD:g}: metres, degrees, milliseconds, milliseconds")
         position_m, rotation_deg, clock_ms, jitter_ms = spreads
         kind = cast(Literal["gaussian", "laplace"], given.choice("kind", ("gaussian", "laplace"), "gaussian"))
         return SensorNoise(

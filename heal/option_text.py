@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from heal.errors import UserError
 
+_MOST_DIGITS = 9
+
 
 @dataclass(frozen=True)
 class OptionText:
@@ -87,6 +89,11 @@ class OptionText:
         if not math.isfinite(number):
             raise self.error(f"expected a finite number after {name}:, got {value!r}")
         return number
+
+
+def count_in(text: str) -> int | None:
+    """Return the whole number that a text of at most nine digits is; None for any other text."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS else None
 
 
 def number_text(number: float) -> str:

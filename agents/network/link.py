@@ -14,13 +14,16 @@ from typing import Literal
 import numpy as np
 
 from heal.agents.network.network import Link
-from heal.agents.network.trace import Trace
+from heal.agents.network.trace import MAX_DELAY_MS, Trace
 from heal.agents.network.transit import ON_THE_LINK, OUTAGE, PACKET_LOSS, Transit
 from heal.seeding import AgentDraws
 from heal.types import Float64
 
 PACKET_BYTES = 1398
 """Payload of one packet in bytes."""
+
+MIN_JITTER_MS = 1e-6
+"""The least jitter that counts, a nanosecond: the parameters of a distribution with less jitter would not be finite."""
 
 Spread = Literal["uniform", "normal", "gamma", "lognormal", "pareto"]
 
@@ -54,9 +57,9 @@ class DelayedLink:
     def deliver(self, sent_ns: int, size_bytes: int, tick: int) -> Transit:
         """Return a transit that arrives after the delay of the tick."""
         delay_ms = self.delay_ms
-        if self.jitter_ms:
+        if self.jitter_ms >= MIN_JITTER_MS:
             delay_ms = DELAY_DISTRIBUTIONS[self.spread](self.draws.generator("jitter", tick), self.delay_ms, self.jitter_ms)
-        return Transit(sent_ns + max(0, round(delay_ms * 1e6)))
+        return Transit(sent_ns + max(0, round(min(delay_ms, MAX_DELAY_MS) * 1e6)))
 
 
 @dataclass(frozen=True)

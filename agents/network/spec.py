@@ -8,10 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast, get_args
 
-from heal.agents.network.link import DelayedLink, LossyLink, OutageLink, PacketLossLink, PerfectLink, Spread, TracedLink
+from heal.agents.network.link import (
+    MIN_JITTER_MS,
+    DelayedLink,
+    LossyLink,
+    OutageLink,
+    PacketLossLink,
+    PerfectLink,
+    Spread,
+    TracedLink,
+)
 from heal.agents.network.medium import ConstantRate, Medium, Rate
 from heal.agents.network.network import Link, LinkFactory, LinkNetwork, Network, PerfectNetwork
-from heal.agents.network.trace import MIN_MBIT_S, Trace
+from heal.agents.network.trace import MAX_DELAY_MS, MIN_MBIT_S, Trace
 from heal.errors import UserError
 from heal.option_text import OptionText, number_text
 from heal.seeding import AgentDraws
@@ -19,6 +28,7 @@ from heal.seeding import AgentDraws
 DSRC_MBIT_S = 27.0
 QUEUE_MS = 100.0
 NUMBER_OPTIONS = ("delay", "jitter", "loss", "packet_loss", "rate", "shared", "queue")
+MIN_OUTAGE_S, MAX_OUTAGE_S = 1e-6, 1e6
 SPREADS: tuple[Spread, ...] = get_args(Spread)
 
 
@@ -31,8 +41,11 @@ class Outages:
 
     def __post_init__(self) -> None:
         """Check that both times are positive and finite."""
-        if not (0 < self.up_s < math.inf and 0 < self.down_s < math.inf):
-            raise UserError(f"link: outage is the mean seconds up and down, both more than 0, as in outage:20/2; got {self}")
+        if not all(MIN_OUTAGE_S <= time_s <= MAX_OUTAGE_S for time_s in (self.up_s, self.down_s)):
+            raise UserError(
+                f"link: outage is the mean seconds up and down, both from {MIN_OUTAGE_S:g} to {MAX_OUTAGE_S:g}, as in outage:20/2; "
+                f"got {self}"
+            )
 
     def __str__(self) -> str:
         """Return the value of the option `outage`, such as `20/2`."""
@@ -69,13 +82,13 @@ class LinkSpec:
 
     def __post_init__(self) -> None:
         """Check the ranges, and that the options fit together; the negated comparisons also refuse NaN."""
-        if not (0 <= self.delay < math.inf and 0 <= self.jitter < math.inf and 0 <= self.queue < math.inf):
-            raise UserError(f"link: delay, jitter and queue are milliseconds >= 0; got {self}")
+        if not all(0 <= time_ms <= MAX_DELAY_MS for time_ms in (self.delay, self.jitter, self.queue)):
+            raise UserError(f"link: delay, jitter and queue are milliseconds from 0 to {MAX_DELAY_MS:g}; got {self}")
         if not (0 <= self.loss <= 1 and 0 <= self.packet_loss <= 1):
             raise UserError(f"link: loss and packet_loss are probabilities in [0, 1]; got {self}")
         if not all(rate is None or MIN_MBIT_S <= rate < math.inf for rate in (self.rate, self.shared)):
             raise UserError(f"link: rate and shared are Mbit/s >= {MIN_MBIT_S}; got {self}")
-        if self.jitter and not self.delay and self.spread not in ("uniform", "normal"):
+        if self.jitter and self.delay < MIN_JITTER_MS and self.spread not in ("uniform", "normal"):
             raise UserError(f"link: spread {self.spread} varies around a delay of more than 0; got {self}")
         if self.rate is not None and self.trace is not None:
             raise UserError(f"link: a trace brings its own rate, so name rate or trace, not both; got {self}")

@@ -14,6 +14,8 @@ from heal.errors import UserError
 
 COLUMNS = ("time", "delay", "loss", "rate")
 MIN_MBIT_S = 0.001
+MAX_TIME_S, MAX_DELAY_MS = 1e9, 1e9
+"""The latest time of a row, 31 years, and the longest delay, 11 days: times in nanoseconds stay whole numbers of 64 bits."""
 
 
 @dataclass(frozen=True)
@@ -34,10 +36,10 @@ class TraceRow:
 
     def __post_init__(self) -> None:
         """Check the ranges; the negated comparisons also refuse NaN."""
-        if not 0 <= self.time_s < math.inf:
-            raise UserError(f"time: expected seconds >= 0, got {self.time_s}")
-        if not 0 <= self.delay_ms < math.inf:
-            raise UserError(f"delay: expected milliseconds >= 0, got {self.delay_ms}")
+        if not 0 <= self.time_s <= MAX_TIME_S:
+            raise UserError(f"time: expected seconds from 0 to {MAX_TIME_S:g}, got {self.time_s}")
+        if not 0 <= self.delay_ms <= MAX_DELAY_MS:
+            raise UserError(f"delay: expected milliseconds from 0 to {MAX_DELAY_MS:g}, got {self.delay_ms}")
         if not 0 <= self.loss <= 1:
             raise UserError(f"loss: expected a probability in [0, 1], got {self.loss}")
         if self.rate_mbit_s is not None and not MIN_MBIT_S <= self.rate_mbit_s < math.inf:
@@ -95,16 +97,38 @@ class Trace:
 
     def finish_ns(self, start_ns: int, size_bytes: int) -> int:
         """Return the time in ns at which a transmission that begins at `start_ns` ends, at the rates of all rows that it spans."""
-        bits, now_ns = 8.0 * size_bytes, start_ns
-        while True:
+        finish_ns, bits, now_ns = self._cross_rows(8.0 * size_bytes, start_ns)
+        if finish_ns is None:
+            # Longer than a whole round: rounds are skipped at once, since rows may last a nanosecond each.
+            rounds = max(int(bits // self._round_bits) - 1, 0)
+            finish_ns, bits, now_ns = self._cross_rows(bits - rounds * self._round_bits, now_ns + rounds * self._period_ns)
+        while finish_ns is None:
+            finish_ns, bits, now_ns = self._cross_rows(bits, now_ns)
+        return finish_ns
+
+    def _cross_rows(self, bits: float, now_ns: int) -> tuple[int | None, float, int]:
+        """Transmit over at most as many rows as the trace has.
+
+        Returns:
+            The time in ns at which the transmission ends, None if it takes longer; then the bits that are left, and the time.
+        """
+        for _ in self.rows:
             place, end_ns = self._locate(now_ns)
             rate = self.rows[place].rate_mbit_s
             if rate is None:
-                return now_ns
+                return now_ns, 0.0, now_ns
             capacity_bits = (end_ns - now_ns) * rate / 1e3
             if bits <= capacity_bits:
-                return now_ns + math.ceil(bits * 1e3 / rate)
+                return now_ns + math.ceil(bits * 1e3 / rate), 0.0, now_ns
             bits, now_ns = bits - capacity_bits, end_ns
+        return None, bits, now_ns
+
+    @cached_property
+    def _round_bits(self) -> float:
+        """The bits that all rows together can transmit; only of a trace whose rows all have a rate."""
+        ends_ns = [*self._starts_ns[1:], self._period_ns]
+        lengths_ns = [end_ns - start_ns for start_ns, end_ns in zip(self._starts_ns, ends_ns, strict=True)]
+        return sum(length * (row.rate_mbit_s or 0.0) / 1e3 for length, row in zip(lengths_ns, self.rows, strict=True))
 
     @cached_property
     def _starts_ns(self) -> list[int]:

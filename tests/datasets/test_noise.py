@@ -130,7 +130,7 @@ def test_no_words_of_noise_leave_the_source_as_it_is() -> None:
         ("none,clock:1", "none stands alone"),
         ("position:far", "expected a number after position:, got 'far'"),
         ("position:nan", "expected a finite number"),
-        ("rotation:-1", "expected spreads >= 0"),
+        ("rotation:-1", "expected spreads from 0"),
         ("kind:cauchy,position:1", "gaussian, laplace, got 'cauchy'"),
     ],
 )

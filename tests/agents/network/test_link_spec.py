@@ -76,7 +76,7 @@ def test_outage_takes_two_means() -> None:
         ("delay:x", "expected a number after delay:, got 'x'"),
         ("delay:nan", "expected a finite number after delay:, got 'nan'"),
         ("delay:inf", "expected a finite number"),
-        ("delay:-1", "milliseconds >= 0; got delay:-1"),
+        ("delay:-1", "milliseconds from 0 to 1e+09; got delay:-1"),
         ("loss:2", "probabilities in [0, 1]; got loss:2"),
         ("packet_loss:-0.1", "probabilities in [0, 1]"),
         ("delay:50,spread:cauchy", "uniform, normal, gamma, lognormal, pareto, got 'cauchy'"),
