@@ -27,7 +27,7 @@ from heal.storage.compressors import StoredCompressor, load_compressors
 from heal.storage.parts import (
     AllianceError,
     hash_content,
-    load_weights,
+    load_network,
     read_card,
     require_type_name,
     save_part,
@@ -154,8 +154,8 @@ class Alliance:
             card = self.agent_card(name)
             if card.unaligned:
                 warn_once(f"agent type {name} is not aligned to the base of {self.path}")
-            model = AgentModel(card.config, self.sensed_grid)
-            load_weights(model, card.config, self.path / name / "agent.safetensors", card.hash)
+            weights = self.path / name / "agent.safetensors"
+            model = load_network(lambda: AgentModel(card.config, self.sensed_grid), card.config, weights, card.hash)
             self._agents[name] = for_inference(model) if self._fast else model
         return self._agents[name]
 
@@ -212,8 +212,8 @@ def load_alliance(path: Path | str, range_m: Range | None = None) -> Alliance:
 def open_base(path: Path, range_m: Range | None = None) -> Alliance:
     """Open an alliance as `load_alliance` does, but without a look at its agent types."""
     card = read_base_card(path)
-    base = BaseModel(card.config if range_m is None else replace(card.config, grid=replace(card.config.grid, range_m=range_m)))
-    load_weights(base, card.config, path / "base" / "base.safetensors", card.hash)
+    asked = card.config if range_m is None else replace(card.config, grid=replace(card.config.grid, range_m=range_m))
+    base = load_network(lambda: BaseModel(asked), card.config, path / "base" / "base.safetensors", card.hash)
     return Alliance(path, card, base)
 
 

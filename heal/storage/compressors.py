@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from heal.config import config
 from heal.layers.compressor import Compressor, CompressorConfig
 from heal.layers.inference import for_inference
-from heal.storage.parts import AllianceError, hash_content, load_weights, read_card, save_part, state_to_store
+from heal.option_text import count_in
+from heal.storage.parts import AllianceError, hash_content, load_network, read_card, save_part, state_to_store
 from heal.storage.records import TrainingRecord
 
 FOLDER = "compressor"
@@ -88,10 +90,9 @@ def load_compressors(path: Path, base_hash: str) -> tuple[dict[int, StoredCompre
     cards, problems = compressor_cards(path, base_hash)
     loaded = {}
     for ratio, card in cards.items():
-        network = Compressor(card.config)
         try:
-            load_weights(network, card.config, weights_path(path, ratio), card.hash)
-        except AllianceError as error:
+            network = load_network(partial(Compressor, card.config), card.config, weights_path(path, ratio), card.hash)
+        except AllianceError as error:  # noqa: PERF203 - an alliance has a handful of compressors
             problems[ratio] = str(error)
         else:
             loaded[ratio] = StoredCompressor(card.hash, network)
@@ -114,8 +115,8 @@ def weights_path(path: Path, ratio: int) -> Path:
 
 
 def _ratios(path: Path) -> list[int]:
-    stems = [file.stem for file in (path / FOLDER).glob("ae*.yaml")]
-    return sorted(int(stem.removeprefix("ae")) for stem in stems if stem.removeprefix("ae").isdigit())
+    ratios = (count_in(file.stem.removeprefix("ae")) for file in (path / FOLDER).glob("ae*.yaml"))
+    return sorted(ratio for ratio in ratios if ratio is not None)
 
 
 def _stem(ratio: int) -> str:

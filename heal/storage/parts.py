@@ -6,13 +6,15 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from heal.atomic_write import folder_made_whole, replacing
 from heal.config import ConfigError, build_config, load_config, save_config, to_plain
@@ -22,6 +24,10 @@ from heal.errors import UserError
 class AllianceError(UserError):
     """A folder that is no alliance, or whose parts do not belong together; the message names the file and the remedy."""
 
+
+Network = TypeVar("Network", bound=nn.Module)
+
+_SPARE_TENSORS, _SPARE_NUMBERS = 1000, 1 << 24
 
 OTHER_PARTS = ("base", "compressor")
 """Folders of an alliance that hold no agent type."""
@@ -95,35 +101,90 @@ def save_part(folder: Path, stem: str, state: Mapping[str, Tensor], card: Any) -
         save_config(card, record)
 
 
-def load_weights(model: nn.Module, settings: Any, path: Path, expected_hash: str) -> None:
-    """Read weights into a model with these settings, and set it to evaluate, without gradients.
+def load_network(make: Callable[[], Network], settings: Any, path: Path, expected_hash: str) -> Network:
+    """Read weights, and return the network that they belong to, set to evaluate, without gradients.
+
+    The network is made only if the hash is right, and only as large as its weights: settings that someone has written by hand can
+    ask for layers that take minutes to make.
+
+    Args:
+        make: makes the network, with any weights.
+        settings: of the network, which the content hash covers.
+        path: the file of the weights.
+        expected_hash: content hash of settings and weights.
 
     Raises:
-        AllianceError: the file cannot be read, has another content hash, or its weights are not finite or do not fit the model.
+        AllianceError: the file cannot be read, has another content hash, or its weights are not finite; the network cannot be made,
+            or the weights do not fit it.
     """
+    state = _read_state(path, settings, expected_hash)
+    misfit = f"{path}: the weights do not fit the configuration beside them"
+    try:
+        with _no_larger_than(state):
+            model = make()
+        model.load_state_dict(state)
+    except _TooLargeError as error:
+        raise AllianceError(f"{misfit}: {error}") from error
+    except (RuntimeError, ValueError, TypeError, ArithmeticError, LookupError, MemoryError) as error:
+        raise AllianceError(f"{misfit}: {str(error).strip() or type(error).__name__}") from error
+    model.eval().requires_grad_(False)
+    return model
+
+
+def _read_state(path: Path, settings: Any, expected_hash: str) -> dict[str, Tensor]:
+    """Read weights of the expected content hash."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
         state = load_file(path)
-    except (OSError, SafetensorError) as error:
+        found = hash_content(state, settings)
+        wrong = [name for name, tensor in state.items() if not _is_finite(tensor)]
+    except (OSError, SafetensorError, RuntimeError, ValueError, TypeError, LookupError, ArithmeticError) as error:
         raise AllianceError(f"{path}: the weights cannot be read: {error}") from error
-    found = hash_content(state, settings)
     if found != expected_hash:
         raise AllianceError(
             f"{path}: its content hash is {found[:12]}, but the record beside it says {expected_hash[:12]}; "
             "weights and record do not belong together, so copy both again from where they came from"
         )
-    wrong = [name for name, tensor in state.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
     if wrong:
         raise AllianceError(
             f"{path}: {len(wrong)} weights are not finite, first {wrong[0]}, so nothing would be detected; train anew"
         )
+    return state
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    return not tensor.is_floating_point() or bool(tensor.isfinite().all())
+
+
+class _TooLargeError(RuntimeError):
+    """A network that is much larger than its weights."""
+
+
+@contextmanager
+def _no_larger_than(state: Mapping[str, Tensor]) -> Iterator[None]:
+    """Let the block make a network of about as many parameters as there are weights.
+
+    The limit allows for parts that are made and thrown away again, such as the head of a published image network.
+
+    Raises:
+        _TooLargeError: the network has many more, or larger ones; raised before these get their first values.
+    """
+    most = 4 * len(state) + _SPARE_TENSORS, 4 * sum(tensor.numel() for tensor in state.values()) + _SPARE_NUMBERS
+    made = [0, 0]
+
+    def count(module: nn.Module, name: str, parameter: Tensor) -> None:
+        made[0] += 1
+        made[1] += parameter.numel()
+        if made[0] > most[0] or made[1] > most[1]:
+            raise _TooLargeError(f"they hold {len(state)} tensors, the network would have far more or far larger ones")
+
+    hook = register_module_parameter_registration_hook(count)
     try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        raise AllianceError(f"{path}: the weights do not fit the configuration beside them: {error}") from error
-    model.eval().requires_grad_(False)
+        yield
+    finally:
+        hook.remove()
 
 
 def copy_part(source: Path, path: Path, name: str) -> None:

@@ -1,16 +1,19 @@
 """An alliance on disk: written whole, opened despite a type that does not belong to it, with weights that layers share."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
-from heal.alliance import AllianceError, TrainingRecord, load_alliance, save_agent, save_base
+from heal.alliance import AgentCard, AllianceError, TrainingRecord, load_alliance, save_agent, save_base
+from heal.config import save_config
 from heal.opencood.run import ImportedRun
-from heal.storage.parts import copy_part
+from heal.storage.parts import copy_part, hash_content, read_card
 from heal.tools.import_runs import join_runs
 from heal.tools.shared.type_argument import base_type
 from heal.training.config import TrainingConfig
@@ -168,3 +171,37 @@ def test_a_trust_out_of_range_leaves_the_type_out_with_the_reason(tmp_path: Path
     record = tmp_path / "m1" / "agent.yaml"
     record.write_text(record.read_text().replace("trust: 1.0\n", f"trust: {trust}\n"))
     assert "trust: expected more than 0 and at most 1" in load_alliance(tmp_path).foreign["m1"]
+
+
+def _claim(path: Path, settings: Any) -> None:
+    """Write other settings into the record of m1, under a hash that is right for its weights."""
+    card, weights = read_card(AgentCard, path / "m1" / "agent.yaml"), load_file(path / "m1" / "agent.safetensors")
+    save_config(replace(card, config=settings, hash=hash_content(weights, settings)), path / "m1" / "agent.yaml")
+
+
+CLAIMS = {
+    "wide": {"channels": (1_000_000,)},
+    "wider than memory": {"channels": (1 << 40,)},
+    "deep": {"blocks": (1_000_000,)},
+    "of no stage": {"strides": ()},
+    "of a negative width": {"channels": (-8,)},
+}
+
+
+@pytest.mark.parametrize("change", CLAIMS.values(), ids=CLAIMS)
+def test_settings_that_the_weights_do_not_fit_make_no_network(tmp_path: Path, change: dict[str, Any]) -> None:
+    """The record was written by somebody, and its hash is right: the network would take minutes to make, or all memory."""
+    _save(tmp_path)
+    _claim(tmp_path, replace(AGENT, backbone=replace(AGENT.backbone, **change)))
+    with pytest.raises(AllianceError, match="do not fit the configuration"):
+        load_alliance(tmp_path).agent("m1")
+
+
+def test_a_network_is_made_only_for_the_right_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _save(tmp_path)
+    card = tmp_path / "m1" / "agent.yaml"
+    card.write_text(card.read_text().replace("blocks:\n    - 1", "blocks:\n    - 2"))
+    alliance = load_alliance(tmp_path)
+    monkeypatch.setattr("heal.alliance.AgentModel", pytest.fail)
+    with pytest.raises(AllianceError, match="content hash"):
+        alliance.agent("m1")

@@ -10,7 +10,7 @@ from heal.agent_model import AgentModel
 from heal.alliance import AgentCard, Alliance, AllianceError, open_base
 from heal.atomic_write import folder_made_whole
 from heal.config import save_config
-from heal.storage.parts import load_weights, read_card, require_type_name
+from heal.storage.parts import load_network, read_card, require_type_name
 
 CARD_NAME, WEIGHTS_NAME = "agent.yaml", "agent.safetensors"
 
@@ -56,8 +56,8 @@ def _require_alignment(alliance: Alliance, source: Path, card: AgentCard, unalig
 
 
 def _require_fitting(alliance: Alliance, source: Path, card: AgentCard) -> None:
-    """Raise AllianceError for damaged weights, and for maps of other channels than the base reads; UserError for other cells."""
-    model, wanted = AgentModel(card.config, alliance.sensed_grid), alliance.base.config.in_channels
-    load_weights(model, card.config, source / WEIGHTS_NAME, card.hash)
+    """Raise AllianceError for damaged weights, and for maps of other cells or channels than the base reads."""
+    wanted = alliance.base.config.in_channels
+    load_network(lambda: AgentModel(card.config, alliance.sensed_grid), card.config, source / WEIGHTS_NAME, card.hash)
     if card.config.backbone.out_channels != wanted:
         raise AllianceError(f"{source} makes maps of {card.config.backbone.out_channels} channels, but the base reads {wanted}")
