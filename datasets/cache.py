@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+import numpy.typing as npt
 
 from heal.datasets.cache_file import Entry, read_entry, stamps_of, write_entry
 from heal.datasets.dataset import Dataset, Origin
 from heal.types import AgentFrame, LidarScan, ObjectLabels, SceneOutline, SensorChoice
 
 Value = TypeVar("Value")
+
+_NO_VALUE = (ValueError, TypeError, LookupError)
 
 
 @dataclass(frozen=True)
@@ -27,12 +32,19 @@ class _EntryCodec(Generic[Value]):
     Attributes:
         name: ending of the entries' file names.
         pack: value to entry.
-        unpack: entry to an equal value.
+        unpack: entry to an equal value; an error of `_NO_VALUE` for an entry that holds none.
     """
 
     name: str
     pack: Callable[[Value], Entry]
     unpack: Callable[[Entry], Value]
+
+    def unpacked(self, entry: Entry) -> Value | None:
+        """Return the value of an entry; None if the entry holds something else, as one that this program has not written may."""
+        try:
+            return self.unpack(entry)
+        except _NO_VALUE:
+            return None
 
 
 class CachedSource:
@@ -110,8 +122,9 @@ class CachedSource:
             return read()
         path = self._path(kind.name, origin)
         entry = read_entry(path, stamps)
-        if entry is not None:
-            return kind.unpack(entry)
+        cached = None if entry is None else kind.unpacked(entry)
+        if cached is not None:
+            return cached
         value = read()
         try:
             write_entry(path, stamps, kind.pack(value))
@@ -133,13 +146,19 @@ def _pack_outline(outline: SceneOutline) -> Entry:
         "ego_id": outline.ego_id,
         "agent_ids": outline.agent_ids,
         "labelled_as_whole": outline.labelled_as_whole,
+        "roadside_ego": outline.roadside_ego,
     }
     return Entry(values, (outline.world_SE3_ego,))
 
 
 def _unpack_outline(entry: Entry) -> SceneOutline:
-    values = {**entry.values, "agent_ids": tuple(entry.values["agent_ids"])}
-    return SceneOutline(**values, world_SE3_ego=entry.arrays[0])
+    values = dict(entry.values)
+    flags = {"labelled_as_whole": bool, "roadside_ego": bool}
+    _require_kinds(values, scene_id=str, timestamp_ns=int, ego_id=str, agent_ids=list, **flags)
+    if not all(isinstance(agent_id, str) for agent_id in values["agent_ids"]):
+        raise TypeError(f"agent_ids: expected text, got {values['agent_ids']}")
+    [pose] = _arrays(entry, np.float64)
+    return SceneOutline(**{**values, "agent_ids": tuple(values["agent_ids"])}, world_SE3_ego=pose)
 
 
 def _pack_frame(frame: AgentFrame) -> Entry:
@@ -152,9 +171,14 @@ def _pack_frame(frame: AgentFrame) -> Entry:
 
 def _unpack_frame(entry: Entry) -> AgentFrame:
     values = dict(entry.values)
-    pose, measured, ids, corners, *points = entry.arrays
+    beams = values.pop("beams", None)
+    _require_kinds(values, agent_id=str, kind=str, timestamp_ns=int)
+    if type(beams) not in (int, type(None)):
+        raise TypeError(f"beams: expected a whole number or none, got {beams}")
+    dtypes = [np.float64, np.float64, np.int64, np.float64, np.float32]
+    pose, measured, ids, corners, *points = _arrays(entry, *dtypes[: max(len(entry.arrays), 4)])
     return AgentFrame(
-        lidar=LidarScan(points[0], values.pop("beams")) if points else None,
+        lidar=LidarScan(points[0], beams) if points else None,
         world_SE3_agent=pose,
         world_SE3_agent_measured=measured,
         objects=ObjectLabels(ids, corners),
@@ -167,8 +191,22 @@ def _pack_objects(objects: ObjectLabels) -> Entry:
 
 
 def _unpack_objects(entry: Entry) -> ObjectLabels:
-    ids, corners = entry.arrays
-    return ObjectLabels(ids, corners)
+    return ObjectLabels(*_arrays(entry, np.int64, np.float64))
+
+
+def _require_kinds(values: Mapping[str, Any], **kinds: type) -> None:
+    """Raise TypeError unless values have exactly these names and kinds."""
+    if {name: type(value) for name, value in values.items()} != kinds:
+        raise TypeError(f"expected {kinds}, got {values}")
+
+
+def _arrays(entry: Entry, *dtypes: type[np.generic]) -> tuple[npt.NDArray[Any], ...]:
+    """Return the arrays of an entry; TypeError or ValueError unless they are as many, of these types and finite."""
+    if [array.dtype for array in entry.arrays] != [np.dtype(dtype) for dtype in dtypes]:
+        raise TypeError(f"expected arrays of {dtypes}, got {[array.dtype for array in entry.arrays]}")
+    if not all(np.isfinite(array).all() for array in entry.arrays):
+        raise ValueError("an array is not finite")
+    return entry.arrays
 
 
 _OUTLINE = _EntryCodec("scene", _pack_outline, _unpack_outline)

@@ -53,7 +53,10 @@ def stamps_of(files: Sequence[Path]) -> list[Stamp]:
 
 
 def read_entry(path: Path, stamps: Sequence[Stamp]) -> Entry | None:
-    """Read an entry; None if the file is missing, damaged, of another version, or has other stamps."""
+    """Read an entry; None if the file is missing, damaged, of another version, or has other stamps.
+
+    The checksum tells damage, not who has written the file: whatever the header says, the answer is an entry or None.
+    """
     try:
         data = np.fromfile(path, np.uint8)
     except OSError:
@@ -64,10 +67,13 @@ def read_entry(path: Path, stamps: Sequence[Stamp]) -> Entry | None:
     if (magic, version, size) != (MAGIC, VERSION, len(data)) or zlib.crc32(data[_PREFIX.size :].data) != checksum:
         return None
     begin = _PREFIX.size + header_bytes
-    header = json.loads(data[_PREFIX.size : begin].tobytes())
-    if header["stamps"] != [list(stamp) for stamp in stamps]:
+    try:
+        header = json.loads(data[_PREFIX.size : begin].tobytes())
+        if header["stamps"] != [list(stamp) for stamp in stamps]:
+            return None
+        return Entry(dict(header["values"]), _split(data[begin:], header["arrays"]))
+    except (ValueError, TypeError, LookupError, ArithmeticError, RecursionError):
         return None
-    return Entry(header["values"], _split(data[begin:], header["arrays"]))
 
 
 def write_entry(path: Path, stamps: Sequence[Stamp], entry: Entry) -> None:

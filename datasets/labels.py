@@ -86,7 +86,14 @@ def _opv2v_labels(parts: Mapping[int, tuple[Float64, Float64]]) -> ObjectLabels:
     local = boxes_to_corners(np.stack([size for size, _ in parts.values()]))
     world_SE3_vehicles = np.stack([pose for _, pose in parts.values()])
     corners = local @ world_SE3_vehicles[:, :3, :3].transpose(0, 2, 1) + world_SE3_vehicles[:, None, :3, 3]
-    return ObjectLabels(np.array(list(parts), np.int64), corners)
+    return _finite_labels(np.array(list(parts), np.int64), corners)
+
+
+def _finite_labels(ids: Int64, world_corners: Float64) -> ObjectLabels:
+    """Return labels; ValueError for places and sizes so large that no corners come of them."""
+    if not np.isfinite(world_corners).all():
+        raise ValueError("expected objects in the world, got places or sizes whose corners are not finite")
+    return ObjectLabels(ids, world_corners)
 
 
 def _with_ids(vehicles: Any) -> Iterable[tuple[Any, Mapping[Any, Any]]]:
@@ -139,7 +146,7 @@ def dair_objects(entries: Sequence[Mapping[str, Any]], world_SE3_agent: Float64)
     sized = _is_size(boxes[:, 3:6])
     ids = np.cumsum(sized) - 1
     keep = sized & _are_vehicles(entries)
-    return ObjectLabels(ids[keep].astype(np.int64), transform_points(world_SE3_agent, boxes_to_corners(boxes[keep])))
+    return _finite_labels(ids[keep].astype(np.int64), transform_points(world_SE3_agent, boxes_to_corners(boxes[keep])))
 
 
 def dair_world_objects(entries: Sequence[Mapping[str, Any]]) -> ObjectLabels:

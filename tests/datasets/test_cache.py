@@ -6,6 +6,8 @@ import json
 import multiprocessing
 import os
 import pickle
+import struct
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -214,6 +216,54 @@ def test_entries_of_another_version_are_made_anew(dair: Path, folder: Path, monk
     assert scenes(open_dataset(dair, "val", cache=folder)) == later
     ours = [path.read_bytes() for path in entries(folder)]
     assert len(ours) == len(others) and not set(ours) & set(others)
+
+
+def resealed(data: bytes, old: bytes, new: bytes) -> bytes:
+    """Replace text in an entry's header, under a checksum that is right again."""
+    header_bytes = struct.unpack_from("<I", data, 12)[0]
+    header = data[32 : 32 + header_bytes].rstrip()
+    assert old in header
+    changed = header.replace(old, new)
+    changed = changed.ljust(max(header_bytes, -(-len(changed) // 64) * 64 + 32))
+    body = changed + data[32 + header_bytes :]
+    return data[:12] + struct.pack("<IIQ4x", len(changed), zlib.crc32(body), 32 + len(body)) + body
+
+
+WRONG = {
+    "another array": (b'"<f8", [4, 4]', b'"<f4", [8, 4]'),
+    "objects": (b'"<f8", [4, 4]', b'"|O", [4, 4]'),
+    "no such type": (b'"<f8", [4, 4]', b'"what", [4, 4]'),
+    "a shape of text": (b'"<f8", [4, 4]', b'"<f8", ["4", 4]'),
+    "a negative shape": (b'"<f8", [4, 4]', b'"<f8", [-4, -4]'),
+    "a shape beyond the file": (b'"<f8", [4, 4]', b'"<f8", [400000000, 4]'),
+    "no arrays": (b'"arrays": [', b'"arrays": 7, "others": ['),
+    "a time of text": (b'"timestamp_ns": ', b'"timestamp_ns": "x", "t": '),
+    "no values": (b'"values": {', b'"values": 5, "v": {'),
+    "nested values": (b'"values": {', b'"values": ' + b"[" * 5000 + b"]" * 5000 + b', "v": {'),
+}
+
+
+@pytest.mark.parametrize("change", WRONG.values(), ids=WRONG)
+def test_entries_with_a_right_checksum_and_wrong_content_are_made_anew(
+    dair: Path, folder: Path, change: tuple[bytes, bytes]
+) -> None:
+    first = CachedSource(open_dataset(dair, "val"), folder)
+    expected = scenes(first)
+    changed = [path for path in entries(folder) if change[0] in path.read_bytes()]
+    kept = {path: path.read_bytes() for path in changed}
+    for path, data in kept.items():
+        path.write_bytes(resealed(data, *change))
+    assert changed and scenes(CachedSource(open_dataset(dair, "val"), folder)) == expected
+    assert {path: path.read_bytes() for path in changed} == kept
+
+
+def test_an_outline_keeps_everything(dair: Path, folder: Path) -> None:
+    source = open_dataset(dair, "val")
+    assert source.outline(0).roadside_ego
+    for _ in range(2):
+        outline = CachedSource(source, folder).outline(0)
+        names = [field.name for field in fields(outline) if field.name != "world_SE3_ego"]
+        assert [getattr(outline, name) for name in names] == [getattr(source.outline(0), name) for name in names]
 
 
 def test_missing_files_and_agents_are_told_as_without_a_cache(dair: Path, folder: Path) -> None:
