@@ -13,6 +13,9 @@ from heal.errors import UserError
 
 Range: TypeAlias = tuple[float, float, float, float, float, float]
 
+MAX_CELLS = 1 << 20
+"""The most cells of a grid: more than 800 m x 800 m in cells of 0.8 m. The limit bounds the memory that a few bytes can claim."""
+
 BLOCK_CELLS = 4
 """Cells along the edge of a block, the unit in which agents tell what their sensors cover: with cells of 0.8 m, less than a car."""
 
@@ -37,12 +40,16 @@ class BevGrid:
     cell_m: float
 
     def __post_init__(self) -> None:
-        """Raise ValueError for a range that is empty, off centre, or not a whole number of cells."""
+        """Raise ValueError for a range that is empty, off centre, too large, or not a whole number of cells."""
         x_min, y_min, z_min, x_max, y_max, z_max = self.range_m
         if not (x_min < x_max and y_min < y_max and z_min < z_max and self.cell_m > 0 and all(map(math.isfinite, self.range_m))):
             raise UserError(f"range_m must be x_min, y_min, z_min, x_max, y_max, z_max, all finite, got {self.range_m}")
         if x_min != -x_max or y_min != -y_max:
             raise UserError(f"range_m must be centred on the agent in x and y (warping relies on it), got {self.range_m}")
+        if not (x_max - x_min) / self.cell_m * ((y_max - y_min) / self.cell_m) < MAX_CELLS + 0.5:
+            raise UserError(
+                f"range_m and cell_m: expected at most {MAX_CELLS} cells, got {self.range_m} in cells of {self.cell_m} m"
+            )
         for name, length in (("x", x_max - x_min), ("y", y_max - y_min)):
             cells = length / self.cell_m
             if abs(cells - round(cells)) > 1e-4:

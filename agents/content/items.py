@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -58,9 +59,13 @@ class PointMaker:
         self._grid = grid
 
     def content(self, sensed: Sensed, codec: Codec) -> Content | None:
-        """Return the points."""
+        """Return the points; receivers refuse messages with a point farther away than `LARGEST_M`."""
         points = points_to_share(sensed.frame)
-        return None if points is None else Content((torch.from_numpy(points.T)[None, :, None],), (), codec)
+        if points is None:
+            return None
+        near = (np.abs(points[:, :3]) <= LARGEST_M).all(axis=1)
+        points = points if near.all() else points[near]
+        return Content((torch.from_numpy(points.T)[None, :, None],), (), codec)
 
     def heat(self, sensed: Sensed, content: Content | None) -> Tensor:
         """Return no foreground: no network has run."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from time import monotonic, perf_counter
@@ -15,6 +14,8 @@ from heal.agents.fusion.guard import Trial, guard_of
 from heal.agents.fusion.item_fusion import BoxFusion, PointFusion
 from heal.agents.fusion.map_memory import KnownMap, MapMemory, age_ms
 from heal.agents.fusion.map_reader import MapReader
+from heal.agents.fusion.plausible import unusable_numbers
+from heal.agents.fusion.setting_aside import FUSION_FAILED, described, set_aside
 from heal.agents.fusion.tick_fusion import FusionNetwork, MapFusion, TickFusion
 from heal.agents.interfaces import Encoder
 from heal.agents.options import RunOptions
@@ -25,14 +26,10 @@ from heal.message.message import MessageError
 from heal.storage.compressors import StoredCompressor
 from heal.types import MAP_SPLITS, Float64, Split
 
-FUSION_FAILED, LEFT_OUT = "fusion failed", "left out"
-"""Reasons of rejections: reading or fusing the map raised an error; the map was fine, but the fusion failed with another map."""
-
 BLAMED, BLIND = "blamed by the guard", "blind ego"
 """Reasons of rejections: the guard has left the map out of the tick; the run does not fuse the ego's own map."""
 
 _FUSIONS: dict[Split, type[TickFusion]] = {"feature": MapFusion, "pyramid": MapFusion, "boxes": BoxFusion, "points": PointFusion}
-_MAX_DETAIL = 200
 
 
 @dataclass(frozen=True)
@@ -121,7 +118,7 @@ class FusionNode:
             except MessageError as error:
                 problem = "malformed", str(error)
             except Exception as error:  # noqa: BLE001 - whatever one message does, the others are fused
-                problem = FUSION_FAILED, _described(error)
+                problem = FUSION_FAILED, described(error)
             if problem is not None:
                 rejected.append(Rejection(arrival.agent_id, arrival.tick, *problem))
         return rejected
@@ -138,15 +135,16 @@ class FusionNode:
         if problem is not None:
             return problem
         message = self._reader.read_message(arrival, unread)
-        if not all(math.isfinite(part.min()) and math.isfinite(part.max()) for part in message.maps if part.size):
-            return "not finite", f"what it sends ({message.split}) holds infinities or NaN"
+        problem = unusable_numbers(message)
+        if problem is not None:
+            return problem
         self._memory.keep(self._reader.read_map(arrival, message))
         return None
 
     def _find(self, request: FusionRequest, fusion: TickFusion, chosen: Sequence[KnownMap]) -> tuple[_Found, list[Rejection]]:
-        """Fuse the chosen maps and decode boxes; if that raises an error, use the ego's own map alone, or no map if there is none.
+        """Fuse the chosen maps and decode boxes; if that raises an error, set maps aside until it does not.
 
-        After an error all other maps are forgotten, so that no map that is held causes the error again in the next tick.
+        The maps that are set aside are forgotten, so that no map that is held causes the error again in the next tick.
 
         Returns:
             The detections with the maps that were fused, and rejections of the maps that were set aside.
@@ -154,12 +152,9 @@ class FusionNode:
         try:
             return self._find_in(request, fusion, chosen), []
         except Exception as error:  # noqa: BLE001 - the last line of defence: the error is counted, and the run goes on
-            problem = _described(error)
-        own = [known for known in chosen if known.agent_id == request.ego_id]
-        others = [known for known in chosen if known.agent_id != request.ego_id]
-        self._memory.forget(others or own)
-        rejected = _set_aside(request, others or own, problem)
-        found, more = self._find(request, fusion, own if others else [])
+            gone, rejected = set_aside(request, chosen, fusion.detect, described(error))
+        self._memory.forget(gone)
+        found, more = self._find(request, fusion, [known for known in chosen if known not in gone])
         return found, [*rejected, *more]
 
     def _find_in(self, request: FusionRequest, fusion: TickFusion, maps: Sequence[KnownMap]) -> _Found:
@@ -231,22 +226,6 @@ def _alone(fusion: TickFusion, fused: Trial) -> Detections | None:
         return fusion.detect(fused.maps[:1])
     except Exception:  # noqa: BLE001 - the maps together gave boxes, which count without a comparison
         return None
-
-
-def _described(error: Exception) -> str:
-    """Return the name of an error and the first line of its text, for the detail of a rejection."""
-    return f"{type(error).__name__}: {error}".partition("\n")[0][:_MAX_DETAIL]
-
-
-def _set_aside(request: FusionRequest, maps: Sequence[KnownMap], problem: str) -> list[Rejection]:
-    """Return the rejections after a failed fusion: of the newest map for the failure, and of the tick's other maps as left out."""
-    newest = max(maps, key=lambda known: (known.tick, known.timestamp_ns, known.agent_id))
-    left_out = [known for known in maps if known is not newest and known.tick == request.tick]
-    detail = f"the fusion failed with the map of {newest.agent_id!r}"
-    return [
-        Rejection(newest.agent_id, newest.tick, FUSION_FAILED, problem),
-        *(Rejection(known.agent_id, known.tick, LEFT_OUT, detail) for known in left_out),
-    ]
 
 
 def _blamed(request: FusionRequest, maps: Sequence[KnownMap], report: GuardReport | None) -> list[Rejection]:

@@ -6,7 +6,8 @@ import math
 
 import numpy as np
 
-from heal.types import Float64
+from heal.message.message import Message
+from heal.types import MAP_SPLITS, Float64
 
 MAX_TILT_DEG = 30.0
 """The largest angle between an agent's z axis and the world's: the steepest roads rise by 20 degrees, and LiDARs stand upright."""
@@ -16,6 +17,12 @@ MAX_POSITION_M = 1e7
 
 COVERAGE_RANGE = (1e-2, 1e3)
 """The least and the largest coverage: sensors that reach a hundred times as far as the grid, and a thousandth of the grid."""
+
+MAX_FEATURE = 65504.0
+"""The largest feature, up or down: float16's largest number, to which codecs cut. Those of trained networks stay far below.
+
+Larger ones are finite, but their products in the trunk and in the heads are not.
+"""
 
 _TOLERANCE = 1e-3
 
@@ -43,3 +50,14 @@ def implausible_coverage(coverage: tuple[float, float] | None) -> str | None:
     if coverage is None or all(least <= ratio <= most for ratio in coverage):
         return None
     return f"the grid's range is {coverage} times that of its sensors, allowed are {least:g} to {most:g}"
+
+
+def unusable_numbers(message: Message) -> tuple[str, str] | None:
+    """Return the reason and the detail of a message's rejection if nothing can be computed with its numbers; None if it can."""
+    ends = [float(end) for part in message.maps if part.size for end in (part.min(), part.max())]
+    if not all(map(math.isfinite, ends)):
+        return "not finite", f"what it sends ({message.split}) holds infinities or NaN"
+    largest = max(map(abs, ends), default=0.0)
+    if message.split in MAP_SPLITS and largest > MAX_FEATURE:
+        return "out of bounds", f"its largest feature is {largest:.3g}, allowed are {MAX_FEATURE:g} up or down"
+    return None

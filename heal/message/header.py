@@ -34,7 +34,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from heal.grid import BevGrid
+from heal.grid import MAX_CELLS, BevGrid
 from heal.message.byte_reader import PayloadError, aligned
 from heal.message.codec import VALUES, Values
 from heal.message.items import ITEM_NUMBERS, require_items
@@ -62,8 +62,10 @@ _SOME_CELLS, _ZSTD, _COVERED, _COMPRESSOR = 1, 2, 4, 8
 _COMPRESSOR_HASH_BYTES = 32
 _MAX_STRING_BYTES = 1024
 MAX_MAPS = 8
-# 64 MiB of float32; the paper's largest pyramid has 3.7 million numbers. The limit bounds the memory that a few bytes can claim.
+# 64 MiB of float32; the paper's largest pyramid has 3.7 million numbers. The limits bound the memory that a few bytes can claim:
+# of a map of which no cell is sent, scores and masks are made besides the numbers, and of items several copies.
 MAX_NUMBERS = 1 << 24
+MAX_ITEMS = 1 << 20
 
 
 class MessageError(ValueError):
@@ -235,8 +237,12 @@ def _shapes(tail: memoryview, count: int, *, may_be_empty: bool) -> tuple[Shape,
         raise MessageError(f"expected 1 to {MAX_MAPS} maps with their shapes in the header, got {count} in {len(tail)} bytes")
     shapes = tuple(_SHAPE.unpack_from(tail, i * _SHAPE.size) for i in range(count))
     is_empty = not may_be_empty and any(0 in shape for shape in shapes)
-    if is_empty or sum(map(math.prod, shapes)) > MAX_NUMBERS:
-        raise MessageError(f"maps of the shapes {shapes}: expected none empty and at most {MAX_NUMBERS} numbers together")
+    most_cells = MAX_ITEMS if may_be_empty else MAX_CELLS
+    if is_empty or sum(map(math.prod, shapes)) > MAX_NUMBERS or any(ny * nx > most_cells for _, ny, nx in shapes):
+        raise MessageError(
+            f"maps of the shapes {shapes}: expected none empty, at most {most_cells} cells or items in each, and at most "
+            f"{MAX_NUMBERS} numbers together"
+        )
     return shapes
 
 

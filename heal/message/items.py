@@ -14,10 +14,10 @@ from heal.types import Float32, Split
 
 # Numbers of an item. A box is x, y, z, h, w, l, yaw (`heal.box_corners`) and its score, a point x, y, z and its intensity.
 ITEM_NUMBERS: dict[Split, int] = {"boxes": 8, "points": 4}
-# The farthest place and the longest edge of a box. Beyond, the overlaps of boxes would overflow.
+# The farthest place of an item and the longest edge of a box. Beyond, the overlaps of boxes would overflow.
 LARGEST_M = 1e4
 _FLOATS = ("float32", "float16")
-_SCORE = 7
+_SCORE, _INTENSITY = 7, 3
 
 
 def require_items(layout: Layout) -> None:
@@ -33,6 +33,16 @@ def require_items(layout: Layout) -> None:
         raise PayloadError(f"{layout.split}: expected one list ({numbers}, 1, any), got the shapes {layout.shapes}")
     if layout.chosen or layout.values not in _FLOATS:
         raise PayloadError(f"{layout.split}: expected all items, as {' or '.join(_FLOATS)}, got {layout.values}")
+
+
+def require_points(points: Float32) -> None:
+    """Raise ValueError for points (4, 1, N) that no LiDAR has; NaN is left to the reader."""
+    with np.errstate(invalid="ignore"):
+        wrong = (np.abs(points[:_INTENSITY]) > LARGEST_M).any(axis=0) | (points[_INTENSITY] < 0) | (points[_INTENSITY] > 1)
+    if wrong.any():
+        raise ValueError(
+            f"Message.maps: expected points within {LARGEST_M:g} m with intensities from 0 to 1, got {int(wrong.sum())} others"
+        )
 
 
 def require_boxes(boxes: Float32) -> None:

@@ -19,7 +19,7 @@ from heal.message.header import (
     MessageOrigin,
     UnreadMessage,
 )
-from heal.message.items import ITEM_NUMBERS, require_boxes, require_items
+from heal.message.items import ITEM_NUMBERS, require_boxes, require_items, require_points
 from heal.message.payload import Layout, decode, encode
 from heal.types import SCORE_FLOOR, SPLITS, BoolMask, Float32, Split, require_shape
 
@@ -78,6 +78,8 @@ class Message(MessageOrigin):
             raise ValueError(f"Message.maps: expected at most {MAX_NUMBERS} numbers, got {[level.shape for level in self.maps]}")
         if self.split == "boxes":
             require_boxes(self.maps[0])
+        elif self.split == "points":
+            require_points(self.maps[0])
 
     @property
     def _shape(self) -> tuple[int | None, int | None, int | None]:

@@ -93,7 +93,7 @@ def _write_floats(values: Values, numbers: Float32) -> bytes:
 
 
 def _read_floats(values: Values, reader: ByteReader, shape: tuple[int, ...]) -> Float32:
-    return reader.take(_FLOAT_TYPES[values], shape).astype(np.float32)
+    return reader.take(_FLOAT_TYPES[values], shape).astype(np.float32, copy=False)
 
 
 def _write_counts(values: Values, counts: npt.NDArray[Any]) -> bytes:

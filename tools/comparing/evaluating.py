@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from heal.agent_types import TypesOf
-from heal.agents.fusion.node import FUSION_FAILED
+from heal.agents.fusion.setting_aside import FUSION_FAILED
 from heal.agents.interfaces import AllianceLike
 from heal.agents.local_runtime import LocalRuntime
 from heal.agents.network.spec import LinkSpec

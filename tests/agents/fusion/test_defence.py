@@ -47,9 +47,40 @@ def test_a_failed_fusion_falls_back_to_the_egos_own_map(spoil: Spoil, error: Exc
     outcome = fuse(MESSAGES["ego"], MESSAGES["b"], replace(MESSAGES["c"], timestamp_ns=-1))
     assert len(alone.detections) and same(outcome, alone)
     assert outcome.used == ("ego",) and outcome.held == ()
-    assert reasons(outcome) == [("b", "fusion failed"), ("c", "left out")]
+    assert reasons(outcome) == [("b", "fusion failed"), ("c", "fusion failed")]
     assert outcome.rejected[0].detail == f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+def test_maps_that_fail_only_together_are_left_out_for_the_newest(spoil: Spoil) -> None:
+    alone = fuse(MESSAGES["ego"])
+    spoil(ZeroDivisionError(), 3)
+    outcome = fuse(MESSAGES["ego"], MESSAGES["b"], replace(MESSAGES["c"], timestamp_ns=-1))
+    assert same(outcome, alone) and reasons(outcome) == [("b", "fusion failed"), ("c", "left out")]
     assert "'b'" in outcome.rejected[1].detail
+
+
+@pytest.mark.parametrize("guilty", ["b", "c", "ego"])
+def test_a_map_that_cannot_be_fused_costs_its_own_sender_alone(monkeypatch: pytest.MonkeyPatch, guilty: str) -> None:
+    original, others = ALLIANCE.base.fuse_scored, [name for name in MESSAGES if name != guilty]
+    expected = fuse(*(MESSAGES[name] for name in others))
+    bad = ALLIANCE.base.trunk(torch.from_numpy(MESSAGES[guilty].maps[0][None].copy())).maps[0]
+
+    def fuse_scored(levels: Any, *rest: Any) -> torch.Tensor:
+        if any(torch.equal(level, bad) for level in levels[0]):
+            raise ZeroDivisionError(guilty)
+        return original(levels, *rest)
+
+    monkeypatch.setattr(ALLIANCE.base, "fuse_scored", fuse_scored)
+    outcome = fuse(*MESSAGES.values())
+    assert reasons(outcome) == [(guilty, "fusion failed")] and outcome.used == tuple(others)
+    assert same(outcome, expected)
+
+
+def test_with_many_senders_none_is_tried_alone(spoil: Spoil) -> None:
+    spoil(ZeroDivisionError(), 2)
+    crowd = [replace(MESSAGES["b"], agent_id=name) for name in "bcdefg"]
+    outcome = fuse(MESSAGES["ego"], *crowd)
+    assert [reason for _, reason in reasons(outcome)].count("fusion failed") == 1 and outcome.used == ("ego",)
 
 
 def test_after_a_failure_no_held_map_makes_the_next_tick_fail(spoil: Spoil) -> None:
@@ -67,7 +98,7 @@ def test_without_a_map_of_the_ego_a_failed_fusion_finds_nothing(spoil: Spoil) ->
     spoil(ZeroDivisionError(), 1)
     outcome = fuse(MESSAGES["b"], MESSAGES["c"])
     assert len(outcome.detections) == 0 and outcome.used == ()
-    assert reasons(outcome) == [("c", "fusion failed"), ("b", "left out")]
+    assert reasons(outcome) == [("b", "fusion failed"), ("c", "fusion failed")]
     region = FusionRequest(0, 0, "tiny", "", pose_to_SE3([104, 56, 1.9, 0, 0, 0]), Region(6, 3, 16.0))
     in_region = new_node().step(region, [at(message, 0) for message in MESSAGES.values()])
     assert len(in_region.detections) == 0 and len(in_region.rejected) == 3
@@ -117,10 +148,13 @@ def test_a_map_that_the_trunk_cannot_read_costs_its_own_sender_alone(monkeypatch
 
 
 def test_finite_features_whose_fusion_overflows_do_not_hide_the_egos_boxes() -> None:
-    huge = replace(MESSAGES["b"], maps=(np.full_like(MESSAGES["b"].maps[0], 3e38),))
-    outcome = fuse(MESSAGES["ego"], huge)
-    assert same(outcome, fuse(MESSAGES["ego"]))
-    assert reasons(outcome) == [("b", "fusion failed")] and "not finite" in outcome.rejected[0].detail
+    for number, reason in ((3e38, "out of bounds"), (-1e30, "out of bounds"), (65600.0, "out of bounds"), (np.inf, "not finite")):
+        huge = replace(MESSAGES["b"], maps=(np.full_like(MESSAGES["b"].maps[0], number),))
+        outcome = fuse(MESSAGES["ego"], huge)
+        assert same(outcome, fuse(MESSAGES["ego"]))
+        assert reasons(outcome) == [("b", reason)]
+    largest = replace(MESSAGES["b"], maps=(np.full_like(MESSAGES["b"].maps[0], 65504.0),))
+    assert fuse(MESSAGES["ego"], largest).used == ("ego", "b")
 
 
 def test_the_next_message_of_a_sender_that_was_set_aside_is_read_again() -> None:

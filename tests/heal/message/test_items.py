@@ -68,6 +68,14 @@ def test_boxes_that_cannot_be_are_refused(row: int, value: float, reason: str) -
         Message.from_bytes(reseal(data))
 
 
+@pytest.mark.parametrize(("row", "value"), [(0, 1.1e4), (2, -3e38), (1, np.inf), (3, -0.1), (3, 1.1)])
+def test_points_that_no_lidar_has_are_refused(row: int, value: float) -> None:
+    wrong = items("points", 5)
+    wrong[row, 0, 2] = value
+    with pytest.raises(ValueError, match="points within 10000 m with intensities from 0 to 1, got 1 others"):
+        replace(message("points"), maps=(wrong,))
+
+
 @pytest.mark.parametrize("numbers", [7, 4, 0])
 def test_lists_of_other_numbers_are_refused(numbers: int) -> None:
     with pytest.raises(ValueError, match=r"Message\.maps"):

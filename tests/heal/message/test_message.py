@@ -229,14 +229,16 @@ def test_mutated_messages_parse_or_raise_message_error(
         assert str(error)
 
 
-def _with_payload(split: Split, shape: tuple[int, int, int], payload: bytes, content_bytes: int) -> bytes:
-    """Make a sealed int8 zstd message that claims one map of `shape`, with the given payload."""
+def _with_payload(
+    split: Split, shape: tuple[int, int, int], payload: bytes, content_bytes: int, *, values: int = 3, flags: int = 2
+) -> bytes:
+    """Make a sealed message, by default int8 and zstd, that claims one map of `shape`, with the given payload."""
     header = (
         bytearray(make_message(split=split).to_bytes()[:320]) if split == "feature" else bytearray(_one_scale().to_bytes()[:320])
     )
-    header[7] = 3
+    header[7] = values
     header[16:24] = struct.pack("<Q", len(payload))
-    header[232:241] = struct.pack("<QB", content_bytes, 2)
+    header[232:241] = struct.pack("<QB", content_bytes, flags)
     header[248:260] = struct.pack("<3I", *shape)
     return reseal(header + bytearray(payload))
 
@@ -310,3 +312,30 @@ def test_maps_and_scores_must_belong_together() -> None:
 
 def test_the_default_codec_is_float32() -> None:
     assert make_message().to_bytes() == make_message().to_bytes(FLOAT32)
+
+
+@pytest.mark.parametrize("shape", [(1, 4096, 4096), (1, 1, 1 << 21), (8, 1 << 11, 1 << 10)])
+def test_more_cells_than_a_grid_has_are_refused_before_anything_is_allocated(shape: tuple[int, int, int]) -> None:
+    """A bitmap of zeros compresses to almost nothing, but scores and masks of so many cells would take hundreds of megabytes."""
+    bits = shape[1] * shape[2] // 8
+    payload = zstandard.compress(bytes(bits))
+    tracemalloc.start()
+    with pytest.raises(MessageError, match="at most 1048576 cells or items"):
+        Message.from_bytes(_with_payload("pyramid", shape, payload, bits))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(payload) < 1000 and peak < 1 << 20
+
+
+def test_the_largest_map_is_decoded_in_less_than_200_mb() -> None:
+    """The worst case: all cells of a map of 2^24 numbers, as float16 in a bitmap's order, in a message of some kilobytes."""
+    shape = (16, 1024, 1024)
+    mask, numbers = bytes([255]) * (1 << 17), bytes(2 * (1 << 20) + 2 * (1 << 24))
+    payload = zstandard.compress(mask + numbers)
+    data = _with_payload("pyramid", shape, payload, len(mask) + len(numbers), values=2, flags=3)
+    del numbers
+    tracemalloc.start()
+    message = Message.from_bytes(data)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(data) < 10_000 and message.maps[0].shape == shape and peak < 200 << 20
