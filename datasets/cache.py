@@ -175,7 +175,7 @@ def _unpack_frame(entry: Entry) -> AgentFrame:
     _require_kinds(values, agent_id=str, kind=str, timestamp_ns=int)
     if type(beams) not in (int, type(None)):
         raise TypeError(f"beams: expected a whole number or none, got {beams}")
-    dtypes = [np.float64, np.float64, np.int64, np.float64, np.float32]
+    dtypes: list[type[np.generic]] = [np.float64, np.float64, np.int64, np.float64, np.float32]
     pose, measured, ids, corners, *points = _arrays(entry, *dtypes[: max(len(entry.arrays), 4)])
     return AgentFrame(
         lidar=LidarScan(points[0], beams) if points else None,

@@ -196,9 +196,10 @@ def _world_corners(entries: Sequence[Mapping[Any, Any]]) -> tuple[Int64, Float64
 
 
 def _edges(corners: Float64) -> Float64:
-    """Return the lengths (N, 3) of three edges of boxes (N, 8, 3), one of each direction."""
+    """Return the lengths (N, 3) of three edges of boxes (N, 8, 3), one of each direction; NaN if any corner is not finite."""
     with np.errstate(all="ignore"):
         lengths: Float64 = np.linalg.norm(corners[:, [0, 1, 4]] - corners[:, [3, 0, 0]], axis=2)
+    lengths[~np.isfinite(corners).all(axis=(1, 2))] = np.nan
     return lengths
 
 

@@ -109,12 +109,9 @@ def _require_bounded(root: Node) -> None:
 
 
 def _children(node: Node) -> Iterator[Node]:
-    """Yield the keys and values of a mapping, or the items of a sequence."""
-    if node.id == "mapping":
-        for pair in node.value:
-            yield from pair
-    elif node.id == "sequence":
-        yield from node.value
+    """Yield the keys and values of a mapping, or the items of a sequence; a scalar has none."""
+    for item in node.value if isinstance(node.value, list) else ():
+        yield from item if isinstance(item, tuple) else (item,)
 
 
 def _add_numpy_constructors(loader: type[Any]) -> None:

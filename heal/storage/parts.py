@@ -123,8 +123,6 @@ def load_network(make: Callable[[], Network], settings: Any, path: Path, expecte
         with _no_larger_than(state):
             model = make()
         model.load_state_dict(state)
-    except _TooLargeError as error:
-        raise AllianceError(f"{misfit}: {error}") from error
     except (RuntimeError, ValueError, TypeError, ArithmeticError, LookupError, MemoryError) as error:
         raise AllianceError(f"{misfit}: {str(error).strip() or type(error).__name__}") from error
     model.eval().requires_grad_(False)
@@ -158,10 +156,6 @@ def _is_finite(tensor: Tensor) -> bool:
     return not tensor.is_floating_point() or bool(tensor.isfinite().all())
 
 
-class _TooLargeError(RuntimeError):
-    """A network that is much larger than its weights."""
-
-
 @contextmanager
 def _no_larger_than(state: Mapping[str, Tensor]) -> Iterator[None]:
     """Let the block make a network of about as many parameters as there are weights.
@@ -169,7 +163,7 @@ def _no_larger_than(state: Mapping[str, Tensor]) -> Iterator[None]:
     The limit allows for parts that are made and thrown away again, such as the head of a published image network.
 
     Raises:
-        _TooLargeError: the network has many more, or larger ones; raised before these get their first values.
+        RuntimeError: the network has many more, or larger ones; raised before these get their first values.
     """
     most = 4 * len(state) + _SPARE_TENSORS, 4 * sum(tensor.numel() for tensor in state.values()) + _SPARE_NUMBERS
     made = [0, 0]
@@ -178,7 +172,7 @@ def _no_larger_than(state: Mapping[str, Tensor]) -> Iterator[None]:
         made[0] += 1
         made[1] += parameter.numel()
         if made[0] > most[0] or made[1] > most[1]:
-            raise _TooLargeError(f"they hold {len(state)} tensors, the network would have far more or far larger ones")
+            raise RuntimeError(f"they hold {len(state)} tensors, the network would have far more or far larger ones")
 
     hook = register_module_parameter_registration_hook(count)
     try:

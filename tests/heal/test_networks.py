@@ -185,3 +185,7 @@ def test_a_grid_must_be_centred_and_filled_by_its_cells() -> None:
         BevGrid((0.0, -6.4, -3.0, 12.8, 6.4, 1.0), 0.8)
     with pytest.raises(ValueError, match="whole number"):
         BevGrid((-12.8, -6.4, -3.0, 12.8, 6.4, 1.0), 0.7)
+    assert BevGrid((-409.6, -409.6, -3.0, 409.6, 409.6, 1.0), 0.8).nx == 1024
+    for edge_m, cell_m in ((410.4, 0.8), (12.8, 1e-320), (1e300, 0.8)):
+        with pytest.raises(ValueError, match="at most 1048576 cells"):
+            BevGrid((-edge_m, -edge_m, -3.0, edge_m, edge_m, 1.0), cell_m)
