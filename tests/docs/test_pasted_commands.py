@@ -27,7 +27,10 @@ PAGES = (
     "docs/jobs/compare.md",
     "docs/new_agent_type.md",
     "docs/new_fusion.md",
-    *(f"docs/{name}.md" for name in ("data", "models", "guard", "links", "cluster", "runtime", "seeing", "outputs", "performance")),
+    *(
+        f"docs/{name}.md"
+        for name in ("data", "models", "guard", "links", "cluster", "runtime", "seeing", "outputs", "performance", "robustness")
+    ),
 )
 
 # What is not pasted: a pattern of the command, and why.
@@ -42,6 +45,7 @@ LEFT_OUT = {
     r"^heal (--plugin \S+ )?bench\b": "measures for an hour; the benches have tests of their own",
     r"^heal import LOGS": "LOGS stands for run folders of HEAL, which tests/heal/opencood reads",
     r"^heal export runs/(detectors|baselines)": "exports what is imported from LOGS",
+    r"^python -m tests\.long": "needs a clone of the repository; tests/long tests it",
     r"^heal assign DATA\b": "DATA stands for any data set",
 }
 
