@@ -50,7 +50,7 @@ def read_safely(text: bytes | str) -> Any:
             if root is None:
                 return None
             # Without an asterisk there is no alias, and the look at every node is saved.
-            if (b"*" if isinstance(text, bytes) else "*") in text:
+            if "*" in text if isinstance(text, str) else b"*" in text:
                 _require_bounded(root)
             return loader.construct_document(root)
         finally:
