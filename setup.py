@@ -43,6 +43,7 @@ ROOMS = (
     "fusion",
     "graphs",
     "heads",
+    "identity",
     "layers",
     "measures",
     "message",
@@ -76,6 +77,7 @@ REQUIREMENTS = [
     "psutil>=5.9",
     "shapely>=2.0",
     "zstandard>=0.22",
+    "cryptography>=42.0",
     "isal>=1.7; platform_machine in 'x86_64 AMD64 aarch64 arm64'",
     "tensorboard>=2.16",
 ]

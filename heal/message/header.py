@@ -175,7 +175,7 @@ class UnreadMessage:
             MessageError: `buffer` does not begin with a header of this format version, its checksum is wrong, or its length is not
                 that of the payload that the header describes.
         """
-        view = memoryview(buffer.data if isinstance(buffer, np.ndarray) else buffer).toreadonly().cast("B")
+        view = byte_view(buffer)
         split, values, header_bytes = _check_frame(view)
         payload_bytes, timestamp_ns, *numbers = _BODY.unpack_from(view, _PREAMBLE.size)
         pose, geometry, covered = numbers[:16], numbers[16:23], numbers[23:25]
@@ -203,6 +203,11 @@ class UnreadMessage:
         except (PayloadError, ValueError, OverflowError) as error:
             raise MessageError(f"message of agent {agent_id!r}: {error}") from error
         return UnreadMessage(header, view[header_bytes:])
+
+
+def byte_view(buffer: Buffer) -> memoryview:
+    """Return received bytes as a read-only view, without copying them."""
+    return memoryview(buffer.data if isinstance(buffer, np.ndarray) else buffer).toreadonly().cast("B")
 
 
 def _check_frame(view: memoryview) -> tuple[Split, Values, int]:
