@@ -6,10 +6,11 @@ import logging
 import os
 import shutil
 import signal
+import stat
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import ray
@@ -36,6 +37,8 @@ MIB = 2**20
 # The object store holds the messages of the ticks in work, 2.1 MB each in the demo. Only what is used of it takes memory.
 STORE_SHARE, LEAST_STORE_BYTES, MOST_STORE_BYTES = 0.25, 512 * MIB, 4096 * MIB
 ENDING = (signal.SIGTERM, signal.SIGHUP)
+# Ray sets it to "token" where it finds or makes a token, unless the user has set it.
+AUTH_MODE = "RAY_AUTH_MODE"
 _log = logging.getLogger(__name__)
 _watchdogs: list[Watchdog] = []
 
@@ -67,7 +70,18 @@ def start_ray(address: str | None = None, metrics_port: int | None = None, store
         else:
             _log.info("joining the Ray cluster at %s", address)
             _join(str(address))
+            if os.environ.get(AUTH_MODE, "").lower() != "token":
+                _log.warning("the Ray at %s asks for no token: whoever reaches it can run programs (docs/cluster.md)", address)
+    hide_token()
     return True
+
+
+def hide_token() -> None:
+    """Let the owner alone read the token that Ray has written, which every user of the machine could read."""
+    with suppress(OSError, RuntimeError):  # no token, a token of somebody else, or no home
+        token = Path.home() / ".ray" / "auth_token"
+        if stat.S_IMODE(token.stat().st_mode) & 0o077:
+            token.chmod(0o600)
 
 
 def stop_ray() -> None:

@@ -108,6 +108,33 @@ def test_the_actors_of_a_cluster_are_told_the_plugins(monkeypatch: pytest.Monkey
     assert given == [{"env_vars": {"HEAL_PLUGINS": "/srv/my_encoder.py"}}, None]
 
 
+@pytest.mark.parametrize(("mode", "warns"), [(None, True), ("disabled", True), ("token", False)])
+def test_a_cluster_without_a_token_is_warned_of(
+    mode: str | None, warns: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(cluster, "find_cluster", lambda address: address)
+    monkeypatch.setattr(cluster.ray, "init", lambda **options: None)
+    monkeypatch.delenv(cluster.AUTH_MODE, raising=False)
+    if mode is not None:
+        monkeypatch.setenv(cluster.AUTH_MODE, mode)
+    with caplog.at_level(logging.WARNING):
+        assert cluster.start_ray("head:6379")
+    assert [("whoever reaches it can run programs" in record.message) for record in caplog.records] == [True] * warns
+
+
+def test_the_owner_alone_can_read_the_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray writes it as every other file, which all users of a machine can read by default."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    cluster.hide_token()
+    token = tmp_path / ".ray" / "auth_token"
+    token.parent.mkdir()
+    token.write_text("secret")
+    for mode in (0o644, 0o660, 0o400):
+        token.chmod(mode)
+        cluster.hide_token()
+        assert token.stat().st_mode & 0o777 == (mode if mode == 0o400 else 0o600) and token.read_text() == "secret"
+
+
 def test_the_programs_own_handlers_of_signals_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     def own(number: int, frame: object) -> None: ...
 
