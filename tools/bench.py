@@ -30,6 +30,7 @@ from heal.tools.benches.read import bench_read
 from heal.tools.benches.runtime import bench_runtime
 from heal.tools.benches.scale import bench_scale
 from heal.tools.benches.setup import BenchSetup
+from heal.tools.benches.sign import bench_sign
 from heal.tools.benches.stages import bench_encode, bench_fuse, bench_voxelize
 from heal.tools.benches.train import bench_train
 from heal.tools.shared.output import try_folder
@@ -46,6 +47,7 @@ BENCHES: dict[str, Callable[[BenchSetup], list[BenchRow]]] = {
     "methods": bench_methods,
     "train": bench_train,
     "gpu": bench_gpu,
+    "sign": bench_sign,
     "runtime": lambda setup: bench_runtime(setup.alliance),
     "scale": lambda setup: bench_scale(setup.alliance),
     "clock": lambda setup: bench_clock(setup.alliance),
@@ -53,7 +55,7 @@ BENCHES: dict[str, Callable[[BenchSetup], list[BenchRow]]] = {
 console = Console()
 
 NamesArg = Annotated[list[str], typer.Argument(help=f"Benches to run: {', '.join(BENCHES)}.")]
-AllianceArg = Annotated[Path, typer.Option(help="Alliance folder, for gpu, runtime, scale and clock.")]
+AllianceArg = Annotated[Path, typer.Option(help="Alliance folder, for gpu, sign, runtime, scale and clock.")]
 DataArg = Annotated[Path | None, typer.Option(help="Folder of DAIR-V2X-C, for read.")]
 ScenesArg = Annotated[Path | None, typer.Option(help="Data set folder in OPV2V's layout, instead of the built-in town.")]
 DeviceArg = Annotated[
@@ -95,7 +97,7 @@ def bench(
     heal bench read voxelize encode fuse post ap train frame --data DAIR_ROOT --json runs/bench.json
     heal bench frame train --device cuda
     heal bench gpu --device cuda --markdown runs/gpu.md
-    heal bench runtime scale clock
+    heal bench sign runtime scale clock
     """  # noqa: D301 - click's mark for lines that stay lines is the character, not its name
     unknown = [name for name in names if name not in BENCHES]
     if unknown:
@@ -105,7 +107,7 @@ def bench(
     setup = BenchSetup(alliance, data, scenes, choose_device(device), repeats, not no_plain, small)
     with _traced(profile):
         rows = [row for name in names for row in BENCHES[name](setup)]
-    if set(names) - {"runtime", "scale", "clock"} and not small:
+    if set(names) - {"sign", "runtime", "scale", "clock"} and not small:
         rows = [*bench_machine(setup.device), *rows]
     console.print(bench_table(rows))
     _write(rows, json_path, markdown)

@@ -14,6 +14,8 @@ from heal.tools.bench import BENCHES, bench
 from heal.tools.benches.measure import BenchRow
 from heal.tools.benches.runtime import TickWork, fusion_times_ms
 from heal.tools.benches.scale import bench_scale
+from heal.tools.benches.setup import BenchSetup
+from heal.tools.benches.sign import bench_sign
 from heal.tools.shared.paths import CONFIGS
 
 ALLIANCE = CONFIGS / "demo" / "alliance"
@@ -51,3 +53,10 @@ def test_rows_are_written_and_unknown_benches_refused(tmp_path: Path, monkeypatc
     assert (row["name"], row["seconds"], row["value"], row["note"]) == ("made/one", 2.0, None, "True")
     with pytest.raises(ValueError, match="runtime, scale"):
         CliRunner().invoke(app, ["speed"], catch_exceptions=False)
+
+
+def test_signing_and_verifying_are_timed_beside_the_step() -> None:
+    rows = {row.name: row for row in bench_sign(BenchSetup(ALLIANCE, repeats=1))}
+    assert list(rows) == [f"sign/{part}-{codec}" for codec in ("float32", "int8,zstd") for part in ("step", "sign", "verify")]
+    assert "2097664 bytes and 144 of envelope" in rows["sign/sign-float32"].note
+    assert all(row.seconds and row.seconds > 0 for row in rows.values())
