@@ -25,6 +25,7 @@ LINKED = {
         "checks",
         "comparing",
         "evaluation",
+        "keys",
         "pictures",
         "profiling",
         "report",

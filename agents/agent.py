@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from time import monotonic, perf_counter
 
 import numpy as np
@@ -24,6 +25,7 @@ from heal.detection.visibility import PointCounts, count_points
 from heal.errors import UserError
 from heal.fusion.interface import coverage_of
 from heal.grid import BevGrid
+from heal.identity.signer import Signer
 from heal.message.codec import Codec
 from heal.message.message import Message
 from heal.storage.compressors import StoredCompressor, require_compressor
@@ -106,11 +108,19 @@ def _base_of(alliance: AllianceLike, agent_type: str) -> BaseModel:
 
 @dataclass(frozen=True)
 class AgentRequest:
-    """Asks an agent for its message in a tick, written with a codec."""
+    """Asks an agent for its message in a tick.
+
+    Attributes:
+        tick: index of the scene in its source.
+        agent_id: the agent.
+        codec: writes the message.
+        own: whether the message is read on board, without a link, so that nobody has to sign it.
+    """
 
     tick: int
     agent_id: str
     codec: Codec
+    own: bool = False
 
 
 @dataclass(frozen=True)
@@ -129,6 +139,8 @@ class Agent:
     def __init__(self, agent_id: str, setup: AgentSetup) -> None:
         """Make an agent of a type."""
         self.agent_id, self.setup = agent_id, setup
+        keys = setup.options.keys
+        self._signer = None if keys is None else Signer(Path(keys), agent_id)
         self._steps: dict[int, _Step] = {}
 
     def forget(self) -> None:
@@ -139,16 +151,18 @@ class Agent:
         """Read the agent's sensors in a tick."""
         return self.setup.source.agent_frame(tick, self.agent_id, self.setup.sensor)
 
-    def pack(self, tick: int, frame: AgentFrame, features: Tensor, codec: Codec) -> tuple[bytes, AgentReport]:
+    def pack(self, request: AgentRequest, frame: AgentFrame, features: Tensor) -> tuple[bytes, AgentReport]:
         """Pack what an agent sends into the bytes of a message, and report on it; the reported latency is that of packing.
 
         An agent that has nothing to send has a message without bytes. The features are (1, C, ny, nx), see `Sensed`.
         """
-        started, setup = perf_counter(), self.setup
+        started, setup, tick = perf_counter(), self.setup, request.tick
         blocks = setup.encoder.covered_blocks(frame) if setup.maker.encodes else None
         sensed = Sensed(frame, features, coverage_of(setup.encoder.coverage, blocks))
-        content = setup.maker.content(sensed, codec)
+        content = setup.maker.content(sensed, request.codec)
         message = b"" if content is None else self._message(frame, content, blocks).to_bytes(content.codec)
+        if message and self._signer is not None and not request.own:
+            message = self._signer.sign(message, frame.timestamp_ns)
         latency = AgentLatency(0.0, 0.0, (perf_counter() - started) * 1e3, monotonic())
         report = AgentReport(
             agent_id=self.agent_id,
@@ -245,7 +259,7 @@ class AgentHost:
             features = self._encode(frames)
             encoded = perf_counter()
             stepped = [
-                agent.pack(request.tick, frame, features[i : i + 1], request.codec)
+                agent.pack(request, frame, features[i : i + 1])
                 for i, (agent, frame, request) in enumerate(zip(agents, frames, requests, strict=True))
             ]
         shared_ms = [(end - begin) * 1e3 / len(agents) for begin, end in ((started, sensed), (sensed, encoded))]

@@ -15,6 +15,7 @@ from heal.agent_types import TypesOf
 from heal.agents.agent import AgentHost
 from heal.agents.failures import FAILED, AgentFailure, step_each
 from heal.agents.fusion.host import NodeHost, joint_encoders, require_base, trust_by_type
+from heal.agents.fusion.sender_check import allowed_senders
 from heal.agents.interfaces import AllianceLike
 from heal.agents.network.network import Network, PerfectNetwork
 from heal.agents.options import RunOptions
@@ -82,7 +83,7 @@ class LocalRuntime(InThisProcess):
 
         Raises:
             UserError: several ticks are to be encoded together in a run in which a tick depends on how the tick before went, or
-                several agents would be fused by a single-agent detector.
+                several agents would be fused by a single-agent detector; or the run's allow list cannot be read.
         """
         self._options, self._tolerant, self._batch = options or RunOptions(), tolerant, batch
         _check_batch(batch, self._options)
@@ -92,7 +93,8 @@ class LocalRuntime(InThisProcess):
         self._device, self._hosts = torch.device(device), dict[str, AgentHost]()
         trust, compressors = trust_by_type(alliance), tuple(alliance.compressors.values())
         networks = alliance.base, alliance.base_hash, self._options, self._device
-        self._nodes = NodeHost(*networks, trust, compressors, joint_encoders(alliance, self._options))
+        senders = joint_encoders(alliance, self._options), allowed_senders(self._options)
+        self._nodes = NodeHost(*networks, trust, compressors, *senders)
         super().__init__(self._options)
 
     def run(self, ticks: Iterable[int]) -> Iterator[TickResult]:

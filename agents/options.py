@@ -93,6 +93,8 @@ class RunOptions:
         realtime: whether the run goes by the wall clock: every tick begins at its own time, and the fusion node fuses what has been
             computed and has arrived by the deadline, or by the time at which the ego has its own map, if that is later.
         rate_hz: by the wall clock, how many ticks of data at 10 Hz begin in a second; links and deadlines slow down as the data do.
+        keys: folder of keys, as `heal keys new` makes it: agents sign what they send over links, and fusion nodes take only what
+            an agent on the folder's allow list has signed (docs/security.md). None: nothing is signed.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
@@ -121,6 +123,7 @@ class RunOptions:
     joins: tuple[Join, ...] = ()
     realtime: bool = False
     rate_hz: float = NOMINAL_HZ
+    keys: str | None = None
 
     @property
     def ego_range_m(self) -> float:

@@ -42,6 +42,7 @@ from heal.agents.tick_plan import AgentStep, Delivery, Missing, TickPlan
 from heal.agents.truth import TruthRule
 from heal.detection.detections import Detections
 from heal.errors import UserError
+from heal.identity.envelope import ENVELOPE_BYTES
 from heal.message.codec import FLOAT32, Codec
 from heal.message.message import Buffer
 from heal.storage.compressors import require_compressor
@@ -128,11 +129,11 @@ class TickCoordinator(Generic[Payload]):
         self._later_trust |= {name: self.alliance.trust_of(name) for name in set(types.values()) - self._known_types}
         self._known_types |= set(types.values())
         number, self._planned = self._planned, self._planned + 1
-        own = {agent_id for agent_id in types if self._division.is_own(agent_id, outline.ego_id)}
-        codecs = {agent_id: FLOAT32 if agent_id in own else self._codec(number, agent_id) for agent_id in types}
+        own = outline.ego_id if outline.ego_id in types and self._division.is_own(outline.ego_id, outline.ego_id) else None
+        codecs = {agent_id: FLOAT32 if agent_id == own else self._codec(number, agent_id) for agent_id in types}
         lag_ms = self.pacer.wait() if self.pacer else 0.0
         began_s, trust = monotonic(), dict(self._later_trust)
-        return TickPlan(tick, number, outline, types, codecs, lag_ms, began_s, self._dropped, trust, tuple(faults))
+        return TickPlan(tick, number, outline, types, codecs, lag_ms, began_s, self._dropped, trust, tuple(faults), own)
 
     def _problem_of(self, agent_type: str) -> str:
         """Return why an agent type cannot be used; "" if it can. It may appear in the alliance's folder while the run goes on."""
@@ -149,16 +150,13 @@ class TickCoordinator(Generic[Payload]):
             self.alliance.base.fusion.require_types(agent_types)
 
     def _codec(self, number: int, agent_id: str) -> Codec:
-        """Return the run's codec, with a budget that fits the rate of the agent's link if the run adapts."""
+        """Return the run's codec, with a budget that fits the rate of the agent's link, envelope included, if the run adapts."""
         codec = self.options.codec
-        limits = [codec.budget_bytes, self._rate.budget_bytes(number, agent_id) if self._rate else None]
-        known = [limit for limit in limits if limit is not None]
+        fitting = self._rate.budget_bytes(number, agent_id) if self._rate else None
+        if fitting is not None and self.options.keys is not None:
+            fitting = max(fitting - ENVELOPE_BYTES, 1)
+        known = [limit for limit in (codec.budget_bytes, fitting) if limit is not None]
         return replace(codec, budget_bytes=min(known)) if known else codec
-
-    def own_agent(self, plan: TickPlan) -> str | None:
-        """Return the agent whose map is fused on board, without a link; None with regions, or if it takes no part."""
-        ego_id = plan.outline.ego_id
-        return ego_id if ego_id in plan.agent_types and self._division.is_own(ego_id, ego_id) else None
 
     def deliver(self, plan: TickPlan, steps: Sequence[AgentStep[Payload] | Missing]) -> Delivery[Payload]:
         """Send the messages of a tick over the network.
@@ -175,7 +173,7 @@ class TickCoordinator(Generic[Payload]):
         faults, steps = (*plan.faults, *self._take_late_faults(), *failed), [_with_message(step) for step in steps]
         done = {step.report.agent_id: step for step in steps if isinstance(step, AgentStep)}
         transits = self._send(plan, list(done.values()))
-        own = done.get(self.own_agent(plan) or "")
+        own = done.get(plan.own or "")
         own_ms = 0.0 if own is None else own.elapsed_ms
         # By the wall clock the ego may take longer than the deadline; a fusion without its map would find nothing around it.
         deadline_ms = max(self.options.deadline_ms, own_ms)

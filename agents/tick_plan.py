@@ -33,6 +33,7 @@ class TickPlan:
         dropped: number of ticks before it that were dropped by the wall clock.
         trust: the trust in agent types that were not in the alliance when the run began.
         faults: agents that cannot join because their type cannot be used yet, or that can join now.
+        own: the agent whose message is read on board, without a link; None if there is none, as with regions.
     """
 
     tick: int
@@ -45,6 +46,7 @@ class TickPlan:
     dropped: int
     trust: Mapping[str, float] = field(default_factory=dict)
     faults: tuple[Fault, ...] = ()
+    own: str | None = None
 
     def request(self, world_SE3_ego: Float64) -> FusionRequest:
         """Return the request to the fusion of the whole tick, in the frame of the ego's measured pose."""
@@ -56,7 +58,7 @@ class TickPlan:
 
     def agent_request(self, agent_id: str) -> AgentRequest:
         """Return the request to one agent."""
-        return AgentRequest(self.tick, agent_id, self.codecs[agent_id])
+        return AgentRequest(self.tick, agent_id, self.codecs[agent_id], agent_id == self.own)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from heal.agents.records import Arrival, FusionOutcome, FusionRequest
 from heal.agents.region import Region
 from heal.base_model import BaseModel
 from heal.fusion.single_agent import require_alone
+from heal.identity.allow_list import AllowedSenders
 from heal.storage.compressors import StoredCompressor
 from heal.types import MAP_SPLITS
 
@@ -40,10 +41,11 @@ class NodeHost:
         trust: Mapping[str, float] | None = None,
         compressors: Sequence[StoredCompressor] = (),
         encoders: Mapping[str, Encoder] | None = None,
+        allowed: AllowedSenders | None = None,
     ) -> None:
         """Make a host without nodes; arguments as for `FusionNode`."""
         self._base, self._base_hash, self._options, self._device = base, base_hash, options, torch.device(device)
-        self._trust, self._compressors, self._encoders = trust, tuple(compressors), encoders
+        self._trust, self._compressors, self._encoders, self._allowed = trust, tuple(compressors), encoders, allowed
         self._reader = SharedMapReader(base.to(self._device), self._device, options, self._compressors)
         self._nodes: dict[Region | None, FusionNode] = {}
 
@@ -51,7 +53,10 @@ class NodeHost:
         """Return the outcomes of a tick, one for each region in use, in the order of `tasks`.
 
         The nodes of all other regions are dropped: a region falls out of use only once all maps that its node holds are too old.
+        The allow list is read again before, if its file has changed.
         """
+        if self._allowed is not None:
+            self._allowed.refresh()
         self._nodes = {request.region: self._nodes.get(request.region) or self._make_node() for request, _ in tasks}
         outcomes = [self._nodes[request.region].step(request, arrivals) for request, arrivals in tasks]
         self._reader.forget()
@@ -63,7 +68,7 @@ class NodeHost:
         self._reader.forget()
 
     def _make_node(self) -> FusionNode:
-        parts = self._reader, self._trust, self._compressors, self._encoders
+        parts = self._reader, self._trust, self._compressors, self._encoders, self._allowed
         return FusionNode(self._base, self._base_hash, self._options, self._device, *parts)
 
 

@@ -14,6 +14,7 @@ from heal.agents.options import RunOptions
 from heal.agents.records import Arrival
 from heal.base_model import BaseModel
 from heal.fusion.interface import coverage_of
+from heal.identity.envelope import Envelope
 from heal.message.header import Buffer, UnreadMessage
 from heal.message.message import Message
 from heal.storage.compressors import StoredCompressor
@@ -34,6 +35,14 @@ class MapReader:
         self._base, self._device, self._options = base, device, options
         self._decoders = {part.hash: part.network.to(device).decoder for part in compressors}
         self.trunk_ms = 0.0
+
+    def open_envelope(self, buffer: Buffer) -> Envelope:
+        """Read the envelope of a signed message.
+
+        Raises:
+            EnvelopeError: the bytes are not an envelope.
+        """
+        return Envelope.of(buffer)
 
     def open_message(self, arrival: Arrival) -> UnreadMessage:
         """Read the header of a message alone.
@@ -87,10 +96,22 @@ class SharedMapReader(MapReader):
     ) -> None:
         """Make a reader that has read nothing yet; arguments as for `MapReader`."""
         super().__init__(base, device, options, compressors)
-        # Each header is stored with its bytes: while these are alive no other bytes can have the same id.
+        # Each envelope and each header is stored with its bytes: while these are alive no other bytes can have the same id.
+        self._envelopes: dict[int, tuple[Buffer, Envelope]] = {}
         self._opened: dict[int, tuple[Buffer, UnreadMessage]] = {}
         self._messages: dict[int, Message] = {}
         self._maps: dict[tuple[int, int], KnownMap] = {}
+
+    def open_envelope(self, buffer: Buffer) -> Envelope:
+        """Return the envelope of the bytes, which is read and verified at the first call for these bytes.
+
+        Raises:
+            EnvelopeError: the bytes are not an envelope.
+        """
+        key = id(buffer)
+        if key not in self._envelopes:
+            self._envelopes[key] = (buffer, super().open_envelope(buffer))
+        return self._envelopes[key][1]
 
     def open_message(self, arrival: Arrival) -> UnreadMessage:
         """Return the opened message of the bytes, whose header is read at the first call for these bytes.
@@ -123,6 +144,7 @@ class SharedMapReader(MapReader):
 
     def forget(self) -> None:
         """Forget all messages and maps."""
+        self._envelopes.clear()
         self._opened.clear()
         self._messages.clear()
         self._maps.clear()

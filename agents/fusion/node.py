@@ -15,6 +15,7 @@ from heal.agents.fusion.item_fusion import BoxFusion, PointFusion
 from heal.agents.fusion.map_memory import KnownMap, MapMemory, age_ms
 from heal.agents.fusion.map_reader import MapReader
 from heal.agents.fusion.plausible import unusable_numbers
+from heal.agents.fusion.sender_check import SenderCheck
 from heal.agents.fusion.setting_aside import FUSION_FAILED, described, set_aside
 from heal.agents.fusion.tick_fusion import FusionNetwork, MapFusion, TickFusion
 from heal.agents.interfaces import Encoder
@@ -22,6 +23,8 @@ from heal.agents.options import RunOptions
 from heal.agents.records import OUT_OF_RANGE, Arrival, FusionOutcome, FusionRequest, GuardReport, HeldMap, NodeLatency, Rejection
 from heal.base_model import BaseModel
 from heal.detection.detections import Detections
+from heal.identity.allow_list import AllowedSenders
+from heal.identity.verifier import Refusal
 from heal.message.message import MessageError
 from heal.storage.compressors import StoredCompressor
 from heal.types import MAP_SPLITS, Float64, Split
@@ -55,6 +58,7 @@ class FusionNode:
         trust: Mapping[str, float] | None = None,
         compressors: Sequence[StoredCompressor] = (),
         encoders: Mapping[str, Encoder] | None = None,
+        allowed: AllowedSenders | None = None,
     ) -> None:
         """Make a fusion node that holds no maps yet.
 
@@ -68,12 +72,14 @@ class FusionNode:
                 named have the least of them.
             compressors: those whose maps the node can decode; messages with the map of another one are rejected.
             encoders: the networks of the agent types that read a joint cloud, for `split: points`.
+            allowed: the agents whose signed messages the node takes; None if nothing is signed in the run.
         """
         self._network, self._options = FusionNetwork(base, torch.device(device), options, encoders), options
         self._admission = Admission(base, base_hash, options, compressors)
         self._memory, self._guard, self._trust = MapMemory(options), guard_of(options, base.config), dict(trust or {})
         self._least_trust = 1.0
         self._reader = reader or MapReader(base, torch.device(device), options, compressors)
+        self._senders = SenderCheck(allowed, options, self._reader)
 
     def step(self, request: FusionRequest, arrivals: Sequence[Arrival]) -> FusionOutcome:
         """Fuse the maps of one tick and decode boxes.
@@ -129,7 +135,10 @@ class FusionNode:
         Raises:
             MessageError: the bytes are not a message.
         """
-        unread = self._reader.open_message(arrival)
+        opened = self._senders.open_message(request, arrival)
+        if isinstance(opened, Refusal):
+            return opened
+        arrival, unread = opened
         newest = self._memory.newest(unread.header.agent_id)
         problem = self._admission.problem(request, arrival, unread.header, newest)
         if problem is not None:

@@ -24,6 +24,7 @@ from heal.agents.records import LOST_WITH_MACHINE, AgentAside, Arrival, FusionOu
 from heal.base_model import BaseModel
 from heal.device import choose_device, gpu_count, set_float32_products
 from heal.errors import UserError
+from heal.identity.allow_list import AllowedSenders
 from heal.storage.compressors import StoredCompressor
 
 # Niceness of the agents' processes: the fusion node goes first where cores are scarce. Agents work ahead of the fusion node: with
@@ -82,6 +83,7 @@ class NodeActor:
         trust: Mapping[str, float],
         compressors: Sequence[StoredCompressor],
         encoders: Mapping[str, Encoder],
+        allowed: AllowedSenders | None,
         device: str,
     ) -> None:
         """Make the fusion nodes' host.
@@ -94,11 +96,12 @@ class NodeActor:
             trust: see `FusionNode`.
             compressors: see `FusionNode`.
             encoders: see `FusionNode`.
+            allowed: see `FusionNode`; an actor that is started again reads a list that has changed meanwhile at its first tick.
             device: that of the deployment.
         """
         _set_up_process(options)
         self._fetch_s = fetch_s
-        self._host = NodeHost(base, base_hash, options, _own_device(device), trust, compressors, encoders)
+        self._host = NodeHost(base, base_hash, options, _own_device(device), trust, compressors, encoders, allowed)
 
     def ready(self) -> None:
         """Answer once the actor has been made."""

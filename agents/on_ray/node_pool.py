@@ -18,6 +18,7 @@ from heal.agents.on_ray.placement import Placer, machines, node_demand, reserves
 from heal.agents.on_ray.restarting import ActorBrokeError, FaultKinds, RestartingActor
 from heal.agents.options import RunOptions
 from heal.agents.records import FusionOutcome, FusionRequest, Sender
+from heal.identity.allow_list import AllowedSenders
 
 FAULT_KINDS = FaultKinds("fusion node crashed", "fusion node hung", "fusion node restarted")
 # A fault of a fusion node belongs to no agent.
@@ -58,15 +59,18 @@ class NodePool:
     that it held, and the ticks during which it was away.
     """
 
-    def __init__(self, alliance: AllianceLike, options: RunOptions, deployment: Deployment) -> None:
+    def __init__(
+        self, alliance: AllianceLike, options: RunOptions, deployment: Deployment, allowed: AllowedSenders | None = None
+    ) -> None:
         """Start the actors; without regions a single one.
 
         Args:
             alliance: whose base fuses, with its trust in agent types.
             options: of the run.
             deployment: of the run.
+            allowed: see `FusionNode`.
         """
-        self._options, self._deployment, self._placer = options, deployment, Placer(deployment)
+        self._options, self._deployment, self._placer, self._allowed = options, deployment, Placer(deployment), allowed
         self._base, self._base_hash, self._trust = ray.put(alliance.base), alliance.base_hash, trust_by_type(alliance)
         self._compressors = ray.put(tuple(alliance.compressors.values()))
         self._encoders = ray.put(joint_encoders(alliance, options))
@@ -159,6 +163,7 @@ class NodePool:
             self._trust,
             self._compressors,
             self._encoders,
+            self._allowed,
             self._deployment.device,
         )
 

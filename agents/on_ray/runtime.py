@@ -21,6 +21,7 @@ from heal.agent_types import TypesOf
 from heal.agents.deployment import Deployment, PlannedFault
 from heal.agents.faults import Fault
 from heal.agents.fusion.host import require_base
+from heal.agents.fusion.sender_check import allowed_senders
 from heal.agents.interfaces import AllianceLike
 from heal.agents.network.network import Network, PerfectNetwork
 from heal.agents.on_ray.agent_pool import AgentJob, AgentPool
@@ -87,13 +88,14 @@ class RayRuntime:
         """Start Ray and the fusion nodes; the arguments are those of `heal.agents.runtime.open_runtime`."""
         self._options, self._deployment = options or RunOptions(), deployment or Deployment()
         require_base(alliance.base, self._options)
+        allowed = allowed_senders(self._options)
         self._owns_ray = start_ray(self._deployment.address, self._deployment.metrics_port, self._deployment.object_store_mib)
         self._require_room()
         self._coordinator: TickCoordinator[Any] = TickCoordinator(
             alliance, source, types_of, network or PerfectNetwork(), self._options, tolerant=True
         )
         self._agents = AgentPool(self._coordinator, self._deployment)
-        self._nodes = NodePool(alliance, self._options, self._deployment)
+        self._nodes = NodePool(alliance, self._options, self._deployment, allowed)
         self._metrics = RunMetrics() if self._deployment.collects_metrics else None
         realtime, pipeline = self._options.realtime, self._deployment.pipeline
         self._encode_ahead = 0 if realtime else pipeline
@@ -226,8 +228,8 @@ class RayRuntime:
         if pacer is None:
             done = set(ray.wait(calls, num_returns=len(calls), timeout=self._deployment.hang_s)[0])
             return [0.0 if call in done else None for call in calls]
-        began_s, own = min(job.began_s for job in jobs), self._coordinator.own_agent(plan)
-        needed = next((job.done for job in jobs if own in job.agent_ids), None)
+        began_s = min(job.began_s for job in jobs)
+        needed = next((job.done for job in jobs if plan.own in job.agent_ids), None)
         until_s = began_s + pacer.wall_s(self._options.deadline_ms)
         times_s = done_times(calls, until_s, needed, max(until_s, began_s + min(OWN_MAP_S, self._deployment.hang_s)))
         return [None if time_s is None else pacer.data_ms(time_s - began_s) for time_s in times_s]

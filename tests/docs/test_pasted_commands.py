@@ -29,7 +29,19 @@ PAGES = (
     "docs/new_fusion.md",
     *(
         f"docs/{name}.md"
-        for name in ("data", "models", "guard", "links", "cluster", "runtime", "seeing", "outputs", "performance", "robustness")
+        for name in (
+            "data",
+            "models",
+            "guard",
+            "links",
+            "cluster",
+            "security",
+            "runtime",
+            "seeing",
+            "outputs",
+            "performance",
+            "robustness",
+        )
     ),
 )
 

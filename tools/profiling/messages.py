@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from heal.agents.agent import Agent, AgentSetup
+from heal.agents.agent import Agent, AgentRequest, AgentSetup
 from heal.agents.options import RunOptions
 from heal.message.codec import FLOAT32, Codec
 from heal.tools.profiling.networks import Networks
@@ -51,6 +51,6 @@ def message_sizes(networks: Networks, name: str, source: SceneSource) -> tuple[M
             options = RunOptions(split=split)
             # The hash stands for that of the base, which has the same length.
             setup = AgentSetup(name, model, base.fusion, networks.record.hash, base.config.grid, source, options)
-            message, _ = Agent(agent_id, setup).pack(0, frame, features, codec)
+            message, _ = Agent(agent_id, setup).pack(AgentRequest(0, agent_id, codec), frame, features)
             found.append(MessageSize(name, split, str(codec), len(message)))
     return tuple(found)

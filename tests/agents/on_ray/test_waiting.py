@@ -104,12 +104,12 @@ def test_an_agent_that_hangs_makes_no_other_late(
     run = RayRuntime.__new__(RayRuntime)
     run._options, run._deployment = RunOptions(realtime=rate_hz is not None), Deployment(hang_s=3.0)
     pacer = None if rate_hz is None else Pacer(rate_hz)
-    run._coordinator = cast(Any, SimpleNamespace(pacer=pacer, own_agent=lambda plan: own))
+    run._coordinator = cast(Any, SimpleNamespace(pacer=pacer))
     jobs: list[Any] = [
         SimpleNamespace(done=come_s, reports=[come_s], began_s=0.0, agent_ids=(name,))
         for name, come_s in zip("abcd", (0.02, NEVER, 0.05, 0.4), strict=True)
     ]
-    plan = cast(Any, None)
+    plan = cast(Any, SimpleNamespace(own=own))
     assert run._done_in_time(plan, jobs) == pytest.approx(expected)
     assert ray.now_s == ended_s
     assert run._done_in_time(plan, []) == []
