@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent
 
 # The four folders that are links, and the rooms in each.
 LINKED = {
-    "agents": ("content", "fusion", "network", "on_ray"),
+    "agents": ("content", "door", "fusion", "network", "on_ray"),
     "datasets": ("dair", "opv2v", "town", "town/geometry", "town/sensors", "town/world"),
     "configs": (),
     "tools": (
@@ -26,6 +26,7 @@ LINKED = {
         "comparing",
         "evaluation",
         "keys",
+        "outside",
         "pictures",
         "profiling",
         "report",
@@ -89,6 +90,9 @@ TOWN = ["open3d>=0.19"]
 # What `--view`, `--record` and `heal view` need.
 VIEW = ["rerun-sdk>=0.39"]
 
+# What `heal agent` and `heal simulate --door` need.
+DOOR = ["eclipse-zenoh>=1.10,<2"]
+
 # What `make test` and `make docs` install on top: the checkers, the suite, and the builder of the documentation.
 DEVELOPMENT = [
     "pytest>=8.0",
@@ -145,9 +149,10 @@ setup(
     },
     install_requires=REQUIREMENTS,
     extras_require={
-        "dev": DEVELOPMENT + TOWN + VIEW + ONNX + IMAGENET,
+        "dev": DEVELOPMENT + TOWN + VIEW + DOOR + ONNX + IMAGENET,
         "town": TOWN,
         "view": VIEW,
+        "door": DOOR,
         "onnx": ONNX,
         "analysis": ANALYSIS,
         "imagenet": IMAGENET,

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import ClassVar, Literal, get_args
 
+from heal.agents.door.options import DoorOptions
 from heal.device import DEVICE_NAMES
 from heal.errors import UserError
 from heal.option_text import count_in
@@ -92,6 +93,7 @@ class Deployment:
         object_store_mib: size in MiB of the object store of a Ray that is started for the run; None for a quarter of the memory
             that is left, but from 512 MiB to 4 GiB. Messages that do not fit into it go through the disk.
         faults: faults to inject, for trials.
+        door: the door through which agents of other processes send messages; None for no such agents.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
@@ -110,6 +112,7 @@ class Deployment:
     metrics_port: int | None = None
     object_store_mib: int | None = None
     faults: tuple[PlannedFault, ...] = ()
+    door: DoorOptions | None = None
 
     def __post_init__(self) -> None:
         """Check the device's name and the ranges of all numbers, and that planned faults of fusion nodes name existing nodes."""

@@ -1,4 +1,4 @@
-"""Faults of a run: processes that break and return, and agents whose steps fail."""
+"""Faults of a run: processes that break and return, agents whose steps fail, and outside agents that fall silent."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ FaultKind = Literal[
     "agent failed",
     "agent recovered",
     "agent not placed",
+    "agent silent",
     "fusion node crashed",
     "fusion node hung",
     "fusion node restarted",

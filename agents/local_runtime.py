@@ -13,6 +13,8 @@ from typing_extensions import Self
 
 from heal.agent_types import TypesOf
 from heal.agents.agent import AgentHost
+from heal.agents.door.gateway import Gateway
+from heal.agents.door.options import DoorOptions
 from heal.agents.failures import FAILED, AgentFailure, step_each
 from heal.agents.fusion.host import NodeHost, joint_encoders, require_base, trust_by_type
 from heal.agents.fusion.sender_check import allowed_senders
@@ -66,6 +68,7 @@ class LocalRuntime(InThisProcess):
         tolerant: bool = False,
         device: torch.device | str = "cpu",
         batch: int = 1,
+        door: DoorOptions | None = None,
     ) -> None:
         """Open a run.
 
@@ -80,6 +83,7 @@ class LocalRuntime(InThisProcess):
             device: on which all networks compute.
             batch: number of ticks whose agents are encoded together, one batch for each agent type; with 1, agents are encoded one
                 by one. Fusion goes tick by tick in any case.
+            door: through which outside agents send messages; None without.
 
         Raises:
             UserError: several ticks are to be encoded together in a run in which a tick depends on how the tick before went, or
@@ -96,6 +100,13 @@ class LocalRuntime(InThisProcess):
         senders = joint_encoders(alliance, self._options), allowed_senders(self._options)
         self._nodes = NodeHost(*networks, trust, compressors, *senders)
         super().__init__(self._options)
+        if door is not None:
+            self._coordinator.open_door(Gateway(door, self._coordinator.facts))
+
+    def close(self) -> None:
+        """Close the door, and restore torch's settings."""
+        self._coordinator.close_door()
+        super().close()
 
     def run(self, ticks: Iterable[int]) -> Iterator[TickResult]:
         """Return the results of the ticks, one by one."""

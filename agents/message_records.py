@@ -49,7 +49,8 @@ class MessageRecord:
         status: used, rejected, out of range, late, lost or not sent: what became of the message in its own tick.
         reason: why the message was not used, in few words, for counting; "" if it was used.
         detail: the reason's numbers and names in this single case.
-        latency: of the agent's stages; None if the agent died.
+        latency: of the agent's stages; None if the agent died, or is an outside one.
+        outside: whether the agent is an outside one (`heal.agents.door`), whose messages cross a real link, not a simulated one.
     """
 
     tick: int
@@ -63,6 +64,7 @@ class MessageRecord:
     reason: str = ""
     detail: str = ""
     latency: AgentLatency | None = None
+    outside: bool = False
 
     @property
     def explanation(self) -> str:
@@ -76,8 +78,8 @@ class MessageRecord:
 
     @property
     def link_ms(self) -> float | None:
-        """Simulated time on the link in milliseconds; None if the message was lost."""
-        return None if self.arrival_ns is None else (self.arrival_ns - self.sent_ns) / 1e6
+        """Simulated time on the link in milliseconds; None if the message was lost, or crossed no simulated link."""
+        return None if self.arrival_ns is None or self.outside else (self.arrival_ns - self.sent_ns) / 1e6
 
 
 @dataclass(frozen=True)

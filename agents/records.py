@@ -261,6 +261,7 @@ class TickResult:
         alone: the boxes that the ego finds alone, from its map of this tick; None without this map and with regions.
         guard: what became of the confident ones among them; None if `alone` is None.
         visibility: LiDAR points on the vehicles of `ground_truth`; None if they are not counted, or those of the ego are not known.
+        turned_away: number of byte strings that the run's door turned away since the tick before, by reason.
     """
 
     tick: int
@@ -285,6 +286,7 @@ class TickResult:
     alone: Detections | None = None
     guard: GuardReport | None = None
     visibility: SceneVisibility | None = None
+    turned_away: Mapping[str, int] = field(default_factory=dict)
 
     @cached_property
     def matches(self) -> Mapping[IouKind, FrameMatch]:

@@ -55,7 +55,7 @@ def open_runtime(
         types_of: the agents of a scene and their types; see `heal.agent_types`.
         network: the links that the messages cross; see `heal.agents.network.spec.LinkSpec`.
         options: which agents take part, what they send, and how the fusion node treats it.
-        deployment: where the run computes; of it, "local" heeds the device alone.
+        deployment: where the run computes; of it, "local" heeds the device and the door alone.
 
     Raises:
         ValueError: there is no such runtime, or this machine lacks the device.
@@ -66,7 +66,8 @@ def open_runtime(
     if name == "local":
         from heal.agents.local_runtime import LocalRuntime
 
-        return LocalRuntime(alliance, source, types_of, network, options, tolerant=True, device=choose_device(deployment.device))
+        here = choose_device(deployment.device)
+        return LocalRuntime(alliance, source, types_of, network, options, tolerant=True, device=here, door=deployment.door)
     if name == "ray":
         from heal.agents.on_ray.runtime import RayRuntime
 

@@ -10,6 +10,9 @@ from typing import Generic, TypeVar
 
 from heal.agent_types import TypesOf
 from heal.agents.agent import AgentSetup
+from heal.agents.door.clock import RunFacts
+from heal.agents.door.gateway import ClosedDoor, Door
+from heal.agents.door.outside import OutsideAgents
 from heal.agents.failures import Failures, in_one_line
 from heal.agents.faults import Fault
 from heal.agents.fusion.division import divide
@@ -89,7 +92,21 @@ class TickCoordinator(Generic[Payload]):
         self._tolerant, self._failures = tolerant, Failures()
         self._late_faults, self._late_steps = list[Fault](), list[tuple[str, AgentLatency]]()
         self._joining = Joining(options.joins, options.agents, self._problem_of)
+        self._outside: OutsideAgents[Payload] = OutsideAgents(ClosedDoor(), options, self.pacer)
         self._known_types, self._later_trust = set(alliance.agent_names), dict[str, float]()
+
+    @property
+    def facts(self) -> RunFacts:
+        """What outside agents must know of the run."""
+        return RunFacts(self.alliance.base_hash, self.options.split, self.alliance.grid)
+
+    def open_door(self, door: Door[Payload]) -> None:
+        """Let outside agents take part whose messages come through a door, which `close_door` closes."""
+        self._outside = OutsideAgents(door, self.options, self.pacer)
+
+    def close_door(self) -> None:
+        """Tell outside agents that the run is over."""
+        self._outside.close()
 
     def agent_setup(self, agent_type: str) -> AgentSetup:
         """Return what the agents of one type need."""
@@ -133,7 +150,9 @@ class TickCoordinator(Generic[Payload]):
         codecs = {agent_id: FLOAT32 if agent_id == own else self._codec(number, agent_id) for agent_id in types}
         lag_ms = self.pacer.wait() if self.pacer else 0.0
         began_s, trust = monotonic(), dict(self._later_trust)
-        return TickPlan(tick, number, outline, types, codecs, lag_ms, began_s, self._dropped, trust, tuple(faults), own)
+        plan = TickPlan(tick, number, outline, types, codecs, lag_ms, began_s, self._dropped, trust, tuple(faults), own)
+        self._outside.planned(plan)
+        return plan
 
     def _problem_of(self, agent_type: str) -> str:
         """Return why an agent type cannot be used; "" if it can. It may appear in the alliance's folder while the run goes on."""
@@ -182,13 +201,18 @@ class TickCoordinator(Generic[Payload]):
             records.append(self._record(plan, agent_id, step, transits.get(agent_id), deadline_ms))
             if isinstance(step, AgentStep):
                 self._mailbox.post(records[-1], step.payload)
+        outside = self._outside.collect(plan, deadline_ms, self._known_types)
+        for record, message in outside.posts:
+            self._mailbox.post(record, message)
+        records += outside.records
         reports = tuple(step.report for step in done.values())
         request = plan.request(self._measured_ego_pose(plan, reports))
         arrived = tuple(self._mailbox.collect(request, deadline_ms))
         handed_over = self._division.locate(request, reports)
         tasks = self._division.share_out(request, arrived)
         waited_ms = own_ms if all(record.own for record in records) else deadline_ms  # an ego alone waits for no messages
-        return Delivery(request, tuple(records), reports, arrived, tasks, handed_over, waited_ms, late, faults)
+        told = late, (*faults, *outside.faults), outside.turned_away
+        return Delivery(request, tuple(records), reports, arrived, tasks, handed_over, waited_ms, *told)
 
     def _measured_ego_pose(self, plan: TickPlan, reports: Sequence[AgentReport]) -> Float64:
         """Return the pose that the ego measures, which is read from the source if the ego has no report in this tick.
@@ -303,6 +327,7 @@ class TickCoordinator(Generic[Payload]):
             alone=None if alone is None else self._rule.select(alone),
             guard=None if outcome is None else outcome.guard,
             visibility=read.visibility(truth, outline.ego_id),
+            turned_away=delivery.turned_away,
         )
 
     def _read_labels(self, plan: TickPlan, delivery: Delivery[Payload], asides: Sequence[AgentAside]) -> TickLabels:

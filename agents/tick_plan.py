@@ -105,6 +105,7 @@ class Delivery(Generic[Payload]):
         waited_ms: how long after the beginning of the tick the fusion nodes were asked.
         late: agents that have finished the step of an earlier tick since the last one, and the times of their stages.
         faults: agents whose steps failed, or succeeded again.
+        turned_away: number of byte strings that the run's door turned away, by reason.
     """
 
     request: FusionRequest
@@ -116,6 +117,7 @@ class Delivery(Generic[Payload]):
     waited_ms: float
     late: tuple[tuple[str, AgentLatency], ...]
     faults: tuple[Fault, ...] = ()
+    turned_away: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def senders(self) -> list[Sender]:

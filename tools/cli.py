@@ -77,6 +77,11 @@ COMMANDS: dict[str, Command] = {
         "simulate",
         "Run a simulation: agents send feature maps over links, and a fusion node detects vehicles with those that arrive in time.",
     ),
+    "agent": Command(
+        "outside.agent",
+        "agent",
+        "Run one agent as a process of its own: at each tick of a simulation in another process it senses, encodes and sends.",
+    ),
     "sweep": Command("sweep", "sweep", "Measure AP against one condition of a run."),
     "compare": Command("compare", "compare", "Compare methods on the same data, encoders, schedule and rules."),
     "rerun": Command(

@@ -54,6 +54,7 @@ heal simulate --alliance configs/demo/alliance --link dsrc --codec int8,zstd --s
 heal simulate --alliance configs/demo/alliance --link delay:80,jitter:40,loss:0.1 --view web --out runs/bad-links
 heal simulate --alliance runs/dair-base/alliance --source DAIR_ROOT --out runs/replay --realtime
 heal simulate --alliance configs/demo/alliance --ticks 40 --join m5@20:-1 --out runs/joining
+heal simulate --alliance configs/demo/alliance --ticks 300 --realtime --agents 2 --door tcp/127.0.0.1:7447 --out runs/door
 """
 console = Console()
 
@@ -123,6 +124,13 @@ JoinArg = Annotated[
         "may be added to the alliance during the run."
     ),
 ]
+DoorArg = Annotated[
+    str | None,
+    typer.Option(
+        help="Let agents of other processes take part (`heal agent`), which send to this endpoint, such as tcp/127.0.0.1:7447; see "
+        "docs/door.md."
+    ),
+]
 
 
 def simulate(
@@ -157,6 +165,7 @@ def simulate(
     address: AddressArg = None,
     fault: FaultArg = None,
     join: JoinArg = None,
+    door: DoorArg = None,
     on_damage: OnDamageArg = "stop",
     intensity_scale: IntensityScaleArg = None,
     settings_file: SettingsFileArg = None,

@@ -9,6 +9,7 @@ from heal.agents.fusion.plausible import implausible_coverage, implausible_pose
 from heal.agents.options import RunOptions
 from heal.agents.records import Arrival, FusionRequest
 from heal.base_model import BaseModel
+from heal.errors import UserError
 from heal.message.header import Header
 from heal.message.items import ITEM_NUMBERS
 from heal.storage.compressors import StoredCompressor
@@ -34,7 +35,7 @@ class Admission:
         whole = (base.config.in_channels, grid.ny, grid.nx)
         self._compressed = {part.hash: ((part.network.config.sent_channels, grid.ny, grid.nx),) for part in compressors}
         self._shapes = tuple(base.fusion.level_shapes()) if options.split == "pyramid" else (whole,)
-        self._most_boxes = base.config.decode.max_candidates
+        self._most_boxes, self._require_types = base.config.decode.max_candidates, base.fusion.require_types
 
     def problem(self, request: FusionRequest, arrival: Arrival, header: Header, newest: KnownMap | None) -> Problem | None:
         """Return the reason and the detail of a message's rejection; None for a message that is to be read.
@@ -61,6 +62,10 @@ class Admission:
             return "unknown compressor", f"its map is compressed by {header.compressor[:12]}, there are {there}"
         if layout.split in ITEM_NUMBERS:
             return self._too_many(header)
+        try:
+            self._require_types([header.agent_type])
+        except UserError as error:  # its map would make the fusion fail with all other maps
+            return "other type", str(error)
         shapes = self._compressed[header.compressor] if header.compressor else self._shapes
         if header.grid != self._grid or layout.shapes != shapes:
             return "other grid", f"maps {layout.shapes} on {header.grid}, expected {shapes} on {self._grid}"

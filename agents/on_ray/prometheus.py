@@ -22,6 +22,7 @@ class RunMetrics:
     | heal_messages_total | counter | agent_type, status: as in `MessageStatus`; the ego's own messages are not counted |
     | heal_message_bytes_total | counter | agent_type |
     | heal_rejections_total | counter | reason |
+    | heal_turned_away_total | counter | reason: of what came through the run's door |
     | heal_held_maps_total | counter | agent_type |
     | heal_faults_total | counter | kind: as in `FaultKind` |
     | heal_link_latency_ms | histogram | agent_type |
@@ -46,6 +47,7 @@ class RunMetrics:
         self._messages = counter("heal_messages_total", "What became of messages over links.", "agent_type", "status")
         self._bytes = counter("heal_message_bytes_total", "Bytes sent over links.", "agent_type")
         self._rejections = counter("heal_rejections_total", "Messages that a fusion node rejected.", "reason")
+        self._turned_away = counter("heal_turned_away_total", "Byte strings that the run's door turned away.", "reason")
         self._held = counter("heal_held_maps_total", "Older maps that were fused in place of late or lost ones.", "agent_type")
         self._faults = counter("heal_faults_total", "Processes that broke or returned.", "kind")
         self._link_ms = histogram("heal_link_latency_ms", "Simulated time on the link.", "agent_type")
@@ -70,6 +72,8 @@ class RunMetrics:
             self._held.inc(1, {"agent_type": types.get(held.agent_id, "unknown")})
         for rejection in result.late_rejections:
             self._rejections.inc(1, {"reason": rejection.reason})
+        for reason, count in result.turned_away.items():
+            self._turned_away.inc(count, {"reason": reason})
         for fault in result.faults:
             self._faults.inc(1, {"kind": fault.kind})
 

@@ -26,6 +26,7 @@ from heal.agents.interfaces import AllianceLike
 from heal.agents.network.network import Network, PerfectNetwork
 from heal.agents.on_ray.agent_pool import AgentJob, AgentPool
 from heal.agents.on_ray.cluster import start_ray, stop_ray
+from heal.agents.on_ray.door import RayDoor
 from heal.agents.on_ray.node_pool import NodeJobs, NodePool
 from heal.agents.on_ray.placement import Demand, machines, node_demand, require_room
 from heal.agents.on_ray.prometheus import RunMetrics
@@ -106,6 +107,8 @@ class RayRuntime:
         self._settled: deque[Future[TickResult]] = deque()
         self._threads_before = torch.get_num_threads()
         torch.set_num_threads(self._options.threads)
+        if self._deployment.door is not None:
+            self._coordinator.open_door(RayDoor(self._deployment.door, self._coordinator.facts))
 
     def _require_room(self) -> None:
         """End with an error, and without Ray, where not even one actor of each kind has room."""
@@ -275,6 +278,7 @@ class RayRuntime:
             self._settling.shutdown(cancel_futures=True)
         if not ray.is_initialized():
             return
+        self._coordinator.close_door()
         self._agents.close()
         self._nodes.close()
         if self._owns_ray:

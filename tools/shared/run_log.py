@@ -21,6 +21,8 @@ from heal.tools.shared.wall_clock_log import WallClockLog
 
 STAGES = (*AGENT_STAGES, "link", *NODE_STAGES)
 PERCENTILES = (50, 95, 99)
+# Before the reasons for which the run's door turned byte strings away, among the reasons of messages.
+TURNED_AWAY = "turned away: "
 
 
 @dataclass
@@ -72,6 +74,7 @@ class RunLog:
         self.ages_ms += result.map_ages_ms
         self.handed_over += len(result.handed_over)
         self.reasons.update(f"rejected late: {rejection.reason}" for rejection in result.late_rejections)
+        self.reasons.update({f"{TURNED_AWAY}{reason}": count for reason, count in result.turned_away.items()})
         self.faults.update(fault.kind for fault in result.faults)
         if result.latency is None:
             self.node_away += 1
@@ -146,6 +149,8 @@ class RunLog:
             table.caption += (
                 f"\nfused maps: {self.map_age_ms:.0f} ms old on average in their tick; AP when the results are ready: {ready}"
             )
+        if turned_away := {reason: count for reason, count in self.reasons.items() if reason.startswith(TURNED_AWAY)}:
+            table.caption += "\nat the door " + ", ".join(f"{count} {reason}" for reason, count in sorted(turned_away.items()))
         if self.faults:
             table.caption += "\nfaults: " + ", ".join(f"{count} {kind}" for kind, count in sorted(self.faults.items()))
         return table
@@ -162,6 +167,7 @@ def tick_line(result: TickResult) -> dict[str, Any]:
         "held": [asdict(held) for held in result.held],
         "faults": [asdict(fault) for fault in result.faults],
         "handed_over": list(result.handed_over),
+        **({"turned_away": dict(result.turned_away)} if result.turned_away else {}),
         "alone": None if result.alone is None else len(result.alone),
         "guard": None if result.guard is None else asdict(result.guard),
         "boxes": result.detections.boxes.tolist(),
@@ -176,6 +182,7 @@ def tick_line(result: TickResult) -> dict[str, Any]:
                 "reason": record.reason,
                 "detail": record.detail,
                 "link_ms": record.link_ms,
+                **({"outside": True} if record.outside else {}),
             }
             for record in result.messages
         ],

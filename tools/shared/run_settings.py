@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from heal.agents.deployment import Deployment, PlannedFault
+from heal.agents.door.options import DoorOptions
 from heal.agents.joining import Join
 from heal.agents.options import RunOptions
 from heal.config import ConfigError, apply_overrides, build_config, config, load_yaml
@@ -100,6 +101,7 @@ def with_options(settings: RunSettings, options: Mapping[str, Any]) -> RunSettin
     run |= {"joins": Join.parse(given["join"])} if "join" in given else {}
     deployment: dict[str, Any] = {"address": given["address"]} if "address" in given else {}
     deployment |= {"device": given["device"]} if "device" in given else {}
+    deployment |= {"door": replace(settings.deployment.door or DoorOptions(), listen=given["door"])} if "door" in given else {}
     deployment |= {"faults": PlannedFault.parse(given["fault"])} if "fault" in given else {}
     return replace(
         settings,

@@ -1,4 +1,4 @@
-"""Lines on the console about agents that join a running simulation, or wait for their type."""
+"""Lines on the console about agents that join a running simulation, wait for their type, or come from outside."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
+from heal.agents.door.outside import SILENT
 from heal.agents.joining import NO_TYPE, Join
 from heal.agents.records import TickResult
 
@@ -25,8 +26,12 @@ class JoinNotes:
             if join is not None and record.agent_id not in self._before and join.agent_id in (None, record.agent_id):
                 self._open.remove(join)
                 self._print(f"tick {result.tick}: agent {record.agent_id} joins with type {record.agent_type}")
-        for fault in result.faults if self._open else ():
-            if fault.kind == NO_TYPE and fault.detail:
+            if record.outside and record.agent_id not in self._before:
+                self._print(f"tick {result.tick}: agent {record.agent_id} joins from outside with type {record.agent_type}")
+        for fault in result.faults:
+            if fault.kind == SILENT:
+                self._print(f"tick {result.tick}: agent {fault.agent_id} from outside has fallen silent")
+            if self._open and fault.kind == NO_TYPE and fault.detail:
                 self._print(f"tick {result.tick}: agent {fault.agent_id} waits for its type: {fault.detail}")
         self._before = {record.agent_id for record in result.messages}
 

@@ -1,0 +1,61 @@
+"""An outside agent in a thread of this process, which follows the clock of a run and sends what it is told to."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from heal.agents.agent import AgentHost, AgentRequest, AgentSetup
+from heal.agents.door.clock import Clock
+from heal.agents.door.connection import DoorConnection
+from heal.agents.interfaces import AllianceLike
+from heal.agents.options import RunOptions
+from heal.types import SceneSource
+
+# Makes the bytes to send at a clock; nothing is sent for None.
+Sends = Callable[[Clock], bytes | None]
+
+
+def free_endpoint() -> str:
+    """Return an endpoint on this machine that nobody listens on."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return f"tcp/127.0.0.1:{taken.getsockname()[1]}"
+
+
+def messages_of(alliance: AllianceLike, source: SceneSource, agent_type: str, agent_id: str, options: RunOptions) -> Sends:
+    """Return the messages that an agent of the scenes sends."""
+    host = AgentHost(AgentSetup.of(alliance, agent_type, source, options))
+    return lambda clock: host.step([AgentRequest(clock.tick, agent_id, options.codec)])[0][0]
+
+
+@contextmanager
+def outside_agent(endpoint: str, agent_id: str, sends: Sends) -> Iterator[list[Clock]]:
+    """Let an agent follow the clock beside the block; yields the clocks that it has followed."""
+    clocks: list[Clock] = []
+    ended = threading.Event()
+
+    def follow() -> None:
+        with DoorConnection(endpoint, "run", agent_id) as connection:
+            clock: Clock | None = None
+            while not ended.is_set():
+                newer = connection.next_clock(clock, 0.1)
+                if newer is None:
+                    continue
+                clock = newer
+                clocks.append(clock)
+                if clock.over:
+                    break
+                if (message := sends(clock)) is not None:
+                    connection.send(message)
+
+    thread = threading.Thread(target=follow)
+    thread.start()
+    try:
+        yield clocks
+    finally:
+        ended.set()
+        thread.join(timeout=30)
+        assert not thread.is_alive()

@@ -1,0 +1,142 @@
+"""Outside agents in a run: their messages take part as those of the run's own agents do, and strangers harm nobody."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+import torch
+
+from heal.agents.deployment import Deployment
+from heal.agents.door.clock import Clock
+from heal.agents.door.options import DoorOptions
+from heal.agents.network.network import PerfectNetwork
+from heal.agents.options import RunOptions
+from heal.agents.records import TickResult
+from heal.agents.runtime import open_runtime
+from heal.errors import UserError
+from tests.agents.door.following import Sends, free_endpoint, messages_of, outside_agent
+from tests.agents.tiny_run import TinyAlliance, TinySource, assert_same_results, by_id
+
+pytest.importorskip("zenoh")
+TICKS = 8
+SOURCE = TinySource(scenarios=(("ego", "b", "c"),), ticks_each=TICKS)
+ALL_TYPES = by_id({"ego": "m1", "b": "m1", "c": "m2"})
+RUN = RunOptions()
+RUNTIMES = ["local", pytest.param("ray", marks=pytest.mark.ray)]
+
+
+def without_c(outline: object) -> dict[str, str]:
+    return {"ego": "m1", "b": "m1"}
+
+
+def run(
+    name: str, sends: Sends, options: RunOptions = RUN, agent_id: str = "c", source: TinySource = SOURCE, **door: object
+) -> list[TickResult]:
+    """Run all ticks with an outside agent that sends in each."""
+    settings = DoorOptions(listen=free_endpoint(), **{"agents": 1, "first_wait_s": 30.0, "wait_ms": 5000.0, **door})
+    deployment = Deployment(door=settings)
+    with (
+        outside_agent(settings.listen, agent_id, sends) as clocks,
+        open_runtime(name, TinyAlliance(), source, without_c, PerfectNetwork(), options, deployment) as runtime,
+    ):
+        results = list(runtime.run(range(len(source))))
+    assert [clock.tick for clock in clocks if clock.over] == [len(source) - 1]
+    return results
+
+
+def of_c(results: list[TickResult]) -> list[str]:
+    """Return what became of the outside agent's message in each tick."""
+    return [" ".join(record.kind for record in result.messages if record.agent_id == "c") for result in results]
+
+
+def turned_away(results: list[TickResult]) -> Counter[str]:
+    return sum((Counter(result.turned_away) for result in results), Counter())
+
+
+@pytest.fixture(scope="module")
+def inside() -> list[TickResult]:
+    """The run in which all three agents are the run's own."""
+    with open_runtime("local", TinyAlliance(), SOURCE, ALL_TYPES, PerfectNetwork(), RUN) as runtime:
+        return list(runtime.run(range(TICKS)))
+
+
+@pytest.mark.parametrize("name", RUNTIMES)
+def test_an_outside_agent_gives_the_boxes_that_it_gives_inside(name: str, inside: list[TickResult]) -> None:
+    results = run(name, messages_of(TinyAlliance(), SOURCE, "m2", "c", RUN))
+    assert_same_results(results, inside)
+    assert [record.outside for record in results[3].messages] == [False, False, True]
+    assert turned_away(results) == Counter()
+
+
+def test_who_sends_late_is_late_and_its_older_map_serves_instead() -> None:
+    honest = messages_of(TinyAlliance(), SOURCE, "m2", "c", RUN)
+    late = [honest(Clock(b"", None, tick, 0)) for tick in range(TICKS)]  # type: ignore[arg-type]
+    results = run("local", lambda clock: late[max(clock.tick - 1, 0)], wait_ms=300.0)
+    assert of_c(results) == ["used", *["late"] * (TICKS - 1)]
+    # The message of tick 0 comes once more in tick 1; from then on each tick has the map of the one before.
+    assert [[(held.agent_id, held.age_ms) for held in result.held] for result in results[2:]] == [[("c", 100.0)]] * (TICKS - 2)
+    assert {rejection.reason for result in results for rejection in result.late_rejections} == {"duplicate"}
+
+
+def test_who_falls_silent_takes_part_no_more_and_may_come_back() -> None:
+    # Each tick takes a quarter of a second: who takes no part is not waited for, and sends in the time of the tick after.
+    source, options = TinySource(scenarios=(("ego", "b", "c"),), ticks_each=9, slow="b"), replace(RUN, max_age_ms=150.0)
+    honest = messages_of(TinyAlliance(), source, "m2", "c", RUN)
+    results = run("local", lambda clock: honest(clock) if clock.tick not in (2, 3, 4) else None, options, source=source)
+    assert of_c(results) == ["used", "used", "not sent: silent", "", "", "", "late", "used", "used"]
+    faults = [(result.tick, fault.kind, fault.agent_id) for result in results for fault in result.faults]
+    assert faults == [(3, "agent silent", "c"), (6, "agent rejoined", "c")]
+
+
+def test_messages_that_the_fusion_node_cannot_use_are_counted_and_change_nothing() -> None:
+    honest, foreign = messages_of(TinyAlliance(), SOURCE, "m2", "c", RUN), TinyAlliance()
+    foreign.base_hash = "beef" * 16
+    other_base, other_split = (
+        messages_of(foreign, SOURCE, "m2", "c", RUN),
+        messages_of(TinyAlliance(), SOURCE, "m2", "c", replace(RUN, split="pyramid")),
+    )
+
+    def sends(clock: Clock) -> bytes:
+        message = honest(clock)
+        assert message is not None
+        damaged = message[:-1] + bytes([message[-1] ^ 1])
+        kinds = [message, other_base(clock), other_split(clock), damaged, message.replace(b"\x01\x00c", b"\x01\x00b")]
+        return kinds[clock.tick % 4] or b""
+
+    results = run("local", sends)
+    kinds = ["used", "rejected: other base", "rejected: other split", "rejected: malformed"]
+    assert of_c(results) == kinds * 2
+    with open_runtime("local", TinyAlliance(), SOURCE, without_c, PerfectNetwork(), replace(RUN, late="drop")) as runtime:
+        alone = list(runtime.run(range(TICKS)))
+    results = run("local", sends, replace(RUN, late="drop"))
+    for tick in (1, 2, 3, 5, 6, 7):
+        assert torch.equal(results[tick].detections.scores, alone[tick].detections.scores)
+
+
+def test_a_stranger_cannot_speak_for_an_agent_of_the_run() -> None:
+    source = TinySource(scenarios=(("ego", "b", "c"),), ticks_each=20, slow="b")
+    results = run("local", messages_of(TinyAlliance(), source, "m1", "b", RUN), agent_id="b", source=source, agents=0)
+    assert all([record.outside for record in result.messages] == [False, False] for result in results)
+    assert turned_away(results)["id taken"] == sum(turned_away(results).values()) > 0
+
+
+def test_by_the_wall_clock_a_message_belongs_to_the_tick_in_whose_window_it_comes() -> None:
+    options = replace(RUN, realtime=True, rate_hz=2.0)
+    results = run("local", messages_of(TinyAlliance(), SOURCE, "m2", "c", RUN), options)
+    assert of_c(results)[1:] == ["used"] * (len(results) - 1)
+    [record] = [record for record in results[2].messages if record.agent_id == "c"]
+    assert record.arrival_ns is not None and 0 < record.arrival_ns - results[2].timestamp_ns <= 100e6
+    assert record.link_ms is None  # it has crossed no simulated link
+
+
+def test_a_door_that_cannot_open_says_why() -> None:
+    endpoint = free_endpoint()
+    settings = Deployment(door=DoorOptions(listen=endpoint))
+    parts = TinyAlliance(), SOURCE, without_c, PerfectNetwork(), RUN, settings
+    with open_runtime("local", *parts), pytest.raises(UserError, match=rf"cannot listen on {endpoint}.*in use"):
+        open_runtime("local", *parts)
+    for wrong in ("127.0.0.1:7447", "tcp/127.0.0.1", ""):
+        with pytest.raises(UserError, match="expected PROTOCOL/HOST:PORT"):
+            DoorOptions(listen=wrong)

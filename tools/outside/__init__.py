@@ -1,0 +1,1 @@
+"""An agent as a process of its own, which connects to a running simulation."""
