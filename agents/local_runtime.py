@@ -68,7 +68,6 @@ class LocalRuntime(InThisProcess):
         tolerant: bool = False,
         device: torch.device | str = "cpu",
         batch: int = 1,
-        door: DoorOptions | None = None,
     ) -> None:
         """Open a run.
 
@@ -83,7 +82,6 @@ class LocalRuntime(InThisProcess):
             device: on which all networks compute.
             batch: number of ticks whose agents are encoded together, one batch for each agent type; with 1, agents are encoded one
                 by one. Fusion goes tick by tick in any case.
-            door: through which outside agents send messages; None without.
 
         Raises:
             UserError: several ticks are to be encoded together in a run in which a tick depends on how the tick before went, or
@@ -100,8 +98,18 @@ class LocalRuntime(InThisProcess):
         senders = joint_encoders(alliance, self._options), allowed_senders(self._options)
         self._nodes = NodeHost(*networks, trust, compressors, *senders)
         super().__init__(self._options)
-        if door is not None:
-            self._coordinator.open_door(Gateway(door, self._coordinator.facts))
+
+    def open_door(self, options: DoorOptions) -> None:
+        """Let outside agents take part, until the runtime is closed.
+
+        Raises:
+            UserError: the door cannot be opened; the runtime is closed then.
+        """
+        try:
+            self._coordinator.open_door(Gateway(options, self._coordinator.facts))
+        except UserError:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Close the door, and restore torch's settings."""

@@ -67,7 +67,10 @@ def open_runtime(
         from heal.agents.local_runtime import LocalRuntime
 
         here = choose_device(deployment.device)
-        return LocalRuntime(alliance, source, types_of, network, options, tolerant=True, device=here, door=deployment.door)
+        runtime = LocalRuntime(alliance, source, types_of, network, options, tolerant=True, device=here)
+        if deployment.door is not None:
+            runtime.open_door(deployment.door)
+        return runtime
     if name == "ray":
         from heal.agents.on_ray.runtime import RayRuntime
 

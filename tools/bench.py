@@ -19,6 +19,7 @@ from heal.atomic_write import replacing, write_text
 from heal.device import choose_device
 from heal.errors import UserError
 from heal.tools.benches.clock import bench_clock
+from heal.tools.benches.door import bench_door
 from heal.tools.benches.frame import bench_frame
 from heal.tools.benches.gpu import bench_gpu
 from heal.tools.benches.machine import bench_machine
@@ -51,6 +52,7 @@ BENCHES: dict[str, Callable[[BenchSetup], list[BenchRow]]] = {
     "runtime": lambda setup: bench_runtime(setup.alliance),
     "scale": lambda setup: bench_scale(setup.alliance),
     "clock": lambda setup: bench_clock(setup.alliance),
+    "door": lambda setup: bench_door(),
 }
 console = Console()
 
@@ -97,7 +99,7 @@ def bench(
     heal bench read voxelize encode fuse post ap train frame --data DAIR_ROOT --json runs/bench.json
     heal bench frame train --device cuda
     heal bench gpu --device cuda --markdown runs/gpu.md
-    heal bench sign runtime scale clock
+    heal bench sign runtime scale clock door
     """  # noqa: D301 - click's mark for lines that stay lines is the character, not its name
     unknown = [name for name in names if name not in BENCHES]
     if unknown:
@@ -107,7 +109,7 @@ def bench(
     setup = BenchSetup(alliance, data, scenes, choose_device(device), repeats, not no_plain, small)
     with _traced(profile):
         rows = [row for name in names for row in BENCHES[name](setup)]
-    if set(names) - {"sign", "runtime", "scale", "clock"} and not small:
+    if set(names) - {"sign", "runtime", "scale", "clock", "door"} and not small:
         rows = [*bench_machine(setup.device), *rows]
     console.print(bench_table(rows))
     _write(rows, json_path, markdown)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -54,7 +55,7 @@ heal simulate --alliance configs/demo/alliance --link dsrc --codec int8,zstd --s
 heal simulate --alliance configs/demo/alliance --link delay:80,jitter:40,loss:0.1 --view web --out runs/bad-links
 heal simulate --alliance runs/dair-base/alliance --source DAIR_ROOT --out runs/replay --realtime
 heal simulate --alliance configs/demo/alliance --ticks 40 --join m5@20:-1 --out runs/joining
-heal simulate --alliance configs/demo/alliance --ticks 300 --realtime --agents 2 --door tcp/127.0.0.1:7447 --out runs/door
+heal simulate --alliance configs/demo/alliance --ticks 300 --realtime --agents 1 --door tcp/127.0.0.1:7447 --out runs/door
 """
 console = Console()
 
@@ -172,8 +173,7 @@ def simulate(
     changes: SettingsArg = [],  # noqa: B006 - typer takes a copy
 ) -> None:
     """Run a simulation: agents send feature maps over links, and a fusion node detects vehicles with those that arrive in time."""
-    asked = Asked(alliance, source, preset, split, ticks, seed, types, ego_type, runtime, pictures, view, record)
-    simulate_as_asked(context, asked, out, overwrite, with_options(read_settings(settings_file, changes), context.params))
+    simulate_as_asked(context, out, overwrite, with_options(read_settings(settings_file, changes), context.params))
 
 
 @dataclass(frozen=True)
@@ -193,10 +193,16 @@ class Asked:
     view: str | None
     record: Path | None
 
+    @staticmethod
+    def of(given: Mapping[str, Any]) -> Asked:
+        """Take the options of a command line by name, in which paths are texts."""
+        paths = {name: given[name] and Path(given[name]) for name in ("alliance", "record")}
+        return Asked(**{**{part.name: given[part.name] for part in fields(Asked)}, **paths})
 
-def simulate_as_asked(context: typer.Context, asked: Asked, out: Path, overwrite: bool, settings: RunSettings) -> None:
+
+def simulate_as_asked(context: typer.Context, out: Path, overwrite: bool, settings: RunSettings) -> None:
     """Open everything that a command line asks for, and run it with an output in the folder `out`."""
-    settings = with_own_device(settings)
+    asked, settings = Asked.of(context.params), with_own_device(settings)
     opened, reading = load_alliance(asked.alliance).for_inference(), ReadOptions.of_command(context.params)
     types, seed = asked.types or base_type(opened), asked.seed
     recorded = ScenesRecord.of(asked.source, asked.preset, asked.split, types, seed, asked.ego_type)

@@ -6,7 +6,7 @@ Little-endian; docs/message.md describes the layout:
     0       4     magic "HCLK"
     4       2     version, 1
     6       1     split: 1 = feature, 2 = pyramid, 3 = boxes, 4 = points
-    7       1     state: 1 = the tick runs, 2 = the run is over
+    7       1     state: 1 = no tick has begun, 2 = the tick runs, 3 = the run is over
     8       16    the run's random id
     24      8     tick (unsigned)
     32      8     instant of the tick, ns (signed)
@@ -20,13 +20,15 @@ from __future__ import annotations
 import math
 import struct
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from heal.grid import BevGrid
 from heal.types import SPLITS, Split
 
 _MAGIC, _VERSION = b"HCLK", 1
 _FIXED = struct.Struct("<4sHBB16sQq7dH")
-_RUNS, _OVER = 1, 2
+State = Literal["waits", "runs", "over"]
+_STATES: tuple[State, ...] = get_args(State)
 RUN_ID_BYTES = 16
 
 
@@ -56,21 +58,21 @@ class Clock:
     Attributes:
         run_id: 16 random bytes, other ones in every run.
         facts: of the run.
-        tick: index of the scene that is fused next.
+        tick: index of the scene that is fused now.
         timestamp_ns: the instant of the scene.
-        over: whether the run has ended.
+        state: whether the run waits for its first tick, runs, or is over.
     """
 
     run_id: bytes
     facts: RunFacts
-    tick: int
-    timestamp_ns: int
-    over: bool = False
+    tick: int = 0
+    timestamp_ns: int = 0
+    state: State = "waits"
 
     def to_bytes(self) -> bytes:
         """Return the clock as bytes."""
         facts, base_hash = self.facts, self.facts.base_hash.encode()
-        codes = SPLITS.index(facts.split) + 1, _OVER if self.over else _RUNS
+        codes = SPLITS.index(facts.split) + 1, _STATES.index(self.state) + 1
         place = self.run_id, self.tick, self.timestamp_ns, *facts.grid.range_m, facts.grid.cell_m
         return _FIXED.pack(_MAGIC, _VERSION, *codes, *place, len(base_hash)) + base_hash
 
@@ -86,10 +88,10 @@ class Clock:
         magic, version, split, state, run_id, tick, timestamp_ns, *geometry, length = _FIXED.unpack_from(content)
         if (magic, version) != (_MAGIC, _VERSION) or length != len(content) - _FIXED.size:
             raise ClockError(f"clock: expected {_MAGIC!r}, {_VERSION}, got {magic!r}, {version} and {len(content)} bytes")
-        if not 1 <= split <= len(SPLITS) or state not in (_RUNS, _OVER) or not all(map(math.isfinite, geometry)):
+        if not 1 <= split <= len(SPLITS) or not 1 <= state <= len(_STATES) or not all(map(math.isfinite, geometry)):
             raise ClockError(f"clock: unknown split {split}, state {state} or grid {geometry}")
         try:
             grid, base_hash = BevGrid((*geometry[:6],), geometry[6]), content[_FIXED.size :].decode()
         except ValueError as error:
             raise ClockError(f"clock: {error}") from error
-        return Clock(run_id, RunFacts(base_hash, SPLITS[split - 1], grid), tick, timestamp_ns, state == _OVER)
+        return Clock(run_id, RunFacts(base_hash, SPLITS[split - 1], grid), tick, timestamp_ns, _STATES[state - 1])

@@ -29,6 +29,7 @@ class DoorConnection:
         """
         self._changed = threading.Condition()
         self._newest: Clock | None = None
+        self._heard_s = monotonic()
         self._session = connect(endpoint, zenoh_config)
         self._session.declare_subscriber(clock_topic(run), self._hear)
         import zenoh
@@ -37,13 +38,23 @@ class DoorConnection:
         control = zenoh.CongestionControl.BLOCK
         self._messages = self._session.declare_publisher(message_topic(run, agent_id), congestion_control=control)
 
-    def next_clock(self, after: Clock | None, timeout_s: float) -> Clock | None:
-        """Return the newest clock once it differs from `after`; None if none has come within a time."""
-        until_s = monotonic() + timeout_s
+    def hears(self, timeout_s: float) -> bool:
+        """Wait until the door has told the time, and return whether it has within a time."""
         with self._changed:
-            while self._newest is None or self._newest == after:
-                if not self._changed.wait(max(0.0, until_s - monotonic())) and monotonic() >= until_s:
+            return self._changed.wait_for(lambda: self._newest is not None, timeout_s)
+
+    def next_clock(self, after: Clock | None, silence_s: float) -> Clock | None:
+        """Return the newest clock of a tick, or of the end, once it differs from `after`.
+
+        Returns:
+            None if no clock at all has been heard for as long as `silence_s`: the door tells the time again and again.
+        """
+        with self._changed:
+            while self._newest is None or self._newest.state == "waits" or self._newest == after:
+                left_s = self._heard_s + silence_s - monotonic()
+                if left_s <= 0:
                     return None
+                self._changed.wait(left_s)
             return self._newest
 
     def send(self, message: bytes) -> None:
@@ -69,5 +80,5 @@ class DoorConnection:
         except ClockError:
             return
         with self._changed:
-            self._newest = clock
+            self._newest, self._heard_s = clock, monotonic()
             self._changed.notify_all()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterable
-from time import monotonic
+from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
 from heal.agents.door.clock import RUN_ID_BYTES, Clock, RunFacts
@@ -14,8 +15,8 @@ from heal.agents.door.session import open_door
 from heal.agents.door.topics import agent_topics, clock_topic
 
 Payload = TypeVar("Payload")
-# While a tick waits, the clock is published again and again, for agents that have only now come.
-_AGAIN_S = 0.2
+# The clock is published again and again, for agents that have only now come, and as a sign that the run is alive.
+_AGAIN_S = 0.5
 
 
 class Door(Protocol[Payload]):
@@ -82,23 +83,22 @@ class Gateway:
             UserError: as `open_door`.
         """
         self.options, self._intake = options, Intake(options)
-        self._clock = Clock(os.urandom(RUN_ID_BYTES), facts, 0, 0)
+        self._clock = Clock(os.urandom(RUN_ID_BYTES), facts)
         self._session = open_door(options)
         self._clocks = self._session.declare_publisher(clock_topic(options.run))
         self._session.declare_subscriber(agent_topics(options.run), self._receive)
+        self._publishing, self._closed = threading.Lock(), threading.Event()
+        self._again = threading.Thread(target=self._publish_again, name="clock of the door", daemon=True)
+        self._again.start()
 
     def announce(self, tick: int, timestamp_ns: int, reserved: Iterable[str]) -> None:
         """Publish the tick that runs now; messages under the reserved ids are turned away from now on."""
         self._intake.reserve(reserved)
-        self._clock = Clock(self._clock.run_id, self._clock.facts, tick, timestamp_ns)
-        self._publish()
+        self._publish(replace(self._clock, tick=tick, timestamp_ns=timestamp_ns, state="runs"))
 
     def wait(self, awaited: Awaited) -> None:
         """Wait until everything that is awaited has come, or until its time is up."""
-        while not self._intake.wait(awaited, min(_AGAIN_S, awaited.until_s - monotonic())):
-            if monotonic() >= awaited.until_s:
-                return
-            self._publish()
+        self._intake.wait(awaited)
 
     def take(self, awaited: Awaited) -> Taken[bytes]:
         """Wait in the same way, and return what has come since the last call."""
@@ -107,14 +107,21 @@ class Gateway:
 
     def close(self) -> None:
         """Tell the agents that the run is over, and stop listening."""
-        if not self._session.is_closed():
-            last = self._clock
-            self._clock = Clock(last.run_id, last.facts, last.tick, last.timestamp_ns, over=True)
-            self._publish()
+        if not self._closed.is_set():
+            self._closed.set()
+            self._again.join()
+            self._publish(replace(self._clock, state="over"))
             self._session.close()
 
-    def _publish(self) -> None:
-        self._clocks.put(self._clock.to_bytes())
+    def _publish(self, clock: Clock | None = None) -> None:
+        """Publish a new clock, or the last one again; one after the other, so that no agent hears an older one last."""
+        with self._publishing:
+            self._clock = clock or self._clock
+            self._clocks.put(self._clock.to_bytes())
+
+    def _publish_again(self) -> None:
+        while not self._closed.wait(_AGAIN_S):
+            self._publish()
 
     def _receive(self, sample: Any) -> None:
         """Take in what Zenoh has received, in one of its threads."""

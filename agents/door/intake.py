@@ -87,6 +87,10 @@ class _Sender:
         self._messages = TokenBucket(options.messages_per_s, max(1.0, options.messages_per_s))
         self._bytes = TokenBucket(options.bytes_per_s, max(options.most_message_bytes, options.bytes_per_s))
 
+    def is_in_use(self, now_s: float) -> bool:
+        """Return whether the sender has sent of late, or has a message that no tick has collected."""
+        return self.newest is not None or now_s - self.last_s < FORGET_S
+
     def may_send(self, size_bytes: int, now_s: float) -> bool:
         """Return whether the sender is within its limits; if so, the message counts."""
         if not (self._messages.has(1, now_s) and self._bytes.has(size_bytes, now_s)):
@@ -158,16 +162,16 @@ class Intake:
         """Return what is kept of a sender; None if there is no room for a new one."""
         if agent_id not in self._senders:
             if len(self._senders) >= self._options.most_agents:
-                self._senders = {name: sender for name, sender in self._senders.items() if now_s - sender.last_s < FORGET_S}
+                self._senders = {name: sender for name, sender in self._senders.items() if sender.is_in_use(now_s)}
             if len(self._senders) >= self._options.most_agents:
                 return None
             self._senders[agent_id] = _Sender(self._options)
         return self._senders[agent_id]
 
-    def wait(self, awaited: Awaited, timeout_s: float) -> bool:
-        """Wait until everything is there that is awaited, but no longer than a time; return whether it is."""
+    def wait(self, awaited: Awaited) -> bool:
+        """Wait until everything is there that is awaited, or until its time is up; return whether it is there."""
         with self._changed:
-            return self._changed.wait_for(lambda: self._is_complete(awaited), max(0.0, timeout_s))
+            return self._changed.wait_for(lambda: self._is_complete(awaited), max(0.0, awaited.until_s - monotonic()))
 
     def _is_complete(self, awaited: Awaited) -> bool:
         messages = [sender.newest for sender in self._senders.values() if sender.newest is not None]

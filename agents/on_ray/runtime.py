@@ -19,6 +19,7 @@ import torch
 
 from heal.agent_types import TypesOf
 from heal.agents.deployment import Deployment, PlannedFault
+from heal.agents.door.options import DoorOptions
 from heal.agents.faults import Fault
 from heal.agents.fusion.host import require_base
 from heal.agents.fusion.sender_check import allowed_senders
@@ -108,7 +109,15 @@ class RayRuntime:
         self._threads_before = torch.get_num_threads()
         torch.set_num_threads(self._options.threads)
         if self._deployment.door is not None:
-            self._coordinator.open_door(RayDoor(self._deployment.door, self._coordinator.facts))
+            self._open_door(self._deployment.door)
+
+    def _open_door(self, options: DoorOptions) -> None:
+        """Let outside agents take part; end with an error, and without Ray, where the door cannot be opened."""
+        try:
+            self._coordinator.open_door(RayDoor(options, self._coordinator.facts))
+        except UserError:
+            self.close()
+            raise
 
     def _require_room(self) -> None:
         """End with an error, and without Ray, where not even one actor of each kind has room."""

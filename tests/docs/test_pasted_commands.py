@@ -35,6 +35,7 @@ PAGES = (
             "guard",
             "links",
             "cluster",
+            "door",
             "security",
             "runtime",
             "seeing",

@@ -24,8 +24,8 @@ from heal.tools.shared.sources import TOWN, open_source
 from heal.types import SceneSource
 
 EXAMPLES = """\b
-heal agent --connect tcp/127.0.0.1:7447 --alliance configs/demo/alliance --type m1 --id 1003 --ticks 300
-heal agent --connect tcp/127.0.0.1:7447 --alliance configs/demo/alliance --type m1 --id 1003 --codec int8,zstd
+heal agent --connect tcp/127.0.0.1:7447 --alliance configs/demo/alliance --type m1 --id 1002 --ticks 300
+heal agent --connect tcp/127.0.0.1:7447 --alliance configs/demo/alliance --type m1 --id 1002 --codec int8,zstd
 """
 console = Console()
 _log = logging.getLogger(__name__)
@@ -38,7 +38,9 @@ TicksArg = Annotated[int | None, typer.Option(min=1, help="Number of ticks of th
 SeedArg = Annotated[int, typer.Option(min=0, help="Seed of the town, as for the simulation.")]
 CodecArg = Annotated[str | None, typer.Option(help="Encoding of messages, see docs/message.md. Default: float32.")]
 DeviceArg = Annotated[str, typer.Option(help="Device of the network: cpu, cuda, cuda:1 and so on, or auto.")]
-PatienceArg = Annotated[float, typer.Option(min=0, help="Time in s without a tick after which the agent gives up.")]
+PatienceArg = Annotated[
+    float, typer.Option(min=0, help="Time in s without a sign of the simulation after which the agent gives up.")
+]
 ZenohConfigArg = Annotated[
     str | None, typer.Option(help="File with Zenoh's own configuration, such as for TLS, in place of --connect; see docs/door.md.")
 ]
@@ -105,10 +107,10 @@ class OutsideSender:
         """Send a message in each tick until the run is over, and return how many were sent.
 
         Raises:
-            UserError: the run has another base, grid or scenes, or no tick has come for as long as `patience_s`.
+            UserError: the run has another base, grid or scenes, or gives no sign for `patience_s`.
         """
         clock, host, sent = _next(connection, None, patience_s), None, 0
-        while not clock.over:
+        while clock.state != "over":
             host = host or self._join(clock)
             self._require_scene(clock)
             [(message, _)] = host.step([AgentRequest(clock.tick, self.agent_id, self.codec)])
@@ -145,10 +147,11 @@ class OutsideSender:
 
 
 def _next(connection: DoorConnection, after: Clock | None, patience_s: float) -> Clock:
-    """Return the newest tick of the run; UserError if none comes."""
+    """Return the newest tick of the run; UserError if the run gives no sign."""
     clock = connection.next_clock(after, patience_s)
     if clock is None:
         raise UserError(
-            f"no tick for {patience_s:g} s: expected a simulation with --door at the endpoint of --connect, and the name of its run"
+            f"no sign of the run for {patience_s:g} s: expected a simulation with --door at the endpoint of --connect, and the "
+            "name of its run"
         )
     return clock

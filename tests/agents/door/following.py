@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from heal.agents.agent import AgentHost, AgentRequest, AgentSetup
@@ -14,8 +15,8 @@ from heal.agents.interfaces import AllianceLike
 from heal.agents.options import RunOptions
 from heal.types import SceneSource
 
-# Makes the bytes to send at a clock; nothing is sent for None.
-Sends = Callable[[Clock], bytes | None]
+# Makes the byte strings to send at a clock.
+Sends = Callable[[Clock], Sequence[bytes]]
 
 
 def free_endpoint() -> str:
@@ -28,7 +29,7 @@ def free_endpoint() -> str:
 def messages_of(alliance: AllianceLike, source: SceneSource, agent_type: str, agent_id: str, options: RunOptions) -> Sends:
     """Return the messages that an agent of the scenes sends."""
     host = AgentHost(AgentSetup.of(alliance, agent_type, source, options))
-    return lambda clock: host.step([AgentRequest(clock.tick, agent_id, options.codec)])[0][0]
+    return lambda clock: [host.step([AgentRequest(clock.tick, agent_id, options.codec)])[0][0]]
 
 
 @contextmanager
@@ -43,12 +44,13 @@ def outside_agent(endpoint: str, agent_id: str, sends: Sends) -> Iterator[list[C
             while not ended.is_set():
                 newer = connection.next_clock(clock, 0.1)
                 if newer is None:
+                    time.sleep(0.01)
                     continue
                 clock = newer
                 clocks.append(clock)
-                if clock.over:
+                if clock.state == "over":
                     break
-                if (message := sends(clock)) is not None:
+                for message in sends(clock):
                     connection.send(message)
 
     thread = threading.Thread(target=follow)

@@ -6,9 +6,9 @@ import random
 import threading
 import tracemalloc
 from collections import Counter
+from dataclasses import replace
 from time import monotonic
 
-import numpy as np
 import pytest
 
 from heal.agents.door import frame, intake
@@ -18,17 +18,7 @@ from heal.agents.door.intake import Awaited, Intake
 from heal.agents.door.options import DoorOptions
 from heal.agents.door.topics import agent_topics, clock_topic, message_topic, sender_of
 from heal.errors import UserError
-from heal.message.message import Message
-from tests.agents.tiny_run import GRID
-
-
-def message(agent_id: str = "a", timestamp_ns: int = 5, agent_type: str = "m1") -> bytes:
-    maps = (np.zeros((2, GRID.ny, GRID.nx), np.float32),)
-    return Message(agent_id, agent_type, "f00d", timestamp_ns, np.eye(4), GRID, maps, ()).to_bytes()
-
-
-def send(door: Intake, content: bytes, agent_id: str = "a", topic: str | None = None) -> None:
-    door.receive(topic or message_topic("run", agent_id), len(content), lambda: content)
+from tests.agents.door.messages import message, send
 
 
 def test_a_message_is_kept_with_what_it_claims() -> None:
@@ -100,10 +90,10 @@ def test_a_sender_that_has_long_been_silent_makes_room(monkeypatch: pytest.Monke
     monkeypatch.setattr(intake, "monotonic", lambda: now_s[0])
     door = Intake(DoorOptions(most_agents=1))
     send(door, message("a"), "a")
-    now_s[0] += intake.FORGET_S / 2
-    send(door, message("b"), "b")
-    assert door.take().turned_away == {"too many senders": 1}
-    now_s[0] += intake.FORGET_S
+    now_s[0] += 2 * intake.FORGET_S
+    send(door, message("b"), "b")  # the message of a waits to be collected
+    taken = door.take()
+    assert [one.agent_id for one in taken.messages] == ["a"] and taken.turned_away == {"too many senders": 1}
     send(door, message("b"), "b")
     assert [one.agent_id for one in door.take().messages] == ["b"]
 
@@ -135,11 +125,12 @@ def test_a_bucket_gives_its_burst_and_then_its_rate() -> None:
 def test_waiting_ends_with_the_message_or_with_the_time() -> None:
     door = Intake(DoorOptions())
     both = Awaited(monotonic() + 60, newer_than_ns=4, agent_ids=frozenset("ab"), agents=2)
+    briefly = replace(both, until_s=monotonic() + 0.05)
     send(door, message("a"), "a")
     send(door, message("b", timestamp_ns=4), "b")  # tells of an earlier tick
-    assert not door.wait(both, 0.05)
+    assert not door.wait(briefly)
     threading.Timer(0.1, send, (door, message("b"), "b")).start()
-    assert door.wait(both, 60.0)
+    assert door.wait(both)
 
 
 def test_any_bytes_are_looked_at_without_an_error() -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 
 from heal.agents.deployment import Deployment
-from heal.agents.door.clock import Clock
+from heal.agents.door.clock import Clock, RunFacts
 from heal.agents.door.options import DoorOptions
 from heal.agents.network.network import PerfectNetwork
 from heal.agents.options import RunOptions
@@ -24,6 +25,7 @@ TICKS = 8
 SOURCE = TinySource(scenarios=(("ego", "b", "c"),), ticks_each=TICKS)
 ALL_TYPES = by_id({"ego": "m1", "b": "m1", "c": "m2"})
 RUN = RunOptions()
+FACTS = RunFacts("", "feature", TinyAlliance.grid)
 RUNTIMES = ["local", pytest.param("ray", marks=pytest.mark.ray)]
 
 
@@ -32,17 +34,18 @@ def without_c(outline: object) -> dict[str, str]:
 
 
 def run(
-    name: str, sends: Sends, options: RunOptions = RUN, agent_id: str = "c", source: TinySource = SOURCE, **door: object
+    name: str, sends: Sends, options: RunOptions = RUN, agent_id: str = "c", source: TinySource = SOURCE, **door: Any
 ) -> list[TickResult]:
     """Run all ticks with an outside agent that sends in each."""
-    settings = DoorOptions(listen=free_endpoint(), **{"agents": 1, "first_wait_s": 30.0, "wait_ms": 5000.0, **door})
+    chosen = {"listen": free_endpoint(), "agents": 1, "first_wait_s": 60.0, "wait_ms": 10_000.0, **door}
+    settings = DoorOptions(**chosen)
     deployment = Deployment(door=settings)
     with (
         outside_agent(settings.listen, agent_id, sends) as clocks,
         open_runtime(name, TinyAlliance(), source, without_c, PerfectNetwork(), options, deployment) as runtime,
     ):
         results = list(runtime.run(range(len(source))))
-    assert [clock.tick for clock in clocks if clock.over] == [len(source) - 1]
+    assert [clock.tick for clock in clocks if clock.state == "over"] == [len(source) - 1]
     return results
 
 
@@ -72,7 +75,7 @@ def test_an_outside_agent_gives_the_boxes_that_it_gives_inside(name: str, inside
 
 def test_who_sends_late_is_late_and_its_older_map_serves_instead() -> None:
     honest = messages_of(TinyAlliance(), SOURCE, "m2", "c", RUN)
-    late = [honest(Clock(b"", None, tick, 0)) for tick in range(TICKS)]  # type: ignore[arg-type]
+    late = [honest(Clock(b"", FACTS, tick)) for tick in range(TICKS)]
     results = run("local", lambda clock: late[max(clock.tick - 1, 0)], wait_ms=300.0)
     assert of_c(results) == ["used", *["late"] * (TICKS - 1)]
     # The message of tick 0 comes once more in tick 1; from then on each tick has the map of the one before.
@@ -84,7 +87,7 @@ def test_who_falls_silent_takes_part_no_more_and_may_come_back() -> None:
     # Each tick takes a quarter of a second: who takes no part is not waited for, and sends in the time of the tick after.
     source, options = TinySource(scenarios=(("ego", "b", "c"),), ticks_each=9, slow="b"), replace(RUN, max_age_ms=150.0)
     honest = messages_of(TinyAlliance(), source, "m2", "c", RUN)
-    results = run("local", lambda clock: honest(clock) if clock.tick not in (2, 3, 4) else None, options, source=source)
+    results = run("local", lambda clock: honest(clock) if clock.tick not in (2, 3, 4) else [], options, source=source)
     assert of_c(results) == ["used", "used", "not sent: silent", "", "", "", "late", "used", "used"]
     faults = [(result.tick, fault.kind, fault.agent_id) for result in results for fault in result.faults]
     assert faults == [(3, "agent silent", "c"), (6, "agent rejoined", "c")]
@@ -98,12 +101,10 @@ def test_messages_that_the_fusion_node_cannot_use_are_counted_and_change_nothing
         messages_of(TinyAlliance(), SOURCE, "m2", "c", replace(RUN, split="pyramid")),
     )
 
-    def sends(clock: Clock) -> bytes:
-        message = honest(clock)
-        assert message is not None
+    def sends(clock: Clock) -> list[bytes]:
+        [message] = honest(clock)
         damaged = message[:-1] + bytes([message[-1] ^ 1])
-        kinds = [message, other_base(clock), other_split(clock), damaged, message.replace(b"\x01\x00c", b"\x01\x00b")]
-        return kinds[clock.tick % 4] or b""
+        return [[message, *other_base(clock), *other_split(clock), damaged][clock.tick % 4]]
 
     results = run("local", sends)
     kinds = ["used", "rejected: other base", "rejected: other split", "rejected: malformed"]
@@ -140,3 +141,10 @@ def test_a_door_that_cannot_open_says_why() -> None:
     for wrong in ("127.0.0.1:7447", "tcp/127.0.0.1", ""):
         with pytest.raises(UserError, match="expected PROTOCOL/HOST:PORT"):
             DoorOptions(listen=wrong)
+
+
+def test_garbage_is_counted_to_the_last_piece_and_costs_an_honest_agent_no_message() -> None:
+    honest = messages_of(TinyAlliance(), SOURCE, "m2", "c", RUN)
+    results = run("local", lambda clock: [*[b"garbage" * 30] * 250, *honest(clock)], wait_ms=60_000.0)
+    assert of_c(results) == ["used"] * TICKS
+    assert turned_away(results) == {"malformed": 250 * TICKS}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +17,8 @@ import heal.message.message
 from heal.agents.fusion.plausible import implausible_coverage, implausible_pose
 from heal.agents.options import RunOptions
 from heal.agents.records import Arrival
+from heal.errors import UserError
+from heal.fusion.pyramid import PyramidFusion
 from heal.message.codec import Codec
 from heal.message.message import Message
 from heal.message.payload import decode
@@ -57,6 +59,17 @@ def test_an_implausible_pose_is_rejected_and_changes_nothing(pose: Float64, spli
     assert [(one.agent_id, one.reason) for one in outcome.rejected] == [("b", "implausible pose")]
     assert outcome.used == ("ego", "c")
     assert same(outcome, new_node(options).step(request_at(0), [arrivals[0], arrivals[2]]))
+
+
+def test_a_type_that_the_fusion_cannot_take_is_rejected_and_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def require_types(fusion: PyramidFusion, agent_types: Iterable[str]) -> None:
+        if "unheard" in agent_types:
+            raise UserError("it has weights for m1 and m2 alone")
+
+    monkeypatch.setattr(PyramidFusion, "require_types", require_types)
+    outcome = fuse(MESSAGES["ego"], ("b", replace(B, agent_type="unheard").to_bytes()))
+    assert [(one.reason, one.detail) for one in outcome.rejected] == [("other type", "it has weights for m1 and m2 alone")]
+    assert same(outcome, fuse(MESSAGES["ego"]))
 
 
 @pytest.mark.parametrize("rows", [((1, 0, 0), (0, -1, 0), (0, 0, 1)), ((-1, 0, 0), (0, -1, 0), (0, 0, -1))])
