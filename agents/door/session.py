@@ -41,11 +41,14 @@ def connect(endpoint: str, zenoh_config: str | None = None) -> Any:
         UserError: Zenoh is not installed, or its configuration is wrong.
     """
     require_package("zenoh", "door", "an agent that connects to a run")
+    # As a client of Zenoh, an agent would stand still until the door opens; as a peer it goes on, and can give up.
     settings = {
-        "mode": "client",
+        "mode": "peer",
+        "listen/endpoints": [],
         "connect/endpoints": [endpoint],
         "connect/timeout_ms": -1,
         "connect/exit_on_failure": False,
+        "connect/retry": {"period_init_ms": 200, "period_max_ms": 1000, "period_increase_factor": 2},
     }
     return _open(settings, zenoh_config, f"connect to {endpoint}")
 

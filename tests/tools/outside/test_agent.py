@@ -56,7 +56,7 @@ def agent_process(alliance: Path, endpoint: str, agent_id: str) -> Iterator[subp
 def test_an_agent_that_is_killed_comes_back(alliance: Path) -> None:
     source = TownSource("test", SEED, TICKS)
     agent_id, endpoint = source.outline(0).ego_first[1], free_endpoint()
-    door = DoorOptions(listen=endpoint, agents=1, first_wait_s=300.0, wait_ms=5000.0)
+    door = DoorOptions(listen=endpoint, agents=1, first_wait_s=300.0, wait_ms=10_000.0)
     parts = load_alliance(alliance).for_inference(), source, ego_alone, PerfectNetwork(), OPTIONS, Deployment(door=door)
     results: list[TickResult] = []
     with open_runtime("local", *parts) as runtime, agent_process(alliance, endpoint, agent_id) as first:
