@@ -6,11 +6,13 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from heal.identity.envelope import ENVELOPE_BYTES
+from heal.identity.envelope import MAGIC as ENVELOPE_MAGIC
 from heal.message.header import MAGIC
 
-# The forms of bytes that the door lets in, by their first four bytes, and where the message begins in each: an envelope around a
-# message adds a line. Whether the rest is right is for the fusion node to check.
-FORMS: Mapping[bytes, int] = {MAGIC: 0}
+# The forms of bytes that the door lets in, by their first four bytes, and where the message begins in each. Whether the rest is right,
+# such as the signature of an envelope, is for the fusion node to check.
+FORMS: Mapping[bytes, int] = {MAGIC: 0, ENVELOPE_MAGIC: ENVELOPE_BYTES}
 
 _HEADER_BYTES, _PAYLOAD_BYTES = struct.Struct("<I"), struct.Struct("<Q")
 _HEADER_BYTES_AT, _PAYLOAD_BYTES_AT, _TIME_AT, _MAPS_AT, _LENGTHS_AT, _STRINGS_AT = 8, 16, 24, 241, 242, 248

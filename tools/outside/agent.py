@@ -44,6 +44,9 @@ PatienceArg = Annotated[
 ZenohConfigArg = Annotated[
     str | None, typer.Option(help="File with Zenoh's own configuration, such as for TLS, in place of --connect; see docs/door.md.")
 ]
+KeysArg = Annotated[
+    str | None, typer.Option(help="Folder of keys, as `heal keys new` makes it: messages are signed with the agent's private key.")
+]
 
 
 def agent(
@@ -61,6 +64,7 @@ def agent(
     device: DeviceArg = "auto",
     patience_s: PatienceArg = 120.0,
     zenoh_config: ZenohConfigArg = None,
+    keys: KeysArg = None,
 ) -> None:
     """Run one agent as a process of its own: at each tick of a simulation in another process it senses, encodes and sends.
 
@@ -77,6 +81,7 @@ def agent(
         agent_id,
         Codec.parse(codec or "float32"),
         choose_device(device),
+        keys,
     )
     with DoorConnection(connect, run, agent_id, zenoh_config) as connection:
         sent = sender.follow(connection, patience_s)
@@ -94,6 +99,7 @@ class OutsideSender:
         agent_id: the agent.
         codec: of its messages.
         device: on which its network computes.
+        keys: folder with the agent's private key, with which its messages are signed; None: they are not.
     """
 
     alliance: Alliance
@@ -102,6 +108,7 @@ class OutsideSender:
     agent_id: str
     codec: Codec
     device: torch.device
+    keys: str | None = None
 
     def follow(self, connection: DoorConnection, patience_s: float) -> int:
         """Send a message in each tick until the run is over, and return how many were sent.
@@ -131,7 +138,7 @@ class OutsideSender:
         if facts.grid != alliance.grid:
             raise UserError(f"the run has the grid {facts.grid}, and the alliance {alliance.grid}: expected the same one")
         console.print(f"agent {self.agent_id} joins at tick {clock.tick} with type {self.agent_type}", highlight=False)
-        options = RunOptions(split=facts.split, codec=self.codec)
+        options = RunOptions(split=facts.split, codec=self.codec, keys=self.keys)
         torch.set_num_threads(options.threads)
         return AgentHost(AgentSetup.of(alliance, self.agent_type, self.source, options), self.device)
 

@@ -10,14 +10,16 @@ from dataclasses import replace
 from time import monotonic
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from heal.agents.door import frame, intake
+from heal.agents.door import intake
 from heal.agents.door.bucket import TokenBucket
 from heal.agents.door.frame import Claims, claims_of
 from heal.agents.door.intake import Awaited, Intake
 from heal.agents.door.options import DoorOptions
 from heal.agents.door.topics import agent_topics, clock_topic, message_topic, sender_of
 from heal.errors import UserError
+from heal.identity.envelope import MAGIC, seal
 from tests.agents.door.messages import message, send
 
 
@@ -145,12 +147,10 @@ def test_any_bytes_are_looked_at_without_an_error() -> None:
     assert min(found[True], found[False]) > 1000
 
 
-def test_an_envelope_is_let_in_by_its_magic_and_the_message_in_it_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    sealed = b"SEAL" + bytes(60) + message("a", 9, "m2")
-    assert claims_of(sealed) is None
-    monkeypatch.setattr(frame, "FORMS", {**frame.FORMS, b"SEAL": 64})
+def test_an_envelope_is_let_in_by_its_magic_and_the_message_in_it_is_looked_at() -> None:
+    sealed = seal(message("a", 9, "m2"), Ed25519PrivateKey.generate(), 1, 9)
     assert claims_of(sealed) == Claims("m2", 9)
-    assert claims_of(sealed[:-1]) is None and claims_of(b"SEAL" + bytes(1000)) is None
+    assert claims_of(sealed[:-1]) is None and claims_of(MAGIC + bytes(1000)) is None
 
 
 def test_topics_name_their_agents_and_no_others() -> None:
