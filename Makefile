@@ -49,6 +49,7 @@ weights: $(VENV)/installed
 	$(call align,m3,3,any)
 	$(call align,m4,10,roadside) --init runs/town-base/alliance/m2
 	$(call align,m5,2,any)
+	$(BIN)/heal alliance statistics runs/town-base/alliance --towns 40
 	rm -rf configs/demo/alliance && cp -r runs/town-base/alliance configs/demo/alliance
 
 $(BIN)/python:

@@ -40,6 +40,7 @@ LINKED = {
 }
 ROOMS = (
     "aligners",
+    "defence",
     "detection",
     "encoders",
     "fusion",

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from heal.base_model import BaseModel
+from heal.defence.statistics import MapStatistics
 from heal.fusion.interface import AgentLevels, Coverage
 from heal.grid import BevGrid
 from heal.storage.compressors import StoredCompressor
@@ -100,6 +101,15 @@ class AllianceLike(Protocol):
 
     def trust_of(self, name: str, /) -> float:
         """Return the factor in (0, 1] on the weight of one type's maps where they are fused with others."""
+        ...
+
+
+@runtime_checkable
+class KnowsMaps(AllianceLike, Protocol):
+    """An alliance that may know what the honest maps of its agent types are like."""
+
+    def statistics_of(self, name: str, /) -> MapStatistics | None:
+        """Return the statistics of one type's honest maps; None if they have not been recorded."""
         ...
 
 

@@ -16,7 +16,7 @@ from heal.agents.agent import AgentHost
 from heal.agents.door.gateway import Gateway
 from heal.agents.door.options import DoorOptions
 from heal.agents.failures import FAILED, AgentFailure, step_each
-from heal.agents.fusion.host import NodeHost, joint_encoders, require_base, trust_by_type
+from heal.agents.fusion.host import NodeHost, joint_encoders, require_base, statistics_by_type, trust_by_type
 from heal.agents.fusion.sender_check import allowed_senders
 from heal.agents.interfaces import AllianceLike
 from heal.agents.network.network import Network, PerfectNetwork
@@ -95,8 +95,8 @@ class LocalRuntime(InThisProcess):
         self._device, self._hosts = torch.device(device), dict[str, AgentHost]()
         trust, compressors = trust_by_type(alliance), tuple(alliance.compressors.values())
         networks = alliance.base, alliance.base_hash, self._options, self._device
-        senders = joint_encoders(alliance, self._options), allowed_senders(self._options)
-        self._nodes = NodeHost(*networks, trust, compressors, *senders)
+        checks = allowed_senders(self._options), statistics_by_type(alliance, self._options)
+        self._nodes = NodeHost(*networks, trust, compressors, joint_encoders(alliance, self._options), *checks)
         super().__init__(self._options)
 
     def open_door(self, options: DoorOptions) -> None:

@@ -86,6 +86,8 @@ class RunOptions:
         use_z: whether ground truth must lie in the range in height too; the rule of DAIR-V2X tests x and y alone.
         guard: whether the fusion node keeps the ego's confident boxes (docs/guard.md). "auto" does as the base's settings say, "on"
             guards with the base's settings or the default ones. With regions there is no ego, and nothing is guarded.
+        defence: whether the fusion node checks what senders claim (docs/lying_senders.md). It is off by default, because it counts
+            poses and maps that are far from those of its agent types as lies, as experiments with large errors make them.
         blind_ego: whether the ego's own map is not fused, which shows what the others alone find around it.
         lidar_lines: laser lines of the clouds that agents of some types read in this run, 16, 32 or 64 by type; 64 stands for the
             agent's own cloud. Agents of the other types read the clouds that their type was trained with.
@@ -118,6 +120,7 @@ class RunOptions:
     include_ego: bool = False
     use_z: bool = True
     guard: Annotated[GuardChoice, _Switch()] = "auto"
+    defence: Annotated[Literal["on", "off"], _Switch()] = "off"
     blind_ego: bool = False
     lidar_lines: Mapping[str, int] = field(default_factory=dict, hash=False)
     joins: tuple[Join, ...] = ()
@@ -211,7 +214,9 @@ class RunOptions:
             )
 
     def _check_guard(self) -> None:
-        """Check the options that need an ego."""
+        """Check the options that need an ego, or maps."""
+        if self.defence == "on" and self.split not in MAP_SPLITS:
+            raise UserError(f"defence=on checks maps, expected split={' or '.join(MAP_SPLITS)}, got split={self.split}")
         if self.guard not in get_args(GuardChoice):
             raise UserError(f"guard: expected one of {', '.join(get_args(GuardChoice))}, got {self.guard!r}")
         if self.region_m is not None and (self.guard == "on" or self.blind_ego):

@@ -19,7 +19,8 @@ from pathlib import Path
 
 from heal.agent_model import AgentConfig, AgentModel
 from heal.base_model import BaseConfig, BaseModel
-from heal.config import ConfigError, config
+from heal.config import ConfigError, config, later
+from heal.defence.statistics import MapStatistics
 from heal.fusion.interface import Fusion
 from heal.grid import BevGrid, Range
 from heal.layers.inference import for_inference
@@ -67,6 +68,7 @@ class AgentCard:
         trust: factor in (0, 1] on the weight of the type's maps where they are fused with others; no part of the hash.
         unaligned: whether the type was added on purpose beside a base that it is not aligned to, as an ablation. `base_hash` is
             then that of its own base.
+        statistics: of the type's honest maps, by which lies are told from them (docs/lying_senders.md); no part of the hash.
     """
 
     hash: str
@@ -75,6 +77,7 @@ class AgentCard:
     training: TrainingRecord = TrainingRecord()
     trust: float = 1.0
     unaligned: bool = False
+    statistics: MapStatistics | None = later(None)
 
     def __post_init__(self) -> None:
         """Raise ConfigError for a trust out of range."""
@@ -162,6 +165,10 @@ class Alliance:
     def trust_of(self, name: str) -> float:
         """Return the trust in an agent type (see `AgentCard`)."""
         return self.agent_card(name).trust
+
+    def statistics_of(self, name: str) -> MapStatistics | None:
+        """Return the statistics of an agent type's honest maps; None if they have not been recorded."""
+        return self.agent_card(name).statistics
 
     @cached_property
     def compressors(self) -> Mapping[int, StoredCompressor]:

@@ -41,6 +41,7 @@ FLOORS = (
     },
     {
         "aligners",
+        "defence",
         "detection",
         "encoders",
         "fusion",

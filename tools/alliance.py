@@ -1,4 +1,4 @@
-"""`heal alliance`: pack an alliance into one file, unpack it, and verify that a folder or a file is whole."""
+"""`heal alliance`: add a type, record what honest maps are like, pack an alliance into one file, unpack it, and verify it."""
 
 from __future__ import annotations
 
@@ -12,21 +12,27 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from heal.alliance import load_alliance
 from heal.atomic_write import folder_made_whole
 from heal.errors import UserError
 from heal.tools.archive.adding import add_type
 from heal.tools.archive.archive import extract, pack
 from heal.tools.archive.check import PartCheck, check_alliance, check_parts, require_whole
+from heal.tools.archive.recording import record_statistics, scenes_to_record
+from heal.tools.shared.arguments import SourceArg
+from heal.tools.shared.sources import TOWN
+from heal.tools.shared.type_argument import base_type, split_names
 from heal.tools.terminal.style import STYLE
 
 EXAMPLES = """\b
 heal alliance add runs/mine runs/theirs/m3
+heal alliance statistics runs/mine --towns 30
 heal alliance pack configs/demo/alliance --out runs/demo.zip
 heal alliance verify runs/demo.zip
 heal alliance unpack runs/demo.zip --out runs/theirs
 """
 app = typer.Typer(
-    help="Add a type to an alliance, pack it into one file, unpack it, and check it for damage.",
+    help="Add a type to an alliance, record honest maps, pack it into one file, unpack it, and check it.",
     epilog=EXAMPLES,
     no_args_is_help=True,
     **STYLE,
@@ -47,6 +53,11 @@ UnalignedArg = Annotated[
         "takes part only where a command names it.",
     ),
 ]
+IntoStatisticsArg = Annotated[Path, typer.Argument(metavar="FOLDER", help="Alliance folder; its agent.yaml files are changed.")]
+RecordedTypesArg = Annotated[str | None, typer.Option("--types", help="Names of types, separated by commas. Default: all.")]
+PresetsArg = Annotated[str, typer.Option("--preset", help="Kinds of town, separated by commas, in turn.")]
+TownsArg = Annotated[int, typer.Option(min=1, help="Number of towns of one instant each, or of scenes of a folder.")]
+SeedArg = Annotated[int, typer.Option(min=0, help="Seed of the first town.")]
 FileOutArg = Annotated[Path, typer.Option("--out", help="ZIP file to write.")]
 FolderOutArg = Annotated[Path, typer.Option("--out", help="Folder to make; it may exist if it is empty.")]
 
@@ -60,6 +71,30 @@ def add_command(folder: IntoArg, agent_type: TypeFolderArg, name: NameArg = None
     heal alliance add runs/mine runs/single/alliance/m3 --as m3_single --unaligned
     """  # noqa: D301 - click's mark for lines that stay lines is the character, not its name
     console.print(add_type(folder, agent_type, name or agent_type.resolve().name, unaligned), markup=False, highlight=False)
+
+
+@app.command("statistics")
+def statistics_command(
+    folder: IntoStatisticsArg,
+    types: RecordedTypesArg = None,
+    source: SourceArg = TOWN,
+    preset: PresetsArg = "demo,crossing",
+    towns: TownsArg = 40,
+    seed: SeedArg = 5000,
+) -> None:
+    """Record what the honest maps of agent types are like, so that a defended run tells lies from them.
+
+    Take scenes that the types were not evaluated on, of all kinds in which they will drive.
+
+    \b
+    heal alliance statistics runs/mine --towns 30
+    heal alliance statistics runs/mine --types m3 --source OPV2V_ROOT
+    """  # noqa: D301 - click's mark for lines that stay lines is the character, not its name
+    alliance = load_alliance(folder).for_inference()
+    scenes = scenes_to_record(source, preset.split(","), towns, seed)
+    for name in alliance.agent_names if types is None else split_names(types):
+        found = record_statistics(alliance, name, base_type(alliance), scenes, console)
+        console.print(f"{name}: statistics of {found.maps} maps", markup=False, highlight=False)
 
 
 @app.command("pack")

@@ -96,7 +96,9 @@ COMMANDS: dict[str, Command] = {
     "export": Command("export", "export", "Export an alliance for HEAL, or as graphs for deployment."),
     "info": Command("info", "info", "Describe an alliance, or this installation."),
     "keys": Command("keys.command", "app", "Make, roll over and revoke the keys with which agents sign messages."),
-    "alliance": Command("alliance", "app", "Add a type to an alliance, pack it into one file, unpack it, and check it for damage."),
+    "alliance": Command(
+        "alliance", "app", "Add a type to an alliance, record honest maps, pack it into one file, unpack it, and check it."
+    ),
 }
 
 

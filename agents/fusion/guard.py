@@ -12,8 +12,9 @@ from typing import Protocol
 from torch import Tensor
 
 from heal.agents.fusion.map_memory import KnownMap
+from heal.agents.fusion.suspicion import Suspicion
 from heal.agents.options import RunOptions
-from heal.agents.records import FusionRequest, GuardReport
+from heal.agents.records import GuardReport
 from heal.base_model import BaseConfig
 from heal.detection.detections import Detections
 from heal.detection.guard import GuardConfig, confident_boxes, keeps_enough, kept_boxes, put_back
@@ -21,7 +22,6 @@ from heal.detection.guard import GuardConfig, confident_boxes, keeps_enough, kep
 Fuse = Callable[[Sequence[KnownMap]], Detections]
 """Returns the boxes that maps give together, the ego's map first, as if no other map had come."""
 
-_FORGIVEN = 0.01  # a count below this is forgotten
 _MOST_TRIED = 8  # senders that are tried one by one; the work of a tick would grow with the square of their number
 
 
@@ -45,14 +45,6 @@ class Verdict:
 class Guarding(Protocol):
     """What a fusion node asks in every tick."""
 
-    def begin_tick(self, request: FusionRequest) -> None:
-        """Forget what is of no use in a tick."""
-        ...
-
-    def factor(self, agent_id: str) -> float:
-        """Return the factor on the weight of a sender in this tick."""
-        ...
-
     def judge(self, alone: Detections, fused: Trial, fuse: Fuse) -> Verdict:
         """Compare the boxes of the ego alone with those of all maps.
 
@@ -71,13 +63,6 @@ class Unguarded:
         """Count by the same settings and the same overlap as a guard."""
         self._settings, self._nms_iou = settings, nms_iou
 
-    def begin_tick(self, request: FusionRequest) -> None:
-        """Forget nothing, because nothing is remembered."""
-
-    def factor(self, agent_id: str) -> float:
-        """Return 1."""
-        return 1.0
-
     def judge(self, alone: Detections, fused: Trial, fuse: Fuse) -> Verdict:
         """Return the boxes of all maps."""
         kept = kept_boxes(confident_boxes(alone, self._settings), fused.detections, self._nms_iou)
@@ -85,20 +70,11 @@ class Unguarded:
 
 
 class Guard:
-    """Keeps the ego's confident boxes. A guard remembers from tick to tick which senders it has left out."""
+    """Keeps the ego's confident boxes, and suspects the senders that it has left out."""
 
-    def __init__(self, settings: GuardConfig, nms_iou: float) -> None:
+    def __init__(self, settings: GuardConfig, nms_iou: float, suspicion: Suspicion) -> None:
         """Guard by settings; two boxes that overlap by more than `nms_iou` are one vehicle."""
-        self._settings, self._nms_iou = settings, nms_iou
-        self._suspicion = Suspicion(settings)
-
-    def begin_tick(self, request: FusionRequest) -> None:
-        """Let the suspicion of senders fade; it ends with the recording."""
-        self._suspicion.begin_tick(request)
-
-    def factor(self, agent_id: str) -> float:
-        """Return how much weight the suspicion leaves to a sender."""
-        return self._suspicion.factor(agent_id)
+        self._settings, self._nms_iou, self._suspicion = settings, nms_iou, suspicion
 
     def judge(self, alone: Detections, fused: Trial, fuse: Fuse) -> Verdict:
         """Leave out senders until the others keep enough confident boxes, then put back those that are still lost."""
@@ -112,32 +88,6 @@ class Guard:
         lost = search.confident.select(~chosen.kept)
         report = GuardReport(len(search.confident), int((~all_maps.kept).sum()), len(lost), blamed)
         return Verdict(put_back(lost, chosen.trial.detections), maps, report)
-
-
-class Suspicion:
-    """How often senders have been left out: a count for each sender, which fades with time."""
-
-    def __init__(self, settings: GuardConfig) -> None:
-        """Suspect no sender."""
-        self._settings, self._sequence, self._now_ns = settings, "", 0
-        self._counts: dict[str, float] = {}
-
-    def begin_tick(self, request: FusionRequest) -> None:
-        """Let all counts fade by the time since the last tick; forget all senders of another recording."""
-        if request.sequence != self._sequence:
-            self._counts.clear()
-        elapsed_ms = max(request.timestamp_ns - self._now_ns, 0) / 1e6
-        left = 0.5 ** (elapsed_ms / self._settings.forgive_ms)
-        self._counts = {agent_id: count * left for agent_id, count in self._counts.items() if count * left >= _FORGIVEN}
-        self._sequence, self._now_ns = request.sequence, request.timestamp_ns
-
-    def factor(self, agent_id: str) -> float:
-        """Return the factor on the weight of a sender; 1 for a sender without suspicion."""
-        return float(self._settings.suspicion ** self._counts.get(agent_id, 0.0))
-
-    def add(self, agent_id: str) -> None:
-        """Count a sender that is left out once more."""
-        self._counts[agent_id] = self._counts.get(agent_id, 0.0) + 1
 
 
 @dataclass(frozen=True)
@@ -206,8 +156,9 @@ class _Search:
         return int(judged.kept.sum())
 
 
-def guard_of(options: RunOptions, base: BaseConfig) -> Guarding:
+def guard_of(options: RunOptions, base: BaseConfig, suspicion: Suspicion) -> Guarding:
     """Return the guard of a run: by the base's settings, or as `RunOptions.guard` says."""
-    guards = options.guard == "on" or (options.guard == "auto" and base.guard is not None)
-    made = Guard if guards else Unguarded
-    return made(base.guard or GuardConfig(), base.decode.nms_iou)
+    settings, nms_iou = base.guard or GuardConfig(), base.decode.nms_iou
+    if options.guard == "on" or (options.guard == "auto" and base.guard is not None):
+        return Guard(settings, nms_iou, suspicion)
+    return Unguarded(settings, nms_iou)

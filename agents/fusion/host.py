@@ -9,11 +9,12 @@ import torch
 from heal.agents.content.items import reads_points_alone, require_cloud_reader
 from heal.agents.fusion.map_reader import SharedMapReader
 from heal.agents.fusion.node import FusionNode
-from heal.agents.interfaces import AllianceLike, Encoder
+from heal.agents.interfaces import AllianceLike, Encoder, KnowsMaps
 from heal.agents.options import RunOptions
 from heal.agents.records import Arrival, FusionOutcome, FusionRequest
 from heal.agents.region import Region
 from heal.base_model import BaseModel
+from heal.defence.statistics import MapStatistics
 from heal.fusion.single_agent import require_alone
 from heal.identity.allow_list import AllowedSenders
 from heal.storage.compressors import StoredCompressor
@@ -42,10 +43,12 @@ class NodeHost:
         compressors: Sequence[StoredCompressor] = (),
         encoders: Mapping[str, Encoder] | None = None,
         allowed: AllowedSenders | None = None,
+        statistics: Mapping[str, MapStatistics] | None = None,
     ) -> None:
         """Make a host without nodes; arguments as for `FusionNode`."""
         self._base, self._base_hash, self._options, self._device = base, base_hash, options, torch.device(device)
-        self._trust, self._compressors, self._encoders, self._allowed = trust, tuple(compressors), encoders, allowed
+        self._trust, self._compressors, self._encoders = trust, tuple(compressors), encoders
+        self._allowed, self._statistics = allowed, statistics
         self._reader = SharedMapReader(base.to(self._device), self._device, options, self._compressors)
         self._nodes: dict[Region | None, FusionNode] = {}
 
@@ -68,13 +71,21 @@ class NodeHost:
         self._reader.forget()
 
     def _make_node(self) -> FusionNode:
-        parts = self._reader, self._trust, self._compressors, self._encoders, self._allowed
+        parts = self._reader, self._trust, self._compressors, self._encoders, self._allowed, self._statistics
         return FusionNode(self._base, self._base_hash, self._options, self._device, *parts)
 
 
 def trust_by_type(alliance: AllianceLike) -> dict[str, float]:
     """Return the trust in each agent type of an alliance."""
     return {name: alliance.trust_of(name) for name in alliance.agent_names}
+
+
+def statistics_by_type(alliance: AllianceLike, options: RunOptions) -> dict[str, MapStatistics]:
+    """Return the statistics of the agent types that have some; none where no check needs them."""
+    if options.defence == "off" or not isinstance(alliance, KnowsMaps):
+        return {}
+    found = {name: alliance.statistics_of(name) for name in alliance.agent_names}
+    return {name: statistics for name, statistics in found.items() if statistics is not None}
 
 
 def joint_encoders(alliance: AllianceLike, options: RunOptions) -> dict[str, Encoder]:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from heal.agents.fusion.admission import Admission, Problem
+from heal.agents.fusion.defence import DISPUTED, defence_of
 from heal.agents.fusion.guard import Trial, guard_of
 from heal.agents.fusion.item_fusion import BoxFusion, PointFusion
 from heal.agents.fusion.map_memory import KnownMap, MapMemory, age_ms
@@ -17,12 +18,15 @@ from heal.agents.fusion.map_reader import MapReader
 from heal.agents.fusion.plausible import unusable_numbers
 from heal.agents.fusion.sender_check import SenderCheck
 from heal.agents.fusion.setting_aside import FUSION_FAILED, described, set_aside
+from heal.agents.fusion.suspicion import Suspicion
 from heal.agents.fusion.tick_fusion import FusionNetwork, MapFusion, TickFusion
 from heal.agents.interfaces import Encoder
 from heal.agents.options import RunOptions
 from heal.agents.records import OUT_OF_RANGE, Arrival, FusionOutcome, FusionRequest, GuardReport, HeldMap, NodeLatency, Rejection
 from heal.base_model import BaseModel
+from heal.defence.statistics import MapStatistics
 from heal.detection.detections import Detections
+from heal.detection.guard import GuardConfig
 from heal.identity.allow_list import AllowedSenders
 from heal.identity.verifier import Refusal
 from heal.message.message import MessageError
@@ -59,6 +63,7 @@ class FusionNode:
         compressors: Sequence[StoredCompressor] = (),
         encoders: Mapping[str, Encoder] | None = None,
         allowed: AllowedSenders | None = None,
+        statistics: Mapping[str, MapStatistics] | None = None,
     ) -> None:
         """Make a fusion node that holds no maps yet.
 
@@ -73,11 +78,14 @@ class FusionNode:
             compressors: those whose maps the node can decode; messages with the map of another one are rejected.
             encoders: the networks of the agent types that read a joint cloud, for `split: points`.
             allowed: the agents whose signed messages the node takes; None if nothing is signed in the run.
+            statistics: of the honest maps of agent types, for `defence: on`.
         """
         self._network, self._options = FusionNetwork(base, torch.device(device), options, encoders), options
         self._admission = Admission(base, base_hash, options, compressors)
-        self._memory, self._guard, self._trust = MapMemory(options), guard_of(options, base.config), dict(trust or {})
-        self._least_trust = 1.0
+        self._memory, self._trust, self._least_trust = MapMemory(options), dict(trust or {}), 1.0
+        self._suspicion = Suspicion(base.config.guard or GuardConfig())
+        self._guard = guard_of(options, base.config, self._suspicion)
+        self._defence = defence_of(options, base, statistics or {}, self._suspicion)
         self._reader = reader or MapReader(base, torch.device(device), options, compressors)
         self._senders = SenderCheck(allowed, options, self._reader)
 
@@ -90,10 +98,12 @@ class FusionNode:
         self._trust.update(request.trust)
         self._least_trust = min(self._trust.values(), default=1.0)
         self._memory.begin_tick(request)
-        self._guard.begin_tick(request)
+        self._suspicion.begin_tick(request)
+        self._defence.begin_tick(request)
         rejected = self._store_maps(request, arrivals)
         self._memory.release_messages(request)
-        world_SE3_frame, chosen, unused = self._choose_maps(request)
+        world_SE3_frame, near, unused = self._choose_maps(request)
+        chosen, disputed = self._undisputed(request, arrivals, near)
         unpacked = perf_counter()
         fuse = _FUSIONS[self._options.split]
         fusion = fuse(self._network, request, world_SE3_frame, lambda known: self._weight(known, request))
@@ -104,7 +114,7 @@ class FusionNode:
             detections=found.detections,
             used=tuple(known.agent_id for known in found.fused if known.tick == request.tick),
             held=tuple(self._held_map(known, request) for known in found.fused if known.tick != request.tick),
-            rejected=(*rejected, *unused, *failed, *_blamed(request, chosen, found.guard)),
+            rejected=(*rejected, *unused, *disputed, *failed, *_blamed(request, chosen, found.guard)),
             latency=NodeLatency(
                 unpack_ms=(unpacked - started) * 1e3 - trunk_ms,
                 fuse_ms=trunk_ms + found_ms - fusion.decode_ms,
@@ -140,15 +150,20 @@ class FusionNode:
             return opened
         arrival, unread = opened
         newest = self._memory.newest(unread.header.agent_id)
-        problem = self._admission.problem(request, arrival, unread.header, newest)
+        problem, own = self._admission.problem(request, arrival, unread.header, newest), arrival.agent_id == request.ego_id
+        if problem is None and not own:
+            problem = self._defence.header_problem(unread.header)
         if problem is not None:
             return problem
         message = self._reader.read_message(arrival, unread)
         problem = unusable_numbers(message)
         if problem is not None:
             return problem
-        self._memory.keep(self._reader.read_map(arrival, message))
-        return None
+        known = self._reader.read_map(arrival, message)
+        problem = None if own else self._defence.map_problem(unread.header, message, known)
+        if problem is None:
+            self._memory.keep(known)
+        return problem
 
     def _find(self, request: FusionRequest, fusion: TickFusion, chosen: Sequence[KnownMap]) -> tuple[_Found, list[Rejection]]:
         """Fuse the chosen maps and decode boxes; if that raises an error, set maps aside until it does not.
@@ -188,7 +203,7 @@ class FusionNode:
         """
         trust = self._trust.get(known.agent_type, self._least_trust) if self._options.split in MAP_SPLITS else 1.0
         factor = self._memory.weight(known, request) * trust
-        return factor if known.agent_id == request.ego_id else factor * self._guard.factor(known.agent_id)
+        return factor if known.agent_id == request.ego_id else factor * self._suspicion.factor(known.agent_id)
 
     def _choose_maps(self, request: FusionRequest) -> tuple[Float64, list[KnownMap], list[Rejection]]:
         """Choose the maps to fuse in a tick, and the frame.
@@ -211,6 +226,18 @@ class FusionNode:
             elif known.tick == request.tick:
                 unused.append(self._out_of_range(known, request, distance_m))
         return world_SE3_frame, near, unused
+
+    def _undisputed(
+        self, request: FusionRequest, arrivals: Sequence[Arrival], maps: Sequence[KnownMap]
+    ) -> tuple[list[KnownMap], list[Rejection]]:
+        """Return the maps that the ego does not dispute, and a rejection for each other message that has arrived now."""
+        disputed, arrived = self._defence.disputed(request, maps), {(arrival.agent_id, arrival.tick) for arrival in arrivals}
+        rejected = [
+            Rejection(known.agent_id, known.tick, DISPUTED, disputed[known.agent_id])
+            for known in maps
+            if known.agent_id in disputed and (known.agent_id, known.tick) in arrived
+        ]
+        return [known for known in maps if known.agent_id not in disputed], rejected
 
     def _out_of_range(self, known: KnownMap, request: FusionRequest, distance_m: float) -> Rejection:
         centre = "the ego" if request.region is None else f"region {request.region}"

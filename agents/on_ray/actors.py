@@ -22,6 +22,7 @@ from heal.agents.options import RunOptions
 from heal.agents.process import keep_freed_memory
 from heal.agents.records import LOST_WITH_MACHINE, AgentAside, Arrival, FusionOutcome, FusionRequest, Rejection, Sender
 from heal.base_model import BaseModel
+from heal.defence.statistics import MapStatistics
 from heal.device import choose_device, gpu_count, set_float32_products
 from heal.errors import UserError
 from heal.identity.allow_list import AllowedSenders
@@ -84,6 +85,7 @@ class NodeActor:
         compressors: Sequence[StoredCompressor],
         encoders: Mapping[str, Encoder],
         allowed: AllowedSenders | None,
+        statistics: Mapping[str, MapStatistics],
         device: str,
     ) -> None:
         """Make the fusion nodes' host.
@@ -97,11 +99,13 @@ class NodeActor:
             compressors: see `FusionNode`.
             encoders: see `FusionNode`.
             allowed: see `FusionNode`; an actor that is started again reads a list that has changed meanwhile at its first tick.
+            statistics: see `FusionNode`.
             device: that of the deployment.
         """
         _set_up_process(options)
         self._fetch_s = fetch_s
-        self._host = NodeHost(base, base_hash, options, _own_device(device), trust, compressors, encoders, allowed)
+        own = trust, compressors, encoders, allowed, statistics
+        self._host = NodeHost(base, base_hash, options, _own_device(device), *own)
 
     def ready(self) -> None:
         """Answer once the actor has been made."""

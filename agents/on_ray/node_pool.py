@@ -11,7 +11,7 @@ import ray
 from heal.agents.deployment import Deployment
 from heal.agents.faults import Fault
 from heal.agents.fusion.division import FusionTask, node_of
-from heal.agents.fusion.host import joint_encoders, trust_by_type
+from heal.agents.fusion.host import joint_encoders, statistics_by_type, trust_by_type
 from heal.agents.interfaces import AllianceLike
 from heal.agents.on_ray.actors import AHEAD, NodeActor
 from heal.agents.on_ray.placement import Placer, machines, node_demand, reserves_memory
@@ -73,7 +73,7 @@ class NodePool:
         self._options, self._deployment, self._placer, self._allowed = options, deployment, Placer(deployment), allowed
         self._base, self._base_hash, self._trust = ray.put(alliance.base), alliance.base_hash, trust_by_type(alliance)
         self._compressors = ray.put(tuple(alliance.compressors.values()))
-        self._encoders = ray.put(joint_encoders(alliance, options))
+        self._encoders, self._statistics = ray.put(joint_encoders(alliance, options)), statistics_by_type(alliance, options)
         self._count = node_demand(deployment, options).actors
         resources = machines()
         self._reserves = reserves_memory(resources, deployment, self._count)
@@ -164,6 +164,7 @@ class NodePool:
             self._compressors,
             self._encoders,
             self._allowed,
+            self._statistics,
             self._deployment.device,
         )
 

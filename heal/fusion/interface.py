@@ -83,6 +83,10 @@ class Fusion(nn.Module, ABC):
         """Compute the scales of maps (M, C, ny, nx), each agent on its own."""
 
     @abstractmethod
+    def occupancy(self, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Return the logits (M, 1, ny, nx) of the foreground of every scale (M, C, ny, nx), as `trunk` computes them."""
+
+    @abstractmethod
     def level_shapes(self) -> list[tuple[int, int, int]]:
         """Return the shape (C, ny, nx) of every scale's maps, the finest first."""
 

@@ -135,8 +135,11 @@ class MapFusion(SceneFusion):
 
     def trunk(self, features: Tensor) -> AgentLevels:
         """Score the foreground of maps (M, C, ny, nx), which are the only scale."""
-        logits = self.foreground_head(features) if self.scores_foreground else features.new_zeros(features[:, :1].shape)
-        return AgentLevels((features,), (logits,))
+        return AgentLevels((features,), self.occupancy((features,)))
+
+    def occupancy(self, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Return the logits (M, 1, ny, nx) of the foreground of the only scale; zero if no foreground is scored."""
+        return tuple(self.foreground_head(level) if self.scores_foreground else torch.zeros_like(level[:, :1]) for level in maps)
 
     def level_shapes(self) -> list[tuple[int, int, int]]:
         """Return the shape (C, ny, nx) of the agents' maps."""

@@ -139,10 +139,13 @@ class StagedFusion(Fusion):
         maps = self.resnet(features, self.first_stage)
         if self.first_stage:
             maps = (features, *maps)
-        return AgentLevels(maps, tuple(self._logits(i, level) for i, level in enumerate(maps)))
+        return AgentLevels(maps, self.occupancy(maps))
+
+    def occupancy(self, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Return the logits (M, 1, ny, nx) of the foreground of every scale (M, C, ny, nx); zero if no foreground is scored."""
+        return tuple(self._logits(i, level) for i, level in enumerate(maps))
 
     def _logits(self, i: int, level: Tensor) -> Tensor:
-        """Return the logits (M, 1, ny, nx) of the foreground of scale i; zero if no foreground is scored."""
         if not self.scores_foreground:
             return level.new_zeros(len(level), 1, *level.shape[-2:])
         logits: Tensor = self.get_submodule(f"single_head_{i}")(level)

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
-from heal.agents.interfaces import AllianceLike, Encoder, Trunk
+from heal.agents.interfaces import AllianceLike, Encoder, KnowsMaps, Trunk
+from heal.defence.statistics import MapStatistics
 from heal.grid import BevGrid
 from heal.storage.compressors import StoredCompressor
 from heal.types import AgentFrame, BoolMask, SensorChoice
@@ -98,3 +99,7 @@ class WrappedAlliance:
     def trust_of(self, name: str) -> float:
         """Return the factor on the weight of one type's maps in the fusion."""
         return self._alliance.trust_of(name)
+
+    def statistics_of(self, name: str) -> MapStatistics | None:
+        """Return the statistics of one type's honest maps."""
+        return self._alliance.statistics_of(name) if isinstance(self._alliance, KnowsMaps) else None

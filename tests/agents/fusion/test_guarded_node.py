@@ -11,9 +11,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from heal.agents.fusion.guard import Guard, Suspicion, Trial
+from heal.agents.fusion.guard import Guard, Trial
 from heal.agents.fusion.map_memory import KnownMap
 from heal.agents.fusion.node import BLAMED, BLIND, FusionNode
+from heal.agents.fusion.suspicion import Suspicion
 from heal.agents.options import RunOptions
 from heal.agents.records import Arrival, FusionOutcome, FusionRequest, GuardReport
 from heal.agents.region import Region
@@ -185,11 +186,11 @@ def _fuse(maps: Sequence[KnownMap]) -> Detections:
 )
 def test_those_who_harm_are_left_out_and_those_who_help_stay(senders: tuple[KnownMap, ...], blamed: tuple[str, ...]) -> None:
     maps = (EGO, *senders)
-    guard = Guard(SETTINGS, NMS_IOU)
-    verdict = guard.judge(ALONE, Trial(maps, _fuse(maps)), _fuse)
+    suspicion = Suspicion(SETTINGS)
+    verdict = Guard(SETTINGS, NMS_IOU, suspicion).judge(ALONE, Trial(maps, _fuse(maps)), _fuse)
     assert verdict.report.blamed == blamed and verdict.report.put_back == 0
     assert x_and_score(verdict.detections) == x_and_score(_fuse([known for known in maps if known.agent_id not in blamed]))
-    assert [guard.factor(known.agent_id) for known in senders] == [
+    assert [suspicion.factor(known.agent_id) for known in senders] == [
         SETTINGS.suspicion if known.agent_id in blamed else 1.0 for known in senders
     ]
 
@@ -206,7 +207,7 @@ def test_the_search_fuses_no_maps_twice_and_its_work_grows_with_the_number_of_se
             return found(*[(-20, 0.9), (0, 0.8), (20, 0.7), (30, 0.6)][: 4 if harmful < 2 else 1])
 
         maps = (EGO, *crowd)
-        verdict = Guard(SETTINGS, NMS_IOU).judge(ALONE, Trial(maps, fuse(maps)), fuse)
+        verdict = Guard(SETTINGS, NMS_IOU, Suspicion(SETTINGS)).judge(ALONE, Trial(maps, fuse(maps)), fuse)
         assert verdict.report.lost == 3 and verdict.report.put_back == 0
         assert len(set(fused)) == len(fused) <= 2 * len(crowd) + 10
         assert sum(known.agent_id.startswith("liar") for known in verdict.maps) < 2 <= len(verdict.maps)
@@ -214,7 +215,7 @@ def test_the_search_fuses_no_maps_twice_and_its_work_grows_with_the_number_of_se
 
 def test_an_honest_sender_with_one_lost_box_is_not_blamed_and_the_box_comes_back() -> None:
     fused = found((-20, 0.9), (0, 0.8), (20, 0.7))
-    verdict = Guard(SETTINGS, NMS_IOU).judge(ALONE, Trial((EGO, HONEST), fused), _fuse)
+    verdict = Guard(SETTINGS, NMS_IOU, Suspicion(SETTINGS)).judge(ALONE, Trial((EGO, HONEST), fused), _fuse)
     assert verdict.report == GuardReport(confident=4, lost=1, put_back=1)
     assert x_and_score(verdict.detections) == x_and_score(ALONE) and verdict.maps == (EGO, HONEST)
 

@@ -1,0 +1,99 @@
+"""Whether the vehicles that a sender claims are those that the ego sees: what a wrong pose, a foreign map or erased vehicles break.
+
+The ego trusts its own sensors alone: whatever several senders agree on, a lie of all of them is compared with what the ego sees.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from heal.fusion.warp import Window, affine_rows
+from heal.grid import BevGrid
+from heal.types import Float64
+
+CLAIMED, CONFIRMED = 0.5, 0.2
+"""Scores above which an agent claims a vehicle, and confirms what another agent claims."""
+
+SURE, NOTICED = 0.7, 0.1
+"""Scores above which the ego is sure of a vehicle, and a sender has noticed one that the ego is sure of."""
+
+FEWEST_CELLS = 15
+"""Cells of vehicles that have to be compared: about two vehicles on a grid with cells of 0.8 m."""
+
+REACH_M = 1.6
+"""How far apart two agents may place a vehicle: errors of poses, and the way of a vehicle during a delay."""
+
+_EDGE_CELLS = 2  # from the border of what an agent covers
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How a sender's foreground agrees with the ego's where both cover the ground.
+
+    Attributes:
+        claimed: cells of vehicles that the sender claims where the ego's sensors reach.
+        confirmed: share of them near foreground of the ego; 1 without any.
+        sure: cells of vehicles that the ego is sure of where the sender's sensors reach.
+        noticed: share of them near foreground of the sender; 1 without any.
+    """
+
+    claimed: int
+    confirmed: float
+    sure: int
+    noticed: float
+
+    def problem(self, least_confirmed: float, least_noticed: float) -> str | None:
+        """Return why a sender is disputed by the ego; None if it is not, or if there is too little to compare."""
+        if self.claimed >= FEWEST_CELLS and self.confirmed < least_confirmed:
+            return f"the ego confirms {self.confirmed:.0%} of the vehicles that it claims, expected at least {least_confirmed:.0%}"
+        if self.sure >= FEWEST_CELLS and self.noticed < least_noticed:
+            return (
+                f"it has noticed {self.noticed:.0%} of the vehicles that the ego is sure of, expected at least {least_noticed:.0%}"
+            )
+        return None
+
+
+def agreement(ego: Tensor, sender: Tensor, agent_SE3_ego: Float64, grid: BevGrid) -> Agreement:
+    """Compare the foreground of a sender with that of the ego.
+
+    Args:
+        ego: (1, 1, ny, nx) the ego's scores of the finest scale; 0 where its sensors do not reach.
+        sender: (1, 1, ny, nx) the sender's, in its own frame.
+        agent_SE3_ego: (4, 4) float64, maps ego coordinates into the sender's frame.
+        grid: of the maps.
+    """
+    moved, reach = _moved(sender, agent_SE3_ego, grid), max(round(REACH_M / grid.cell_m), 1)
+    claimed, sure = (moved > CLAIMED) & _covered(ego), (ego > SURE) & _covered(moved)
+    return Agreement(
+        int(claimed.sum()),
+        _share(_grown(ego, reach) > CONFIRMED, claimed),
+        int(sure.sum()),
+        _share(_grown(moved, reach) > NOTICED, sure),
+    )
+
+
+def _moved(score: Tensor, agent_SE3_ego: Float64, grid: BevGrid) -> Tensor:
+    """Return a sender's scores (1, 1, ny, nx) in the ego's frame; 0 where its map does not reach."""
+    [affine] = affine_rows(torch.from_numpy(agent_SE3_ego)[None], grid)
+    window = Window.of(affine, score.shape[-2], score.shape[-1], score.device)
+    moved = torch.zeros_like(score)
+    moved[..., window.rows, window.columns] = window.sample(score)
+    return moved
+
+
+def _grown(score: Tensor, cells: int) -> Tensor:
+    """Return the largest value within some cells around each cell."""
+    return F.max_pool2d(score, 2 * cells + 1, 1, cells)
+
+
+def _covered(score: Tensor) -> Tensor:
+    """Return where an agent's sensors cover the ground all around."""
+    return _grown((score == 0).float(), _EDGE_CELLS) == 0
+
+
+def _share(kept: Tensor, among: Tensor) -> float:
+    return float((kept & among).sum()) / max(int(among.sum()), 1) if bool(among.any()) else 1.0
