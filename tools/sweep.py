@@ -46,6 +46,7 @@ from heal.tools.shared.type_argument import base_type
 from heal.tools.sweeps.chunk import Chunk, RunTotals, run_chunk
 from heal.tools.sweeps.conditions import Common, Condition, sweep_conditions
 from heal.tools.sweeps.figure import draw_sweep
+from heal.tools.sweeps.lies import OLD_TICKS
 from heal.tools.sweeps.published import PublishedCurve, published_curves
 from heal.tools.sweeps.rows import make_row, sweep_table
 from heal.tools.terminal.progress import track
@@ -53,13 +54,14 @@ from heal.types import SceneSource
 
 TICKS_PER_TOWN = 16
 CHUNK_TICKS = 32
+FIRST_TICKS = {"attacks": OLD_TICKS}  # so that liars have something old to send
 EXAMPLES = """\b
 heal sweep codec --alliance configs/demo/alliance --towns 12 --ticks 4 --out runs/sweep-codec
 heal sweep delay --alliance configs/demo/alliance --towns 8 --ticks 12 --set run.split=pyramid --out runs/sweep-delay
 heal sweep loss --alliance configs/demo/alliance --towns 8 --ticks 12 --set run.split=pyramid --out runs/sweep-loss
 heal sweep noise --alliance configs/demo/alliance --towns 12 --ticks 4 --set run.split=pyramid --out runs/sweep-noise
 heal sweep regions --alliance configs/demo/alliance --towns 12 --ticks 6 --seed 10 --out runs/sweep-regions
-heal sweep senders --alliance configs/demo/alliance --towns 25 --ticks 4 --set run.split=pyramid --out runs/sweep-senders
+heal sweep attacks --alliance configs/demo/alliance --agents 4 --towns 20 --ticks 2 --set run.split=pyramid --out runs/attacks
 heal sweep range --alliance configs/demo/alliance --towns 12 --ticks 4 --out runs/sweep-range
 heal sweep agents --alliance configs/demo/alliance --types m1,m2,m3,m4 --towns 12 --ticks 4 --out runs/sweep-agents
 heal sweep lines --alliance configs/demo/alliance --types m1,m3 --towns 12 --ticks 4 --out runs/sweep-lines
@@ -72,7 +74,7 @@ console = Console()
 KindArg = Annotated[
     str,
     typer.Argument(
-        help="Condition to vary: codec, delay, loss, noise, regions, senders, range (of communication, up to --comm-range-m), "
+        help="Condition to vary: codec, delay, loss, noise, regions, attacks, range (of communication, up to --comm-range-m), "
         "agents (their number) or lines (of the LiDARs)."
     ),
 ]
@@ -126,16 +128,16 @@ def sweep(
 ) -> None:
     """Measure AP against one condition of a run.
 
-    Every value of the condition (codec, delay or loss of the messages, error of the poses, size of the regions, senders that are
-    blind, noisy or misplaced, or whose maps are 10 or 100 times too large, range of communication, number of agents, laser lines)
-    is one run over the same ticks; another run has the ego alone.
+    Every value of the condition (codec, delay or loss of the messages, error of the poses, size of the regions, lies of senders,
+    range of communication, number of agents, laser lines) is one run over the same ticks; another run has the ego alone.
     """
     devices = devices_to_share(device)
     whole = Chunk(alliance, source, preset, split, seed, range(0), types, range_m, ego_type, ground_truth)
     settings, opened = with_options(read_settings(settings_file, changes), context.params), open_on_range(alliance, range_m)
     recorded = ScenesRecord.of(source, preset, split, types or base_type(opened), seed, ego_type)
     output, scenes = Output.of(context, out, overwrite, opened, recorded), whole.open_source(ticks)
-    plan = plan_sweep(kind, opened, scenes, settings, share(divide(whole, len(scenes), towns, ticks), devices), published)
+    chunks = share(divide(whole, len(scenes), towns, ticks, FIRST_TICKS.get(kind, 0)), devices)
+    plan = plan_sweep(kind, opened, scenes, settings, chunks, published)
     run_and_report(plan, output, processes or usable_cores())
 
 
@@ -184,7 +186,7 @@ def plan_sweep(
     return SweepPlan(kind, settings, conditions, chunks, curves)
 
 
-def divide(whole: Chunk, scenes: int, towns: int, ticks: int | None) -> list[Chunk]:
+def divide(whole: Chunk, scenes: int, towns: int, ticks: int | None, first: int = 0) -> list[Chunk]:
     """Return one chunk for each town, or for every `CHUNK_TICKS` scenes of a folder.
 
     Args:
@@ -192,9 +194,10 @@ def divide(whole: Chunk, scenes: int, towns: int, ticks: int | None) -> list[Chu
         scenes: number of scenes of the folder.
         towns: number of towns.
         ticks: of each town, or scenes of the folder to run; None for `TICKS_PER_TOWN` or all scenes.
+        first: the first tick of each town.
     """
     if whole.source == TOWN:
-        return [replace(whole, seed=whole.seed + i, ticks=range(ticks or TICKS_PER_TOWN)) for i in range(towns)]
+        return [replace(whole, seed=whole.seed + i, ticks=range(first, first + (ticks or TICKS_PER_TOWN))) for i in range(towns)]
     chosen = range(scenes)[:ticks]
     return [replace(whole, ticks=chosen[i : i + CHUNK_TICKS]) for i in range(0, len(chosen), CHUNK_TICKS)]
 

@@ -33,6 +33,7 @@ PAGES = (
             "data",
             "models",
             "guard",
+            "lying_senders",
             "links",
             "cluster",
             "door",

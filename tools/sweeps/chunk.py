@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 
 from heal.agent_types import TypesOf
-from heal.agents.interfaces import AllianceLike
 from heal.agents.local_runtime import LocalRuntime
 from heal.agents.message_records import MessageCounts
 from heal.agents.network.spec import LinkSpec
@@ -25,6 +24,8 @@ from heal.tools.shared.scoring import GuardSums
 from heal.tools.shared.sources import ReadOptions, open_source
 from heal.tools.shared.type_argument import parse_types, split_names, with_egos
 from heal.tools.sweeps.conditions import Condition
+from heal.tools.sweeps.lies import LIES
+from heal.tools.sweeps.lying import LieMemory, LyingRuntime
 from heal.tools.sweeps.memo import MemoAlliance, MemoSource
 from heal.types import SceneSource
 
@@ -73,6 +74,7 @@ class RunTotals:
         ap: accumulator of AP.
         ready: accumulator of AP at the instants at which the results are ready.
         counts: messages over links.
+        rejected: messages that the fusion node has rejected, those of earlier ticks too.
         held: number of older maps that the fusion node used in place of late or lost ones.
         ages_ms: ages in their tick of all fused maps that had come over a link.
         ready_ages_ms: ages of the same maps at the instants at which the results are ready.
@@ -83,6 +85,7 @@ class RunTotals:
     ap: ApAccumulator = field(default_factory=ApAccumulator)
     ready: ApAccumulator = field(default_factory=ApAccumulator)
     counts: MessageCounts = field(default_factory=MessageCounts)
+    rejected: int = 0
     held: int = 0
     ages_ms: list[float] = field(default_factory=list)
     ready_ages_ms: list[float] = field(default_factory=list)
@@ -93,6 +96,7 @@ class RunTotals:
         """Add a tick, except to `ready`: only the ticks after it tell its truth when ready."""
         self.ap.add_match(result.match)
         self.counts = self.counts + result.counts
+        self.rejected += result.counts.rejected + len(result.late_rejections)
         self.held += len(result.held)
         self.ages_ms += result.map_ages_ms
         self.ready_ages_ms += [age_ms + result.wait_ms for age_ms in result.map_ages_ms]
@@ -105,6 +109,7 @@ class RunTotals:
         self.ap.merge(other.ap)
         self.ready.merge(other.ready)
         self.counts, self.held = self.counts + other.counts, self.held + other.held
+        self.rejected += other.rejected
         self.ages_ms += other.ages_ms
         self.ready_ages_ms += other.ready_ages_ms
         self.scenes += other.scenes
@@ -121,8 +126,8 @@ def run_chunk(chunk: Chunk, conditions: Sequence[Condition]) -> list[RunTotals]:
     alliance = open_on_range(chunk.alliance, chunk.range_m).for_inference()
     source, egos = chunk.open_source(chunk.ticks.stop, quiet=True), split_names(chunk.ego_type)
     types_of = parse_types(chunk.types, alliance, source, egos)
-    networks, memo_source = MemoAlliance(alliance), MemoSource(with_egos(source, types_of, egos))
-    runs = [_start_run(chunk, condition, networks, memo_source, types_of) for condition in conditions]
+    networks, memo_source, lies = MemoAlliance(alliance), MemoSource(with_egos(source, types_of, egos)), LieMemory(2 * len(LIES))
+    runs = [_start_run(chunk, condition, networks, memo_source, types_of, lies) for condition in conditions]
     scores = [ReadyScore(TruthRule.of(condition.options, alliance.grid.range_m)) for condition in conditions]
     totals = [RunTotals(ready=score.ap) for score in scores]
     for results in zip(*runs, strict=True):
@@ -133,12 +138,13 @@ def run_chunk(chunk: Chunk, conditions: Sequence[Condition]) -> list[RunTotals]:
 
 
 def _start_run(
-    chunk: Chunk, condition: Condition, networks: MemoAlliance, source: MemoSource, types_of: TypesOf
+    chunk: Chunk, condition: Condition, networks: MemoAlliance, source: MemoSource, types_of: TypesOf, lies: LieMemory
 ) -> Iterator[TickResult]:
     """Return the ticks of one run, each computed when it is asked for."""
-    alliance: AllianceLike = networks
     scenes = SensorNoise.parse(condition.noise).around(source, chunk.seed)
-    if condition.senders:
-        alliance, scenes = condition.senders.around(alliance, scenes, chunk.seed, condition.options)
     network = LinkSpec.parse(condition.link).network(chunk.seed)
-    return LocalRuntime(alliance, scenes, types_of, network, condition.options, device=chunk.device).run(chunk.ticks)
+    run = networks, scenes, types_of, network, condition.options
+    if condition.liars is None:
+        return LocalRuntime(*run, device=chunk.device).run(chunk.ticks)
+    liars = replace(condition.liars, turn=chunk.seed + chunk.ticks.start)
+    return LyingRuntime(*run, device=chunk.device).lying(liars, chunk.seed, lies).run(chunk.ticks)

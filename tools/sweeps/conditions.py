@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from heal.agent_types import MAX_AGENTS
 from heal.agents.options import LATE_POLICIES, PoseCorrection, RunOptions
@@ -12,10 +13,12 @@ from heal.errors import UserError
 from heal.message.codec import Codec
 from heal.tools.shared.lines import lidar_lines_of
 from heal.tools.shared.type_argument import named_types
-from heal.tools.sweeps.senders import SENDER_KINDS, BadSenders
+from heal.tools.sweeps.lies import LIES, TOGETHER, lies_of
+from heal.tools.sweeps.lying import ABSENT, Liars
 from heal.types import BEAMS, MAP_SPLITS
 
 ALONE = "ego alone"
+DEFENCES: Mapping[str, Literal["on", "off"]] = {"undefended": "off", "defended": "on"}
 DELAYS_MS = (0, 100, 150, 200, 250, 300, 400, 500)
 LOSSES = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9)
 NOISES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
@@ -40,7 +43,7 @@ class Condition:
         options: of the run.
         link: description of the links, as for `--link`.
         noise: description of the errors of poses, as for `--noise`.
-        senders: how agents other than the ego are spoiled; None for not at all.
+        liars: which senders lie, and how; None for no one.
     """
 
     series: str
@@ -49,7 +52,7 @@ class Condition:
     options: RunOptions
     link: str = "perfect"
     noise: str = "none"
-    senders: BadSenders | None = None
+    liars: Liars | None = None
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,14 @@ class Common:
         size, in_order = 4 * base.in_channels * base.grid.ny * base.grid.nx, not (types and types.endswith(".json"))
         order, lines = tuple(used) if in_order else (), lidar_lines_of(alliance, options, used)
         return Common(options, size, order, lines, tuple(alliance.compressors))
+
+
+HONEST = (
+    Condition("", None, "honest", RunOptions()),
+    Condition("", None, "poses 0.3 m off", RunOptions(), noise="position:0.3"),
+    Condition("", None, "200 ms late", RunOptions(), link="delay:200"),
+)
+"""Honest senders beside the attacks, also with errors of poses and with late messages, which a defence must not take for lies."""
 
 
 def sweep_conditions(kind: str, common: Common) -> tuple[Condition, ...]:
@@ -146,18 +157,25 @@ def _regions(common: Common) -> list[Condition]:
     return [single_node, *regions]
 
 
-def _senders(common: Common) -> list[Condition]:
-    """Return honest senders, and one or all of them spoiled in each way, without and with the guard."""
-    spoiled = [
-        (f"{kind}, {'all' if everyone else 'one'}", BadSenders(kind, everyone))
-        for kind in SENDER_KINDS
-        for everyone in (False, True)
+def _attacks(common: Common) -> list[Condition]:
+    """Return honest senders, with errors of poses and late messages too, and lies of one and of two, without and with a defence."""
+    split = common.options.split
+    if split not in MAP_SPLITS:
+        raise UserError(f"sweep attacks: expected maps to lie by, split={' or '.join(MAP_SPLITS)}, got split={split}")
+    runs = [
+        *HONEST,
+        *(Condition("", None, f"{lie}, one", common.options, liars=Liars(lie, 1)) for lie in (ABSENT, *lies_of(LIES, split))),
+        *(Condition("", None, f"{lie}, two", common.options, liars=Liars(lie, 2)) for lie in (ABSENT, *lies_of(TOGETHER, split))),
     ]
     return [
-        Condition(f"guard {guard}", place, f"{name}, guard {guard}", replace(common.options, guard=guard), senders=senders)
-        for guard in ("off", "on")
-        for place, (name, senders) in enumerate([("honest", None), *spoiled])
+        replace(run, series=series, x=place, name=f"{run.name}, {series}", options=_switched(common.options, switch))
+        for series, switch in DEFENCES.items()
+        for place, run in enumerate(runs)
     ]
+
+
+def _switched(options: RunOptions, switch: Literal["on", "off"]) -> RunOptions:
+    return replace(options, guard=switch, defence=switch)
 
 
 def _ranges(common: Common) -> list[Condition]:
@@ -198,7 +216,7 @@ KINDS: Mapping[str, Callable[[Common], list[Condition]]] = {
     "loss": _losses,
     "noise": _noises,
     "regions": _regions,
-    "senders": _senders,
+    "attacks": _attacks,
     "range": _ranges,
     "agents": _agents,
     "lines": _lines,
@@ -209,7 +227,7 @@ AXES = {
     "loss": "share of messages lost",
     "noise": "spread of the pose error, m and deg",
     "regions": "edge of a region, m",
-    "senders": "spoiled senders",
+    "attacks": "attacks",
     "range": "range of communication, m",
     "agents": "agents that take part",
     "lines": "laser lines of the LiDARs",

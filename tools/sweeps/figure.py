@@ -14,7 +14,7 @@ from heal.tools.sweeps.rows import SweepRow
 
 COLORS = ("#1f6feb", "#d9822b", "#8250df", "#1a7f37")
 GREY, GREYS = "#57606a", ("#24292f", "#6e7781", "#8c959f", "#afb8c1")  # of the ego alone, and of published curves
-NAMED = ("senders", "agents", "lines")  # sweeps whose places on the x axis have names and no numbers
+NAMED = ("attacks", "agents", "lines")  # sweeps whose places on the x axis have names and no numbers
 
 
 def draw_sweep(
@@ -42,7 +42,7 @@ def draw_sweep(
         if kind in NAMED:
             _name_places(axes, rows, kind)
     if published:
-        figure.legend(*axes.get_legend_handles_labels(), loc="outside right center", fontsize=8)
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside right center", fontsize=6)
     else:
         axes.legend(loc="lower left", fontsize=9)
     figure.suptitle(title, fontsize=11)
@@ -54,8 +54,8 @@ def draw_sweep(
 def _name_places(axes: Any, rows: Sequence[SweepRow], kind: str) -> None:
     """Write the names of the runs at their places on the x axis: many slantwise, a few straight, in several lines."""
     names = {row.x: row.name.removesuffix(f", {row.series}") for row in rows if row.series != ALONE}
-    if kind == "senders":
-        axes.set_xticks(list(names), list(names.values()), rotation=60, ha="right", fontsize=8)
+    if kind == "attacks":
+        axes.set_xticks(list(names), list(names.values()), rotation=60, ha="right", fontsize=6)
     else:
         lines = [name.replace(", ", "\n").replace(" + ", "\n+ ") for name in names.values()]
         axes.set_xticks(list(names), lines, fontsize=8)

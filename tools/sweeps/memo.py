@@ -119,6 +119,7 @@ class MemoAlliance(WrappedAlliance):
         super().__init__(alliance)
         self._trunk = MemoTrunk(alliance.trunk)
         self._encoders: dict[str, MemoEncoder] = {}
+        self._trust: dict[str, float] = {}
 
     @property
     def trunk(self) -> MemoTrunk:
@@ -130,3 +131,9 @@ class MemoAlliance(WrappedAlliance):
         if name not in self._encoders:
             self._encoders[name] = MemoEncoder(self._alliance.agent(name))
         return self._encoders[name]
+
+    def trust_of(self, name: str) -> float:
+        """Return the trust in one type, which is read once: its file takes longer to read than a tick to fuse."""
+        if name not in self._trust:
+            self._trust[name] = super().trust_of(name)
+        return self._trust[name]

@@ -11,9 +11,12 @@ from rich.table import Column, Table
 from heal.detection.metrics import NOT_AVAILABLE, ApResult, ap_text
 from heal.errors import UserError
 from heal.measures.precision import all_measures
-from heal.tools.shared.intervals import Interval, compare
+from heal.tools.shared.intervals import compare
 from heal.tools.sweeps.chunk import RunTotals
 from heal.tools.sweeps.conditions import ALONE, Condition
+from heal.tools.sweeps.lying import ABSENT
+
+SHOWN = "0.5", "0.7"  # thresholds in the table of attacks
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,7 @@ class SweepRow:
         guard: what became of the ego's confident boxes, as in metrics.json; None if no tick had the ego's map.
         measures: AP by both rules and both overlaps, as in metrics.json.
         minus_alone: AP minus that of the ego alone with 90% intervals, as in metrics.json; None if the runs have other objects.
+        rejected: share of the messages over links that the fusion node has rejected, in their own tick or later.
     """
 
     series: str
@@ -53,6 +57,7 @@ class SweepRow:
     guard: dict[str, Any] | None = None
     measures: dict[str, Any] = field(default_factory=dict)
     minus_alone: dict[str, Any] | None = None
+    rejected: float = 0.0
 
 
 def make_row(condition: Condition, total: RunTotals, alone: RunTotals) -> SweepRow:
@@ -75,6 +80,7 @@ def make_row(condition: Condition, total: RunTotals, alone: RunTotals) -> SweepR
         guard=total.guard.metrics(),
         measures=_measures(total),
         minus_alone=_minus_alone(condition, total, alone),
+        rejected=round(total.rejected / max(counts.sent, 1), 4),
     )
 
 
@@ -106,8 +112,8 @@ def _mean(ages_ms: Sequence[float]) -> float | None:
 
 def sweep_table(rows: Sequence[SweepRow], kind: str) -> Table:
     """Make a table with one line for each run."""
-    if kind == "senders":
-        return _senders_table(rows)
+    if kind == "attacks":
+        return _attacks_table(rows)
     headings = ("map\nage,\nms", "AP@0.3", "AP@0.5", "AP@0.7", "when\nready", "kB", "used,\nheld")
     table = Table(Column(overflow="fold", min_width=9), *headings, title=f"sweep of {kind}")
     for row in rows:
@@ -117,17 +123,24 @@ def sweep_table(rows: Sequence[SweepRow], kind: str) -> Table:
     return table
 
 
-def _senders_table(rows: Sequence[SweepRow]) -> Table:
-    """Make a table of spoiled senders: AP, what is gained over the ego alone, and its boxes that were lost without the guard."""
-    headings = (*(f"AP@{threshold}" for threshold in rows[0].ap), "AP@0.5 minus\nego alone", "boxes\nlost", "put\nback")
+def _attacks_table(rows: Sequence[SweepRow]) -> Table:
+    """Make a table of lies: AP@0.5 and AP@0.7 under each series, and of the last the difference to a silent sender."""
+    series = list(dict.fromkeys(row.series for row in rows if row.series != ALONE))
     table = Table(
-        Column(overflow="fold", min_width=16),
-        *headings,
-        title="sweep of senders; in brackets 90% intervals over towns or recordings",
+        Column(overflow="fold", min_width=24), *series, "minus\nabsent", "rejected", title="sweep of attacks, AP@0.5 / AP@0.7"
     )
-    for row in rows:
-        minus, guard = (row.minus_alone or {}).get("0.5"), row.guard or {}
-        gained = str(Interval(**minus)) if minus else NOT_AVAILABLE
-        lost = f"{guard['lost']} of {guard['confident']}" if guard else NOT_AVAILABLE
-        table.add_row(row.name, *map(ap_text, row.ap.values()), gained, lost, str(guard.get("put_back", NOT_AVAILABLE)))
+    table.add_row(ALONE, *[_pair(rows[0])] * len(series), "", "")
+    own = [{row.name.removesuffix(f", {name}"): row for row in rows if row.series == name} for name in series]
+    for name, row in own[-1].items():
+        absent = own[-1].get(f"{ABSENT}, {name.rpartition(', ')[2]}")
+        minus = "" if absent is None else " / ".join(_difference(row.ap[key], absent.ap[key]) for key in SHOWN)
+        table.add_row(name, *(_pair(other[name]) for other in own), minus, f"{row.rejected:.1%}")
     return table
+
+
+def _pair(row: SweepRow) -> str:
+    return " / ".join(ap_text(row.ap[key]) for key in SHOWN)
+
+
+def _difference(mine: float | None, other: float | None) -> str:
+    return NOT_AVAILABLE if mine is None or other is None else f"{mine - other:+.3f}"

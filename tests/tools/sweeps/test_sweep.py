@@ -77,7 +77,7 @@ def test_every_kind_has_conditions_and_unknown_ones_are_named() -> None:
         runs = sweep_conditions(kind, COMMON)
         assert runs[0].options.agents == 1 and len(runs) >= 4
         assert len({run.name for run in runs}) == len(runs)
-    with pytest.raises(ValueError, match="codec, delay, loss, noise, regions, senders, range, agents, lines"):
+    with pytest.raises(ValueError, match="codec, delay, loss, noise, regions, attacks, range, agents, lines"):
         sweep_conditions("speed", COMMON)
 
 
@@ -90,16 +90,15 @@ def test_every_pose_noise_is_run_with_and_without_corrections() -> None:
     assert {run.series for run in raw} == {"gaussian, not corrected", "laplace, not corrected"}
 
 
-def test_spoiled_senders_are_compared_with_the_ego_alone_and_the_guard_keeps_its_boxes(alliance: Path, tmp_path: Path) -> None:
-    rows = {row["name"]: row for row in run(alliance, tmp_path, "senders", "--towns", "2", "--ticks", "2", "--processes", "2")}
-    assert len(rows) == 1 + 2 * 11
-    alone, honest, misplaced = (rows[name] for name in ("ego alone", "honest, guard off", "misplaced, all, guard off"))
+def test_liars_are_compared_with_the_ego_alone_and_the_guard_keeps_its_boxes(alliance: Path, tmp_path: Path) -> None:
+    rows = {row["name"]: row for row in run(alliance, tmp_path, "attacks", "--towns", "2", "--ticks", "1", "--processes", "2")}
+    alone, honest, misplaced = (rows[name] for name in ("ego alone", "honest, undefended", "pose 5 m off, two, undefended"))
     assert alone["minus_alone"]["0.5"] == {"difference": 0.0, "low": 0.0, "high": 0.0}
     assert honest["minus_alone"]["0.5"]["low"] is not None
     confident = {row["guard"]["confident"] for row in rows.values()}
     assert len(confident) == 1 and confident.pop() > 0
     assert misplaced["guard"]["lost"] > honest["guard"]["lost"] == 0
     for row in rows.values():
-        assert row["name"].endswith("guard on") or row["guard"]["put_back"] + len(row["guard"]["blamed"]) == 0
-    guarded = rows["misplaced, all, guard on"]["guard"]
+        assert row["name"].endswith(", defended") or row["guard"]["put_back"] + len(row["guard"]["blamed"]) == 0
+    guarded = rows["pose 5 m off, two, defended"]["guard"]
     assert guarded["put_back"] or guarded["blamed"]
