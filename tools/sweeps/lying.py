@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
-from heal.agents.agent import Agent
+from heal.agents.agent import Agent, AgentRequest
 from heal.agents.local_runtime import LocalRuntime
 from heal.agents.tick_plan import AgentStep, Missing, TickPlan
 from heal.message.message import Message
@@ -82,7 +82,8 @@ class LyingRuntime(LocalRuntime):
         setup, codec = self._host(plan.agent_types[agent_id]).setup, plan.codecs[agent_id]
         with torch.no_grad():
             frame, features = lie.told(moment, setup.options.split)
-            payload, _ = Agent(agent_id, setup).pack(plan.tick, frame, features.contiguous(), codec)
+            request = AgentRequest(plan.tick, agent_id, codec, own=True)  # changed before it is sent, so nobody signs it yet
+            payload, _ = Agent(agent_id, setup).pack(request, frame, features.contiguous())
         return lie.spoiled(moment, Message.from_bytes(payload)).to_bytes(codec)
 
     def _moment(self, plan: TickPlan, agent_id: str) -> Moment:

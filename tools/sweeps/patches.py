@@ -72,5 +72,5 @@ def _cells(points_m: Float64, grid: BevGrid) -> Int64:
 def _inside(cells: Int64, radius: int, grid: BevGrid) -> BoolMask:
     """Return which patches lie wholly on the map, with room for the coarsest scale."""
     margin = 2 * radius
-    inside: BoolMask = ((cells >= margin) & (cells < np.array([grid.ny, grid.nx]) - margin)).all(axis=1)
-    return inside
+    inside = (cells >= margin) & (cells < np.array([grid.ny, grid.nx]) - margin)
+    return np.asarray(inside.all(axis=1), dtype=np.bool_)
