@@ -10,7 +10,7 @@ from torch import Tensor
 from heal.fusion.interface import Fusion
 
 MOST_DIFFERENCE = 0.5
-"""The largest difference of a score. Codecs round maps and scores: with int4, scores of honest maps differ by up to 0.3."""
+"""The largest difference of a score. Codecs round maps and scores, so those of an honest sender do not fit exactly."""
 
 
 def unfounded_scores(fusion: Fusion, maps: Sequence[Tensor], scores: Sequence[Tensor]) -> str | None:
