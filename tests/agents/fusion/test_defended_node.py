@@ -83,7 +83,7 @@ def test_honest_senders_give_the_boxes_of_an_undefended_node_to_the_last_bit(spl
 
 
 @pytest.mark.parametrize("split", MAP_SPLITS)
-@pytest.mark.parametrize("factor", [10.0, -1.0, 0.0, 1e30], ids=["loud", "negated", "blank", "overflowing"])
+@pytest.mark.parametrize("factor", [10.0, -1.0, 0.0, 1e3], ids=["loud", "negated", "blank", "deafening"])
 def test_a_map_that_is_not_of_its_type_is_rejected(split: Split, factor: float) -> None:
     outcome = _step(_node(split), 0, _times(factor)(_messages(split)["b"]), split)
     assert _reasons(outcome) == [("b", STATISTICS)] and outcome.used == ("ego", "c")
