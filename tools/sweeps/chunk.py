@@ -25,7 +25,7 @@ from heal.tools.shared.sources import ReadOptions, open_source
 from heal.tools.shared.type_argument import parse_types, split_names, with_egos
 from heal.tools.sweeps.conditions import Condition
 from heal.tools.sweeps.lies import LIES
-from heal.tools.sweeps.lying import LieMemory, LyingRuntime
+from heal.tools.sweeps.lying import LieMemory, LyingRuntime, Shared
 from heal.tools.sweeps.memo import MemoAlliance, MemoSource
 from heal.types import SceneSource
 
@@ -123,11 +123,12 @@ class RunTotals:
 def run_chunk(chunk: Chunk, conditions: Sequence[Condition]) -> list[RunTotals]:
     """Run a chunk under every condition, on one thread; return the totals in the order of the conditions."""
     torch.set_num_threads(1)
-    alliance = open_on_range(chunk.alliance, chunk.range_m).for_inference()
+    plain = open_on_range(chunk.alliance, chunk.range_m)
+    alliance, shared = plain.for_inference(), Shared(chunk.seed, plain.base.fusion.trunk, LieMemory(2 * len(LIES)))
     source, egos = chunk.open_source(chunk.ticks.stop, quiet=True), split_names(chunk.ego_type)
     types_of = parse_types(chunk.types, alliance, source, egos)
-    networks, memo_source, lies = MemoAlliance(alliance), MemoSource(with_egos(source, types_of, egos)), LieMemory(2 * len(LIES))
-    runs = [_start_run(chunk, condition, networks, memo_source, types_of, lies) for condition in conditions]
+    networks, memo_source = MemoAlliance(alliance), MemoSource(with_egos(source, types_of, egos))
+    runs = [_start_run(chunk, condition, networks, memo_source, types_of, shared) for condition in conditions]
     scores = [ReadyScore(TruthRule.of(condition.options, alliance.grid.range_m)) for condition in conditions]
     totals = [RunTotals(ready=score.ap) for score in scores]
     for results in zip(*runs, strict=True):
@@ -138,7 +139,7 @@ def run_chunk(chunk: Chunk, conditions: Sequence[Condition]) -> list[RunTotals]:
 
 
 def _start_run(
-    chunk: Chunk, condition: Condition, networks: MemoAlliance, source: MemoSource, types_of: TypesOf, lies: LieMemory
+    chunk: Chunk, condition: Condition, networks: MemoAlliance, source: MemoSource, types_of: TypesOf, shared: Shared
 ) -> Iterator[TickResult]:
     """Return the ticks of one run, each computed when it is asked for."""
     scenes = SensorNoise.parse(condition.noise).around(source, chunk.seed)
@@ -147,4 +148,4 @@ def _start_run(
     if condition.liars is None:
         return LocalRuntime(*run, device=chunk.device).run(chunk.ticks)
     liars = replace(condition.liars, turn=chunk.seed + chunk.ticks.start)
-    return LyingRuntime(*run, device=chunk.device).lying(liars, chunk.seed, lies).run(chunk.ticks)
+    return LyingRuntime(*run, device=chunk.device).lying(liars, shared).run(chunk.ticks)

@@ -23,8 +23,10 @@ def learned(features: Tensor, trunk: Callable[[Tensor], AgentLevels], patches: P
     Args:
         features: (1, C, ny, nx) the honest map.
         trunk: computes the scales of a map.
-        patches: where vehicles are, and where there are none.
+        patches: where vehicles are, and where there are none; without any place there is nothing to lie about.
     """
+    if not len(patches.cars) + len(patches.empty):
+        return features
     low, high = features.amin(dim=(2, 3), keepdim=True), features.amax(dim=(2, 3), keepdim=True)
     bound = _STRENGTH * features.std(dim=(2, 3), keepdim=True) * _mask(features, patches)
     changed = features.clone()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -12,6 +12,7 @@ from typing_extensions import Self
 from heal.agents.agent import Agent, AgentRequest
 from heal.agents.local_runtime import LocalRuntime
 from heal.agents.tick_plan import AgentStep, Missing, TickPlan
+from heal.fusion.interface import AgentLevels
 from heal.message.message import Message
 from heal.seeding import keyed_generator
 from heal.tools.sweeps.lies import LIES, OLD_TICKS, Lie, Moment
@@ -45,18 +46,27 @@ class Liars:
         return [senders[(self.turn + i) % len(senders)] for i in range(min(self.count, len(senders)))]
 
 
+@dataclass(frozen=True)
+class Shared:
+    """What runs with liars share.
+
+    Attributes:
+        seed: of what lies draw.
+        trunk: that of the base in its plain form, for liars who know it: gradients flow through it.
+        memory: of the messages of lies.
+    """
+
+    seed: int
+    trunk: Callable[[Tensor], AgentLevels]
+    memory: LieMemory
+
+
 class LyingRuntime(LocalRuntime):
     """A run in this process in which senders lie; their lies take the way of every message."""
 
-    def lying(self, liars: Liars, seed: int, memory: LieMemory) -> Self:
-        """Let senders lie in all ticks; return self.
-
-        Args:
-            liars: the senders.
-            seed: of what lies draw.
-            memory: of the messages of lies, shared by runs of the same scenes.
-        """
-        self._liars, self._seed, self._memory = liars, seed, memory
+    def lying(self, liars: Liars, shared: Shared) -> Self:
+        """Let senders lie in all ticks; return self."""
+        self._liars, self._shared = liars, shared
         return self
 
     def _steps(self, plans: Sequence[TickPlan]) -> list[list[AgentStep[bytes] | Missing]]:
@@ -73,7 +83,7 @@ class LyingRuntime(LocalRuntime):
         agent_id, name = step.report.agent_id, self._liars.lie
         payload = b""
         if name != ABSENT:
-            payload = self._memory.get((name, plan.tick, agent_id), lambda: self._message(plan, agent_id, LIES[name]))
+            payload = self._shared.memory.get((name, plan.tick, agent_id), lambda: self._message(plan, agent_id, LIES[name]))
         return replace(step, payload=payload, report=replace(step.report, size_bytes=len(payload)))
 
     def _message(self, plan: TickPlan, agent_id: str, lie: Lie) -> bytes:
@@ -94,10 +104,10 @@ class LyingRuntime(LocalRuntime):
             features,
             lambda: self._sensed(plan, max(plan.tick - OLD_TICKS, 0), agent_id),
             lambda: self._sensed(plan, plan.tick, others[0])[1],
-            self._coordinator.alliance.base.fusion.trunk,
+            self._shared.trunk,
             self._coordinator.alliance.grid,
-            keyed_generator(self._seed, "lie", plan.tick, agent_id),
-            keyed_generator(self._seed, "place of a lie", agent_id),
+            keyed_generator(self._shared.seed, "lie", plan.tick, agent_id),
+            keyed_generator(self._shared.seed, "place of a lie", agent_id),
         )
 
     def _sensed(self, plan: TickPlan, tick: int, agent_id: str) -> tuple[AgentFrame, Tensor]:

@@ -20,7 +20,7 @@ from heal.tools.sweeps import map_lies, scale_lies
 from heal.tools.sweeps.conditions import Common, sweep_conditions
 from heal.tools.sweeps.learned_lies import learned
 from heal.tools.sweeps.lies import LIES, OLD_TICKS, lies_of
-from heal.tools.sweeps.lying import ABSENT, Liars, LieMemory, LyingRuntime
+from heal.tools.sweeps.lying import ABSENT, Liars, LieMemory, LyingRuntime, Shared
 from heal.tools.sweeps.memo import MemoAlliance, MemoSource
 from heal.tools.sweeps.patches import Patches
 from heal.types import Split
@@ -42,7 +42,8 @@ class _Heard(LyingRuntime):
 
 def _run(liars: Liars, split: Split = "pyramid", tick: int = TICK) -> tuple[dict[str, bytes], TickResult]:
     """Return what each agent has sent in a tick, and the result."""
-    with _Heard(ALLIANCE, SOURCE, same_type("m1"), options=RunOptions(split=split)).lying(liars, 3, LieMemory(64)) as runtime:
+    shared = Shared(3, ALLIANCE.base.fusion.trunk, LieMemory(64))
+    with _Heard(ALLIANCE, SOURCE, same_type("m1"), options=RunOptions(split=split)).lying(liars, shared) as runtime:
         [result] = runtime.run([tick])
         return runtime.sent, result
 

@@ -92,13 +92,13 @@ def test_every_pose_noise_is_run_with_and_without_corrections() -> None:
 
 def test_liars_are_compared_with_the_ego_alone_and_the_guard_keeps_its_boxes(alliance: Path, tmp_path: Path) -> None:
     rows = {row["name"]: row for row in run(alliance, tmp_path, "attacks", "--towns", "2", "--ticks", "1", "--processes", "2")}
-    alone, honest, misplaced = (rows[name] for name in ("ego alone", "honest, undefended", "pose 5 m off, two, undefended"))
+    alone, honest, jumping = (rows[name] for name in ("ego alone", "honest, undefended", "jumping pose, one, undefended"))
     assert alone["minus_alone"]["0.5"] == {"difference": 0.0, "low": 0.0, "high": 0.0}
     assert honest["minus_alone"]["0.5"]["low"] is not None
     confident = {row["guard"]["confident"] for row in rows.values()}
     assert len(confident) == 1 and confident.pop() > 0
-    assert misplaced["guard"]["lost"] > honest["guard"]["lost"] == 0
+    assert jumping["guard"]["lost"] > honest["guard"]["lost"] == 0
     for row in rows.values():
         assert row["name"].endswith(", defended") or row["guard"]["put_back"] + len(row["guard"]["blamed"]) == 0
-    guarded = rows["pose 5 m off, two, defended"]["guard"]
+    guarded = rows["jumping pose, one, defended"]["guard"]
     assert guarded["put_back"] or guarded["blamed"]
