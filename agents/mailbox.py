@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from heal.agents.message_records import MessageRecord
 from heal.agents.options import RunOptions
-from heal.agents.records import FusionRequest
+from heal.agents.records import FusionRequest, Rejection
 
 Payload = TypeVar("Payload")
+TOO_LATE, OTHER_RECORDING = "too late", "other recording"
+"""Why no fusion node reads a message: it is older than `max_age_ms`, or another recording of scenes has begun since it was sent."""
 
 
 class Mailbox(Generic[Payload]):
@@ -19,6 +22,7 @@ class Mailbox(Generic[Payload]):
         self._options = options
         self._waiting: list[tuple[MessageRecord, Payload]] = []
         self._sequence = ""
+        self._unread: list[Rejection] = []
 
     def post(self, record: MessageRecord, payload: Payload) -> None:
         """Take in a message that has been sent, unless the message is lost, or late and of no use under the run's policy."""
@@ -30,11 +34,23 @@ class Mailbox(Generic[Payload]):
         oldest_ns = request.timestamp_ns - self._options.max_age_ms * 1e6
         deadline_ns = request.timestamp_ns + round(deadline_ms * 1e6)
         if request.sequence != self._sequence:
-            self._waiting = [pair for pair in self._waiting if pair[0].tick == request.tick]
+            self._drop(request.tick, OTHER_RECORDING, lambda _: True)
         self._sequence = request.sequence
-        fresh = [pair for pair in self._waiting if pair[0].sent_ns >= oldest_ns or pair[0].tick == request.tick]
+        self._drop(request.tick, TOO_LATE, lambda record: record.sent_ns < oldest_ns)
+        fresh = self._waiting
         self._waiting = [pair for pair in fresh if _arrival_ns(pair[0]) > deadline_ns]
         return [pair for pair in fresh if _arrival_ns(pair[0]) <= deadline_ns]
+
+    def take_unread(self) -> list[Rejection]:
+        """Return the messages that no fusion node will read since the last call, with the reason."""
+        unread, self._unread = self._unread, []
+        return unread
+
+    def _drop(self, tick: int, reason: str, is_useless: Callable[[MessageRecord], bool]) -> None:
+        """Drop the waiting messages that are of no use any more; those of the tick itself stay."""
+        useless = [record for record, _ in self._waiting if record.tick != tick and is_useless(record)]
+        self._unread += [Rejection(record.agent_id, record.tick, reason, f"not read by tick {tick}") for record in useless]
+        self._waiting = [pair for pair in self._waiting if pair[0].tick == tick or not is_useless(pair[0])]
 
 
 def _arrival_ns(record: MessageRecord) -> int:

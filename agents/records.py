@@ -128,6 +128,11 @@ class Rejection:
     reason: str
     detail: str
 
+    @property
+    def sender(self) -> Sender:
+        """The sender and the tick of the message."""
+        return self.agent_id, self.tick
+
 
 @dataclass(frozen=True)
 class HeldMap:
@@ -207,6 +212,12 @@ class FusionOutcome:
     alone: Detections | None = None
     guard: GuardReport | None = None
 
+    @property
+    def unused(self) -> dict[Sender, Rejection]:
+        """The rejection of each message that was not used; the rejected copy of a message that was used is not among them."""
+        used = {(agent_id, self.tick) for agent_id in self.used}
+        return {rejection.sender: rejection for rejection in self.rejected if rejection.sender not in used}
+
     def and_rejected(self, more: Sequence[Rejection]) -> FusionOutcome:
         """Return the outcome with further messages that were not used."""
         return replace(self, rejected=(*self.rejected, *more))
@@ -249,7 +260,8 @@ class TickResult:
         dropped: number of ticks right before it that were dropped by the wall clock, because the next one was due already.
         views: what pictures show of the agents; empty if no picture needs them.
         held: older maps that were fused in place of late or lost ones.
-        late_rejections: messages of earlier ticks that came late and were not used.
+        late_rejections: messages of earlier ticks of which nothing was used: they came late and were rejected, or came to nothing
+            after their tick. Second copies of messages that were used are among them.
         faults: what broke or returned.
         handed_over: agents that have driven into another region since the last report of them.
         objects: the labels of all agents in the world, not cut to the range.

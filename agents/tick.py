@@ -91,6 +91,7 @@ class TickCoordinator(Generic[Payload]):
         self._label_source = source
         self._tolerant, self._failures = tolerant, Failures()
         self._late_faults, self._late_steps = list[Fault](), list[tuple[str, AgentLatency]]()
+        self._late_losses = list[Rejection]()
         self._joining = Joining(options.joins, options.agents, self._problem_of)
         self._outside: OutsideAgents[Payload] = OutsideAgents(ClosedDoor(), options, self.pacer)
         self._known_types, self._later_trust = set(alliance.agent_names), dict[str, float]()
@@ -211,7 +212,8 @@ class TickCoordinator(Generic[Payload]):
         handed_over = self._division.locate(request, reports)
         tasks = self._division.share_out(request, arrived)
         waited_ms = own_ms if all(record.own for record in records) else deadline_ms  # an ego alone waits for no messages
-        told = late, (*faults, *outside.faults), outside.turned_away
+        losses, self._late_losses = self._late_losses, []
+        told = late, (*faults, *outside.faults), outside.turned_away, (*losses, *self._mailbox.take_unread())
         return Delivery(request, tuple(records), reports, arrived, tasks, handed_over, waited_ms, *told)
 
     def _measured_ego_pose(self, plan: TickPlan, reports: Sequence[AgentReport]) -> Float64:
@@ -229,11 +231,14 @@ class TickCoordinator(Generic[Payload]):
         self._late_faults += self._note_failures(plan, {agent_id: step})
         step = _with_message(step)
         if isinstance(step, Missing):
+            self._late_losses.append(Rejection(agent_id, plan.tick, step.reason, "" if step.failure is None else step.failure.text))
             return
         # The frame of the request does not matter: a position is stored with the time and the recording of its tick.
         self._division.locate(plan.request(plan.outline.world_SE3_ego), [step.report])
         self._late_steps.append((agent_id, step.report.latency))
         record = self._record(plan, agent_id, step, self._send(plan, [step]).get(agent_id), self.options.deadline_ms)
+        if record.status == "lost":
+            self._late_losses.append(Rejection(agent_id, plan.tick, record.kind, record.detail))
         self._mailbox.post(replace(record, status="late") if record.status == "used" else record, step.payload)
 
     def _note_failures(self, plan: TickPlan, steps: Mapping[str, AgentStep[Payload] | Missing]) -> list[Fault]:
@@ -305,7 +310,7 @@ class TickCoordinator(Generic[Payload]):
     def _result(self, plan: TickPlan, delivery: Delivery[Payload], outcome: FusionOutcome | None, read: TickLabels) -> TickResult:
         """Return the result of a tick without views and faults."""
         outline, truth = plan.outline, self._rule.ground_truth(read.objects, plan.outline.world_SE3_ego)
-        rejected, alone = ((), None) if outcome is None else (outcome.rejected, outcome.alone)
+        alone = None if outcome is None else outcome.alone
         return TickResult(
             tick=plan.tick,
             scene_id=outline.scene_id,
@@ -314,12 +319,12 @@ class TickCoordinator(Generic[Payload]):
             world_SE3_ego=outline.world_SE3_ego,
             detections=self._rule.select(Detections.empty() if outcome is None else outcome.detections),
             ground_truth=truth,
-            messages=_with_rejections(delivery.records, rejected, outcome is not None),
+            messages=_with_rejections(delivery.records, outcome),
             latency=None if outcome is None else outcome.latency,
             lag_ms=plan.lag_ms,
             dropped=plan.dropped,
             held=() if outcome is None else outcome.held,
-            late_rejections=tuple(rejection for rejection in rejected if rejection.tick != plan.tick),
+            late_rejections=_late_rejections(delivery, outcome),
             handed_over=delivery.handed_over,
             objects=read.objects,
             wait_ms=self._wait_ms(plan, delivery, outcome),
@@ -373,13 +378,22 @@ def _views(delivery: Delivery[Payload], asides: Sequence[AgentAside]) -> tuple[A
     return tuple(view for report in delivery.reports if (view := views.get(report.agent_id)) is not None)
 
 
-def _with_rejections(records: Sequence[MessageRecord], rejected: Sequence[Rejection], answered: bool) -> tuple[MessageRecord, ...]:
+def _late_rejections(delivery: Delivery[Payload], outcome: FusionOutcome | None) -> tuple[Rejection, ...]:
+    """Return the rejections that no record of the tick has: of messages of earlier ticks, and of second copies."""
+    tick = delivery.request.tick
+    if outcome is None:
+        away = [Rejection(*sender, NODE_AWAY, "") for sender in delivery.senders if sender[1] != tick]
+        return *delivery.unread, *away
+    unused = outcome.unused
+    return *delivery.unread, *(one for one in outcome.rejected if one.tick != tick or one is not unused.get(one.sender))
+
+
+def _with_rejections(records: Sequence[MessageRecord], outcome: FusionOutcome | None) -> tuple[MessageRecord, ...]:
     """Update the records by the answers of the fusion nodes: lost without an answer, rejected, or used."""
-    by_sender = {(rejection.agent_id, rejection.tick): rejection for rejection in rejected}
-    judged = []
+    unused, judged = {} if outcome is None else outcome.unused, []
     for record in records:
-        rejection = by_sender.get((record.agent_id, record.tick))
-        if record.status == "used" and not answered:
+        rejection = unused.get((record.agent_id, record.tick))
+        if record.status == "used" and outcome is None:
             record = replace(record, status="lost", reason=NODE_AWAY)
         elif record.status == "used" and rejection is not None:
             status: MessageStatus = _STATUS_OF_REJECTION.get(rejection.reason, "rejected")

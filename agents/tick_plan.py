@@ -11,7 +11,7 @@ from heal.agents.failures import AgentFailure
 from heal.agents.faults import Fault
 from heal.agents.fusion.division import FusionTask
 from heal.agents.message_records import AgentLatency, MessageRecord
-from heal.agents.records import AgentReport, FusionRequest, Sender
+from heal.agents.records import AgentReport, FusionRequest, Rejection, Sender
 from heal.message.codec import Codec
 from heal.types import Float64, SceneOutline
 
@@ -106,6 +106,7 @@ class Delivery(Generic[Payload]):
         late: agents that have finished the step of an earlier tick since the last one, and the times of their stages.
         faults: agents whose steps failed, or succeeded again.
         turned_away: number of byte strings that the run's door turned away, by reason.
+        unread: messages of earlier ticks that no fusion node will read.
     """
 
     request: FusionRequest
@@ -118,6 +119,7 @@ class Delivery(Generic[Payload]):
     late: tuple[tuple[str, AgentLatency], ...]
     faults: tuple[Fault, ...] = ()
     turned_away: Mapping[str, int] = field(default_factory=dict)
+    unread: tuple[Rejection, ...] = ()
 
     @property
     def senders(self) -> list[Sender]:

@@ -21,6 +21,9 @@ The limit allows for the wait for a tick's messages (100 ms by default), and for
 limit, a clock that is ahead would make the sender's maps count as newer than they are.
 """
 
+SUPERSEDED = "superseded"
+"""The reason of the rejection of a message after which the sender's next one has been read."""
+
 Problem = tuple[str, str]
 """The reason and the detail of a rejection."""
 
@@ -92,7 +95,7 @@ class Admission:
         if newest is not None and newest.tick == arrival.tick:
             return "duplicate", "a second message for one tick"
         if newest is not None and newest.tick > arrival.tick:
-            return "superseded", "a newer message has come before it"
+            return SUPERSEDED, "a newer message has come before it"
         return None
 
 

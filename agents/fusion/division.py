@@ -328,7 +328,7 @@ def _rejected(
     # For each message one entry from each region that read the message: None if the region used it.
     answers: dict[Sender, list[Rejection | None]] = {sender: [] for sender in senders}
     for task, outcome in zip(tasks, outcomes, strict=True):
-        rejected = {} if outcome is None else {(rejection.agent_id, rejection.tick): rejection for rejection in outcome.rejected}
+        rejected = {} if outcome is None else outcome.unused
         for sender in task.senders:
             away = Rejection(*sender, NODE_AWAY, f"of region {task.request.region}")
             answers[sender].append(away if outcome is None else rejected.get(sender))

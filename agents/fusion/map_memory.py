@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from heal.agents.options import RunOptions
-from heal.agents.records import FusionRequest
+from heal.agents.records import FusionRequest, Sender
 from heal.types import Float64
 
 
@@ -36,6 +36,11 @@ class KnownMap:
     maps: tuple[Tensor, ...]
     scores: tuple[Tensor, ...]
     borrowed: bool = False
+
+    @property
+    def sender(self) -> Sender:
+        """The sender and the tick of the message."""
+        return self.agent_id, self.tick
 
     def owned(self) -> KnownMap:
         """Return the map with memory of its own, so that the message's bytes can be freed."""

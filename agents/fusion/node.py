@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from time import monotonic, perf_counter
 
 import numpy as np
 import torch
 
-from heal.agents.fusion.admission import Admission, Problem
+from heal.agents.fusion.admission import SUPERSEDED, Admission, Problem
 from heal.agents.fusion.defence import DISPUTED, defence_of
 from heal.agents.fusion.guard import Trial, guard_of
 from heal.agents.fusion.item_fusion import BoxFusion, PointFusion
@@ -22,7 +22,17 @@ from heal.agents.fusion.suspicion import Suspicion
 from heal.agents.fusion.tick_fusion import FusionNetwork, MapFusion, TickFusion
 from heal.agents.interfaces import Encoder
 from heal.agents.options import RunOptions
-from heal.agents.records import OUT_OF_RANGE, Arrival, FusionOutcome, FusionRequest, GuardReport, HeldMap, NodeLatency, Rejection
+from heal.agents.records import (
+    OUT_OF_RANGE,
+    Arrival,
+    FusionOutcome,
+    FusionRequest,
+    GuardReport,
+    HeldMap,
+    NodeLatency,
+    Rejection,
+    Sender,
+)
 from heal.base_model import BaseModel
 from heal.defence.statistics import MapStatistics
 from heal.detection.detections import Detections
@@ -100,21 +110,21 @@ class FusionNode:
         self._memory.begin_tick(request)
         self._suspicion.begin_tick(request)
         self._defence.begin_tick(request)
-        rejected = self._store_maps(request, arrivals)
+        new, rejected = self._store_maps(request, arrivals)
         self._memory.release_messages(request)
-        world_SE3_frame, near, unused = self._choose_maps(request)
-        chosen, disputed = self._undisputed(request, arrivals, near)
+        world_SE3_frame, near, unused = self._choose_maps(request, new)
+        chosen, disputed = self._undisputed(request, new, near)
         unpacked = perf_counter()
         fuse = _FUSIONS[self._options.split]
         fusion = fuse(self._network, request, world_SE3_frame, lambda known: self._weight(known, request))
-        found, failed = self._find(request, fusion, chosen)
+        found, failed = self._find(request, fusion, chosen, new)
         found_ms, trunk_ms = (perf_counter() - unpacked) * 1e3, self._reader.trunk_ms - trunk_before_ms
         return FusionOutcome(
             tick=request.tick,
             detections=found.detections,
             used=tuple(known.agent_id for known in found.fused if known.tick == request.tick),
             held=tuple(self._held_map(known, request) for known in found.fused if known.tick != request.tick),
-            rejected=(*rejected, *unused, *disputed, *failed, *_blamed(request, chosen, found.guard)),
+            rejected=(*rejected, *unused, *disputed, *failed, *_blamed(new, chosen, found.guard)),
             latency=NodeLatency(
                 unpack_ms=(unpacked - started) * 1e3 - trunk_ms,
                 fuse_ms=trunk_ms + found_ms - fusion.decode_ms,
@@ -125,10 +135,15 @@ class FusionNode:
             guard=found.guard,
         )
 
-    def _store_maps(self, request: FusionRequest, arrivals: Sequence[Arrival]) -> list[Rejection]:
-        """Store the maps of usable messages in the memory, and return a rejection for each of the other messages."""
-        rejected = []
+    def _store_maps(self, request: FusionRequest, arrivals: Sequence[Arrival]) -> tuple[set[Sender], list[Rejection]]:
+        """Store the maps of usable messages in the memory.
+
+        Returns:
+            The messages whose maps are new in the memory, and a rejection for each of the other messages.
+        """
+        new, rejected = set[Sender](), list[Rejection]()
         for arrival in arrivals:
+            older = self._memory.newest(arrival.agent_id)
             try:
                 problem = self._store_map(request, arrival)
             except MessageError as error:
@@ -137,7 +152,12 @@ class FusionNode:
                 problem = FUSION_FAILED, described(error)
             if problem is not None:
                 rejected.append(Rejection(arrival.agent_id, arrival.tick, *problem))
-        return rejected
+                continue
+            if older is not None and older.sender in new:
+                new.remove(older.sender)
+                rejected.append(Rejection(*older.sender, SUPERSEDED, "a newer message has come with it"))
+            new.add((arrival.agent_id, arrival.tick))
+        return new, rejected
 
     def _store_map(self, request: FusionRequest, arrival: Arrival) -> Problem | None:
         """Store the map of a usable message; return the reason and the detail of another's rejection. The cheap checks come first.
@@ -165,7 +185,9 @@ class FusionNode:
             self._memory.keep(known)
         return problem
 
-    def _find(self, request: FusionRequest, fusion: TickFusion, chosen: Sequence[KnownMap]) -> tuple[_Found, list[Rejection]]:
+    def _find(
+        self, request: FusionRequest, fusion: TickFusion, chosen: Sequence[KnownMap], new: Collection[Sender]
+    ) -> tuple[_Found, list[Rejection]]:
         """Fuse the chosen maps and decode boxes; if that raises an error, set maps aside until it does not.
 
         The maps that are set aside are forgotten, so that no map that is held causes the error again in the next tick.
@@ -176,9 +198,9 @@ class FusionNode:
         try:
             return self._find_in(request, fusion, chosen), []
         except Exception as error:  # noqa: BLE001 - the last line of defence: the error is counted, and the run goes on
-            gone, rejected = set_aside(request, chosen, fusion.detect, described(error))
+            gone, rejected = set_aside(request, new, chosen, fusion.detect, described(error))
         self._memory.forget(gone)
-        found, more = self._find(request, fusion, [known for known in chosen if known not in gone])
+        found, more = self._find(request, fusion, [known for known in chosen if known not in gone], new)
         return found, [*rejected, *more]
 
     def _find_in(self, request: FusionRequest, fusion: TickFusion, maps: Sequence[KnownMap]) -> _Found:
@@ -205,13 +227,13 @@ class FusionNode:
         factor = self._memory.weight(known, request) * trust
         return factor if known.agent_id == request.ego_id else factor * self._suspicion.factor(known.agent_id)
 
-    def _choose_maps(self, request: FusionRequest) -> tuple[Float64, list[KnownMap], list[Rejection]]:
+    def _choose_maps(self, request: FusionRequest, new: Collection[Sender]) -> tuple[Float64, list[KnownMap], list[Rejection]]:
         """Choose the maps to fuse in a tick, and the frame.
 
         Returns:
             The frame `world_SE3_frame`: the ego's measured pose if the ego's message of this tick is there, else the request's
-            frame. The maps of agents in communication range. A rejection for each other message of this tick: from an agent that is
-            out of range, or from an ego that is blind in this run.
+            frame. The maps of agents in communication range. A rejection for each other message that has come in this tick: from
+            an agent that is out of range, or from an ego that is blind in this run.
         """
         maps = self._memory.in_order(request)
         own = [known for known in maps if known.agent_id == request.ego_id and known.tick == request.tick]
@@ -220,23 +242,20 @@ class FusionNode:
         for known in maps:
             distance_m = self._distance_m(known, request, world_SE3_frame)
             if known.agent_id == request.ego_id and self._options.blind_ego:
-                unused += [Rejection(known.agent_id, known.tick, BLIND, "")] if known.tick == request.tick else []
+                unused += [Rejection(*known.sender, BLIND, "")] if known.sender in new else []
             elif known.agent_id == request.ego_id or distance_m <= self._options.comm_range_m:
                 near.append(known)
-            elif known.tick == request.tick:
+            elif known.sender in new:
                 unused.append(self._out_of_range(known, request, distance_m))
         return world_SE3_frame, near, unused
 
     def _undisputed(
-        self, request: FusionRequest, arrivals: Sequence[Arrival], maps: Sequence[KnownMap]
+        self, request: FusionRequest, new: Collection[Sender], maps: Sequence[KnownMap]
     ) -> tuple[list[KnownMap], list[Rejection]]:
-        """Return the maps that the ego does not dispute, and a rejection for each other message that has arrived now."""
-        disputed, arrived = self._defence.disputed(request, maps), {(arrival.agent_id, arrival.tick) for arrival in arrivals}
-        rejected = [
-            Rejection(known.agent_id, known.tick, DISPUTED, disputed[known.agent_id])
-            for known in maps
-            if known.agent_id in disputed and (known.agent_id, known.tick) in arrived
-        ]
+        """Return the maps that the ego does not dispute, and a rejection for each other one that is new."""
+        disputed = self._defence.disputed(request, maps)
+        others = [known for known in maps if known.agent_id in disputed]
+        rejected = [Rejection(*known.sender, DISPUTED, disputed[known.agent_id]) for known in others if known.sender in new]
         return [known for known in maps if known.agent_id not in disputed], rejected
 
     def _out_of_range(self, known: KnownMap, request: FusionRequest, distance_m: float) -> Rejection:
@@ -264,13 +283,9 @@ def _alone(fusion: TickFusion, fused: Trial) -> Detections | None:
         return None
 
 
-def _blamed(request: FusionRequest, maps: Sequence[KnownMap], report: GuardReport | None) -> list[Rejection]:
-    """Return a rejection for each message of this tick that the guard has left out."""
+def _blamed(new: Collection[Sender], maps: Sequence[KnownMap], report: GuardReport | None) -> list[Rejection]:
+    """Return a rejection for each new message that the guard has left out."""
     if report is None:
         return []
     detail = f"with its map the fusion keeps too few of the ego's {report.confident} confident boxes"
-    return [
-        Rejection(known.agent_id, known.tick, BLAMED, detail)
-        for known in maps
-        if known.agent_id in report.blamed and known.tick == request.tick
-    ]
+    return [Rejection(*known.sender, BLAMED, detail) for known in maps if known.agent_id in report.blamed and known.sender in new]

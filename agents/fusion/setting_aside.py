@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from heal.agents.fusion.map_memory import KnownMap
-from heal.agents.records import FusionRequest, Rejection
+from heal.agents.records import FusionRequest, Rejection, Sender
 
 FUSION_FAILED, LEFT_OUT = "fusion failed", "left out"
 """Reasons of rejections: reading or fusing the map raised an error; the map was fine, but the fusion failed with another map."""
@@ -17,7 +17,11 @@ _MAX_DETAIL = 200
 
 
 def set_aside(
-    request: FusionRequest, maps: Sequence[KnownMap], detect: Callable[[Sequence[KnownMap]], object], problem: str
+    request: FusionRequest,
+    new: Collection[Sender],
+    maps: Sequence[KnownMap],
+    detect: Callable[[Sequence[KnownMap]], object],
+    problem: str,
 ) -> tuple[list[KnownMap], list[Rejection]]:
     """Choose which maps to leave out after a failed fusion.
 
@@ -26,12 +30,13 @@ def set_aside(
 
     Args:
         request: of the tick.
+        new: the messages that have come in the tick.
         maps: that could not be fused together, at least one; the ego's first if it is there.
         detect: fuses some of the maps.
         problem: what was raised.
 
     Returns:
-        The maps to leave out, at least one, and a rejection for each of them that is of this tick, or that caused the failure.
+        The maps to leave out, at least one, and a rejection for each of them that is new, or that caused the failure.
     """
     culprits = _culprits(request, maps, detect)
     if culprits:
@@ -39,8 +44,8 @@ def set_aside(
     gone = [known for known in maps if known.agent_id != request.ego_id] or list(maps)
     newest = max(gone, key=lambda known: (known.tick, known.timestamp_ns, known.agent_id))
     detail = f"the fusion failed with the map of {newest.agent_id!r}"
-    others = [known for known in gone if known is not newest and known.tick == request.tick]
-    return gone, [_failed(newest, problem), *(Rejection(known.agent_id, known.tick, LEFT_OUT, detail) for known in others)]
+    others = [known for known in gone if known is not newest and known.sender in new]
+    return gone, [_failed(newest, problem), *(Rejection(*known.sender, LEFT_OUT, detail) for known in others)]
 
 
 def described(error: Exception) -> str:
@@ -72,4 +77,4 @@ def _error_of(detect: Callable[[Sequence[KnownMap]], object], maps: Sequence[Kno
 
 
 def _failed(known: KnownMap, problem: str) -> Rejection:
-    return Rejection(known.agent_id, known.tick, FUSION_FAILED, problem)
+    return Rejection(*known.sender, FUSION_FAILED, problem)

@@ -209,7 +209,8 @@ class RayRuntime:
                 for agent_id, step in zip(job.agent_ids, self._agents.steps(job, elapsed_ms), strict=True):
                     self._coordinator.post_late(job.plan, agent_id, step)
             elif waited_s > self._deployment.hang_s:
-                self._agents.give_up_on(job)
+                for agent_id, missing in zip(job.agent_ids, self._agents.give_up_on(job), strict=True):
+                    self._coordinator.post_late(job.plan, agent_id, missing)
             else:
                 unfinished.append(job)
         self._unfinished = unfinished

@@ -165,7 +165,8 @@ def test_a_message_is_rejected_only_if_no_region_used_it() -> None:
     tasks = tasks_for(("a", "b", "c", "d", "e"), ("a", "b", "c", "d", "e"), ("f",))
     stale, far = (lambda name: Rejection(name, 0, "stale", "by an hour")), (lambda name: Rejection(name, 0, OUT_OF_RANGE, "80 m"))
     outcomes = [
-        outcome(used=("a",), rejected=(stale("b"), far("c"), far("d"), stale("e"))),
+        # The second copy of a message that was used is rejected, and the message is not.
+        outcome(used=("a",), rejected=(Rejection("a", 0, "duplicate", ""), stale("b"), far("c"), far("d"), stale("e"))),
         outcome(used=("b",), rejected=(stale("a"), stale("c"), far("d"), stale("e"))),
         None,
     ]

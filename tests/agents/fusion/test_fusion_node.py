@@ -15,7 +15,7 @@ from heal.agent_model import AgentModel
 from heal.agents.records import Arrival, FusionOutcome, FusionRequest
 from heal.grid import BevGrid, block_shape
 from heal.se3 import pose_to_SE3
-from heal.types import MAP_SPLITS, Float32
+from heal.types import MAP_SPLITS, Float32, Float64
 from tests.agents.fusion.tiny_node import MESSAGES, OPTIONS, SOURCE, at, fuse, message_of, new_node, request_at, same
 from tests.agents.tiny_run import GRID
 
@@ -136,6 +136,23 @@ def test_a_newer_map_replaces_a_held_one_and_an_older_message_after_it_is_reject
     assert [(rejection.tick, rejection.reason) for rejection in outcome.rejected] == [(1, "superseded")]
     fresh = new_node().step(request_at(2), [at(MESSAGES["ego"], 2), at(MESSAGES["b"], 2)])
     assert same(outcome, fresh)
+
+
+def test_every_message_that_comes_late_is_fused_or_rejected() -> None:
+    own, late = at(MESSAGES["ego"], 2), at(MESSAGES["b"], 1)
+    with_newer = new_node().step(request_at(2), [own, late, at(MESSAGES["b"], 2)])
+    assert with_newer.used == ("ego", "b") and with_newer.held == ()
+    assert [(*one.sender, one.reason) for one in with_newer.rejected] == [("b", 1, "superseded")]
+    node, far = new_node(), replace(MESSAGES["b"], world_SE3_agent=MESSAGES["b"].world_SE3_agent + shifted_x(1000.0))
+    distant = node.step(request_at(2), [own, at(far, 1)])
+    assert distant.held == () and [(*one.sender, one.reason) for one in distant.rejected] == [("b", 1, "out of range")]
+    assert node.step(request_at(3), [at(MESSAGES["ego"], 3)]).rejected == (), "a held map is rejected when it comes, not again"
+
+
+def shifted_x(by_m: float) -> Float64:
+    shift = np.zeros((4, 4))
+    shift[0, 3] = by_m
+    return shift
 
 
 def test_a_held_map_is_fused_where_it_was_taken_and_trusted_less() -> None:
