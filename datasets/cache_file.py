@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import math
 import struct
-import uuid
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +21,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from heal.atomic_write import remove_left_over, unfinished
 
 MAGIC = b"HEALENTR"
 # Raise the version when the layout changes or a reader gives other values for the same files: all entries are then written again.
@@ -83,12 +84,13 @@ def write_entry(path: Path, stamps: Sequence[Stamp], entry: Entry) -> None:
         OSError: the file cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
+    remove_left_over(path.parent)
+    temporary = unfinished(path)
     try:
-        unfinished.write_bytes(_to_bytes(stamps, entry))
-        unfinished.replace(path)
+        temporary.write_bytes(_to_bytes(stamps, entry))
+        temporary.replace(path)
     except BaseException:
-        unfinished.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 

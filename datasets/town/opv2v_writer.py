@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,11 +62,11 @@ def write_opv2v(source: TownSource, root: Path, keep_going: Callable[[], None] =
         FileExistsError: the scenario exists, but was made with other settings.
     """
     name, settings = source.scenario, _settings(source)
-    done = root / "OPV2V" / source.split / name
+    # A folder that no other process uses: one that were shared might be removed by one process while another writes into it.
+    done, partial = root / "OPV2V" / source.split / name, root / f".{source.split}-{name}.partial"
+    shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed, perhaps after it had moved the last folder
     if done.exists():
         return _read_report(done, settings)
-    partial = root / ".partial" / source.split / name
-    shutil.rmtree(partial, ignore_errors=True)
     try:
         labelled = [_write_scene(source, index, partial, keep_going) for index in range(len(source))]
         total, hidden = (int(sum(part)) for part in zip(*labelled, strict=True))
@@ -76,9 +75,6 @@ def write_opv2v(source: TownSource, root: Path, keep_going: Callable[[], None] =
         _move_into_place(partial, root, source.split, name)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-        with suppress(OSError):  # other processes may still write to these folders
-            partial.parent.rmdir()
-            partial.parent.parent.rmdir()
     return report
 
 

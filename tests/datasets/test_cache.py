@@ -79,7 +79,7 @@ def forbid_reading(monkeypatch: pytest.MonkeyPatch, source: Dataset) -> None:
 
 
 def entries(folder: Path, kind: str = "*") -> list[Path]:
-    return sorted(folder.glob(f"*/*.{kind}"))
+    return sorted(path for path in folder.glob(f"*/*.{kind}") if not path.name.startswith("."))
 
 
 def vehicle_points(source: Dataset) -> list[float]:

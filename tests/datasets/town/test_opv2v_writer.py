@@ -1,6 +1,9 @@
 """The town on disk: complete, read back unchanged, equal for equal seeds, and never incomplete."""
 
 import hashlib
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -45,7 +48,7 @@ def test_every_file_of_the_layout_is_there(written):
             expected.add(f"OPV2V/additional/{stem}_bev_visibility.png")
             assert expected <= names
     assert len(names) == 1 + 6 * 13
-    assert not (root / ".partial").exists()
+    assert {path.name for path in root.iterdir()} == {"OPV2V", "OPV2V_Hetero"}
     assert (report.frames, report.agents, report.written) == (2, 3, True) and report.labelled > 0
 
 
@@ -106,6 +109,24 @@ def test_what_is_there_is_kept_and_other_settings_are_refused(written):
     assert before == {path: path.stat().st_mtime_ns for path in root.rglob("*") if path.is_file()}
     with pytest.raises(FileExistsError, match="remove it or choose another folder"):
         write_opv2v(source(ticks=1), root)
+
+
+# Writes a scenario, and is killed when its last folder has just been moved into its place.
+WRITE_AND_DIE = """
+import os, signal, sys
+from pathlib import Path
+from heal.datasets.town import TownSource, opv2v_writer
+move = opv2v_writer._move_into_place
+opv2v_writer._move_into_place = lambda *where: (move(*where), os.kill(os.getpid(), signal.SIGKILL))
+opv2v_writer.write_opv2v(TownSource("test", 4, 1, "validate", frozenset({"lidar"})), Path(sys.argv[1]))
+"""
+
+
+def test_what_a_killed_process_has_left_is_removed_and_what_it_has_written_kept(tmp_path):
+    killed = subprocess.run([sys.executable, "-c", WRITE_AND_DIE, str(tmp_path)], check=False)
+    assert killed.returncode == -signal.SIGKILL and len(list(tmp_path.glob(".*"))) == 1
+    report = write_opv2v(TownSource("test", 4, 1, "validate", frozenset({"lidar"})), tmp_path)
+    assert not report.written and {path.name for path in tmp_path.iterdir()} == {"OPV2V"}
 
 
 @pytest.fixture(scope="module")
