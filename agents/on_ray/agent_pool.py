@@ -27,7 +27,7 @@ from heal.agents.on_ray.placement import (
     reserves_memory,
     warn_of_memory,
 )
-from heal.agents.on_ray.restarting import ActorBrokeError, FaultKinds, RestartingActor
+from heal.agents.on_ray.restarting import START_S, ActorBrokeError, FaultKinds, RestartingActor
 from heal.agents.records import BUSY, AgentAside
 from heal.agents.tick import TickCoordinator
 from heal.agents.tick_plan import AgentStep, Missing, TickPlan
@@ -241,7 +241,8 @@ class AgentPool:
             if self._coordinator.options.realtime and plan.number > 0:
                 host.process.start_beside()
             else:
-                self._await(host, plan)
+                # They start side by side, and share the cores.
+                self._await(host, plan, max(self._deployment.hang_s, START_S * len(started)))
 
     def _demands(self, agent_types: Mapping[str, str]) -> list[Demand]:
         """Return all actors that a tick needs, if none is there yet."""
@@ -261,14 +262,18 @@ class AgentPool:
             self._not_placed.add(agent_id)
             self._note(Fault(NOT_PLACED, agent_id))
 
-    def _await(self, host: HostedAgents, plan: TickPlan) -> None:
-        """Wait until a new actor answers; one that cannot start ends the run at the first tick, and is a crash at later ones."""
+    def _await(self, host: HostedAgents, plan: TickPlan, limit_s: float) -> None:
+        """Wait until a new actor answers.
+
+        One that cannot start ends the run at the first tick, and is a crash at later ones, or has hung after `limit_s`.
+        """
         try:
-            host.process.wait_until_ready()
-        except DIED_ERRORS:
+            host.process.wait_until_ready(limit_s if plan.number else None)
+        except (*DIED_ERRORS, ray.exceptions.GetTimeoutError) as error:
             if plan.number == 0:
                 raise
-            host.process.broke(host.process.generation, hung=False, now_ns=plan.outline.timestamp_ns)
+            hung = isinstance(error, ray.exceptions.GetTimeoutError)
+            host.process.broke(host.process.generation, hung, plan.outline.timestamp_ns)
 
     def _free_host(self, agent_type: str) -> HostedAgents | None:
         for host in self._hosts:

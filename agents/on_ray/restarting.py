@@ -83,9 +83,9 @@ class RestartingActor:
         """Whether the actor is not started again."""
         return self._given_up
 
-    def wait_until_ready(self) -> None:
-        """Return once the actor answers; Ray's error if it dies."""
-        ray.get(self._ready)
+    def wait_until_ready(self, limit_s: float | None = None) -> None:
+        """Return once the actor answers; Ray's error if it dies, or does not answer within `limit_s`."""
+        ray.get(self._ready, timeout=limit_s)
 
     def start_beside(self) -> None:
         """Let an actor that has just been made take part as soon as it answers, without anybody waiting for it."""
@@ -164,11 +164,12 @@ class RestartingActor:
             self.broke(self.generation, hung=False)
 
     def check_alive(self) -> bool:
-        """Return whether an actor that nobody has asked lately still answers; otherwise it is given up without a fault."""
+        """Return whether an actor that nobody has asked lately still answers; otherwise end it and give it up, without a fault."""
         try:
             ray.get(self.actor.ready.remote(), timeout=self._hang_s)
         except (*DIED_ERRORS, ray.exceptions.GetTimeoutError):
             self._given_up = True
+            ray.kill(self.actor)  # one that hangs would keep its memory
         return not self._given_up
 
     def end(self) -> None:

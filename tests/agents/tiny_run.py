@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -128,6 +129,20 @@ class TinySource:
         centres = np.array([[104.0, 52.0, 1.0], [98.0 + own % 7, 45.0, 1.0]])
         corners = centres[:, None] + _UNIT_CORNERS * (2.0, 0.8, 0.75)
         return ObjectLabels(np.array([1, own]), transform_points(np.eye(4), corners))
+
+
+@dataclass(frozen=True)
+class Trap(TinySource):
+    """Scenes that another process than this one never gets open while a file is there; the file is gone then."""
+
+    file: Path = Path()
+    home: int = os.getpid()
+
+    def outline(self, index: int) -> SceneOutline:
+        if os.getpid() != self.home and self.file.exists():
+            self.file.unlink()
+            time.sleep(600)
+        return super().outline(index)
 
 
 @dataclass(frozen=True)

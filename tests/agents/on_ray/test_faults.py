@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
+from pathlib import Path
 from time import sleep
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import torch
 
@@ -20,7 +23,7 @@ from heal.agents.options import RunOptions
 from heal.agents.records import TickResult
 from heal.agents.tick import TickCoordinator
 from heal.agents.tick_plan import AgentStep
-from tests.agents.tiny_run import TinyAlliance, TinySource, Without, by_id
+from tests.agents.tiny_run import TinyAlliance, TinySource, Trap, Without, by_id
 
 ALLIANCE = TinyAlliance()
 SOURCE = TinySource(scenarios=(("ego", "b", "c"),), ticks_each=12)
@@ -125,6 +128,26 @@ def test_an_agent_that_hangs_is_ended_and_rejoins() -> None:
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("local_ray")
+def test_an_agent_that_appears_and_hangs_at_its_start_is_started_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from heal.agents.on_ray import agent_pool
+    from heal.agents.on_ray.runtime import RayRuntime
+
+    monkeypatch.setattr(agent_pool, "START_S", 10.0)
+    source = Trap(scenarios=(("ego", "b"), ("ego", "b", "c")), file=tmp_path / "trap")
+    results: list[TickResult] = []
+    with RayRuntime(ALLIANCE, source, TYPES, PerfectNetwork(), DROP, Deployment(hang_s=10.0, restart_ms=200)) as runtime:
+        for result in runtime.run(range(len(source))):
+            results.append(result)
+            if result.tick == 0:
+                source.file.touch()
+    faults, gone = faults_of(results), missing(results)
+    # A busy machine may not start it again in time either, which is a crash.
+    assert faults[0] == Fault("agent hung", "c") and faults[-1] == Fault("agent rejoined", "c")
+    assert {agent_id for _, agent_id in gone} == {"c"} and min(gone) == (5, "c") and (9, "c") not in gone
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("local_ray")
 def test_an_agent_that_keeps_crashing_is_given_up() -> None:
     again = ",".join(f"crash:b@{tick}" for tick in range(1, 12))
     results = run_ray(again, Deployment(restart_ms=100, pipeline=0))
@@ -196,6 +219,30 @@ def test_messages_that_cannot_be_fetched_are_lost_and_the_node_does_not_look_hun
         reasons = {(record.status, record.reason) for record in result.messages if record.status != "used"}
         assert reasons == ({("lost", "lost with its machine")} if tick == 0 else set())
     pool.close()
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("local_ray")
+def test_an_idle_process_that_hangs_is_ended() -> None:
+    import ray
+
+    from heal.agents.on_ray.restarting import FaultKinds, RestartingActor
+
+    class Idle:
+        """An actor that nobody asks for anything; a class of the test, as its process cannot import this file."""
+
+        def ready(self) -> int:
+            return os.getpid()
+
+    faults: list[Fault] = []
+    kinds = FaultKinds("agent crashed", "agent hung", "agent rejoined")
+    create = ray.remote(num_cpus=0)(Idle).remote
+    actor = RestartingActor(create, kinds, lambda: ["b"], faults.append, hang_s=5.0, realtime=False)
+    process = psutil.Process(ray.get(actor.actor.ready.remote()))
+    assert actor.check_alive()
+    process.suspend()
+    assert not actor.check_alive() and actor.given_up and faults == []
+    process.wait(60)
 
 
 def test_planned_faults_are_read_and_bad_ones_named() -> None:
