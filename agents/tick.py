@@ -190,7 +190,8 @@ class TickCoordinator(Generic[Payload]):
         """
         late, self._late_steps = tuple(self._late_steps), []
         failed = self._note_failures(plan, dict(zip(plan.agent_types, steps, strict=True)))
-        faults, steps = (*plan.faults, *self._take_late_faults(), *failed), [_with_message(step) for step in steps]
+        faults, steps = (*plan.faults, *self._late_faults, *failed), [_with_message(step) for step in steps]
+        self._late_faults = []
         done = {step.report.agent_id: step for step in steps if isinstance(step, AgentStep)}
         transits = self._send(plan, list(done.values()))
         own = done.get(plan.own or "")
@@ -248,10 +249,6 @@ class TickCoordinator(Generic[Payload]):
             if isinstance(step, AgentStep) or step.failure is not None:
                 faults += self._failures.note(agent_id, None if isinstance(step, AgentStep) else step.failure)
         self._failures.check(plan.agent_types)
-        return faults
-
-    def _take_late_faults(self) -> list[Fault]:
-        faults, self._late_faults = self._late_faults, []
         return faults
 
     def _send(self, plan: TickPlan, steps: Sequence[AgentStep[Payload]]) -> dict[str, Transit]:

@@ -59,8 +59,8 @@ LEFT_OUT = {
     r"^heal (--plugin \S+ )?bench\b": "measures for an hour; the benches have tests of their own",
     r"^heal import LOGS": "LOGS stands for run folders of HEAL, which tests/heal/opencood reads",
     r"^heal export runs/(detectors|baselines)": "exports what is imported from LOGS",
-    r"^python -m tests\.long": "needs a clone of the repository; tests/long tests it",
     r"^heal assign DATA\b": "DATA stands for any data set",
+    r"^python -m tests\.long": "needs a clone of the repository; tests/long tests it",
 }
 
 _DAIR = re.compile(r"DAIR_ROOT|runs/dair")  # commands that read real data, and what was made of it
