@@ -27,7 +27,8 @@ class AllianceError(UserError):
 
 Network = TypeVar("Network", bound=nn.Module)
 
-_SPARE_TENSORS, _SPARE_NUMBERS = 1000, 1 << 24
+# A ResNet-101, of which an encoder keeps its first stages, has 44.5 million parameters: at first the whole of it is made.
+_SPARE_TENSORS, _SPARE_NUMBERS = 1000, 48_000_000
 
 OTHER_PARTS = ("base", "compressor")
 """Folders of an alliance that hold no agent type."""
