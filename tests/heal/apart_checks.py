@@ -21,8 +21,8 @@ from heal.datasets.in_memory import ScenesInMemory
 from heal.detection.detections import Detections
 from heal.layers.inference import for_inference
 from heal.message.codec import FLOAT32
+from heal.tools.sweeps.lying import Liars, LieMemory, LyingRuntime, Shared
 from heal.tools.sweeps.memo import MemoAlliance, MemoSource
-from heal.tools.sweeps.senders import BadSenders
 from heal.training.augment import AugmentConfig
 from heal.training.batches import TrainingSteps
 from heal.training.config import TrainingConfig
@@ -162,9 +162,10 @@ def test_a_sweep_keeps_maps_on_the_device(device: torch.device) -> None:
 
     def boxes(where: torch.device) -> list[Detections]:
         alliance, source = MemoAlliance(TinyAlliance()), MemoSource(TinySource())
-        noisy = BadSenders("noise", everyone=True).around(alliance, source, 0, options)
-        runs = [LocalRuntime(*pair, same_type("m1"), options=options, device=where) for pair in ((alliance, source), noisy)]
-        return [next(run.run([0])).detections for run in runs]
+        given, shared = (alliance, source, same_type("m1")), Shared(0, alliance.base.fusion.trunk, LieMemory(8))
+        honest = LocalRuntime(*given, options=options, device=where)
+        lying = LyingRuntime(*given, options=options, device=where).lying(Liars("noise", 2), shared)
+        return [next(run.run([0])).detections for run in (honest, lying)]
 
     for there, here in zip(boxes(device), boxes(torch.device("cpu")), strict=True):
         assert_close(there, here)
