@@ -58,6 +58,7 @@ def outside_agent(endpoint: str, agent_id: str, sends: Sends) -> Iterator[list[C
     try:
         yield clocks
     finally:
+        thread.join(timeout=10)  # it ends by itself when it hears that the run is over, which takes a while on a busy machine
         ended.set()
         thread.join(timeout=30)
         assert not thread.is_alive()
