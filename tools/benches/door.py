@@ -67,7 +67,7 @@ def run(messages: int, flood_hz: float) -> Come:
         messages: number of honest messages.
         flood_hz: pieces of garbage in a second; 0 for none.
     """
-    options, spawned = DoorOptions(listen=_free_endpoint()), multiprocessing.get_context("spawn")
+    options, spawned = DoorOptions(listen=free_endpoint()), multiprocessing.get_context("spawn")
     honest, flood = (_honest_bytes, messages, RATE_HZ), (_garbage, sys.maxsize, flood_hz)
     jobs = [honest, flood] if flood_hz else [honest]
     together, stop = spawned.Barrier(len(jobs) + 1, timeout=START_S), spawned.Event()
@@ -119,7 +119,7 @@ def _garbage() -> bytes:
     return bytes(GARBAGE_BYTES)
 
 
-def _free_endpoint() -> str:
+def free_endpoint() -> str:
     """Return an endpoint on this machine that nobody listens on."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -19,7 +19,7 @@ from heal.alliance import Alliance, load_alliance
 from heal.device import choose_device
 from heal.errors import UserError
 from heal.message.codec import Codec
-from heal.tools.shared.arguments import AllianceArg, PresetArg, SourceArg, SourceSplitArg
+from heal.tools.shared.arguments import AllianceArg, DeviceArg, PresetArg, SourceArg, SourceSplitArg
 from heal.tools.shared.sources import TOWN, open_source
 from heal.types import SceneSource
 
@@ -37,7 +37,6 @@ RunArg = Annotated[str, typer.Option(help="Name of the run, as in the simulation
 TicksArg = Annotated[int | None, typer.Option(min=1, help="Number of ticks of the town, as for the simulation.")]
 SeedArg = Annotated[int, typer.Option(min=0, help="Seed of the town, as for the simulation.")]
 CodecArg = Annotated[str | None, typer.Option(help="Encoding of messages, see docs/message.md. Default: float32.")]
-DeviceArg = Annotated[str, typer.Option(help="Device of the network: cpu, cuda, cuda:1 and so on, or auto.")]
 PatienceArg = Annotated[
     float, typer.Option(min=0, help="Time in s without a sign of the simulation after which the agent gives up.")
 ]

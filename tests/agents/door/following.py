@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,13 +16,6 @@ from heal.types import SceneSource
 
 # Makes the byte strings to send at a clock.
 Sends = Callable[[Clock], Sequence[bytes]]
-
-
-def free_endpoint() -> str:
-    """Return an endpoint on this machine that nobody listens on."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return f"tcp/127.0.0.1:{taken.getsockname()[1]}"
 
 
 def messages_of(alliance: AllianceLike, source: SceneSource, agent_type: str, agent_id: str, options: RunOptions) -> Sends:

@@ -19,7 +19,8 @@ from heal.agents.options import RunOptions
 from heal.agents.records import TickResult
 from heal.agents.runtime import open_runtime
 from heal.errors import UserError
-from tests.agents.door.following import Sends, free_endpoint, messages_of, outside_agent
+from heal.tools.benches.door import free_endpoint
+from tests.agents.door.following import Sends, messages_of, outside_agent
 from tests.agents.tiny_run import TinyAlliance, TinySource, assert_same_results, by_id
 
 pytest.importorskip("zenoh")

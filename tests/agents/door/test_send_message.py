@@ -21,7 +21,8 @@ from heal.agents.door.options import DoorOptions
 from heal.agents.door.topics import message_topic
 from heal.agents.network.network import PerfectNetwork
 from heal.agents.runtime import open_runtime
-from tests.agents.door.following import free_endpoint, messages_of
+from heal.tools.benches.door import free_endpoint
+from tests.agents.door.following import messages_of
 from tests.agents.door.messages import message
 from tests.agents.door.test_outside_run import ALL_TYPES, FACTS, RUN, SOURCE, without_c
 from tests.agents.tiny_run import TinyAlliance

@@ -13,7 +13,7 @@ from heal.agents.door.intake import Awaited
 from heal.agents.door.options import DoorOptions
 from heal.agents.on_ray.door import RayDoor
 from heal.errors import UserError
-from tests.agents.door.following import free_endpoint
+from heal.tools.benches.door import free_endpoint
 from tests.agents.door.messages import GRID, message
 
 pytest.importorskip("zenoh")

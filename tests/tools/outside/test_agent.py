@@ -22,8 +22,8 @@ from heal.agents.runtime import open_runtime
 from heal.alliance import load_alliance
 from heal.datasets.town import TownSource
 from heal.errors import UserError
+from heal.tools.benches.door import free_endpoint
 from heal.types import SceneOutline
-from tests.agents.door.following import free_endpoint
 from tests.agents.tiny_run import save_tiny_alliance
 from tests.tools.command import run_command
 
