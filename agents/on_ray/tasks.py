@@ -14,6 +14,7 @@ from typing_extensions import Self
 
 from heal.agents.on_ray.cluster import ACTOR_CPUS, start_ray, stop_ray
 from heal.agents.on_ray.replicas import last_line
+from heal.agents.process import keep_freed_memory
 
 _NO_MEMORY = "the machine ran out of memory, and Ray has ended the process; run fewer at once"
 
@@ -87,5 +88,6 @@ def _cause(text: str) -> str:
 
 
 def _in_task(work: Callable[[], Any]) -> Any:
+    keep_freed_memory()
     torch.set_num_threads(1)
     return work()

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# From the cells (X, N, T, C) of a row of X windows with T cells each, and a mask (X, T) of those that lie on the map, or None if
-# all do, to values (X, M, T, D).
+# From the cells (X, N, T, C) of X windows with T cells each, and a mask (X, T) of those that lie on the map, or None if all do, to
+# values (X, M, T, D).
 InWindows: TypeAlias = "Callable[[Tensor, Tensor | None], Tensor]"
 
 
@@ -32,7 +32,10 @@ class Windows:
     spread: bool = False
 
     def apply(self, maps: Tensor, compute: InWindows) -> Tensor:
-        """Compute the windows of maps (N, ny, nx, C), one row of windows after the other: all of a row's cells fit into a cache.
+        """Compute the windows of maps (N, ny, nx, C).
+
+        Without gradients, one row of windows comes after the other: all of a row's cells fit into a cache. With gradients
+        everything is kept until the way back, and all windows together are two to three times as fast as thousands of small steps.
 
         Returns:
             The values that `compute` returns, as maps (M, ny, nx, D).
@@ -41,9 +44,12 @@ class Windows:
         down, right = -ny % self.size, -nx % self.size
         padded = F.pad(maps, (0, 0, 0, right, 0, down)) if down or right else maps
         masks = self._masks(maps, down, right) if down or right else None
-        rows = (compute(row.flatten(2, 3), None if masks is None else masks[y]) for y, row in enumerate(self._cut(padded)))
-        joined = self._joined(torch.stack(list(rows))) if torch.is_grad_enabled() else self._filled(rows, padded.shape)
-        return joined[:, :ny, :nx]
+        cut = self._cut(padded)
+        if torch.is_grad_enabled():
+            windows = compute(cut.flatten(0, 1).flatten(2, 3), None if masks is None else masks.flatten(0, 1))
+            return self._joined(windows.unflatten(0, cut.shape[:2]))[:, :ny, :nx]
+        rows = (compute(row.flatten(2, 3), None if masks is None else masks[y]) for y, row in enumerate(cut))
+        return self._filled(rows, padded.shape)[:, :ny, :nx]
 
     def _cut(self, maps: Tensor) -> Tensor:
         """Cut maps (N, ny, nx, C) into Y x X windows: (Y, X, N, size, size, C), without a copy."""
