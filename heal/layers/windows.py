@@ -47,7 +47,7 @@ class Windows:
         cut = self._cut(padded)
         if torch.is_grad_enabled():
             windows = compute(cut.flatten(0, 1).flatten(2, 3), None if masks is None else masks.flatten(0, 1))
-            return self._joined(windows.unflatten(0, cut.shape[:2]))[:, :ny, :nx]
+            return self._joined(windows.view(*cut.shape[:2], *windows.shape[1:]))[:, :ny, :nx]
         rows = (compute(row.flatten(2, 3), None if masks is None else masks[y]) for y, row in enumerate(cut))
         return self._filled(rows, padded.shape)[:, :ny, :nx]
 
