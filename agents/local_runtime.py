@@ -16,7 +16,8 @@ from heal.agents.agent import AgentHost
 from heal.agents.door.gateway import Gateway
 from heal.agents.door.options import DoorOptions
 from heal.agents.failures import FAILED, AgentFailure, step_each
-from heal.agents.fusion.host import NodeHost, joint_encoders, require_base, statistics_by_type, trust_by_type
+from heal.agents.fusion.host import NodeHost, require_base
+from heal.agents.fusion.knowledge import NodeKnowledge
 from heal.agents.fusion.sender_check import allowed_senders
 from heal.agents.interfaces import AllianceLike
 from heal.agents.network.network import Network, PerfectNetwork
@@ -93,10 +94,7 @@ class LocalRuntime(InThisProcess):
         settings = network or PerfectNetwork(), self._options, tolerant
         self._coordinator: TickCoordinator[bytes] = TickCoordinator(alliance, source, types_of, *settings)
         self._device, self._hosts = torch.device(device), dict[str, AgentHost]()
-        trust, compressors = trust_by_type(alliance), tuple(alliance.compressors.values())
-        networks = alliance.base, alliance.base_hash, self._options, self._device
-        checks = allowed_senders(self._options), statistics_by_type(alliance, self._options)
-        self._nodes = NodeHost(*networks, trust, compressors, joint_encoders(alliance, self._options), *checks)
+        self._nodes = NodeHost(NodeKnowledge.of(alliance, self._options, allowed_senders(self._options)), self._device)
         super().__init__(self._options)
 
     def open_door(self, options: DoorOptions) -> None:

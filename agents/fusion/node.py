@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from time import monotonic, perf_counter
 
@@ -13,6 +13,7 @@ from heal.agents.fusion.admission import SUPERSEDED, Admission, Problem
 from heal.agents.fusion.defence import DISPUTED, defence_of
 from heal.agents.fusion.guard import Trial, guard_of
 from heal.agents.fusion.item_fusion import BoxFusion, PointFusion
+from heal.agents.fusion.knowledge import NodeKnowledge
 from heal.agents.fusion.map_memory import KnownMap, MapMemory, age_ms
 from heal.agents.fusion.map_reader import MapReader
 from heal.agents.fusion.plausible import unusable_numbers
@@ -20,8 +21,6 @@ from heal.agents.fusion.sender_check import SenderCheck
 from heal.agents.fusion.setting_aside import FUSION_FAILED, described, set_aside
 from heal.agents.fusion.suspicion import Suspicion
 from heal.agents.fusion.tick_fusion import FusionNetwork, MapFusion, TickFusion
-from heal.agents.interfaces import Encoder
-from heal.agents.options import RunOptions
 from heal.agents.records import (
     OUT_OF_RANGE,
     Arrival,
@@ -33,14 +32,10 @@ from heal.agents.records import (
     Rejection,
     Sender,
 )
-from heal.base_model import BaseModel
-from heal.defence.statistics import MapStatistics
 from heal.detection.detections import Detections
 from heal.detection.guard import GuardConfig
-from heal.identity.allow_list import AllowedSenders
 from heal.identity.verifier import Refusal
 from heal.message.message import MessageError
-from heal.storage.compressors import StoredCompressor
 from heal.types import MAP_SPLITS, Float64, Split
 
 BLAMED, BLIND = "blamed by the guard", "blind ego"
@@ -62,42 +57,23 @@ class _Found:
 class FusionNode:
     """Fuses the maps of agents around the ego or in a region. Bad messages are rejected, and no message raises an error."""
 
-    def __init__(
-        self,
-        base: BaseModel,
-        base_hash: str,
-        options: RunOptions,
-        device: torch.device | str = "cpu",
-        reader: MapReader | None = None,
-        trust: Mapping[str, float] | None = None,
-        compressors: Sequence[StoredCompressor] = (),
-        encoders: Mapping[str, Encoder] | None = None,
-        allowed: AllowedSenders | None = None,
-        statistics: Mapping[str, MapStatistics] | None = None,
-    ) -> None:
+    def __init__(self, known: NodeKnowledge, device: torch.device | str = "cpu", reader: MapReader | None = None) -> None:
         """Make a fusion node that holds no maps yet.
 
         Args:
-            base: the base, in eval mode.
-            base_hash: content hash of the base; messages for another base are rejected.
-            options: of the run.
+            known: what it knows of the run and its alliance.
             device: on which the node computes.
             reader: a reader of messages that several nodes share; None for a reader of the node's own.
-            trust: factor on the weight of maps by their agent type; requests name the types that come later. Types that are not
-                named have the least of them.
-            compressors: those whose maps the node can decode; messages with the map of another one are rejected.
-            encoders: the networks of the agent types that read a joint cloud, for `split: points`.
-            allowed: the agents whose signed messages the node takes; None if nothing is signed in the run.
-            statistics: of the honest maps of agent types, for `defence: on`.
         """
-        self._network, self._options = FusionNetwork(base, torch.device(device), options, encoders), options
-        self._admission = Admission(base, base_hash, options, compressors)
-        self._memory, self._trust, self._least_trust = MapMemory(options), dict(trust or {}), 1.0
+        base, options, device = known.base, known.options, torch.device(device)
+        self._network, self._options = FusionNetwork(base, device, options, known.encoders), options
+        self._admission = Admission(base, known.base_hash, options, known.compressors)
+        self._memory, self._trust, self._least_trust = MapMemory(options), dict(known.trust), 1.0
         self._suspicion = Suspicion(base.config.guard or GuardConfig())
         self._guard = guard_of(options, base.config, self._suspicion)
-        self._defence = defence_of(options, base, statistics or {}, self._suspicion)
-        self._reader = reader or MapReader(base, torch.device(device), options, compressors)
-        self._senders = SenderCheck(allowed, options, self._reader)
+        self._defence = defence_of(options, base, known.statistics, self._suspicion)
+        self._reader = reader or MapReader(base, device, options, known.compressors)
+        self._senders = SenderCheck(known.allowed, options, self._reader)
 
     def step(self, request: FusionRequest, arrivals: Sequence[Arrival]) -> FusionOutcome:
         """Fuse the maps of one tick and decode boxes.

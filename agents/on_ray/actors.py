@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from time import monotonic
 from typing import Any
@@ -16,17 +16,13 @@ import torch
 from heal.agents.agent import AgentHost, AgentRequest, AgentSetup
 from heal.agents.failures import AgentFailure, step_each
 from heal.agents.fusion.host import NodeHost
-from heal.agents.interfaces import Encoder
+from heal.agents.fusion.knowledge import NodeKnowledge
 from heal.agents.on_ray.cluster import DIED_ERRORS
 from heal.agents.options import RunOptions
 from heal.agents.process import keep_freed_memory
 from heal.agents.records import LOST_WITH_MACHINE, AgentAside, Arrival, FusionOutcome, FusionRequest, Rejection, Sender
-from heal.base_model import BaseModel
-from heal.defence.statistics import MapStatistics
 from heal.device import choose_device, gpu_count, set_float32_products
 from heal.errors import UserError
-from heal.identity.allow_list import AllowedSenders
-from heal.storage.compressors import StoredCompressor
 
 # Niceness of the agents' processes: the fusion node goes first where cores are scarce. Agents work ahead of the fusion node: with
 # even shares they would finish early and leave the fusion node alone on one core, with the other cores idle.
@@ -75,37 +71,18 @@ class AgentActor:
 class NodeActor:
     """An actor that hosts the fusion node, or the fusion nodes of several regions."""
 
-    def __init__(
-        self,
-        base: BaseModel,
-        base_hash: str,
-        options: RunOptions,
-        fetch_s: float,
-        trust: Mapping[str, float],
-        compressors: Sequence[StoredCompressor],
-        encoders: Mapping[str, Encoder],
-        allowed: AllowedSenders | None,
-        statistics: Mapping[str, MapStatistics],
-        device: str,
-    ) -> None:
+    def __init__(self, known: NodeKnowledge, fetch_s: float, device: str) -> None:
         """Make the fusion nodes' host.
 
         Args:
-            base: the network, which Ray has fetched from the object store.
-            base_hash: its content hash.
-            options: of the run.
+            known: see `FusionNode`; Ray has fetched it from the object store. An actor that is started again reads an allow list
+                that has changed meanwhile at its first tick.
             fetch_s: messages of a tick that cannot be fetched from the object store within this time, all together, are lost.
-            trust: see `FusionNode`.
-            compressors: see `FusionNode`.
-            encoders: see `FusionNode`.
-            allowed: see `FusionNode`; an actor that is started again reads a list that has changed meanwhile at its first tick.
-            statistics: see `FusionNode`.
             device: that of the deployment.
         """
-        _set_up_process(options)
+        _set_up_process(known.options)
         self._fetch_s = fetch_s
-        own = trust, compressors, encoders, allowed, statistics
-        self._host = NodeHost(base, base_hash, options, _own_device(device), *own)
+        self._host = NodeHost(known, _own_device(device))
 
     def ready(self) -> None:
         """Answer once the actor has been made."""

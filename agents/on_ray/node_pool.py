@@ -11,7 +11,7 @@ import ray
 from heal.agents.deployment import Deployment
 from heal.agents.faults import Fault
 from heal.agents.fusion.division import FusionTask, node_of
-from heal.agents.fusion.host import joint_encoders, statistics_by_type, trust_by_type
+from heal.agents.fusion.knowledge import NodeKnowledge
 from heal.agents.interfaces import AllianceLike
 from heal.agents.on_ray.actors import AHEAD, NodeActor
 from heal.agents.on_ray.placement import Placer, machines, node_demand, reserves_memory
@@ -68,12 +68,10 @@ class NodePool:
             alliance: whose base fuses, with its trust in agent types.
             options: of the run.
             deployment: of the run.
-            allowed: see `FusionNode`.
+            allowed: see `NodeKnowledge`.
         """
-        self._options, self._deployment, self._placer, self._allowed = options, deployment, Placer(deployment), allowed
-        self._base, self._base_hash, self._trust = ray.put(alliance.base), alliance.base_hash, trust_by_type(alliance)
-        self._compressors = ray.put(tuple(alliance.compressors.values()))
-        self._encoders, self._statistics = ray.put(joint_encoders(alliance, options)), statistics_by_type(alliance, options)
+        self._options, self._deployment, self._placer = options, deployment, Placer(deployment)
+        self._known = ray.put(NodeKnowledge.of(alliance, options, allowed))
         self._count = node_demand(deployment, options).actors
         resources = machines()
         self._reserves = reserves_memory(resources, deployment, self._count)
@@ -155,18 +153,8 @@ class NodePool:
         placed = self._placer.for_node(self._count > 1, self._reserves)
         fetch_s = fetch_limit_s(self._deployment, self._options)
         groups = {AHEAD: 1} if self._fetches_ahead else None
-        return ray.remote(**placed, concurrency_groups=groups)(NodeActor).remote(
-            self._base,
-            self._base_hash,
-            self._options,
-            fetch_s,
-            self._trust,
-            self._compressors,
-            self._encoders,
-            self._allowed,
-            self._statistics,
-            self._deployment.device,
-        )
+        actor = ray.remote(**placed, concurrency_groups=groups)(NodeActor)
+        return actor.remote(self._known, fetch_s, self._deployment.device)
 
 
 def fetch_limit_s(deployment: Deployment, options: RunOptions) -> float:

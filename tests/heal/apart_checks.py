@@ -10,6 +10,7 @@ from heal.agent_model import AgentConfig, AgentModel
 from heal.agent_types import same_type
 from heal.agents.agent import AgentHost, AgentRequest, AgentSetup
 from heal.agents.fusion.host import NodeHost
+from heal.agents.fusion.knowledge import NodeKnowledge
 from heal.agents.local_runtime import LocalRuntime
 from heal.agents.options import RunOptions
 from heal.agents.records import Arrival, FusionOutcome, FusionRequest, TickResult
@@ -135,7 +136,7 @@ def test_agents_and_fusion_node(split: str, precision: str, device: torch.device
         sent = host.step([AgentRequest(0, agent_id, FLOAT32) for agent_id in ids])
         request = FusionRequest(0, outline.timestamp_ns, "tiny", "ego", outline.world_SE3_ego)
         arrivals = [Arrival(agent_id, message, 0) for agent_id, (message, _) in zip(ids, sent, strict=True)]
-        return NodeHost(alliance.base, alliance.base_hash, options, where).step([(request, arrivals)])[0]
+        return NodeHost(NodeKnowledge.of(alliance, options), where).step([(request, arrivals)])[0]
 
     there, here = outcome(device), outcome(torch.device("cpu"))
     assert there.used == here.used == ("ego", "b", "c") and not there.rejected

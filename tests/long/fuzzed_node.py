@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from heal.agents.agent import AgentHost, AgentRequest, AgentSetup
-from heal.agents.content.items import reads_points_alone
+from heal.agents.fusion.knowledge import NodeKnowledge
 from heal.agents.fusion.node import FusionNode
 from heal.agents.options import RunOptions
 from heal.agents.records import Arrival, FusionOutcome
@@ -32,11 +32,7 @@ class _World:
 
     def node(self) -> FusionNode:
         """Return a node that knows nothing yet."""
-        alliance, points = self.alliance, self.options.split == "points"
-        types = [name for name in alliance.agent_names if reads_points_alone(alliance.agent(name).sensor)] if points else []
-        encoders = {name: alliance.agent(name) for name in types}
-        parts = [*alliance.compressors.values()]
-        return FusionNode(alliance.base, alliance.base_hash, self.options, compressors=parts, encoders=encoders)
+        return FusionNode(NodeKnowledge.of(self.alliance, self.options))
 
     def message(self, agent_id: str, tick: int, codec: str) -> bytes:
         """Return what an agent sends in a tick."""

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from heal.agents.agent import AgentHost, AgentRequest, AgentSetup
+from heal.agents.fusion.knowledge import NodeKnowledge
 from heal.agents.fusion.node import FusionNode
 from heal.agents.options import RunOptions
 from heal.agents.records import Arrival, FusionOutcome, FusionRequest
@@ -41,7 +42,7 @@ def _scene() -> tuple[SceneOutline, tuple[Message, ...]]:
 
 def _step(change: Callable[[Message, int], Message], options: RunOptions = OPTIONS) -> FusionOutcome:
     outline, (own, *others) = _scene()
-    node = FusionNode(_alliance().base, _alliance().base_hash, options)
+    node = FusionNode(NodeKnowledge.of(_alliance(), options))
     request = FusionRequest(0, outline.timestamp_ns, "town", outline.ego_id, outline.world_SE3_ego)
     sent = [own, *(change(other, number) for number, other in enumerate(others))]
     return node.step(request, [Arrival(message.agent_id, message.to_bytes(), 0) for message in sent])

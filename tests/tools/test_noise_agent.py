@@ -11,6 +11,7 @@ import torch
 
 from heal.agent_types import in_range
 from heal.agents.agent import AgentHost, AgentRequest, AgentSetup
+from heal.agents.fusion.knowledge import NodeKnowledge
 from heal.agents.fusion.node import FusionNode
 from heal.agents.options import RunOptions
 from heal.agents.records import Arrival, FusionRequest
@@ -44,7 +45,7 @@ def _aps(alliance: Alliance) -> dict[str, dict[float, float | None]]:
     scores = {kind: ApAccumulator() for kind in ("alone", "noisy", "honest")}
     name, range_m = alliance.agent_names[0], alliance.grid.range_m
     options, rng = RunOptions(), np.random.default_rng(0)
-    node = FusionNode(alliance.base, alliance.base_hash, options)
+    node = FusionNode(NodeKnowledge.of(alliance, options))
     for seed in SEEDS:
         source = TownSource("demo", seed=seed, ticks=max(INSTANTS) + 1, split="test")
         for tick in INSTANTS:

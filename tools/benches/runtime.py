@@ -16,6 +16,7 @@ import torch
 from heal.agent_types import same_type
 from heal.agents.agent import AgentHost, AgentRequest, AgentSetup
 from heal.agents.deployment import Deployment
+from heal.agents.fusion.knowledge import NodeKnowledge
 from heal.agents.fusion.node import FusionNode
 from heal.agents.network.network import PerfectNetwork
 from heal.agents.options import PoseCorrection, RunOptions
@@ -160,7 +161,7 @@ class TickWork:
         """Prepare the work in a town with a number of agents and ticks."""
         options = RunOptions(comm_range_m=EVERYWHERE_M)
         setups = [AgentSetup.of(alliance, base_type(alliance), town(agents, ticks), options) for _ in range(agents)]
-        node, source = FusionNode(alliance.base, alliance.base_hash, options), town(agents, ticks)
+        node, source = FusionNode(NodeKnowledge.of(alliance, options)), town(agents, ticks)
         return TickWork(tuple(map(AgentHost, setups)), node, tuple(source.outline(tick) for tick in range(ticks)))
 
     def do(self, tick: int) -> FusionOutcome:
@@ -239,7 +240,7 @@ def fusion_times_ms(alliance: Alliance, agents: int, correct_poses: PoseCorrecti
     source, times = town(agents, 2), []
     outline, host = source.outline(0), AgentHost(AgentSetup.of(alliance, base_type(alliance), source, options))
     arrivals = [Arrival(name, host.step([AgentRequest(0, name, FLOAT32)])[0][0], 0) for name in outline.agent_ids]
-    node = FusionNode(alliance.base, alliance.base_hash, options)
+    node = FusionNode(NodeKnowledge.of(alliance, options))
     for tick in range(WARM_TICKS + TICKS // 2):
         # The sequence differs in every request, so that the node drops the maps of the request before.
         request = FusionRequest(0, outline.timestamp_ns, str(tick), outline.ego_id, outline.world_SE3_ego)

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from heal.agents.agent import AgentHost, AgentRequest, AgentSetup
+from heal.agents.fusion.knowledge import NodeKnowledge
 from heal.agents.fusion.node import FusionNode
 from heal.agents.local_runtime import LocalRuntime
 from heal.agents.options import RunOptions
@@ -45,7 +46,7 @@ def test_a_quarter_of_the_channels_crosses_the_link_and_the_decoder_s_map_is_fus
     # The node fuses what a sender of the decoded map would have sent.
     decoded = replace(plain, maps=(network(features)[0].numpy(),))
     outcomes = [
-        FusionNode(ALLIANCE.base, ALLIANCE.base_hash, QUARTER, compressors=tuple(ALLIANCE.compressors.values())).step(
+        FusionNode(NodeKnowledge.of(ALLIANCE, QUARTER)).step(
             request_at(0), [Arrival("ego", _sent(FLOAT32, "ego"), 0), Arrival("b", message.to_bytes(), 0)]
         )
         for message in (compressed, decoded, plain)
@@ -75,7 +76,7 @@ def test_every_codec_writes_encoded_maps(codec: str) -> None:
 
 
 def test_a_map_of_a_compressor_that_the_node_lacks_is_rejected_by_name_and_counted() -> None:
-    node = FusionNode(ALLIANCE.base, ALLIANCE.base_hash, QUARTER, compressors=(ALLIANCE.compressors[2],))
+    node = FusionNode(replace(NodeKnowledge.of(ALLIANCE, QUARTER), compressors=(ALLIANCE.compressors[2],)))
     arrivals = [
         Arrival("ego", _sent(FLOAT32, "ego"), 0),
         Arrival("b", _sent(QUARTER.codec), 0),
@@ -91,7 +92,7 @@ def test_a_map_of_a_compressor_that_the_node_lacks_is_rejected_by_name_and_count
 
 def test_a_map_of_another_width_than_its_compressor_s_is_rejected() -> None:
     lied = replace(Message.from_bytes(_sent(QUARTER.codec)), compressor=ALLIANCE.compressors[2].hash)
-    node = FusionNode(ALLIANCE.base, ALLIANCE.base_hash, QUARTER, compressors=tuple(ALLIANCE.compressors.values()))
+    node = FusionNode(NodeKnowledge.of(ALLIANCE, QUARTER))
     outcome = node.step(request_at(0), [Arrival("ego", _sent(FLOAT32, "ego"), 0), Arrival("b", lied.to_bytes(), 0)])
     assert [one.reason for one in outcome.rejected] == ["other grid"] and outcome.used == ("ego",)
 

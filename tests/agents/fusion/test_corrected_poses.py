@@ -11,6 +11,7 @@ import torch
 
 from heal.agents.agent import AgentHost, AgentRequest, AgentSetup
 from heal.agents.fusion import tick_fusion
+from heal.agents.fusion.knowledge import NodeKnowledge
 from heal.agents.fusion.map_memory import KnownMap
 from heal.agents.fusion.node import FusionNode
 from heal.agents.fusion.tick_fusion import MapFusion
@@ -59,7 +60,7 @@ LOST_B = replace(B, world_SE3_agent=pose_to_SE3([1.1, -0.9, 0, 0, 0, 0]) @ B.wor
 
 def fuse(*messages: Message, options: RunOptions = OPTIONS, tick: int = 0, node: FusionNode | None = None) -> FusionOutcome:
     request = FusionRequest(tick, tick * TICK_NS, "tiny", "ego", SOURCE.outline(0).world_SE3_ego)
-    node = node or FusionNode(ALLIANCE.base, ALLIANCE.base_hash, options)
+    node = node or FusionNode(NodeKnowledge.of(ALLIANCE, options))
     sent = [replace(message, timestamp_ns=tick * TICK_NS) for message in messages]
     return node.step(request, [Arrival(message.agent_id, message.to_bytes(), tick) for message in sent])
 
@@ -70,7 +71,7 @@ REGION = Region(6, 3, 16.0)
 def fuse_region(*messages: Message, options: RunOptions = OPTIONS) -> FusionOutcome:
     """Fuse messages of tick 0 in a region with the cars in its middle, which has no ego."""
     request = FusionRequest(0, 0, "tiny", "", pose_to_SE3([*REGION.centre_m, 1.9, 0, 10, 0]), REGION)
-    node = FusionNode(ALLIANCE.base, ALLIANCE.base_hash, options)
+    node = FusionNode(NodeKnowledge.of(ALLIANCE, options))
     return node.step(request, [Arrival(message.agent_id, message.to_bytes(), 0) for message in messages])
 
 
@@ -170,7 +171,7 @@ def test_the_order_of_arrival_does_not_matter() -> None:
 
 def test_without_the_egos_map_of_this_tick_poses_are_not_corrected(poses: list[Float64]) -> None:
     """The ego has moved since its held map was taken, so that the map is no reference."""
-    node = FusionNode(ALLIANCE.base, ALLIANCE.base_hash, OPTIONS)
+    node = FusionNode(NodeKnowledge.of(ALLIANCE, OPTIONS))
     fuse(EGO, node=node)
     fuse(LOST_B, node=node, tick=1)
     assert off_m(poses[-1]) > 1.4

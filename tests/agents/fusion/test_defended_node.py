@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from heal.agents.fusion.defence import DISPUTED, MOTION, SCORES, SHUT_OUT, STATISTICS, Defence
+from heal.agents.fusion.knowledge import NodeKnowledge
 from heal.agents.fusion.map_memory import KnownMap
 from heal.agents.fusion.node import FusionNode
 from heal.agents.fusion.suspicion import Suspicion
@@ -50,7 +51,7 @@ def _statistics() -> MapStatistics:
 
 def _node(split: Split = "feature") -> FusionNode:
     options = replace(OPTIONS, split=split, defence="on", guard="off")
-    return FusionNode(ALLIANCE.base, ALLIANCE.base_hash, options, statistics={"m1": _statistics()})
+    return FusionNode(replace(NodeKnowledge.of(ALLIANCE, options), statistics={"m1": _statistics()}))
 
 
 def _times(factor: float) -> Callable[[Message], Message]:
@@ -76,7 +77,7 @@ def _reasons(outcome: FusionOutcome) -> list[tuple[str, str]]:
 @pytest.mark.parametrize("split", MAP_SPLITS)
 def test_honest_senders_give_the_boxes_of_an_undefended_node_to_the_last_bit(split: Split) -> None:
     node = _node(split)
-    plain = FusionNode(ALLIANCE.base, ALLIANCE.base_hash, replace(OPTIONS, split=split, guard="off"))
+    plain = FusionNode(NodeKnowledge.of(ALLIANCE, replace(OPTIONS, split=split, guard="off")))
     for tick in range(4):
         defended, undefended = (_step(one, tick, _messages(split)["b"], split) for one in (node, plain))
         assert defended.rejected == () and same(defended, undefended)

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heal.agents.fusion.guard import Guard, Trial
+from heal.agents.fusion.knowledge import NodeKnowledge
 from heal.agents.fusion.map_memory import KnownMap
 from heal.agents.fusion.node import BLAMED, BLIND, FusionNode
 from heal.agents.fusion.suspicion import Suspicion
@@ -36,7 +37,7 @@ OF_SPLIT = {
 
 
 def step(options: RunOptions, *messages: Message, trust: dict[str, float] | None = None) -> FusionOutcome:
-    node = FusionNode(ALLIANCE.base, ALLIANCE.base_hash, options, trust=trust)
+    node = FusionNode(replace(NodeKnowledge.of(ALLIANCE, options), trust=trust or {}))
     return node.step(request_at(0), [Arrival(message.agent_id, message.to_bytes(), 0) for message in messages])
 
 
@@ -67,7 +68,7 @@ def test_without_the_egos_map_and_in_regions_there_is_nothing_to_guard() -> None
     without = step(GUARDED, MESSAGES["b"])
     assert (without.alone, without.guard) == (None, None)
     request = replace(request_at(0), ego_id="", region=Region(4, 2, 20.0))
-    node = FusionNode(ALLIANCE.base, ALLIANCE.base_hash, replace(OPTIONS, region_m=20.0))
+    node = FusionNode(NodeKnowledge.of(ALLIANCE, replace(OPTIONS, region_m=20.0)))
     in_region = node.step(request, [Arrival(message.agent_id, message.to_bytes(), 0) for message in MESSAGES.values()])
     assert len(in_region.used) == 3 and (in_region.alone, in_region.guard) == (None, None)
     with pytest.raises(UserError, match="need a fusion node around the ego"):
@@ -124,7 +125,7 @@ def test_no_sender_takes_a_confident_box_from_the_ego(split: Split, b: str, c: s
 
 def test_a_sender_that_is_blamed_is_rejected_in_this_tick_and_has_less_weight_in_the_next() -> None:
     liar = scaled(MESSAGES["b"], 60_000 / np.abs(MESSAGES["b"].maps[0]).max())
-    node, fresh = (FusionNode(ALLIANCE.base, ALLIANCE.base_hash, GUARDED) for _ in range(2))
+    node, fresh = (FusionNode(NodeKnowledge.of(ALLIANCE, GUARDED)) for _ in range(2))
     first = node.step(request_at(0), [at(MESSAGES["ego"], 0), at(liar, 0)])
     assert first.guard is not None and first.guard.blamed == ("b",) and first.used == ("ego",)
     [rejection] = first.rejected

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 
+from heal.agents.fusion.knowledge import NodeKnowledge
 from heal.agents.fusion.node import FusionNode
 from heal.agents.fusion.sender_check import allowed_senders
 from heal.agents.joining import Join
@@ -129,7 +130,7 @@ def test_only_what_crosses_a_link_is_signed(keys: Path) -> None:
 def test_a_run_without_keys_takes_no_envelopes(keys: Path) -> None:
     """Nobody would have checked them."""
     by_b = Signer(keys, "b").sign(MESSAGES["b"].to_bytes(), 0)
-    outcome = FusionNode(ALLIANCE.base, ALLIANCE.base_hash, DROP).step(request_at(0), [Arrival("b", by_b, 0)])
+    outcome = FusionNode(NodeKnowledge.of(ALLIANCE, DROP)).step(request_at(0), [Arrival("b", by_b, 0)])
     assert [(one.reason, one.detail) for one in outcome.rejected] == [
         ("malformed", "not a message: expected the first bytes b'HEAL', got b'HSIG'")
     ]
@@ -227,7 +228,7 @@ def test_a_message_is_used_once_in_its_tick_and_never_again(keys: Path) -> None:
     assert same_boxes(results, lost), "the map of tick 1 is held, as when the message of tick 2 is lost"
 
     options = signed(keys)
-    node = FusionNode(ALLIANCE.base, ALLIANCE.base_hash, options, allowed=allowed_senders(options))
+    node = FusionNode(NodeKnowledge.of(ALLIANCE, options, allowed_senders(options)))
     data = Signer(keys, "b").sign(MESSAGES["b"].to_bytes(), 0)
     ego = Arrival("ego", MESSAGES["ego"].to_bytes(), 0)
     twice = node.step(request_at(0), [ego, Arrival("b", data, 0), Arrival("b", data, 0)])
@@ -239,7 +240,7 @@ def test_a_message_is_used_once_in_its_tick_and_never_again(keys: Path) -> None:
 def test_an_admitted_sender_cannot_speak_for_another_one(keys: Path) -> None:
     """It signs its own message, and writes another sender's id into the header, or sends on another one's link."""
     options = signed(keys)
-    node = FusionNode(ALLIANCE.base, ALLIANCE.base_hash, options, allowed=allowed_senders(options))
+    node = FusionNode(NodeKnowledge.of(ALLIANCE, options, allowed_senders(options)))
     ego, by_c = Arrival("ego", MESSAGES["ego"].to_bytes(), 0), Signer(keys, "c")
     claim = by_c.sign(MESSAGES["b"].to_bytes(), 0)
     outcome = node.step(request_at(0), [ego, Arrival("c", claim, 0), Arrival("b", claim, 0)])
@@ -323,7 +324,7 @@ def test_a_signed_message_is_verified_before_its_checksum_is(keys: Path) -> None
     options = signed(keys)
     data = bytearray(Signer(keys, "b").sign(MESSAGES["b"].to_bytes(), 0))
     data[ENVELOPE_BYTES + 8 : ENVELOPE_BYTES + 12] = struct.pack("<I", 2**31)
-    node = FusionNode(ALLIANCE.base, ALLIANCE.base_hash, options, allowed=allowed_senders(options))
+    node = FusionNode(NodeKnowledge.of(ALLIANCE, options, allowed_senders(options)))
     assert node.step(request_at(0), [Arrival("b", bytes(data), 0)]).rejected[0].reason == "bad signature"
     damaged = Signer(keys, "b").sign(bytes(data[ENVELOPE_BYTES:]), 0)
     assert node.step(request_at(0), [Arrival("b", damaged, 0)]).rejected[0].reason == "malformed"

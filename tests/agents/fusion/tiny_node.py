@@ -7,6 +7,7 @@ from dataclasses import replace
 import torch
 
 from heal.agents.agent import AgentHost, AgentRequest, AgentSetup
+from heal.agents.fusion.knowledge import NodeKnowledge
 from heal.agents.fusion.node import FusionNode
 from heal.agents.options import RunOptions
 from heal.agents.records import Arrival, FusionOutcome, FusionRequest
@@ -20,7 +21,7 @@ OPTIONS = RunOptions(max_age_ms=200)
 
 
 def new_node(options: RunOptions = OPTIONS) -> FusionNode:
-    return FusionNode(ALLIANCE.base, ALLIANCE.base_hash, options)
+    return FusionNode(NodeKnowledge.of(ALLIANCE, options))
 
 
 def message_of(agent_id: str, tick: int = 0, options: RunOptions = OPTIONS) -> Message:

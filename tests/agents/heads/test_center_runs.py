@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from heal.agents.deployment import Deployment
+from heal.agents.fusion.knowledge import NodeKnowledge
 from heal.agents.fusion.node import FusionNode
 from heal.agents.local_runtime import LocalRuntime
 from heal.agents.network.network import PerfectNetwork
@@ -72,7 +73,7 @@ def test_a_run_in_regions_finds_boxes_too() -> None:
 
 def test_the_guard_keeps_the_confident_boxes_of_centre_heads() -> None:
     alliance, options = CenterAlliance(), RunOptions(max_age_ms=200, guard="on")
-    node = FusionNode(alliance.base, alliance.base_hash, options)
+    node = FusionNode(NodeKnowledge.of(alliance, options))
     outcome = node.step(request_at(0), [Arrival(name, message.to_bytes(), 0) for name, message in MESSAGES.items()])
     assert outcome.alone is not None and outcome.guard is not None
     confident = confident_boxes(outcome.alone, GuardConfig())

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from heal.agents.fusion.host import NodeHost
+from heal.agents.fusion.knowledge import NodeKnowledge
 from heal.agents.local_runtime import LocalRuntime
 from heal.agents.network.network import Network
 from heal.agents.options import RunOptions
@@ -121,7 +122,7 @@ def test_the_guard_and_regions_work_on_boxes() -> None:
 
 def fuse(options: RunOptions, *messages: Message | tuple[str, bytes]) -> FusionOutcome:
     encoders = {name: ALLIANCE.agent(name) for name in ALLIANCE.agent_names}
-    host = NodeHost(ALLIANCE.base, ALLIANCE.base_hash, options, encoders=encoders)
+    host = NodeHost(replace(NodeKnowledge.of(ALLIANCE, options), encoders=encoders))
     sent = [Arrival(m.agent_id, m.to_bytes(), 0) if isinstance(m, Message) else Arrival(m[0], m[1], 0) for m in messages]
     return host.step([(replace(request_at(0), ego_type="m1"), sent)])[0]
 

@@ -18,6 +18,7 @@ from heal.agents.agent import AgentHost, AgentRequest, AgentSetup
 from heal.agents.deployment import Deployment, PlannedFault
 from heal.agents.fusion.division import node_of
 from heal.agents.fusion.host import NodeHost
+from heal.agents.fusion.knowledge import NodeKnowledge
 from heal.agents.fusion.node import FusionNode
 from heal.agents.fusion.tick_fusion import BORDER_M
 from heal.agents.local_runtime import LocalRuntime
@@ -73,9 +74,9 @@ def boxes_of(outcome: FusionOutcome | TickResult) -> tuple[Any, ...]:
 @pytest.mark.parametrize("yaw_deg", [0.0, 30.0])
 def test_a_regions_node_finds_what_is_in_its_region_and_close_to_its_border(yaw_deg: float) -> None:
     region = Region(6, 3, 16.0)
-    node, asked = FusionNode(ALLIANCE.base, ALLIANCE.base_hash, OPTIONS), request(region, 0, yaw_deg)
+    node, asked = FusionNode(NodeKnowledge.of(ALLIANCE, OPTIONS)), request(region, 0, yaw_deg)
     found = node.step(asked, ARRIVALS)
-    everything = FusionNode(ALLIANCE.base, ALLIANCE.base_hash, OPTIONS).step(replace(asked, region=None), ARRIVALS).detections
+    everything = FusionNode(NodeKnowledge.of(ALLIANCE, OPTIONS)).step(replace(asked, region=None), ARRIVALS).detections
     centres = everything.boxes[:, :3].double().numpy() @ asked.world_SE3_frame[:3, :3].T + asked.world_SE3_frame[:3, 3]
     inside = np.abs(centres[:, :2] - region.centre_m).max(axis=1) <= 8 + BORDER_M
     assert found.used == ("b", "c", "ego")
@@ -85,7 +86,7 @@ def test_a_regions_node_finds_what_is_in_its_region_and_close_to_its_border(yaw_
 
 def test_who_claims_to_be_far_from_a_region_is_out_of_its_range() -> None:
     near, far = Region(6, 3, 16.0), Region(15, 3, 16.0)
-    host = NodeHost(ALLIANCE.base, ALLIANCE.base_hash, replace(OPTIONS, comm_range_m=20))
+    host = NodeHost(NodeKnowledge.of(ALLIANCE, replace(OPTIONS, comm_range_m=20)))
     at_home, elsewhere = host.step([(request(near), ARRIVALS), (request(far), ARRIVALS)])
     assert at_home.rejected == () and elsewhere.used == ()
     assert {(one.agent_id, one.reason) for one in elsewhere.rejected} == {(name, OUT_OF_RANGE) for name in ("ego", "b", "c")}
@@ -94,9 +95,9 @@ def test_who_claims_to_be_far_from_a_region_is_out_of_its_range() -> None:
 
 def test_regions_of_one_process_read_a_message_once_and_forget_when_they_are_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     regions, trunk, reads = [Region(6, 3, 16.0), Region(7, 3, 16.0)], ALLIANCE.base.trunk, []
-    alone = [FusionNode(ALLIANCE.base, ALLIANCE.base_hash, OPTIONS).step(request(region), ARRIVALS) for region in regions]
+    alone = [FusionNode(NodeKnowledge.of(ALLIANCE, OPTIONS)).step(request(region), ARRIVALS) for region in regions]
     monkeypatch.setattr(ALLIANCE.base, "trunk", lambda features: reads.append(1) or trunk(features))
-    host = NodeHost(ALLIANCE.base, ALLIANCE.base_hash, OPTIONS)
+    host = NodeHost(NodeKnowledge.of(ALLIANCE, OPTIONS))
     arrivals = [replace(one, buffer=np.frombuffer(one.buffer, np.uint8).copy()) for one in ARRIVALS]
     buffers = [weakref.ref(one.buffer) for one in arrivals]
     together = host.step([(request(region), arrivals) for region in regions])
@@ -168,7 +169,7 @@ def test_a_fusion_node_that_breaks_takes_its_regions_with_it_and_no_others() -> 
 def run_without(node: int) -> list[TickResult]:
     """What is found where one of two actors never answers."""
     coordinator: TickCoordinator[bytes] = TickCoordinator(ALLIANCE, SOURCE, TYPES, PerfectNetwork(), DROP)
-    agents, nodes = AgentHost(coordinator.agent_setup("m1")), NodeHost(ALLIANCE.base, ALLIANCE.base_hash, DROP)
+    agents, nodes = AgentHost(coordinator.agent_setup("m1")), NodeHost(NodeKnowledge.of(ALLIANCE, DROP))
     results = []
     for tick in range(len(SOURCE)):
         plan = coordinator.plan(tick)
