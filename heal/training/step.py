@@ -28,6 +28,7 @@ from heal.layers.winograd import replace_wide
 from heal.training.batches import TrainingBatch
 from heal.training.config import ScheduleConfig, TrainingConfig
 from heal.training.distillation import distillation_loss
+from heal.training.norms import RunningStatistics
 from heal.training.replica import ALONE, Replica, average_statistics
 
 # Torch's types of the precisions that need autocast.
@@ -93,6 +94,7 @@ class StepTaker:
         learner: the networks as they compute a step; a frozen base is a folded copy.
         teacher: the network that the fused maps are to be like, on `device`; None for none.
         detection: the kind of the base's heads.
+        statistics: the running statistics of the batch norms.
     """
 
     def __init__(
@@ -115,6 +117,7 @@ class StepTaker:
         # Some weights may have no gradient: a batch may lack an agent type, and a camera trunk can hold weights that nothing reads.
         self._parallel = DistributedDataParallel(self.learner, find_unused_parameters=True) if replica.count > 1 else self.learner
         self.detection = make_heads(settings.base)
+        self.statistics = RunningStatistics(model)
 
     def take(self, batch: TrainingBatch, rate: float) -> StepLosses:
         """Update the weights by one batch at a learning rate.

@@ -141,6 +141,7 @@ def _take_step(taker: StepTaker, steps: TrainingSteps, step: int, batch: Trainin
     # The networks' random numbers depend on the step alone, so that a resumed training ends with the same weights.
     torch.manual_seed((training.seed * len(steps) + step) * replica.count + replica.rank)
     rate = learning_rate(training, step, steps.steps_per_epoch)
+    taker.statistics.begin_step(step)
     losses = taker.take(batch.to(taker.device), rate).parts()
     if (step + 1) % steps.steps_per_epoch == 0:
         taker.guard.check()
