@@ -201,6 +201,7 @@ class FusionOutcome:
         latency: of the node's stages; of several nodes the longest time of each stage.
         alone: the boxes that the ego's own map of this tick gives alone; None without it and in regions, which have no ego.
         guard: what became of the confident ones among them; None if `alone` is None.
+        used_sequences: in a signed run the largest sequence number of each key, by its id, that the node has used.
     """
 
     tick: int
@@ -211,6 +212,7 @@ class FusionOutcome:
     latency: NodeLatency
     alone: Detections | None = None
     guard: GuardReport | None = None
+    used_sequences: Mapping[bytes, int] = field(default_factory=dict)
 
     @property
     def unused(self) -> dict[Sender, Rejection]:

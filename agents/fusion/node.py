@@ -109,6 +109,7 @@ class FusionNode:
             ),
             alone=found.alone,
             guard=found.guard,
+            used_sequences=self._senders.used_sequences(),
         )
 
     def _store_maps(self, request: FusionRequest, arrivals: Sequence[Arrival]) -> tuple[set[Sender], list[Rejection]]:

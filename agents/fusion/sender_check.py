@@ -40,6 +40,10 @@ class SenderCheck:
         self._reader = reader
         self._verifier = None if allowed is None else Verifier(allowed, options.max_age_ms, MAX_AHEAD_MS, reader.open_envelope)
 
+    def used_sequences(self) -> dict[bytes, int]:
+        """Return the largest sequence number of each key that is used up; none if nothing is signed in the run."""
+        return {} if self._verifier is None else self._verifier.used()
+
     def open_message(self, request: FusionRequest, arrival: Arrival) -> tuple[Arrival, UnreadMessage] | Refusal:
         """Return an arrival without its envelope, and the header of its message; or why the arrival is refused.
 

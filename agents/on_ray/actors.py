@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from time import monotonic
 from typing import Any
 
@@ -23,6 +24,7 @@ from heal.agents.process import keep_freed_memory
 from heal.agents.records import LOST_WITH_MACHINE, AgentAside, Arrival, FusionOutcome, FusionRequest, Rejection, Sender
 from heal.device import choose_device, gpu_count, set_float32_products
 from heal.errors import UserError
+from heal.identity.allow_list import AllowedSenders
 
 # Niceness of the agents' processes: the fusion node goes first where cores are scarce. Agents work ahead of the fusion node: with
 # even shares they would finish early and leave the fusion node alone on one core, with the other cores idle.
@@ -71,18 +73,19 @@ class AgentActor:
 class NodeActor:
     """An actor that hosts the fusion node, or the fusion nodes of several regions."""
 
-    def __init__(self, known: NodeKnowledge, fetch_s: float, device: str) -> None:
+    def __init__(self, known: NodeKnowledge, allowed: AllowedSenders | None, fetch_s: float, device: str) -> None:
         """Make the fusion nodes' host.
 
         Args:
-            known: see `FusionNode`; Ray has fetched it from the object store. An actor that is started again reads an allow list
-                that has changed meanwhile at its first tick.
+            known: see `FusionNode`; Ray has fetched it from the object store.
+            allowed: the agents whose signed messages the node takes, which differ after a restart. A list that has changed
+                meanwhile is read at the first tick.
             fetch_s: messages of a tick that cannot be fetched from the object store within this time, all together, are lost.
             device: that of the deployment.
         """
         _set_up_process(known.options)
         self._fetch_s = fetch_s
-        self._host = NodeHost(known, _own_device(device))
+        self._host = NodeHost(replace(known, allowed=allowed), _own_device(device))
 
     def ready(self) -> None:
         """Answer once the actor has been made."""

@@ -56,7 +56,7 @@ class NodePool:
     """The actors of a run's fusion nodes, among which its regions are divided.
 
     A single actor is placed beside the driver, several are placed as the agents' actors are. A restarted actor has lost the maps
-    that it held, and the ticks during which it was away.
+    that it held, and the ticks during which it was away; but no message that was used before is used again.
     """
 
     def __init__(
@@ -70,14 +70,16 @@ class NodePool:
             deployment: of the run.
             allowed: see `NodeKnowledge`.
         """
-        self._options, self._deployment, self._placer = options, deployment, Placer(deployment)
-        self._known = ray.put(NodeKnowledge.of(alliance, options, allowed))
+        self._options, self._deployment, self._placer, self._allowed = options, deployment, Placer(deployment), allowed
+        self._known = ray.put(NodeKnowledge.of(alliance, options))
         self._count = node_demand(deployment, options).actors
         resources = machines()
         self._reserves = reserves_memory(resources, deployment, self._count)
         # On a single machine there is nothing to fetch.
         self._fetches_ahead = len(resources) > 1
         self._faults: list[Fault] = []
+        # The largest sequence number of each key that any actor has used: what a restarted one must know of the time before.
+        self._used_sequences: dict[bytes, int] = {}
         self._processes = [self._start(options.realtime) for _ in range(self._count)]
 
     @property
@@ -118,6 +120,7 @@ class NodePool:
         for job in asked.jobs:
             for place, outcome in zip(job.places, _outcomes(job, done), strict=False):
                 outcomes[place] = outcome
+                self._note_used(outcome)
         return outcomes
 
     def take_faults(self) -> list[Fault]:
@@ -149,12 +152,17 @@ class NodePool:
     def _note(self, fault: Fault) -> None:
         self._faults.append(fault)
 
+    def _note_used(self, outcome: FusionOutcome) -> None:
+        for key_id, sequence in outcome.used_sequences.items():
+            self._used_sequences[key_id] = max(sequence, self._used_sequences.get(key_id, sequence))
+
     def _create(self) -> Any:
         placed = self._placer.for_node(self._count > 1, self._reserves)
         fetch_s = fetch_limit_s(self._deployment, self._options)
         groups = {AHEAD: 1} if self._fetches_ahead else None
+        allowed = None if self._allowed is None else self._allowed.after(self._used_sequences)
         actor = ray.remote(**placed, concurrency_groups=groups)(NodeActor)
-        return actor.remote(self._known, fetch_s, self._deployment.device)
+        return actor.remote(self._known, allowed, fetch_s, self._deployment.device)
 
 
 def fetch_limit_s(deployment: Deployment, options: RunOptions) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import time
 from collections.abc import Mapping
@@ -129,6 +130,7 @@ class AllowedSenders:
     Attributes:
         since_ns: Unix time in nanoseconds at which the run began. Sequence numbers are times, so a message with an older one was
             signed for another run.
+        used: the largest sequence number of each key, by its id, that a receiver in this one's place has used before.
     """
 
     def __init__(self, path: Path, since_ns: int | None = None) -> None:
@@ -144,6 +146,13 @@ class AllowedSenders:
         self._path, self._stamp = path, FileStamp.of(path)
         self._owners = _owners(AllowList.read(path))
         self.since_ns = time.time_ns() if since_ns is None else since_ns
+        self.used: Mapping[bytes, int] = {}
+
+    def after(self, used: Mapping[bytes, int]) -> AllowedSenders:
+        """Return the list for a receiver in the place of another one, which has used these sequence numbers."""
+        own = copy.copy(self)
+        own.used = dict(used)
+        return own
 
     def refresh(self) -> None:
         """Read the file again if it has changed.

@@ -54,6 +54,11 @@ class ReplayWindow:
         self._floor, self._kept = floor, kept
         self._used: list[int] = []  # in ascending order
 
+    @property
+    def largest(self) -> int:
+        """The largest number that counts as used."""
+        return self._used[-1] if self._used else self._floor
+
     def is_new(self, sequence: int) -> bool:
         """Return whether a number has not been used."""
         place = bisect_left(self._used, sequence)
@@ -115,6 +120,10 @@ class Verifier:
         self._window(envelope.key_id).add(envelope.sequence)
         return Verified(owner.agent_id, owner.types, envelope)
 
+    def used(self) -> dict[bytes, int]:
+        """Return the largest sequence number of each key, by its id, that counts as used."""
+        return {key_id: window.largest for key_id, window in self._windows.items()}
+
     def _problem(self, envelope: Envelope, owner: Owner, now_ns: int, sender: str | None) -> Refusal | None:
         """Check everything that an envelope claims, before its signature, which costs more."""
         if sender is not None and owner.agent_id != sender:
@@ -133,5 +142,5 @@ class Verifier:
 
     def _window(self, key_id: bytes) -> ReplayWindow:
         """Return the window of a key on the allow list: there are never more windows than the list has had keys."""
-        floor = self._allowed.since_ns - round(CLOCK_TOLERANCE_S * 1e9)
-        return self._windows.setdefault(key_id, ReplayWindow(floor))
+        since = self._allowed.since_ns - round(CLOCK_TOLERANCE_S * 1e9)
+        return self._windows.setdefault(key_id, ReplayWindow(max(since, self._allowed.used.get(key_id, since))))

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 
+from heal.agents.fusion.host import NodeHost
 from heal.agents.fusion.knowledge import NodeKnowledge
 from heal.agents.fusion.node import FusionNode
 from heal.agents.fusion.sender_check import allowed_senders
@@ -235,6 +236,20 @@ def test_a_message_is_used_once_in_its_tick_and_never_again(keys: Path) -> None:
     assert twice.used == ("ego", "b") and [one.reason for one in twice.rejected] == ["replayed"]
     again = node.step(request_at(1), [Arrival("b", data, 1)])
     assert [one.reason for one in again.rejected] == ["replayed"]
+
+
+def test_a_node_in_the_place_of_another_one_uses_no_message_again(keys: Path) -> None:
+    options, by_b = signed(keys), Signer(keys, "b")
+    allowed = allowed_senders(options)
+    assert allowed is not None
+    data, fresh = by_b.sign(MESSAGES["b"].to_bytes(), 0), by_b.sign(MESSAGES["b"].to_bytes(), 0)
+    first = NodeHost(NodeKnowledge.of(ALLIANCE, options, allowed))
+    ego = Arrival("ego", MESSAGES["ego"].to_bytes(), 0)
+    [outcome] = first.step([(request_at(0), [ego, Arrival("b", data, 0)])])
+    assert outcome.used == ("ego", "b")
+    second = NodeHost(NodeKnowledge.of(ALLIANCE, options, allowed.after(outcome.used_sequences)))
+    [outcome] = second.step([(request_at(0), [ego, Arrival("b", data, 0), Arrival("b", fresh, 0)])])
+    assert outcome.used == ("ego", "b") and [one.reason for one in outcome.rejected] == ["replayed"]
 
 
 def test_an_admitted_sender_cannot_speak_for_another_one(keys: Path) -> None:

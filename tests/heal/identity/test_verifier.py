@@ -42,8 +42,16 @@ class Receiver:
 
     def __init__(self, folder: Path, since_ns: int = NOON_NS) -> None:
         self.moment = NOON
-        self.allowed = AllowedSenders(allow_list_path(folder), since_ns)
-        self.verifier = Verifier(self.allowed, max_age_ms=500, max_ahead_ms=200, calendar=lambda: self.moment)
+        self.read(AllowedSenders(allow_list_path(folder), since_ns))
+
+    def read(self, allowed: AllowedSenders) -> None:
+        """Verify by this list from now on, and forget what was used."""
+        self.allowed = allowed
+        self.verifier = Verifier(allowed, max_age_ms=500, max_ahead_ms=200, calendar=lambda: self.moment)
+
+    def put_in_place_of(self, other: Receiver) -> None:
+        """Begin as an actor does that is started again."""
+        self.read(pickle.loads(pickle.dumps(self.allowed.after(other.verifier.used()))))
 
     def reason(self, data: bytes, now_ns: int = 0, sender: str | None = None) -> str:
         """Return why bytes are refused, or "from AGENT"."""
@@ -63,6 +71,18 @@ def test_a_message_of_an_allowed_agent_is_taken_once(keys: Path) -> None:
     assert receiver.reason(data) == "replayed" and receiver.reason(data, 400 * MS) == "replayed"
     assert receiver.reason(data, 501 * MS) == "stale"  # nobody has to remember it for longer
     assert receiver.reason(signer(keys, "b").sign(MESSAGE, 0)) == "from b"
+
+
+def test_a_receiver_in_the_place_of_another_one_takes_no_message_again(keys: Path) -> None:
+    first, second, third, by_a = Receiver(keys), Receiver(keys), Receiver(keys), signer(keys)
+    earlier, used, unused = (by_a.sign(MESSAGE, 0) for _ in range(3))
+    by_other = signer(keys, "b").sign(MESSAGE, 0)
+    assert first.reason(used) == "from a"
+    second.put_in_place_of(first)
+    assert [second.reason(one) for one in (used, earlier, unused, by_other)] == ["replayed", "replayed", "from a", "from b"]
+    third.put_in_place_of(second)
+    assert [third.reason(one) for one in (used, unused, by_other)] == ["replayed"] * 3
+    assert Receiver(keys).reason(used) == "from a"
 
 
 def test_every_fault_has_its_name(keys: Path) -> None:
