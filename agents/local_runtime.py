@@ -93,8 +93,8 @@ class LocalRuntime(InThisProcess):
         require_base(alliance.base, self._options)
         settings = network or PerfectNetwork(), self._options, tolerant
         self._coordinator: TickCoordinator[bytes] = TickCoordinator(alliance, source, types_of, *settings)
-        self._device, self._hosts = torch.device(device), dict[str, AgentHost]()
-        self._nodes = NodeHost(NodeKnowledge.of(alliance, self._options, allowed_senders(self._options)), self._device)
+        self._device, self._hosts, self._allowed = torch.device(device), dict[str, AgentHost](), allowed_senders(self._options)
+        self._nodes = NodeHost(NodeKnowledge.of(alliance, self._options, self._allowed), self._device)
         super().__init__(self._options)
 
     def open_door(self, options: DoorOptions) -> None:
@@ -104,7 +104,7 @@ class LocalRuntime(InThisProcess):
             UserError: the door cannot be opened; the runtime is closed then.
         """
         try:
-            self._coordinator.open_door(Gateway(options, self._coordinator.facts))
+            self._coordinator.open_door(Gateway(options, self._coordinator.facts, self._allowed))
         except UserError:
             self.close()
             raise

@@ -18,5 +18,5 @@ class TokenBucket:
         return amount <= self._tokens
 
     def take(self, amount: float) -> None:
-        """Take tokens that are there."""
+        """Take tokens, even ones that are still to come."""
         self._tokens -= amount

@@ -10,8 +10,8 @@ from heal.identity.envelope import ENVELOPE_BYTES
 from heal.identity.envelope import MAGIC as ENVELOPE_MAGIC
 from heal.message.header import MAGIC
 
-# The forms of bytes that the door lets in, by their first four bytes, and where the message begins in each. Whether the rest is
-# right, such as the signature of an envelope, is for the fusion node to check.
+# The forms of bytes that pass this look, by their first four bytes, and where the message begins in each. Which of them the run
+# takes, and whether the rest is right, such as the signature of an envelope, is checked later.
 FORMS: Mapping[bytes, int] = {MAGIC: 0, ENVELOPE_MAGIC: ENVELOPE_BYTES}
 
 _HEADER_BYTES, _PAYLOAD_BYTES = struct.Struct("<I"), struct.Struct("<Q")

@@ -13,6 +13,7 @@ from heal.agents.door.intake import Awaited, Intake, Taken
 from heal.agents.door.options import DoorOptions
 from heal.agents.door.session import open_door
 from heal.agents.door.topics import agent_topics, clock_topic
+from heal.identity.allow_list import AllowedSenders
 
 Payload = TypeVar("Payload")
 # The clock is published again and again, for agents that have only now come, and as a sign that the run is alive.
@@ -72,17 +73,20 @@ class Gateway:
         options: the settings of the door.
     """
 
-    def __init__(self, options: DoorOptions, facts: RunFacts) -> None:
+    def __init__(self, options: DoorOptions, facts: RunFacts, allowed: AllowedSenders | None = None) -> None:
         """Start to listen.
 
         Args:
             options: of the door.
             facts: of the run, which the clock tells.
+            allowed: the agents whose signed messages are let in; None if nothing is signed in the run.
 
         Raises:
             UserError: as `open_door`.
         """
-        self.options, self._intake = options, Intake(options)
+        # A door that is opened again in the middle of a run has forgotten which messages have come before.
+        self._allowed = None if allowed is None else allowed.from_now()
+        self.options, self._intake = options, Intake(options, self._allowed)
         self._clock = Clock(os.urandom(RUN_ID_BYTES), facts)
         self._session = open_door(options)
         self._clocks = self._session.declare_publisher(clock_topic(options.run))
@@ -92,7 +96,12 @@ class Gateway:
         self._again.start()
 
     def announce(self, tick: int, timestamp_ns: int, reserved: Iterable[str]) -> None:
-        """Publish the tick that runs now; messages under the reserved ids are turned away from now on."""
+        """Publish the tick that runs now; messages under the reserved ids are turned away from now on.
+
+        The allow list is read again before, if its file has changed.
+        """
+        if self._allowed is not None:
+            self._allowed.refresh()
         self._intake.reserve(reserved)
         self._publish(replace(self._clock, tick=tick, timestamp_ns=timestamp_ns, state="runs"))
 

@@ -10,15 +10,19 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from time import monotonic
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, TypeVar
 
 from heal.agents.door.bucket import TokenBucket
 from heal.agents.door.frame import claims_of
 from heal.agents.door.options import DoorOptions
+from heal.agents.door.signatures import SignatureCheck
 from heal.agents.door.topics import sender_of
+from heal.identity.allow_list import AllowedSenders
 
 Payload = TypeVar("Payload")
-Refusal = Literal["unknown topic", "id taken", "too long", "malformed", "too many senders", "rate limit", "queue full"]
+# Why byte strings are turned away, beside the reasons for which signatures are refused.
+UNKNOWN_TOPIC, ID_TAKEN, TOO_LONG, MALFORMED = "unknown topic", "id taken", "too long", "malformed"
+TOO_MANY_SENDERS, RATE_LIMIT, QUEUE_FULL = "too many senders", "rate limit", "queue full"
 # A sender that has been silent for so long makes room for another one.
 FORGET_S = 10.0
 
@@ -34,6 +38,7 @@ class OutsideMessage(Generic[Payload]):
         arrived_s: when it came, by the machine's monotonic clock.
         size_bytes: its length.
         payload: the message in the runtime's own form: bytes, or a reference to an object of Ray.
+        sequence: the number that its sender has signed; 0 in a run without keys.
     """
 
     agent_id: str
@@ -42,6 +47,7 @@ class OutsideMessage(Generic[Payload]):
     arrived_s: float
     size_bytes: int
     payload: Payload
+    sequence: int = 0
 
     def carried_as(self, payload: Any) -> OutsideMessage[Any]:
         """Return the message with its payload in another form."""
@@ -92,20 +98,36 @@ class _Sender:
         return self.newest is not None or now_s - self.last_s < FORGET_S
 
     def may_send(self, size_bytes: int, now_s: float) -> bool:
-        """Return whether the sender is within its limits; if so, the message counts."""
-        if not (self._messages.has(1, now_s) and self._bytes.has(size_bytes, now_s)):
-            return False
+        """Return whether a message would be within the sender's limits."""
+        return self._messages.has(1, now_s) and self._bytes.has(size_bytes, now_s)
+
+    def count(self, message: OutsideMessage[bytes]) -> None:
+        """Count a message that the sender has sent now."""
+        self.last_s = message.arrived_s
         self._messages.take(1)
-        self._bytes.take(size_bytes)
-        return True
+        self._bytes.take(message.size_bytes)
+
+    def keep(self, message: OutsideMessage[bytes]) -> None:
+        """Keep the newer one of a message and the one that is kept, by their signed numbers, and without these by their arrival.
+
+        The time that a message claims is no measure: one that is ahead of its time would keep the sender's next ones away.
+        """
+        if self.newest is None or message.sequence >= self.newest.sequence:
+            self.newest = message
 
 
 class Intake:
     """Takes byte strings in. `receive` is called from the threads of the transport, everything else from the run's."""
 
-    def __init__(self, options: DoorOptions) -> None:
-        """Take in nothing yet; options of the door."""
+    def __init__(self, options: DoorOptions, allowed: AllowedSenders | None = None) -> None:
+        """Take in nothing yet.
+
+        Args:
+            options: of the door.
+            allowed: the agents whose signed messages are taken in; None if nothing is signed in the run.
+        """
         self._options = options
+        self._signatures = None if allowed is None else SignatureCheck(allowed, options.forgeries_per_s)
         self._senders: dict[str, _Sender] = {}
         self._reserved: frozenset[str] = frozenset()
         self._turned_away: Counter[str] = Counter()
@@ -124,39 +146,53 @@ class Intake:
             size_bytes: its length.
             read: returns its bytes, which costs a copy; called only if topic and length are in order.
         """
-        now_s = monotonic()
+        checked = self._check(topic, size_bytes, read, monotonic())
         with self._changed:
-            kept = self._check(topic, size_bytes, read, now_s)
-            if isinstance(kept, OutsideMessage):
-                sender = self._senders[kept.agent_id]
-                self._turned_away["queue full"] += sender.newest is not None
-                sender.newest, sender.last_s = kept, now_s
-                self._changed.notify_all()
-            else:
-                self._turned_away[kept] += 1
+            reason = checked if isinstance(checked, str) else self._keep(checked)
+            if reason is not None:
+                self._turned_away[reason] += 1
 
-    def _check(self, topic: str, size_bytes: int, read: Callable[[], bytes], now_s: float) -> OutsideMessage[bytes] | Refusal:
-        """Check a message, the cheapest checks first; return it, or why it is turned away.
+    def _check(self, topic: str, size_bytes: int, read: Callable[[], bytes], now_s: float) -> OutsideMessage[bytes] | str:
+        """Check a byte string, the cheapest checks first; return it as a message, or why it is turned away.
 
-        What is no message costs the sender's limits nothing: whoever sends it on the topic of another agent does not use them up.
+        The run's thread is not kept waiting meanwhile. Nothing here counts for the limits of a sender: what is no message, or is
+        not signed by the agent on whose topic it comes, does not use them up.
         """
         agent_id = sender_of(topic, self._options.run)
         if agent_id is None:
-            return "unknown topic"
+            return UNKNOWN_TOPIC
         if agent_id in self._reserved:
-            return "id taken"
+            return ID_TAKEN
         if size_bytes > self._options.most_message_bytes:
-            return "too long"
+            return TOO_LONG
         content = read()
         claims = claims_of(content)
         if claims is None:
-            return "malformed"
-        sender = self._sender(agent_id, now_s)
+            return MALFORMED
+        message = OutsideMessage(agent_id, claims.agent_type, claims.timestamp_ns, now_s, size_bytes, content)
+        return message if self._signatures is None else self._check_signature(message, self._signatures)
+
+    def _check_signature(self, message: OutsideMessage[bytes], signatures: SignatureCheck) -> OutsideMessage[bytes] | str:
+        """Return a message with its sequence number if its sender has signed it, or why it is turned away."""
+        with self._changed:
+            sender = self._senders.get(message.agent_id)
+            if sender is not None and not sender.may_send(message.size_bytes, message.arrived_s):
+                return RATE_LIMIT  # the sender's own messages have used its limits up, and more of them are not worth the time
+        signed = signatures.check(message.agent_id, message.payload, message.arrived_s)
+        return signed if isinstance(signed, str) else replace(message, sequence=signed)
+
+    def _keep(self, message: OutsideMessage[bytes]) -> str | None:
+        """Keep a message that counts for its sender; return why it, or the one that it displaces, is turned away."""
+        sender = self._sender(message.agent_id, message.arrived_s)
         if sender is None:
-            return "too many senders"
-        if not sender.may_send(size_bytes, now_s):
-            return "rate limit"
-        return OutsideMessage(agent_id, claims.agent_type, claims.timestamp_ns, now_s, size_bytes, content)
+            return TOO_MANY_SENDERS
+        if not sender.may_send(message.size_bytes, message.arrived_s):
+            return RATE_LIMIT
+        displaces = sender.newest is not None
+        sender.count(message)
+        sender.keep(message)
+        self._changed.notify_all()
+        return QUEUE_FULL if displaces else None
 
     def _sender(self, agent_id: str, now_s: float) -> _Sender | None:
         """Return what is kept of a sender; None if there is no room for a new one."""

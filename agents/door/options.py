@@ -25,6 +25,7 @@ class DoorOptions:
         most_message_bytes: length of the longest message.
         messages_per_s: messages that a sender may send in a second on average.
         bytes_per_s: bytes that a sender may send in a second on average.
+        forgeries_per_s: in a run with keys, bad signatures that are checked in a second, on all topics together.
         agents: number of outside agents that the first tick waits for, for at most `first_wait_s`; 0 begins at once.
         first_wait_s: by the wall clock, in seconds.
         wait_ms: in simulated time, how long each tick waits by the wall clock for the outside agents that take part.
@@ -39,6 +40,7 @@ class DoorOptions:
     most_message_bytes: int = 16 << 20
     messages_per_s: float = 30.0
     bytes_per_s: float = 100e6
+    forgeries_per_s: float = 1000.0
     agents: int = 0
     first_wait_s: float = 120.0
     wait_ms: float = 1000.0
@@ -47,7 +49,8 @@ class DoorOptions:
         """Check the endpoint, the name and the ranges of all numbers."""
         require_endpoint("door.listen", self.listen)
         require_name("door.run", self.run)
-        if min(self.most_agents, self.most_message_bytes) < 1 or not min(self.messages_per_s, self.bytes_per_s) > 0:
+        rates = self.messages_per_s, self.bytes_per_s, self.forgeries_per_s
+        if min(self.most_agents, self.most_message_bytes) < 1 or not min(rates) > 0:
             raise UserError(f"door: expected limits of more than 0, got {self}")
         if not 0 <= self.agents <= self.most_agents or min(self.wait_ms, self.first_wait_s) < 0:
             raise UserError(f"door: expected 0 to most_agents agents and times that are not negative, got {self}")

@@ -17,6 +17,7 @@ from heal.agents.door.intake import Awaited, Taken
 from heal.agents.door.options import DoorOptions
 from heal.agents.on_ray.cluster import ACTOR_CPUS, DIED_ERRORS
 from heal.errors import UserError
+from heal.identity.allow_list import AllowedSenders
 
 _log = logging.getLogger(__name__)
 # How long the gateway may take to answer, beyond the time for which it is to wait: so long a tick is held up by one that hangs.
@@ -26,11 +27,11 @@ _ANSWER_S = 5.0
 class DoorActor:
     """An actor that hosts the gateway. Messages go from here to the fusion nodes, not through the driver."""
 
-    def __init__(self, options: DoorOptions, facts: RunFacts) -> None:
+    def __init__(self, options: DoorOptions, facts: RunFacts, allowed: AllowedSenders | None) -> None:
         """Open the gateway; `ready` raises the error if that fails, because Ray would not tell it."""
         self._error: UserError | None = None
         try:
-            self._gateway = Gateway(options, facts)
+            self._gateway = Gateway(options, facts, allowed)
         except UserError as error:
             self._error = error
 
@@ -67,8 +68,8 @@ class RayDoor:
         options: the settings of the door.
     """
 
-    def __init__(self, options: DoorOptions, facts: RunFacts) -> None:
-        """Start the actor, and wait until it listens.
+    def __init__(self, options: DoorOptions, facts: RunFacts, allowed: AllowedSenders | None = None) -> None:
+        """Start the actor, and wait until it listens; arguments as for `Gateway`.
 
         Raises:
             UserError: as `Gateway`.
@@ -76,7 +77,7 @@ class RayDoor:
         self.options = options
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         remote = ray.remote(num_cpus=ACTOR_CPUS, max_restarts=-1, scheduling_strategy=here)(DoorActor)
-        self._actor = remote.remote(options, facts)
+        self._actor = remote.remote(options, facts, allowed)
         try:
             ray.get(self._actor.ready.remote())
         except UserError as error:

@@ -90,14 +90,14 @@ class RayRuntime:
         """Start Ray and the fusion nodes; the arguments are those of `heal.agents.runtime.open_runtime`."""
         self._options, self._deployment = options or RunOptions(), deployment or Deployment()
         require_base(alliance.base, self._options)
-        allowed = allowed_senders(self._options)
+        self._allowed = allowed_senders(self._options)
         self._owns_ray = start_ray(self._deployment.address, self._deployment.metrics_port, self._deployment.object_store_mib)
         self._require_room()
         self._coordinator: TickCoordinator[Any] = TickCoordinator(
             alliance, source, types_of, network or PerfectNetwork(), self._options, tolerant=True
         )
         self._agents = AgentPool(self._coordinator, self._deployment)
-        self._nodes = NodePool(alliance, self._options, self._deployment, allowed)
+        self._nodes = NodePool(alliance, self._options, self._deployment, self._allowed)
         self._metrics = RunMetrics() if self._deployment.collects_metrics else None
         realtime, pipeline = self._options.realtime, self._deployment.pipeline
         self._encode_ahead = 0 if realtime else pipeline
@@ -114,7 +114,7 @@ class RayRuntime:
     def _open_door(self, options: DoorOptions) -> None:
         """Let outside agents take part; end with an error, and without Ray, where the door cannot be opened."""
         try:
-            self._coordinator.open_door(RayDoor(options, self._coordinator.facts))
+            self._coordinator.open_door(RayDoor(options, self._coordinator.facts, self._allowed))
         except UserError:
             self.close()
             raise

@@ -148,6 +148,12 @@ class AllowedSenders:
         self.since_ns = time.time_ns() if since_ns is None else since_ns
         self.used: Mapping[bytes, int] = {}
 
+    def from_now(self) -> AllowedSenders:
+        """Return the list for a receiver that begins now, to which nobody can have sent what was signed before."""
+        own = copy.copy(self)
+        own.since_ns = time.time_ns()
+        return own
+
     def after(self, used: Mapping[bytes, int]) -> AllowedSenders:
         """Return the list for a receiver in the place of another one, which has used these sequence numbers."""
         own = copy.copy(self)

@@ -18,6 +18,9 @@ CLOCK_TOLERANCE_S = 1.0
 SEQUENCES_KEPT = 1024
 """How many sequence numbers of a key a receiver remembers: those of 100 s at 10 Hz."""
 
+BAD_SIGNATURE = "bad signature"
+"""The reason of the one refusal that costs more than comparisons."""
+
 
 class Refusal(NamedTuple):
     """Why received bytes are not used.
@@ -116,7 +119,7 @@ class Verifier:
         if problem is not None:
             return problem
         if not envelope.is_signed_by(bytes.fromhex(owner.key.public)):
-            return Refusal("bad signature", f"key {envelope.key_id.hex()} of {owner.agent_id!r} has not signed this")
+            return Refusal(BAD_SIGNATURE, f"key {envelope.key_id.hex()} of {owner.agent_id!r} has not signed this")
         self._window(envelope.key_id).add(envelope.sequence)
         return Verified(owner.agent_id, owner.types, envelope)
 

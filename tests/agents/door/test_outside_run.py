@@ -6,10 +6,13 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from heal.agents.deployment import Deployment
 from heal.agents.door.clock import Clock, RunFacts
@@ -19,6 +22,8 @@ from heal.agents.options import RunOptions
 from heal.agents.records import TickResult
 from heal.agents.runtime import open_runtime
 from heal.errors import UserError
+from heal.identity.envelope import seal
+from heal.identity.key_folder import add_agents
 from heal.tools.benches.door import free_endpoint
 from tests.agents.door.following import Sends, messages_of, outside_agent
 from tests.agents.tiny_run import TinyAlliance, TinySource, assert_same_results, by_id
@@ -66,6 +71,31 @@ def inside() -> list[TickResult]:
     """The run in which all three agents are the run's own."""
     with open_runtime("local", TinyAlliance(), SOURCE, ALL_TYPES, PerfectNetwork(), RUN) as runtime:
         return list(runtime.run(range(TICKS)))
+
+
+@pytest.mark.parametrize("name", RUNTIMES)
+def test_forgeries_on_an_agents_topic_are_counted_and_change_nothing(name: str, inside: list[TickResult], tmp_path: Path) -> None:
+    add_agents(tmp_path, ["b", "c"], datetime(2020, 1, 1, tzinfo=timezone.utc), None)
+    options = replace(RUN, keys=str(tmp_path))
+    honest, unsigned, stranger = (
+        messages_of(TinyAlliance(), SOURCE, "m2", "c", options),
+        messages_of(TinyAlliance(), SOURCE, "m2", "c", RUN),
+        Ed25519PrivateKey.generate(),
+    )
+
+    def sends(clock: Clock) -> Sequence[bytes]:
+        """Before and after the honest message come one that nobody has signed, one of another key, and one that was changed."""
+        [message], [made_up] = honest(clock), unsigned(clock)
+        forged = made_up, seal(made_up, stranger, time.time_ns(), clock.timestamp_ns), message[:-1] + bytes([message[-1] ^ 1])
+        return [*forged, message, *forged[:2], message]
+
+    results = run(name, sends, options)
+    assert of_c(results) == ["used"] * TICKS
+    assert all(torch.equal(a.detections.corners, b.detections.corners) for a, b in zip(results, inside, strict=True))
+    counted = turned_away(results)
+    # What comes behind the last message that a tick waits for may come after the run.
+    assert counted["bad signature"] == TICKS and set(counted) == {"unsigned", "unknown key", "bad signature", "replayed"}
+    assert 2 * TICKS - 1 <= counted["unsigned"] <= 2 * TICKS and TICKS - 1 <= counted["replayed"] <= TICKS
 
 
 @pytest.mark.parametrize("name", RUNTIMES)

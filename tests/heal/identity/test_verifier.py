@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import time
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -83,6 +84,14 @@ def test_a_receiver_in_the_place_of_another_one_takes_no_message_again(keys: Pat
     third.put_in_place_of(second)
     assert [third.reason(one) for one in (used, unused, by_other)] == ["replayed"] * 3
     assert Receiver(keys).reason(used) == "from a"
+
+
+def test_a_receiver_that_begins_now_takes_nothing_that_was_signed_before(keys: Path) -> None:
+    receiver = Receiver(keys)
+    before, then_ns = signer(keys, at_ns=time.time_ns() - 2 * 10**9).sign(MESSAGE, 0), time.time_ns()
+    receiver.read(receiver.allowed.from_now())
+    assert receiver.reason(before) == "replayed"
+    assert receiver.reason(signer(keys, at_ns=then_ns).sign(MESSAGE, 0)) == "from a"
 
 
 def test_every_fault_has_its_name(keys: Path) -> None:
