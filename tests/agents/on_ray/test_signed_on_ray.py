@@ -15,6 +15,7 @@ from heal.agents.network.spec import LinkSpec
 from heal.agents.on_ray.runtime import RayRuntime
 from heal.agents.options import RunOptions
 from heal.agents.records import TickResult
+from heal.errors import UserError
 from heal.identity.allow_list import now
 from heal.identity.key_folder import add_agents, revoke_keys, roll_keys
 from tests.agents.tiny_run import TinyAlliance, TinySource, assert_same_results, by_id
@@ -75,3 +76,8 @@ def test_keys_are_revoked_and_rolled_over_while_a_run_goes_on(options: RunOption
     results = on_ray(options, AT_ONCE, between=between)
     assert kinds_of(results, "b") == ["used"] * 2 + ["rejected: key revoked"] * 3 + ["used"] * 3
     assert kinds_of(results, "c") == ["rejected: unsigned"] * 2 + ["used"] * 6
+
+
+def test_a_run_without_a_list_ends_before_an_actor_is_started(options: RunOptions) -> None:
+    with pytest.raises(UserError, match="heal keys new"):
+        on_ray(replace(options, keys="/nowhere"), AT_ONCE)
