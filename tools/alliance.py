@@ -92,8 +92,8 @@ def statistics_command(
     """  # noqa: D301 - click's mark for lines that stay lines is the character, not its name
     alliance = load_alliance(folder).for_inference()
     scenes = scenes_to_record(source, preset.split(","), towns, seed)
-    for name in alliance.agent_names if types is None else split_names(types):
-        found = record_statistics(alliance, name, base_type(alliance), scenes, console)
+    names = alliance.agent_names if types is None else split_names(types)
+    for name, found in record_statistics(alliance, names, base_type(alliance), scenes, console).items():
         console.print(f"{name}: statistics of {found.maps} maps", markup=False, highlight=False)
 
 
