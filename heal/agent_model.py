@@ -120,6 +120,12 @@ class AgentModel(nn.Module):
         """The alliance's range divided by the encoder's own, as in `AgentConfig.coverage`."""
         return self.config.coverage(self.grid)
 
+    def on_grid(self, grid: BevGrid) -> AgentModel:
+        """Return a copy of the network for another grid of equal cells, such as the alliance's after a training on a part of it."""
+        copied = AgentModel(self.config, grid)
+        copied.load_state_dict(self.state_dict())
+        return copied
+
     def load_pretrained(self) -> None:
         """Load published weights if the encoder's settings ask for them; PretrainedWeightsError if they are not available."""
         if isinstance(self.encoder, PretrainedEncoder):

@@ -264,8 +264,9 @@ def save_agent(
     training: TrainingRecord,
     half: bool = False,
     trust: float = 1.0,
+    statistics: MapStatistics | None = None,
 ) -> None:
-    """Write an agent type into `path`/`name`; `half` as in `save_base`, `trust` as in `AgentCard`.
+    """Write an agent type into `path`/`name`; `half` as in `save_base`, `trust` and `statistics` as in `AgentCard`.
 
     Raises:
         AllianceError: `path` holds another base than the one of `base_hash`, or the name is that of another part of an alliance;
@@ -275,5 +276,7 @@ def save_agent(
     require_base(path, base_hash)
     state = state_to_store(model, half)
     content_hash = hash_content(state, model.config)
-    card = AgentCard(hash=content_hash, base_hash=base_hash, config=model.config, training=training, trust=trust)
+    card = AgentCard(
+        hash=content_hash, base_hash=base_hash, config=model.config, training=training, trust=trust, statistics=statistics
+    )
     save_part(path / name, "agent", state, card)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -14,6 +15,7 @@ from heal.agents.local_runtime import LocalRuntime
 from heal.agents.options import RunOptions
 from heal.alliance import Alliance, TrainingRecord, load_alliance, require_base, save_agent, save_base
 from heal.collab_model import CollabModel
+from heal.defence.statistics import MapStatistics
 from heal.device import choose_device
 from heal.storage.parts import copy_part
 from heal.tools.pictures.draw import draw_tick
@@ -23,6 +25,7 @@ from heal.tools.shared.sources import ReadOptions
 from heal.tools.terminal.style import STYLE
 from heal.tools.training.arguments import ConfigArg, RestartArg, SetArg, SplitArg, ValSplitArg
 from heal.tools.training.compressor import compressor
+from heal.tools.training.honest_maps import statistics_of_agent, statistics_of_base
 from heal.tools.training.job import TrainingJob, run_job, run_jobs
 from heal.tools.training.run_folder import PICTURE_NAME
 from heal.tools.training.scenes import ScenesOfTraining
@@ -233,12 +236,18 @@ def starting_from(init: Path, job: TrainingJob) -> TrainingJob:
     return replace(job, init_agent=start, settings=replace(job.settings, training=training))
 
 
-def save_alliance(path: Path, model: CollabModel, settings: TrainingConfig, record: TrainingRecord) -> Alliance:
-    """Write base and agent types, and open the written alliance, which checks the hashes."""
-    half = settings.training.half_weights
+def save_alliance(
+    path: Path,
+    model: CollabModel,
+    settings: TrainingConfig,
+    record: TrainingRecord,
+    statistics: Mapping[str, MapStatistics] | None = None,
+) -> Alliance:
+    """Write base and agent types, with the statistics of maps by type, and open the alliance, which checks the hashes."""
+    half, known = settings.training.half_weights, statistics or {}
     base_hash = save_base(path, model.base, record, half)
     for name in settings.agents:
-        save_agent(path, name, model.agent(name), base_hash, record, half)
+        save_agent(path, name, model.agent(name), base_hash, record, half, statistics=known.get(name))
     return load_alliance(path)
 
 
@@ -256,7 +265,8 @@ def draw_predictions(alliance: Alliance, agent_type: str, source: SceneSource, p
 def _write_base(job: TrainingJob, out: Path, initial: Alliance | None) -> Alliance:
     """Write the alliance of a trained base and its agent types, and open it."""
     result = load_result(job, console)
-    return save_alliance(out, result.model, job.settings, training_record(job, result, initial))
+    statistics = statistics_of_base(result.model, job, console)
+    return save_alliance(out, result.model, job.settings, training_record(job, result, initial), statistics)
 
 
 def _add_agent(job: TrainingJob, base: Path, out: Path) -> None:
@@ -266,7 +276,8 @@ def _add_agent(job: TrainingJob, base: Path, out: Path) -> None:
     result, training = load_result(job, console), job.settings.training
     model, record = result.model.agent(job.name), training_record(job, result, initial)
     trust = calibrate_trust(initial, job.name, model, job.open_validation(), training, console, _trust_before(job, out))
-    save_agent(out, job.name, model, initial.base_hash, record, training.half_weights, trust)
+    statistics = statistics_of_agent(initial, model, job, console).get(job.name)
+    save_agent(out, job.name, model, initial.base_hash, record, training.half_weights, trust, statistics)
     alliance = load_alliance(out)
     draw_predictions(alliance, job.name, ScenesOfTraining(job.open(), job.settings.training), job.run / PICTURE_NAME)
     console.print(f"{job.name} was added to {out}   picture of its detections: {job.run / PICTURE_NAME}")

@@ -41,9 +41,7 @@ class _TrustingAlliance(MemoAlliance):
     def __init__(self, alliance: Alliance, name: str, model: AgentModel) -> None:
         """Wrap an alliance; `model` is of the type `name` and is trained on the alliance's grid or on a part of it."""
         super().__init__(alliance.for_inference())
-        on_grid = AgentModel(model.config, alliance.sensed_grid)
-        on_grid.load_state_dict(model.state_dict())
-        self._encoders[name] = MemoEncoder(for_inference(on_grid))
+        self._encoders[name] = MemoEncoder(for_inference(model.on_grid(alliance.sensed_grid)))
         self.name, self.trust = name, 1.0
 
     @property

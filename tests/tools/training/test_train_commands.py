@@ -15,6 +15,7 @@ from heal.config import ConfigError, save_config
 from heal.datasets.dataset import DatasetError, DatasetSummary
 from heal.datasets.in_memory import ScenesInMemory
 from heal.datasets.split_names import NoSplitError
+from heal.defence import recording
 from heal.errors import UserError
 from heal.tools.train import save_alliance
 from heal.tools.training import job, validator
@@ -105,6 +106,23 @@ def test_a_restart_keeps_the_types_of_others_and_the_data(folder: Path) -> None:
         _agent(folder, run / "alliance", run / "alliance")
     _agent(folder, run / "alliance", run / "alliance", "--restart")
     assert load_alliance(run / "alliance").agent_names == ("m1", "m2")
+
+
+def test_trainings_record_honest_maps_of_their_types_and_nothing_else_changes(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alliance = folder / "run" / "alliance"
+    assert "no maps of m1 are recorded for the defence" in " ".join(_base(folder).split())
+    before, card = _contents(alliance), load_alliance(alliance).agent_card("m1")
+    monkeypatch.setattr(recording, "_FEWEST_MAPS", 9)
+    _base(folder)
+    recorded = load_alliance(alliance).statistics_of("m1")
+    assert card.statistics is None and recorded is not None and recorded.maps == 9
+    assert load_alliance(alliance).agent_card("m1") == replace(card, statistics=recorded)
+    assert {name for name, data in _contents(alliance).items() if before.get(name) != data} == {"m1/agent.yaml"}
+    assert "9 maps of m2 are recorded for the defence" in " ".join(_agent(folder, alliance, alliance).split())
+    found = load_alliance(alliance).statistics_of("m2")
+    assert found is not None and found.maps == 9 and found != recorded
 
 
 def test_a_restart_deletes_nothing_if_the_data_cannot_be_opened(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
