@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 LIDAR_ONLY: frozenset[Sensor] = frozenset({"lidar"})  # what the readers read by default
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg")
+MAX_PIXELS = 1 << 23  # of an image; 4K has 8.3 million
+_FORMATS = ("PNG", "JPEG")  # Pillow knows some forty others, and starts a program for one of them
+_MAX_SCANS, _SCAN = 50, b"\xff\xda"  # of a JPEG; some bytes are a scan, which takes the time of a look at every pixel
 PNG_COMPRESSION = 3  # for speed, not for size
 METADATA_ENDINGS = (".yaml", ".json")
 WHOLE_METRES = 1.0  # the step of OPV2V-H's depth images, in metres
@@ -91,7 +95,8 @@ def read_depth(path: Path) -> Float32:
             return np.asarray(image).astype(np.float32)
         if not _has_16_bits(image):
             raise ValueError(f"expected 8-bit grey values (mode L), got mode {image.mode}")
-        return (np.asarray(image).astype(np.float64) * _depth_step(image)).astype(np.float32)
+        depth_m: Float32 = np.multiply(np.asarray(image), _depth_step(image), dtype=np.float64).astype(np.float32)
+        return depth_m
 
 
 def _depth_step(image: Image) -> float:
@@ -159,7 +164,7 @@ def write_image(path: Path, pixels: UInt8) -> None:
 
 
 def _read_pixels(path: Path, mode: str) -> UInt8:
-    """Read an image in a mode of Pillow; DatasetError if it is missing, damaged, or has more than 16 bits a channel."""
+    """Read an image in a mode of Pillow; DatasetError if it is missing, damaged or too large."""
     with _opened_image(path) as image:
         return np.asarray(_in_bytes(image).convert(mode))
 
@@ -167,30 +172,44 @@ def _read_pixels(path: Path, mode: str) -> UInt8:
 @contextmanager
 def _opened_image(path: Path) -> Iterator[Image]:
     """Open an image; a missing or damaged file, and a ValueError of the block, become a DatasetError that names it."""
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     with errors_naming(path):
         try:
-            with Image.open(path) as image:
+            content = path.read_bytes()
+            with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
+                _require_bounded(image, content)
                 yield image
         except FileNotFoundError as error:
             raise DatasetError(path, missing_cause(path)) from error
+        except UnidentifiedImageError as error:
+            raise DatasetError(path, f"not a readable image: expected {' or '.join(_FORMATS)}") from error
         except (SyntaxError, EOFError, Image.DecompressionBombError) as error:
             raise DatasetError(path, f"not a readable image: {error}") from error
 
 
+def _require_bounded(image: Image, content: bytes) -> None:
+    """Raise ValueError for an image, opened from `content`, that takes far more time or memory than those of cameras."""
+    if image.width * image.height > MAX_PIXELS:
+        raise ValueError(f"expected at most {MAX_PIXELS} pixels, got {image.width} x {image.height}")
+    # Within a scan a marker's first byte is never followed by another marker's second one, so that none is counted too much.
+    if image.format != "PNG" and (scans := content.count(_SCAN)) > _MAX_SCANS:
+        raise ValueError(f"expected at most {_MAX_SCANS} scans, got {scans}")
+
+
 def _has_16_bits(image: Image) -> bool:
-    """Whether an image has grey values of 16 bits; older versions of Pillow read them from PNG as 32 bits."""
-    return image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG")
+    """Whether an image has grey values of 16 bits; older versions of Pillow read them as 32 bits."""
+    return image.mode.startswith("I")
 
 
 def _in_bytes(image: Image) -> Image:
-    """Return an image with 8 bits a channel; ValueError if it has more than 16. Pillow would cut off all values above 255."""
+    """Return an image with 8 bits a channel. Pillow would cut off all values above 255."""
     from PIL.Image import fromarray
 
-    if _has_16_bits(image):
-        # Rounded up, so that no mark of a visibility map becomes 0.
-        return fromarray((-(-np.asarray(image).astype(np.int64) // 257)).astype(np.uint8))
-    if image.mode in ("I", "F"):
-        raise ValueError(f"expected 8 or 16 bits a channel, got 32 (mode {image.mode})")
-    return image
+    if not _has_16_bits(image):
+        return image
+    # Rounded up, so that no mark of a visibility map becomes 0.
+    values = np.asarray(image).astype(np.uint32)
+    values += 256
+    values //= 257
+    return fromarray(values.astype(np.uint8))

@@ -23,10 +23,9 @@ def saved(path: Path, pixels: npt.NDArray[Any]) -> Path:
     return path
 
 
-@pytest.mark.parametrize("ending", ["png", "tif"])
-def test_grey_images_of_16_bits_are_scaled(tmp_path: Path, ending: str) -> None:
+def test_grey_images_of_16_bits_are_scaled(tmp_path: Path) -> None:
     values = np.arange(256, dtype=np.uint16)[None] * 257
-    read = read_image(saved(tmp_path / f"deep.{ending}", values))
+    read = read_image(saved(tmp_path / "deep.png", values))
     np.testing.assert_array_equal(read, np.repeat(np.arange(256, dtype=np.uint8)[None, :, None], 3, axis=2))
 
 
@@ -86,10 +85,27 @@ def test_depth_of_another_kind_is_refused_by_name(tmp_path: Path, pixels: npt.ND
 
 
 @pytest.mark.parametrize("read", [read_image, read_grey, read_depth])
-@pytest.mark.parametrize("kind", [np.int32, np.float32])
-def test_images_of_32_bits_are_refused_by_name(tmp_path: Path, read: Any, kind: Any) -> None:
-    with pytest.raises(DatasetError, match=r"deep\.tif: expected 8"):
-        read(saved(tmp_path / "deep.tif", np.array([[1, 300]], kind)))
+@pytest.mark.parametrize("ending", ["tif", "bmp", "gif"])
+def test_other_formats_than_png_and_jpeg_are_refused(tmp_path: Path, read: Any, ending: str) -> None:
+    path = saved(tmp_path / f"image.{ending}", np.full((2, 2), 9, np.uint8)).rename(tmp_path / "image.png")
+    with pytest.raises(DatasetError, match=r"image\.png: not a readable image: expected PNG or JPEG"):
+        read(path)
+
+
+@pytest.mark.parametrize("read", [read_image, read_grey, read_depth])
+def test_an_image_of_too_many_pixels_is_refused_before_it_is_decoded(tmp_path: Path, read: Any) -> None:
+    with pytest.raises(DatasetError, match=r"image\.png: expected at most 8388608 pixels, got 8193 x 1024"):
+        read(saved(tmp_path / "image.png", np.zeros((1024, 8193), np.uint8)))
+
+
+def test_a_jpeg_of_very_many_scans_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "image.jpg"
+    Image.fromarray(np.full((16, 16), 90, np.uint8)).save(path, progressive=True)
+    data = path.read_bytes()
+    assert 1 < data.count(b"\xff\xda") < 20 and read_grey(path)[0, 0] == 90
+    path.write_bytes(data[:-2] + data[data.rfind(b"\xff\xda") : -2] * 100 + data[-2:])
+    with pytest.raises(DatasetError, match=r"image\.jpg: expected at most 50 scans, got 1\d\d"):
+        read_image(path)
 
 
 @pytest.mark.parametrize(
