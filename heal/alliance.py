@@ -142,14 +142,7 @@ class Alliance:
         """Read the card of an agent type; AllianceError if the type is missing or cannot be used with this base."""
         if name not in self._folders():
             raise AllianceError(f"{self.path}: no agent type {name!r}; there are {', '.join(self.agent_names) or 'none'}")
-        card: AgentCard = read_card(AgentCard, self.path / name / "agent.yaml")
-        if card.base_hash != self.base_hash and not card.unaligned:
-            raise AllianceError(
-                f"{self.path / name}: {name} is aligned to the base {card.base_hash[:12]}, "
-                f"but the base here is {self.base_hash[:12]}; "
-                "put it beside its own base, or align it to this one"
-            )
-        return card
+        return read_agent_card(self.path / name, self.base_hash)
 
     def agent(self, name: str) -> AgentModel:
         """Return the network of an agent type; it is loaded on the first call."""
@@ -157,8 +150,7 @@ class Alliance:
             card = self.agent_card(name)
             if card.unaligned:
                 warn_once(f"agent type {name} is not aligned to the base of {self.path}")
-            weights = self.path / name / "agent.safetensors"
-            model = load_network(lambda: AgentModel(card.config, self.sensed_grid), card.config, weights, card.hash)
+            model = load_agent(self.path / name, card, self.sensed_grid)
             self._agents[name] = for_inference(model) if self._fast else model
         return self._agents[name]
 
@@ -233,6 +225,26 @@ def read_base_card(path: Path) -> BaseCard:
         raise AllianceError(f"{path} is not an alliance: {card_path} is missing; `heal train base` makes one")
     card: BaseCard = read_card(BaseCard, card_path)
     return card
+
+
+def read_agent_card(folder: Path, base_hash: str) -> AgentCard:
+    """Read the card in the folder of an agent type; AllianceError if it is unreadable, or of a type for another base."""
+    card: AgentCard = read_card(AgentCard, folder / "agent.yaml")
+    if card.base_hash != base_hash and not card.unaligned:
+        raise AllianceError(
+            f"{folder}: {folder.name} is aligned to the base {card.base_hash[:12]}, but the base here is {base_hash[:12]}; "
+            "put it beside its own base, or align it to this one"
+        )
+    return card
+
+
+def load_agent(folder: Path, card: AgentCard, grid: BevGrid) -> AgentModel:
+    """Load the network of an agent type from its folder, on a grid with the heights that the base was trained on.
+
+    Raises:
+        AllianceError: the weights cannot be read, or do not belong to the card.
+    """
+    return load_network(lambda: AgentModel(card.config, grid), card.config, folder / "agent.safetensors", card.hash)
 
 
 def require_base(path: Path, base_hash: str) -> None:

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from heal.alliance import Alliance, AllianceError, open_base, read_base_card
-from heal.base_model import BaseModel
+from heal.alliance import AllianceError, BaseCard, load_agent, open_base, read_agent_card, read_base_card
 from heal.config import ConfigError
 from heal.storage.compressors import load_compressors
 from heal.tools.archive.manifest import MANIFEST_NAME, read_manifest
@@ -43,11 +42,9 @@ def check_parts(alliance: Path) -> tuple[PartCheck, ...]:
         card = read_base_card(alliance)
     except AllianceError as error:
         return (PartCheck("base", "", str(error)),)
-    # The base is built without its weights: a damaged base is no reason to leave its types unchecked.
-    opened = Alliance(alliance, card, BaseModel(card.config))
     folders = {file.parent.name for pattern in ("agent.yaml", "agent.safetensors") for file in alliance.glob(f"[!.]*/{pattern}")}
     base = PartCheck("base", f"{card.hash[:12]}, as recorded", _problem_of_base(alliance))
-    return (base, *(_check_type(opened, name) for name in sorted(folders)), *_check_compressors(alliance, card.hash))
+    return (base, *(_check_type(alliance / name, card) for name in sorted(folders)), *_check_compressors(alliance, card.hash))
 
 
 def require_whole(alliance: Path, checks: Sequence[PartCheck]) -> None:
@@ -84,13 +81,14 @@ def _check_compressors(alliance: Path, base_hash: str) -> list[PartCheck]:
     return [*right, *(PartCheck(f"ae{ratio}", "", problem) for ratio, problem in problems.items())]
 
 
-def _check_type(alliance: Alliance, name: str) -> PartCheck:
-    if not (alliance.path / name / "agent.yaml").is_file():
-        return PartCheck(name, "", f"{alliance.path / name}: agent.yaml is missing beside the weights")
+def _check_type(folder: Path, base: BaseCard) -> PartCheck:
+    """Check an agent type. The base's record is enough: a damaged base is no reason to leave its types unchecked."""
+    if not (folder / "agent.yaml").is_file():
+        return PartCheck(folder.name, "", f"{folder}: agent.yaml is missing beside the weights")
     try:
-        alliance.agent(name)
+        card = read_agent_card(folder, base.hash)
+        load_agent(folder, card, base.config.grid)
     except AllianceError as error:
-        return PartCheck(name, "", str(error))
-    card = alliance.agent_card(name)
+        return PartCheck(folder.name, "", str(error))
     belongs = f"marked as not aligned to this base, but to {card.base_hash[:12]}" if card.unaligned else "aligned to this base"
-    return PartCheck(name, f"{card.hash[:12]}, as recorded, {belongs}")
+    return PartCheck(folder.name, f"{card.hash[:12]}, as recorded, {belongs}")

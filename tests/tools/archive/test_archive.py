@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 import stat
 import zipfile
@@ -111,6 +112,13 @@ def test_a_flipped_byte_in_a_folder_is_named_by_the_manifest_and_by_the_content_
     with pytest.raises(AllianceError, match="content hash"):
         run_command("alliance", "pack", tmp_path / "two", "--out", tmp_path / "two.zip")
     assert not (tmp_path / "two.zip").exists()
+
+
+def test_a_record_of_impossible_sizes_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    record = saved(tmp_path / "one") / "base" / "base.yaml"
+    record.write_text(re.sub(r"in_channels: \d+", "in_channels: 2147483647", record.read_text()))
+    with pytest.raises(AllianceError, match=r"one is not whole: .*base\.safetensors: its content hash is"):
+        run_command("alliance", "verify", tmp_path / "one")
 
 
 def test_no_flipped_byte_of_an_archive_changes_what_is_unpacked(tmp_path: Path) -> None:
