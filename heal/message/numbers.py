@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -31,17 +32,32 @@ def write_features(values: Values, cells: Float32) -> bytes:
 
 def read_features(values: Values, reader: ByteReader, channels: int, count: int) -> Float32:
     """Read features (channels, count); PayloadError for a range of a channel that is not finite."""
+    [features] = read_channels(values, reader, channels, count, at_once=channels)
+    return features
+
+
+def read_channels(values: Values, reader: ByteReader, channels: int, count: int, at_once: int) -> Iterator[Float32]:
+    """Read the features (at most `at_once`, count) of some channels after the other, so that they are never there as a whole.
+
+    Raises:
+        PayloadError: a range of a channel is not finite.
+    """
     if values in _FLOAT_TYPES:
-        return _read_floats(values, reader, (channels, count))
+        stored = reader.take(_FLOAT_TYPES[values], (channels, count))
+        yield from (stored[begin : begin + at_once].astype(np.float32, copy=False) for begin in range(0, channels, at_once))
+        return
     lows = reader.take("<f4", (channels,))
     steps = reader.take("<f4", (channels if values == "int8" else 1,))
     if not (np.isfinite(lows).all() and np.isfinite(steps).all() and (steps >= 0).all()):
         raise PayloadError("a channel's range is not finite")
-    features: Float32 = _read_counts(values, reader, channels * count).reshape(channels, count).astype(np.float32)
-    with np.errstate(over="ignore"):
-        features *= steps[:, None]
-        features += lows[:, None]
-    return features
+    counts = _read_counts(values, reader, channels * count).reshape(channels, count)
+    for begin in range(0, channels, at_once):
+        part = slice(begin, begin + at_once)
+        features: Float32 = counts[part].astype(np.float32)
+        with np.errstate(over="ignore"):
+            features *= (steps[part] if values == "int8" else steps)[:, None]
+            features += lows[part, None]
+        yield features
 
 
 def write_fill(values: Values, fill: Float32) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,8 +11,11 @@ from heal.grid import block_shape
 from heal.message.byte_reader import ALIGNMENT, ByteReader, PayloadError, aligned, compress, decompress
 from heal.message.cells import CellOrder, fit
 from heal.message.codec import Codec, Values
-from heal.message.numbers import read_features, read_fill, read_scores, write_features, write_fill, write_scores
+from heal.message.numbers import read_channels, read_features, read_fill, read_scores, write_features, write_fill, write_scores
 from heal.types import BoolMask, Float32, Split
+
+# How many features are spread over a map at once: the map of a message from a stranger is large enough to be there only once.
+_NUMBERS_AT_ONCE = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -179,20 +182,25 @@ def _read_levels(layout: Layout, reader: ByteReader) -> tuple[list[Float32], lis
         fill = np.zeros(channels, np.float32)
         if layout.split == "pyramid":
             found = read_scores(layout.values, reader, count)
-            scores.append(_spread(found[None], mask, np.zeros(1, np.float32), ny, nx)[0])
+            scores.append(found.reshape(ny, nx) if mask is None else _spread([found[None]], mask, np.zeros(1, np.float32))[0])
         elif layout.chosen:
             fill = read_fill(layout.values, reader, channels)
-        maps.append(_spread(read_features(layout.values, reader, channels, count), mask, fill, ny, nx))
+        if mask is None:
+            maps.append(read_features(layout.values, reader, channels, count).reshape(channels, ny, nx))
+        else:
+            at_once = max(_NUMBERS_AT_ONCE // (count or 1), 1)
+            maps.append(_spread(read_channels(layout.values, reader, channels, count, at_once), mask, fill))
     return maps, scores
 
 
-def _spread(cells: Float32, mask: BoolMask | None, fill: Float32, ny: int, nx: int) -> Float32:
-    """Make a map (C, ny, nx) of the sent cells (C, n) and the fill (C) for the others; without a mask, all cells were sent."""
-    if mask is None:
-        return cells.reshape(len(cells), ny, nx)
-    level: Float32 = np.empty((len(cells), ny, nx), np.float32)
+def _spread(parts: Iterable[Float32], mask: BoolMask, fill: Float32) -> Float32:
+    """Make a map (C, ny, nx) of the sent cells (some of C, n), which come in parts, and the fill (C) for the others."""
+    level: Float32 = np.empty((len(fill), *mask.shape), np.float32)
     level[:] = fill[:, None, None]
-    level[:, mask] = cells
+    begin = 0
+    for cells in parts:
+        level[begin : begin + len(cells), mask] = cells
+        begin += len(cells)
     return level
 
 
