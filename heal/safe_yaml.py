@@ -9,7 +9,7 @@ that makes the value from its bytes. Every other tag of Python stays unknown to 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +51,7 @@ def read_safely(text: bytes | str) -> Any:
                 return None
             # Without an asterisk there is no alias, and the look at every node is saved.
             if "*" in text if isinstance(text, str) else b"*" in text:
-                _require_bounded(root)
+                require_bounded(root, _children)
             return loader.construct_document(root)
         finally:
             loader.dispose()
@@ -89,23 +89,31 @@ def _bounded(construct: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     return construct_number
 
 
-def _require_bounded(root: Node) -> None:
-    """Raise ValueError if aliases stand for more than `MOST_REPEATED` values together, or an alias is within its own value."""
+def require_bounded(root: Any, children: Callable[[Any], Iterable[Any]]) -> None:
+    """Check that what is reached from a value on several ways stands for few values, however it is walked through.
+
+    Args:
+        root: the value.
+        children: returns the parts of a value that count.
+
+    Raises:
+        ValueError: aliases stand for more than `MOST_REPEATED` values together, or an alias is within its own value.
+    """
     sizes: dict[int, int] = {}  # by the id of a node: the values that it stands for, aliases replaced by theirs
     begun: set[int] = set()
     waiting = [(root, False)]
     while waiting:
         node, is_done = waiting.pop()
         if is_done:
-            sizes[id(node)] = 1 + sum(sizes[id(child)] for child in _children(node))
+            sizes[id(node)] = 1 + sum(sizes[id(child)] for child in children(node))
             begun.remove(id(node))
+            if sizes[id(node)] - len(sizes) > MOST_REPEATED:
+                raise ValueError(f"its aliases stand for {sizes[id(node)]} values, allowed are {MOST_REPEATED}")
         elif id(node) in begun:
             raise ValueError("an alias stands for a value that it is part of")
         elif id(node) not in sizes:
             begun.add(id(node))
-            waiting += [(node, True), *((child, False) for child in _children(node))]
-    if sizes[id(root)] - len(sizes) > MOST_REPEATED:
-        raise ValueError(f"its aliases stand for {sizes[id(root)]} values, allowed are {MOST_REPEATED}")
+            waiting += [(node, True), *((child, False) for child in children(node))]
 
 
 def _children(node: Node) -> Iterator[Node]:

@@ -26,6 +26,7 @@ FLOORS = (
         "agent_types",
         "atomic_write",
         "box_corners",
+        "checkpoint_file",
         "types",
         "grid",
         "se3",

@@ -15,6 +15,7 @@ from rich.console import Console
 from heal.agent_model import AgentModel
 from heal.alliance import Alliance, AllianceError, TrainingRecord, load_alliance, save_agent, save_base
 from heal.base_model import BaseConfig, BaseModel
+from heal.checkpoint_file import read_checkpoint
 from heal.config import ConfigError, load_yaml
 from heal.layers.compressor import Compressor
 from heal.opencood.late import import_detectors, is_late
@@ -26,7 +27,6 @@ from heal.storage.compressors import save_compressor
 from heal.storage.parts import hash_content
 from heal.tools.info import describe_alliance
 from heal.tools.shared.arguments import OnlyTypesArg, RenameArg
-from heal.tools.shared.checkpoint_file import read_checkpoint
 from heal.tools.shared.type_argument import split_names
 
 console = Console()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import pickle
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
+from heal.checkpoint_file import read_checkpoint
 from heal.config import ConfigError
 
 # The trunk whose ImageNet weights are an optional extra. The weights expect colours from -1 to 1 (`ImageConfig.colours`).
@@ -78,10 +77,10 @@ def _read_file(path: Path) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
     try:
-        found = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
+        found = load_file(path) if path.suffix == ".safetensors" else read_checkpoint(path)
     except FileNotFoundError as error:
         raise ConfigError(f"encoder.pretrained={path}: no such file; expected imagenet, off or a file with weights") from error
-    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError, SafetensorError) as error:
+    except (OSError, RuntimeError, SafetensorError, ConfigError) as error:
         raise ConfigError(f"encoder.pretrained={path}: not a state dict as .pth or .safetensors: {error}") from error
     if not isinstance(found, Mapping) or not all(isinstance(weight, Tensor) for weight in found.values()):
         raise ConfigError(f"encoder.pretrained={path}: expected a state dict (names and tensors), got {type(found).__name__}")

@@ -48,10 +48,13 @@ def unwrap(content: Any) -> UnwrappedState:
         ConfigError: there are none, or several that none of the usual names tells apart.
     """
     entries: list[str] = []
-    while not _is_state(content):
-        entry = _entry_with_weights(content)
-        entries.append(entry)
-        content = content[entry]
+    try:
+        while not _is_state(content):
+            entry = _entry_with_weights(content)
+            entries.append(entry)
+            content = content[entry]
+    except RecursionError as error:
+        raise ConfigError("the entries of the checkpoint are nested too deeply; store the state dict alone") from error
     state: State = {}
     prefixes: dict[str, None] = {}
     for key, tensor in content.items():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,9 @@ from torch import nn
 
 from heal.alliance import ValidationRecord
 from heal.atomic_write import replacing
-from heal.config import build_config, to_plain
+from heal.checkpoint_file import read_checkpoint
+from heal.config import ConfigError, build_config, to_plain
+from heal.errors import UserError
 
 CHECKPOINT_NAME, BEST_NAME = "checkpoint.pt", "best.pt"
 
@@ -56,15 +60,18 @@ class Checkpoint:
         """Restore all objects from the file and return the progress; without a file nothing changes and the progress is zero.
 
         The optimiser keeps its own settings, such as its weight decay, which may differ from those before the interruption.
+
+        Raises:
+            ConfigError: the file cannot be read, or is none of such a training.
         """
         if not self.path.exists():
             return TrainingProgress()
-        state = _read_state(self.path)
-        self.model.load_state_dict(state["model"])
-        _load_optimizer(self.optimizer, state["optimizer"])
-        if state["scaler"]:  # empty if the precision was another one
-            self.scaler.load_state_dict(state["scaler"])
-        return _progress_of(state)
+        with _state_of(self.path) as state:
+            self.model.load_state_dict(state["model"])
+            _load_optimizer(self.optimizer, state["optimizer"])
+            if state["scaler"]:  # empty if the precision was another one
+                self.scaler.load_state_dict(state["scaler"])
+            return _progress_of(state)
 
 
 def _load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
@@ -77,9 +84,9 @@ def _load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> 
 
 def load_weights(path: Path, model: nn.Module) -> TrainingProgress:
     """Load only the weights of a checkpoint into `model`; return the progress of the training."""
-    state = _read_state(path)
-    model.load_state_dict(state["model"])
-    return _progress_of(state)
+    with _state_of(path) as state:
+        model.load_state_dict(state["model"])
+        return _progress_of(state)
 
 
 def save_best(path: Path, model: nn.Module, record: ValidationRecord) -> None:
@@ -91,10 +98,10 @@ def load_best(path: Path, model: nn.Module | None = None) -> ValidationRecord | 
     """Read what `save_best` has written, the weights into `model` if it is given; None without a file."""
     if not path.exists():
         return None
-    state = _read_state(path)
-    if model is not None:
-        model.load_state_dict(state["model"])
-    return build_config(ValidationRecord, state["validation"], str(path))
+    with _state_of(path) as state:
+        if model is not None:
+            model.load_state_dict(state["model"])
+        return build_config(ValidationRecord, state["validation"], str(path))
 
 
 def _write_state(path: Path, state: dict[str, Any]) -> None:
@@ -102,9 +109,19 @@ def _write_state(path: Path, state: dict[str, Any]) -> None:
         torch.save(state, file)
 
 
-def _read_state(path: Path) -> dict[str, Any]:
-    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    return state
+@contextmanager
+def _state_of(path: Path) -> Iterator[dict[str, Any]]:
+    """Read a file that a training has written, for a block that restores it; ConfigError if the content does not fit the block."""
+    state = read_checkpoint(path)
+    try:
+        if not isinstance(state, dict):
+            raise TypeError(f"expected entries by name, got {type(state).__name__}")
+        yield state
+    except UserError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        detail = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        raise ConfigError(f"{path}: not of this training ({detail}); start anew with --restart") from error
 
 
 def _progress_of(state: dict[str, Any]) -> TrainingProgress:
