@@ -6,7 +6,8 @@ import json
 import random
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,17 @@ from heal.datasets.cache import CachedSource
 from heal.datasets.dair.calibration import read_camera, read_chain
 from heal.datasets.dair.index import read_dair_split, read_pairs
 from heal.datasets.dataset import DatasetError
-from heal.datasets.files import errors_naming, read_json
+from heal.datasets.files import MAX_PIXELS, errors_naming, read_depth, read_grey, read_image, read_json
 from heal.datasets.labels import dair_left_out, dair_objects, dair_world_objects
 from heal.datasets.lidar import read_lidar
 from heal.datasets.opv2v.metadata import read_metadata
 from heal.datasets.opv2v.source import Opv2vSource
+from heal.types import UInt8
 from tests.datasets.dair import dair_tree
 from tests.datasets.opv2v import opv2v_tree
 from tests.datasets.test_pcd import encodings
 from tests.long.decoder import Decoder, of_file, one_of
+from tests.long.images import mutated_image, valid_depths, valid_images
 from tests.long.mutations import mutated_bytes, mutated_text
 
 SPLIT, FRAME = "train", "000010"
@@ -53,6 +56,22 @@ def _pcd(folder: Path) -> Decoder:
 
 def _bin(folder: Path) -> Decoder:
     return of_file(folder, ".bin", _check_cloud, DatasetError, [np.arange(64, dtype="<f4").tobytes()], mutated_bytes)
+
+
+def _pixels(read_pixels: Callable[[Path], UInt8], folder: Path) -> Decoder:
+    def read(path: Path) -> None:
+        pixels = read_pixels(path)
+        assert pixels.dtype == np.uint8 and pixels.shape[2:] in ((), (3,)) and pixels.shape[0] * pixels.shape[1] <= MAX_PIXELS
+
+    return of_file(folder, ".png", read, DatasetError, valid_images(), mutated_image)
+
+
+def _depth(folder: Path) -> Decoder:
+    def read(path: Path) -> None:
+        depth = read_depth(path)
+        assert depth.dtype == np.float32 and depth.size <= MAX_PIXELS and np.isfinite(depth).all()
+
+    return of_file(folder, ".png", read, DatasetError, valid_depths(), mutated_image)
 
 
 def _check_metadata(path: Path) -> None:
@@ -164,6 +183,9 @@ def _sealed_entry(data: bytes) -> bytes:
 DATA_DECODERS = {
     "pcd": _pcd,
     "bin": _bin,
+    "image": partial(_pixels, read_image),
+    "visibility": partial(_pixels, read_grey),
+    "depth": _depth,
     "opv2v-yaml": _opv2v_yaml,
     "opv2v-json": _opv2v_json,
     "dair-list": _dair_list,

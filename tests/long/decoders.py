@@ -10,26 +10,33 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 import yaml
 from safetensors.torch import load_file
+from torch import nn
 
 from heal.agents.joining import Join
 from heal.agents.network.spec import LinkSpec
 from heal.agents.network.trace import Trace
 from heal.agents.network.transit import Transmission
 from heal.alliance import AgentCard, AllianceError, BaseCard, load_alliance
-from heal.config import build_config, to_plain
+from heal.checkpoint_file import read_checkpoint
+from heal.config import ConfigError, build_config, to_plain
 from heal.datasets.noise import SensorNoise
 from heal.errors import UserError
 from heal.message.codec import Codec
 from heal.message.header import UnreadMessage
 from heal.message.message import Message, MessageError
+from heal.opencood.wrappers import unwrap
 from heal.safe_yaml import read_safely
 from heal.storage.parts import hash_content
+from heal.tools.archive.check import check_alliance, require_whole
 from heal.tools.shared.paths import CONFIGS
 from heal.tools.shared.setting_files import load_settings
+from heal.tools.training.checkpoint import Checkpoint, TrainingProgress
 from heal.training.config import TrainingConfig
 from tests.agents.tiny_run import save_tiny_alliance
+from tests.long.checkpoints import mutated_checkpoint, valid_checkpoints
 from tests.long.data_decoders import DATA_DECODERS
 from tests.long.decoder import Decoder, of_file, one_of
 from tests.long.mutations import mutated_bytes, mutated_text
@@ -133,7 +140,7 @@ def _link(_: Path) -> Decoder:
     return Decoder(decode, UserError, [text.encode() for text in texts], mutated_text)
 
 
-def _cards(folder: Path) -> Decoder:
+def _cards(read: Callable[[Path], str], folder: Path) -> Decoder:
     """The records of an alliance, base.yaml and agent.yaml, beside their weights; half of those that are valid get a right hash."""
     path = save_tiny_alliance(folder / "alliance")
     parts = [(path / "base" / "base", BaseCard), (path / "m1" / "agent", AgentCard)]
@@ -142,7 +149,7 @@ def _cards(folder: Path) -> Decoder:
     def seal(place: int, data: bytes) -> bytes:
         return data if zlib.crc32(data) % 2 else _with_right_hash(parts[place][1], data, states[place])
 
-    return one_of([part.with_suffix(".yaml") for part, _ in parts], partial(_open_all, path), AllianceError, mutated_text, seal)
+    return one_of([part.with_suffix(".yaml") for part, _ in parts], partial(read, path), AllianceError, mutated_text, seal)
 
 
 def _with_right_hash(card: type[Any], data: bytes, state: dict[str, Any]) -> bytes:
@@ -169,16 +176,45 @@ def _open_all(path: Path) -> str:
     return "accepted" if alliance.agent_names else "left out"
 
 
+def _checkpoint(folder: Path) -> Decoder:
+    """A checkpoint of another program, in which `heal import` looks for weights."""
+    return of_file(folder, ".pth", lambda path: unwrap(read_checkpoint(path)), ConfigError, valid_checkpoints(), mutated_checkpoint)
+
+
+def _resume(folder: Path) -> Decoder:
+    """The checkpoint from which a training goes on."""
+    model = nn.Sequential(nn.Conv2d(2, 3, 1), nn.BatchNorm2d(3))
+    optimizer, scaler = torch.optim.AdamW(model.parameters()), torch.amp.GradScaler("cpu")
+    scaler.scale(model(torch.ones(1, 2, 2, 2)).sum()).backward()
+    scaler.step(optimizer)
+    written = Checkpoint(folder / "checkpoint.pt", model, optimizer, scaler)
+    written.save(TrainingProgress(7, 1.5, (1, 2)))
+
+    def read(path: Path) -> None:
+        replace(written, path=path).load()
+
+    return of_file(folder, ".pt", read, ConfigError, [written.path.read_bytes()], mutated_checkpoint)
+
+
+def _verify(path: Path) -> str:
+    """Check an alliance as `heal alliance verify` does."""
+    require_whole(path, check_alliance(path))
+    return "accepted"
+
+
 DECODERS: dict[str, Callable[[Path], Decoder]] = {
     "header": _header,
     "message": _message,
     **DATA_DECODERS,
     "trace": _trace,
+    "checkpoint": _checkpoint,
+    "resume": _resume,
     "config": _config,
     "codec": _codec,
     "link": _link,
     "noise": _noise,
     "join": _join,
-    "alliance-cards": _cards,
+    "alliance-cards": partial(_cards, _open_all),
+    "alliance-verify": partial(_cards, _verify),
     "alliance-weights": _weights,
 }

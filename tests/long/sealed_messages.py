@@ -128,30 +128,30 @@ def _change(rng: random.Random, header: bytearray, offset: int, kind: str) -> No
 
 
 def _bomb(rng: random.Random, data: bytearray) -> bytearray:
-    """Make a small message that declares large maps, with a payload of zeros of the right length."""
+    """Make a small message that declares large maps, with a payload of zeros of the right length; bitmaps mark no cell, or all."""
     split, values = rng.choice(SPLITS), rng.choice(VALUES)
     header, _ = _parts(data)
-    shape, grid = rng.choice(_LARGE[split])
+    (channels, ny, nx), grid = rng.choice(_LARGE[split])
     number_bits = {"float32": 32, "float16": 16, "int8": 8, "int4": 4}[values]
-    chosen = split in ("feature", "pyramid") and rng.random() < 0.7
-    content_bytes = _content_bytes(split, number_bits, shape, chosen)
-    payload = _zeros(content_bytes)
+    has_bitmap = split in ("feature", "pyramid") and rng.random() < 0.8
+    cells = 0 if has_bitmap and rng.random() < 0.5 else ny * nx
+    bitmap_bytes = -(-ny * nx // 8) if has_bitmap else 0
+    content_bytes = bitmap_bytes + _numbers_bytes(split, number_bits, channels, cells, has_bitmap)
+    payload = _even(bitmap_bytes if cells else 0, content_bytes)
     struct.pack_into("<4sHBB", header, 0, b"HEAL", FORMAT_VERSION, SPLITS.index(split) + 1, VALUES.index(values) + 1)
     struct.pack_into("<Q", header, 16, len(payload))
     struct.pack_into("<7d", header, 160, -grid[0], -grid[1], -3.0, grid[0], grid[1], 1.0, 0.8)
-    struct.pack_into("<QBB", header, 232, content_bytes, _ZSTD | (_SOME_CELLS if chosen else 0), 1)
-    struct.pack_into("<3I", header, _SHAPES_AT, *shape)
+    struct.pack_into("<QBB", header, 232, content_bytes, _ZSTD | (_SOME_CELLS if has_bitmap else 0), 1)
+    struct.pack_into("<3I", header, _SHAPES_AT, channels, ny, nx)
     return header + payload
 
 
-def _content_bytes(split: Split, bits: int, shape: tuple[int, int, int], chosen: bool) -> int:
-    """Return the length before compression of a map of which no cell is sent (`chosen`), or all."""
-    channels, ny, nx = shape
-    cells = 0 if chosen else ny * nx
+def _numbers_bytes(split: Split, bits: int, channels: int, cells: int, has_bitmap: bool) -> int:
+    """Return the length before compression of what follows the bitmap of a map: fill or scores, ranges, features."""
     ranges = {8: 8 * channels, 4: 4 * channels + 4}.get(bits, 0)
-    fill = channels * (4 if bits == 32 else 2) if split == "feature" and chosen else 0
+    fill = channels * (4 if bits == 32 else 2) if split == "feature" and has_bitmap else 0
     scores = -(-cells * bits // 8) if split == "pyramid" else 0
-    return (-(-ny * nx // 8) if chosen else 0) + fill + scores + ranges + -(-cells * channels * bits // 8)
+    return fill + scores + ranges + -(-cells * channels * bits // 8)
 
 
 # Shapes up to the most numbers that a header may declare, and half the edges of their grids in metres.
@@ -164,12 +164,13 @@ _LARGE: dict[Split, list[tuple[tuple[int, int, int], tuple[float, float]]]] = {
 
 
 @cache
-def _zeros(length: int) -> bytes:
-    """Return the zstd frame of so many zeros, made piece by piece: the fuzzing limits its own memory too."""
+def _even(ones: int, length: int) -> bytes:
+    """Return the zstd frame of bytes with all bits set and zeros behind them, made piecewise: the fuzzing limits its own memory."""
     import zstandard
 
     writer = zstandard.ZstdCompressor(level=1).compressobj(size=length)
-    pieces = [writer.compress(bytes(min(_PIECE, length - begin))) for begin in range(0, length, _PIECE)]
+    runs = [(b"\xff", ones), (b"\0", length - ones)]
+    pieces = [writer.compress(byte * min(_PIECE, count - begin)) for byte, count in runs for begin in range(0, count, _PIECE)]
     return b"".join([*pieces, writer.flush()])
 
 

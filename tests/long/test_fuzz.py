@@ -19,7 +19,7 @@ from tests.long.decoder import Decoder
 from tests.long.mutations import MOST_BYTES, mutated_bytes, mutated_text
 from tests.long.sealed_messages import mutated_message, mutated_sender, valid_messages
 
-SLOW = {"config", "alliance-cards", "alliance-weights", *(name for name in MAKERS if name.startswith("node"))}
+SLOW = {"config", "alliance-cards", "alliance-verify", "alliance-weights", *(name for name in MAKERS if name.startswith("node"))}
 _NIGHTLY = settings().max_examples >= 1000
 _MOST_FAST, _MOST_SLOW = (1000, 1000) if _NIGHTLY else (40, 3)
 
