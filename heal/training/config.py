@@ -83,6 +83,8 @@ class ScheduleConfig:
         validate_every_epochs: epochs between validations, if the data has a validation split; the last epoch is always validated.
             0 for no validation.
         patience: stop after this many validations without a new best; 0 to train all epochs.
+        recorded_scenes: from how many scenes, spread over those of the training and the validation, the statistics of honest maps
+            are taken at the end, for runs with `defence=on`; 0 for no statistics.
     """
 
     epochs: int = 30
@@ -124,6 +126,7 @@ class ScheduleConfig:
     checkpoint_s: float = 60.0
     validate_every_epochs: int = 1
     patience: int = 0
+    recorded_scenes: int = later(30)
 
     @property
     def pose_error(self) -> PoseNoise:
@@ -253,6 +256,7 @@ CHANGEABLE = frozenset(
         "checkpoint_s",
         "validate_every_epochs",
         "patience",
+        "recorded_scenes",
     )
 )
 

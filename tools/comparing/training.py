@@ -76,7 +76,8 @@ class TrainingTask:
 
     def _write_settings(self) -> Path:
         """Write the settings as a file for the command that trains."""
-        settings = dict(self.training.settings)
+        # No run of a comparison defends itself.
+        settings = laid_over(self.training.settings, {"training": {"recorded_scenes": 0}})
         if self.base is not None:
             settings.pop("agents")
         if self.teacher is not None:

@@ -26,9 +26,6 @@ from heal.tools.training.job import TrainingJob
 from heal.tools.training.scenes import ScenesOfTraining
 from heal.types import SceneSource
 
-SCENES = 30
-"""Scenes that are used at most, evenly spread over those of the training, and behind them those of its validation."""
-
 
 def statistics_of_base(model: CollabModel, job: TrainingJob, console: Console) -> dict[str, MapStatistics]:
     """Return the statistics of the types that a base was trained with, by type; without those of which too few maps are seen."""
@@ -58,10 +55,11 @@ def _recorded(
     base: BaseModel, networks: Mapping[str, AgentModel], beside: str, job: TrainingJob, console: Console
 ) -> dict[str, MapStatistics]:
     """Return the statistics of the types of a training, and print of how many maps they are, or why there are none."""
-    if base.config.pyramid.single_agent or job.settings.training.merge_points:
-        return {}  # such agents send boxes or points, and no maps
+    training = job.settings.training
+    if base.config.pyramid.single_agent or training.merge_points or not training.recorded_scenes:
+        return {}  # single-agent detectors send boxes, and agents of early fusion points
     fast = {name: for_inference(network) for name, network in networks.items()}
-    maps = HonestMaps(for_inference(base), fast, beside, job.settings.training.comm_range_m)
+    maps = HonestMaps(for_inference(base), fast, beside, training.comm_range_m)
     _add_scenes(maps, _scenes(job), console)
     found = {}
     for name in job.settings.agents:
@@ -96,4 +94,4 @@ def _scenes(job: TrainingJob) -> list[tuple[SceneSource, int]]:
     """Return scenes of a training and of its validation, with the agents that take part."""
     opened = [source for source in (job.open(), job.open_validation()) if source is not None]
     every = [(ScenesOfTraining(source, job.settings.training), index) for source in opened for index in range(len(source))]
-    return [every[i] for i in spread_evenly(range(len(every)), SCENES)]
+    return [every[i] for i in spread_evenly(range(len(every)), job.settings.training.recorded_scenes)]

@@ -17,7 +17,6 @@ from heal.defence.recording import StatisticsRecorder
 from heal.defence.statistics import MapStatistics
 from heal.layers.inference import for_inference
 from heal.tools.archive.recording import HonestMaps
-from heal.tools.training import honest_maps
 from heal.tools.training.honest_maps import statistics_of_agent, statistics_of_base
 from heal.training.config import TrainingConfig
 from heal.types import AgentFrame, SceneSource, SensorChoice
@@ -102,11 +101,14 @@ def test_only_agents_that_take_part_in_the_training_are_recorded(alliance: Allia
     assert found["new"].maps == 30
 
 
-def test_scenes_are_spread_over_the_training_and_the_validation(alliance: Alliance, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(honest_maps, "SCENES", 4)
+@pytest.mark.parametrize(("scenes", "of_training", "of_validation"), [(4, {0, 2, 4}, {0}), (0, set(), set())])
+def test_scenes_are_spread_over_the_training_and_the_validation(
+    alliance: Alliance, scenes: int, of_training: set[int], of_validation: set[int]
+) -> None:
     training, validation = _Watched(SCENES[:6]), _Watched(SCENES[6:8])
-    _of_agent(alliance, _Job("new", training, validation))
-    assert {index for index, _ in training.read} == {0, 2, 4} and {index for index, _ in validation.read} == {0}
+    settings = replace(SETTINGS, training=replace(SETTINGS.training, recorded_scenes=scenes))
+    _of_agent(alliance, _Job("new", training, validation, settings))
+    assert ({index for index, _ in training.read}, {index for index, _ in validation.read}) == (of_training, of_validation)
 
 
 def test_a_new_type_is_recorded_where_the_type_beside_it_has_no_sensor_data(alliance: Alliance) -> None:
