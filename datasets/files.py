@@ -183,7 +183,8 @@ def _opened_image(path: Path) -> Iterator[Image]:
         except FileNotFoundError as error:
             raise DatasetError(path, missing_cause(path)) from error
         except UnidentifiedImageError as error:
-            raise DatasetError(path, f"not a readable image: expected {' or '.join(_FORMATS)}") from error
+            problem = f"cannot identify image file, expected {' or '.join(_FORMATS)}"
+            raise DatasetError(path, f"not a readable image: {problem}") from error
         except (SyntaxError, EOFError, Image.DecompressionBombError) as error:
             raise DatasetError(path, f"not a readable image: {error}") from error
 
