@@ -121,14 +121,15 @@ def test_fusion_nodes_that_hang_are_waited_for_together(ray: FakeRay) -> None:
 
     def process(number: int) -> Any:
         return SimpleNamespace(
-            broke=lambda generation, hung: broken.append((number, hung)), results=lambda call, generation: [f"boxes of {number}"]
+            broke=lambda generation, hung: broken.append((number, hung)), results=lambda call, generation: [outcomes[number]]
         )
 
+    outcomes = [SimpleNamespace(used_sequences={b"key": number}) for number in range(4)]
     pool = NodePool.__new__(NodePool)
-    pool._deployment = Deployment(hang_s=3.0)
+    pool._deployment, pool._used_sequences = Deployment(hang_s=3.0), {}
     calls = [NEVER, 0.5, 1e9, None]
     jobs = tuple(NodeJob(process(number), (number,), 0, call) for number, call in enumerate(calls))
-    assert pool.outcomes(NodeJobs(4, jobs)) == [None, "boxes of 1", None, None]
+    assert pool.outcomes(NodeJobs(4, jobs)) == [None, outcomes[1], None, None] and pool._used_sequences == {b"key": 1}
     assert ray.now_s == 3.0 and broken == [(0, True), (2, True)]
     assert pool.outcomes(NodeJobs(1, jobs[3:])) == [None]
 
