@@ -12,6 +12,7 @@ from heal.agents.on_ray.replicas import run_replicas
 from heal.tools.training.checkpoint import load_best, load_weights
 from heal.training.batches import TrainingSteps
 from heal.training.config import TrainingConfig, learning_rate
+from heal.training.norms import RunningStatistics
 from heal.training.replica import Replica, ReplicaError
 from heal.training.step import Learner, StepTaker, make_optimizer, training_loss
 from heal.training.validation import ValidationScenes, validate
@@ -21,9 +22,10 @@ from tests.tools.training.small_training import SOURCE, TOGETHER, fail, fresh_mo
 def _expected(settings: TrainingConfig) -> dict[str, Tensor]:
     """Take the steps of both processes in this one; the batch norm statistics are the mean of both."""
     model = fresh_model().train()
-    optimizer = make_optimizer(model, settings.training)
+    optimizer, running = make_optimizer(model, settings.training), RunningStatistics(model)
     shares = [TrainingSteps(SOURCE, model, settings, Replica(rank, 2)) for rank in range(2)]
     for step in range(len(shares[0])):
+        running.begin_step(step)
         twins = [model, copy.deepcopy(model)]
         for twin, share in zip(twins, shares, strict=True):
             twin.zero_grad()
