@@ -21,6 +21,7 @@ from heal.agents.message_records import AgentLatency
 from heal.agents.options import RunOptions
 from heal.agents.records import AgentAside, AgentReport, AgentView
 from heal.base_model import BaseModel
+from heal.defence.free_space import folded, free_cells
 from heal.detection.visibility import PointCounts, count_points
 from heal.errors import UserError
 from heal.fusion.interface import coverage_of
@@ -160,7 +161,7 @@ class Agent:
         blocks = setup.encoder.covered_blocks(frame) if setup.maker.encodes else None
         sensed = Sensed(frame, features, coverage_of(setup.encoder.coverage, blocks))
         content = setup.maker.content(sensed, request.codec)
-        message = b"" if content is None else self._message(frame, content, blocks).to_bytes(content.codec)
+        message = b"" if content is None else self._message(request, frame, content, blocks).to_bytes(content.codec)
         if message and self._signer is not None and not request.own:
             message = self._signer.sign(message, frame.timestamp_ns)
         latency = AgentLatency(0.0, 0.0, (perf_counter() - started) * 1e3, monotonic())
@@ -193,7 +194,7 @@ class Agent:
         with torch.no_grad(), self.setup.options.autocast(step.sensed.features.device.type):
             return view_of(step.sensed.frame, self.setup.maker.heat(step.sensed, step.content))
 
-    def _message(self, frame: AgentFrame, content: Content, blocks: BoolMask | None) -> Message:
+    def _message(self, request: AgentRequest, frame: AgentFrame, content: Content, blocks: BoolMask | None) -> Message:
         setup, split, maps = self.setup, self.setup.options.split, content.maps
         compressor = None if content.codec.ae_ratio is None else setup.compressor
         if compressor is not None:
@@ -210,8 +211,15 @@ class Agent:
             coverage=setup.encoder.coverage if blocks is None and split in MAP_SPLITS else None,
             split=split,
             covered=blocks if split == "feature" else None,
+            free=self._free(frame, content) if request.own else None,
             compressor="" if compressor is None else compressor.hash,
         )
+
+    def _free(self, frame: AgentFrame, content: Content) -> BoolMask | None:
+        """Return the cells of the finest map that the agent's LiDAR saw to be empty, which a defended ego wants to know."""
+        if self.setup.options.defence == "off" or frame.lidar is None:
+            return None
+        return folded(free_cells(frame.lidar.points, self.setup.grid), content.maps[0].shape[-2:])
 
 
 class AgentHost:

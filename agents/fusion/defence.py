@@ -6,11 +6,13 @@ What each check catches and misses is measured in docs/lying_senders.md.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from heal.agents.fusion.admission import Problem
 from heal.agents.fusion.map_memory import KnownMap
@@ -20,6 +22,7 @@ from heal.agents.options import RunOptions
 from heal.agents.records import FusionRequest
 from heal.base_model import BaseModel
 from heal.defence.agreement import agreement
+from heal.defence.free_space import claims_in, without_weight_in
 from heal.defence.scores import unfounded_scores
 from heal.defence.statistics import MapStatistics, excess_of
 from heal.message.header import Header
@@ -27,9 +30,10 @@ from heal.message.message import Message
 from heal.se3 import relative_SE3
 
 SHUT_OUT, MOTION, STATISTICS = "shut out", "implausible motion", "unlike its type"
-SCORES, DISPUTED = "unfounded scores", "disputed by the ego"
+SCORES, DISPUTED, IN_FREE_SPACE = "unfounded scores", "disputed by the ego", "vehicles in free space"
 """Reasons of rejections: the sender has been caught again and again; its poses jump; its map is not one of its type; its scores do
-not follow from its scales; it claims vehicles where the ego sees none, or none where the ego sees some."""
+not follow from its scales; it claims vehicles where the ego sees none, or none where the ego sees some; it claims vehicles where
+the ego's LiDAR saw empty ground."""
 
 
 class Defending(Protocol):
@@ -47,8 +51,12 @@ class Defending(Protocol):
         """Return the reason and the detail of a message's rejection by its map and its scales; a sender without one is believed."""
         ...
 
-    def disputed(self, request: FusionRequest, maps: Sequence[KnownMap]) -> dict[str, str]:
-        """Return the senders whose maps the ego disputes, each with the detail; `maps` are those to fuse, the ego's first."""
+    def disputed(self, request: FusionRequest, maps: Sequence[KnownMap]) -> dict[str, Problem]:
+        """Return the senders whose maps the ego disputes, each with reason and detail; the ego's map is the first."""
+        ...
+
+    def weighed(self, request: FusionRequest, maps: Sequence[KnownMap]) -> list[KnownMap]:
+        """Return the maps to fuse, the ego's first, without weight where the ego saw that there is no vehicle."""
         ...
 
 
@@ -66,9 +74,13 @@ class Undefended:
         """Find no problem."""
         return None
 
-    def disputed(self, request: FusionRequest, maps: Sequence[KnownMap]) -> dict[str, str]:
+    def disputed(self, request: FusionRequest, maps: Sequence[KnownMap]) -> dict[str, Problem]:
         """Dispute no sender."""
         return {}
+
+    def weighed(self, request: FusionRequest, maps: Sequence[KnownMap]) -> list[KnownMap]:
+        """Return the maps as they are."""
+        return list(maps)
 
 
 class Defence:
@@ -112,16 +124,15 @@ class Defence:
             self._motions.add(header)
         return problem
 
-    def disputed(self, request: FusionRequest, maps: Sequence[KnownMap]) -> dict[str, str]:
-        """Return the senders whose maps the ego disputes, each with the detail; nobody without a map of the ego of this tick.
+    def disputed(self, request: FusionRequest, maps: Sequence[KnownMap]) -> dict[str, Problem]:
+        """Return the senders whose maps the ego disputes, each with reason and detail; nobody without the ego's map of this tick.
 
         A map that is held is compared in every tick, but its sender counts as caught once for each message.
         """
-        own = maps[0] if maps and (maps[0].agent_id, maps[0].tick) == (request.ego_id, request.tick) else None
-        limits = None if own is None else self._statistics.get(own.agent_type)
-        if own is None or limits is None:
+        own = _own(request, maps)
+        if own is None:
             return {}
-        problems = {known.agent_id: self._dispute(own, known, limits) for known in maps[1:]}
+        problems = {known.agent_id: self._dispute(own, known) for known in maps[1:]}
         found = {agent_id: problem for agent_id, problem in problems.items() if problem is not None}
         for known in maps[1:]:
             if known.agent_id in found and self._last_disputed.get(known.agent_id) != known.tick:
@@ -129,10 +140,33 @@ class Defence:
                 self._suspicion.add(known.agent_id)
         return found
 
-    def _dispute(self, own: KnownMap, known: KnownMap, limits: MapStatistics) -> str | None:
-        agent_SE3_ego = relative_SE3(known.world_SE3_agent, own.world_SE3_agent)
-        compared = agreement(own.scores[0], known.scores[0], agent_SE3_ego, self._grid)
-        return compared.problem(limits.least_confirmed, limits.least_noticed)
+    def weighed(self, request: FusionRequest, maps: Sequence[KnownMap]) -> list[KnownMap]:
+        """Return the maps to fuse, the ego's first, without weight where the ego saw that there is no vehicle.
+
+        Where the ego's map of this tick tells no free cells, as one of cameras does not, all maps are returned as they are.
+        """
+        own = _own(request, maps)
+        if own is None or own.free is None:
+            return list(maps)
+        return [own, *(self._weighed(own, own.free, known) for known in maps[1:])]
+
+    def _weighed(self, own: KnownMap, free: Tensor, known: KnownMap) -> KnownMap:
+        ego_SE3_agent = relative_SE3(own.world_SE3_agent, known.world_SE3_agent)
+        return replace(known, scores=without_weight_in(free, known.scores, ego_SE3_agent, self._grid))
+
+    def _dispute(self, own: KnownMap, known: KnownMap) -> Problem | None:
+        limits = self._statistics.get(own.agent_type)
+        if limits is not None:
+            agent_SE3_ego = relative_SE3(known.world_SE3_agent, own.world_SE3_agent)
+            compared = agreement(own.scores[0], known.scores[0], agent_SE3_ego, self._grid)
+            problem = compared.problem(limits.least_confirmed, limits.least_noticed)
+            if problem is not None:
+                return DISPUTED, problem
+        # Where vehicles were when an older map was sensed may be empty now.
+        if own.free is None or known.tick != own.tick or not self._fusion.scores_foreground:
+            return None
+        claims = claims_in(own.free, known.scores[0], relative_SE3(own.world_SE3_agent, known.world_SE3_agent), self._grid)
+        return None if claims is None else (IN_FREE_SPACE, claims)
 
     def _caught(self, header: Header, reason: str, detail: str | None) -> Problem | None:
         if detail is None:
@@ -159,6 +193,11 @@ class Defence:
             if excess is not None and excess.is_too_large:
                 return f"{name}: {excess}"
         return None
+
+
+def _own(request: FusionRequest, maps: Sequence[KnownMap]) -> KnownMap | None:
+    """Return the ego's map of this tick, the first of the maps to fuse; None if it is not among them."""
+    return maps[0] if maps and (maps[0].agent_id, maps[0].tick) == (request.ego_id, request.tick) else None
 
 
 def defence_of(options: RunOptions, base: BaseModel, statistics: Mapping[str, MapStatistics], suspicion: Suspicion) -> Defending:

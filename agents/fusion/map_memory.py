@@ -26,6 +26,8 @@ class KnownMap:
         scores: per scale (1, 1, ny, nx) foreground scores, 0 in cells about which the sender has no information; of boxes and
             points none.
         borrowed: whether the scales are views of the message's bytes.
+        free: (1, 1, ny, nx) float32, 1 in the cells of the finest scale that the sender says to have seen to be empty, else 0; None
+            if it tells none. The ego alone is believed.
     """
 
     agent_id: str
@@ -36,6 +38,7 @@ class KnownMap:
     maps: tuple[Tensor, ...]
     scores: tuple[Tensor, ...]
     borrowed: bool = False
+    free: Tensor | None = None
 
     @property
     def sender(self) -> Sender:

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Sequence
 from time import perf_counter
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -74,7 +75,8 @@ class MapReader:
             maps, scores = self._scales(message, maps[0])
             borrowed = False
         origin = message.agent_id, message.agent_type, arrival.tick, message.timestamp_ns, message.world_SE3_agent
-        return KnownMap(*origin, maps, scores, borrowed)
+        free = None if message.free is None else _tensor(message.free[None].astype(np.float32), device)
+        return KnownMap(*origin, maps, scores, borrowed, free)
 
     def _scales(self, message: Message, received: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         """Return the scales of a feature map as received (1, C, ny, nx), decoded if it is compressed, and their scores."""

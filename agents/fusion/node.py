@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from heal.agents.fusion.admission import SUPERSEDED, Admission, Problem
-from heal.agents.fusion.defence import DISPUTED, defence_of
+from heal.agents.fusion.defence import defence_of
 from heal.agents.fusion.guard import Trial, guard_of
 from heal.agents.fusion.item_fusion import BoxFusion, PointFusion
 from heal.agents.fusion.knowledge import NodeKnowledge
@@ -93,7 +93,7 @@ class FusionNode:
         unpacked = perf_counter()
         fuse = _FUSIONS[self._options.split]
         fusion = fuse(self._network, request, world_SE3_frame, lambda known: self._weight(known, request))
-        found, failed = self._find(request, fusion, chosen, new)
+        found, failed = self._find(request, fusion, self._defence.weighed(request, chosen), new)
         found_ms, trunk_ms = (perf_counter() - unpacked) * 1e3, self._reader.trunk_ms - trunk_before_ms
         return FusionOutcome(
             tick=request.tick,
@@ -232,7 +232,7 @@ class FusionNode:
         """Return the maps that the ego does not dispute, and a rejection for each other one that is new."""
         disputed = self._defence.disputed(request, maps)
         others = [known for known in maps if known.agent_id in disputed]
-        rejected = [Rejection(*known.sender, DISPUTED, disputed[known.agent_id]) for known in others if known.sender in new]
+        rejected = [Rejection(*known.sender, *disputed[known.agent_id]) for known in others if known.sender in new]
         return [known for known in maps if known.agent_id not in disputed], rejected
 
     def _out_of_range(self, known: KnownMap, request: FusionRequest, distance_m: float) -> Rejection:

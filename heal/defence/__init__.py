@@ -1,1 +1,1 @@
-"""Checks of what senders claim: statistics of their maps, scores that follow from these, and agreement with what the ego sees."""
+"""Checks of what senders claim: statistics of their maps, scores that follow from these, agreement with the ego, and free space."""

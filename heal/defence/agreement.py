@@ -66,7 +66,7 @@ def agreement(ego: Tensor, sender: Tensor, agent_SE3_ego: Float64, grid: BevGrid
         agent_SE3_ego: (4, 4) float64, maps ego coordinates into the sender's frame.
         grid: of the maps.
     """
-    moved, reach = _moved(sender, agent_SE3_ego, grid), max(round(REACH_M / grid.cell_m), 1)
+    moved, reach = moved_map(sender, agent_SE3_ego, grid), max(round(REACH_M / grid.cell_m), 1)
     claimed, sure = (moved > CLAIMED) & _covered(ego), (ego > SURE) & _covered(moved)
     return Agreement(
         int(claimed.sum()),
@@ -76,8 +76,8 @@ def agreement(ego: Tensor, sender: Tensor, agent_SE3_ego: Float64, grid: BevGrid
     )
 
 
-def _moved(score: Tensor, agent_SE3_ego: Float64, grid: BevGrid) -> Tensor:
-    """Return a sender's scores (1, 1, ny, nx) in the ego's frame; 0 where its map does not reach."""
+def moved_map(score: Tensor, agent_SE3_ego: Float64, grid: BevGrid) -> Tensor:
+    """Return an agent's scores (1, 1, ny, nx) in the ego's frame; 0 where its map does not reach."""
     [affine] = affine_rows(torch.from_numpy(agent_SE3_ego)[None], grid)
     window = Window.of(affine, score.shape[-2], score.shape[-1], score.device)
     moved = torch.zeros_like(score)

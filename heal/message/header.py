@@ -16,7 +16,7 @@ The header of format version 2, little-endian; docs/message.md describes what fo
     216     16    coverage in x and y, 2 float64, zeros for none
     232     8     length of the payload in bytes before compression
     240     1     flags: 1 = only some cells are sent, 2 = the payload is compressed with zstd, 4 = covered blocks are sent,
-                  8 = the map is a compressor's
+                  8 = the map is a compressor's, 16 = free cells are sent
     241     1     number of maps, L
     242     6     lengths of the three strings
     248     12 L  C, ny, nx of every map; of a list of items: numbers of an item, 1, number of items
@@ -39,7 +39,7 @@ from heal.message.byte_reader import PayloadError, aligned
 from heal.message.codec import VALUES, Values
 from heal.message.items import ITEM_NUMBERS, require_items
 from heal.message.payload import Layout
-from heal.types import SPLITS, Float64, Split, require_SE3
+from heal.types import MAP_SPLITS, SPLITS, Float64, Split, require_SE3
 
 try:
     # The same checksum in a seventh of the time. With zlib it was a fifth of the time that a message costs its receiver.
@@ -58,7 +58,7 @@ _BODY = struct.Struct("<Qq16d7d2dQBB3H")
 _SHAPE = struct.Struct("<3I")
 _FIXED_BYTES = _PREAMBLE.size + _BODY.size
 _CHECKSUM_AT = 12
-_SOME_CELLS, _ZSTD, _COVERED, _COMPRESSOR = 1, 2, 4, 8
+_SOME_CELLS, _ZSTD, _COVERED, _COMPRESSOR, _FREE = 1, 2, 4, 8, 16
 _COMPRESSOR_HASH_BYTES = 32
 _MAX_STRING_BYTES = 1024
 MAX_MAPS = 8
@@ -128,7 +128,7 @@ class Header(MessageOrigin):
     @property
     def _flags(self) -> int:
         layout = self.layout
-        flags = _SOME_CELLS * layout.chosen | _ZSTD * layout.zstd | _COVERED * layout.covered
+        flags = _SOME_CELLS * layout.chosen | _ZSTD * layout.zstd | _COVERED * layout.covered | _FREE * layout.free
         return flags | _COMPRESSOR * bool(self.compressor)
 
     def to_bytes(self, payload: bytes) -> bytes:
@@ -189,9 +189,8 @@ class UnreadMessage:
         tail = view[_FIXED_BYTES + _SHAPE.size * count : header_bytes]
         agent_id, agent_type, base_hash = _strings(tail, lengths)
         compressor = _compressor_hash(tail[sum(lengths) :]) if flags & _COMPRESSOR else ""
-        layout = Layout(
-            split, values, bool(flags & _SOME_CELLS), bool(flags & _ZSTD), shapes, content_bytes, bool(flags & _COVERED)
-        )
+        some, packed, covered_sent, free_sent = (bool(flags & flag) for flag in (_SOME_CELLS, _ZSTD, _COVERED, _FREE))
+        layout = Layout(split, values, some, packed, shapes, content_bytes, covered_sent, free_sent)
         try:
             layout.check_lengths(payload_bytes)
             require_items(layout)
@@ -230,10 +229,11 @@ def _check_frame(view: memoryview) -> tuple[Split, Values, int]:
 
 
 def _check_flags(flags: int, split: Split) -> None:
-    if flags & ~(_SOME_CELLS | _ZSTD | _COVERED | _COMPRESSOR) or (flags & (_COVERED | _COMPRESSOR) and split != "feature"):
+    known = _SOME_CELLS | _ZSTD | (_FREE if split in MAP_SPLITS else 0) | (_COVERED | _COMPRESSOR if split == "feature" else 0)
+    if flags & ~known:
         raise MessageError(
-            f"unknown flags {flags:#x}: this program reads {_SOME_CELLS} (cells), {_ZSTD} (zstd) and, under the feature split, "
-            f"{_COVERED} (covered blocks) and {_COMPRESSOR} (compressor)"
+            f"unknown flags {flags:#x}: this program reads {_SOME_CELLS} (cells), {_ZSTD} (zstd), where maps are sent {_FREE} "
+            f"(free cells) and, under the feature split, {_COVERED} (covered blocks) and {_COMPRESSOR} (compressor)"
         )
 
 

@@ -45,12 +45,15 @@ class Message(MessageOrigin):
         split: what is sent, see `heal.types.Split`.
         covered: (rows, columns) the blocks of the grid that the sender's sensors cover (`heal.grid.block_shape`), under the feature
             split; None if the sender does not tell them. Under the pyramid split the scores tell: they are 0 elsewhere.
+        free: (ny, nx) the cells of the finest map that the sender's LiDAR saw to be empty (`heal.defence.free_space`); None if the
+            sender does not tell them. The ego tells them its own fusion node, which believes nobody else's.
     """
 
     maps: tuple[Float32, ...]
     scores: tuple[Float32, ...] = ()
     split: Split = "feature"
     covered: BoolMask | None = None
+    free: BoolMask | None = None
 
     def __post_init__(self) -> None:
         """Check the origin, and that maps and scores fit the grid and each other."""
@@ -63,6 +66,10 @@ class Message(MessageOrigin):
             require_shape("Message.covered", self.covered, block_shape(self.grid.ny, self.grid.nx))
             if self.split != "feature":
                 raise ValueError(f"Message.covered: feature maps alone have covered blocks, expected None under split {self.split}")
+        if self.free is not None:
+            if self.split in ITEM_NUMBERS:
+                raise ValueError(f"Message.free: only maps have free cells, expected None under split {self.split}")
+            require_shape("Message.free", self.free, self.maps[0].shape[1:])
 
     def _check_maps(self) -> None:
         if self.split not in SPLITS:
@@ -110,7 +117,7 @@ class Message(MessageOrigin):
         room = None
         if codec.budget_bytes is not None:
             room = codec.budget_bytes - self._header(Layout.of(self.maps, self.split, codec)).length_bytes
-        layout, payload = encode(self.maps, self.scores, self.split, codec, room, self.covered)
+        layout, payload = encode(self.maps, self.scores, self.split, codec, room, self.covered, self.free)
         return self._header(layout).to_bytes(payload)
 
     @staticmethod
@@ -132,7 +139,7 @@ class Message(MessageOrigin):
         header = unread.header
         try:
             with np.errstate(over="ignore", invalid="ignore"):
-                maps, scores, covered = decode(header.layout, unread.payload)
+                content = decode(header.layout, unread.payload)
                 return Message(
                     header.agent_id,
                     header.agent_type,
@@ -140,10 +147,11 @@ class Message(MessageOrigin):
                     header.timestamp_ns,
                     header.world_SE3_agent,
                     header.grid,
-                    maps,
-                    scores,
+                    content.maps,
+                    content.scores,
                     header.layout.split,
-                    covered,
+                    content.covered,
+                    content.free,
                     coverage=header.coverage,
                     compressor=header.compressor,
                 )

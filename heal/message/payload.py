@@ -29,7 +29,8 @@ class Layout:
         zstd: the payload is compressed.
         shapes: (C, ny, nx) of every map.
         content_bytes: length of the payload before compression.
-        covered: the payload ends with the blocks that the sender's sensors cover, under the feature split.
+        covered: the maps are followed by the blocks that the sender's sensors cover, under the feature split.
+        free: the payload ends with the cells of the finest map that the sender's LiDAR saw to be empty, where maps are sent.
     """
 
     split: Split
@@ -39,12 +40,13 @@ class Layout:
     shapes: tuple[tuple[int, int, int], ...]
     content_bytes: int = 0
     covered: bool = False
+    free: bool = False
 
     @staticmethod
-    def of(maps: Sequence[Float32], split: Split, codec: Codec, covered: bool = False) -> Layout:
+    def of(maps: Sequence[Float32], split: Split, codec: Codec, covered: bool = False, free: bool = False) -> Layout:
         """Return the layout that a codec gives to maps (C, ny, nx); the length of the content is not known yet."""
         shapes = tuple((level.shape[0], level.shape[1], level.shape[2]) for level in maps)
-        return Layout(split, codec.values, codec.chooses_cells, codec.zstd, shapes, covered=covered)
+        return Layout(split, codec.values, codec.chooses_cells, codec.zstd, shapes, covered=covered, free=free)
 
     def check_lengths(self, payload_bytes: int) -> None:
         """Raise PayloadError if a payload of this length, as sent, cannot have the layout; the payload itself is not needed."""
@@ -87,6 +89,7 @@ def encode(
     codec: Codec,
     room_bytes: int | None,
     covered: BoolMask | None = None,
+    free: BoolMask | None = None,
 ) -> tuple[Layout, bytes]:
     """Choose cells, store their values, compress.
 
@@ -97,22 +100,23 @@ def encode(
         codec: the format of values, the choice of cells, the compression.
         room_bytes: the longest payload wanted; None for no limit.
         covered: (rows, columns) the blocks that the sender's sensors cover, to be sent too.
+        free: (ny, nx) the cells of the finest map that the sender's LiDAR saw to be empty, to be sent too.
 
     Returns:
         The layout for the header, and the bytes of the payload.
     """
-    layout = Layout.of(maps, split, codec, covered is not None)
-    blocks = b"" if covered is None else np.packbits(covered, bitorder="little").tobytes()
+    layout = Layout.of(maps, split, codec, covered is not None, free is not None)
+    tail = b"".join(np.packbits(mask, bitorder="little").tobytes() for mask in (covered, free) if mask is not None)
 
     # The usual background, from all cells: where the fill matters, only few cells are sent.
     with np.errstate(invalid="ignore"):
         fills = [np.median(level, (1, 2)) for level in maps] if layout.chosen and split == "feature" else []
 
     def pack(masks: Sequence[BoolMask | None]) -> _Payload:
-        return _packed(layout, _write_levels(layout, maps, scores, fills, masks) + blocks)
+        return _packed(layout, _write_levels(layout, maps, scores, fills, masks) + tail)
 
     if layout.is_view:
-        payload = _packed(layout, _write_view([*maps, *(scores if split == "pyramid" else ())]) + blocks)
+        payload = _packed(layout, _write_view([*maps, *(scores if split == "pyramid" else ())]) + tail)
     elif layout.chosen:
         payload = fit(CellOrder.of(scores, [shape[0] for shape in layout.shapes], split, codec.min_score), room_bytes, pack)
     else:
@@ -120,8 +124,25 @@ def encode(
     return payload.layout, payload.data
 
 
-def decode(layout: Layout, payload: memoryview) -> tuple[tuple[Float32, ...], tuple[Float32, ...], BoolMask | None]:
-    """Read maps, per scale (C, ny, nx), scores, per scale (ny, nx), and the covered blocks (rows, columns), if any, from a payload.
+@dataclass(frozen=True)
+class Decoded:
+    """The content of a payload.
+
+    Attributes:
+        maps: per scale (C, ny, nx).
+        scores: per scale (ny, nx).
+        covered: (rows, columns) the covered blocks, if they were sent.
+        free: (ny, nx) the free cells of the finest map, if they were sent.
+    """
+
+    maps: tuple[Float32, ...]
+    scores: tuple[Float32, ...]
+    covered: BoolMask | None
+    free: BoolMask | None
+
+
+def decode(layout: Layout, payload: memoryview) -> Decoded:
+    """Read the content of a payload.
 
     Raises:
         PayloadError: the bytes do not have the layout.
@@ -131,8 +152,9 @@ def decode(layout: Layout, payload: memoryview) -> tuple[tuple[Float32, ...], tu
     reader = ByteReader(content)
     maps, scores = _read_view(layout, reader) if layout.is_view else _read_levels(layout, reader)
     covered = _read_mask(reader, *layout.block_shape) if layout.covered else None
+    free = _read_mask(reader, *layout.shapes[0][1:]) if layout.free else None
     reader.finish()
-    return tuple(maps), tuple(scores), covered
+    return Decoded(tuple(maps), tuple(scores), covered, free)
 
 
 def _packed(layout: Layout, content: bytes) -> _Payload:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import random
 import struct
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
 
 from heal.message.codec import VALUES, Codec
 from heal.message.header import FORMAT_VERSION
-from heal.types import SPLITS, Split
+from heal.types import MAP_SPLITS, SPLITS, Split
 from tests.heal.message.messages import make_message, reseal
 from tests.heal.message.test_items import message as item_message
 from tests.long.mutations import mutated_bytes
@@ -36,8 +37,10 @@ _PIECE = 1 << 20
 
 @cache
 def valid_messages() -> tuple[bytes, ...]:
-    """Return a message of every split and codec, maps with covered blocks and of a compressor among them."""
-    maps = [make_message(split=split).to_bytes(Codec.parse(text)) for split in ("feature", "pyramid") for text in _CODECS]
+    """Return a message of every split and codec, and maps with free cells."""
+    maps = [make_message(split=split).to_bytes(Codec.parse(text)) for split in MAP_SPLITS for text in _CODECS]
+    seen = [replace(make_message(split=split), free=np.ones((4, 8), np.bool_)) for split in MAP_SPLITS]
+    maps += [message.to_bytes(Codec.parse(text)) for message in seen for text in ("float32", "int8,zstd")]
     splits: tuple[Split, ...] = ("boxes", "points")
     items = [item_message(split).to_bytes(Codec.parse(text)) for split in splits for text in ("float32", "float16,zstd")]
     return (*maps, *items)

@@ -94,7 +94,7 @@ class LyingRuntime(LocalRuntime):
             frame, features = lie.told(moment, setup.options.split)
             request = AgentRequest(plan.tick, agent_id, codec, own=True)  # changed before it is sent, so nobody signs it yet
             payload, _ = Agent(agent_id, setup).pack(request, frame, features.contiguous())
-        return lie.spoiled(moment, Message.from_bytes(payload)).to_bytes(codec)
+        return lie.spoiled(moment, replace(Message.from_bytes(payload), free=None)).to_bytes(codec)
 
     def _moment(self, plan: TickPlan, agent_id: str) -> Moment:
         frame, features = self._sensed(plan, plan.tick, agent_id)

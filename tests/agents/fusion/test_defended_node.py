@@ -132,10 +132,10 @@ def test_a_sender_whose_vehicles_the_ego_does_not_see_is_disputed_and_no_agreeme
     ego, honest, blind = _seen("ego", cars), _seen("b", cars), _seen("e", [])
     liars = [_seen("c", elsewhere), _seen("d", elsewhere)]
     found = defence.disputed(request_at(0), [ego, honest, *liars, blind])
-    assert {agent_id: problem.split(" of the vehicles")[0] for agent_id, problem in found.items()} == {
-        "c": "the ego confirms 0%",
-        "d": "the ego confirms 0%",
-        "e": "it has noticed 0%",
+    assert {agent_id: (reason, detail.split(" of the vehicles")[0]) for agent_id, (reason, detail) in found.items()} == {
+        "c": (DISPUTED, "the ego confirms 0%"),
+        "d": (DISPUTED, "the ego confirms 0%"),
+        "e": (DISPUTED, "it has noticed 0%"),
     }
     assert [suspicion.factor(agent_id) for agent_id in "bcde"] == [1.0, 0.1, 0.1, 0.1]
     assert defence.disputed(request_at(0), [honest, *liars]) == {}  # without the ego's own map nothing can be compared
@@ -146,7 +146,7 @@ def test_a_sender_whose_vehicles_the_ego_does_not_see_is_disputed_and_no_agreeme
 
 def test_what_the_ego_disputes_is_not_fused_and_is_told() -> None:
     node, messages = _node(), _messages("feature")
-    with patch.object(Defence, "disputed", lambda self, request, maps: {"b": "made up"}):
+    with patch.object(Defence, "disputed", lambda self, request, maps: {"b": (DISPUTED, "made up")}):
         outcome = _step(node, 0, messages["b"])
     assert [(one.agent_id, one.reason, one.detail) for one in outcome.rejected] == [("b", DISPUTED, "made up")]
     assert outcome.used == ("ego", "c")

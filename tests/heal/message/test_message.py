@@ -14,9 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heal.message.codec import FLOAT32, Codec
+from heal.message.items import ITEM_NUMBERS
 from heal.message.message import FORMAT_VERSION, Message, MessageError
-from heal.types import Split
+from heal.types import MAP_SPLITS, Split
 from tests.heal.message.messages import CODECS, GRID, SPLITS, make_message, reseal
+from tests.heal.message.test_items import message as item_message
 
 
 @given(
@@ -102,6 +104,38 @@ def test_covered_blocks_arrive_under_every_codec(codec: Codec) -> None:
     assert Message.from_bytes(replace(sent, covered=None).to_bytes(codec)).covered is None
 
 
+@pytest.mark.parametrize("split", MAP_SPLITS)
+@given(codec=CODECS)
+@settings(max_examples=30, deadline=None)
+def test_free_cells_arrive_under_every_codec_behind_the_covered_blocks(split: Split, codec: Codec) -> None:
+    free = np.arange(32).reshape(4, 8) % 3 == 0
+    covered = np.array([[True, False]]) if split == "feature" else None
+    sent = replace(make_message(split=split), free=free, covered=covered)
+    sent = replace(sent, scores=sent.scores or (np.full((4, 8), 0.5, np.float32),))
+    data = sent.to_bytes(codec)
+    read = Message.from_bytes(data)
+    assert read.free is not None and np.array_equal(read.free, free)
+    assert (read.covered is None) == (split == "pyramid") and data[240] & 16
+    without = replace(sent, free=None).to_bytes(codec)
+    assert Message.from_bytes(without).free is None and not without[240] & 16
+    if codec == FLOAT32:
+        assert data[-4:] == bytes([0b01001001, 0b10010010, 0b00100100, 0b01001001]) and len(data) == len(without) + 4
+    with pytest.raises(MessageError, match="payload"):
+        Message.from_bytes(reseal(bytearray(data[:-1])))
+
+
+def test_only_maps_have_free_cells_of_their_own_shape() -> None:
+    with pytest.raises(ValueError, match=r"Message.free: expected an array of shape \(4, 8\)"):
+        replace(make_message(), free=np.ones((2, 2), np.bool_))
+    for split in ITEM_NUMBERS:
+        with pytest.raises(ValueError, match="only maps have free cells"):
+            replace(item_message(split), free=np.ones((1, 1), np.bool_))
+        data = bytearray(item_message(split).to_bytes())
+        data[240] |= 16
+        with pytest.raises(MessageError, match="flags"):
+            Message.from_bytes(reseal(data))
+
+
 def test_the_pyramid_split_has_no_covered_blocks() -> None:
     with pytest.raises(ValueError, match="feature maps alone have covered blocks"):
         replace(make_message(split="pyramid"), covered=np.ones((1, 2), np.bool_))
@@ -156,7 +190,8 @@ def test_another_version_is_refused_by_number(version: int) -> None:
         (232, struct.pack("<Q", 255), "255 bytes"),
         (240, b"\x01", "payload"),
         (240, b"\x02", "zstd"),
-        (240, b"\x10", "flags"),
+        (240, b"\x20", "flags"),
+        (240, b"\x10", "payload"),
         (240, b"\x04", "payload"),
         (241, b"\x00", "1 to 8 maps"),
         (241, b"\x09", "1 to 8 maps"),
