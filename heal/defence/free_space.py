@@ -155,7 +155,7 @@ def _steps(grid: BevGrid) -> int:
 @cache
 def _polar_cells(grid: BevGrid) -> tuple[Int64, Int64]:
     """Return the directions and the steps in which the middles of the cells (ny, nx) lie."""
-    x = grid.range_m[0] + (np.arange(grid.nx) + 0.5) * grid.cell_m
-    y = grid.range_m[1] + (np.arange(grid.ny) + 0.5)[:, None] * grid.cell_m
+    x, along_y = grid.centres_m
+    y = along_y[:, None]
     directions = ((np.arctan2(y, x) / (2 * np.pi) + 0.5) * _DIRECTIONS).astype(np.int64) % _DIRECTIONS
     return directions, (np.hypot(x, y) / _STEP_M).astype(np.int64)

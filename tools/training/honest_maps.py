@@ -92,6 +92,7 @@ def _add_scene(maps: HonestMaps, source: SceneSource, index: int) -> str:
 
 def _scenes(job: TrainingJob) -> list[tuple[SceneSource, int]]:
     """Return scenes of a training and of its validation, with the agents that take part."""
-    opened = [source for source in (job.open(), job.open_validation()) if source is not None]
-    every = [(ScenesOfTraining(source, job.settings.training), index) for source in opened for index in range(len(source))]
-    return [every[i] for i in spread_evenly(range(len(every)), job.settings.training.recorded_scenes)]
+    training = job.settings.training
+    opened = [ScenesOfTraining(source, training) for source in (job.open(), job.open_validation()) if source is not None]
+    every = [(scenes, index) for scenes in opened for index in range(len(scenes))]
+    return [every[i] for i in spread_evenly(range(len(every)), training.recorded_scenes)]
