@@ -4,13 +4,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := setup.py pyproject.toml
 
+# Processes that share the suite; tests that start Ray follow one by one, as they use all cores themselves.
+PROCESSES ?= 2
+
 .PHONY: demo test check docs pasted notebooks weights clean
 
 demo: $(VENV)/installed
 	$(BIN)/heal demo --out runs/demo --overwrite $(DEMO_ARGS)
 
 test: check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not ray" --numprocesses $(PROCESSES) --dist loadfile
+	$(BIN)/python -m pytest -m ray
 
 # The commands of README and docs, pasted into a shell in a short form, and the notebooks as they stand.
 pasted: $(VENV)/installed-dev

@@ -98,6 +98,7 @@ DOOR = ["eclipse-zenoh>=1.10,<2"]
 DEVELOPMENT = [
     "pytest>=8.0",
     "pytest-timeout>=2.3",
+    "pytest-xdist>=3.6",
     "playwright>=1.45",
     "hypothesis>=6.100",
     "ruff>=0.6",

@@ -86,9 +86,11 @@ def shortened(command: str) -> str:
     """Return the short form of a command."""
     command = re.sub(r"--frames \d+", "--frames 4", command)
     command = re.sub(r"training\.epochs=\d+", "training.epochs=1", command)
-    command = re.sub(r"--towns \d+ --ticks \d+", "--towns 1 --ticks 2", command)
+    command = re.sub(r"--towns \d+ --ticks \d+", "--towns 1 --ticks 1", command)
     command = re.sub(r"(heal alliance statistics .*)--towns \d+", r"\1--towns 8", command)
-    command = re.sub(r"(heal simulate (?!.*--fault).*)--ticks \d+", r"\1--ticks 4", command)  # faults have their ticks
+    if "--fault" not in command:  # faults have their ticks
+        command = re.sub(r"(heal simulate .*)--ticks \d+", r"\1--ticks 4", command)
+        command = re.sub(r"^(heal simulate (?!.*--ticks)[^#]*)", r"\1 --ticks 4 ", command)
     return re.sub(r"^(\s*heal train .*)$", r"\1 --set training.epochs=1", command, flags=re.MULTILINE)
 
 
