@@ -57,6 +57,7 @@ LEFT_OUT = {
     r"^docker\b": "needs Docker",
     r"--device cuda\b": "needs a GPU",
     r"^heal (--plugin \S+ )?bench\b": "measures for an hour; the benches have tests of their own",
+    r"^heal sweep attacks\b": "tells 80 lies in turn; tests/tools/sweeps tells some",
     r"^heal import LOGS": "LOGS stands for run folders of HEAL, which tests/heal/opencood reads",
     r"^heal export runs/(detectors|baselines)": "exports what is imported from LOGS",
     r"^heal assign DATA\b": "DATA stands for any data set",
