@@ -57,7 +57,7 @@ LEFT_OUT = {
     r"^docker\b": "needs Docker",
     r"--device cuda\b": "needs a GPU",
     r"^heal (--plugin \S+ )?bench\b": "measures for an hour; the benches have tests of their own",
-    r"^heal sweep attacks\b": "tells 80 lies in turn; tests/tools/sweeps tells some",
+    r"^heal sweep attacks\b": "tells every lie twice, which takes minutes; tests/tools/sweeps tells some",
     r"^heal import LOGS": "LOGS stands for run folders of HEAL, which tests/heal/opencood reads",
     r"^heal export runs/(detectors|baselines)": "exports what is imported from LOGS",
     r"^heal assign DATA\b": "DATA stands for any data set",
@@ -89,9 +89,7 @@ def shortened(command: str) -> str:
     command = re.sub(r"training\.epochs=\d+", "training.epochs=1", command)
     command = re.sub(r"--towns \d+ --ticks \d+", "--towns 1 --ticks 1", command)
     command = re.sub(r"(heal alliance statistics .*)--towns \d+", r"\1--towns 8", command)
-    if "--fault" not in command:  # faults have their ticks
-        command = re.sub(r"(heal simulate .*)--ticks \d+", r"\1--ticks 4", command)
-        command = re.sub(r"^(heal simulate (?!.*--ticks)[^#]*)", r"\1 --ticks 4 ", command)
+    command = re.sub(r"(heal simulate (?!.*--fault)[^#]*)", r"\1 --ticks 4 ", command)  # the last counts; faults have their ticks
     return re.sub(r"^(\s*heal train .*)$", r"\1 --set training.epochs=1", command, flags=re.MULTILINE)
 
 
