@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 
 from heal.alliance import TrainingRecord, load_alliance, save_agent, save_base
+from heal.tools import info
 from heal.tools.shared.scoring import EVALUATIONS_NAME
 from tests.heal.networks import small_model
 from tests.tools.command import run_command
@@ -21,7 +23,7 @@ def test_no_heading_and_no_value_is_cut(columns: int, tmp_path: Path, monkeypatc
     save_agent(tmp_path, "m1", model.agent("m1"), save_base(tmp_path, model.base, record), record, trust=0.3)
     run = {"ap": {"0.3": 0.744, "0.5": 0.715, "0.7": 0.567}, "frames": 100, "range_m": [0] * 6}
     (tmp_path / EVALUATIONS_NAME).write_text(json.dumps({"test-all, test": {"m1 + m2 + m3 + m4": run}}))
-    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setattr(info, "console", Console(width=columns))
     monkeypatch.chdir(tmp_path)  # the heading has the folder as it is given
     shown = run_command("info", ".")
     assert "\u2026" not in shown and max(map(len, shown.splitlines())) <= columns
