@@ -17,9 +17,10 @@ from heal.tools.analysis.figures import draw_projection, draw_similarity, draw_w
 from heal.tools.analysis.projection import Projection, project, require_kind
 from heal.tools.analysis.similarity import cka_matrix
 from heal.tools.analysis.weights import SceneWeights, scene_weights
-from heal.tools.shared.arguments import AllianceArg, CommRangeArg, OverwriteArg, PresetArg, SourceArg, SourceSplitArg
+from heal.tools.shared.arguments import AllianceArg, CommRangeArg, OverwriteArg, SourceArg, SourceSplitArg
 from heal.tools.shared.made_by import ScenesRecord
 from heal.tools.shared.output import ANALYSIS_NAME, Output, try_folder
+from heal.tools.shared.preset_option import PresetArg
 from heal.tools.shared.sources import TOWN, open_source
 from heal.tools.shared.type_argument import parse_types, require_types, split_names
 from heal.tools.terminal.progress import track

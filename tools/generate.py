@@ -19,6 +19,7 @@ from rich.table import Table
 from heal.agents.process import changed_environment, end_with_parent
 from heal.errors import UserError, naming_errors_after
 from heal.tools.shared.output import try_folder
+from heal.tools.shared.preset_option import PresetArg
 from heal.tools.terminal.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ class Interrupted(Exception):  # noqa: N818 - the user asks for it, so it is no 
 
 def generate(
     out: Annotated[Path, typer.Argument(help="Folder in which the folders OPV2V and OPV2V_Hetero are made.")],
-    preset: Annotated[str, typer.Option(help="Kind of town: demo, easy, dense, crossing or test.")] = "demo",
+    preset: PresetArg = "demo",
     split: Annotated[str, typer.Option(help="train, validate or test; no town is in two splits.")] = "train",
     frames: Annotated[int, typer.Option(min=1, help="Number of instants over all scenarios; all agents sense each instant.")] = 100,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the towns.")] = 0,
@@ -136,6 +137,7 @@ def generate(
     heal generate runs/town --preset demo --split test --frames 100 --seed 1 --sensors lidar
     heal generate runs/town --split train --frames 800 --sensors lidar --workers 4
     heal generate runs/pictures --split test --frames 4 --sensors all
+    heal generate runs/rain --preset roundabout+weather=rain+lidar=spinning128 --frames 8 --sensors lidar
     heal generate runs/cameras --frames 40 --image-px 256x192 --no-smooth --camera-agents ego --frames-per-town 8
     """  # noqa: D301 - click's mark for lines that stay lines is the character, not its name
     console, started = Console(), time.monotonic()

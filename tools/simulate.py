@@ -27,7 +27,6 @@ from heal.tools.shared.arguments import (
     IntensityScaleArg,
     OnDamageArg,
     OverwriteArg,
-    PresetArg,
     RuntimeArg,
     SettingsArg,
     SettingsFileArg,
@@ -39,6 +38,7 @@ from heal.tools.shared.arguments import (
 from heal.tools.shared.lines import require_lines
 from heal.tools.shared.made_by import ScenesRecord
 from heal.tools.shared.output import Output, WriteErrors, try_folder
+from heal.tools.shared.preset_option import PresetArg
 from heal.tools.shared.run_settings import RunSettings, read_settings, with_options, with_own_device
 from heal.tools.shared.sources import TOWN, TOWN_TICKS, ReadOptions, choose_scenes, open_source, sensors_of
 from heal.tools.shared.type_argument import base_type, parse_types, split_names, with_egos

@@ -27,7 +27,6 @@ from heal.tools.shared.arguments import (
     IncludeEgoArg,
     LinesArg,
     OverwriteArg,
-    PresetArg,
     RangeArg,
     SettingsArg,
     SettingsFileArg,
@@ -39,6 +38,7 @@ from heal.tools.shared.arguments import (
 from heal.tools.shared.lines import require_lines
 from heal.tools.shared.made_by import ScenesRecord
 from heal.tools.shared.output import SWEEP_NAME, Output, try_folder
+from heal.tools.shared.preset_option import PresetArg
 from heal.tools.shared.processes import in_processes
 from heal.tools.shared.run_settings import RunSettings, read_settings, with_options
 from heal.tools.shared.sources import TOWN

@@ -4,7 +4,8 @@ The folders hold the geometry (triangles and rays), the world (streets, building
 look of surfaces). The modules beside them build one town from a preset and a seed, and give its scenes live or as files.
 """
 
-from heal.datasets.town.presets import PRESETS, TownPreset, town_preset
+from heal.datasets.town.preset_choice import town_preset
+from heal.datasets.town.presets import PRESETS, TownPreset
 from heal.datasets.town.source import TownSource
 
 __all__ = ["PRESETS", "TownPreset", "TownSource", "town_preset"]

@@ -10,6 +10,7 @@ from heal.datasets.town.geometry.materials import Material
 from heal.datasets.town.geometry.mesh import Mesh, cylinder, merge, up
 from heal.datasets.town.presets import TownPreset
 from heal.datasets.town.sensors.lidar import LidarUnit, draw_lidar
+from heal.datasets.town.world.highway import roadside_place
 from heal.datasets.town.world.streets import KERB_M, TownMap
 from heal.datasets.town.world.vehicles import VehicleSpec
 from heal.se3 import pose_to_SE3
@@ -71,7 +72,7 @@ def vehicle_agent(number: int, agent_id: str, spec: VehicleSpec, preset: TownPre
 
 
 def roadside_agent(agent_id: str, town: TownMap, ego_xy: Float64, preset: TownPreset, rng: np.random.Generator) -> TownAgent:
-    """Draw a roadside unit on a pole at a corner of the middle crossing.
+    """Draw a roadside unit on a pole at a corner of the middle crossing, or beside a highway.
 
     The unit looks across the crossing and down a street, with triple chances down a street from which the ego comes. A camera that
     is the only one sits above the LiDAR and looks down on the crossing.
@@ -98,11 +99,15 @@ def roadside_agent(agent_id: str, town: TownMap, ego_xy: Float64, preset: TownPr
 
 def _roadside_place(town: TownMap, ego_xy: Float64, rng: np.random.Generator) -> tuple[Float64, float]:
     """Draw the world position (3,) of the pole's foot, and the yaw of the unit in degrees."""
+    if not town.along_v:
+        return roadside_place(town, rng)
     column, row = town.centre
     across, along = town.along_v[column], town.along_u[row]
     places, weights = [], []
     for corner in np.array([(1, 1), (1, -1), (-1, 1), (-1, -1)]):
         uv = town.crossing_uv(column, row) + corner * [across.half_m + 1.2, along.half_m + 1.2]
+        if town.ring is not None:
+            uv = corner * (town.ring.outer_m + 1.2) / np.sqrt(2.0)
         foot = town.world(uv)
         for direction in (np.array([1.0, 0.25]), np.array([0.25, 1.0])):
             yaw = float(town.warp.heading(uv, -corner * direction / np.linalg.norm(direction)))

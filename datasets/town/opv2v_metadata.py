@@ -26,12 +26,15 @@ def frame_metadata(source: TownSource, index: int, agent_id: str) -> dict[str, A
         "plan_trajectory": [],
         "predicted_ego_pos": SE3_to_pose(body).tolist(),
         "true_ego_pos": SE3_to_pose(body).tolist(),
-        "vehicles": {number: _vehicle(source, state, number) for number in sorted(source.hits(index, agent_id))},
+        "vehicles": {number: _object(source, state, number) for number in sorted(source.hits(index, agent_id))},
     }
 
 
-def _vehicle(source: TownSource, state: TownState, number: int) -> dict[str, Any]:
-    """Return a labelled vehicle. OPV2V's readers add `center` to `location`, so `center` is in world axes."""
+def _object(source: TownSource, state: TownState, number: int) -> dict[str, Any]:
+    """Return a labelled object, with its class where a town has others than vehicles.
+
+    OPV2V's readers add `center` to `location`, so `center` is in world axes.
+    """
     pose = state.world_SE3_vehicles[number - FIRST_ID]
     half = source.town.specs[number - FIRST_ID].size_m / 2
     six = SE3_to_pose(pose)
@@ -40,6 +43,7 @@ def _vehicle(source: TownSource, state: TownState, number: int) -> dict[str, Any
         "center": (pose[:3, 2] * half[2]).tolist(),
         "extent": half.tolist(),
         "location": six[:3].tolist(),
+        **({"obj_type": source.class_of(number)} if source.preset.names_classes else {}),
         "speed": float(state.speed[number - FIRST_ID]) * _KMH,
     }
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import replace
 from typing import Literal
 
 import numpy as np
 
 from heal.config import config
-from heal.errors import UserError
 from heal.types import AgentKind, Float64
 
 Range = tuple[float, float]
@@ -26,21 +24,28 @@ class TownPreset:
         lanes: smallest and largest number of lanes per direction.
         bend_m: amplitude of the streets' bends.
         slope_deg: steepest slope of the ground.
+        hillside: whether the middle of the town lies where the ground is steepest.
+        layout: the streets: a "grid", a grid with a "roundabout" in its middle, a grid whose middle is a T-"junction", or one
+            "highway".
         built_share: share of the blocks that are built up to the corners; the rest are houses, parks and car parks.
         clutter: density of trees, poles, people, signs; 1 is a normal street.
         tree_scale: factor on the sizes of trees.
         belt_share: share of the sides of blocks with a green belt of trees, bushes and hedges.
         railing_share: share of the streets with a railing on the centre line.
         leaf_m: mean length of a laser's way into leaves before it is reflected; 0 for crowns and hedges that are solid.
-        vehicle_mix: the vehicles on the streets, a key of `heal.datasets.town.world.kinds.MIXES`.
+        weather: weather and time of day, a key of `heal.datasets.town.sensors.weather.WEATHERS`.
+        vehicle_mix: the vehicles and cyclists on the streets, a key of `heal.datasets.town.world.kinds.MIXES`.
         parked_share: share of the places at the kerb with a parked vehicle.
-        moving: smallest and largest number of moving vehicles besides the agents.
+        moving: smallest and largest number of moving vehicles and cyclists besides the agents.
+        walkers: smallest and largest number of pedestrians on the pavements and crossings.
+        names_classes: whether written labels name the class of each object.
+        traffic_speed: desired speed of the moving vehicles besides the agents in m/s.
         left_hand_share: share of the towns that drive on the left.
         vehicles: number of agents that are vehicles; the first is the ego.
         roadside: number of roadside units.
         agent_speed: desired speed of the agents in m/s.
         agent_distance_m: distance of the agents from the crossing at the start.
-        lidars: names of the vehicles' LiDARs to draw from, keys of `heal.datasets.town.sensors.lidar.LIDARS`.
+        lidars: names of the vehicles' LiDARs to draw from, keys of `heal.datasets.town.sensors.lidar_kinds.LIDARS`.
         roadside_lidars: names of the roadside units' LiDARs to draw from.
         lidar_height_m: height of a vehicle's LiDAR above the ground.
         mount_deg: largest error of the vehicle LiDAR's mounting in roll and pitch.
@@ -64,15 +69,21 @@ class TownPreset:
     lanes: tuple[int, int] = (1, 2)
     bend_m: Range = (0.0, 5.0)
     slope_deg: Range = (0.2, 1.6)
+    hillside: bool = False
+    layout: Literal["grid", "roundabout", "junction", "highway"] = "grid"
     built_share: Range = (0.5, 0.95)
     clutter: Range = (0.5, 1.4)
     tree_scale: float = 1.0
     belt_share: float = 0.0
     railing_share: float = 0.0
     leaf_m: float = 0.6
+    weather: str = "day"
     vehicle_mix: str = "street"
     parked_share: Range = (0.3, 0.8)
     moving: tuple[int, int] = (14, 34)
+    walkers: tuple[int, int] = (0, 0)
+    names_classes: bool = False
+    traffic_speed: Range = (6.0, 13.0)
     left_hand_share: float = 0.35
     vehicles: int = 3
     roadside: int = 1
@@ -112,6 +123,15 @@ class TownPreset:
 
 
 DEMO = TownPreset(name="demo")
+MIXED = replace(
+    DEMO,
+    name="mixed",
+    vehicle_mix="mixed",
+    walkers=(24, 48),
+    names_classes=True,
+    lidars=("uniform64", "spinning40", "spinning128"),
+    roadside_lidars=("uniform64", "roadside120"),
+)
 
 PRESETS: dict[str, TownPreset] = {
     preset.name: preset
@@ -167,20 +187,23 @@ PRESETS: dict[str, TownPreset] = {
             frames_per_scenario=2,
             stride=5,
         ),
+        MIXED,
+        replace(MIXED, name="roundabout", layout="roundabout", streets=3, block_m=(62.0, 80.0), lanes=(1, 1), moving=(14, 26)),
+        replace(MIXED, name="junction", layout="junction", streets=3, block_m=(56.0, 80.0)),
+        replace(MIXED, name="slope", hillside=True, slope_deg=(6.0, 9.0), streets=3),
+        replace(
+            DEMO,
+            name="highway",
+            layout="highway",
+            lanes=(2, 4),
+            slope_deg=(0.2, 1.5),
+            vehicle_mix="highway",
+            names_classes=True,
+            moving=(40, 70),
+            agent_speed=(20.0, 26.0),
+            agent_distance_m=(15.0, 60.0),
+            traffic_speed=(20.0, 34.0),
+            lidars=("uniform64", "spinning40", "spinning128"),
+        ),
     )
 }
-
-
-def town_preset(preset: str | TownPreset) -> TownPreset:
-    """Return the preset of a name; a preset is returned unchanged.
-
-    Raises:
-        ValueError: the name is unknown; the message lists the known names.
-    """
-    if isinstance(preset, TownPreset):
-        return preset
-    if preset not in PRESETS:
-        near = difflib.get_close_matches(preset, PRESETS, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise UserError(f"unknown town preset {preset!r}; there are {', '.join(PRESETS)}{hint}")
-    return PRESETS[preset]

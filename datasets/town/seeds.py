@@ -18,9 +18,9 @@ class Stream(IntEnum):
     The numbers and the lengths of the keys are part of every published town: a number never changes and is never used again.
 
     NumPy pads a seed sequence of fewer than four numbers with zeros, so that (1, 2, 3) and (1, 2, 3, 0) draw the same numbers. No
-    two keys of a town differ in zeros alone. Every key of PATH has two more numbers (vehicle, attempt), and so has every key of
-    NOISE (tick, agent). The other purposes have a key without more numbers; LAYOUT and TRAFFIC also have keys with one more number,
-    1 or 2, never 0.
+    two keys of a town differ in zeros alone. Every key of PATH (vehicle, attempt), WALKERS (pedestrian, attempt), NOISE and DROPS
+    (tick, agent) has two more numbers. The other purposes have a key without more numbers; LAYOUT and TRAFFIC also have keys with
+    one more number, 1 to 3, never 0.
     """
 
     LAYOUT = 1
@@ -31,6 +31,8 @@ class Stream(IntEnum):
     SENSORS = 6
     NOISE = 7
     WEATHER = 8
+    DROPS = 9
+    WALKERS = 10
 
 
 def require_split_and_seed(split: str, seed: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,21 +13,51 @@ from heal.box_corners import boxes_to_corners
 from heal.datasets.opv2v.metadata import UNREAL_SE3_OPENCV
 from heal.datasets.town.agents import TownAgent
 from heal.datasets.town.camera_options import AS_THE_PRESET, CameraOptions
-from heal.datasets.town.presets import TownPreset, town_preset
+from heal.datasets.town.preset_choice import town_preset
+from heal.datasets.town.presets import TownPreset
 from heal.datasets.town.seeds import Stream, random_stream, require_split_and_seed
 from heal.datasets.town.sensors.camera import Picture, RenderInput, render_picture
+from heal.datasets.town.sensors.lamps import Lamps, find_lamps
 from heal.datasets.town.sensors.lidar import Sweep, cast_sweep
 from heal.datasets.town.town import FIRST_ID, Town, TownState
 from heal.datasets.town.world.driving import TICK_S
 from heal.detection.label_filters import VISIBILITY_CELL_M, visible_objects
 from heal.errors import UserError
 from heal.se3 import inverse_SE3, relative_SE3, transform_points
-from heal.types import BEAMS, AgentFrame, CameraView, Float64, LidarScan, ObjectLabels, SceneOutline, Sensor, SensorChoice, UInt8
+from heal.types import (
+    BEAMS,
+    AgentFrame,
+    CameraView,
+    Float64,
+    Int64,
+    LidarScan,
+    ObjectLabels,
+    SceneOutline,
+    Sensor,
+    SensorChoice,
+    UInt8,
+)
 
 _log = logging.getLogger(__name__)
 TICK_NS = round(TICK_S * 1e9)
 VISIBILITY_PX = 256  # width and height of a visibility map
+LAMPS_WITHIN_M = 90.0  # farther places look dark at night
 VISIBLE_FROM_PX = 12  # a camera sees a vehicle from this number of pixels on
+
+
+@dataclass(frozen=True)
+class ClassedObjects:
+    """Objects of any class.
+
+    Attributes:
+        ids: (N,) int64.
+        world_corners: (N, 8, 3) float64, metres in the world frame, in the order of `heal.box_corners`.
+        classes: the class of each object, one of `heal.datasets.town.world.kinds.OBJECT_CLASSES`.
+    """
+
+    ids: Int64
+    world_corners: Float64
+    classes: tuple[str, ...]
 
 
 class TownSource:
@@ -147,7 +178,8 @@ class TownSource:
         if self._sweep is None or self._sweep[:2] != (state.tick, agent_id):
             noise = random_stream(self.split, self.seed, Stream.NOISE, state.tick, self.town.agents.index(agent))
             world_SE3_lidar = agent_pose(agent, state) @ agent.agent_SE3_lidar
-            sweep = cast_sweep(agent.lidar, state.scene, state.mesh, world_SE3_lidar, noise)
+            rain = self.town.weather.rain_mm_h
+            sweep = cast_sweep(agent.lidar, state.scene, state.mesh, world_SE3_lidar, noise, rain)
             if agent.kind == "roadside":
                 sweep.points[:, :3] = transform_points(agent.agent_SE3_lidar, sweep.points[:, :3].astype(np.float64))
             self._sweep = (state.tick, agent_id, sweep)
@@ -157,12 +189,23 @@ class TownSource:
         """Return the pictures of the agent's cameras in scene `index`; the last pictures are kept."""
         state = self.state(index)
         if self._pictures is None or self._pictures[:2] != (state.tick, agent_id):
-            inputs = RenderInput(self.town.map, self.town.blocks, self.town.weather, state.mesh, state.scene)
-            size, focal = self.preset.image_px, self.preset.focal_px_of(self.agent(agent_id).kind)
+            agent = self.agent(agent_id)
+            inputs = RenderInput(
+                self.town.map, self.town.blocks, self.town.weather, state.mesh, state.scene, self._lamps(agent, state)
+            )
+            size, focal = self.preset.image_px, self.preset.focal_px_of(agent.kind)
+            drops = random_stream(self.split, self.seed, Stream.DROPS, state.tick, self.town.agents.index(agent))
             poses = self.camera_poses(index, agent_id)
-            pictures = [render_picture(inputs, pose, size, focal, self.cameras.smooth) for pose in poses]
+            pictures = [render_picture(inputs, pose, size, focal, self.cameras.smooth, drops) for pose in poses]
             self._pictures = (state.tick, agent_id, pictures)
         return self._pictures[2]
+
+    def _lamps(self, agent: TownAgent, state: TownState) -> tuple[Lamps, ...]:
+        """Return the lamps that burn around an agent; none by day."""
+        if not self.town.weather.lamps_lit:
+            return ()
+        eye = agent_pose(agent, state)[:3, 3].astype(np.float32)
+        return tuple(lamps.near(eye, LAMPS_WITHIN_M) for lamps in find_lamps(state.mesh, state.scene.standing_count))
 
     def camera_poses(self, index: int, agent_id: str) -> list[Float64]:
         """Return the world poses (4, 4) of the agent's cameras, x forward, y right, z up; none for an agent without cameras."""
@@ -208,18 +251,28 @@ class TownSource:
         return np.asarray(canvas, np.uint8)
 
     def hits(self, index: int, agent_id: str) -> dict[int, int]:
-        """Count the agent's LiDAR points on every vehicle that its LiDAR hits, except the agent's own vehicle."""
+        """Count the agent's LiDAR points on every vehicle and person that its LiDAR hits, except the agent's own vehicle."""
         counts = self.sweep(index, agent_id).hits()
         carrier = self.agent(agent_id).vehicle
         return {number: count for number, count in counts.items() if carrier is None or number != FIRST_ID + carrier}
 
     def labels(self, index: int, agent_id: str) -> ObjectLabels:
         """Return the vehicles with at least one LiDAR point of the agent; other agents are labelled too."""
-        ids = np.array(sorted(self.hits(index, agent_id)), np.int64)
+        hit = sorted(self.hits(index, agent_id))
+        ids = np.array([number for number in hit if self.town.specs[number - FIRST_ID].kind.is_vehicle], np.int64)
         return ObjectLabels(ids, self.corners(index, ids))
 
+    def classed_objects(self, index: int, agent_id: str) -> ClassedObjects:
+        """Return the objects of all classes with at least one LiDAR point of the agent; `labels` has the vehicles among them."""
+        ids = np.array(sorted(self.hits(index, agent_id)), np.int64)
+        return ClassedObjects(ids, self.corners(index, ids), tuple(self.class_of(number) for number in ids))
+
+    def class_of(self, number: int) -> str:
+        """Return the class of the object with an id, one of `heal.datasets.town.world.kinds.OBJECT_CLASSES`."""
+        return self.town.specs[number - FIRST_ID].kind.object_class
+
     def corners(self, index: int, ids: Any) -> Float64:
-        """Return the world corners (N, 8, 3) of the vehicles `ids` in scene `index`."""
+        """Return the world corners (N, 8, 3) of the objects `ids` in scene `index`."""
         state = self.state(index)
         corners = [box_corners(self.town.specs[n - FIRST_ID].size_m, state.world_SE3_vehicles[n - FIRST_ID]) for n in ids]
         return np.array(corners).reshape(-1, 8, 3)

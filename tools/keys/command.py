@@ -13,7 +13,8 @@ from rich.console import Console
 from heal.errors import UserError
 from heal.identity.allow_list import AllowedKey, AllowList, allow_list_path, now
 from heal.identity.key_folder import add_agents, revoke_keys, roll_keys
-from heal.tools.shared.arguments import PresetArg, SourceArg, SourceSplitArg
+from heal.tools.shared.arguments import SourceArg, SourceSplitArg
+from heal.tools.shared.preset_option import PresetArg
 from heal.tools.shared.sources import TOWN, open_source
 from heal.tools.shared.type_argument import split_names
 from heal.tools.terminal.style import STYLE

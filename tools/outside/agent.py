@@ -19,7 +19,8 @@ from heal.alliance import Alliance, load_alliance
 from heal.device import choose_device
 from heal.errors import UserError
 from heal.message.codec import Codec
-from heal.tools.shared.arguments import AllianceArg, DeviceArg, PresetArg, SourceArg, SourceSplitArg
+from heal.tools.shared.arguments import AllianceArg, DeviceArg, SourceArg, SourceSplitArg
+from heal.tools.shared.preset_option import PresetArg
 from heal.tools.shared.sources import TOWN, open_source
 from heal.types import SceneSource
 

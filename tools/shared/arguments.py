@@ -12,7 +12,6 @@ from heal.tools.shared.sources import TOWN
 AllianceArg = Annotated[Path, typer.Option(help="Alliance folder.")]
 DataArg = Annotated[Path, typer.Option(help="Folder of scenes: OPV2V layout or DAIR-V2X-C.")]
 SourceArg = Annotated[str, typer.Option(help=f"{TOWN}, or a folder of scenes: OPV2V layout or DAIR-V2X-C.")]
-PresetArg = Annotated[str, typer.Option(help="Kind of town: demo, easy, dense, crossing or test.")]
 SourceSplitArg = Annotated[str | None, typer.Option(help="Split of the source. Default: test, or val for DAIR-V2X-C.")]
 AgentsArg = Annotated[
     int | None,

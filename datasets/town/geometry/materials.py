@@ -31,6 +31,7 @@ class Material(IntEnum):
     WALL = 16
     CLOTH = 17
     SIGN = 18
+    STREET_LAMP = 19
 
 
 # Laser reflectivity, share of the laser's returns that get lost, share of mirror-like reflection in a picture; each in [0, 1].
@@ -54,6 +55,7 @@ _TABLE: dict[Material, tuple[float, float, float]] = {
     Material.WALL: (0.40, 0.01, 0.0),
     Material.CLOTH: (0.35, 0.03, 0.0),
     Material.SIGN: (0.95, 0.00, 0.05),
+    Material.STREET_LAMP: (0.50, 0.03, 0.15),
 }
 
 REFLECTIVITY: Float32 = np.array([_TABLE[m][0] for m in Material], np.float32)

@@ -11,8 +11,10 @@ import numpy.typing as npt
 from heal.datasets.town.geometry.materials import MIRROR_SHARE, Material
 from heal.datasets.town.geometry.mesh import Mesh
 from heal.datasets.town.geometry.raycast import Hits, RayScene
-from heal.datasets.town.sensors.facades import wall_texture
-from heal.datasets.town.sensors.patterns import float32_triple
+from heal.datasets.town.sensors.drops import drops_on_lens
+from heal.datasets.town.sensors.facades import wall_texture, window_light
+from heal.datasets.town.sensors.lamps import Lamps, lamp_glow, lamp_light
+from heal.datasets.town.sensors.patterns import float32_triple, smooth_noise
 from heal.datasets.town.sensors.rows import dot_rows, put_rows, take_rows, tinted
 from heal.datasets.town.sensors.textures import block_colour, leaf_colour, road_colour
 from heal.datasets.town.sensors.weather import Weather
@@ -35,6 +37,7 @@ class RenderInput:
         weather: light, sky and haze.
         mesh: all triangles.
         scene: the same triangles, prepared for ray casting.
+        lamps: the lamps that burn; none by day.
     """
 
     map: TownMap
@@ -42,6 +45,7 @@ class RenderInput:
     weather: Weather
     mesh: Mesh
     scene: RayScene
+    lamps: tuple[Lamps, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,12 @@ class Surface:
 
 
 def render_picture(
-    inputs: RenderInput, world_SE3_camera: Float64, image_px: tuple[int, int], focal_px: float, smooth: bool = True
+    inputs: RenderInput,
+    world_SE3_camera: Float64,
+    image_px: tuple[int, int],
+    focal_px: float,
+    smooth: bool = True,
+    drops: np.random.Generator | None = None,
 ) -> Picture:
     """Render a picture: one ray for each pixel and, to smooth it, three further rays for pixels at edges.
 
@@ -91,6 +100,7 @@ def render_picture(
         image_px: width and height.
         focal_px: focal length; the optical axis goes through the middle of the image.
         smooth: smooth the edges.
+        drops: random numbers for the drops before and on the lens; None for none, also in rain.
     """
     width, height = image_px
     directions = _pixel_rays(width, height, focal_px)
@@ -106,6 +116,8 @@ def render_picture(
         finer, _ = _trace_rays(inputs, world_SE3_camera, shifted, focal_px)
         total = colour[edges] + finer.reshape(len(offsets), -1, 3).sum(axis=0)
         shown.reshape(-1, 3)[edges] = _tone_mapped(total / (1 + len(offsets)), inputs.weather)
+    if drops is not None and inputs.weather.rain_mm_h > 0:
+        shown = drops_on_lens(shown, inputs.weather.rain_mm_h, drops)
     return Picture((shown * 255.0 + 0.5).astype(np.uint8), depth.astype(np.float32), owner)
 
 
@@ -148,7 +160,15 @@ def _trace_rays(inputs: RenderInput, world_SE3_camera: Float64, directions: Floa
     surface = _surface(inputs.mesh, hits, solid, position, take_rows(view, solid), focal_px)
     clear = np.exp(-(distance * length[solid]) / inputs.weather.sight_m)
     put_rows(colour, solid, _shade(inputs, surface) * clear[:, None] + tinted(1 - clear, inputs.weather.horizon))
+    if inputs.weather.glare > 0 and not inputs.scene.blocked(np.append(rays[0, :3], inputs.weather.sun)[None])[0]:
+        colour += _glare(inputs.weather, view)
     return colour, hits
+
+
+def _glare(weather: Weather, view: Float32) -> Float32:
+    """Return the sunlight (N, 3) that the lens scatters into unit directions (N, 3) of its image."""
+    near = np.clip(dot_rows(view, weather.sun), 0.0, 1.0)
+    return tinted(weather.glare * (0.25 * near**2 + 0.8 * near**24), weather.sun_colour)
 
 
 def _surface(mesh: Mesh, hits: Hits, index: Int64, position: Float32, view: Float32, focal_px: float) -> Surface:
@@ -188,11 +208,22 @@ def _shade(inputs: RenderInput, surface: Surface) -> Float32:
     cosine = np.where(is_leaf, 0.35 + 0.5 * np.abs(cosine), np.maximum(cosine, 0.0))
     sunlit = cosine * _sunlit(inputs, surface, cosine)
     overhead = 0.5 + 0.5 * surface.normal[:, 2]
-    ambient = 0.75 * (tinted(overhead, 0.55 * weather.zenith + 0.55 * weather.horizon) + ((1 - overhead) * 0.16)[:, None])
+    ambient = 0.75 * (tinted(overhead, 0.55 * weather.zenith + 0.55 * weather.horizon) + ((1 - overhead) * weather.bounce)[:, None])
     ambient = ambient * _sky_share(inputs, surface, material)[:, None]
     light = tinted(sunlit, weather.sun_colour) + ambient
-    colour = albedo * light
-    return _with_reflection(inputs, surface, colour, mirror, sunlit)
+    if weather.lamps_lit:
+        light += lamp_light(inputs.lamps, surface.position, surface.normal)
+    colour = _with_reflection(inputs, surface, albedo * light, mirror, sunlit)
+    return colour + _shining(inputs, surface, material) if weather.lamps_lit else colour
+
+
+def _shining(inputs: RenderInput, surface: Surface, material: UInt8) -> Float32:
+    """Return the light (N, 3) that lamps and windows send out at night."""
+    light = lamp_glow(inputs.mesh, surface.triangle, inputs.scene.standing_count)
+    wall = np.flatnonzero(material == Material.FACADE)
+    style = inputs.mesh.style[surface.triangle[wall]].astype(np.int64)
+    put_rows(light, wall, window_light(style, take_rows(surface.texcoord, wall), surface.blur_m[wall]))
+    return light
 
 
 def _sunlit(inputs: RenderInput, surface: Surface, cosine: Float32) -> Float32:
@@ -226,7 +257,8 @@ def _with_reflection(inputs: RenderInput, surface: Surface, colour: Float32, mir
     reflected = view + 2 * facing[:, None] * normal
     fresnel = (mirror[shiny] * (0.25 + 0.75 * (1 - np.clip(facing, 0, 1)) ** 4))[:, None]
     upward = np.clip(reflected[:, 2:] * 6.0 - 0.3, 0.0, 1.0)
-    street = tinted(0.6 + 0.6 * np.clip(reflected[:, 2] + 0.5, 0, 1), float32_triple(0.20, 0.20, 0.20))
+    grey = 1.25 * inputs.weather.bounce
+    street = tinted(0.6 + 0.6 * np.clip(reflected[:, 2] + 0.5, 0, 1), float32_triple(grey, grey, grey))
     seen = inputs.weather.sky(reflected).clip(0, 3.0) * upward + street * (1 - upward)
     highlight = np.clip(dot_rows(reflected, inputs.weather.sun), 0, 1) ** 90 * (sunlit[shiny] > 0)
     glint = tinted(mirror[shiny] * highlight, inputs.weather.sun_colour)
@@ -254,7 +286,16 @@ def _albedo(inputs: RenderInput, surface: Surface, material: UInt8) -> tuple[Flo
     tiles = of(Material.ROOF)
     rows = np.mod(uv[tiles, 1], 0.35) < np.maximum(0.06, 0.4 * blur_m[tiles])
     colour[tiles] *= np.where(rows & (style[tiles] == 1), 0.7, 1.0)[:, None]
+    if inputs.weather.rain_mm_h > 0:
+        _make_wet(colour, mirror, np.concatenate([road, block]), uv)
     return colour, mirror
+
+
+def _make_wet(colour: Float32, mirror: Float32, ground: Int64, uv: Float32) -> None:
+    """Make the surfaces `ground` (K,) of N darker and shiny, with puddles; changes colour (N, 3) and mirror (N,) in place."""
+    puddle = np.clip(4.0 * (smooth_noise(uv[ground, 0] / 23.0, uv[ground, 1] / 23.0) - 0.70), 0.0, 1.0)
+    put_rows(colour, ground, take_rows(colour, ground) * (0.62 - 0.2 * puddle)[:, None])
+    mirror[ground] = 0.28 + 0.45 * puddle
 
 
 def _tone_mapped(colour: Float32, weather: Weather) -> Float32:

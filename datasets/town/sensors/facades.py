@@ -9,7 +9,7 @@ import numpy as np
 from heal.datasets.town.sensors.patterns import float32_triple, smooth_noise, speckle
 from heal.datasets.town.sensors.rows import put_rows, take_rows, tinted
 from heal.datasets.town.world.buildings import FACADES, HOUSE_NUMBERS, Facade
-from heal.types import Float32, Int64
+from heal.types import BoolMask, Float32, Int64
 
 STOREY_M = 3.2
 
@@ -38,7 +38,8 @@ def wall_texture(tint: Float32, style: Int64, st: Float32, blur_m: Float32) -> W
     colour = colour * stain[:, None] * (1 - 0.25 * np.clip(1 - t / 0.6, 0, 1))[:, None]
     mirror = np.zeros(len(s), np.float32)
     windowed = np.flatnonzero((pattern != Facade.BLANK) & (t > 0))
-    glass, frame, pane = _windows(pattern[windowed], number[windowed], s[windowed], t[windowed], blur_m[windowed])
+    at = _windows(pattern[windowed], number[windowed], s[windowed], t[windowed], blur_m[windowed])
+    glass, frame, pane = at.glass, at.frame, _behind_glass(at, number[windowed])
     under = take_rows(colour, windowed)
     framed = under * (1 - frame)[:, None] + tinted(frame, float32_triple(0.62, 0.61, 0.58))
     put_rows(colour, windowed, framed * (1 - glass)[:, None] + glass[:, None] * pane)
@@ -66,8 +67,47 @@ def _masonry(tint: Float32, pattern: Int64, number: Int64, s: Float32, t: Float3
     return result
 
 
-def _windows(pattern: Int64, number: Int64, s: Float32, t: Float32, blur_m: Float32) -> tuple[Float32, Float32, Float32]:
-    """Return the share of glass (N,), the share of window frame (N,) and the colour (N, 3) behind the glass."""
+def window_light(style: Int64, st: Float32, blur_m: Float32) -> Float32:
+    """Return the light (N, 3) that comes out of the windows of facades at night; the arguments are those of `wall_texture`."""
+    pattern, number = style % FACADES, style // FACADES
+    light = np.zeros((len(style), 3), np.float32, order="F")
+    windowed = np.flatnonzero((pattern != Facade.BLANK) & (st[:, 1] > 0))
+    number = number[windowed]
+    at = _windows(pattern[windowed], number, st[windowed, 0], st[windowed, 1], blur_m[windowed])
+    lit = (speckle(at.column + 31 * number, at.floor, 11) > 0.72) | (at.shop & (speckle(number, number * 0 + 23) > 0.5))
+    warmth = speckle(at.column + 7 * number, at.floor, 29)[:, None]
+    colour = (1 - warmth) * float32_triple(0.30, 0.20, 0.10) + warmth * float32_triple(0.24, 0.22, 0.17)
+    put_rows(light, windowed, colour * (lit * at.glass * (0.35 + 0.65 * speckle(at.column, at.floor, 31)))[:, None])
+    return light
+
+
+@dataclass(frozen=True)
+class _Windows:
+    """Places of N points in the windows of walls.
+
+    Attributes:
+        glass: (N,) share of glass.
+        frame: (N,) share of window frame.
+        column: (N,) number of the window from the wall's beginning.
+        floor: (N,) number of the storey.
+        rise: (N,) metres above the storey's floor.
+        low: (N,) height of the window's lower edge above the floor.
+        high: (N,) height of its upper edge.
+        shop: (N,) whether it is a shop window.
+    """
+
+    glass: Float32
+    frame: Float32
+    column: Float32
+    floor: Float32
+    rise: Float32
+    low: Float32
+    high: Float32
+    shop: BoolMask
+
+
+def _windows(pattern: Int64, number: Int64, s: Float32, t: Float32, blur_m: Float32) -> _Windows:
+    """Return where points on walls lie in their windows."""
     chance = speckle(number, number * 0 + 3)
     pitch = np.where(pattern == Facade.GLASS, 1.5, 2.1 + 1.9 * chance)
     width = np.where(pattern == Facade.GLASS, 1.38, np.minimum(1.0 + 0.9 * speckle(number, number * 0 + 5), 0.7 * pitch))
@@ -84,14 +124,12 @@ def _windows(pattern: Int64, number: Int64, s: Float32, t: Float32, blur_m: Floa
     bar = np.where(across < 0.03, 0.0, 1.0) * np.where(np.abs(rise - low - 0.7 * (high - low)) < 0.025, 0.0, 1.0)
     bar = np.where((blur_m < 0.08) & (pattern != Facade.GLASS), bar, 1.0)
     glass = np.clip(inside / np.maximum(blur_m, 0.02) + 0.5, 0, 1) * bar
-    pane = _behind_glass(column, floor, number, rise, low, high, shop)
-    return glass.astype(np.float32), outer.astype(np.float32), pane
+    return _Windows(glass.astype(np.float32), outer.astype(np.float32), column, floor, rise, low, high, shop)
 
 
-def _behind_glass(
-    column: Float32, floor: Float32, number: Int64, rise: Float32, low: Float32, high: Float32, shop: Float32
-) -> Float32:
+def _behind_glass(at: _Windows, number: Int64) -> Float32:
     """Return the colour (N, 3) behind the glass: dark rooms, some with curtains or light, and shop windows with goods."""
+    column, floor, rise, low, high, shop = at.column, at.floor, at.rise, at.low, at.high, at.shop
     draw = speckle(column + 31 * number, floor, 11)
     room = np.full((len(column), 3), 0.022, np.float32, order="F") + 0.03 * speckle(column + 17 * number, floor, 13)[:, None]
     curtain = (draw < 0.3) & (rise > low + (high - low) * (0.2 + 1.6 * draw)) & ~np.asarray(shop, bool)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -13,6 +12,8 @@ from heal.datasets.town.geometry.mesh import NO_OWNER, Mesh
 from heal.datasets.town.geometry.raycast import RayScene
 from heal.datasets.town.presets import TownPreset
 from heal.datasets.town.sensors.leaves import cast_through_leaves
+from heal.datasets.town.sensors.lidar_kinds import LIDARS
+from heal.datasets.town.sensors.rain import Returns, returns_in_rain
 from heal.types import Float32, Float64, Int64, UInt8
 
 
@@ -86,54 +87,17 @@ class Sweep:
         return dict(zip(ids.tolist(), counts.tolist(), strict=True))
 
 
-def _uniform64(rng: np.random.Generator) -> tuple[Float64, Float64]:
-    """Draw 64 even lines from about +3 to -25 degrees, all around: elevations and azimuths in degrees."""
-    return np.linspace(rng.uniform(2.0, 5.0), -25.0, 64), _around(int(rng.choice([1200, 1500, 1800])), rng)
-
-
-def _dense_middle40(rng: np.random.Generator) -> tuple[Float64, Float64]:
-    """Draw 40 lines, denser near the horizon, all around."""
-    top, bottom = [15.0, 11.0, 8.0, 5.0, 3.0, 2.0], [-19.0, -25.0]
-    lines = np.concatenate([top, 5.0 / 3 - np.arange(24) / 3, -np.arange(7.0, 15.0), bottom])
-    return lines + rng.uniform(-0.3, 0.3), _around(1800, rng)
-
-
-def _sector300(rng: np.random.Generator) -> tuple[Float64, Float64]:
-    """Draw 300 lines, the densest of them near the horizon, within a sector of 94 to 104 degrees ahead."""
-    parts = np.linspace(9, 1, 60, endpoint=False), np.linspace(1, -4, 72, endpoint=False), np.linspace(-4, -20, 168)
-    half = rng.uniform(47.0, 52.0)
-    return np.concatenate(parts), np.arange(-half, half, 0.36)
-
-
-def _coarse16(rng: np.random.Generator) -> tuple[Float64, Float64]:
-    """Draw 16 lines and few columns, for quick tests."""
-    return np.linspace(2.0, -16.0, 16), _around(360, rng)
-
-
-def _around(columns: int, rng: np.random.Generator) -> Float64:
-    """Draw the azimuths (columns,) of even columns all around, with a random offset."""
-    return np.linspace(-180.0, 180.0, columns, endpoint=False) + 360.0 / columns * rng.uniform()
-
-
-LIDARS: dict[str, Callable[[np.random.Generator], tuple[Float64, Float64]]] = {
-    "uniform64": _uniform64,
-    "dense_middle40": _dense_middle40,
-    "sector300": _sector300,
-    "coarse16": _coarse16,
-}
-
-
 def draw_lidar(name: str, preset: TownPreset, rng: np.random.Generator) -> LidarUnit:
     """Draw a LiDAR of a kind in LIDARS, with its own noise and scale of intensities; ValueError for an unknown name."""
     if name not in LIDARS:
         raise ValueError(f"unknown LiDAR {name!r}; there are {', '.join(LIDARS)}")
-    elevation, azimuth = LIDARS[name](rng)
+    elevation, azimuth = LIDARS[name].angles(rng)
     columns_apart = float(azimuth[1] - azimuth[0])
     return LidarUnit(
         elevation_deg=elevation,
         azimuth_deg=azimuth,
         skew_deg=rng.uniform(0, columns_apart, len(elevation)),
-        range_m=200.0 if name in ("sector300", "dense_middle40") else 120.0,
+        range_m=LIDARS[name].range_m,
         noise_m=float(rng.uniform(*preset.range_noise_m)),
         loss_share=float(rng.uniform(*preset.loss_share)),
         gain=float(np.exp(rng.uniform(*np.log(preset.gain)))),
@@ -143,7 +107,14 @@ def draw_lidar(name: str, preset: TownPreset, rng: np.random.Generator) -> Lidar
     )
 
 
-def cast_sweep(unit: LidarUnit, scene: RayScene, mesh: Mesh, world_SE3_sensor: Float64, rng: np.random.Generator) -> Sweep:
+def cast_sweep(
+    unit: LidarUnit,
+    scene: RayScene,
+    mesh: Mesh,
+    world_SE3_sensor: Float64,
+    rng: np.random.Generator,
+    rain_mm_h: float = 0.0,
+) -> Sweep:
     """Cast all rays of a LiDAR into the scene and measure the returns.
 
     Args:
@@ -152,6 +123,7 @@ def cast_sweep(unit: LidarUnit, scene: RayScene, mesh: Mesh, world_SE3_sensor: F
         mesh: the triangles of `scene`, standing and moving.
         world_SE3_sensor: (4, 4) pose of the LiDAR.
         rng: random numbers for noise and losses; every ray draws the same number of them, with or without a hit.
+        rain_mm_h: rate of the rain; 0 for dry weather.
     """
     rays = np.empty((len(unit.directions), 6), np.float32)
     rays[:, :3] = world_SE3_sensor[:3, 3]
@@ -171,8 +143,17 @@ def cast_sweep(unit: LidarUnit, scene: RayScene, mesh: Mesh, world_SE3_sensor: F
     intensity = _intensity(unit, mesh, triangle, material, facing, distance) * (1 + 0.1 * (chance[ray] - 0.5))
     if unit.speckle > 0:
         intensity *= np.exp(unit.speckle * rng.standard_normal(len(unit.directions), np.float32)[ray])
-    points = np.concatenate([unit.directions[ray] * measured[:, None], np.clip(intensity, 0, 1)[:, None]], axis=1)
-    return Sweep(points.astype(np.float32), ray // len(unit.azimuth_deg), mesh.owner[triangle].astype(np.int64))
+    returns = Returns(ray, measured, intensity, mesh.owner[triangle].astype(np.int64))
+    if rain_mm_h > 0:
+        returns = returns_in_rain(returns, material, facing, hits.distance, rain_mm_h, rng)
+    return _sweep_of(unit, returns)
+
+
+def _sweep_of(unit: LidarUnit, returns: Returns) -> Sweep:
+    """Turn returns into points in the sensor's frame."""
+    shown = np.clip(returns.intensity, 0, 1)[:, None]
+    points = np.concatenate([unit.directions[returns.ray] * returns.distance[:, None], shown], axis=1)
+    return Sweep(points.astype(np.float32), returns.ray // len(unit.azimuth_deg), returns.owner)
 
 
 def _facing(mesh: Mesh, triangle: Int64, direction: Float32) -> Float32:

@@ -8,10 +8,11 @@ from heal.datasets.town.sensors.patterns import float32_triple, smooth_noise, sp
 from heal.datasets.town.sensors.rows import take_rows, tinted
 from heal.datasets.town.world.blocks import Block, BlockUse
 from heal.datasets.town.world.paths import STOP_LINE_M
-from heal.datasets.town.world.streets import SIDEWALK_M, Street, TownMap
+from heal.datasets.town.world.streets import Ring, Street, TownMap
 from heal.types import BoolMask, Float32
 
 _WHITE = float32_triple(0.72, 0.72, 0.68)
+_NO_CROSSING = (1e6, 0.0)  # far from every street
 _ZEBRA_M = (0.9, 3.7)  # beginning and end of a zebra crossing, from the edge of the crossing street
 
 
@@ -49,43 +50,52 @@ def _cracks(u: Float32, v: Float32) -> Float32:
 
 def _markings(town: TownMap, uv: Float32, blur_m: Float32) -> Float32:
     """Return the share of paint (N,) at map positions (N, 2)."""
-    inside_u = _inside(town.along_u, uv[:, 1])
-    inside_v = _inside(town.along_v, uv[:, 0])
+    inside_u = _inside(town.along_u, uv[:, 1], uv[:, 0])
+    inside_v = _inside(town.along_v, uv[:, 0], uv[:, 1])
     paint = np.zeros(len(uv), np.float32)
     for streets, axis, crossed in ((town.along_u, 0, inside_v), (town.along_v, 1, inside_u)):
-        crossings = town.along_v if axis == 0 else town.along_u
         for street in streets:
-            lateral = uv[:, 1 - axis] - street.offset_m
-            here = np.flatnonzero((np.abs(lateral) < street.half_m) & ~crossed)
+            along, lateral = uv[:, axis], uv[:, 1 - axis] - street.offset_m
+            here = np.flatnonzero((np.abs(lateral) < street.half_m) & (along <= street.end_m) & ~crossed)
             if len(here):
-                paint[here] = _street_paint(street, crossings, uv[here, axis], lateral[here], blur_m[here], town.drive_side)
-    return paint
+                crossings = town.crossings_of(street)
+                paint[here] = _street_paint(street, crossings, along[here], lateral[here], blur_m[here], town.drive_side)
+    return paint if town.ring is None else _with_ring(paint, town.ring, uv, blur_m)
 
 
-def _inside(streets: tuple[Street, ...], across: Float32) -> BoolMask:
-    """Return whether coordinates (N,) across parallel streets lie on one of the streets."""
+def _with_ring(paint: Float32, ring: Ring, uv: Float32, blur_m: Float32) -> Float32:
+    """Return paint (N,) with the lines of a roundabout instead of the streets' within its outer kerb."""
+    away = np.sqrt((uv * uv).sum(axis=1))
+    angle = np.arctan2(uv[:, 1], uv[:, 0]) * np.float32(ring.outer_m)
+    dashed = _line(away, ring.outer_m - 0.3, 0.3, blur_m) * _below(np.abs(_modulo(angle, 1.2) - 0.6), 0.3, blur_m)
+    lines = np.maximum(_line(away, ring.inner_m + 0.35, 0.14, blur_m), dashed)
+    return np.where(away < ring.outer_m, lines, paint)
+
+
+def _inside(streets: tuple[Street, ...], across: Float32, along: Float32) -> BoolMask:
+    """Return whether places on the ground lie on one of parallel streets, by coordinates (N,) across and along the streets."""
     inside = np.zeros(across.shape, np.bool_)
     for street in streets:
-        inside |= np.abs(across - street.offset_m) < street.half_m
+        inside |= (np.abs(across - street.offset_m) < street.half_m) & (along <= street.end_m)
     return inside
 
 
 def _street_paint(
-    street: Street, crossings: tuple[Street, ...], along: Float32, lateral: Float32, blur_m: Float32, side: int
+    street: Street, crossings: list[tuple[float, float]], along: Float32, lateral: Float32, blur_m: Float32, side: int
 ) -> Float32:
     """Return the share of paint (N,) on a street between its crossings.
 
     Args:
         street: the street.
-        crossings: the streets that cross it.
+        crossings: coordinate along the street of each crossing, and the distance from there to the crossing's edge.
         along: (N,) map coordinate along the street.
         lateral: (N,) distance from the centre line, signed.
         blur_m: (N,) size of a pixel on the ground.
         side: +1 where vehicles keep to the right, -1 to the left.
     """
-    distances = np.stack([np.abs(along - other.offset_m) - other.half_m for other in crossings])
+    distances = np.stack([np.abs(along - middle) - half for middle, half in crossings or [_NO_CROSSING]])
     distance = distances.min(axis=0)
-    after = np.array([other.offset_m for other in crossings], np.float32)[distances.argmin(axis=0)]
+    after = np.array([middle for middle, _ in crossings or [_NO_CROSSING]], np.float32)[distances.argmin(axis=0)]
     behind_stop = _step(distance - STOP_LINE_M + 0.15, blur_m)
     dash = _below(np.abs(_modulo(along, 7.5) - 3.0), 1.5, blur_m)
     solid_near = np.maximum(dash, _below(distance, 18.0, blur_m))
@@ -150,13 +160,18 @@ def block_colour(
     use = np.array([block.use for block in blocks])[number]
     from_kerb = np.minimum(uv - low, high - uv).min(axis=1)
     colour = _paving(uv, blur_m)
-    behind = from_kerb > SIDEWALK_M
+    ring = np.array([block.ring_m for block in blocks], np.float32)
+    if ring.any():
+        cut = ring[number]
+        from_kerb = np.minimum(from_kerb, np.where(cut > 0, np.linalg.norm(uv, axis=1) - cut, np.float32(np.inf)))
+    pavement = np.array([block.pavement_m for block in blocks], np.float32)[number]
+    behind = from_kerb > pavement
     lawn = behind & ((use == BlockUse.PARK) | (use == BlockUse.HOUSES))
     colour[lawn] = _lawn(uv[lawn], blur_m[lawn])
     cars = behind & (use == BlockUse.CAR_PARK)
     grey = 0.10 + 0.04 * smooth_noise(uv[cars, 0] / 40.0, uv[cars, 1] / 40.0)
     colour[cars] = grey[:, None]
-    edge = np.abs(from_kerb - 0.15) < 0.15
+    edge = (np.abs(from_kerb - 0.15) < 0.15) & (pavement > 0)
     colour[edge] = colour[edge] * 0.3 + 0.7 * float32_triple(0.38, 0.38, 0.37)
     return colour
 

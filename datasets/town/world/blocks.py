@@ -35,12 +35,18 @@ class Block:
         use: the use of the block.
         low_uv: (2,) lower corner of the rectangle from kerb to kerb, in map coordinates.
         high_uv: (2,) upper corner of the rectangle.
+        corner_m: radius of its corners.
+        pavement_m: width of the pavement along its kerb.
+        ring_m: radius of the roundabout around the map's origin that cuts a corner off; 0 for none.
     """
 
     number: int
     use: BlockUse
     low_uv: Float64
     high_uv: Float64
+    corner_m: float = CORNER_M
+    pavement_m: float = SIDEWALK_M
+    ring_m: float = 0.0
 
     @property
     def size_m(self) -> Float64:
@@ -51,19 +57,38 @@ class Block:
         """Return the lower and upper corner of the rectangle `margin_m` inside the kerb."""
         return self.low_uv + margin_m, self.high_uv - margin_m
 
+    def without_corner(self, uv: Float64) -> Float64:
+        """Move map positions (..., 2) on the roundabout to its outer kerb."""
+        away = np.linalg.norm(uv, axis=-1, keepdims=True)
+        moved: Float64 = np.where(away < self.ring_m, uv * (self.ring_m / np.maximum(away, 1e-9)), uv)
+        return moved
+
 
 def make_blocks(town: TownMap, preset: TownPreset, rng: np.random.Generator) -> tuple[Block, ...]:
     """Draw the uses of all blocks, including the blocks outside the outermost streets."""
     built_share = rng.uniform(*preset.built_share)
-    spans_u, spans_v = _spans(town.along_v, town.reach_m), _spans(town.along_u, town.reach_m)
+    spans_u, spans_v = _spans(town.along_v, town.reach_m), _spans(town.along_u, town.reach_v_m)
     blocks: list[Block] = []
-    for low_u, high_u in spans_u:
+    for number, (low_u, high_u) in enumerate(spans_u):
         for low_v, high_v in spans_v:
+            if number > 0 and town.along_v[number - 1].end_m < low_v:
+                continue  # no street parts this block from the one before it
+            joined = number < len(town.along_v) and town.along_v[number].end_m < low_v
             use = BlockUse.BUILT
             if rng.uniform() > built_share:
                 use = BlockUse(int(rng.choice([BlockUse.HOUSES, BlockUse.PARK, BlockUse.CAR_PARK], p=[0.55, 0.27, 0.18])))
-            blocks.append(Block(len(blocks), use, np.array([low_u, low_v]), np.array([high_u, high_v])))
+            low, high = np.array([low_u, low_v]), np.array([spans_u[number + 1][1] if joined else high_u, high_v])
+            blocks.append(Block(len(blocks), use, low, high, ring_m=_ring_that_cuts(town, low, high)))
+    if town.ring is not None:
+        half = np.full(2, town.ring.inner_m)
+        blocks.append(Block(len(blocks), BlockUse.PARK, -half, half, corner_m=town.ring.inner_m, pavement_m=0.0))
     return tuple(blocks)
+
+
+def _ring_that_cuts(town: TownMap, low: Float64, high: Float64) -> float:
+    """Return the outer radius of the roundabout if it reaches into a rectangle; else 0."""
+    nearest = np.clip(0.0, low, high)
+    return town.ring.outer_m if town.ring is not None and town.near_ring(nearest, 0.0) else 0.0
 
 
 def _spans(streets: tuple[Street, ...], reach_m: float) -> list[tuple[float, float]]:
@@ -77,8 +102,8 @@ def _spans(streets: tuple[Street, ...], reach_m: float) -> list[tuple[float, flo
 
 def ground_mesh(town: TownMap, blocks: tuple[Block, ...]) -> Mesh:
     """Make the mesh of the road surface, and of the raised blocks with their kerbs."""
-    ticks = np.linspace(-town.reach_m, town.reach_m, int(2 * town.reach_m / _CELL_M) + 1)
-    uv = np.stack(np.meshgrid(ticks, ticks, indexing="ij"), axis=2)
+    us, vs = (np.linspace(-reach, reach, int(2 * reach / _CELL_M) + 1) for reach in (town.reach_m, town.reach_v_m))
+    uv = np.stack(np.meshgrid(us, vs, indexing="ij"), axis=2)
     # The road lies KERB_M below the surface of the blocks, so that no two surfaces coincide.
     road = grid_mesh(town.world(uv), uv, Material.ROAD)
     return merge([road, *(part for block in blocks for part in _block_surface(town, block))])
@@ -86,8 +111,8 @@ def ground_mesh(town: TownMap, blocks: tuple[Block, ...]) -> Mesh:
 
 def _block_surface(town: TownMap, block: Block) -> list[Mesh]:
     """Make the meshes of a block's surface and of its kerb."""
-    us, vs = (_ticks(low, high) for low, high in zip(block.low_uv, block.high_uv, strict=True))
-    uv = _round_corners(np.stack(np.meshgrid(us, vs, indexing="ij"), axis=2), block)
+    us, vs = (_ticks(low, high, block.corner_m) for low, high in zip(block.low_uv, block.high_uv, strict=True))
+    uv = block.without_corner(_round_corners(np.stack(np.meshgrid(us, vs, indexing="ij"), axis=2), block))
     top = town.world(uv, KERB_M)
     rim_uv = np.concatenate([uv[:-1, 0], uv[-1, :-1], uv[:0:-1, -1], uv[0, :0:-1]])
     after = np.roll(rim_uv, -1, axis=0)
@@ -98,20 +123,21 @@ def _block_surface(town: TownMap, block: Block) -> list[Mesh]:
     ]
 
 
-def _ticks(low: float, high: float) -> Float64:
+def _ticks(low: float, high: float, corner_m: float) -> Float64:
     """Return grid lines from `low` to `high`: dense in the rounded corners, at most a cell apart between the corners."""
-    middle = np.linspace(low + CORNER_M, high - CORNER_M, max(2, int(np.ceil((high - low - 2 * CORNER_M) / _CELL_M)) + 1))
-    corner = CORNER_M * np.linspace(0, 1, 4, endpoint=False)
-    return np.concatenate([low + corner, middle, high - corner[::-1]])
+    between = high - low - 2 * corner_m
+    middle = np.linspace(low + corner_m, high - corner_m, max(2, int(np.ceil(between / _CELL_M)) + 1))
+    corner = corner_m * np.linspace(0, 1, 4, endpoint=False)
+    return np.concatenate([low + corner, middle if between > 0 else middle[:1], high - corner[::-1]])
 
 
 def _round_corners(uv: Float64, block: Block) -> Float64:
     """Move the grid points (n, m, 2) in a block's four corner squares so that each square becomes a quarter disc."""
-    inner_low, inner_high = block.low_uv + CORNER_M, block.high_uv - CORNER_M
+    inner_low, inner_high = block.low_uv + block.corner_m, block.high_uv - block.corner_m
     base = np.clip(uv, inner_low, inner_high)
-    offset = (uv - base) / CORNER_M
+    offset = (uv - base) / block.corner_m
     rounded = offset * np.sqrt(1 - offset[..., ::-1] ** 2 / 2)
-    moved: Float64 = base + rounded * CORNER_M
+    moved: Float64 = base + rounded * block.corner_m
     return moved
 
 
@@ -135,4 +161,4 @@ def split_into_lots(
         first_high, second_low = high.copy(), low.copy()
         first_high[axis], second_low[axis] = cut, cut
         pending += [(low, first_high), (second_low, high)]
-    return done
+    return [lot for lot in done if block.ring_m == 0 or np.linalg.norm(np.clip(0.0, *lot)) > block.ring_m + margin_m]

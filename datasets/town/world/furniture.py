@@ -10,6 +10,7 @@ from heal.datasets.town.geometry.materials import Material
 from heal.datasets.town.geometry.mesh import Colour, Mesh, box, cylinder, ellipsoid, loft, merge, quads, up
 from heal.datasets.town.presets import TownPreset
 from heal.datasets.town.world.blocks import Block, BlockUse
+from heal.datasets.town.world.people import CLOTHES, cyclist_mesh, pedestrian_mesh
 from heal.datasets.town.world.streets import KERB_M, SIDEWALK_M, TownMap
 from heal.se3 import pose_to_SE3
 from heal.types import Float64
@@ -17,16 +18,21 @@ from heal.types import Float64
 _LEAVES: tuple[Colour, ...] = ((0.06, 0.13, 0.025), (0.09, 0.17, 0.03), (0.05, 0.11, 0.03), (0.14, 0.18, 0.04))
 _CROWD, _GROVE = 16, 14  # numbers of different people and trees
 _GREY: Colour = (0.30, 0.31, 0.32)
-_CLOTHES: tuple[Colour, ...] = ((0.08, 0.10, 0.25), (0.35, 0.05, 0.05), (0.5, 0.5, 0.48), (0.05, 0.05, 0.05), (0.45, 0.35, 0.08))
 
 
 def make_furniture(town: TownMap, blocks: tuple[Block, ...], preset: TownPreset, rng: np.random.Generator) -> list[Mesh]:
-    """Draw all street furniture and people of the town; none of them is labelled."""
+    """Draw all street furniture and the people who stand still; none of them is labelled.
+
+    Where pedestrians walk, the pavements are kept clear of people who stand still and of small things.
+    """
     density = float(rng.uniform(*preset.clutter))
     meshes: list[Mesh] = []
     for block in blocks:
+        if block.pavement_m == 0:
+            meshes += _island(town, block, rng)
+            continue
         near = np.abs(np.stack([block.low_uv, block.high_uv])).min(axis=0).max() < 110.0
-        meshes += _street_side(town, block, density if near else 0.3 * density, preset.tree_scale, rng)
+        meshes += _street_side(town, block, density if near else 0.3 * density, preset, rng)
         if block.use is BlockUse.PARK:
             meshes += _park(town, block, density, preset.tree_scale, rng)
         elif block.use is not BlockUse.BUILT:
@@ -34,15 +40,19 @@ def make_furniture(town: TownMap, blocks: tuple[Block, ...], preset: TownPreset,
     return [*meshes, *_signals(town)]
 
 
-def _street_side(town: TownMap, block: Block, density: float, tree_scale: float, rng: np.random.Generator) -> list[Mesh]:
+def _street_side(town: TownMap, block: Block, density: float, preset: TownPreset, rng: np.random.Generator) -> list[Mesh]:
     """Draw trees, lamps, signs and people along the four sidewalks of a block."""
     meshes: list[Mesh] = []
-    has_trees = rng.uniform() < 0.6
+    has_trees, is_clear = rng.uniform() < 0.6, preset.walkers[1] > 0
     for uv, inward in _edge_places(block, 11.0, rng):
+        if town.near_ring(uv, SIDEWALK_M):
+            continue
         if has_trees and rng.uniform() < 0.6 * density:
-            meshes.append(tree(town.world(uv + 0.9 * inward, KERB_M), tree_scale * rng.uniform(0.6, 1.0), rng))
+            meshes.append(tree(town.world(uv + 0.9 * inward, KERB_M), preset.tree_scale * rng.uniform(0.6, 1.0), rng))
         if rng.uniform() < 0.22:
-            meshes.append(_lamp(town, uv + 0.6 * inward + rng.uniform(-1, 1, 2) * 0.1, -inward))
+            meshes.append(street_lamp(town, uv + 0.6 * inward + rng.uniform(-1, 1, 2) * 0.1, -inward))
+        if is_clear:
+            continue
         if rng.uniform() < 0.35 * density:
             meshes.append(_small_thing(town, uv + rng.uniform(0.5, SIDEWALK_M - 0.4) * inward, rng))
         if rng.uniform() < 0.45 * density:
@@ -108,7 +118,7 @@ def bush(foot: Float64, rng: np.random.Generator) -> Mesh:
     return ellipsoid(foot + up(0.5 * radii[2]), radii, Material.LEAF, _LEAVES[int(rng.integers(len(_LEAVES)))], rng)
 
 
-def _lamp(town: TownMap, uv: Float64, towards: Float64) -> Mesh:
+def street_lamp(town: TownMap, uv: Float64, towards: Float64) -> Mesh:
     """Make a street lamp at a map position (2,), with its arm in the map direction `towards` (2,)."""
     foot, tip = town.world(uv, KERB_M), town.world(uv + 1.8 * towards, KERB_M)
     top = foot + up(6.8)
@@ -117,7 +127,7 @@ def _lamp(town: TownMap, uv: Float64, towards: Float64) -> Mesh:
         [
             cylinder(foot, top, 0.08, Material.METAL, _GREY, 8),
             cylinder(top, arm, 0.05, Material.METAL, _GREY, 6),
-            box(arm - up(0.06), (0.6, 0.6, 0.12), Material.METAL, (0.5, 0.5, 0.5)),
+            box(arm - up(0.06), (0.6, 0.6, 0.12), Material.STREET_LAMP, (0.5, 0.5, 0.5)),
         ]
     )
 
@@ -161,51 +171,37 @@ def _crowd() -> list[Mesh]:
 
 def _walker(rng: np.random.Generator) -> Mesh:
     """Draw a standing or walking person at the origin."""
-    foot = np.zeros(3)
-    height, yaw = rng.uniform(1.55, 1.9), rng.uniform(0, 2 * np.pi)
-    step = np.array([np.cos(yaw), np.sin(yaw), 0]) * rng.uniform(0.0, 0.28)
-    side = np.array([-np.sin(yaw), np.cos(yaw), 0]) * 0.1
-    coat, legs = (_CLOTHES[int(rng.integers(len(_CLOTHES)))] for _ in range(2))
-    hip, neck = foot + up(0.5 * height), foot + up(0.85 * height)
-    parts = [
-        cylinder(foot + side + step, hip + side, 0.085, Material.CLOTH, legs, 6),
-        cylinder(foot - side - step, hip - side, 0.085, Material.CLOTH, legs, 6),
-        cylinder(hip - up(0.05), neck, 0.2, Material.CLOTH, coat, 8),
-        ellipsoid(neck + up(0.12), (0.1, 0.1, 0.13), Material.CLOTH, (0.5, 0.33, 0.24), rng),
-    ]
-    parts += [
-        cylinder(neck + sign * 2.2 * side, hip + sign * 2.4 * side - sign * step, 0.05, Material.CLOTH, coat, 5) for sign in (-1, 1)
-    ]
-    return merge(parts)
+    height, yaw, stride = rng.uniform(1.55, 1.9), rng.uniform(0, 2 * np.pi), rng.uniform(0.0, 0.28)
+    coat, legs = (CLOTHES[int(rng.integers(len(CLOTHES)))] for _ in range(2))
+    return pedestrian_mesh(height, yaw, stride, coat, legs, rng)
 
 
 def _cyclist(rng: np.random.Generator) -> Mesh:
     """Draw a person on a bicycle or a light motorcycle at the origin, along x."""
-    coat, legs = (_CLOTHES[int(rng.integers(len(_CLOTHES)))] for _ in range(2))
-    thick = float(rng.choice([0.03, 0.11]))
-    saddle, handle, neck = np.array([-0.2, 0, 0.95]), np.array([0.42, 0, 1.0]), np.array([0.08, 0, 1.5])
-    parts = [cylinder((x, -thick, 0.34), (x, thick, 0.34), 0.34, Material.TYRE, (0.03, 0.03, 0.03), 12) for x in (-0.52, 0.55)]
-    parts += [
-        cylinder((-0.52, 0, 0.34), saddle - up(0.1), 0.02 + thick / 2, Material.METAL, _GREY, 6),
-        cylinder((0.55, 0, 0.34), handle, 0.02 + thick / 3, Material.METAL, _GREY, 6),
-        cylinder(saddle - up(0.15), handle - up(0.25), 0.02 + thick / 2, Material.METAL, _GREY, 6),
-        cylinder(saddle, neck, 0.18, Material.CLOTH, coat, 8),
-        ellipsoid(neck + up(0.15), (0.11, 0.1, 0.14), Material.CLOTH, (0.5, 0.33, 0.24), rng),
-    ]
-    for side in (-0.12, 0.12):
-        beside = np.array([0, side, 0])
-        parts.append(cylinder(saddle + beside, beside + np.array([0.1, 0, 0.35]), 0.08, Material.CLOTH, legs, 6))
-        parts.append(cylinder(neck + 1.4 * beside - up(0.1), handle + 1.8 * beside, 0.05, Material.CLOTH, coat, 5))
-    return merge(parts)
+    coat, legs = (CLOTHES[int(rng.integers(len(CLOTHES)))] for _ in range(2))
+    return cyclist_mesh(float(rng.choice([0.03, 0.11])), coat, legs, rng)
 
 
 def _park(town: TownMap, block: Block, density: float, tree_scale: float, rng: np.random.Generator) -> list[Mesh]:
     """Draw the trees and bushes of a park."""
     low, high = block.inner(SIDEWALK_M + 1.5)
     count = int(np.prod(high - low) / 110.0 * min(density, 1.0))
-    places = [town.world(rng.uniform(low, high), KERB_M) for _ in range(2 * count)]
-    trees = [tree(place, tree_scale * rng.uniform(0.7, 1.3), rng) for place in places[:count]]
-    return trees + [bush(place, rng) for place in places[count:]]
+    drawn = [rng.uniform(low, high) for _ in range(2 * count)]
+    for_trees, for_bushes = (
+        [town.world(uv, KERB_M) for uv in part if not town.near_ring(uv, SIDEWALK_M + 1.5)]
+        for part in (drawn[:count], drawn[count:])
+    )
+    trees = [tree(place, tree_scale * rng.uniform(0.7, 1.3), rng) for place in for_trees]
+    return trees + [bush(place, rng) for place in for_bushes]
+
+
+def _island(town: TownMap, block: Block, rng: np.random.Generator) -> list[Mesh]:
+    """Draw a tree and bushes on the island of a roundabout."""
+    middle = (block.low_uv + block.high_uv) / 2
+    angles, ways = rng.uniform(0, 2 * np.pi, 8), rng.uniform(0.2, 0.7, 8) * block.corner_m
+    places = middle + ways[:, None] * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    bushes = [bush(town.world(place, KERB_M), rng) for place in places]
+    return [tree(town.world(middle, KERB_M), rng.uniform(0.6, 0.9), rng), *bushes]
 
 
 def _border(town: TownMap, block: Block, rng: np.random.Generator) -> list[Mesh]:
@@ -218,6 +214,8 @@ def _border(town: TownMap, block: Block, rng: np.random.Generator) -> list[Mesh]
         kind = int(rng.integers(4))
         for piece in range(pieces):
             if rng.uniform() < 0.62 and kind < 3:
+                if town.near_ring(start + (end - start) * (piece + 0.5) / pieces, SIDEWALK_M + 5.0):
+                    continue
                 a, b = start + (end - start) * (piece + 0.03) / pieces, start + (end - start) * (piece + 0.97) / pieces
                 meshes += fence(town, a, b, kind, 0.9 if block.use is BlockUse.CAR_PARK else float(rng.uniform(1.0, 2.0)))
     return meshes
@@ -240,8 +238,10 @@ def fence(town: TownMap, start: Float64, end: Float64, kind: int, height: float)
 def _signals(town: TownMap) -> list[Mesh]:
     """Make a signal pole at each corner of every crossing."""
     meshes = []
-    for across in town.along_v:
-        for street in town.along_u:
+    for column, across in enumerate(town.along_v):
+        for row, street in enumerate(town.along_u):
+            if not town.is_crossing(column, row) or (town.ring is not None and (column, row) == town.centre):
+                continue
             for du, dv in ((1, 1), (1, -1), (-1, 1), (-1, -1)):
                 uv = np.array([across.offset_m + du * (across.half_m + 1.6), street.offset_m + dv * (street.half_m + 1.6)])
                 foot = town.world(uv, KERB_M)

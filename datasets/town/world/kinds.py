@@ -1,29 +1,35 @@
-"""Kinds of vehicles with their sizes and shapes, and the mixes of kinds that drive in towns.
+"""Kinds of vehicles, cyclists and pedestrians with their sizes, shapes and classes, and the mixes of kinds on the streets of towns.
 
 A kind's sizes are those of its label. As in OPV2V, where boxes reach over the mirrors, and in DAIR-V2X, the body is smaller.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 Span = tuple[float, float]
 Outline = tuple[tuple[float, float], ...]
 
+# The class of each kind; every other kind is a car.
+_CLASSES = {"truck": "truck", "bus": "bus", "cyclist": "cyclist", "pedestrian": "pedestrian"}
+OBJECT_CLASSES = ("car", *_CLASSES.values())
+VEHICLE_CLASSES = frozenset({"car", "truck", "bus"})
+
 
 @dataclass(frozen=True)
 class VehicleKind:
-    """A kind of vehicle.
+    """A kind of vehicle, cyclist or pedestrian.
 
     Attributes:
         name: such as "sedan".
-        share: share of the traffic.
+        share: share of the traffic; the shares of a mix are relative to their sum.
         length_m: range of the length.
         width_m: range of the width.
         height_m: range of the height.
         deck: side view of the lower body: points (position from the front, height) in shares of the vehicle's length and height.
         cabin: positions of windscreen foot, roof front, roof rear and rear window foot; None without a separate cabin.
         can_carry_sensors: whether an agent can be a vehicle of this kind.
+        pace: factor on the speed that is drawn for the traffic.
     """
 
     name: str
@@ -34,11 +40,22 @@ class VehicleKind:
     deck: Outline
     cabin: tuple[float, float, float, float] | None
     can_carry_sensors: bool = False
+    pace: float = 1.0
+
+    @property
+    def object_class(self) -> str:
+        """The class of its objects, one of OBJECT_CLASSES."""
+        return _CLASSES.get(self.name, "car")
+
+    @property
+    def is_vehicle(self) -> bool:
+        """Whether its objects are vehicles, and become `heal.types.ObjectLabels`."""
+        return self.object_class in VEHICLE_CLASSES
 
 
 @dataclass(frozen=True)
 class VehicleMix:
-    """The kinds of vehicles in a town, with their shares.
+    """The kinds of vehicles and cyclists in a town, with their shares.
 
     Attributes:
         kinds: the kinds of vehicles.
@@ -97,4 +114,19 @@ CROSSING = VehicleMix(
     ),
     margin_m=0.12,
 )
-MIXES: dict[str, VehicleMix] = {"plain": PLAIN, "street": STREET, "crossing": CROSSING}
+CYCLIST = VehicleKind("cyclist", 0.30, (1.75, 2.0), (0.72, 0.9), (1.68, 1.88), _FLAT, None, pace=0.42)
+PEDESTRIAN = VehicleKind("pedestrian", 1.0, (0.55, 0.85), (0.55, 0.75), (1.55, 1.92), _FLAT, None)
+_SHARES_OF_LARGE = {"truck": 0.15, "bus": 0.12}
+MIXED = VehicleMix(
+    (*(replace(kind, share=_SHARES_OF_LARGE.get(kind.name, kind.share)) for kind in STREET.kinds), CYCLIST), STREET.margin_m
+)
+# A highway has long lorries, and nobody on a bicycle.
+HIGHWAY = VehicleMix(
+    (
+        *(kind for kind in STREET.kinds if kind.name not in _SHARES_OF_LARGE),
+        VehicleKind("truck", 0.22, (9.0, 14.0), (2.45, 2.6), (3.4, 4.0), _FLAT, None, pace=0.8),
+        VehicleKind("bus", 0.06, (11.0, 13.0), (2.5, 2.6), (3.2, 3.8), _FLAT, None, pace=0.85),
+    ),
+    STREET.margin_m,
+)
+MIXES: dict[str, VehicleMix] = {"plain": PLAIN, "street": STREET, "crossing": CROSSING, "mixed": MIXED, "highway": HIGHWAY}

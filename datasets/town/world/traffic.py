@@ -1,4 +1,4 @@
-"""Place the parked vehicles, and the moving vehicles at the starts of their paths."""
+"""Place the parked vehicles, and the moving vehicles, cyclists and pedestrians at the starts of their paths."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from heal.datasets.town.world.footprints import footprint, overlaps
 from heal.datasets.town.world.kinds import MIXES, VehicleMix
 from heal.datasets.town.world.paths import Path, Start, make_path
 from heal.datasets.town.world.streets import KERB_M, SIDEWALK_M, Street, TownMap
-from heal.datasets.town.world.vehicles import VehicleSpec, draw_vehicle
+from heal.datasets.town.world.vehicles import VehicleSpec, draw_pedestrian, draw_vehicle
+from heal.datasets.town.world.walkers import Walk, leads_on, walker_path
 from heal.types import Float64
 
 PARKED_WITHIN_M = 125.0  # of the middle of the town
-# The random numbers of a path, by vehicle and attempt.
+# The random numbers of a path, by the number of the vehicle or pedestrian and the attempt.
 PathStream = Callable[[int, int], np.random.Generator]
 
 
@@ -40,7 +41,7 @@ class ParkedVehicle:
 
 @dataclass(frozen=True)
 class MovingVehicle:
-    """A moving vehicle.
+    """A moving vehicle, cyclist or pedestrian.
 
     Attributes:
         spec: kind and sizes.
@@ -58,16 +59,16 @@ def park_vehicles(town: TownMap, blocks: tuple[Block, ...], preset: TownPreset, 
     parked: list[ParkedVehicle] = []
     for street in (*town.along_u, *town.along_v):
         if street.parking_m > 0:
-            crossings = [other.offset_m for other in (town.along_v if street.axis == 0 else town.along_u)]
-            margins = [other.half_m + 7.0 for other in (town.along_v if street.axis == 0 else town.along_u)]
+            kept_free = [(middle, half + 7.0) for middle, half in town.crossings_of(street)]
             for side in (-1, 1):
                 share = float(np.clip(rng.normal(rng.uniform(*preset.parked_share), 0.12), 0, 1))
-                kept_free = list(zip(crossings, margins, strict=True))
                 parked += _park_along(town, street, side, share, kept_free, MIXES[preset.vehicle_mix], rng)
     for block in blocks:
         if block.use is BlockUse.CAR_PARK:
             parked += _park_in_rows(town, block, float(rng.uniform(0.15, 0.6)), MIXES[preset.vehicle_mix], rng)
-    return [car for car in parked if np.linalg.norm(car.xy) < PARKED_WITHIN_M]
+    near = [car for car in parked if np.linalg.norm(car.xy) < PARKED_WITHIN_M]
+    middle, cut = town.warp.world_xy(np.zeros(2)), town.ring_m + SIDEWALK_M + 3.0
+    return near if town.ring is None else [car for car in near if np.linalg.norm(car.xy - middle) > cut]
 
 
 def _park_along(
@@ -93,7 +94,7 @@ def _park_along(
     parked = []
     along = -town.reach_m + 5.0
     forward = 1.0 if side == town.drive_side * (1 if street.axis == 0 else -1) else -1.0
-    while along < town.reach_m - 8.0:
+    while along < min(town.reach_m - 8.0, street.end_m):
         spec = draw_vehicle(rng, mix, small=True)
         middle = along + spec.length_m / 2
         along += spec.length_m + rng.uniform(0.7, 1.8)
@@ -135,12 +136,13 @@ def start_agents(
     vehicles: list[MovingVehicle] = []
     first = int(rng.integers(4))
     order = [(first + turn) % 4 for turn in (0, *rng.permutation([1, 3, 2]))]
+    order = [direction for direction in order if town.has_arm(column, row, (direction + 2) % 4)]
     for number in range(preset.vehicles):
         spec = draw_vehicle(rng, MIXES[preset.vehicle_mix], agent=True)
-        direction = order[number % 4]
-        across = (town.along_v[column] if direction % 2 == 0 else town.along_u[row]).half_m
+        direction = order[number % len(order)]
+        across = town.crossing_half_m(column, row, direction % 2)
         drawn = float(rng.uniform(*preset.agent_distance_m))
-        back = max(across + 8.5, drawn) + 7.0 * (number // 4)
+        back = max(across + 8.5, drawn) + 7.0 * (number // len(order))
         path = make_path(town, Start(column, row, direction, back), length_m, path_rng(number, 0))
         vehicles.append(MovingVehicle(spec, path, float(rng.uniform(*preset.agent_speed))))
     return vehicles
@@ -149,26 +151,63 @@ def start_agents(
 def start_traffic(
     town: TownMap, agents: list[MovingVehicle], preset: TownPreset, length_m: float, rng: np.random.Generator, path_rng: PathStream
 ) -> list[MovingVehicle]:
-    """Draw further moving vehicles, more of them near the middle of the town; no two vehicles touch at the start.
+    """Draw further moving vehicles and cyclists, more of them near the middle of the town; no two touch at the start.
 
     Returns:
         The agents' vehicles, then the others.
     """
     started = list(agents)
-    nodes = [(column, row) for column in range(len(town.along_v)) for row in range(len(town.along_u))]
-    weights = np.array([np.exp(-np.linalg.norm(town.crossing_uv(*node)) / 70.0) for node in nodes])
+    nodes, weights = _crossings(town)
     for number in range(int(rng.integers(preset.moving[0], preset.moving[1] + 1))):
-        spec, speed = draw_vehicle(rng, MIXES[preset.vehicle_mix]), float(rng.uniform(6.0, 13.0))
+        spec, speed = draw_vehicle(rng, MIXES[preset.vehicle_mix]), float(rng.uniform(*preset.traffic_speed))
+        speed, at_kerb = speed * spec.kind.pace, not spec.kind.is_vehicle
         for attempt in range(10):
-            column, row = nodes[int(rng.choice(len(nodes), p=weights / weights.sum()))]
+            column, row = nodes[int(rng.choice(len(nodes), p=weights))]
             direction = int(rng.integers(4))
-            across = (town.along_v[column] if direction % 2 == 0 else town.along_u[row]).half_m
-            back = across + 6.0 + spec.length_m / 2 + float(rng.uniform(0.0, preset.block_m[0] - 26.0))
-            path = make_path(town, Start(column, row, direction, back), length_m, path_rng(100 + number, attempt))
+            if not town.has_arm(column, row, (direction + 2) % 4):
+                continue
+            across = town.crossing_half_m(column, row, direction % 2)
+            back = across + 6.0 + spec.length_m / 2 + float(rng.uniform(0.0, preset.block_m[0] - 26.0 - town.ring_m))
+            path = make_path(town, Start(column, row, direction, back, at_kerb), length_m, path_rng(100 + number, attempt))
             if not _touches(spec, path, started):
                 started.append(MovingVehicle(spec, path, speed))
                 break
     return started
+
+
+def start_walkers(
+    town: TownMap, others: list[MovingVehicle], preset: TownPreset, length_m: float, rng: np.random.Generator, path_rng: PathStream
+) -> list[MovingVehicle]:
+    """Draw pedestrians on the pavements, more of them near the middle of the town; none touches another one at the start.
+
+    Returns:
+        The others, then the pedestrians.
+    """
+    started = list(others)
+    nodes, weights = _crossings(town)
+    for number in range(int(rng.integers(preset.walkers[0], preset.walkers[1] + 1))):
+        spec, speed = draw_pedestrian(rng), float(rng.uniform(0.9, 1.7))
+        for attempt in range(10):
+            column, row = nodes[int(rng.choice(len(nodes), p=weights))]
+            walk = Walk(column, row, int(rng.integers(4)), int(rng.choice([-1, 1])))
+            if not leads_on(town, walk, (walk.direction + 2) % 4):
+                continue
+            back = town.crossing_half_m(column, row, walk.direction % 2) + float(
+                rng.uniform(5.0, preset.block_m[0] - 16.0 - town.ring_m)
+            )
+            path = walker_path(town, walk, back, length_m, path_rng(number, attempt))
+            if not _touches(spec, path, started):
+                started.append(MovingVehicle(spec, path, speed))
+                break
+    return started
+
+
+def _crossings(town: TownMap) -> tuple[list[tuple[int, int]], Float64]:
+    """Return the columns and rows of all crossings, and chances (C,) that fall with the distance from the middle of the town."""
+    nodes = [(column, row) for column in range(len(town.along_v)) for row in range(len(town.along_u))]
+    nodes = [node for node in nodes if town.is_crossing(*node)]
+    weights = np.array([np.exp(-np.linalg.norm(town.crossing_uv(*node)) / 70.0) for node in nodes])
+    return nodes, weights / weights.sum()
 
 
 def _touches(spec: VehicleSpec, path: Path, others: list[MovingVehicle]) -> bool:

@@ -1,6 +1,6 @@
-"""Vehicles: drawing one, and its mesh.
+"""Vehicles, cyclists and pedestrians: drawing one, and its mesh.
 
-A vehicle's frame has x forward and z up. Its origin is on the ground under the middle of the box of its label.
+The frame has x forward and z up. Its origin is on the ground under the middle of the box of the label.
 """
 
 from __future__ import annotations
@@ -12,11 +12,13 @@ import numpy as np
 
 from heal.datasets.town.geometry.materials import Material
 from heal.datasets.town.geometry.mesh import Colour, Mesh, box, cylinder, loft, merge, quads
-from heal.datasets.town.world.kinds import VehicleKind, VehicleMix
+from heal.datasets.town.world.kinds import PEDESTRIAN, VehicleKind, VehicleMix
+from heal.datasets.town.world.people import CLOTHES, cyclist_mesh, fitted, pedestrian_mesh
 from heal.types import Float64
 
 DARK: Colour = (0.03, 0.03, 0.035)
 GLASS: Colour = (0.04, 0.05, 0.06)
+_PERSON_MARGIN_M = 0.05  # from a person's body to the sides of the label's box
 
 
 _PAINTS: tuple[Colour, ...] = (
@@ -35,7 +37,7 @@ _PAINTS: tuple[Colour, ...] = (
 
 @dataclass(frozen=True)
 class VehicleSpec:
-    """One vehicle: its kind, the sizes of its label and the body's distance from them in metres, and its paint."""
+    """One vehicle or person: the kind, the label's sizes and the body's distance from them in metres, and the paint or coat."""
 
     kind: VehicleKind
     length_m: float
@@ -65,7 +67,7 @@ def draw_vehicle(rng: np.random.Generator, mix: VehicleMix, agent: bool = False,
         agent: draw only kinds that can carry sensors.
         small: draw only kinds that fit a parking place.
     """
-    kinds = [kind for kind in mix.kinds if (kind.can_carry_sensors or not agent) and not (small and kind.length_m[1] > 6.0)]
+    kinds = [kind for kind in mix.kinds if (kind.can_carry_sensors or not agent) and (not small or _can_park(kind))]
     shares = np.array([kind.share for kind in kinds])
     kind = kinds[int(rng.choice(len(kinds), p=shares / shares.sum()))]
     paint = np.clip(np.array(_PAINTS[int(rng.integers(len(_PAINTS)))]) * rng.uniform(0.8, 1.2), 0.01, 0.9)
@@ -74,8 +76,20 @@ def draw_vehicle(rng: np.random.Generator, mix: VehicleMix, agent: bool = False,
     return VehicleSpec(kind, sizes[0], sizes[1], sizes[2], colour, mix.margin_m)
 
 
+def _can_park(kind: VehicleKind) -> bool:
+    return kind.is_vehicle and kind.length_m[1] <= 6.0
+
+
+def draw_pedestrian(rng: np.random.Generator) -> VehicleSpec:
+    """Draw a pedestrian."""
+    sizes = [float(rng.uniform(*span)) for span in (PEDESTRIAN.length_m, PEDESTRIAN.width_m, PEDESTRIAN.height_m)]
+    return VehicleSpec(PEDESTRIAN, sizes[0], sizes[1], sizes[2], CLOTHES[int(rng.integers(len(CLOTHES)))], _PERSON_MARGIN_M)
+
+
 def vehicle_mesh(spec: VehicleSpec) -> Mesh:
-    """Make the mesh of a vehicle in its own frame."""
+    """Make the mesh of a vehicle or person in its own frame."""
+    if not spec.kind.is_vehicle:
+        return _person_mesh(spec)
     spec = spec.body
     if spec.kind.name == "bus":
         parts = _bus(spec)
@@ -84,6 +98,16 @@ def vehicle_mesh(spec: VehicleSpec) -> Mesh:
     else:
         parts = [_deck(spec), *_cabin(spec), *_lamps(spec, _deck_height(spec, 0.012), _deck_height(spec, 0.985))]
     return merge([*parts, *_wheels(spec)])
+
+
+def _person_mesh(spec: VehicleSpec) -> Mesh:
+    """Make the mesh of a cyclist or a pedestrian; equal sizes give equal meshes."""
+    rng = np.random.default_rng(round(1e6 * spec.height_m))
+    legs = CLOTHES[int(rng.integers(len(CLOTHES)))]
+    size = spec.size_m - [2 * _PERSON_MARGIN_M, 2 * _PERSON_MARGIN_M, _PERSON_MARGIN_M / 2]
+    if spec.kind.object_class == "cyclist":
+        return fitted(cyclist_mesh(0.03, spec.paint, legs, rng), size)
+    return fitted(pedestrian_mesh(spec.height_m, 0.0, (spec.length_m - 0.4) / 2, spec.paint, legs, rng), size)
 
 
 def _deck_height(spec: VehicleSpec, position: float) -> float:

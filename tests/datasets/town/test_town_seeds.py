@@ -1,9 +1,11 @@
 """The random streams of a town: no two purposes draw the same numbers."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from heal.datasets.town import TownSource
+from heal.datasets.town import TownSource, town_preset
 from heal.datasets.town.seeds import SPLITS, Stream, random_stream
 
 
@@ -17,10 +19,11 @@ def test_the_keys_of_a_town_stay_distinct_when_padded_with_zeros(monkeypatch):
 
     for module in ("town", "source"):
         monkeypatch.setattr(f"heal.datasets.town.{module}.random_stream", record)
-    source = TownSource("demo", seed=1, ticks=2)
+    source = TownSource(replace(town_preset("test"), moving=(12, 14), walkers=(8, 10)), seed=1, ticks=2)
     for index in range(2):
         for agent_id in source.outline(index).agent_ids:
             source.sweep(index, agent_id)
+            source.pictures(index, agent_id)
     assert {key[0] for key in keys} == set(Stream)
     length = max(len(key) for key in keys)
     padded = {key + (0,) * (length - len(key)) for key in keys}
@@ -29,7 +32,7 @@ def test_the_keys_of_a_town_stay_distinct_when_padded_with_zeros(monkeypatch):
 
 def test_the_numbers_of_the_streams_never_change():
     """A published town is drawn with these numbers."""
-    names = ["LAYOUT", "FURNITURE", "PARKED", "TRAFFIC", "PATH", "SENSORS", "NOISE", "WEATHER"]
+    names = ["LAYOUT", "FURNITURE", "PARKED", "TRAFFIC", "PATH", "SENSORS", "NOISE", "WEATHER", "DROPS", "WALKERS"]
     assert {stream.name: stream.value for stream in Stream} == {name: number for number, name in enumerate(names, start=1)}
     assert SPLITS == ("train", "validate", "test")
 
