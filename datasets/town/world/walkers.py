@@ -66,7 +66,8 @@ def walker_path(town: TownMap, walk: Walk, back_m: float, length_m: float, rng: 
 
     With equal random numbers, a longer path begins with the shorter path.
     """
-    uv, above, stops, travelled = [_at(town, walk, -back_m)], [KERB_M], [], 0.0
+    uv, above, travelled = [_at(town, walk, -back_m)], [KERB_M], 0.0
+    stops: list[tuple[int, tuple[int, int, int]]] = []
     while travelled < length_m + 40.0:
         number = len(uv)
         walk, places, heights, stop = _pass_crossing(town, walk, rng)
