@@ -18,7 +18,7 @@ def drops_on_lens(shown: Float32, rain_mm_h: float, rng: np.random.Generator) ->
         rain_mm_h: rate of the rain.
         rng: random numbers.
     """
-    image = shown.copy()
+    image: Float32 = shown.copy()
     slant = rng.normal(0.0, 0.12)
     for _ in range(int(rng.poisson(_STREAKS_PER_MM_H * rain_mm_h))):
         _add_streak(image, slant, rng)

@@ -176,7 +176,7 @@ class TownMap:
     def has_arm(self, column: int, row: int, direction: int) -> bool:
         """Whether a street leaves a crossing along direction 0 to 3 for +u, +v, -u, -v."""
         street = self.along_u[row] if direction % 2 == 0 else self.along_v[column]
-        here = self.crossing_uv(column, row)[direction % 2]
+        here = float(self.crossing_uv(column, row)[direction % 2])
         return here < street.end_m if direction < 2 else here <= street.end_m
 
     def crossing_half_m(self, column: int, row: int, axis: int) -> float:
