@@ -1,4 +1,4 @@
-"""Convert the labels of OPV2V and of DAIR-V2X-C to corners in the world frame.
+"""Convert the labels of the data sets to corners in the world frame.
 
 Only vehicles with a size become objects. Whatever else is listed is left out by name, so that whoever opens a data set can say it.
 """
@@ -29,8 +29,15 @@ from heal.types import BoolMask, Float64, Int64, ObjectLabels, require_shape
 # Names of vehicles, as letters and digits in lower case.
 VEHICLE_NAMES = frozenset(
     {"car", "van", "truck", "bus", "vehicle", "suv", "pickup", "trailer", "longvehicle", "concretetruck", "taxi", "policecar"}
-    | {"ambulance", "firetruck", "sedan", "minivan", "lorry", "pickuptruck", "coach", "schoolbus"}
+    | {"ambulance", "firetruck", "sedan", "minivan", "lorry", "pickuptruck", "coach", "schoolbus", "emergencyvehicle"}
 )
+# Blueprints of CARLA that are called "vehicle.*" and have two wheels.
+TWO_WHEELERS = {
+    **dict.fromkeys(("vehicle.bh.crossbike", "vehicle.diamondback.century", "vehicle.gazelle.omafiets"), "bicycle"),
+    **dict.fromkeys(("vehicle.harley-davidson.low_rider", "vehicle.kawasaki.ninja"), "motorcycle"),
+    **dict.fromkeys(("vehicle.yamaha.yzf", "vehicle.vespa.zx125", "vehicle.motorcycle", "vehicle.motorbike"), "motorcycle"),
+    "vehicle.bicycle": "bicycle",
+}
 TYPE_KEYS = ("obj_type", "type", "class", "category")
 BLUEPRINT_KEY = "bp_id"  # a blueprint of CARLA, such as "vehicle.lincoln.mkz" or "walker.pedestrian.0001"
 WITHOUT_SIZE = "without a size"
@@ -42,9 +49,49 @@ def is_vehicle_name(name: str) -> bool:
     return "".join(letter for letter in name.lower() if letter.isalnum()) in VEHICLE_NAMES
 
 
+def type_of_category(category: str) -> str:
+    """Return the type that a dotted category means: one of nuScenes, such as "human.pedestrian.adult", or a blueprint of CARLA.
+
+    The type of "human.pedestrian.adult" and of "walker.pedestrian.0001" is "pedestrian", that of "vehicle.bus.rigid" is "bus", and
+    that of a make, such as "vehicle.audi.tt", is "vehicle" unless it has two wheels. A name without a dot is the type itself.
+    """
+    group, *parts = category.strip().lower().split(".")
+    if not parts:
+        return category.strip()
+    two_wheeler = TWO_WHEELERS.get(".".join([group, *parts])) or TWO_WHEELERS.get(f"{group}.{parts[0]}")
+    return two_wheeler or (parts[0] if group != "vehicle" or is_vehicle_name(parts[0]) else "vehicle")
+
+
 def counted_text(left_out: Mapping[str, int]) -> str:
     """Return counts such as "2 Pedestrian, 1 Cyclist", the largest first."""
     return ", ".join(f"{count} {name}" for name, count in sorted(left_out.items(), key=lambda item: (-item[1], item[0])))
+
+
+def posed_objects(ids: Int64, types: Sequence[str], world_SE3_objects: Float64, sizes_m: Float64) -> ObjectLabels:
+    """Convert labels that are given as poses and sizes; `kept_labels` tells which of them become objects.
+
+    Args:
+        ids: (N,) unique ids.
+        types: N names of types.
+        world_SE3_objects: (N, 4, 4) centre and axes: x along the length, y along the width, z up.
+        sizes_m: (N, 3) length, width, height.
+
+    Raises:
+        ValueError: a place or a size of an object is so large that no corners come of it.
+    """
+    keep = kept_labels(types, sizes_m)[0]
+    boxes = np.zeros((int(keep.sum()), 7))
+    boxes[:, 3:6] = sizes_m[keep][:, ::-1]
+    return _finite_labels(ids[keep], _placed(boxes, world_SE3_objects[keep]))
+
+
+def kept_labels(types: Sequence[str], sizes_m: Float64) -> tuple[BoolMask, Counter[str]]:
+    """Tell which labels, given by types and sizes (N, 3), become objects, and count the others by type or as `WITHOUT_SIZE`."""
+    vehicles = np.array([is_vehicle_name(name) for name in types], bool)
+    sized = _is_size(sizes_m)
+    left_out = Counter(" ".join(name.split())[:40] for name, vehicle in zip(types, vehicles, strict=True) if not vehicle)
+    unsized = Counter({WITHOUT_SIZE: int((vehicles & ~sized).sum())})
+    return vehicles & sized, left_out + unsized
 
 
 def opv2v_objects(vehicles: Any) -> ObjectLabels:
@@ -83,10 +130,14 @@ def _opv2v_labels(parts: Mapping[int, tuple[Float64, Float64]]) -> ObjectLabels:
     """Make labels from the box and the pose of each object."""
     if not parts:
         return ObjectLabels.empty()
-    local = boxes_to_corners(np.stack([size for size, _ in parts.values()]))
-    world_SE3_vehicles = np.stack([pose for _, pose in parts.values()])
-    corners = local @ world_SE3_vehicles[:, :3, :3].transpose(0, 2, 1) + world_SE3_vehicles[:, None, :3, 3]
-    return _finite_labels(np.array(list(parts), np.int64), corners)
+    boxes, world_SE3_vehicles = np.stack([size for size, _ in parts.values()]), np.stack([pose for _, pose in parts.values()])
+    return _finite_labels(np.array(list(parts), np.int64), _placed(boxes, world_SE3_vehicles))
+
+
+def _placed(boxes: Float64, world_SE3_objects: Float64) -> Float64:
+    """Return the corners (N, 8, 3) in the world of boxes (N, 7) that are given in the frames (N, 4, 4) of their objects."""
+    corners: Float64 = boxes_to_corners(boxes) @ world_SE3_objects[:, :3, :3].transpose(0, 2, 1) + world_SE3_objects[:, None, :3, 3]
+    return corners
 
 
 def _finite_labels(ids: Int64, world_corners: Float64) -> ObjectLabels:

@@ -1,4 +1,4 @@
-"""Read the LiDAR sweeps of a data set: PCD files, and files of bare float32 numbers (.bin, as in KITTI)."""
+"""Read the LiDAR sweeps of a data set: PCD files, and files of bare float32 numbers (.bin, as in KITTI and nuScenes)."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from heal.types import Float32
 CLOUD_ENDINGS = (".pcd", ".bin")
 SAMPLED_SWEEPS = 8
 BARE_FIELDS = ("x", "y", "z", "intensity")  # float32, in this order
+RING_FIELDS = (*BARE_FIELDS, "ring")  # as in nuScenes
 # What is said about intensities that are not taken as they are stored.
 MISSING = "intensities that are no numbers read as 0"
 OUTSIDE = "intensities beyond the scale read as its end"
@@ -67,13 +68,14 @@ class LidarReader:
     Attributes:
         sample: the files that show the scales.
         scale: the value that stands for 1 in every field but a colour; None to judge it by the sample.
+        bare_fields: the fields of files of bare numbers.
     """
 
-    def __init__(self, sample: Sequence[Path], scale: float | None = None) -> None:
+    def __init__(self, sample: Sequence[Path], scale: float | None = None, bare_fields: Sequence[str] = BARE_FIELDS) -> None:
         """Prepare to read; no file is opened yet. UserError if the scale is not a positive number."""
         if scale is not None and not 0.0 < scale < float("inf"):
             raise UserError(f"intensity_scale: expected a positive number, the value that stands for 1, got {scale}")
-        self.sample, self.scale = tuple(spread(sample, SAMPLED_SWEEPS)), scale
+        self.sample, self.scale, self.bare_fields = tuple(spread(sample, SAMPLED_SWEEPS)), scale, tuple(bare_fields)
         self._warned: set[str] = set()
 
     @property
@@ -98,7 +100,7 @@ class LidarReader:
         Raises:
             DatasetError: the file is missing or damaged, or its intensities are not on the data set's scale.
         """
-        data, header = _load(path)
+        data, header = _load(path, self.bare_fields)
         with errors_naming(path):
             names = intensity_fields(header.fields)[:1]
             columns = decode_pcd(data, header, ("x", "y", "z", *names))
@@ -114,7 +116,7 @@ class LidarReader:
 
     @cached_property
     def _findings(self) -> _Findings:
-        return _examine(self.sample, self.scale)
+        return _examine(self.sample, self.scale, self.bare_fields)
 
     def _intensity(self, path: Path, field: str, kind: np.dtype[Any], raw: npt.NDArray[Any]) -> Float32:
         """Return the intensities (N,) of a sweep in [0, 1]; warn of the first ones that are not read as they are stored."""
@@ -169,14 +171,14 @@ def sample_clouds(folders: Sequence[Path]) -> list[Path]:
     return clouds
 
 
-def _load(path: Path) -> tuple[bytes, PcdHeader]:
+def _load(path: Path, bare_fields: tuple[str, ...]) -> tuple[bytes, PcdHeader]:
     """Read a file of points and its header; DatasetError if it is missing or its header is damaged."""
     with errors_naming(path):
         try:
             data = path.read_bytes()
         except FileNotFoundError as error:
             raise DatasetError(path, missing_cause(path)) from error
-        return data, _bare_header(data) if _is_bare(path, data) else parse_header(data)
+        return data, _bare_header(data, bare_fields) if _is_bare(path, data) else parse_header(data)
 
 
 def _is_bare(path: Path, data: bytes) -> bool:
@@ -185,19 +187,18 @@ def _is_bare(path: Path, data: bytes) -> bool:
     return path.suffix.lower() == ".bin" and b"FIELDS" not in beginning and b"COLUMNS" not in beginning
 
 
-def _bare_header(data: bytes) -> PcdHeader:
+def _bare_header(data: bytes, fields: tuple[str, ...]) -> PcdHeader:
     """Return the header that a file of bare numbers would have; ValueError if it does not hold a whole number of points."""
-    size = 4 * len(BARE_FIELDS)
+    width = len(fields)
+    size = 4 * width
     if not data or len(data) % size:
-        fields = ", ".join(BARE_FIELDS)
-        raise ValueError(f"expected points of {size} bytes each ({fields} as float32), got {len(data)} bytes")
-    width = len(BARE_FIELDS)
-    return PcdHeader(BARE_FIELDS, (np.dtype("<f4"),) * width, (1,) * width, len(data) // size, "binary", 0)
+        raise ValueError(f"expected points of {size} bytes each ({', '.join(fields)} as float32), got {len(data)} bytes")
+    return PcdHeader(fields, (np.dtype("<f4"),) * width, (1,) * width, len(data) // size, "binary", 0)
 
 
-def _examine(paths: Sequence[Path], scale: float | None) -> _Findings:
+def _examine(paths: Sequence[Path], scale: float | None, bare_fields: tuple[str, ...]) -> _Findings:
     """Examine the intensities of some sweeps; sweeps that cannot be read are left out, because reading them will name them."""
-    samples = [sample for sample in map(_sample, paths) if sample is not None]
+    samples = [sample for path in paths if (sample := _sample(path, bare_fields)) is not None]
     tops: dict[bool, float | None] = {}
     counts = {MISSING: 0, OUTSIDE: 0}
     for integers in (False, True):
@@ -212,10 +213,10 @@ def _examine(paths: Sequence[Path], scale: float | None) -> _Findings:
     return _Findings(tops, tuple(_notes(samples, tops, scale, defects)), frozenset(defects))
 
 
-def _sample(path: Path) -> _Sample | None:
+def _sample(path: Path, bare_fields: tuple[str, ...]) -> _Sample | None:
     """Read the intensities of a sweep as they are stored; None if the sweep is missing or damaged."""
     try:
-        data, header = _load(path)
+        data, header = _load(path, bare_fields)
         fields = tuple(intensity_fields(header.fields))
         kind = header.types[header.column(fields[0])] if fields else None
         if kind is None or kind == np.uint8 or fields[0] in COLOUR_FIELDS:

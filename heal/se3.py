@@ -1,4 +1,4 @@
-"""Poses: from the six numbers of the data sets to 4x4 transforms and back, and transforms of points.
+"""Poses: from the six numbers or the quaternions of the data sets to 4x4 transforms and back, and transforms of points.
 
 A pose is [x, y, z, roll, yaw, pitch] in metres and degrees (yaw is the fifth entry, pitch the sixth), in the convention of CARLA.
 """
@@ -54,6 +54,25 @@ def inverse_SE3(a_SE3_b: Float64) -> Float64:
 def relative_SE3(world_SE3_a: Float64, world_SE3_b: Float64) -> Float64:
     """Return `a_SE3_b`, which maps coordinates of frame b into frame a."""
     return inverse_SE3(world_SE3_a) @ world_SE3_b
+
+
+def quaternions_to_rotations(quaternions: Float64) -> Float64:
+    """Return the rotations (..., 3, 3) of quaternions (..., 4) in the order w, x, y, z, of any length but 0."""
+    w, x, y, z = np.moveaxis(quaternions / np.linalg.norm(quaternions, axis=-1, keepdims=True), -1, 0)
+    rows = (
+        (1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)),
+        (2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)),
+        (2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)),
+    )
+    return np.stack([np.stack(row, axis=-1) for row in rows], axis=-2)
+
+
+def quaternions_to_SE3(translations: Float64, quaternions: Float64) -> Float64:
+    """Return the transforms (..., 4, 4) of translations (..., 3) in metres and quaternions (..., 4) in the order w, x, y, z."""
+    transforms = np.zeros((*translations.shape[:-1], 4, 4))
+    transforms[..., :3, :3], transforms[..., :3, 3] = quaternions_to_rotations(quaternions), translations
+    transforms[..., 3, 3] = 1.0
+    return transforms
 
 
 def transform_points(a_SE3_b: Float64, b_points: Float64) -> Float64:

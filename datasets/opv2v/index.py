@@ -119,6 +119,14 @@ def with_ego(scenarios: list[Scenario], ego_id: str | None, max_agents: int) -> 
     return chosen, skipped
 
 
+def unknown_ego(scenarios: list[Scenario], ego_id: str | None) -> str | None:
+    """Return that no scenario has the wanted ego, and which agents there are; None if no ego is wanted or there is no scenario."""
+    if ego_id is None or not scenarios:
+        return None
+    known = sorted({agent_id for scenario in scenarios for agent_id in scenario.agent_ids})
+    return f"unknown agent {ego_id!r} wanted as ego; there are {', '.join(known[:20])}"
+
+
 def agent_order(names: list[str]) -> list[str]:
     """Sort agents by their names as strings: "ego" comes first, roadside units (negative numbers, "rsu") after all vehicles."""
     return sorted(names, key=lambda name: (name.lower() != EGO_NAME, is_roadside_name(name), name))

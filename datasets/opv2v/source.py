@@ -24,6 +24,7 @@ from heal.datasets.opv2v.index import (
     Scenario,
     find_split_folder,
     list_scenarios,
+    unknown_ego,
     with_ego,
 )
 from heal.datasets.opv2v.label_check import check_labels
@@ -198,7 +199,8 @@ class Opv2vSource:
         self.scenarios, left_out = with_ego(found, ego_id, max_agents)
         self._scenes = [(scenario, number) for scenario in self.scenarios for number in scenario.frame_numbers]
         if not self._scenes:
-            raise DatasetError(self._folder_of_split, _no_scene_cause(found, ego_id))
+            expected = "no frame here; expected <scenario>/<agent>/<stamp>.yaml"
+            raise DatasetError(self._folder_of_split, unknown_ego(found, ego_id) or expected)
         return skipped + left_out
 
     def _summary(self, left_out: Skipped, notes: tuple[str, ...], damaged: int) -> DatasetSummary:
@@ -303,11 +305,3 @@ def _agent_folders(root: Path, split: Path) -> list[Path]:
     splits = [split, *sorted(path for path in root.iterdir() if path.name.lower() in names and path != split)]
     scenarios = [path for folder in splits if folder.is_dir() for path in sorted(folder.iterdir()) if path.is_dir()]
     return [path for scenario in scenarios for path in sorted(scenario.iterdir()) if path.is_dir()]
-
-
-def _no_scene_cause(found: list[Scenario], ego_id: str | None) -> str:
-    """Say why a split has no scene: no frame at all, or no scenario with the ego."""
-    if ego_id is None or not found:
-        return "no frame here; expected <scenario>/<agent>/<stamp>.yaml"
-    known = sorted({agent_id for scenario in found for agent_id in scenario.agent_ids})
-    return f"unknown agent {ego_id!r} wanted as ego; there are {', '.join(known[:20])}"
