@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent
 # The four folders that are links, and the rooms in each.
 LINKED = {
     "agents": ("content", "door", "fusion", "network", "on_ray"),
-    "datasets": ("dair", "opv2v", "town", "town/geometry", "town/sensors", "town/world"),
+    "datasets": ("dair", "opv2v", "town", "town/geometry", "town/sensors", "town/world", "tumtraf", "v2x_sim"),
     "configs": (),
     "tools": (
         "analysis",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +14,9 @@ from heal.datasets.dataset import Dataset, DatasetError, LabelRule, OnDamage
 from heal.datasets.files import LIDAR_ONLY
 from heal.datasets.opv2v.source import FULL_BEAMS, Opv2vSource
 from heal.datasets.split_names import find_split
+from heal.datasets.tumtraf.source import TumTrafSource, holds_tumtraf
+from heal.datasets.v2x_sim.source import V2xSimSource
+from heal.datasets.v2x_sim.tables import tables_folder
 from heal.types import Sensor
 
 OPV2V_SPLITS = ("train", "validate", "test")
@@ -34,14 +38,14 @@ def open_dataset(
     intensity_scale: float | None = None,
     ground_truth: LabelRule = "joint",
 ) -> Dataset:
-    """Open a split of OPV2V (or V2XSet, or the built-in town) or of DAIR-V2X-C.
+    """Open a split of OPV2V (or V2XSet, or the built-in town), of DAIR-V2X-C, V2X-Sim or TUMTraf-V2X.
 
     Args:
         root: the data set's folder, or the folder that holds OPV2V and OPV2V_Hetero.
         split: "train", "validate" (also "val") or "test".
         sensors: the sensor data that `agent_frame` reads without a choice of the caller's.
         ego_id: the ego; by default the data set's own choice.
-        max_agents: the largest number of agents, the ego included; by default 5 for OPV2V, 2 for DAIR-V2X-C.
+        max_agents: the largest number of agents, the ego included; by default 5 for OPV2V, 6 for V2X-Sim, 2 for the others.
         beams: laser lines of the OPV2V clouds that `agent_frame` reads without a choice: 64, 32 or 16.
         hetero_root: the folder of OPV2V's depth images and thinned clouds, see `Opv2vSource`.
         cache: a folder that keeps decoded data, see `CachedSource`; it is made if needed.
@@ -50,16 +54,50 @@ def open_dataset(
         ground_truth: of DAIR-V2X-C, see `DairSource`; the labels of OPV2V's agents are always joined by their ids.
 
     Raises:
-        DatasetError: the folder has neither layout, or the split cannot be used.
+        DatasetError: the folder has no known layout, or the split cannot be used.
     """
-    source: Dataset
-    if data_folder(root) is not None:
-        opened_dair = partial(DairSource, intensity_scale=intensity_scale, ground_truth=ground_truth)
-        source = opened_dair(root, split, sensors, ego_id=ego_id, max_agents=max_agents or 2)
-    else:
-        opened = partial(Opv2vSource, hetero_root=hetero_root, beams=beams, on_damage=on_damage, intensity_scale=intensity_scale)
-        source = opened(_opv2v_folder(root, ground_truth), split, sensors, ego_id=ego_id, max_agents=max_agents or 5)
+    reader = _own_reader(root, ground_truth, cache)
+    if reader is None:
+        read = partial(Opv2vSource, hetero_root=hetero_root, beams=beams, on_damage=on_damage)
+        reader, root = _Reader(read, 5), _opv2v_folder(root, ground_truth)
+    most = max_agents or reader.agents
+    source = reader.open(root, split, sensors, ego_id=ego_id, max_agents=most, intensity_scale=intensity_scale)
     return CachedSource(source, cache) if cache else source
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """The reader of a layout.
+
+    Attributes:
+        open: opens a split of a folder; its arguments are those of the sources that all of them have.
+        agents: the default of the largest number of agents, the ego included.
+    """
+
+    open: Callable[..., Dataset]
+    agents: int
+
+
+def _own_reader(root: Path, ground_truth: LabelRule, cache: Path | None) -> _Reader | None:
+    """Return the reader of a data set with a layout of its own; None for a folder that is left to OPV2V's reader.
+
+    Raises:
+        DatasetError: the rule of ground truth is for another data set.
+    """
+    if data_folder(root) is not None:
+        return _Reader(partial(DairSource, ground_truth=ground_truth), 2)
+    if tables_folder(root) is not None:
+        _require_joint(root, ground_truth, "V2X-Sim's")
+        return _Reader(partial(V2xSimSource, cache=cache), 6)
+    if holds_tumtraf(root):
+        _require_joint(root, ground_truth, "TUMTraf-V2X's")
+        return _Reader(TumTrafSource, 2)
+    return None
+
+
+def default_split(root: Path) -> str:
+    """Return the split that a command opens unless it is told another one: "val" where the labels of "test" are not published."""
+    return "val" if data_folder(root) is not None or holds_tumtraf(root) else "test"
 
 
 def _opv2v_folder(root: Path, ground_truth: LabelRule) -> Path:
@@ -70,10 +108,7 @@ def _opv2v_folder(root: Path, ground_truth: LabelRule) -> Path:
     """
     if not root.is_dir():
         raise DatasetError(root, "no such folder")
-    if ground_truth != "joint":
-        raise DatasetError(
-            root, f"ground truth {ground_truth!r} is a rule for DAIR-V2X-C, and this is OPV2V's layout; leave it out"
-        )
+    _require_joint(root, ground_truth, "OPV2V's")
     for folder in (root, *(root / name for name in OPV2V_NAMES)):
         if _has_splits(folder):
             return folder
@@ -83,8 +118,17 @@ def _opv2v_folder(root: Path, ground_truth: LabelRule) -> Path:
     there = ", ".join(sorted(path.name for path in root.iterdir())[:12]) or "nothing"
     raise DatasetError(
         root,
-        f"neither OPV2V's layout (train, validate, test) nor DAIR-V2X-C's (vehicle-side, infrastructure-side); it holds {there}",
+        "neither OPV2V's layout (train, validate, test) nor DAIR-V2X-C's (vehicle-side, infrastructure-side) nor V2X-Sim's "
+        f"(v2.0/sample_data.json) nor TUMTraf-V2X's (train/labels_point_clouds); it holds {there}",
     )
+
+
+def _require_joint(root: Path, ground_truth: LabelRule, whose: str) -> None:
+    """Raise DatasetError if the rule of ground truth is for DAIR-V2X-C; elsewhere ids tell which labels are the same object."""
+    if ground_truth != "joint":
+        raise DatasetError(
+            root, f"ground truth {ground_truth!r} is a rule for DAIR-V2X-C, and this is {whose} layout; leave it out"
+        )
 
 
 def _has_splits(folder: Path) -> bool:

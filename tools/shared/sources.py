@@ -13,10 +13,9 @@ from rich.console import Console
 from heal.agent_types import TypesOf
 from heal.agents.options import RunOptions
 from heal.alliance import Alliance
-from heal.datasets.dair.index import data_folder
 from heal.datasets.damage import Reads, find_damaged, require_files, require_images
 from heal.datasets.dataset import Dataset, DatasetError, DatasetSummary, LabelRule, OnDamage
-from heal.datasets.open import open_dataset
+from heal.datasets.open import default_split, open_dataset
 from heal.errors import UserError
 from heal.tools.terminal.progress import track
 from heal.types import SceneOutline, SceneSource, SensorChoice
@@ -101,9 +100,9 @@ def open_source(
     """Open the built-in town, or a data set; the summary of a data set is printed unless `quiet`.
 
     Args:
-        source: "town", or a folder in OPV2V's layout or of DAIR-V2X-C.
+        source: "town", or the folder of a data set that `open_dataset` knows.
         preset: kind of town.
-        split: name of the split; None for "test", or "val" in DAIR-V2X-C.
+        split: name of the split; None for that of `default_split`.
         ticks: number of ticks of the town; None for `TOWN_TICKS`.
         seed: of the town.
         options: how a data set is read.
@@ -121,7 +120,7 @@ def open_source(
 
 def split_name(source: str, split: str | None) -> str:
     """Return the split that `open_source` opens: the given one, or its default."""
-    return split or ("test" if source == TOWN or data_folder(Path(source)) is None else "val")
+    return split or ("test" if source == TOWN else default_split(Path(source)))
 
 
 def source_name(source: str, preset: str) -> str:

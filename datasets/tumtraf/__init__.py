@@ -1,0 +1,1 @@
+"""TUMTraf-V2X: its OpenLABEL files, and the source of scenes."""
