@@ -15,7 +15,19 @@ ROOT = Path(__file__).parent
 # The four folders that are links, and the rooms in each.
 LINKED = {
     "agents": ("content", "door", "fusion", "network", "on_ray"),
-    "datasets": ("dair", "opv2v", "town", "town/geometry", "town/sensors", "town/world", "tumtraf", "v2x_sim"),
+    "datasets": (
+        "cooperscene",
+        "dair",
+        "opv2v",
+        "town",
+        "town/geometry",
+        "town/sensors",
+        "town/world",
+        "tumtraf",
+        "v2v4real",
+        "v2x_sim",
+        "v2xreal",
+    ),
     "configs": (),
     "tools": (
         "analysis",

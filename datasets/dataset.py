@@ -14,8 +14,12 @@ from heal.types import ObjectLabels, SceneOutline, SceneSource, SensorChoice
 Skipped = list[tuple[str, str]]
 # What becomes of a scene with a missing or damaged file: it ends the run, or it is left out.
 OnDamage = Literal["stop", "skip"]
-# The ground truth of DAIR-V2X-C: the cooperative label file, or the labels of both sides without those that overlap.
+# The ground truth of data sets whose agents number their objects independently: the labels that the data set itself joins, or the
+# labels of all agents without those that overlap.
 LabelRule = Literal["joint", "merged"]
+# Who collaborates with whom, as V2X-Real calls it: a vehicle as the ego with vehicles and roadside units ("vc"), a roadside unit as
+# the ego with both ("ic"), vehicles alone ("v2v"), roadside units alone ("i2i").
+Collaboration = Literal["vc", "ic", "v2v", "i2i"]
 MOST_LISTED = 20
 
 
@@ -68,7 +72,7 @@ class DatasetSummary:
     """The contents of an opened data set; as text, a line of numbers and a line for everything that was skipped.
 
     Attributes:
-        layout: "OPV2V" or "DAIR-V2X-C".
+        layout: "DAIR-V2X-C", "OPV2V", or the name of another data set in OPV2V's layout.
         root: the folder.
         split: its name on disk, such as "validate".
         scenarios: number of recordings.

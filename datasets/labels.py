@@ -29,7 +29,8 @@ from heal.types import BoolMask, Float64, Int64, ObjectLabels, require_shape
 # Names of vehicles, as letters and digits in lower case.
 VEHICLE_NAMES = frozenset(
     {"car", "van", "truck", "bus", "vehicle", "suv", "pickup", "trailer", "longvehicle", "concretetruck", "taxi", "policecar"}
-    | {"ambulance", "firetruck", "sedan", "minivan", "lorry", "pickuptruck", "coach", "schoolbus", "emergencyvehicle"}
+    | {"ambulance", "firetruck", "sedan", "minivan", "lorry", "pickuptruck", "coach", "schoolbus", "semitruck", "boxtruck"}
+    | {"emergencyvehicle"}
 )
 # Blueprints of CARLA that are called "vehicle.*" and have two wheels.
 TWO_WHEELERS = {
@@ -112,7 +113,7 @@ def read_opv2v_objects(vehicles: Any) -> tuple[ObjectLabels, Counter[str]]:
     left_out: Counter[str] = Counter()
     parts: dict[int, tuple[Float64, Float64]] = {}
     seen: set[int] = set()
-    for key, vehicle in _with_ids(vehicles):
+    for key, vehicle in objects_with_ids(vehicles):
         object_id = as_id(f"object {short(key)}", key)
         if object_id in seen:
             raise ValueError(f"object {object_id}: expected each id once, it is listed twice")
@@ -147,7 +148,7 @@ def _finite_labels(ids: Int64, world_corners: Float64) -> ObjectLabels:
     return ObjectLabels(ids, world_corners)
 
 
-def _with_ids(vehicles: Any) -> Iterable[tuple[Any, Mapping[Any, Any]]]:
+def objects_with_ids(vehicles: Any) -> Iterable[tuple[Any, Mapping[Any, Any]]]:
     """Return the ids and the entries of a `vehicles` block, a mapping or a list."""
     if isinstance(vehicles, Mapping):
         return [(key, as_mapping(f"object {short(key)}", value)) for key, value in vehicles.items()]

@@ -1,4 +1,4 @@
-"""Read the LiDAR sweeps of a data set: PCD files, and files of bare float32 numbers (.bin, as in KITTI and nuScenes)."""
+"""Read the LiDAR sweeps of a data set: PCD files, and files of bare float32 numbers (.bin, as in KITTI)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ from heal.types import Float32
 CLOUD_ENDINGS = (".pcd", ".bin")
 SAMPLED_SWEEPS = 8
 BARE_FIELDS = ("x", "y", "z", "intensity")  # float32, in this order
-RING_FIELDS = (*BARE_FIELDS, "ring")  # as in nuScenes
+RING = "ring"  # a fifth column of some data sets: the number of the laser line, also as float32
+MOST_RINGS = 256
 # What is said about intensities that are not taken as they are stored.
 MISSING = "intensities that are no numbers read as 0"
 OUTSIDE = "intensities beyond the scale read as its end"
@@ -68,14 +69,14 @@ class LidarReader:
     Attributes:
         sample: the files that show the scales.
         scale: the value that stands for 1 in every field but a colour; None to judge it by the sample.
-        bare_fields: the fields of files of bare numbers.
+        rings: whether files of bare numbers have a fifth column, the laser line of each point; None to judge it by each file.
     """
 
-    def __init__(self, sample: Sequence[Path], scale: float | None = None, bare_fields: Sequence[str] = BARE_FIELDS) -> None:
+    def __init__(self, sample: Sequence[Path], scale: float | None = None, *, rings: bool | None = False) -> None:
         """Prepare to read; no file is opened yet. UserError if the scale is not a positive number."""
         if scale is not None and not 0.0 < scale < float("inf"):
             raise UserError(f"intensity_scale: expected a positive number, the value that stands for 1, got {scale}")
-        self.sample, self.scale, self.bare_fields = tuple(spread(sample, SAMPLED_SWEEPS)), scale, tuple(bare_fields)
+        self.sample, self.scale, self.rings = tuple(spread(sample, SAMPLED_SWEEPS)), scale, rings
         self._warned: set[str] = set()
 
     @property
@@ -100,7 +101,7 @@ class LidarReader:
         Raises:
             DatasetError: the file is missing or damaged, or its intensities are not on the data set's scale.
         """
-        data, header = _load(path, self.bare_fields)
+        data, header = _load(path, self.rings)
         with errors_naming(path):
             names = intensity_fields(header.fields)[:1]
             columns = decode_pcd(data, header, ("x", "y", "z", *names))
@@ -116,7 +117,7 @@ class LidarReader:
 
     @cached_property
     def _findings(self) -> _Findings:
-        return _examine(self.sample, self.scale, self.bare_fields)
+        return _examine(self.sample, self.scale, self.rings)
 
     def _intensity(self, path: Path, field: str, kind: np.dtype[Any], raw: npt.NDArray[Any]) -> Float32:
         """Return the intensities (N,) of a sweep in [0, 1]; warn of the first ones that are not read as they are stored."""
@@ -171,14 +172,14 @@ def sample_clouds(folders: Sequence[Path]) -> list[Path]:
     return clouds
 
 
-def _load(path: Path, bare_fields: tuple[str, ...]) -> tuple[bytes, PcdHeader]:
+def _load(path: Path, rings: bool | None) -> tuple[bytes, PcdHeader]:
     """Read a file of points and its header; DatasetError if it is missing or its header is damaged."""
     with errors_naming(path):
         try:
             data = path.read_bytes()
         except FileNotFoundError as error:
             raise DatasetError(path, missing_cause(path)) from error
-        return data, _bare_header(data, bare_fields) if _is_bare(path, data) else parse_header(data)
+        return data, _bare_header(data, rings) if _is_bare(path, data) else parse_header(data)
 
 
 def _is_bare(path: Path, data: bytes) -> bool:
@@ -187,18 +188,28 @@ def _is_bare(path: Path, data: bytes) -> bool:
     return path.suffix.lower() == ".bin" and b"FIELDS" not in beginning and b"COLUMNS" not in beginning
 
 
-def _bare_header(data: bytes, fields: tuple[str, ...]) -> PcdHeader:
+def _bare_header(data: bytes, rings: bool | None) -> PcdHeader:
     """Return the header that a file of bare numbers would have; ValueError if it does not hold a whole number of points."""
-    width = len(fields)
-    size = 4 * width
+    with_rings = _has_rings(data) if rings is None else rings
+    fields = (*BARE_FIELDS, RING) if with_rings else BARE_FIELDS
+    width, size = len(fields), 4 * len(fields)
     if not data or len(data) % size:
         raise ValueError(f"expected points of {size} bytes each ({', '.join(fields)} as float32), got {len(data)} bytes")
     return PcdHeader(fields, (np.dtype("<f4"),) * width, (1,) * width, len(data) // size, "binary", 0)
 
 
-def _examine(paths: Sequence[Path], scale: float | None, bare_fields: tuple[str, ...]) -> _Findings:
+def _has_rings(data: bytes) -> bool:
+    """Whether every fifth number of a file of float32 is the number of a laser line, as no coordinates and intensities would be."""
+    width = len(BARE_FIELDS) + 1
+    if len(data) % (4 * width):
+        return False
+    last = np.frombuffer(data, "<f4")[width - 1 :: width]
+    return bool(((last >= 0) & (last < MOST_RINGS) & (last == np.trunc(last))).all())
+
+
+def _examine(paths: Sequence[Path], scale: float | None, rings: bool | None) -> _Findings:
     """Examine the intensities of some sweeps; sweeps that cannot be read are left out, because reading them will name them."""
-    samples = [sample for path in paths if (sample := _sample(path, bare_fields)) is not None]
+    samples = [sample for sample in (_sample(path, rings) for path in paths) if sample is not None]
     tops: dict[bool, float | None] = {}
     counts = {MISSING: 0, OUTSIDE: 0}
     for integers in (False, True):
@@ -213,10 +224,10 @@ def _examine(paths: Sequence[Path], scale: float | None, bare_fields: tuple[str,
     return _Findings(tops, tuple(_notes(samples, tops, scale, defects)), frozenset(defects))
 
 
-def _sample(path: Path, bare_fields: tuple[str, ...]) -> _Sample | None:
+def _sample(path: Path, rings: bool | None) -> _Sample | None:
     """Read the intensities of a sweep as they are stored; None if the sweep is missing or damaged."""
     try:
-        data, header = _load(path, bare_fields)
+        data, header = _load(path, rings)
         fields = tuple(intensity_fields(header.fields))
         kind = header.types[header.column(fields[0])] if fields else None
         if kind is None or kind == np.uint8 or fields[0] in COLOUR_FIELDS:
@@ -238,7 +249,7 @@ def _notes(samples: Sequence[_Sample], tops: dict[bool, float | None], scale: fl
     for integers, top in tops.items():
         kind = "integers" if integers else "floats"
         taken = "are on no common scale" if top is None else f"are read on the scale 0 to {top:g}"
-        source = f"judged by {len(samples)} of the sweeps" if scale is None else "as asked for"
+        source = f"judged by {len(samples)} of the sweeps" if scale is None else "as asked for or documented"
         notes.append(f"intensities stored as {kind} {taken}, {source}")
     choices = sorted({sample.fields for sample in samples if len(sample.fields) > 1})
     notes += [f"the intensity is read from the field {fields[0]}, not from {', '.join(fields[1:])}" for fields in choices]

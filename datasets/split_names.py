@@ -1,16 +1,28 @@
-"""The names under which data sets keep the same split."""
+"""The names under which data sets keep the same split, and the collaboration that may follow a name."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import get_args
 
-from heal.datasets.dataset import DatasetError
+from heal.datasets.dataset import Collaboration, DatasetError
+from heal.errors import UserError
 
 SYNONYMS = (("train", "training"), ("validate", "val", "validation", "valid"), ("test", "testing"))
 
 
 class NoSplitError(DatasetError):
     """A split that a data set does not have; the message names those that are there."""
+
+
+def split_and_collaboration(text: str) -> tuple[str, Collaboration | None]:
+    """Return the split and the collaboration of a text such as "test" or "test:ic"; UserError for an unknown collaboration."""
+    split, colon, named = text.partition(":")
+    known: tuple[Collaboration, ...] = get_args(Collaboration)
+    collaboration = next((each for each in known if each == named), None)
+    if colon and collaboration is None:
+        raise UserError(f"split {text!r}: expected one of the collaborations {', '.join(known)} after the colon, got {named!r}")
+    return split, collaboration
 
 
 def names_of(split: str) -> tuple[str, ...]:

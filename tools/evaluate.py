@@ -73,7 +73,7 @@ EarlyArg = Annotated[
     ),
 ]
 OutArg = Annotated[Path, typer.Option(help="Folder for run.yaml, metrics.json, scenes.npz and pictures.")]
-SplitArg = Annotated[str, typer.Option(help="Split to evaluate.")]
+SplitArg = Annotated[str, typer.Option(help="Split to evaluate; test:ic limits it to a collaboration, see docs/data.md.")]
 FramesArg = Annotated[int | None, typer.Option(min=1, help="Number of scenes, evenly spaced over the split. Default: all.")]
 PicturesArg = Annotated[int, typer.Option(min=0, help="Number of scenes to draw.")]
 PrecisionArg = Annotated[str, typer.Option(help="float32, or faster: tf32 on GPUs, bfloat16 on GPUs and on CPUs with AMX.")]

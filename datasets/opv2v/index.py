@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 
-from heal.datasets.dataset import Skipped
+from heal.datasets.dataset import Collaboration, Skipped
 from heal.datasets.split_names import NoSplitError, find_split
 from heal.types import is_roadside_name
 
@@ -27,7 +29,7 @@ class Scenario:
         name: the name of its folder.
         agent_ids: the agents in use, the ego first.
         stamps: agent -> number of a frame -> its stamp, the number as the files' names spell it.
-        unused: agents beyond the limit, in order.
+        unused: agents that take no part, in order.
         has_maps: whether the cameras' visibility maps lie beside the metadata.
     """
 
@@ -46,6 +48,12 @@ class Scenario:
     def frame_numbers(self) -> list[int]:
         """The numbers of the ego's frames in order of time: each is a scene."""
         return sorted(self.stamps[self.ego_id])
+
+    @cached_property
+    def number_step(self) -> int:
+        """The smallest difference between the numbers of two frames; 1 for a single frame."""
+        numbers = sorted({number for stamps in self.stamps.values() for number in stamps})
+        return min((after - before for before, after in pairwise(numbers)), default=1)
 
     def agents_at(self, number: int) -> tuple[str, ...]:
         """Return the agents with a frame of this number, the ego first."""
@@ -76,11 +84,12 @@ def _holds_agents(folder: Path) -> bool:
     return any(METADATA_NAME.fullmatch(file.name) for file in files)
 
 
-def list_scenarios(folder: Path) -> tuple[list[Scenario], Skipped]:
+def list_scenarios(folder: Path, is_roadside: Callable[[str], bool] = is_roadside_name) -> tuple[list[Scenario], Skipped]:
     """List the scenarios of a split.
 
     Args:
         folder: the split's folder.
+        is_roadside: whether an agent of this name is a roadside unit.
 
     Returns:
         The scenarios in the order of their names, and the folders and frames that are skipped.
@@ -88,7 +97,7 @@ def list_scenarios(folder: Path) -> tuple[list[Scenario], Skipped]:
     scenarios: list[Scenario] = []
     skipped: Skipped = []
     for path in sorted(folder.iterdir()):
-        scenario = _list_scenario(path, skipped) if path.is_dir() else None
+        scenario = _list_scenario(path, skipped, is_roadside) if path.is_dir() else None
         if scenario is not None:
             scenarios.append(scenario)
     return scenarios, skipped
@@ -114,8 +123,10 @@ def with_ego(scenarios: list[Scenario], ego_id: str | None, max_agents: int) -> 
             skipped.append((scenario.name, f"no agent {ego_id} to be the ego"))
             continue
         order = agent_ids if ego_id is None else (ego_id, *(agent_id for agent_id in agent_ids if agent_id != ego_id))
-        chosen.append(replace(scenario, agent_ids=order[:max_agents], unused=order[max_agents:]))
-        skipped.extend(_left_out(chosen[-1]))
+        used, beyond = order[:max_agents], order[max_agents:]
+        chosen.append(replace(scenario, agent_ids=used, unused=(*beyond, *scenario.unused)))
+        skipped.extend((f"{scenario.name}/{agent_id}", "beyond the number of agents to use") for agent_id in beyond)
+        skipped.extend(_frames_alone(chosen[-1]))
     return chosen, skipped
 
 
@@ -127,12 +138,36 @@ def unknown_ego(scenarios: list[Scenario], ego_id: str | None) -> str | None:
     return f"unknown agent {ego_id!r} wanted as ego; there are {', '.join(known[:20])}"
 
 
-def agent_order(names: list[str]) -> list[str]:
+def in_collaboration(
+    scenarios: list[Scenario], collaboration: Collaboration, is_roadside: Callable[[str], bool]
+) -> tuple[list[Scenario], Skipped]:
+    """Choose and order the agents of every scenario for a mode of collaboration; the first one is the ego.
+
+    Returns:
+        The scenarios, and those that are left out because they have no agent that may be the ego.
+    """
+    chosen: list[Scenario] = []
+    skipped: Skipped = []
+    for scenario in scenarios:
+        vehicles, roadside = (tuple(i for i in scenario.agent_ids if is_roadside(i) is wanted) for wanted in (False, True))
+        by_roadside = collaboration in ("ic", "i2i")
+        egos, others = (roadside, vehicles) if by_roadside else (vehicles, roadside)
+        if not egos:
+            kind = "roadside unit" if by_roadside else "vehicle"
+            skipped.append((scenario.name, f"no {kind} to be the ego of the collaboration {collaboration}"))
+        elif collaboration in ("vc", "ic"):
+            chosen.append(replace(scenario, agent_ids=(*egos, *others)))
+        else:
+            chosen.append(replace(scenario, agent_ids=egos, unused=(*scenario.unused, *others)))
+    return chosen, skipped
+
+
+def agent_order(names: list[str], is_roadside: Callable[[str], bool] = is_roadside_name) -> list[str]:
     """Sort agents by their names as strings: "ego" comes first, roadside units (negative numbers, "rsu") after all vehicles."""
-    return sorted(names, key=lambda name: (name.lower() != EGO_NAME, is_roadside_name(name), name))
+    return sorted(names, key=lambda name: (name.lower() != EGO_NAME, is_roadside(name), name))
 
 
-def _list_scenario(folder: Path, skipped: Skipped) -> Scenario | None:
+def _list_scenario(folder: Path, skipped: Skipped, is_roadside: Callable[[str], bool]) -> Scenario | None:
     """List a scenario and append everything unusable to `skipped`; None for a folder without any frame."""
     stamps: dict[str, Mapping[int, str]] = {}
     has_maps = False
@@ -147,15 +182,15 @@ def _list_scenario(folder: Path, skipped: Skipped) -> Scenario | None:
             empty.append(path.name)
         else:
             skipped.append((f"{folder.name}/{path.name}", "not an agent: its name is no number, and no metadata (.yaml) is in it"))
-    order = agent_order([*stamps, *empty])
+    order, others = agent_order([*stamps, *empty], is_roadside), agent_order(list(stamps), is_roadside)
     for name in empty:
-        is_first, others = name == order[0], agent_order(list(stamps))
+        is_first = name == order[0]
         change = f"; ATTENTION, {others[0]} is the ego in its place" if is_first and others else ""
         skipped.append((f"{folder.name}/{name}", f"no metadata (.yaml) in it{change}"))
     if not stamps:
         skipped.append((folder.name, "no agent with a frame in it"))
         return None
-    return Scenario(folder.name, tuple(agent_order(list(stamps))), stamps, has_maps=has_maps)
+    return Scenario(folder.name, tuple(others), stamps, has_maps=has_maps)
 
 
 def _usable_stamps(folder: Path, names: list[str], skipped: Skipped) -> dict[int, str]:
@@ -174,10 +209,10 @@ def _usable_stamps(folder: Path, names: list[str], skipped: Skipped) -> dict[int
     return usable
 
 
-def _left_out(scenario: Scenario) -> Skipped:
-    """Return the agents beyond the limit, and the frames that not both the ego and another agent have."""
+def _frames_alone(scenario: Scenario) -> Skipped:
+    """Return the frames that not both the ego and another agent have."""
     ego = scenario.stamps[scenario.ego_id]
-    notes = [(f"{scenario.name}/{agent_id}", "beyond the number of agents to use") for agent_id in scenario.unused]
+    notes: Skipped = []
     for agent_id in scenario.agent_ids[1:]:
         own = scenario.stamps[agent_id]
         for having, lacking, whose in ((ego, own, f"agent {agent_id}"), (own, ego, f"the ego {scenario.ego_id}")):

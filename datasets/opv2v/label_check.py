@@ -1,7 +1,7 @@
 """Look through the labels of a split when it is opened, to say which files have none and which listed objects do not count.
 
-Parsing YAML takes a hundred times as long as reading it. A file whose text shows that it has labels, with vehicles of positive size
-only, is not parsed here; every other file is.
+Parsing YAML takes a hundred times as long as reading it. A file whose text shows that it has labels, and the types of all of its
+objects, each with a positive size, is not parsed here; every other file is.
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ from pathlib import Path
 
 from heal.datasets.dataset import DatasetError
 from heal.datasets.labels import BLUEPRINT_KEY, TYPE_KEYS, counted_text, is_vehicle_name
-from heal.datasets.opv2v.metadata import FrameMetadata, metadata_path, read_metadata
+from heal.datasets.opv2v.metadata import Parse, metadata_path, parse_metadata, read_metadata
 
 _POSITIVE = rb"(?=[\d.]*[1-9])\d+(?:\.\d*)?"
 _LABELS = re.compile(rb"^vehicles:(?: \{\}| *\n +\S)", re.MULTILINE)
 _EXTENT = re.compile(rb"extent:(?: &\w+)?(?:\n +- " + _POSITIVE + rb"(?=\s)){3}|extent: \*\w")
 _TYPE = re.compile(rb"(?:" + "|".join((*TYPE_KEYS, BLUEPRINT_KEY)).encode() + rb")['\"]? *:(.*)")
+
+_PLAIN_NAME = re.compile(r"(?!(?i:null|true|false|yes|no|on|off)$)[A-Za-z]{1,40}")  # the words mean no text in YAML
 
 
 @dataclass
@@ -40,32 +42,34 @@ class LabelCheck:
         return (f"labels left out: {counted_text(self.left_out)}",) if self.left_out else ()
 
 
-def check_labels(stems: Iterable[Path]) -> LabelCheck:
-    """Check the metadata `stem`.yaml or .json of every frame."""
+def check_labels(stems: Iterable[Path], parse: Parse = parse_metadata) -> LabelCheck:
+    """Check the metadata `stem`.yaml or .json of every frame, in files that `parse` converts."""
     check = LabelCheck()
     for stem in stems:
-        metadata = _doubtful(stem)
-        if metadata is not None:
-            check.left_out.update(metadata.left_out)
-            if not metadata.labelled:
-                check.unlabelled.add(metadata_path(stem))
+        path = metadata_path(stem)
+        try:
+            shown = _others_shown(path.read_bytes()) if path.suffix == ".yaml" else None
+            if shown is not None:
+                check.left_out.update(shown)
+                continue
+            metadata = read_metadata(stem, parse)
+        except (DatasetError, OSError):
+            continue  # its frame names a file that cannot be read
+        check.left_out.update(metadata.left_out)
+        if not metadata.labelled:
+            check.unlabelled.add(path)
     return check
 
 
-def _doubtful(stem: Path) -> FrameMetadata | None:
-    """Return metadata whose text does not show that all is well; also None for a file that cannot be read: its frame names it."""
-    path = metadata_path(stem)
-    try:
-        if path.suffix == ".yaml" and _shows_vehicles_only(path.read_bytes()):
-            return None
-        return read_metadata(stem)
-    except (DatasetError, OSError):
+def _others_shown(text: bytes) -> Counter[str] | None:
+    """Return the number of objects that are no vehicles, by type; None if the text of a metadata file does not surely tell it.
+
+    It does if it is written as `yaml.dump` does, has labels, each with a size, and either vehicles alone or one type for each.
+    """
+    extents = _EXTENT.findall(text)
+    if not _LABELS.search(text) or text.count(b"extent") != len(extents):
         return None
-
-
-def _shows_vehicles_only(text: bytes) -> bool:
-    """Whether the text of a metadata file, written as `yaml.dump` does, surely has labels, of vehicles with a size only."""
-    if not _LABELS.search(text) or text.count(b"extent") != len(_EXTENT.findall(text)):
-        return False
-    names = {match.strip().strip(b"'\"").decode("utf-8", "replace") for match in _TYPE.findall(text)}
-    return all(is_vehicle_name(name.split(".")[0]) for name in names)
+    names = [match.strip().strip(b"'\"").decode("utf-8", "replace") for match in _TYPE.findall(text)]
+    others = Counter(name for name in names if not is_vehicle_name(name.split(".")[0]))
+    is_plain = len(names) == len(extents) and all(_PLAIN_NAME.fullmatch(name) for name in others)
+    return others if not others or is_plain else None

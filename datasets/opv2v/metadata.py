@@ -1,10 +1,10 @@
-"""Read the metadata of one agent and frame of OPV2V: its pose, its cameras, and the objects labelled around it."""
+"""Read the metadata of one agent and frame in OPV2V's layout: its pose, its cameras, and the objects labelled around it."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -54,33 +54,18 @@ class FrameMetadata:
     left_out: Mapping[str, int] = field(default_factory=dict)
 
 
+# Converts the content of a metadata file, of an agent with this id; a KeyError or ValueError says what cannot be used.
+Parse = Callable[[Mapping[str, Any], str], FrameMetadata]
+
+
 def metadata_path(stem: Path) -> Path:
     """Return the file that `read_metadata` reads."""
     path = stem.with_suffix(".json")
     return path if path.exists() else stem.with_suffix(".yaml")
 
 
-def read_metadata(stem: Path) -> FrameMetadata:
-    """Read `stem`.json, which is faster, or else `stem`.yaml; DatasetError if the file is missing or cannot be used."""
-    path = metadata_path(stem)
-    with errors_naming(path):
-        changed = path.stat().st_mtime_ns
-    return _read_cached(path, changed)
-
-
-# A few kB each; training reads every file in every epoch, and YAML is slow.
-@lru_cache(maxsize=4096)
-def _read_cached(path: Path, changed_ns: int) -> FrameMetadata:
-    """Read a file once for a scene's outline, frames and labels; a rewritten file has another `changed_ns` and is read again."""
-    values = read_json(path) if path.suffix == ".json" else read_yaml(path)
-    if not isinstance(values, dict):
-        raise DatasetError(path, f"expected a mapping of keys to values, got {type(values).__name__}")
-    with errors_naming(path):
-        return parse_metadata(values)
-
-
-def parse_metadata(values: Mapping[str, Any]) -> FrameMetadata:
-    """Convert the content of a metadata file; KeyError for a missing entry, ValueError for an entry in another form."""
+def parse_metadata(values: Mapping[str, Any], _agent_id: str = "") -> FrameMetadata:
+    """Convert the content of OPV2V's metadata file; KeyError for a missing entry, ValueError for an entry in another form."""
     world_SE3_lidar = as_pose("lidar_pose", values["lidar_pose"])
     names = sorted(key for key in values if isinstance(key, str) and CAMERA_NAME.fullmatch(key))
     cameras = tuple(_camera(name, as_mapping(name, values[name]), world_SE3_lidar) for name in names)
@@ -88,6 +73,25 @@ def parse_metadata(values: Mapping[str, Any]) -> FrameMetadata:
     objects, left_out = (ObjectLabels.empty(), Counter[str]()) if vehicles is None else read_opv2v_objects(vehicles)
     roadside = bool(values.get("RSU", False))
     return FrameMetadata(world_SE3_lidar, cameras, objects, roadside, vehicles is not None, left_out)
+
+
+def read_metadata(stem: Path, parse: Parse = parse_metadata) -> FrameMetadata:
+    """Read `stem`.json, which is faster, or else `stem`.yaml; DatasetError if the file is missing or cannot be used."""
+    path = metadata_path(stem)
+    with errors_naming(path):
+        changed = path.stat().st_mtime_ns
+    return _read_cached(path, changed, parse)
+
+
+# A few kB each; training reads every file in every epoch, and YAML is slow.
+@lru_cache(maxsize=4096)
+def _read_cached(path: Path, changed_ns: int, parse: Parse) -> FrameMetadata:
+    """Read a file once for a scene's outline, frames and labels; a rewritten file has another `changed_ns` and is read again."""
+    values = read_json(path) if path.suffix == ".json" else read_yaml(path)
+    if not isinstance(values, dict):
+        raise DatasetError(path, f"expected a mapping of keys to values, got {type(values).__name__}")
+    with errors_naming(path):
+        return parse(values, path.parent.name)
 
 
 def _camera(name: str, values: Mapping[str, Any], world_SE3_lidar: Float64) -> CameraCalibration:

@@ -1,11 +1,11 @@
-"""OPV2V, and data sets in its layout (V2XSet, OPV2V-H, the built-in town), as a source of scenes.
+"""OPV2V, and data sets in its layout (V2XSet, OPV2V-H, the built-in town, V2V4Real and others), as a source of scenes.
 
     ROOT/train|validate|test/<scenario>/<agent>/<stamp>.yaml, .pcd, _camera0.png .. _camera3.png
     ROOT_Hetero/<the same>/<stamp>_16.pcd, _32.pcd, _depth0.png .. _depth3.png
     ROOT/additional/<the same>/<stamp>_bev_visibility.png   (or beside the metadata)
 
 Opening lists folders, and looks through the labels for files without labels and for objects that do not count. An agent whose
-number is negative is a roadside unit (V2XSet).
+number is negative is a roadside unit (V2XSet). A `Dialect` says what a data set does in another way than OPV2V.
 """
 
 from __future__ import annotations
@@ -19,10 +19,12 @@ import numpy as np
 from heal.datasets.dataset import DatasetError, DatasetSummary, OnDamage, Origin, Skipped, UnknownAgentError, damage_error
 from heal.datasets.files import IMAGE_ENDINGS, LIDAR_ONLY, find_file, read_depth, read_grey, read_image
 from heal.datasets.lidar import CLOUD_ENDINGS, LidarReader, sample_clouds
+from heal.datasets.opv2v.dialect import AS_OPV2V, FRAME_NS, Rules
 from heal.datasets.opv2v.index import (
     VISIBILITY_SUFFIX,
     Scenario,
     find_split_folder,
+    in_collaboration,
     list_scenarios,
     unknown_ego,
     with_ego,
@@ -41,7 +43,6 @@ from heal.types import (
     SceneOutline,
     Sensor,
     SensorChoice,
-    is_roadside_name,
 )
 
 USUAL_PLACES = (("validate", "val"), ("validate", "validation"))  # folder and name of a split that mean the same to everybody
@@ -49,7 +50,6 @@ FULL_BEAMS = BEAMS[-1]
 NO_LABELS = "no labels: it has no entry 'vehicles'"
 # In a data set without visibility maps, such as V2XSet, an agent's cameras see the objects within this range, in the agent's frame.
 SIGHT_RANGE_M = (-45.0, -45.0, -3.0, 45.0, 45.0, 1.0)
-STAMP_NS = 50_000_000  # stamps count simulation steps of 50 ms; every second one is recorded, hence 10 Hz
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,7 @@ class Opv2vSource:
         choice: the sensor data that `agent_frame` reads without a choice of the caller's.
         hetero_root: the folder with depth images and thinned clouds, which may be missing.
         scenarios: the scenarios, each with its ego first.
+        rules: how the data set is read.
         summary: the scenes that were found, and everything that was skipped.
     """
 
@@ -90,6 +91,7 @@ class Opv2vSource:
         max_agents: int = 5,
         on_damage: OnDamage = "stop",
         intensity_scale: float | None = None,
+        rules: Rules = AS_OPV2V,
     ) -> None:
         """Open a split: list its folders and look through its labels.
 
@@ -102,22 +104,21 @@ class Opv2vSource:
             ego_id: the ego. By default the first agent in the order of the folder names as strings, vehicles before roadside units.
             max_agents: the largest number of agents, the ego included.
             on_damage: stop where an agent has no labels in a scene, or leave the scene out. A split without any labels is kept.
-            intensity_scale: the value that stands for the intensity 1; by default judged by some sweeps of all splits.
+            intensity_scale: the value that stands for the intensity 1; by default the data set's, or judged by some sweeps.
+            rules: how the data set is read: its dialect, the collaboration and the ground truth.
 
         Raises:
             DatasetError: the split is missing or has no frame, the ego is unknown, or `hetero_root` or labels are missing.
         """
-        self.root = root
+        self.root, self.rules = root, rules
         self._folder_of_split, self.split = find_split_folder(root, split)
-        self.choice = SensorChoice.of(sensors, beams)
-        self.hetero_root = hetero_root or _default_hetero_root(root)
+        self.choice, self.hetero_root = SensorChoice.of(sensors, beams), hetero_root or _default_hetero_root(root)
         if self.choice.depth or (self.choice.lidar and beams != FULL_BEAMS):
             self._require_hetero_root()
         left_out = self._list_scenes(ego_id, max_agents)
-        self._sweeps = LidarReader(sample_clouds(_agent_folders(root, self._folder_of_split)), intensity_scale)
+        self._sweeps = self._reader(intensity_scale)
         damaged, label_notes = self._check_labels(left_out, on_damage)
-        notes = (*self._place_notes(split), *label_notes, *(self._sweeps.notes if self.choice.lidar else ()))
-        self.summary = self._summary(left_out, notes, damaged)
+        self.summary = self._summary(left_out, (*self._place_notes(split), *label_notes), damaged)
 
     def __len__(self) -> int:
         """Return the number of scenes."""
@@ -133,7 +134,8 @@ class Opv2vSource:
         """Return the outline of scene `index`, with the identity as the pose: no metadata is read."""
         scenario, number = self._scenes[index]
         scene_id, ids = f"{scenario.name}/{scenario.stamps[scenario.ego_id][number]}", scenario.agents_at(number)
-        return SceneOutline(scene_id, number * STAMP_NS, scenario.ego_id, ids, np.eye(4))
+        time_ns, by_roadside = self._time_ns(scenario, number), self.rules.roadside_ego
+        return SceneOutline(scene_id, time_ns, scenario.ego_id, ids, np.eye(4), roadside_ego=by_roadside)
 
     @property
     def scenario_agents(self) -> dict[str, tuple[str, ...]]:
@@ -158,11 +160,11 @@ class Opv2vSource:
         choice = choice or self.choice
         location = self._location(index, agent_id)
         metadata = self._metadata(location)
-        kind: AgentKind = "roadside" if is_roadside_name(agent_id) or metadata.roadside else "vehicle"
+        kind: AgentKind = "roadside" if self.rules.dialect.is_roadside(agent_id) or metadata.roadside else "vehicle"
         return AgentFrame(
             agent_id=agent_id,
             kind=kind,
-            timestamp_ns=location.number * STAMP_NS,
+            timestamp_ns=self._time_ns(location.scenario, location.number),
             world_SE3_agent=metadata.world_SE3_lidar,
             world_SE3_agent_measured=metadata.world_SE3_lidar,
             lidar=self._lidar(location, choice.beams) if choice.lidar else None,
@@ -171,8 +173,14 @@ class Opv2vSource:
         )
 
     def scene_objects(self, index: int) -> ObjectLabels:
-        """Join the labels of all agents of scene `index` by id; only the metadata is read."""
-        return ObjectLabels.union([self._metadata(location).objects for location in self._locations(index)])
+        """Join or merge the labels of all agents of scene `index`; only the metadata is read."""
+        frames = [self._metadata(location) for location in self._locations(index)]
+        parts = [frame.objects for frame in frames]
+        if self.rules.ground_truth == "joint":
+            return ObjectLabels.union(parts)
+        from heal.detection.ground_truth import merge_by_iou  # needs torch, which reading does not
+
+        return merge_by_iou(parts, frames[0].world_SE3_lidar)
 
     def frame_origin(self, index: int, agent_id: str, choice: SensorChoice) -> Origin:
         """Return the files behind `agent_frame`; UnknownAgentError if the agent is not in the scene."""
@@ -190,28 +198,45 @@ class Opv2vSource:
         """Return the files behind `outline` and `scene_objects`."""
         locations = self._locations(index)
         files = tuple(metadata_path(self._stem(location)) for location in locations)
-        return Origin(" ".join(location.agent_id for location in locations), files)
+        rules = [rule for rule in (self.rules.collaboration, self.rules.ground_truth) if rule not in (None, "joint")]
+        return Origin(" ".join(map(str, [*rules, *(location.agent_id for location in locations)])), files)
+
+    def _reader(self, intensity_scale: float | None) -> LidarReader:
+        """Return the reader of the sweeps, whose scale is the given one, the data set's, or judged by some sweeps of all splits."""
+        dialect = self.rules.dialect
+        scale = dialect.intensity_top if intensity_scale is None else intensity_scale
+        return LidarReader(
+            sample_clouds(_agent_folders(self.root, self._folder_of_split)), scale, rings=None if dialect.rings else False
+        )
 
     def _list_scenes(self, ego_id: str | None, max_agents: int) -> Skipped:
         """List the scenarios and scenes; return what is left out, DatasetError if no scene is left."""
-        found, skipped = list_scenarios(self._folder_of_split)
+        is_roadside, collaboration = self.rules.dialect.is_roadside, self.rules.collaboration
+        found, skipped = list_scenarios(self._folder_of_split, is_roadside)
         self._has_maps = (self.root / "additional" / self.split).is_dir() or any(scenario.has_maps for scenario in found)
-        self.scenarios, left_out = with_ego(found, ego_id, max_agents)
+        usable, without_kind = found, Skipped()
+        if collaboration:
+            usable, without_kind = in_collaboration(found, collaboration, is_roadside)
+        self.scenarios, left_out = with_ego(usable, ego_id, max_agents)
         self._scenes = [(scenario, number) for scenario in self.scenarios for number in scenario.frame_numbers]
         if not self._scenes:
             expected = "no frame here; expected <scenario>/<agent>/<stamp>.yaml"
-            raise DatasetError(self._folder_of_split, unknown_ego(found, ego_id) or expected)
-        return skipped + left_out
+            without_ego = without_kind[0][1] if without_kind and not usable else unknown_ego(usable, ego_id)
+            raise DatasetError(self._folder_of_split, without_ego or expected)
+        return skipped + without_kind + left_out
 
     def _summary(self, left_out: Skipped, notes: tuple[str, ...], damaged: int) -> DatasetSummary:
         used = {scenario.name: len(scenario.agent_ids) for scenario, _ in self._scenes}
         scenes, agents = len(self._scenes), sum(used.values())
-        return DatasetSummary("OPV2V", self.root, self.split, len(used), scenes, agents, tuple(left_out), "", notes, damaged)
+        dialect, notes = self.rules.dialect, (*notes, *(self._sweeps.notes if self.choice.lidar else ()))
+        labels, rule = ("each agent's own labels", self.rules.ground_truth) if dialect.own_ids else ("", "")
+        counts = len(used), scenes, agents
+        return DatasetSummary(dialect.name, self.root, self.split, *counts, tuple(left_out), labels, notes, damaged, rule)
 
     def _check_labels(self, skipped: Skipped, on_damage: OnDamage) -> tuple[int, tuple[str, ...]]:
         """Leave out the scenes without labels, appended to `skipped`, or stop; return their number, and notes on the labels."""
         of_scene = [[self._stem(location) for location in self._locations(index)] for index in range(len(self._scenes))]
-        check = check_labels(stem for stems in of_scene for stem in stems)
+        check = check_labels((stem for stems in of_scene for stem in stems), self.rules.dialect.parse)
         labelled = [not check.unlabelled.intersection(map(metadata_path, stems)) for stems in of_scene]
         if not any(labelled):
             note = "no scene has labels (no entry 'vehicles' in the metadata), so nothing can be learnt or scored"
@@ -225,9 +250,11 @@ class Opv2vSource:
         return labelled.count(False), check.notes
 
     def _place_notes(self, split: str) -> tuple[str, ...]:
-        """Return a line about the place of the split if it is not the usual one."""
+        """Return a line about the place of the split if it is not the usual one, and one about the collaboration."""
         place = self._folder_of_split.relative_to(self.root).as_posix()
-        return () if place == split or (place, split) in USUAL_PLACES else (f"split {split}: read from the folder {place}",)
+        notes = () if place == split or (place, split) in USUAL_PLACES else (f"split {split}: read from the folder {place}",)
+        collaboration = self.rules.collaboration
+        return (*notes, f"collaboration {collaboration}") if collaboration else notes
 
     def _location(self, index: int, agent_id: str) -> _FrameLocation:
         scenario, number = self._scenes[index]
@@ -244,10 +271,16 @@ class Opv2vSource:
         return self._folder(location) / location.stamp
 
     def _metadata(self, location: _FrameLocation) -> FrameMetadata:
-        return read_metadata(self._stem(location))
+        return read_metadata(self._stem(location), self.rules.dialect.parse)
+
+    def _time_ns(self, scenario: Scenario, number: int) -> int:
+        """Return the time of the frames with a number."""
+        step_ns = self.rules.dialect.stamp_ns
+        return number * FRAME_NS // scenario.number_step if step_ns is None else number * step_ns
 
     def _lidar(self, location: _FrameLocation, beams: int) -> LidarScan:
-        return LidarScan(self._sweeps.read(self._cloud_path(location, beams)), beams)
+        lines = self.rules.dialect.lines if beams == FULL_BEAMS else beams
+        return LidarScan(self._sweeps.read(self._cloud_path(location, beams)), lines)
 
     def _cloud_path(self, location: _FrameLocation, beams: int) -> Path:
         if beams == FULL_BEAMS:

@@ -19,7 +19,7 @@ import numpy as np
 from heal.datasets.dataset import DatasetError, DatasetSummary, Origin, Skipped, UnknownAgentError
 from heal.datasets.files import IMAGE_ENDINGS, LIDAR_ONLY, find_file, read_image
 from heal.datasets.labels import counted_text, kept_labels, posed_objects, type_of_category
-from heal.datasets.lidar import CLOUD_ENDINGS, RING_FIELDS, LidarReader
+from heal.datasets.lidar import CLOUD_ENDINGS, LidarReader
 from heal.datasets.opv2v.index import Scenario, agent_order, unknown_ego, with_ego
 from heal.datasets.opv2v.source import SIGHT_RANGE_M
 from heal.datasets.split_names import NoSplitError, find_split
@@ -109,7 +109,7 @@ class V2xSimSource:
         self._index = whole.of_scenes(keep)
         self._types = tuple(map(type_of_category, self._index.categories))
         left_out = [*self._index.dropped, *self._list_scenes(ego_id, max_agents)]
-        self._sweeps = LidarReader(self._sampled_sweeps(), intensity_scale, RING_FIELDS)
+        self._sweeps = LidarReader(self._sampled_sweeps(), intensity_scale, rings=True)
         self.summary = self._summary(left_out)
 
     def __len__(self) -> int:

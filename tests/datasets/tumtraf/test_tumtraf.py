@@ -100,7 +100,7 @@ def test_splits_without_labels_are_named(tmp_path: Path) -> None:
     cloud.parent.mkdir(parents=True)
     with pytest.raises(DatasetError, match="the split has no labels; those of the test split are not published"):
         open_dataset(tmp_path, "test")
-    with pytest.raises(DatasetError, match="a rule for DAIR-V2X-C, and this is TUMTraf-V2X's layout"):
+    with pytest.raises(DatasetError, match="a rule for DAIR-V2X-C and V2V4Real, and this is TUMTraf-V2X's layout"):
         open_dataset(tmp_path, "val", ground_truth="merged")
 
 

@@ -329,5 +329,5 @@ def test_source_survives_pickling(tmp_path: Path) -> None:
 
 def test_rules_of_other_layouts_are_refused(tmp_path: Path) -> None:
     write_tree(tmp_path)
-    with pytest.raises(DatasetError, match="a rule for DAIR-V2X-C, and this is V2X-Sim's layout"):
+    with pytest.raises(DatasetError, match="a rule for DAIR-V2X-C and V2V4Real, and this is V2X-Sim's layout"):
         open_dataset(tmp_path, "test", ground_truth="merged")

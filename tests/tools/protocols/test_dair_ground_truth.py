@@ -119,7 +119,7 @@ def test_other_rules_and_other_data_are_refused(root: Path, tmp_path: Path) -> N
     alliance = save_tiny_alliance(tmp_path / "alliance")
     with pytest.raises(ValueError, match="a rule for DAIR-V2X-C, and the source is the town"):
         run_command("simulate", "--alliance", alliance, "--preset", "test", "--out", tmp_path / "town", *MERGED)
-    with pytest.raises(ValueError, match="ground truth 'merged' is a rule for DAIR-V2X-C, and this is OPV2V's layout"):
+    with pytest.raises(ValueError, match="ground truth 'merged' is a rule for DAIR-V2X-C and V2V4Real, and this is OPV2V"):
         evaluated(opv2v_tree.write_tree(tmp_path), tmp_path, "--split", "test", *MERGED)
     with pytest.raises(ValueError, match="give --ground-truth merged instead"):
         run_command("simulate", "--alliance", alliance, "--out", tmp_path / "town", "--set", "run.ground_truth=merged")
