@@ -106,6 +106,9 @@ VIEW = ["rerun-sdk>=0.39"]
 # What `heal agent` and `heal simulate --door` need.
 DOOR = ["eclipse-zenoh>=1.10,<2"]
 
+# What reading CooperScene's measurements of its radios needs.
+RADIO = ["mcap>=1.2", "mcap-ros2-support>=0.5"]
+
 # What `make test` and `make docs` install on top: the checkers, the suite, and the builder of the documentation.
 DEVELOPMENT = [
     "pytest>=8.0",
@@ -163,10 +166,11 @@ setup(
     },
     install_requires=REQUIREMENTS,
     extras_require={
-        "dev": DEVELOPMENT + TOWN + VIEW + DOOR + ONNX + IMAGENET,
+        "dev": DEVELOPMENT + TOWN + VIEW + DOOR + RADIO + ONNX + IMAGENET,
         "town": TOWN,
         "view": VIEW,
         "door": DOOR,
+        "radio": RADIO,
         "onnx": ONNX,
         "analysis": ANALYSIS,
         "imagenet": IMAGENET,
