@@ -18,6 +18,7 @@ LINKED = {
     "datasets": (
         "cooperscene",
         "dair",
+        "doctor",
         "opv2v",
         "town",
         "town/geometry",
@@ -36,6 +37,7 @@ LINKED = {
         "benches/plain",
         "checks",
         "comparing",
+        "doctor",
         "evaluation",
         "keys",
         "outside",

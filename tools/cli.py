@@ -67,6 +67,7 @@ class Command:
 COMMANDS: dict[str, Command] = {
     "generate": Command("generate", "generate", "Write scenes of the built-in town in the layout of OPV2V."),
     "assign": Command("assign", "assign", "Assign agent types to the agents of a data set."),
+    "doctor": Command("doctor.command", "doctor", "Say what is in a data set, what is wrong with it, and what to do."),
     "train": Command("train", "app", "Train a base, align agent types to it, or train a compressor of their maps."),
     "evaluate": Command(
         "evaluate", "evaluate", "Evaluate the detection AP of an alliance on a data set, against the labels of all agents in range."

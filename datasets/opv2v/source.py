@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from heal.datasets.dataset import DatasetError, DatasetSummary, OnDamage, Origin, Skipped, UnknownAgentError, damage_error
-from heal.datasets.files import IMAGE_ENDINGS, LIDAR_ONLY, find_file, read_depth, read_grey, read_image
+from heal.datasets.files import IMAGE_ENDINGS, LIDAR_ONLY, errors_naming, find_file, read_depth, read_grey, read_image
 from heal.datasets.lidar import CLOUD_ENDINGS, LidarReader, sample_clouds
 from heal.datasets.opv2v.dialect import AS_OPV2V, FRAME_NS, Rules
 from heal.datasets.opv2v.index import (
@@ -288,9 +288,14 @@ class Opv2vSource:
         return find_file(self._folder_in(self._require_hetero_root(), location) / f"{location.stamp}_{beams}.pcd", CLOUD_ENDINGS)
 
     def _camera(self, location: _FrameLocation, calibration: CameraCalibration, with_depth: bool) -> CameraView:
-        depth = read_depth(self._depth_path(location, calibration.name)) if with_depth else None
         image = read_image(self._image_path(location, calibration.name))
-        return CameraView(calibration.name, image, calibration.intrinsic, calibration.agent_SE3_camera, depth)
+        view = CameraView(calibration.name, image, calibration.intrinsic, calibration.agent_SE3_camera)
+        if not with_depth:
+            return view
+        path = self._depth_path(location, calibration.name)
+        depth_m = read_depth(path)
+        with errors_naming(path):  # its size may differ from the image's
+            return replace(view, depth_m=depth_m)
 
     def _image_path(self, location: _FrameLocation, camera: str) -> Path:
         return find_file(self._folder(location) / f"{location.stamp}_{camera}.png", IMAGE_ENDINGS)

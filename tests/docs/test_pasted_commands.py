@@ -31,6 +31,7 @@ PAGES = (
         f"docs/{name}.md"
         for name in (
             "data",
+            "doctor",
             "models",
             "guard",
             "lying_senders",

@@ -123,5 +123,5 @@ def test_without_a_readable_scene_there_is_one_error(folder: Path) -> None:
 
 
 def test_an_unknown_choice_is_refused() -> None:
-    with pytest.raises(UserError, match="--on-damage: expected stop or skip, got 'drop'"):
+    with pytest.raises(UserError, match="--on-damage: expected stop, skip or a list that heal doctor has written, got 'drop'"):
         ReadOptions.of("drop", None)

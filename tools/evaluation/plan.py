@@ -50,7 +50,7 @@ class EvaluatedScenes:
 
 
 def choose_evaluated(
-    source: Dataset, count: int | None, recorded: ScenesRecord, alliance: Alliance, options: RunOptions, on_damage: OnDamage
+    source: Dataset, count: int | None, recorded: ScenesRecord, alliance: Alliance, options: RunOptions, on_damage: OnDamage | Path
 ) -> EvaluatedScenes:
     """Return `count` scenes, or all, of those that can be read, with the agent types and the egos of the command line."""
     require_lines(options.lidar_lines, alliance, source)

@@ -113,7 +113,8 @@ CacheArg = Annotated[
 OnDamageArg = Annotated[
     str,
     typer.Option(
-        help="Missing and damaged files: stop with an error, or skip their scenes, after reading every file once to find them."
+        help="Missing and damaged files: stop with an error; or skip their scenes, after reading every file once to find them; "
+        "or a list that heal doctor has written, whose scenes are left out."
     ),
 ]
 IntensityScaleArg = Annotated[

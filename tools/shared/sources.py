@@ -14,6 +14,7 @@ from heal.agent_types import TypesOf
 from heal.agents.options import RunOptions
 from heal.alliance import Alliance
 from heal.datasets.damage import Reads, find_damaged, require_files, require_images
+from heal.datasets.damage_list import known_damaged, read_damage_list
 from heal.datasets.dataset import Dataset, DatasetError, DatasetSummary, LabelRule, OnDamage
 from heal.datasets.open import default_split, open_dataset
 from heal.errors import UserError
@@ -30,14 +31,15 @@ class ReadOptions:
     """How a command reads a data set, as its options say.
 
     Attributes:
-        on_damage: what becomes of scenes with missing or damaged files, "stop" or "skip".
+        on_damage: what becomes of scenes with missing or damaged files, "stop" or "skip"; or a list of `heal doctor`, whose scenes
+            are left out, while other damage stops the run.
         intensity_scale: the value that stands for the intensity 1 in the clouds; None to judge it by some of them.
         cache: folder that keeps decoded data; None for no cache.
         ground_truth: of DAIR-V2X-C, "joint" or "merged".
         every_agent: whether all agents of a scene are listed, whatever their number, because any of them may become the ego.
     """
 
-    on_damage: OnDamage = "stop"
+    on_damage: OnDamage | Path = "stop"
     intensity_scale: float | None = None
     cache: Path | None = None
     ground_truth: LabelRule = "joint"
@@ -53,10 +55,13 @@ class ReadOptions:
         every_agent: bool = False,
     ) -> ReadOptions:
         """Take the options of a command line; UserError for an unknown `on_damage` or `ground_truth`."""
-        damages: dict[str, OnDamage] = {name: name for name in get_args(OnDamage)}
+        damages: dict[str, OnDamage | Path] = {name: name for name in get_args(OnDamage)}
+        if Path(on_damage).is_file():
+            damages[on_damage] = Path(on_damage).absolute()
         rules: dict[str, LabelRule] = {name: name for name in get_args(LabelRule)}
         if on_damage not in damages:
-            raise UserError(f"--on-damage: expected {' or '.join(damages)}, got {on_damage!r}")
+            known = ", ".join(damages)
+            raise UserError(f"--on-damage: expected {known} or a list that heal doctor has written, got {on_damage!r}")
         if ground_truth not in rules:
             raise UserError(f"--ground-truth: expected {' or '.join(rules)}, got {ground_truth!r}")
         return ReadOptions(damages[on_damage], intensity_scale, cache and cache.absolute(), rules[ground_truth], every_agent)
@@ -75,7 +80,7 @@ class ReadOptions:
             split,
             max_agents=sys.maxsize if self.every_agent else None,
             cache=self.cache,
-            on_damage=self.on_damage,
+            on_damage="skip" if isinstance(self.on_damage, Path) else self.on_damage,
             intensity_scale=self.intensity_scale,
             ground_truth=self.ground_truth,
         )
@@ -138,20 +143,26 @@ def sensors_of(alliance: Alliance, types_of: TypesOf, options: RunOptions) -> Re
     return reads
 
 
-def choose_scenes(source: Dataset, scenes: Sequence[int], reads: Reads, on_damage: OnDamage) -> tuple[list[int], DatasetSummary]:
+def choose_scenes(
+    source: Dataset, scenes: Sequence[int], reads: Reads, on_damage: OnDamage | Path
+) -> tuple[list[int], DatasetSummary]:
     """Return the scenes that can be read, and the summary of the data set without the others, which are printed.
 
-    With "stop" no file is read: a damaged one ends the run when its turn comes. With "skip" every file is read.
+    With "stop" no file is read: a damaged one ends the run when its turn comes. With "skip" every file is read. A list of `heal
+    doctor` leaves out its scenes without reading them, and the others are treated as with "stop".
 
     Raises:
-        DatasetError: files are missing, and `on_damage` is "stop"; no scene can be read; or images are needed, and there are none.
+        DatasetError: files are missing that are neither listed nor to be skipped; no scene can be read; or there are no images.
     """
     require_images(source, scenes, reads)
     if on_damage == "stop":
         require_files(source, scenes, reads)
         return list(scenes), source.summary
-    shown = track(scenes, "reading every file", len(scenes), console, transient=True)
-    damaged = find_damaged(source, shown, reads)
+    if isinstance(on_damage, Path):
+        damaged = known_damaged(source, scenes, reads, read_damage_list(on_damage, source.summary.root))
+        require_files(source, [index for index in scenes if index not in damaged], reads)
+    else:
+        damaged = find_damaged(source, track(scenes, "reading every file", len(scenes), console, transient=True), reads)
     for name, damage in damaged.values():
         console.print(f"  skipped {name}: {damage}", markup=False, soft_wrap=True)
     if damaged:
