@@ -91,3 +91,41 @@ def corners_within_range(corners: Float64, range_m: Sequence[float], use_z: bool
     points = corners[..., :axes]
     inside = (points >= range_m[:axes]) & (points <= range_m[3 : 3 + axes])  # (N, 8, axes)
     return np.asarray(inside.all(axis=(1, 2)), bool)
+
+
+def corners_to_oriented(corners: Float64) -> tuple[Float64, Float64]:
+    """Fit boxes that may be tilted to corners: exact for the corners of any box.
+
+    The corners of a mirrored box, whose right and left are exchanged, give the same box with its sides named rightly.
+
+    Args:
+        corners: (N, 8, 3) metres.
+
+    Returns:
+        (N, 4, 4) poses of the centres, x along the length, y along the width, z up; and (N, 3) length, width, height in metres.
+
+    Raises:
+        ValueError: a box without a size, or corners that are not finite.
+    """
+    require_shape("corners", corners, (None, 8, 3))
+    centre = corners.mean(axis=1)
+    half = np.einsum("nck,ca->nak", corners - centre[:, None], CORNER_SIGNS) / 8  # (N, 3, 3), a row for each half axis
+    sizes: Float64 = 2 * np.linalg.norm(half, axis=2)
+    if not (np.isfinite(sizes) & (sizes > 0)).all():
+        raise ValueError(f"expected boxes with a length, a width and a height, got sizes down to {sizes.min():g} m")
+    forward = half[:, 0] / (sizes[:, :1] / 2)
+    side = half[:, 1] - forward * (forward * half[:, 1]).sum(axis=1, keepdims=True)
+    side /= np.linalg.norm(side, axis=1, keepdims=True)
+    up = np.cross(forward, side)
+    mirrored = ((up * half[:, 2]).sum(axis=1) < 0)[:, None]
+    poses = np.tile(np.eye(4), (len(corners), 1, 1))
+    poses[:, :3, :3] = np.stack([forward, np.where(mirrored, -side, side), np.where(mirrored, -up, up)], axis=2)
+    poses[:, :3, 3] = centre
+    return poses, sizes
+
+
+def oriented_to_corners(poses: Float64, sizes: Float64) -> Float64:
+    """Compute the corners (N, 8, 3) of boxes from poses (N, 4, 4) and sizes (N, 3), as `corners_to_oriented` gives them."""
+    local = sizes[:, None] / 2 * np.asarray(CORNER_SIGNS, np.float64)  # (N, 8, 3)
+    corners: Float64 = local @ poses[:, :3, :3].transpose(0, 2, 1) + poses[:, None, :3, 3]
+    return corners

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from heal.datasets.dataset import Collaboration, LabelRule
+from heal.datasets.opv2v.frame_numbers import STAMP_NS
 from heal.datasets.opv2v.index import METADATA_NAME
 from heal.datasets.opv2v.metadata import Parse, parse_metadata
 from heal.errors import UserError
@@ -56,8 +57,7 @@ class Dialect:
         return self.entry is not None and self.entry.search(_text(metadata)) is not None
 
 
-# Stamps of the simulator count steps of 50 ms; every second one is recorded, hence 10 Hz.
-OPV2V = Dialect("OPV2V", stamp_ns=50_000_000, lines=64)
+OPV2V = Dialect("OPV2V", stamp_ns=STAMP_NS, lines=64)
 
 
 @dataclass(frozen=True)

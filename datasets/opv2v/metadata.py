@@ -15,9 +15,9 @@ import numpy as np
 from heal.datasets.dataset import DatasetError
 from heal.datasets.files import errors_naming, read_json, read_yaml
 from heal.datasets.labels import read_opv2v_objects
-from heal.datasets.notation import as_mapping, as_matrix, as_pose, entry_of
+from heal.datasets.notation import as_id, as_mapping, as_matrix, as_pose, entry_of
 from heal.se3 import relative_SE3
-from heal.types import Float64, ObjectLabels
+from heal.types import Float64, ObjectLabels, require_SE3
 
 CAMERA_NAME = re.compile(r"camera\d+")
 # From OpenCV's camera axes (x right, y down, z forward) to Unreal's (x forward, y right, z up), which OPV2V and the town use.
@@ -44,6 +44,7 @@ class FrameMetadata:
         roadside: whether the entry RSU marks the agent as a roadside unit.
         labelled: whether the file has labels; `vehicles: {}` are labels, a missing or empty entry is none.
         left_out: number of listed objects that do not count, by their type or as `labels.WITHOUT_SIZE`.
+        timestamp_ns: the exact time; None where only the stamp tells the time, as in OPV2V itself.
     """
 
     world_SE3_lidar: Float64
@@ -52,6 +53,11 @@ class FrameMetadata:
     roadside: bool
     labelled: bool = True
     left_out: Mapping[str, int] = field(default_factory=dict)
+    timestamp_ns: int | None = None
+
+    def time_or(self, stamp_ns: int) -> int:
+        """Return the exact time in nanoseconds, or else the time that the stamp tells."""
+        return stamp_ns if self.timestamp_ns is None else self.timestamp_ns
 
 
 # Converts the content of a metadata file, of an agent with this id; a KeyError or ValueError says what cannot be used.
@@ -72,7 +78,9 @@ def parse_metadata(values: Mapping[str, Any], _agent_id: str = "") -> FrameMetad
     vehicles = values.get("vehicles")
     objects, left_out = (ObjectLabels.empty(), Counter[str]()) if vehicles is None else read_opv2v_objects(vehicles)
     roadside = bool(values.get("RSU", False))
-    return FrameMetadata(world_SE3_lidar, cameras, objects, roadside, vehicles is not None, left_out)
+    time = values.get("timestamp_ns")
+    timestamp_ns = None if time is None else as_id("timestamp_ns", time)
+    return FrameMetadata(world_SE3_lidar, cameras, objects, roadside, vehicles is not None, left_out, timestamp_ns)
 
 
 def read_metadata(stem: Path, parse: Parse = parse_metadata) -> FrameMetadata:
@@ -95,6 +103,11 @@ def _read_cached(path: Path, changed_ns: int, parse: Parse) -> FrameMetadata:
 
 
 def _camera(name: str, values: Mapping[str, Any], world_SE3_lidar: Float64) -> CameraCalibration:
-    world_SE3_camera = as_pose(f"{name}: cords", entry_of(name, values, "cords")) @ UNREAL_SE3_OPENCV
+    """Convert a camera. The entry `agent_SE3_camera`, which our writer adds, is exact, and there are right-handed cameras in it."""
     intrinsic = as_matrix(f"{name}: intrinsic", entry_of(name, values, "intrinsic"), (3, 3))
+    if values.get("agent_SE3_camera") is not None:
+        exact = as_matrix(f"{name}: agent_SE3_camera", values["agent_SE3_camera"], (4, 4))
+        require_SE3(f"{name}: agent_SE3_camera", exact, may_mirror=True)
+        return CameraCalibration(name, intrinsic, exact)
+    world_SE3_camera = as_pose(f"{name}: cords", entry_of(name, values, "cords")) @ UNREAL_SE3_OPENCV
     return CameraCalibration(name, intrinsic, relative_SE3(world_SE3_lidar, world_SE3_camera))

@@ -128,10 +128,11 @@ class Opv2vSource:
         """Return the outline of scene `index`, the ego first."""
         scenario, number = self._scenes[index]
         ego = _FrameLocation(scenario, scenario.ego_id, number)
-        return replace(self.listed(index), world_SE3_ego=self._metadata(ego).world_SE3_lidar)
+        metadata, listed = self._metadata(ego), self.listed(index)
+        return replace(listed, world_SE3_ego=metadata.world_SE3_lidar, timestamp_ns=metadata.time_or(listed.timestamp_ns))
 
     def listed(self, index: int) -> SceneOutline:
-        """Return the outline of scene `index`, with the identity as the pose: no metadata is read."""
+        """Return the outline of scene `index`, the identity as the pose, the time that the stamp tells: no metadata is read."""
         scenario, number = self._scenes[index]
         scene_id, ids = f"{scenario.name}/{scenario.stamps[scenario.ego_id][number]}", scenario.agents_at(number)
         time_ns, by_roadside = self._time_ns(scenario, number), self.rules.roadside_ego
@@ -164,7 +165,7 @@ class Opv2vSource:
         return AgentFrame(
             agent_id=agent_id,
             kind=kind,
-            timestamp_ns=self._time_ns(location.scenario, location.number),
+            timestamp_ns=metadata.time_or(self._time_ns(location.scenario, location.number)),
             world_SE3_agent=metadata.world_SE3_lidar,
             world_SE3_agent_measured=metadata.world_SE3_lidar,
             lidar=self._lidar(location, choice.beams) if choice.lidar else None,

@@ -1,30 +1,21 @@
-"""Write the built-in town in the layout of OPV2V and OPV2V-H, for every reader of these data sets.
-
-ROOT/OPV2V/<split>/<scenario>/data_protocol.yaml
-ROOT/OPV2V/<split>/<scenario>/<agent>/<stamp>.pcd, .yaml, _camera0.png .. _camera3.png
-ROOT/OPV2V/additional/<split>/<scenario>/<agent>/<stamp>_bev_visibility.png
-ROOT/OPV2V_Hetero/<split>/<scenario>/<agent>/<stamp>_16.pcd, _32.pcd, _depth0.png .. _depth3.png
-"""
+"""Write the built-in town in the layout of OPV2V and OPV2V-H; see `heal.datasets.opv2v.writer` for the files."""
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from heal.datasets.files import read_yaml, write_depth, write_image, write_yaml
-from heal.datasets.opv2v.index import VISIBILITY_SUFFIX
-from heal.datasets.pcd import write_pcd
+from heal.datasets.files import write_yaml
+from heal.datasets.opv2v.writer import PROTOCOL_NAME, FrameFiles, new_scenario, read_protocol, scenario_path, write_frame
 from heal.datasets.town.opv2v_metadata import frame_metadata
 from heal.datasets.town.source import TownSource
 from heal.detection.visibility import scene_visibility
-from heal.types import AgentFrame, ObjectLabels, Scene, SensorChoice
+from heal.types import AgentFrame, LidarScan, ObjectLabels, Scene, SensorChoice
 
 WRITER_VERSION = 3
 THINNED_BEAMS = (16, 32)
-_TREES = ("OPV2V", "OPV2V_Hetero", "OPV2V/additional")
 
 
 @dataclass(frozen=True)
@@ -62,19 +53,14 @@ def write_opv2v(source: TownSource, root: Path, keep_going: Callable[[], None] =
         FileExistsError: the scenario exists, but was made with other settings.
     """
     name, settings = source.scenario, _settings(source)
-    # A folder that no other process uses: one that were shared might be removed by one process while another writes into it.
-    done, partial = root / "OPV2V" / source.split / name, root / f".{source.split}-{name}.partial"
-    shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed, perhaps after it had moved the last folder
-    if done.exists():
-        return _read_report(done, settings)
-    try:
+    there = read_protocol(root, source.split, name)
+    if there is not None:
+        return _read_report(there, scenario_path(root, source.split, name), settings)
+    with new_scenario(root, source.split, name) as partial:
         labelled = [_write_scene(source, index, partial, keep_going) for index in range(len(source))]
         total, hidden = (int(sum(part)) for part in zip(*labelled, strict=True))
         report = ScenarioReport(name, len(source), len(source.town.agents), total, hidden, written=True)
-        write_yaml(partial / "OPV2V" / "data_protocol.yaml", _protocol(settings, report))
-        _move_into_place(partial, root, source.split, name)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        write_yaml(partial / "OPV2V" / PROTOCOL_NAME, _protocol(settings, report))
     return report
 
 
@@ -85,44 +71,23 @@ def _write_scene(source: TownSource, index: int, partial: Path, keep_going: Call
     for agent_id in outline.agent_ids:
         keep_going()
         frame = source.agent_frame(index, agent_id)
-        _write_frame(source, index, frame, partial)
+        write_frame(partial, source.stamp(index), _frame_files(source, index, frame))
         frames.append(frame)
     objects = ObjectLabels.union([frame.objects for frame in frames])
     visibility = scene_visibility(Scene(outline, tuple(frames), objects))
     return len(visibility.ids), int(visibility.hidden.sum())
 
 
-def _write_frame(source: TownSource, index: int, frame: AgentFrame, partial: Path) -> None:
-    """Write all files of one agent's frame below `partial`, one folder for each tree."""
-    stamp = source.stamp(index)
-    folder, hetero, additional = (partial / tree.replace("/", "_") / frame.agent_id for tree in _TREES)
-    folder.mkdir(parents=True, exist_ok=True)
-    sweep = source.sweep(index, frame.agent_id)
-    write_pcd(folder / f"{stamp}.pcd", sweep.points)
-    write_yaml(folder / f"{stamp}.yaml", frame_metadata(source, index, frame.agent_id))
+def _frame_files(source: TownSource, index: int, frame: AgentFrame) -> FrameFiles:
+    """Add to a frame what a scene does not tell: speeds, and with cameras the thinned clouds and the map of what they see."""
+    sweep, agent = source.sweep(index, frame.agent_id), source.agent(frame.agent_id)
+    with_cloud = replace(frame, lidar=LidarScan(sweep.points, agent.lidar.beams))
+    metadata = frame_metadata(source, index, frame.agent_id)
     if not SensorChoice.of(source.sensors).cameras:
-        return
-    hetero.mkdir(parents=True, exist_ok=True)
-    additional.mkdir(parents=True, exist_ok=True)
-    beams = source.agent(frame.agent_id).lidar.beams
-    for lines in THINNED_BEAMS:
-        write_pcd(hetero / f"{stamp}_{lines}.pcd", sweep.thinned(beams, lines))
-    for view in frame.cameras:
-        write_image(folder / f"{stamp}_{view.name}.png", view.image)
-        if view.depth_m is not None:
-            path = hetero / f"{stamp}_{view.name.replace('camera', 'depth')}.png"
-            write_depth(path, view.depth_m, source.cameras.depth_step_m)
-    write_image(additional / f"{stamp}{VISIBILITY_SUFFIX}", source.visibility_map(index, frame.agent_id))
-
-
-def _move_into_place(partial: Path, root: Path, split: str, name: str) -> None:
-    """Move a scenario's folders to their trees. The folder in OPV2V is last: if it exists, the others exist too."""
-    for tree in reversed(_TREES):
-        made, wanted = partial / tree.replace("/", "_"), root / tree / split / name
-        if made.exists():
-            wanted.parent.mkdir(parents=True, exist_ok=True)
-            shutil.rmtree(wanted, ignore_errors=True)
-            made.rename(wanted)
+        return FrameFiles(with_cloud, metadata)
+    thinned = {lines: sweep.thinned(agent.lidar.beams, lines) for lines in THINNED_BEAMS}
+    visibility = source.visibility_map(index, frame.agent_id)
+    return FrameFiles(with_cloud, metadata, thinned, visibility, source.cameras.depth_step_m)
 
 
 def _settings(source: TownSource) -> dict[str, Any]:
@@ -150,9 +115,8 @@ def _protocol(settings: dict[str, Any], report: ScenarioReport) -> dict[str, Any
     }
 
 
-def _read_report(scenario: Path, settings: dict[str, Any]) -> ScenarioReport:
-    """Read the report of an existing scenario; FileExistsError if the scenario has other settings."""
-    protocol = read_yaml(scenario / "data_protocol.yaml")
+def _read_report(protocol: Mapping[str, Any], scenario: Path, settings: dict[str, Any]) -> ScenarioReport:
+    """Return the report of an existing scenario; FileExistsError if the scenario has other settings."""
     if protocol.get("town") != settings:
         raise FileExistsError(
             f"{scenario} was generated with {protocol.get('town')}, not with {settings}; remove it or choose another folder"

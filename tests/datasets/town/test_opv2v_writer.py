@@ -115,10 +115,12 @@ def test_what_is_there_is_kept_and_other_settings_are_refused(written):
 WRITE_AND_DIE = """
 import os, signal, sys
 from pathlib import Path
-from heal.datasets.town import TownSource, opv2v_writer
-move = opv2v_writer._move_into_place
-opv2v_writer._move_into_place = lambda *where: (move(*where), os.kill(os.getpid(), signal.SIGKILL))
-opv2v_writer.write_opv2v(TownSource("test", 4, 1, "validate", frozenset({"lidar"})), Path(sys.argv[1]))
+from heal.datasets.opv2v import writer
+from heal.datasets.town import TownSource
+from heal.datasets.town.opv2v_writer import write_opv2v
+move = writer._move_into_place
+writer._move_into_place = lambda *where: (move(*where), os.kill(os.getpid(), signal.SIGKILL))
+write_opv2v(TownSource("test", 4, 1, "validate", frozenset({"lidar"})), Path(sys.argv[1]))
 """
 
 
