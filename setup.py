@@ -20,6 +20,7 @@ LINKED = {
         "dair",
         "doctor",
         "opv2v",
+        "ros",
         "town",
         "town/geometry",
         "town/sensors",
@@ -37,6 +38,7 @@ LINKED = {
         "benches/plain",
         "checks",
         "comparing",
+        "converting",
         "doctor",
         "evaluation",
         "keys",
@@ -111,6 +113,9 @@ DOOR = ["eclipse-zenoh>=1.10,<2"]
 # What reading CooperScene's measurements of its radios needs.
 RADIO = ["mcap>=1.2", "mcap-ros2-support>=0.5"]
 
+# What `heal convert` needs to read and write bags of ROS 2.
+ROS = ["rosbags>=0.11"]
+
 # What `make test` and `make docs` install on top: the checkers, the suite, and the builder of the documentation.
 DEVELOPMENT = [
     "pytest>=8.0",
@@ -129,6 +134,8 @@ DEVELOPMENT = [
     "mkdocstrings[python]>=1.0",
     "nbconvert>=7.16",
     "ipykernel>=6.29",
+    "mcap>=1.2",
+    "mcap-ros2-support>=0.5",
 ]
 
 # What `heal export --onnx` needs.
@@ -168,10 +175,11 @@ setup(
     },
     install_requires=REQUIREMENTS,
     extras_require={
-        "dev": DEVELOPMENT + TOWN + VIEW + DOOR + RADIO + ONNX + IMAGENET,
+        "dev": DEVELOPMENT + TOWN + VIEW + DOOR + ROS + RADIO + ONNX + IMAGENET,
         "town": TOWN,
         "view": VIEW,
         "door": DOOR,
+        "ros": ROS,
         "radio": RADIO,
         "onnx": ONNX,
         "analysis": ANALYSIS,

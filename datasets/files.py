@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -25,6 +25,7 @@ MAX_PIXELS = 1 << 23  # of an image; 4K has 8.3 million
 _FORMATS = ("PNG", "JPEG")  # Pillow knows some forty others, and starts a program for one of them
 _MAX_SCANS, _SCAN = 50, b"\xff\xda"  # of a JPEG; some bytes are a scan, which takes the time of a look at every pixel
 PNG_COMPRESSION = 3  # for speed, not for size
+JPEG_QUALITY = 95
 METADATA_ENDINGS = (".yaml", ".json")
 WHOLE_METRES = 1.0  # the step of OPV2V-H's depth images, in metres
 FINEST_DEPTH_M = 0.01  # 65535 steps of it still reach 655 m
@@ -163,6 +164,21 @@ def write_image(path: Path, pixels: UInt8) -> None:
     Image.fromarray(pixels).save(path, compress_level=PNG_COMPRESSION)
 
 
+def decode_image(content: bytes) -> UInt8:
+    """Return the pixels (H, W, 3) uint8 RGB of a PNG or JPEG in memory; ValueError or OSError if it is damaged."""
+    with _image_in(content) as image:
+        return np.asarray(_in_bytes(image).convert("RGB"), np.uint8)
+
+
+def encode_image(pixels: UInt8, form: Literal["png", "jpeg"]) -> bytes:
+    """Return an image (H, W, 3) uint8 RGB as PNG, which loses nothing, or as JPEG of quality 95."""
+    from PIL import Image
+
+    content = io.BytesIO()
+    Image.fromarray(pixels).save(content, form, compress_level=PNG_COMPRESSION, quality=JPEG_QUALITY)
+    return content.getvalue()
+
+
 def _read_pixels(path: Path, mode: str) -> UInt8:
     """Read an image in a mode of Pillow; DatasetError if it is missing, damaged or too large."""
     with _opened_image(path) as image:
@@ -172,21 +188,29 @@ def _read_pixels(path: Path, mode: str) -> UInt8:
 @contextmanager
 def _opened_image(path: Path) -> Iterator[Image]:
     """Open an image; a missing or damaged file, and a ValueError of the block, become a DatasetError that names it."""
-    from PIL import Image, UnidentifiedImageError
-
     with errors_naming(path):
         try:
             content = path.read_bytes()
-            with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
-                _require_bounded(image, content)
-                yield image
         except FileNotFoundError as error:
             raise DatasetError(path, missing_cause(path)) from error
-        except UnidentifiedImageError as error:
-            problem = f"cannot identify image file, expected {' or '.join(_FORMATS)}"
-            raise DatasetError(path, f"not a readable image: {problem}") from error
-        except (SyntaxError, EOFError, Image.DecompressionBombError) as error:
-            raise DatasetError(path, f"not a readable image: {error}") from error
+        with _image_in(content) as image:
+            yield image
+
+
+@contextmanager
+def _image_in(content: bytes) -> Iterator[Image]:
+    """Open an image in memory; ValueError or OSError if it is damaged."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
+            _require_bounded(image, content)
+            yield image
+    except UnidentifiedImageError as error:
+        problem = f"cannot identify image file, expected {' or '.join(_FORMATS)}"
+        raise ValueError(f"not a readable image: {problem}") from error
+    except (SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        raise ValueError(f"not a readable image: {error}") from error
 
 
 def _require_bounded(image: Image, content: bytes) -> None:

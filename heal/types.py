@@ -358,10 +358,10 @@ class SceneSource(Protocol):
         ...
 
 
-def load_scene(source: SceneSource, index: int) -> Scene:
-    """Read scene `index` as a whole: the frames of all agents and all objects."""
+def load_scene(source: SceneSource, index: int, choice: SensorChoice | None = None) -> Scene:
+    """Read scene `index` as a whole: the frames of all agents, with the sensor data of a choice, and all objects."""
     outline = source.outline(index)
-    frames = tuple(source.agent_frame(index, agent_id) for agent_id in outline.agent_ids)
+    frames = tuple(source.agent_frame(index, agent_id, choice) for agent_id in outline.agent_ids)
     objects = source.scene_objects(index)
     if objects is None:
         objects = ObjectLabels.union([frame.objects for frame in frames])

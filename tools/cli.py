@@ -66,6 +66,11 @@ class Command:
 
 COMMANDS: dict[str, Command] = {
     "generate": Command("generate", "generate", "Write scenes of the built-in town in the layout of OPV2V."),
+    "convert": Command(
+        "converting.command",
+        "convert",
+        "Convert a data set to OPV2V's layout or to bags of ROS 2 (MCAP), or bags to OPV2V's layout.",
+    ),
     "assign": Command("assign", "assign", "Assign agent types to the agents of a data set."),
     "doctor": Command("doctor.command", "doctor", "Say what is in a data set, what is wrong with it, and what to do."),
     "train": Command("train", "app", "Train a base, align agent types to it, or train a compressor of their maps."),

@@ -32,6 +32,7 @@ PAGES = (
         for name in (
             "data",
             "doctor",
+            "your_data",
             "models",
             "guard",
             "lying_senders",

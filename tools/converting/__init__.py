@@ -1,0 +1,1 @@
+"""`heal convert`: any data set, or bags of ROS 2, to OPV2V's layout or to bags."""

@@ -1,0 +1,182 @@
+"""The recordings to convert: the scenarios of a data set's splits, or bags of ROS 2, each with its scenes in order of time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from heal.datasets.dataset import Dataset, DatasetError, OnDamage
+from heal.datasets.files import IMAGE_ENDINGS
+from heal.datasets.open import CULVER_CITY, OPV2V_SPLITS
+from heal.datasets.ros.reader import BagScenes, bag_name, is_bag
+from heal.datasets.split_names import NoSplitError, find_split, names_of
+from heal.errors import UserError
+from heal.tools.shared.sources import ReadOptions
+from heal.types import Scene, Sensor, SensorChoice, load_scene
+
+if TYPE_CHECKING:
+    from heal.datasets.ros.layout import BagOptions
+
+SPLITS = (*OPV2V_SPLITS, CULVER_CITY)
+_IMAGES: tuple[Sensor, ...] = ("camera", "depth")
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One scenario to convert.
+
+    Attributes:
+        split: the split that it goes to: train, validate, test or test_culvercity.
+        name: its name.
+        count: number of its scenes; of a bag, at most.
+        labelled: whether its scenes have labels.
+        made_from: what it is made from; a conversion that was made from something else is not taken for this one.
+        scenes: reads the scenes one by one.
+        left_out: what `scenes` has left out, in lines; complete when all scenes have been read.
+        left_handed: whether the world is left-handed as far as the data set's layout tells.
+    """
+
+    split: str
+    name: str
+    count: int
+    labelled: bool
+    made_from: Mapping[str, Any]
+    scenes: Callable[[], Iterator[Scene]]
+    left_out: list[str] = field(default_factory=list)
+    left_handed: bool = False
+
+
+def recordings_of_dataset(
+    root: Path, splits: Sequence[str] | None, reading: ReadOptions, show: Callable[[str], None]
+) -> list[Recording]:
+    """Return the recordings of a data set.
+
+    Args:
+        root: the data set.
+        splits: the splits to convert; None for all.
+        reading: how the data set is read.
+        show: is given the summary of each split.
+
+    Raises:
+        DatasetError: the folder is no data set, or has none of the splits.
+    """
+    found: list[Recording] = []
+    missing: DatasetError | None = None
+    for split in splits or SPLITS:
+        try:
+            source = reading.open(root, split)
+        except NoSplitError as error:
+            if splits:
+                raise
+            missing = error
+            continue
+        show(str(source.summary))
+        found += _recordings_of_split(source, _canonical(split), reading.on_damage)
+    if not found:
+        raise missing or DatasetError(root, "there is nothing to convert")
+    return found
+
+
+def recordings_of_bags(bags: Sequence[tuple[str, Path]], options: BagOptions) -> list[Recording]:
+    """Return a recording for each bag, given with its split; every bag is looked through, but its data are not read yet."""
+    return [_recording_of_bag(split, BagScenes(path, options)) for split, path in bags]
+
+
+def find_bags(root: Path, splits: Sequence[str] | None) -> list[tuple[str, Path]]:
+    """Return the bags of a root with the split of each; none if the root is something else.
+
+    The root is a bag; or it holds bags; or it holds a folder of bags for each split. Bags outside of such a folder belong to the
+    one split that is given, or to train.
+
+    Raises:
+        UserError: bags of no split, and more than one split is given for them.
+    """
+    inside = sorted(root.iterdir()) if root.is_dir() else []
+    loose = [root] if is_bag(root) else [path for path in inside if is_bag(path)]
+    if loose:
+        if splits and len(splits) > 1:
+            raise UserError(f"--split {','.join(splits)}: expected one split, because {root} does not divide its bags into splits")
+        return [(_canonical(splits[0]) if splits else "train", path) for path in loose]
+    folders = [path for path in inside if path.is_dir()]
+    chosen = [name for split in splits or SPLITS if (name := find_split(split, [path.name for path in folders]))]
+    return [(_canonical(name), path) for name in chosen for path in sorted((root / name).iterdir()) if is_bag(path)]
+
+
+def _recording_of_bag(split: str, bag: BagScenes) -> Recording:
+    name, left_out = bag_name(bag.path), list[str]()
+
+    def scenes() -> Iterator[Scene]:
+        yield from bag.scenes()
+        left_out.extend(f"{name}: {note}" for note in bag.notes)
+
+    made_from = {"bag": name, "clouds": bag.clouds, "agents": [agent.agent_id for agent in bag.layout.agents]}
+    return Recording(split, name, bag.clouds, bag.layout.labelled, made_from, scenes, left_out)
+
+
+def _recordings_of_split(source: Dataset, split: str, on_damage: OnDamage) -> list[Recording]:
+    """Return the scenarios of an opened split."""
+    listed = [source.listed(index) for index in range(len(source))]
+    groups: dict[str, list[int]] = {}
+    for index in sorted(range(len(source)), key=lambda index: listed[index].timestamp_ns):
+        groups.setdefault(listed[index].scene_id.rpartition("/")[0] or split, []).append(index)
+    labelled, choice = _is_labelled(source), _every_sensor(source)
+    layout, split_on_disk = source.summary.layout, source.summary.split
+    found = []
+    for group, indices in sorted(groups.items()):
+        left_out: list[str] = []
+        made_from = {"layout": layout, "split": split_on_disk, "scenario": group, "scenes": len(indices), "sensors": asdict(choice)}
+        scenes = _reading(source, indices, choice, on_damage, left_out)
+        name, is_left = group.replace("/", "_"), layout == "OPV2V"
+        found.append(Recording(split, name, len(indices), labelled, made_from, scenes, left_out, is_left))
+    return found
+
+
+def _reading(
+    source: Dataset, indices: list[int], choice: SensorChoice, on_damage: OnDamage, left_out: list[str]
+) -> Callable[[], Iterator[Scene]]:
+    """Return a function that reads scenes; those that cannot be read are left out if damage may be skipped."""
+
+    def scene_or_none(index: int) -> Scene | None:
+        try:
+            return load_scene(source, index, choice)
+        except DatasetError as error:
+            if on_damage == "stop":
+                raise
+            left_out.append(f"left out {source.listed(index).scene_id}: {error}")
+            return None
+
+    return lambda: (scene for index in indices if (scene := scene_or_none(index)) is not None)
+
+
+def _is_labelled(source: Dataset) -> bool:
+    """Whether any scene of a split has an object, or labels that cannot be read."""
+    try:
+        return any(len(source.scene_objects(index)) for index in range(len(source)))
+    except DatasetError:
+        return True
+
+
+def _every_sensor(source: Dataset) -> SensorChoice:
+    """Return the choice of all sensors of which the first scene has files."""
+    return SensorChoice.of(["lidar", *(sensor for sensor in _IMAGES if _has_files(source, sensor))])
+
+
+def _has_files(source: Dataset, sensor: Sensor) -> bool:
+    """Whether any agent of the first scene has image files of a sensor, the camera or its depth."""
+    depth = sensor == "depth"
+    with_it, without = SensorChoice(lidar=False, cameras=True, depth=depth), SensorChoice(lidar=False, cameras=depth)
+    for agent_id in source.listed(0).agent_ids:
+        try:
+            files, others = (source.frame_origin(0, agent_id, choice).files for choice in (with_it, without))
+        except DatasetError:
+            continue
+        if any(path.exists() for path in files if path not in others and path.suffix.lower() in IMAGE_ENDINGS):
+            return True
+    return False
+
+
+def _canonical(split: str) -> str:
+    """Return the name that OPV2V has for a split, such as "validate" for "val"; the name itself if OPV2V has none."""
+    return next((name for name in OPV2V_SPLITS if name in names_of(split)), split)
