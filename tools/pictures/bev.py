@@ -12,17 +12,16 @@ from heal.se3 import transform_points
 from heal.tools.pictures.cameras import draw_strip, strip_inches
 from heal.tools.pictures.colors import (
     BACKGROUND,
-    FAINT_TEXT,
     HIDDEN,
     LINES,
     TEXT,
     TROUBLE,
     TRUTH,
     agent_colors,
-    rgb_floats,
     score_color,
 )
 from heal.tools.pictures.margin import margin_inches, write_margin
+from heal.tools.pictures.marks import draw_arrow, draw_ground, footprints, write_label
 from heal.tools.pictures.panel import PANEL_INCHES, draw_panel, least_inches
 from heal.tools.pictures.picture import BevPicture, format_bytes
 from heal.types import Float64, UInt8
@@ -61,50 +60,17 @@ def render(pictures: Sequence[BevPicture], width_px: int = 1600, margin: str = "
 
 def draw_bev(axes: Any, picture: BevPicture, width_px: int) -> None:
     """Draw points, links, boxes and agents on matplotlib axes that are `width_px` wide."""
-    x_min, y_min, _, x_max, y_max, _ = picture.range_m
-    axes.set(xlim=(x_min, x_max), ylim=(y_min, y_max), aspect="equal")
-    axes.axis("off")
-    image = rasterize(picture, round(0.75 * width_px))
-    axes.imshow(image, extent=(x_min, x_max, y_min, y_max), origin="lower", interpolation="bilinear", zorder=0)
-    _draw_rings(axes, picture)
+    draw_ground(axes, _clouds(picture), picture.range_m, width_px)
     _draw_links(axes, picture)
     _draw_truth(axes, picture)
     _draw_detections(axes, picture)
     _draw_agents(axes, picture)
 
 
-def rasterize(picture: BevPicture, width_px: int) -> UInt8:
-    """Return an RGB image (H, W, 3) of all points, first row at y_min; a pixel is brighter the more and the higher its points."""
-    x_min, y_min, _, x_max, y_max, _ = picture.range_m
-    height_px = round(width_px * picture.aspect)
-    density = np.zeros((height_px * width_px, 1))
-    tint = np.zeros((height_px * width_px, 3))
-    for color, agent in zip(agent_colors(len(picture.agents)), picture.agents, strict=True):
-        xyz = transform_points(agent.ego_SE3_agent, agent.points[:, :3].astype(np.float64))
-        column = np.floor((xyz[:, 0] - x_min) / (x_max - x_min) * width_px).astype(np.int64)
-        row = np.floor((xyz[:, 1] - y_min) / (y_max - y_min) * height_px).astype(np.int64)
-        inside = (column >= 0) & (column < width_px) & (row >= 0) & (row < height_px)
-        ground = np.percentile(xyz[:, 2], 30) if len(xyz) else 0.0
-        weight = np.where(xyz[:, 2] > ground + 0.4, 1.0, 0.22)
-        cell = row[inside] * width_px + column[inside]
-        # A vertical wall puts a hundred points into one pixel; the square root limits its brightness.
-        light = np.sqrt(np.bincount(cell, weights=weight[inside], minlength=len(density)))[:, None]
-        density += light
-        tint += light * rgb_floats(color)
-    opacity = 1 - np.exp(-0.8 * density)
-    shaded = np.array(rgb_floats(BACKGROUND)) * (1 - opacity) + opacity * tint / np.maximum(density, 1e-9)
-    image: UInt8 = (255 * shaded).round().astype(np.uint8).reshape(height_px, width_px, 3)
-    return image
-
-
-def _draw_rings(axes: Any, picture: BevPicture) -> None:
-    """Draw circles around the ego every 20 m, with their radius."""
-    from matplotlib.patches import Circle
-
-    for radius_m in range(20, int(max(picture.range_m[3:5])), 20):
-        axes.add_patch(Circle((0, 0), radius_m, fill=False, color=FAINT_TEXT, alpha=0.22, linewidth=0.8, linestyle=(0, (4, 6))))
-        if radius_m < picture.range_m[4]:
-            axes.text(0, -radius_m, f"{radius_m} m", color=FAINT_TEXT, fontsize=9, ha="center", va="center", alpha=0.8)
+def _clouds(picture: BevPicture) -> list[tuple[str, Float64]]:
+    """Return the colour of each agent, and its points (N, 3) in the ego's frame."""
+    agents = zip(agent_colors(len(picture.agents)), picture.agents, strict=True)
+    return [(color, transform_points(agent.ego_SE3_agent, agent.points[:, :3].astype(np.float64))) for color, agent in agents]
 
 
 def _draw_links(axes: Any, picture: BevPicture) -> None:
@@ -117,7 +83,7 @@ def _draw_links(axes: Any, picture: BevPicture) -> None:
         style: Any = "-" if used else (0, (3, 3))
         axes.plot([0, x], [0, y], color=color if used else TROUBLE, linewidth=1.6, linestyle=style, alpha=0.75, zorder=3)
         label = format_bytes(agent.message.size_bytes) if used else agent.message.status
-        _label(axes, 0.55 * x, 0.55 * y, label, TEXT if used else TROUBLE, 10)
+        write_label(axes, 0.55 * x, 0.55 * y, label, TEXT if used else TROUBLE, 10)
 
 
 def _draw_truth(axes: Any, picture: BevPicture) -> None:
@@ -150,19 +116,10 @@ def _draw_agents(axes: Any, picture: BevPicture) -> None:
     """Draw an arrow along the heading of each agent, and its name."""
     for color, agent in zip(agent_colors(len(picture.agents)), picture.agents, strict=True):
         x, y = agent.ego_SE3_agent[:2, 3]
-        heading = agent.ego_SE3_agent[:2, 0]
-        side = np.array([-heading[1], heading[0]])
         size_m = (picture.range_m[3] - picture.range_m[0]) / 60
-        arrow = np.array([heading, -0.7 * heading + 0.62 * side, -0.35 * heading, -0.7 * heading - 0.62 * side]) * size_m
-        axes.fill(*(arrow + np.array([x, y])).T, facecolor=color, edgecolor="white", linewidth=1.2, zorder=8)
+        draw_arrow(axes, agent.ego_SE3_agent, size_m, color)
         name = f"{agent.agent_id} (ego)" if agent.message.own else agent.agent_id
-        _label(axes, *_label_position(picture, (x, y), 2.0 * size_m, len(name)), name, color, 11, weight="bold")
-
-
-def _label(axes: Any, x: float, y: float, text: str, color: str, size: float, weight: str = "normal") -> None:
-    """Write text on a dark box, so that it is readable over points; text outside the axes is clipped."""
-    box = {"boxstyle": "round,pad=0.22", "facecolor": BACKGROUND, "edgecolor": "none", "alpha": 0.78}
-    axes.text(x, y, text, color=color, fontsize=size, weight=weight, ha="center", va="center", bbox=box, zorder=9, clip_on=True)
+        write_label(axes, *_label_position(picture, (x, y), 2.0 * size_m, len(name)), name, color, 11, weight="bold")
 
 
 def _label_position(picture: BevPicture, position: tuple[float, float], distance_m: float, letters: int) -> tuple[float, float]:
@@ -190,5 +147,4 @@ def _label_position(picture: BevPicture, position: tuple[float, float], distance
 
 def _outlines(corners: torch.Tensor) -> Float64:
     """Return closed footprints (N, 5, 2), front edge first, of boxes with corners (N, 8, 3)."""
-    outlines: Float64 = corners[:, [0, 1, 2, 3, 0], :2].double().numpy()
-    return outlines
+    return footprints(corners.double().numpy())

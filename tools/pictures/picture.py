@@ -13,6 +13,7 @@ from heal.agents.records import NodeLatency, TickResult
 from heal.detection.detections import Detections, GroundTruth
 from heal.detection.metrics import IOU_THRESHOLDS
 from heal.se3 import relative_SE3
+from heal.tools.pictures.marks import aspect
 from heal.types import BoolMask, Float32, Float64, UInt8
 
 FOUND_IOU = 0.5
@@ -90,7 +91,7 @@ class BevPicture:
     @property
     def aspect(self) -> float:
         """Height of the range divided by its width."""
-        return float((self.range_m[4] - self.range_m[1]) / (self.range_m[3] - self.range_m[0]))
+        return aspect(self.range_m)
 
     @property
     def drawn(self) -> BoolMask:

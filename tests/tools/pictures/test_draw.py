@@ -18,9 +18,10 @@ from heal.detection.detections import Detections, GroundTruth
 from heal.detection.metrics import ApAccumulator
 from heal.detection.visibility import SceneVisibility
 from heal.se3 import pose_to_SE3
-from heal.tools.pictures.bev import rasterize, render
+from heal.tools.pictures.bev import render
 from heal.tools.pictures.colors import AGENT_COLORS, FAINT_TEXT, HIDDEN, agent_color, palette
 from heal.tools.pictures.draw import draw_comparison, draw_curves, draw_frame, draw_tick, save_animation
+from heal.tools.pictures.marks import rasterize_clouds
 from heal.tools.pictures.panel import PANEL_INCHES, draw_panel
 from heal.tools.pictures.picture import BevPicture, least_drawn_score, picture_of
 from heal.types import Float32, UInt8
@@ -71,9 +72,7 @@ def test_hidden_means_unseen_by_the_ego_and_well_seen_by_another() -> None:
 
 
 def test_points_have_their_agents_colour_at_their_position() -> None:
-    picture = picture_of(make_result(), RANGE_M)
-    picture = replace(picture, agents=(replace(picture.agents[0], points=np.array([[10, -5, 0, 0]] * 90, np.float32)),))
-    image = rasterize(picture, 400).astype(float)
+    image = rasterize_clouds([(AGENT_COLORS[0], np.array([[10.0, -5.0, 0.0]] * 90))], RANGE_M, 400).astype(float)
     row, column = np.unravel_index(np.abs(image - image[0, 0]).sum(axis=2).argmax(), (400, 400))
     assert abs(row - 150) <= 1 and abs(column - 300) <= 1  # the point lies on the edge of four pixels
     color = np.array([int(AGENT_COLORS[0][i : i + 2], 16) for i in (1, 3, 5)])
