@@ -21,7 +21,7 @@ from heal.tools.pictures.colors import (
     score_color,
 )
 from heal.tools.pictures.margin import margin_inches, write_margin
-from heal.tools.pictures.marks import draw_arrow, draw_ground, footprints, write_label
+from heal.tools.pictures.marks import draw_arrow, draw_ground, figure_image, footprints, write_label
 from heal.tools.pictures.panel import PANEL_INCHES, draw_panel, least_inches
 from heal.tools.pictures.picture import BevPicture, format_bytes
 from heal.types import Float64, UInt8
@@ -34,7 +34,6 @@ def render(pictures: Sequence[BevPicture], width_px: int = 1600, margin: str = "
 
     Below them stand the images of the last picture's cameras. The text `margin`, of a few lines, stands in a strip below.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     bev_inches = BEV_INCHES if pictures[0].aspect > 0.75 else 1.4 * BEV_INCHES
@@ -44,7 +43,6 @@ def render(pictures: Sequence[BevPicture], width_px: int = 1600, margin: str = "
     total = height + strip_inches(width, cameras) + below
     figure = Figure(figsize=(width, total), dpi=width_px / width, facecolor=BACKGROUND)
     bottom, part = 1 - height / total, height / total
-    canvas = FigureCanvasAgg(figure)
     for i, picture in enumerate(pictures):
         axes = figure.add_axes((i * bev_inches / width, bottom, bev_inches / width, part))
         draw_bev(axes, picture, round(bev_inches * figure.dpi))
@@ -54,8 +52,7 @@ def render(pictures: Sequence[BevPicture], width_px: int = 1600, margin: str = "
     draw_panel(panel, pictures[-1], height)
     draw_strip(figure, cameras, below)
     write_margin(figure, margin)
-    canvas.draw()
-    return np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[..., :3])
+    return figure_image(figure)
 
 
 def draw_bev(axes: Any, picture: BevPicture, width_px: int) -> None:

@@ -59,9 +59,10 @@ def _draw_rings(axes: Any, range_m: Sequence[float]) -> None:
     """Draw circles around the origin every 20 m, with their radius."""
     from matplotlib.patches import Circle
 
-    for radius_m in range(20, int(max(range_m[3:5])), 20):
+    x_min, y_min, _, x_max, y_max, _ = range_m
+    for radius_m in range(20, int(max(-x_min, -y_min, x_max, y_max)), 20):
         axes.add_patch(Circle((0, 0), radius_m, fill=False, color=FAINT_TEXT, alpha=0.22, linewidth=0.8, linestyle=(0, (4, 6))))
-        if radius_m < range_m[4]:
+        if radius_m < min(-y_min, y_max):
             axes.text(0, -radius_m, f"{radius_m} m", color=FAINT_TEXT, fontsize=9, ha="center", va="center", alpha=0.8)
 
 
@@ -77,6 +78,15 @@ def write_label(axes: Any, x: float, y: float, text: str, color: str, size: floa
     """Write text on a dark box, so that it is readable over points; text outside the axes is clipped."""
     box = {"boxstyle": "round,pad=0.22", "facecolor": BACKGROUND, "edgecolor": "none", "alpha": 0.78}
     axes.text(x, y, text, color=color, fontsize=size, weight=weight, ha="center", va="center", bbox=box, zorder=9, clip_on=True)
+
+
+def figure_image(figure: Any) -> UInt8:
+    """Draw a matplotlib figure, and return it as an RGB image (H, W, 3)."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[..., :3])
 
 
 def footprints(corners: Float64) -> Float64:

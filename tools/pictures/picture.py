@@ -113,7 +113,7 @@ def picture_of(result: TickResult, range_m: Sequence[float]) -> BevPicture:
         for view in result.views
     )
     found = result.match.found[IOU_THRESHOLDS.index(FOUND_IOU)]
-    subtitle = f"tick {result.tick}, {_clock(result.timestamp_ns)}, ego: {result.ego_id}"
+    subtitle = f"tick {result.tick}, {clock(result.timestamp_ns)}, ego: {result.ego_id}"
     cameras = tuple(CameraAgent(view.agent_id, i, view.images) for i, view in enumerate(result.views) if view.images)
     return BevPicture(
         title=result.scene_id,
@@ -154,7 +154,7 @@ def format_bytes(size: int) -> str:
     return f"{size} B"
 
 
-def _clock(timestamp_ns: int) -> str:
+def clock(timestamp_ns: int) -> str:
     """Return a timestamp as text: seconds since the start of the run, or the time of day of a Unix timestamp."""
     seconds = timestamp_ns / 1e9
     if seconds < EPOCH_TIMES_FROM_S:

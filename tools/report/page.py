@@ -7,7 +7,7 @@ import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from heal.atomic_write import write_text
 from heal.config import to_plain
@@ -34,6 +34,9 @@ from heal.tools.report.sections import (
 )
 from heal.tools.shared.made_by import MadeBy
 from heal.tools.shared.run_log import RunLog
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 PICTURE_PX = 1400
 
@@ -151,6 +154,11 @@ def _picture_address(path: Path | None) -> str | None:
     with Image.open(path) as opened:
         image = opened.convert("RGB")
     image.thumbnail((PICTURE_PX, PICTURE_PX))
+    return image_address(image)
+
+
+def image_address(image: Image) -> str:
+    """Return a PIL image as a `data:` address in WebP, so that a page needs no other file."""
     buffer = io.BytesIO()
     image.save(buffer, "webp", quality=82)
     return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"

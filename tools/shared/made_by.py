@@ -132,7 +132,7 @@ class MadeBy:
     def of(context: typer.Context, alliance: Alliance | AllianceRecord, scenes: ScenesRecord) -> MadeBy:
         """Describe the command that is running."""
         return MadeBy(
-            command=shlex.join(_words(context)),
+            command=command_line(context),
             folder=str(Path.cwd()),
             version=heal.__version__,
             date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -163,6 +163,11 @@ def _as_mapping(path: Path, values: Any) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise UserError(f"{path}: {MADE_BY}: expected a mapping of keys to values, got {type(values).__name__}")
     return values
+
+
+def command_line(context: typer.Context) -> str:
+    """Return the command that is running as a line: the plugins in use and the options that were given, in declared order."""
+    return shlex.join(_words(context))
 
 
 def _words(context: typer.Context) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from heal.agents.records import TickResult
 from heal.tools.pictures.colors import agent_color
 from heal.tools.pictures.picture import EPOCH_TIMES_FROM_S
 
@@ -26,11 +25,11 @@ class TickLog:
         self._before: set[EntityPath] = set()
         self._now: set[EntityPath] = set()
 
-    def begin(self, result: TickResult) -> None:
+    def begin(self, tick: int, timestamp_ns: int) -> None:
         """Start a tick: set its number and its time, which is a date if timestamps count from an epoch, else a duration."""
         self._before, self._now = self._now, set()
-        self.recording.set_time(TICK, sequence=result.tick)
-        seconds = result.timestamp_ns / 1e9
+        self.recording.set_time(TICK, sequence=tick)
+        seconds = timestamp_ns / 1e9
         if seconds < EPOCH_TIMES_FROM_S:
             self.recording.set_time(TIME, duration=seconds)
         else:

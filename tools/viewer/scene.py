@@ -17,7 +17,7 @@ from heal.agents.records import AgentView, TickResult
 from heal.se3 import relative_SE3, transform_points
 from heal.tools.pictures.colors import BACKGROUND, FAINT_TEXT, HIDDEN, LINES, TEXT, TROUBLE, TRUTH, rgb_bytes, score_color
 from heal.tools.pictures.picture import BevPicture, format_bytes
-from heal.tools.viewer.log import TickLog
+from heal.tools.viewer.log import EntityPath, TickLog
 from heal.types import Float32, Float64, UInt8
 
 AGENTS, EGO, LINKS = ("world", "agents"), ("world", "ego"), ("world", "links")
@@ -97,11 +97,17 @@ def _log_agent(log: TickLog, placement: Placement, view: AgentView, record: Mess
     log.show(path, placement.transform(view.world_SE3_agent))
     points = subsample(view.points, placement.most_points)
     log.show((*path, "cloud"), rr.Points3D(points, colors=shade(points, color, ground_m), radii=rr.Radius.ui_points(1.2)))
-    name = f"{view.agent_id}  {record.agent_type}{'  ego' if record.own else ''}"
+    log_heading(log, path, f"{view.agent_id}  {record.agent_type}{'  ego' if record.own else ''}", color)
+    log.show((*path, "heat"), _ground_cells(view.heat, color, placement.range_m, ground_m))
+
+
+def log_heading(log: TickLog, path: EntityPath, name: str, color: str) -> None:
+    """Show an agent's body, an arrow along its heading, and its name, in the agent's frame at `path`."""
+    import rerun as rr
+
     log.show((*path, "body"), rr.Boxes3D(sizes=[BODY_M], colors=[rgb_bytes(color)], fill_mode="solid"))
     log.show((*path, "heading"), rr.Arrows3D(vectors=[[6.0, 0, 0]], origins=[[0, 0, 0.6]], radii=0.18, colors=[rgb_bytes(color)]))
     log.show((*path, "name"), rr.Points3D([[0, 0, 2.5]], labels=[name], colors=[rgb_bytes(color)], radii=0.01, show_labels=True))
-    log.show((*path, "heat"), _ground_cells(view.heat, color, placement.range_m, ground_m))
 
 
 def _ground_cells(heat: Float32, color: str, range_m: Sequence[float], ground_m: float) -> Any:
@@ -142,16 +148,16 @@ def _log_boxes(log: TickLog, picture: BevPicture) -> None:
     colors = [tuple(round(255 * part) for part in score_color(score)) for score in scores]
     log.show(
         (*EGO, "detections"),
-        _boxes(found.boxes.numpy(), colors, 0.07, [f"{score:.2f}" for score in scores], "transparentfillmajorwireframe"),
+        boxes_3d(found.boxes.numpy(), colors, 0.07, [f"{score:.2f}" for score in scores], "transparentfillmajorwireframe"),
     )
-    log.show((*EGO, "labels"), _boxes(truth.boxes.numpy(), [rgb_bytes(TRUTH)], 0.05, None, "majorwireframe"))
+    log.show((*EGO, "labels"), boxes_3d(truth.boxes.numpy(), [rgb_bytes(TRUTH)], 0.05, None, "majorwireframe"))
     hidden = truth.boxes.numpy()[picture.hidden]
     hidden[:, 3:6] += HALO_M
     names = ["hidden, found" if seen else "hidden, missed" for seen in picture.found[picture.hidden]]
-    log.show((*EGO, "hidden"), _boxes(hidden, [rgb_bytes(HIDDEN)], 0.12, names, "transparentfillmajorwireframe"))
+    log.show((*EGO, "hidden"), boxes_3d(hidden, [rgb_bytes(HIDDEN)], 0.12, names, "transparentfillmajorwireframe"))
 
 
-def _boxes(boxes: Float32, colors: Sequence[Any], radius_m: float, labels: Sequence[str] | None, fill: Fill) -> Any:
+def boxes_3d(boxes: Float32, colors: Sequence[Any], radius_m: float, labels: Sequence[str] | None, fill: Fill) -> Any:
     """Return rerun's boxes.
 
     Args:

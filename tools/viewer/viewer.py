@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from urllib.parse import quote
 
 import numpy as np
+from typing_extensions import Self
 
 from heal.agents.process import be_killed_with_parent
 from heal.agents.records import TickResult
@@ -89,7 +90,36 @@ class NoViewer:
         """Close nothing: there is no output."""
 
 
-class Viewer:
+class LiveView:
+    """A rerun recording with its outputs: a window, a page, a file. A context manager that closes them."""
+
+    def __init__(self, recording: Any, page: Page | None = None) -> None:
+        """Take over a `rerun.RecordingStream` whose sinks are set, and the page that shows it; None without a page."""
+        self.recording, self._page = recording, page
+        self.address = None if page is None else page.address
+
+    def wait(self) -> None:
+        """Serve the page until Ctrl-C; return at once if there is no page."""
+        self.recording.flush()
+        try:
+            while self.address is not None:
+                time.sleep(1.0)
+        except KeyboardInterrupt:
+            return
+
+    def __enter__(self) -> Self:
+        """Return the view itself for a `with` statement."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Write pending data and close the recording; the page is no longer served."""
+        self.recording.flush()
+        self.recording.disconnect()
+        if self._page is not None:
+            self._page.close()
+
+
+class Viewer(LiveView):
     """Viewer that writes the ticks of a run to a rerun recording, and so to its window, web page or file."""
 
     wants_views = True
@@ -103,8 +133,8 @@ class Viewer:
             name: name of the run, shown above the scene.
             page: the page on which the run is shown; None without a page.
         """
-        self._page, self.address = page, None if page is None else page.address
-        self._recording, self._range_m, self._name = recording, range_m, name
+        super().__init__(recording, page)
+        self._range_m, self._name = range_m, name
         self._log = TickLog(recording)
         self._numbers = NumbersLog(self._log)
         self._origin_m: Float64 | None = None
@@ -117,7 +147,7 @@ class Viewer:
             self._send_layout(result, has_cameras)
         placement = Placement(self._origin_for(result), self._range_m, MOST_POINTS)
         picture = picture_of(result, self._range_m)
-        self._log.begin(result)
+        self._log.begin(result.tick, result.timestamp_ns)
         log_scene(self._log, placement, result, picture)
         log_heat(self._log, result.views)
         log_cameras(self._log, result.views)
@@ -127,7 +157,7 @@ class Viewer:
     def _send_layout(self, result: TickResult, has_cameras: bool) -> None:
         """Set the panels, with one for cameras once the first image has come."""
         self._shows_cameras = has_cameras
-        self._recording.send_blueprint(layout(result.world_SE3_ego, self._range_m, self._name, has_cameras))
+        self.recording.send_blueprint(layout(result.world_SE3_ego, self._range_m, self._name, has_cameras))
 
     def _origin_for(self, result: TickResult) -> Float64:
         """Return the view's origin (3,) in the world; moves it to the ego if the ego is too far away."""
@@ -135,26 +165,6 @@ class Viewer:
         if self._origin_m is None or np.linalg.norm(ego_m - self._origin_m) > ORIGIN_MOVES_M:
             self._origin_m = ego_m
         return self._origin_m
-
-    def wait(self) -> None:
-        """Serve the page until Ctrl-C; return at once if there is no page."""
-        self._recording.flush()
-        try:
-            while self.address is not None:
-                time.sleep(1.0)
-        except KeyboardInterrupt:
-            return
-
-    def __enter__(self) -> Viewer:
-        """Return the viewer itself for a `with` statement."""
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """Write pending data and close the recording; the page is no longer served."""
-        self._recording.flush()
-        self._recording.disconnect()
-        if self._page is not None:
-            self._page.close()
 
 
 class Page:
@@ -209,10 +219,22 @@ def open_viewer(view: str | None, record: Path | None, range_m: Sequence[float],
     Raises:
         ValueError: the view is unknown, or a window is wanted on a machine without a screen.
     """
-    if view is not None and view not in VIEWS:
-        raise UserError(f"unknown view {view!r}; there are {', '.join(VIEWS)}")
     if view is None and record is None:
         return NoViewer()
+    recording, page = open_recording(view, record, name)
+    return Viewer(recording, range_m, name, page)
+
+
+def open_recording(view: str | None, record: Path | None, name: str) -> tuple[Any, Page | None]:
+    """Open a `rerun.RecordingStream` for a view, a file or both; return it, and the page that shows it, None without a page.
+
+    The arguments are those of `open_viewer`, of which the view or the file is given.
+
+    Raises:
+        ValueError: the view is unknown, or a window is wanted on a machine without a screen.
+    """
+    if view is not None and view not in VIEWS:
+        raise UserError(f"unknown view {view!r}; there are {', '.join(VIEWS)}")
     require_package("rerun", "view", "the live view")
     import rerun as rr
 
@@ -229,7 +251,7 @@ def open_viewer(view: str | None, record: Path | None, range_m: Sequence[float],
         sinks.append(rr.GrpcServerSink(HOST, free_port(DATA_PORT), server_memory_limit=SERVER_MEMORY))
         page = Page(sinks[-1].uri)
     recording.set_sinks(*sinks)
-    return Viewer(recording, range_m, name, page)
+    return recording, page
 
 
 def open_window(recording: Any) -> str:
