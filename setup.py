@@ -47,6 +47,7 @@ LINKED = {
         "profiling",
         "report",
         "shared",
+        "showing",
         "simulation",
         "sweeps",
         "terminal",
@@ -134,8 +135,6 @@ DEVELOPMENT = [
     "mkdocstrings[python]>=1.0",
     "nbconvert>=7.16",
     "ipykernel>=6.29",
-    "mcap>=1.2",
-    "mcap-ros2-support>=0.5",
 ]
 
 # What `heal export --onnx` needs.
@@ -172,6 +171,7 @@ setup(
         ],
         "heal.tools.comparing": ["templates/*.j2"],
         "heal.tools.report": ["templates/*.j2"],
+        "heal.tools.showing": ["templates/*.j2"],
     },
     install_requires=REQUIREMENTS,
     extras_require={

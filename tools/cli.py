@@ -71,6 +71,7 @@ COMMANDS: dict[str, Command] = {
         "convert",
         "Convert a data set to OPV2V's layout or to bags of ROS 2 (MCAP), or bags to OPV2V's layout.",
     ),
+    "show": Command("showing.command", "show", "Look at a data set: clouds, boxes, images, depth, and what does not fit."),
     "assign": Command("assign", "assign", "Assign agent types to the agents of a data set."),
     "doctor": Command("doctor.command", "doctor", "Say what is in a data set, what is wrong with it, and what to do."),
     "train": Command("train", "app", "Train a base, align agent types to it, or train a compressor of their maps."),
