@@ -103,4 +103,5 @@ def _pixels(message: Any, dtype: np.dtype[Any], channels: int) -> npt.NDArray[An
             f"{len(message.data)} bytes, or are more than {MAX_PIXELS}"
         )
     strides = (step, channels * dtype.itemsize, dtype.itemsize)
-    return np.ndarray((height, width, channels), dtype, message.data, 0, strides)
+    pixels: npt.NDArray[Any] = np.ndarray((height, width, channels), dtype, message.data, 0, strides)
+    return pixels

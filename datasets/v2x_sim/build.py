@@ -20,7 +20,7 @@ from heal.datasets.dataset import DatasetError
 from heal.datasets.notation import as_number, as_text, as_vector, short
 from heal.datasets.v2x_sim.index import LIDAR, POSE, TableIndex
 from heal.datasets.v2x_sim.tables import TABLES, read_records, table_path
-from heal.types import Float64, Int64
+from heal.types import BoolMask, Float64, Int64
 
 # Names of the sensors that are read. The data set has more: semantic LiDARs, cameras of depth, of classes, and from above.
 CHANNEL = re.compile(r"(LIDAR_TOP|CAM_(?:FRONT|BACK|LEFT|RIGHT)(?:_(?:LEFT|RIGHT))?)_id_(\d{1,4})")
@@ -210,7 +210,8 @@ class _Builder:
 
     def _in_order(self, recordings: Int64, poses: Float64) -> tuple[Int64, Int64]:
         """Return which recordings are kept, in their order, and their rows: those with a pose, one for each sample and sensor."""
-        posed = np.isfinite(poses).all(axis=1)[recordings[:, POSE]]
+        finite: BoolMask = np.isfinite(poses).all(axis=1)
+        posed = finite[recordings[:, POSE]]
         if not posed.all():
             self._drop("sample_data", "their ego_pose_token is not in ego_pose.json", int((~posed).sum()))
         order = np.flatnonzero(posed)

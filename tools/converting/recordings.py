@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from heal.datasets.damage_list import known_damaged, read_damage_list
 from heal.datasets.dataset import Dataset, DatasetError, OnDamage
 from heal.datasets.files import IMAGE_ENDINGS
 from heal.datasets.open import CULVER_CITY, OPV2V_SPLITS
@@ -115,13 +116,13 @@ def _recording_of_bag(split: str, bag: BagScenes) -> Recording:
     return Recording(split, name, bag.clouds, bag.layout.labelled, made_from, scenes, left_out)
 
 
-def _recordings_of_split(source: Dataset, split: str, on_damage: OnDamage) -> list[Recording]:
+def _recordings_of_split(source: Dataset, split: str, on_damage: OnDamage | Path) -> list[Recording]:
     """Return the scenarios of an opened split."""
-    listed = [source.listed(index) for index in range(len(source))]
-    groups: dict[str, list[int]] = {}
-    for index in sorted(range(len(source)), key=lambda index: listed[index].timestamp_ns):
-        groups.setdefault(listed[index].scene_id.rpartition("/")[0] or split, []).append(index)
     labelled, choice = _is_labelled(source), _every_sensor(source)
+    listed = {index: source.listed(index) for index in _unlisted(source, choice, on_damage)}
+    groups: dict[str, list[int]] = {}
+    for index in sorted(listed, key=lambda index: listed[index].timestamp_ns):
+        groups.setdefault(listed[index].scene_id.rpartition("/")[0] or split, []).append(index)
     layout, split_on_disk = source.summary.layout, source.summary.split
     found = []
     for group, indices in sorted(groups.items()):
@@ -133,8 +134,18 @@ def _recordings_of_split(source: Dataset, split: str, on_damage: OnDamage) -> li
     return found
 
 
+def _unlisted(source: Dataset, choice: SensorChoice, on_damage: OnDamage | Path) -> list[int]:
+    """Return the scenes of a split that no list of `heal doctor` leaves out."""
+    scenes = list(range(len(source)))
+    if not isinstance(on_damage, Path):
+        return scenes
+    known = read_damage_list(on_damage, source.summary.root)
+    listed = known_damaged(source, scenes, lambda outline: [(agent_id, choice) for agent_id in outline.agent_ids], known)
+    return [index for index in scenes if index not in listed]
+
+
 def _reading(
-    source: Dataset, indices: list[int], choice: SensorChoice, on_damage: OnDamage, left_out: list[str]
+    source: Dataset, indices: list[int], choice: SensorChoice, on_damage: OnDamage | Path, left_out: list[str]
 ) -> Callable[[], Iterator[Scene]]:
     """Return a function that reads scenes; those that cannot be read are left out if damage may be skipped."""
 
@@ -142,7 +153,7 @@ def _reading(
         try:
             return load_scene(source, index, choice)
         except DatasetError as error:
-            if on_damage == "stop":
+            if on_damage != "skip":
                 raise
             left_out.append(f"left out {source.listed(index).scene_id}: {error}")
             return None

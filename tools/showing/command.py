@@ -16,9 +16,10 @@ import heal
 from heal.datasets.dataset import DatasetError
 from heal.tools.pictures.draw import save_image
 from heal.tools.pictures.marks import figure_image
-from heal.tools.shared.arguments import PresetArg, SourceSplitArg
+from heal.tools.shared.arguments import SourceSplitArg
 from heal.tools.shared.made_by import command_line
 from heal.tools.shared.output import try_folder
+from heal.tools.shared.preset_option import PresetArg
 from heal.tools.shared.sources import TOWN, ReadOptions, open_source, source_name, split_name
 from heal.tools.shared.type_argument import split_names
 from heal.tools.showing.choosing import DEFAULT_SCENES, choose_scenes
