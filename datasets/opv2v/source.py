@@ -206,9 +206,7 @@ class Opv2vSource:
         """Return the reader of the sweeps, whose scale is the given one, the data set's, or judged by some sweeps of all splits."""
         dialect = self.rules.dialect
         scale = dialect.intensity_top if intensity_scale is None else intensity_scale
-        return LidarReader(
-            sample_clouds(_agent_folders(self.root, self._folder_of_split)), scale, rings=None if dialect.rings else False
-        )
+        return LidarReader(sample_clouds(_agent_folders(self.root, self._folder_of_split)), scale, rings=dialect.rings)
 
     def _list_scenes(self, ego_id: str | None, max_agents: int) -> Skipped:
         """List the scenarios and scenes; return what is left out, DatasetError if no scene is left."""
