@@ -210,7 +210,7 @@ class _Builder:
 
     def _in_order(self, recordings: Int64, poses: Float64) -> tuple[Int64, Int64]:
         """Return which recordings are kept, in their order, and their rows: those with a pose, one for each sample and sensor."""
-        finite: BoolMask = np.isfinite(poses).all(axis=1)
+        finite: BoolMask = np.asarray(np.isfinite(poses).all(axis=1), bool)
         posed = finite[recordings[:, POSE]]
         if not posed.all():
             self._drop("sample_data", "their ego_pose_token is not in ego_pose.json", int((~posed).sum()))
