@@ -6,45 +6,18 @@ DAIR-V2X-C): even a small data set would no longer fit into memory, and reading 
 
 from __future__ import annotations
 
-import hashlib
-import warnings
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from heal.datasets.cache_file import Entry, read_entry, stamps_of, write_entry
+from heal.datasets.cache_file import Entry, stamps_of
 from heal.datasets.dataset import Dataset, Origin
+from heal.datasets.kept import EntryCodec, Value, require_kinds
 from heal.types import AgentFrame, LidarScan, ObjectLabels, SceneOutline, SensorChoice
-
-Value = TypeVar("Value")
-
-_NO_VALUE = (ValueError, TypeError, LookupError)
-
-
-@dataclass(frozen=True)
-class _EntryCodec(Generic[Value]):
-    """Conversion of values of one type to entries and back.
-
-    Attributes:
-        name: ending of the entries' file names.
-        pack: value to entry.
-        unpack: entry to an equal value; an error of `_NO_VALUE` for an entry that holds none.
-    """
-
-    name: str
-    pack: Callable[[Value], Entry]
-    unpack: Callable[[Entry], Value]
-
-    def unpacked(self, entry: Entry) -> Value | None:
-        """Return the value of an entry; None if the entry holds something else, as one that this program has not written may."""
-        try:
-            return self.unpack(entry)
-        except _NO_VALUE:
-            return None
 
 
 class CachedSource:
@@ -113,30 +86,15 @@ class CachedSource:
         """Read the labels of scene `index` as a whole."""
         return self._fetch(_OBJECTS, self.source.scene_origin(index), lambda: self.source.scene_objects(index))
 
-    def _fetch(self, kind: _EntryCodec[Value], origin: Origin, read: Callable[[], Value]) -> Value:
+    def _fetch(self, kind: EntryCodec[Value], origin: Origin, read: Callable[[], Value]) -> Value:
         """Return the cached value of an origin; without an entry, read the value and write an entry."""
         try:
             # Before reading: if a file changes meanwhile, the stamps are outdated and the entry is soon written again.
             stamps = stamps_of(origin.files)
         except OSError:
             return read()
-        path = self._path(kind.name, origin)
-        entry = read_entry(path, stamps)
-        cached = None if entry is None else kind.unpacked(entry)
-        if cached is not None:
-            return cached
-        value = read()
-        try:
-            write_entry(path, stamps, kind.pack(value))
-        except OSError as error:
-            warnings.warn(f"{self.folder}: the cache cannot be written: {error.strerror}; files are read every time", stacklevel=2)
-        return value
-
-    def _path(self, kind: str, origin: Origin) -> Path:
-        """Return the path of an entry, written or not. Changed files keep the path, so a cache does not grow with changes."""
-        key = "\n".join([kind, origin.name, *(str(file.absolute()) for file in origin.files)])
-        digest = hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
-        return self.folder / digest[:2] / f"{digest[2:]}.{kind}"
+        key = "\n".join([origin.name, *(str(file.absolute()) for file in origin.files)])
+        return kind.kept(self.folder, key, stamps, read)
 
 
 def _pack_outline(outline: SceneOutline) -> Entry:
@@ -154,7 +112,7 @@ def _pack_outline(outline: SceneOutline) -> Entry:
 def _unpack_outline(entry: Entry) -> SceneOutline:
     values = dict(entry.values)
     flags = {"labelled_as_whole": bool, "roadside_ego": bool}
-    _require_kinds(values, scene_id=str, timestamp_ns=int, ego_id=str, agent_ids=list, **flags)
+    require_kinds(values, scene_id=str, timestamp_ns=int, ego_id=str, agent_ids=list, **flags)
     if not all(isinstance(agent_id, str) for agent_id in values["agent_ids"]):
         raise TypeError(f"agent_ids: expected text, got {values['agent_ids']}")
     [pose] = _arrays(entry, np.float64)
@@ -172,7 +130,7 @@ def _pack_frame(frame: AgentFrame) -> Entry:
 def _unpack_frame(entry: Entry) -> AgentFrame:
     values = dict(entry.values)
     beams = values.pop("beams", None)
-    _require_kinds(values, agent_id=str, kind=str, timestamp_ns=int)
+    require_kinds(values, agent_id=str, kind=str, timestamp_ns=int)
     if type(beams) not in (int, type(None)):
         raise TypeError(f"beams: expected a whole number or none, got {beams}")
     dtypes: list[type[np.generic]] = [np.float64, np.float64, np.int64, np.float64, np.float32]
@@ -194,12 +152,6 @@ def _unpack_objects(entry: Entry) -> ObjectLabels:
     return ObjectLabels(*_arrays(entry, np.int64, np.float64))
 
 
-def _require_kinds(values: Mapping[str, Any], **kinds: type) -> None:
-    """Raise TypeError unless values have exactly these names and kinds."""
-    if {name: type(value) for name, value in values.items()} != kinds:
-        raise TypeError(f"expected {kinds}, got {values}")
-
-
 def _arrays(entry: Entry, *dtypes: type[np.generic]) -> tuple[npt.NDArray[Any], ...]:
     """Return the arrays of an entry; TypeError or ValueError unless they are as many, of these types and finite."""
     if [array.dtype for array in entry.arrays] != [np.dtype(dtype) for dtype in dtypes]:
@@ -209,6 +161,6 @@ def _arrays(entry: Entry, *dtypes: type[np.generic]) -> tuple[npt.NDArray[Any], 
     return entry.arrays
 
 
-_OUTLINE = _EntryCodec("scene", _pack_outline, _unpack_outline)
-_FRAME = _EntryCodec("frame", _pack_frame, _unpack_frame)
-_OBJECTS = _EntryCodec("objects", _pack_objects, _unpack_objects)
+_OUTLINE = EntryCodec("scene", _pack_outline, _unpack_outline)
+_FRAME = EntryCodec("frame", _pack_frame, _unpack_frame)
+_OBJECTS = EntryCodec("objects", _pack_objects, _unpack_objects)

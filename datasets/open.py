@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from heal.datasets.cache import CachedSource
 from heal.datasets.cooperscene.metadata import COOPERSCENE
@@ -66,10 +67,10 @@ def open_dataset(
     name, mode = split_and_collaboration(split)
     reader = _own_reader(root, mode, ground_truth, cache)
     if reader is None:
-        root, rules = _opv2v_rules(root, name, mode, ground_truth)
-        reader = _Reader(partial(Opv2vSource, rules=rules, hetero_root=hetero_root, beams=beams, on_damage=on_damage), 5)
-    most, ego = max_agents or reader.agents, ego_id or reader.ego_id
-    source = reader.open(root, name, sensors, ego_id=ego, max_agents=most, intensity_scale=intensity_scale)
+        own = {"hetero_root": hetero_root, "beams": beams, "on_damage": on_damage, "cache": cache}
+        root, reader = _opv2v_reader(root, name, mode, ground_truth, own)
+    agents = {"ego_id": ego_id or reader.ego_id, "max_agents": max_agents or reader.agents}
+    source = reader.open(root, name, sensors, **agents, intensity_scale=intensity_scale)
     return CachedSource(source, cache) if cache else source
 
 
@@ -110,10 +111,13 @@ def default_split(root: Path) -> str:
     return "val" if data_folder(root) is not None or holds_tumtraf(root) else "test"
 
 
-def _opv2v_rules(root: Path, split: str, mode: Collaboration | None, ground_truth: LabelRule) -> tuple[Path, Rules]:
-    """Return the folder with the splits of a data set in OPV2V's layout, and how it is read."""
+def _opv2v_reader(
+    root: Path, split: str, mode: Collaboration | None, ground_truth: LabelRule, own: dict[str, Any]
+) -> tuple[Path, _Reader]:
+    """Return the folder with the splits of a data set in OPV2V's layout, and its reader, which has some arguments of its own."""
     folder = _opv2v_folder(root)
-    return folder, Rules(recognised(folder, find_split_folder(folder, split)[0], DIALECTS), mode, ground_truth)
+    rules = Rules(recognised(folder, find_split_folder(folder, split)[0], DIALECTS), mode, ground_truth)
+    return folder, _Reader(partial(Opv2vSource, rules=rules, **own), 5)
 
 
 def _dair_ego(root: Path, collaboration: Collaboration | None) -> str | None:

@@ -29,7 +29,8 @@ from heal.datasets.opv2v.index import (
     unknown_ego,
     with_ego,
 )
-from heal.datasets.opv2v.label_check import check_labels
+from heal.datasets.opv2v.kept_lists import KeptLists
+from heal.datasets.opv2v.label_check import LabelCheck, check_labels
 from heal.datasets.opv2v.metadata import CameraCalibration, FrameMetadata, metadata_path, read_metadata
 from heal.datasets.split_names import SYNONYMS
 from heal.detection.label_filters import objects_within, visible_objects
@@ -92,8 +93,9 @@ class Opv2vSource:
         on_damage: OnDamage = "stop",
         intensity_scale: float | None = None,
         rules: Rules = AS_OPV2V,
+        cache: Path | None = None,
     ) -> None:
-        """Open a split: list its folders and look through its labels.
+        """Open a split: list its folders and look through its labels, or take both from the cache.
 
         Args:
             root: the folder that holds train, validate and test.
@@ -106,6 +108,7 @@ class Opv2vSource:
             on_damage: stop where an agent has no labels in a scene, or leave the scene out. A split without any labels is kept.
             intensity_scale: the value that stands for the intensity 1; by default the data set's, or judged by some sweeps.
             rules: how the data set is read: its dialect, the collaboration and the ground truth.
+            cache: a folder that keeps the lists of the split; it is made if needed.
 
         Raises:
             DatasetError: the split is missing or has no frame, the ego is unknown, or `hetero_root` or labels are missing.
@@ -113,12 +116,10 @@ class Opv2vSource:
         self.root, self.rules = root, rules
         self._folder_of_split, self.split = find_split_folder(root, split)
         self.choice, self.hetero_root = SensorChoice.of(sensors, beams), hetero_root or _default_hetero_root(root)
-        if self.choice.depth or (self.choice.lidar and beams != FULL_BEAMS):
-            self._require_hetero_root()
-        left_out = self._list_scenes(ego_id, max_agents)
+        lists = KeptLists.of(cache, self._folder_of_split, rules.dialect.name)
+        found = self._find_scenes(lists, ego_id, max_agents, on_damage)
         self._sweeps = self._reader(intensity_scale)
-        damaged, label_notes = self._check_labels(left_out, on_damage)
-        self.summary = self._summary(left_out, (*self._place_notes(split), *label_notes), damaged)
+        self.summary = self._summary(*found, self._place_notes(split))
 
     def __len__(self) -> int:
         """Return the number of scenes."""
@@ -208,10 +209,20 @@ class Opv2vSource:
         scale = dialect.intensity_top if intensity_scale is None else intensity_scale
         return LidarReader(sample_clouds(_agent_folders(self.root, self._folder_of_split)), scale, rings=dialect.rings)
 
-    def _list_scenes(self, ego_id: str | None, max_agents: int) -> Skipped:
+    def _find_scenes(
+        self, lists: KeptLists, ego_id: str | None, max_agents: int, on_damage: OnDamage
+    ) -> tuple[Skipped, int, tuple[str, ...]]:
+        """List the scenes; return what is left out, the number of those without labels, and notes on the labels."""
+        if self.choice.depth or (self.choice.lidar and self.choice.beams != FULL_BEAMS):
+            self._require_hetero_root()
+        left_out = self._list_scenes(lists, ego_id, max_agents)
+        check = lists.check((ego_id, max_agents, self.rules.collaboration), self._label_check)
+        return left_out, *self._leave_out_unlabelled(check, left_out, on_damage)
+
+    def _list_scenes(self, lists: KeptLists, ego_id: str | None, max_agents: int) -> Skipped:
         """List the scenarios and scenes; return what is left out, DatasetError if no scene is left."""
         is_roadside, collaboration = self.rules.dialect.is_roadside, self.rules.collaboration
-        found, skipped = list_scenarios(self._folder_of_split, is_roadside)
+        found, skipped = lists.listing(lambda: list_scenarios(self._folder_of_split, is_roadside))
         self._has_maps = (self.root / "additional" / self.split).is_dir() or any(scenario.has_maps for scenario in found)
         usable, without_kind = found, Skipped()
         if collaboration:
@@ -224,23 +235,33 @@ class Opv2vSource:
             raise DatasetError(self._folder_of_split, without_ego or expected)
         return skipped + without_kind + left_out
 
-    def _summary(self, left_out: Skipped, notes: tuple[str, ...], damaged: int) -> DatasetSummary:
+    def _summary(
+        self, left_out: Skipped, damaged: int, label_notes: tuple[str, ...], place_notes: tuple[str, ...]
+    ) -> DatasetSummary:
         used = {scenario.name: len(scenario.agent_ids) for scenario, _ in self._scenes}
         scenes, agents = len(self._scenes), sum(used.values())
-        dialect, notes = self.rules.dialect, (*notes, *(self._sweeps.notes if self.choice.lidar else ()))
+        dialect, sweep_notes = self.rules.dialect, self._sweeps.notes if self.choice.lidar else ()
+        notes = (*place_notes, *label_notes, *sweep_notes)
         labels, rule = ("each agent's own labels", self.rules.ground_truth) if dialect.own_ids else ("", "")
         counts = len(used), scenes, agents
         return DatasetSummary(dialect.name, self.root, self.split, *counts, tuple(left_out), labels, notes, damaged, rule)
 
-    def _check_labels(self, skipped: Skipped, on_damage: OnDamage) -> tuple[int, tuple[str, ...]]:
+    def _label_check(self) -> LabelCheck:
+        """Look through the labels of all scenes."""
+        stems = (self._stem(location) for index in range(len(self._scenes)) for location in self._locations(index))
+        return check_labels(stems, self.rules.dialect.parse)
+
+    def _leave_out_unlabelled(self, check: LabelCheck, skipped: Skipped, on_damage: OnDamage) -> tuple[int, tuple[str, ...]]:
         """Leave out the scenes without labels, appended to `skipped`, or stop; return their number, and notes on the labels."""
-        of_scene = [[self._stem(location) for location in self._locations(index)] for index in range(len(self._scenes))]
-        check = check_labels((stem for stems in of_scene for stem in stems), self.rules.dialect.parse)
-        labelled = [not check.unlabelled.intersection(map(metadata_path, stems)) for stems in of_scene]
+        if not check.unlabelled:
+            return 0, check.notes
+        scenes = range(len(self._scenes))
+        paths = [{metadata_path(self._stem(location)) for location in self._locations(index)} for index in scenes]
+        labelled = [check.unlabelled.isdisjoint(each) for each in paths]
         if not any(labelled):
             note = "no scene has labels (no entry 'vehicles' in the metadata), so nothing can be learnt or scored"
             return 0, (*check.notes, note)
-        if check.unlabelled and on_damage == "stop":
+        if on_damage == "stop":
             raise damage_error([DatasetError(path, NO_LABELS) for path in sorted(check.unlabelled)])
         self._scenes = [scene for scene, whole in zip(self._scenes, labelled, strict=True) if whole]
         for path in sorted(check.unlabelled):

@@ -5,9 +5,7 @@ A record that cannot be used costs only itself: it is counted, and the first of 
 
 from __future__ import annotations
 
-import hashlib
 import re
-import warnings
 from array import array
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from heal.datasets.cache_file import read_entry, stamps_of, write_entry
+from heal.datasets.cache_file import stamps_of
 from heal.datasets.dataset import DatasetError
 from heal.datasets.notation import as_number, as_text, as_vector, short
-from heal.datasets.v2x_sim.index import LIDAR, POSE, TableIndex
+from heal.datasets.v2x_sim.index import INDEX, LIDAR, POSE, TableIndex
 from heal.datasets.v2x_sim.tables import TABLES, read_records, table_path
 from heal.types import BoolMask, Float64, Int64
 
@@ -38,21 +36,11 @@ def opened_index(folder: Path, cache: Path | None) -> TableIndex:
     if cache is None:
         return build_index(folder)
     files = [table_path(folder, table) for table in TABLES]
-    digest = hashlib.blake2b(str(folder.absolute()).encode(), digest_size=16).hexdigest()
-    path = cache.absolute() / digest[:2] / f"{digest[2:]}.tables"
     try:
         stamps = stamps_of(files)
     except OSError:
         return build_index(folder)  # names the table that is missing
-    entry = read_entry(path, stamps)
-    if entry is not None:
-        return TableIndex.of_entry(entry)
-    index = build_index(folder)
-    try:
-        write_entry(path, stamps, index.entry())
-    except OSError as error:
-        warnings.warn(f"{cache}: the cache cannot be written: {error.strerror}; the tables are read every time", stacklevel=2)
-    return index
+    return INDEX.kept(cache, str(folder.absolute()), stamps, lambda: build_index(folder))
 
 
 def build_index(folder: Path) -> TableIndex:

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from heal.datasets.cache_file import Entry
+from heal.datasets.kept import EntryCodec
 from heal.types import BoolMask, Float64, Int64
 
 LIDAR = -1  # in place of the number of a camera
@@ -118,18 +119,54 @@ class TableIndex:
             boxes=self.boxes[chosen[self.labels[:, LABEL_SAMPLE]]],
         )
 
-    def entry(self) -> Entry:
-        """Return the index as an entry of a cache."""
-        values: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
-        texts = {name: value for name, value in values.items() if isinstance(value, tuple)}
-        return Entry(texts, tuple(value for name, value in values.items() if name not in texts))
 
-    @staticmethod
-    def of_entry(entry: Entry) -> TableIndex:
-        """Return the index of an entry; an error of a sequence or of a type for an entry of something else."""
-        names, cameras, categories = (tuple(map(str, entry.values[name])) for name in ("scenes", "cameras", "categories"))
-        dropped = tuple((str(table), str(cause)) for table, cause in entry.values["dropped"])
-        return TableIndex(names, cameras, categories, dropped, *entry.arrays)
+def _pack(index: TableIndex) -> Entry:
+    values: dict[str, Any] = {field.name: getattr(index, field.name) for field in fields(index)}
+    texts = {name: value for name, value in values.items() if isinstance(value, tuple)}
+    return Entry(texts, tuple(value for name, value in values.items() if name not in texts))
+
+
+def _unpack(entry: Entry) -> TableIndex:
+    names, cameras, categories = (tuple(map(str, entry.values[name])) for name in ("scenes", "cameras", "categories"))
+    dropped = tuple((str(table), str(cause)) for table, cause in entry.values["dropped"])
+    index = TableIndex(names, cameras, categories, dropped, *entry.arrays)
+    arrays = dict(zip(_ARRAYS, entry.arrays, strict=True))
+    if any((array.dtype.kind, array.shape[1:]) != _ARRAYS[name] for name, array in arrays.items()):
+        raise TypeError(f"expected arrays {_ARRAYS}, got {[(array.dtype, array.shape) for array in entry.arrays]}")
+    samples = len(index.sample_scene)
+    sizes = (index.sample_time, samples), (index.files, len(index.recordings)), (index.boxes, len(index.labels))
+    if any(len(array) != size for array, size in sizes):
+        raise ValueError("expected as many times as samples, files as recordings, and boxes as labels")
+    _require_places(index.sample_scene, len(names))
+    _require_places(index.recordings[:, SAMPLE], samples)
+    _require_places(index.recordings[:, CAMERA] - LIDAR, len(cameras) - LIDAR)
+    _require_places(index.recordings[:, CALIBRATION], len(index.calibrations))
+    _require_places(index.recordings[:, POSE], len(index.poses))
+    _require_places(index.labels[:, LABEL_SAMPLE], samples)
+    _require_places(index.labels[:, CATEGORY], len(categories))
+    return index
+
+
+def _require_places(places: Int64, count: int) -> None:
+    """Raise ValueError unless places lie in a list of this length."""
+    if len(places) and not (places.min() >= 0 and places.max() < count):
+        raise ValueError(f"expected places below {count}, got {places.min()} to {places.max()}")
+
+
+# The kind and the columns of each array of `TableIndex`, in their order.
+_ARRAYS: dict[str, tuple[str, tuple[int, ...]]] = {
+    "sample_scene": ("i", ()),
+    "sample_time": ("f", ()),
+    "recordings": ("i", (6,)),
+    "files": ("S", ()),
+    "calibrations": ("f", (7,)),
+    "intrinsics": ("f", (9,)),
+    "poses": ("f", (7,)),
+    "labels": ("i", (3,)),
+    "boxes": ("f", (10,)),
+}
+# How a cache keeps an index.
+INDEX = EntryCodec("tables", _pack, _unpack)
 
 
 def scene_number(file: str) -> int | None:

@@ -12,13 +12,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from heal.datasets.cache_file import Entry, stamps_of, write_entry
 from heal.datasets.damage import find_damaged, require_files
 from heal.datasets.dataset import DatasetError, UnknownAgentError
 from heal.datasets.labels import is_vehicle_name, type_of_category
 from heal.datasets.open import open_dataset
 from heal.datasets.split_names import NoSplitError
+from heal.datasets.v2x_sim.build import opened_index
+from heal.datasets.v2x_sim.index import INDEX
 from heal.datasets.v2x_sim.source import V2xSimSource
-from heal.datasets.v2x_sim.tables import read_records
+from heal.datasets.v2x_sim.tables import TABLES, read_records, table_path
 from heal.detection.label_filters import objects_within, without_vehicle_at
 from heal.se3 import pose_to_SE3
 from heal.types import AgentFrame, ObjectLabels, SensorChoice, load_scene
@@ -308,6 +311,26 @@ def test_the_index_in_a_cache_gives_equal_scenes(tmp_path: Path, monkeypatch: py
             np.testing.assert_array_equal(frame.cameras[0].agent_SE3_camera, expected.cameras[0].agent_SE3_camera)
     rewrite(tmp_path, "category", set_all(name="walker.pedestrian.1"))
     assert len(V2xSimSource(tmp_path, "test", cache=tmp_path / "cache").scene_objects(0)) == 0  # the tables have changed
+
+
+@pytest.mark.parametrize("harm", ["no arrays", "another type", "a place too far", "no names"])
+def test_an_index_with_other_content_is_made_anew(harm: str, tmp_path: Path) -> None:
+    write_tree(tmp_path)
+    folder = tmp_path / VERSION
+    expected = opened_index(folder, tmp_path / "cache")
+    [path] = (tmp_path / "cache").rglob("*.tables")
+    entry = INDEX.pack(expected)
+    arrays = list(entry.arrays)
+    if harm == "another type":
+        arrays[2] = arrays[2].astype(np.float64)
+    elif harm == "a place too far":
+        arrays[2] = arrays[2] + 1000
+    values = {} if harm == "no names" else entry.values
+    stamps = stamps_of([table_path(folder, table) for table in TABLES])
+    write_entry(path, stamps, Entry(values, () if harm == "no arrays" else tuple(arrays)))
+    again = opened_index(folder, tmp_path / "cache")
+    np.testing.assert_array_equal(again.recordings, expected.recordings)
+    assert again.scenes == expected.scenes
 
 
 def test_frames_through_the_cache_are_equal(tmp_path: Path) -> None:
