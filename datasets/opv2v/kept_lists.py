@@ -18,6 +18,7 @@ from heal.datasets.opv2v.label_check import LabelCheck
 
 Listing = tuple[list[Scenario], Skipped]
 METADATA_ENDINGS = (".yaml", ".json")
+LONGEST_NAME = 200
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,14 @@ def _unpack_scenario(values: Any) -> Scenario:
     stamps = {agent_id: {int(stamp): stamp for stamp in text.split()} for agent_id, text in values["agents"].items()}
     if not stamps or not all(stamps.values()):
         raise ValueError(f"{values['name']}: expected agents with frames")
+    if not all(_is_name(name) for name in (values["name"], *stamps, *(stamp for own in stamps.values() for stamp in own.values()))):
+        raise ValueError(f"{values['name']}: expected names of folders and files")
     return Scenario(values["name"], tuple(stamps), stamps, has_maps=values["has_maps"])
+
+
+def _is_name(name: str) -> bool:
+    """Whether a text may be the name of a folder or file here, which leaves room for an ending."""
+    return 0 < len(name) <= LONGEST_NAME and not {"/", "\0"} & {*name} and name not in {".", ".."}
 
 
 def _pack_check(check: LabelCheck) -> Entry:

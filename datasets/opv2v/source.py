@@ -257,14 +257,15 @@ class Opv2vSource:
             return 0, check.notes
         scenes = range(len(self._scenes))
         paths = [{metadata_path(self._stem(location)) for location in self._locations(index)} for index in scenes]
+        unlabelled = sorted(check.unlabelled & set().union(*paths))
         labelled = [check.unlabelled.isdisjoint(each) for each in paths]
         if not any(labelled):
             note = "no scene has labels (no entry 'vehicles' in the metadata), so nothing can be learnt or scored"
             return 0, (*check.notes, note)
-        if on_damage == "stop":
-            raise damage_error([DatasetError(path, NO_LABELS) for path in sorted(check.unlabelled)])
+        if unlabelled and on_damage == "stop":
+            raise damage_error([DatasetError(path, NO_LABELS) for path in unlabelled])
         self._scenes = [scene for scene, whole in zip(self._scenes, labelled, strict=True) if whole]
-        for path in sorted(check.unlabelled):
+        for path in unlabelled:
             part = path.relative_to(self._folder_of_split).as_posix()
             skipped.append((part, f"{NO_LABELS}; its scene is left out"))
         return labelled.count(False), check.notes

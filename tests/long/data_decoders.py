@@ -160,10 +160,10 @@ def _cache(folder: Path) -> Decoder:
 
     read()
     files = [*entries()]
-    return one_of(files, read, None, _mutated_entry, lambda _, data: _sealed_entry(data))
+    return one_of(files, read, None, mutated_entry, lambda _, data: sealed_entry(data))
 
 
-def _mutated_entry(rng: random.Random, seeds: Sequence[bytes]) -> bytes:
+def mutated_entry(rng: random.Random, seeds: Sequence[bytes]) -> bytes:
     """Damage the header of an entry as text, and its arrays as bytes."""
     seed = rng.choice(seeds)
     place, data = seed[:1], seed[1:]
@@ -175,7 +175,7 @@ def _mutated_entry(rng: random.Random, seeds: Sequence[bytes]) -> bytes:
     return place + prefix[:12] + struct.pack("<I", len(header)) + prefix[16:] + header + body
 
 
-def _sealed_entry(data: bytes) -> bytes:
+def sealed_entry(data: bytes) -> bytes:
     """Return an entry with the checksum and the length of its content."""
     return data[:16] + struct.pack("<IQ4x", zlib.crc32(data[32:]), len(data)) + data[32:]
 

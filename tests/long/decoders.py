@@ -40,6 +40,7 @@ from tests.long.checkpoints import mutated_checkpoint, valid_checkpoints
 from tests.long.data_decoders import DATA_DECODERS
 from tests.long.decoder import Decoder, of_file, one_of
 from tests.long.mutations import mutated_bytes, mutated_text
+from tests.long.road_decoders import ROAD_DECODERS
 from tests.long.sealed_messages import mutated_message, valid_messages
 
 
@@ -206,6 +207,7 @@ DECODERS: dict[str, Callable[[Path], Decoder]] = {
     "header": _header,
     "message": _message,
     **DATA_DECODERS,
+    **ROAD_DECODERS,
     "trace": _trace,
     "checkpoint": _checkpoint,
     "resume": _resume,
