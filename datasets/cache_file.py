@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import struct
 import zlib
 from collections.abc import Mapping, Sequence
@@ -29,6 +30,7 @@ MAGIC = b"HEALENTR"
 VERSION = 2
 ALIGNMENT = 64
 _PREFIX = struct.Struct("<8sIIIQ4x")
+_ARRAY_TYPE = re.compile(r"[<|][biufS][1-9]\d{0,4}")
 
 # A file's size in bytes and time of the last change in nanoseconds.
 Stamp = tuple[int, int]
@@ -108,6 +110,8 @@ def _split(body: npt.NDArray[np.uint8], described: Sequence[tuple[str, Sequence[
     arrays: list[npt.NDArray[Any]] = []
     begin = 0
     for name, shape in described:
+        if not _ARRAY_TYPE.fullmatch(name):  # numpy evaluates parts of what else may stand there
+            raise ValueError(f"expected the type of an array, got {name!r}")
         dtype = np.dtype(name)
         size = math.prod(shape) * dtype.itemsize
         arrays.append(body[begin : begin + size].view(dtype).reshape(shape))

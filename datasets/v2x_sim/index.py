@@ -17,6 +17,7 @@ from heal.datasets.cache_file import Entry
 from heal.datasets.kept import EntryCodec
 from heal.types import BoolMask, Float64, Int64
 
+MOST = 1e18  # of a time, a place or a size; times are microseconds
 LIDAR = -1  # in place of the number of a camera
 # Columns of `TableIndex.recordings`. AGENT is the number in the sensor's name. LATE is 0 for the sample's own sweep or image, and 1
 # for one between samples.
@@ -137,6 +138,12 @@ def _unpack(entry: Entry) -> TableIndex:
     sizes = (index.sample_time, samples), (index.files, len(index.recordings)), (index.boxes, len(index.labels))
     if any(len(array) != size for array, size in sizes):
         raise ValueError("expected as many times as samples, files as recordings, and boxes as labels")
+    if not all((np.abs(array) < MOST).all() for array in (index.sample_time, index.calibrations, index.poses, index.boxes)):
+        raise ValueError(f"expected times, poses and boxes below {MOST:g}")
+    # Slices are found by bisection.
+    for rows in (index.sample_scene[:, None], index.recordings[:, : LATE + 1], index.labels[:, :1]):
+        if not np.array_equal(np.lexsort(rows.T[::-1]), np.arange(len(rows))):
+            raise ValueError("expected recordings and labels in the order of their samples")
     _require_places(index.sample_scene, len(names))
     _require_places(index.recordings[:, SAMPLE], samples)
     _require_places(index.recordings[:, CAMERA] - LIDAR, len(cameras) - LIDAR)

@@ -52,7 +52,7 @@ def test_a_scale_of_intensities_can_be_given(tmp_path: Path, command: str) -> No
         "simulate": ("simulate", *alliance, "--source", root, "--runtime", "local"),
         "train": ("train", "base", "--data", root, "--split", "test", "--config", tmp_path / "base.yaml", "--device", "cpu"),
     }[command]
-    note = "intensities stored as floats are read on the scale 0 to 2, as asked for"
+    note = "intensities stored as floats are read on the scale 0 to 2, as asked for or documented"
     assert note in said_by(*more, "--out", out, "--intensity-scale", 2)
     record = read(out / "data.json") if command == "train" else read(out / "metrics.json")["data"]
     assert record["notes"] == [note]
