@@ -16,10 +16,11 @@ def checksums_text(files: Iterable[tuple[str, Path]]) -> str:
     Args:
         files: pairs of that name and the path from which the file is read now.
     """
-    return "".join(f"{_digest(path)}  {name}\n" for name, path in files)
+    return "".join(f"{sha256_of(path)}  {name}\n" for name, path in files)
 
 
-def _digest(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file as hexadecimal digits; OSError if it cannot be read."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(_BLOCK):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import get_args
 
 from heal.datasets.dataset import Collaboration, DatasetError
@@ -43,3 +44,12 @@ def find_split(split: str, there: Iterable[str]) -> str | None:
         if found:
             return found[0]
     return None
+
+
+def find_split_in(root: Path, split: str) -> str:
+    """Return the name of a split's folder in a data set's folder; NoSplitError, which names what is there, if it is missing."""
+    there = sorted(path.name for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
+    name = find_split(split, there)
+    if name is None:
+        raise NoSplitError(root / split, f"no such split; {root} holds {', '.join(there) or 'nothing'}")
+    return name

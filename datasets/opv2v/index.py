@@ -10,7 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from heal.datasets.dataset import Collaboration, Skipped
-from heal.datasets.split_names import NoSplitError, find_split
+from heal.datasets.split_names import find_split_in
 from heal.types import is_roadside_name
 
 NUMBER = re.compile(r"-?\d+")
@@ -68,10 +68,7 @@ def find_split_folder(root: Path, split: str) -> tuple[Path, str]:
     Raises:
         NoSplitError: there is no such folder; the message names the existing splits.
     """
-    existing = [path.name for path in root.iterdir() if path.is_dir()] if root.is_dir() else []
-    name = find_split(split, existing)
-    if name is None:
-        raise NoSplitError(root / split, f"no such split; {root} holds {', '.join(sorted(existing)) or 'nothing'}")
+    name = find_split_in(root, split)
     folder = root / name
     while [path.name for path in folder.iterdir() if path.is_dir()] == [name] and not _holds_agents(folder / name):
         folder = folder / name

@@ -12,12 +12,12 @@ from typing import Any
 
 from heal.datasets.cache_file import Entry, Stamp
 from heal.datasets.dataset import Skipped
+from heal.datasets.files import METADATA_ENDINGS
 from heal.datasets.kept import EntryCodec, Value, require_kinds
 from heal.datasets.opv2v.index import Scenario
 from heal.datasets.opv2v.label_check import LabelCheck
 
 Listing = tuple[list[Scenario], Skipped]
-METADATA_ENDINGS = (".yaml", ".json")
 LONGEST_NAME = 200
 
 

@@ -22,7 +22,7 @@ from heal.datasets.files import LIDAR_ONLY, find_file
 from heal.datasets.labels import counted_text
 from heal.datasets.lidar import CLOUD_ENDINGS, LidarReader, sample_clouds
 from heal.datasets.opv2v.source import SIGHT_RANGE_M
-from heal.datasets.split_names import NoSplitError, find_split, names_of
+from heal.datasets.split_names import find_split_in, names_of
 from heal.datasets.tumtraf.openlabel import EXAMPLE, ROADSIDE_LIDAR, VEHICLE_LIDAR, LabelledFrame, has_stamp, read_frame, stamp_ns
 from heal.detection.label_filters import objects_within, without_vehicle_at
 from heal.types import BEAMS, AgentFrame, Float64, LidarScan, ObjectLabels, SceneOutline, Sensor, SensorChoice
@@ -84,7 +84,7 @@ class TumTrafSource:
         """
         if ego_id not in (None, VEHICLE, ROADSIDE):
             raise DatasetError(root, f"unknown agent {ego_id!r} wanted as ego; there are {VEHICLE}, {ROADSIDE}")
-        self.folder = _split_folder(root, split)
+        self.folder = root / find_split_in(root, split)
         self.choice = SensorChoice.of(sensors)
         self.agent_ids = ((ROADSIDE, VEHICLE) if ego_id == ROADSIDE else (VEHICLE, ROADSIDE))[:max_agents]
         skipped: Skipped = [(kind, "TUMTraf-V2X's are not read") for kind in ("camera", "depth") if kind in sensors]
@@ -189,15 +189,6 @@ class TumTrafSource:
 def _pose(frame: LabelledFrame, agent_id: str) -> Float64:
     """Return `world_SE3_agent`: the world is the roadside LiDAR's frame."""
     return frame.world_SE3_vehicle if agent_id == VEHICLE else np.eye(4)
-
-
-def _split_folder(root: Path, split: str) -> Path:
-    """Return the folder of a split; NoSplitError if it is missing or not of this data set."""
-    there = [path.name for path in sorted(root.iterdir()) if path.is_dir()] if root.is_dir() else []
-    name = find_split(split, there)
-    if name is None:
-        raise NoSplitError(root / split, f"no such split; {root} holds {', '.join(there) or 'nothing'}")
-    return root / name
 
 
 def _first_folder(folder: Path, names: tuple[str, ...]) -> Path:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from pathlib import Path
 
 from heal.config import ConfigError, build_config, config, to_plain
+from heal.datasets.checksums import sha256_of
 from heal.storage.compressors import FOLDER
 
 MANIFEST_NAME = "manifest.json"
@@ -118,7 +118,7 @@ def _entry_of(file: Path, alliance: Path) -> FileEntry:
     # A link would be packed as the file that it leads to, which may lie anywhere on this machine.
     if file.is_symlink() or not file.is_file():
         raise ConfigError(f"{file} is a link or a special file; an archive holds files only, so replace it by a copy")
-    return FileEntry(path=path, size_bytes=file.stat().st_size, sha256=_sha256(file))
+    return FileEntry(path=path, size_bytes=file.stat().st_size, sha256=sha256_of(file))
 
 
 def _problem_of(entry: FileEntry, alliance: Path) -> str:
@@ -126,14 +126,6 @@ def _problem_of(entry: FileEntry, alliance: Path) -> str:
     file = alliance / entry.path
     if not file.is_file():
         return f"{entry.path} is missing"
-    if file.stat().st_size != entry.size_bytes or _sha256(file) != entry.sha256:
+    if file.stat().st_size != entry.size_bytes or sha256_of(file) != entry.sha256:
         return f"{entry.path} is not the file of the manifest: its size or its SHA-256 is another"
     return ""
-
-
-def _sha256(file: Path) -> str:
-    digest = hashlib.sha256()
-    with file.open("rb") as stream:
-        while chunk := stream.read(CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
