@@ -50,14 +50,14 @@ def test_a_sound_data_set_is_usable_and_has_no_warning(layout: str, request: pyt
 def test_a_defect_in_the_layout_of_opv2v(opv2v: Path, tmp_path: Path, defect: Defect) -> None:
     root = tmp_path / "data"
     shutil.copytree(opv2v, root)
-    require_found(root, root / "OPV2V", defect)
+    assert_found(root, root / "OPV2V", defect)
 
 
 @pytest.mark.parametrize("defect", DAIR, ids=names(DAIR))
 def test_a_defect_in_dair_v2x_c(dair: Path, tmp_path: Path, defect: Defect) -> None:
     root = tmp_path / "data"
     shutil.copytree(dair, root)
-    require_found(root, root, defect)
+    assert_found(root, root, defect)
 
 
 def test_an_image_of_another_size_is_known_by_the_others(opv2v: Path, tmp_path: Path) -> None:
@@ -65,10 +65,10 @@ def test_an_image_of_another_size_is_known_by_the_others(opv2v: Path, tmp_path: 
     shutil.copytree(opv2v, root)
     for path in (root / "OPV2V_Hetero").rglob("*_depth?.png"):
         path.unlink()
-    require_found(root, root / "OPV2V", WITHOUT_DEPTH)
+    assert_found(root, root / "OPV2V", WITHOUT_DEPTH)
 
 
-def require_found(root: Path, data: Path, defect: Defect) -> None:
+def assert_found(root: Path, data: Path, defect: Defect) -> None:
     """Plant a defect, and check that it is found as what it is, and that the scenes left out are those that cannot be read."""
     defect.plant(root)
     checkup = examined(data)
@@ -78,13 +78,13 @@ def require_found(root: Path, data: Path, defect: Defect) -> None:
     with_images = "image" in defect.path.parts or "camera" in defect.path.name
     for split in checkup.splits:
         if split.installed.cameras if with_images else split.installed.lidar:
-            require_agreement(split.source, checkup, CAMERAS if with_images else LIDAR)
+            assert_agreement(split.source, checkup, CAMERAS if with_images else LIDAR)
     expected = "usable with exceptions" if KINDS[defect.kind].severity == "error" else None
     judged = verdict(checkup.splits, checkup.findings)
     assert judged == ("not usable" if not any(split.best for split in checkup.splits) else expected or judged)
 
 
-def require_agreement(source: Dataset, checkup: Checkup, choice: SensorChoice) -> None:
+def assert_agreement(source: Dataset, checkup: Checkup, choice: SensorChoice) -> None:
     """Check that every scene that cannot be read with some sensors is on the list, and no other but for what the list names."""
 
     def reads(outline: SceneOutline) -> list[tuple[str, SensorChoice]]:
