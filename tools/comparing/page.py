@@ -16,6 +16,7 @@ from heal.tools.comparing.measured import BREAKDOWNS, COMPARED, MAIN, RULES, min
 from heal.tools.comparing.results import Results
 from heal.tools.report.colors import COLORS
 from heal.tools.report.page import shown_rows
+from heal.tools.report.template import page_template
 from heal.tools.shared.intervals import LEVEL, Interval
 from heal.tools.shared.made_by import MadeBy
 
@@ -76,16 +77,7 @@ def write_page(results: Results, made_by: MadeBy, path: Path) -> None:
 
 def render(page: ComparePage) -> str:
     """Return the HTML of a page; the template escapes every text."""
-    from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=ChoiceLoader([PackageLoader("heal.tools.comparing"), PackageLoader("heal.tools.report")]),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("compare.html.j2").render(page=page, colors=COLORS)
+    return page_template("compare.html.j2", "heal.tools.comparing").render(page=page, colors=COLORS)
 
 
 def page_of(results: Results, made_by: MadeBy) -> ComparePage:

@@ -32,6 +32,7 @@ from heal.tools.report.sections import (
     over_time,
     traffic,
 )
+from heal.tools.report.template import page_template
 from heal.tools.shared.made_by import MadeBy
 from heal.tools.shared.run_log import RunLog
 
@@ -109,16 +110,7 @@ def write_report(path: Path, report: Report) -> None:
 
 def render_page(page: Page) -> str:
     """Return the HTML of a page; the template escapes every text, so an agent's name never becomes HTML."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("heal.tools.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("report.html.j2").render(page=page, colors=COLORS, status_colors=STATUS_COLORS)
+    return page_template("report.html.j2").render(page=page, colors=COLORS, status_colors=STATUS_COLORS)
 
 
 def page_of(report: Report) -> Page:

@@ -10,6 +10,7 @@ from heal.atomic_write import write_text
 from heal.errors import UserError
 from heal.tools.report.colors import COLORS
 from heal.tools.report.page import image_address
+from heal.tools.report.template import page_template
 from heal.tools.showing.contents import ShownScene
 from heal.types import UInt8
 
@@ -51,16 +52,7 @@ def write_scenes_page(path: Path, title: str, scenes: Sequence[PageScene], made_
 
 def render_scenes_page(title: str, scenes: Sequence[PageScene], made_by: str) -> str:
     """Return the HTML of a page of scenes; the template escapes every text."""
-    from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=ChoiceLoader([PackageLoader("heal.tools.showing"), PackageLoader("heal.tools.report")]),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    template = environment.get_template("scenes.html.j2")
+    template = page_template("scenes.html.j2", "heal.tools.showing")
     return template.render(title=title, scenes=scenes, made_by=made_by, generator=GENERATOR, colors=COLORS)
 
 
