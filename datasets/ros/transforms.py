@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from heal.datasets.ros.messages import Messages, time_ns
+from heal.se3 import quaternions_to_SE3
 from heal.types import Float64
 
 _MOST_FRAMES = 100  # from a frame up to the world; more is a circle
@@ -38,10 +39,12 @@ def matrix_of(translation: Any, rotation: Any) -> Float64:
     length = float(np.linalg.norm(quaternion))
     if not (np.isfinite(place).all() and 0.99 < length < 1.01):
         raise ValueError(f"expected a finite place and a quaternion of length 1, got {place.tolist()} and {quaternion.tolist()}")
-    matrix = np.eye(4)
-    matrix[:3, :3] = _rotation(quaternion / length)
-    matrix[:3, 3] = place
-    return matrix
+    return _matrix(place, quaternion)
+
+
+def _matrix(place: Float64, quaternion: Float64) -> Float64:
+    """Return the transform (4, 4) of a place and a quaternion x, y, z, w of any length, in ROS's order."""
+    return quaternions_to_SE3(place, np.roll(quaternion, 1))
 
 
 def quaternion_of(rotation: Float64) -> Float64:
@@ -60,18 +63,6 @@ def quaternion_of(rotation: Float64) -> Float64:
     )
     quaternion: Float64 = np.linalg.eigh(symmetric)[1][:, -1]
     return quaternion if quaternion[3] >= 0 else -quaternion
-
-
-def _rotation(quaternion: Float64) -> Float64:
-    """Return the rotation (3, 3) of a unit quaternion x, y, z, w."""
-    x, y, z, w = quaternion.tolist()
-    return np.array(
-        [
-            [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
-            [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
-            [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
-        ]
-    )
 
 
 @dataclass
@@ -169,7 +160,4 @@ def _between(first: Float64, second: Float64, share: float) -> Float64:
     angle = np.arccos(min(cosine, 1.0))
     weights = np.array([1 - share, share]) if angle < 1e-6 else np.sin([(1 - share) * angle, share * angle]) / np.sin(angle)
     mixed = weights[0] * a + weights[1] * b
-    pose = np.eye(4)
-    pose[:3, :3] = _rotation(mixed / np.linalg.norm(mixed))
-    pose[:3, 3] = (1 - share) * first[:3, 3] + share * second[:3, 3]
-    return pose
+    return _matrix((1 - share) * first[:3, 3] + share * second[:3, 3], mixed)
