@@ -13,7 +13,7 @@ from heal.agents.fusion.division import FusionTask
 from heal.agents.message_records import AgentLatency, MessageRecord
 from heal.agents.records import AgentReport, FusionRequest, Rejection, Sender
 from heal.message.codec import Codec
-from heal.types import Float64, SceneOutline
+from heal.types import Float64, SceneOutline, recording_of
 
 Payload = TypeVar("Payload")
 
@@ -51,7 +51,7 @@ class TickPlan:
     def request(self, world_SE3_ego: Float64) -> FusionRequest:
         """Return the request to the fusion of the whole tick, in the frame of the ego's measured pose."""
         outline = self.outline
-        sequence = outline.scene_id.rpartition("/")[0]
+        sequence = recording_of(outline.scene_id)
         ego_type = self.agent_types.get(outline.ego_id, "")
         place = self.tick, outline.timestamp_ns, sequence, outline.ego_id, world_SE3_ego
         return FusionRequest(*place, trust=self.trust, ego_type=ego_type)

@@ -358,6 +358,11 @@ class SceneSource(Protocol):
         ...
 
 
+def recording_of(scene_id: str) -> str:
+    """Return the recording of a scene: "2021_08_22_21_41_24" of "2021_08_22_21_41_24/000069"; empty for a name without "/"."""
+    return scene_id.rpartition("/")[0]
+
+
 def load_scene(source: SceneSource, index: int, choice: SensorChoice | None = None) -> Scene:
     """Read scene `index` as a whole: the frames of all agents, with the sensor data of a choice, and all objects."""
     outline = source.outline(index)

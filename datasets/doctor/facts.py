@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from heal.datasets.doctor.finding import Finding
-from heal.types import Float64, Int64
+from heal.types import Float64, Int64, recording_of
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ class SceneFacts:
     @property
     def recording(self) -> str:
         """The scenario or batch that the scene belongs to."""
-        return self.scene_id.rpartition("/")[0]
+        return recording_of(self.scene_id)
 
 
 @dataclass(frozen=True)

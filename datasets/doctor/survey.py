@@ -14,7 +14,7 @@ from heal.datasets.lidar import spread
 from heal.datasets.open import CULVER_CITY, OPV2V_SPLITS, open_dataset
 from heal.datasets.opv2v.source import NO_LABELS
 from heal.datasets.split_names import NoSplitError
-from heal.types import WHOLE_SWEEP, SensorChoice
+from heal.types import WHOLE_SWEEP, SensorChoice, recording_of
 
 LABELS_ALONE = SensorChoice(lidar=False)
 LOOKED_AT = 64  # scenes of a split that tell which sensors it has
@@ -90,7 +90,7 @@ def judged_scenes(source: Dataset) -> set[int]:
     """Return the scenes whose boxes are counted: some of each recording, evenly spread."""
     of_recording: dict[str, list[int]] = {}
     for index in range(len(source)):
-        of_recording.setdefault(source.listed(index).scene_id.rpartition("/")[0], []).append(index)
+        of_recording.setdefault(recording_of(source.listed(index).scene_id), []).append(index)
     return {index for indices in of_recording.values() for index in spread(indices, JUDGED)}
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from heal.detection.detections import Detections, GroundTruth
 from heal.detection.metrics import IOU_KINDS, IOU_THRESHOLDS, FrameMatch, IouKind
 from heal.detection.visibility import HIDDEN_BELOW, SceneVisibility
-from heal.types import BoolMask, Float32, Int64
+from heal.types import BoolMask, Float32, Int64, recording_of
 
 # Changes whenever the arrays of `SceneMatches` change, or mean something else.
 MATCHES_VERSION = 1
@@ -192,7 +192,7 @@ class SceneMatches:
     @property
     def groups(self) -> npt.NDArray[np.str_]:
         """The group (S,) of each scene: its town, scenario or recording, which stands before the last `/` of its name."""
-        return np.array([name.rpartition("/")[0] for name in self.scene_ids.tolist()], np.str_)
+        return np.array([recording_of(name) for name in self.scene_ids.tolist()], np.str_)
 
     def at(self, thresholds: Sequence[float]) -> SceneMatches:
         """Return the matches at some of their thresholds, in this order; ValueError for one that they are not at."""

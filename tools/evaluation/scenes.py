@@ -16,7 +16,7 @@ from heal.tools.evaluation.compute import Compute
 from heal.tools.evaluation.read_ahead import KeptScenes, SceneReader, read_ahead, sensors_by_type
 from heal.tools.shared.processes import in_processes
 from heal.tools.shared.scoring import RunScore
-from heal.types import SceneOutline, SceneSource
+from heal.types import SceneOutline, SceneSource, recording_of
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def recordings_of(ticks: Sequence[int], outlines: Sequence[SceneOutline]) -> lis
         ticks: indices of the scenes.
         outlines: of these scenes.
     """
-    named = [(outline.scene_id.rpartition("/")[0], tick) for tick, outline in zip(ticks, outlines, strict=True)]
+    named = [(recording_of(outline.scene_id), tick) for tick, outline in zip(ticks, outlines, strict=True)]
     return [[tick for _, tick in group] for _, group in groupby(named, lambda pair: pair[0])]
 
 

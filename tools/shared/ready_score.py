@@ -19,7 +19,7 @@ from heal.detection.boxes import corners_within_range, transform_corners
 from heal.detection.detections import Detections
 from heal.detection.metrics import IOU_THRESHOLDS, ApAccumulator, ApResult, FrameMatch, match_frame
 from heal.se3 import relative_SE3
-from heal.types import Float64, ObjectLabels
+from heal.types import Float64, ObjectLabels, recording_of
 
 SAME_INSTANT_NS = 10_000_000
 """A tick that is at most this far from an instant stands for it: the steps of a sensor at 10 Hz differ by some milliseconds."""
@@ -90,7 +90,7 @@ class ReadyScore:
 
 def _follows(result: TickResult, before: TickResult) -> bool:
     """Return whether two ticks are of one recording and one ego, one soon after the other."""
-    recording, recording_before = (one.scene_id.rpartition("/")[0] for one in (result, before))
+    recording, recording_before = (recording_of(one.scene_id) for one in (result, before))
     same = (recording, result.ego_id) == (recording_before, before.ego_id)
     return same and 0 < result.timestamp_ns - before.timestamp_ns <= MAX_GAP_NS
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from heal.datasets.dataset import Dataset
 from heal.errors import UserError
-from heal.types import SceneSource
+from heal.types import SceneSource, recording_of
 
 DEFAULT_SCENES = 10
 
@@ -50,7 +50,7 @@ def _scenes_of(source: SceneSource, scenario: str) -> list[int]:
 def scenario_of(source: SceneSource, index: int) -> str:
     """Return the scenario of a scene, which is the first part of its id: "2021_08_22_21_41_24" of "2021_08_22_21_41_24/000069"."""
     outline = source.listed(index) if isinstance(source, Dataset) else source.outline(index)
-    return outline.scene_id.rpartition("/")[0]
+    return recording_of(outline.scene_id)
 
 
 def _parsed(numbers: str, count: int) -> Sequence[int]:
