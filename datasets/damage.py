@@ -18,15 +18,21 @@ from heal.types import AgentFrame, ObjectLabels, SceneOutline, SceneSource, Sens
 Reads = Callable[[SceneOutline], Iterable[tuple[str, SensorChoice]]]
 
 
+def of_every_agent(choice: SensorChoice) -> Reads:
+    """Return that a run reads the same sensor data of every agent."""
+    return lambda outline: [(agent_id, choice) for agent_id in outline.agent_ids]
+
+
 def require_images(source: Dataset, scenes: Iterable[int], reads: Reads) -> None:
     """Check that there is any camera image, if agents with cameras take part; the search ends at the first image.
 
     Raises:
         DatasetError: the data set has no image at all; the message says where they are expected, and how scenes get them.
     """
-    needed = [(index, *read) for index in scenes for read in reads(source.listed(index)) if read[1].cameras]
+    reading = [(index, *read) for index in scenes for read in reads(source.listed(index)) if read[1].cameras]
+    needed = [(index, agent_id, replace(choice, depth=False)) for index, agent_id, choice in reading]
     try:
-        expected = _first_missing(_image_files(source, *each) for each in needed)
+        expected = _first_missing(image_files(source, *each)[0] for each in needed)
     except DatasetError:
         return  # a list or metadata that cannot be read is named where all files are looked for
     if not needed or expected is None:
@@ -49,10 +55,20 @@ def _first_missing(groups: Iterable[list[Path]]) -> list[Path] | None:
     return first
 
 
-def _image_files(source: Dataset, index: int, agent_id: str, choice: SensorChoice) -> list[Path]:
-    """Return the image files of an agent in a scene, whether or not they exist; DatasetError if its metadata cannot tell them."""
-    images, others = (source.frame_origin(index, agent_id, replace(choice, cameras=on, depth=False)).files for on in (True, False))
-    return [path for path in images if path not in others and path.suffix.lower() in IMAGE_ENDINGS]
+def image_files(source: Dataset, index: int, agent_id: str, choice: SensorChoice) -> tuple[list[Path], list[Path]]:
+    """Return the image files of an agent in a scene, and its depth images if the choice has depth, whether or not they exist.
+
+    Raises:
+        DatasetError: a list or metadata cannot tell them.
+    """
+
+    def files(cameras: bool, depth: bool = False) -> tuple[Path, ...]:
+        return source.frame_origin(index, agent_id, replace(choice, cameras=cameras, depth=depth)).files
+
+    others, images = files(cameras=False), files(cameras=True)
+    depths = files(cameras=True, depth=True) if choice.depth else ()
+    of_images = [path for path in images if path not in others and path.suffix.lower() in IMAGE_ENDINGS]
+    return of_images, [path for path in depths if path not in images]
 
 
 def require_files(source: Dataset, scenes: Iterable[int], reads: Reads) -> None:

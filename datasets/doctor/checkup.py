@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from heal.datasets.damage import of_every_agent
 from heal.datasets.damage_list import DamageList, KnownDamage, known_damaged
 from heal.datasets.dataset import Dataset
 from heal.datasets.doctor.calibration import check_calibration
@@ -20,7 +22,7 @@ from heal.datasets.doctor.recording import check_recording
 from heal.datasets.doctor.scene import examine
 from heal.datasets.doctor.survey import installed_in, judged_scenes, open_splits, sensor_findings, summary_findings
 from heal.datasets.opv2v.index import VISIBILITY_SUFFIX
-from heal.types import WHOLE_SWEEP, SceneOutline, SensorChoice
+from heal.types import WHOLE_SWEEP, SensorChoice
 
 Verdict = Literal["usable", "usable with exceptions", "not usable"]
 CAMERAS = SensorChoice(lidar=False, cameras=True, labels="camera")
@@ -44,14 +46,10 @@ class SplitReport:
 
     def usable(self, choice: SensorChoice) -> int:
         """Return the number of scenes in which every agent's data of some sensors can be used."""
+        scenes, known = range(len(self.source)), damage_list(self.findings)
+        return len(scenes) - len(known_damaged(self.source, scenes, of_every_agent(choice), known))
 
-        def reads(outline: SceneOutline) -> list[tuple[str, SensorChoice]]:
-            return [(agent_id, choice) for agent_id in outline.agent_ids]
-
-        known = damage_list(self.findings)
-        return len(self.source) - len(known_damaged(self.source, range(len(self.source)), reads, known))
-
-    @property
+    @cached_property
     def best(self) -> int:
         """The number of scenes that can be used with the sensor that has most of them."""
         there = ((WHOLE_SWEEP, self.installed.lidar), (CAMERAS, self.installed.cameras))

@@ -12,13 +12,14 @@ from typing import TypeVar
 import numpy as np
 
 from heal.box_corners import YAW, corners_to_boxes
+from heal.datasets.damage import image_files
 from heal.datasets.dataset import Dataset, DatasetError
 from heal.datasets.doctor.evidence import cloud_hits, image_hits, view_share
 from heal.datasets.doctor.facts import AgentFacts, CloudFacts, ImageFacts, Installed, SceneFacts, SceneReport
 from heal.datasets.doctor.finding import Finding
 from heal.datasets.doctor.image_form import image_form
 from heal.datasets.doctor.labels import check_labels
-from heal.datasets.files import IMAGE_ENDINGS, missing_cause, read_depth, read_image
+from heal.datasets.files import missing_cause, read_depth, read_image
 from heal.types import WHOLE_SWEEP, AgentFrame, Float64, SensorChoice
 
 Value = TypeVar("Value")
@@ -104,7 +105,7 @@ def _with_images(source: Dataset, index: int, facts: AgentFacts, depth: bool, ju
     """Read an agent's images, add their facts, and append findings."""
     choice = SensorChoice(lidar=False, cameras=True, depth=depth, labels="camera")
     try:
-        of_images, of_depth = _image_files(source, index, facts.agent_id, choice)
+        of_images, of_depth = image_files(source, index, facts.agent_id, choice)
     except DatasetError as error:
         # The list of the frames is at fault, not a file: only runs with cameras ask for what it does not name.
         findings.append(replace(damage(error), files=(error.path / f"images of {facts.agent_id}",)))
@@ -125,16 +126,6 @@ def _with_images(source: Dataset, index: int, facts: AgentFacts, depth: bool, ju
         seen = image_hits(frame.cameras, frame.world_SE3_agent, frame.objects)
         facts = replace(facts, seen=seen, view_share=view_share(frame.cameras))
     return replace(facts, images=tuple(images))
-
-
-def _image_files(source: Dataset, index: int, agent_id: str, choice: SensorChoice) -> tuple[list[Path], list[Path]]:
-    """Return the files of an agent's images, and those of its depth images; DatasetError if they cannot be told."""
-    depth, images, labels = (
-        source.frame_origin(index, agent_id, replace(choice, cameras=cameras, depth=choice.depth and with_depth)).files
-        for cameras, with_depth in ((True, True), (True, False), (False, False))
-    )
-    of_images = [path for path in images if path not in labels and path.suffix.lower() in IMAGE_ENDINGS]
-    return of_images, [path for path in depth if path not in images]
 
 
 def _damaged_images(paths: Sequence[Path], read: Callable[[Path], object]) -> list[Finding]:

@@ -7,15 +7,15 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from heal.datasets.damage import image_files, of_every_agent
 from heal.datasets.damage_list import known_damaged, read_damage_list
 from heal.datasets.dataset import Dataset, DatasetError, OnDamage
-from heal.datasets.files import IMAGE_ENDINGS
 from heal.datasets.open import CULVER_CITY, OPV2V_SPLITS
 from heal.datasets.ros.reader import BagScenes, bag_name, is_bag
 from heal.datasets.split_names import NoSplitError, find_split, names_of
 from heal.errors import UserError
 from heal.tools.shared.sources import ReadOptions
-from heal.types import Scene, Sensor, SensorChoice, load_scene
+from heal.types import Scene, Sensor, SensorChoice, load_scene, recording_of
 
 if TYPE_CHECKING:
     from heal.datasets.ros.layout import BagOptions
@@ -122,7 +122,7 @@ def _recordings_of_split(source: Dataset, split: str, on_damage: OnDamage | Path
     listed = {index: source.listed(index) for index in _unlisted(source, choice, on_damage)}
     groups: dict[str, list[int]] = {}
     for index in sorted(listed, key=lambda index: listed[index].timestamp_ns):
-        groups.setdefault(listed[index].scene_id.rpartition("/")[0] or split, []).append(index)
+        groups.setdefault(recording_of(listed[index].scene_id) or split, []).append(index)
     layout, split_on_disk = source.summary.layout, source.summary.split
     found = []
     for group, indices in sorted(groups.items()):
@@ -140,7 +140,7 @@ def _unlisted(source: Dataset, choice: SensorChoice, on_damage: OnDamage | Path)
     if not isinstance(on_damage, Path):
         return scenes
     known = read_damage_list(on_damage, source.summary.root)
-    listed = known_damaged(source, scenes, lambda outline: [(agent_id, choice) for agent_id in outline.agent_ids], known)
+    listed = known_damaged(source, scenes, of_every_agent(choice), known)
     return [index for index in scenes if index not in listed]
 
 
@@ -176,14 +176,13 @@ def _every_sensor(source: Dataset) -> SensorChoice:
 
 def _has_files(source: Dataset, sensor: Sensor) -> bool:
     """Whether any agent of the first scene has image files of a sensor, the camera or its depth."""
-    depth = sensor == "depth"
-    with_it, without = SensorChoice(lidar=False, cameras=True, depth=depth), SensorChoice(lidar=False, cameras=depth)
+    choice = SensorChoice(lidar=False, cameras=True, depth=sensor == "depth")
     for agent_id in source.listed(0).agent_ids:
         try:
-            files, others = (source.frame_origin(0, agent_id, choice).files for choice in (with_it, without))
+            of_images, of_depth = image_files(source, 0, agent_id, choice)
         except DatasetError:
             continue
-        if any(path.exists() for path in files if path not in others and path.suffix.lower() in IMAGE_ENDINGS):
+        if any(path.exists() for path in (of_depth if choice.depth else of_images)):
             return True
     return False
 
