@@ -71,6 +71,20 @@ def image_files(source: Dataset, index: int, agent_id: str, choice: SensorChoice
     return of_images, [path for path in depths if path not in images]
 
 
+def has_images(source: Dataset, scenes: Iterable[int], depth: bool = False) -> bool:
+    """Whether any image, or any depth image, of any agent exists in some scenes; agents whose files cannot be told have none."""
+    choice = SensorChoice(lidar=False, cameras=True, depth=depth)
+    for index in scenes:
+        for agent_id in source.listed(index).agent_ids:
+            try:
+                of_images, of_depth = image_files(source, index, agent_id, choice)
+            except DatasetError:
+                continue  # no such sensor, or metadata that cannot be read, which is named where the scene is read
+            if any(path.exists() for path in (of_depth if depth else of_images)):
+                return True
+    return False
+
+
 def require_files(source: Dataset, scenes: Iterable[int], reads: Reads) -> None:
     """Check that all files of some scenes are there; none is read.
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from heal.datasets.damage import has_images
 from heal.datasets.dataset import Dataset, DatasetError
 from heal.datasets.doctor.facts import Installed
 from heal.datasets.doctor.finding import Finding
@@ -51,23 +52,21 @@ def _open(root: Path, split: str) -> Dataset | DatasetError:
 def installed_in(source: Dataset) -> Installed:
     """Tell which sensor data a split has at all, by some of its scenes."""
     scenes = spread(range(len(source)), LOOKED_AT)
-    camera = SensorChoice(lidar=False, cameras=True)
+    thinned = (lines for lines in (16, 32) if _has_clouds(source, scenes, replace(WHOLE_SWEEP, beams=lines), WHOLE_SWEEP))
     return Installed(
-        lidar=_is_there(source, scenes, WHOLE_SWEEP, LABELS_ALONE),
-        thinned=tuple(
-            lines for lines in (16, 32) if _is_there(source, scenes, replace(WHOLE_SWEEP, beams=lines), LABELS_ALONE, WHOLE_SWEEP)
-        ),
-        cameras=_is_there(source, scenes, camera, LABELS_ALONE),
-        depth=_is_there(source, scenes, replace(camera, depth=True), camera),
+        lidar=_has_clouds(source, scenes, WHOLE_SWEEP),
+        thinned=tuple(thinned),
+        cameras=has_images(source, scenes),
+        depth=has_images(source, scenes, depth=True),
     )
 
 
-def _is_there(source: Dataset, scenes: list[int], choice: SensorChoice, *without: SensorChoice) -> bool:
-    """Whether any file exists that a choice of sensor data reads and other choices do not."""
+def _has_clouds(source: Dataset, scenes: list[int], choice: SensorChoice, *without: SensorChoice) -> bool:
+    """Whether any file exists that a choice of clouds reads, and labels alone and other choices do not."""
     for index in scenes:
         for agent_id in source.listed(index).agent_ids:
             try:
-                others = {path for other in without for path in source.frame_origin(index, agent_id, other).files}
+                others = {path for other in (LABELS_ALONE, *without) for path in source.frame_origin(index, agent_id, other).files}
                 files = source.frame_origin(index, agent_id, choice).files
             except DatasetError:
                 continue  # no such sensor, or metadata that cannot be read, which is named where the scene is read

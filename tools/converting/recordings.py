@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from heal.datasets.damage import image_files, of_every_agent
+from heal.datasets.damage import has_images, of_every_agent
 from heal.datasets.damage_list import known_damaged, read_damage_list
 from heal.datasets.dataset import Dataset, DatasetError, OnDamage
 from heal.datasets.open import CULVER_CITY, OPV2V_SPLITS
@@ -171,20 +171,7 @@ def _is_labelled(source: Dataset) -> bool:
 
 def _every_sensor(source: Dataset) -> SensorChoice:
     """Return the choice of all sensors of which the first scene has files."""
-    return SensorChoice.of(["lidar", *(sensor for sensor in _IMAGES if _has_files(source, sensor))])
-
-
-def _has_files(source: Dataset, sensor: Sensor) -> bool:
-    """Whether any agent of the first scene has image files of a sensor, the camera or its depth."""
-    choice = SensorChoice(lidar=False, cameras=True, depth=sensor == "depth")
-    for agent_id in source.listed(0).agent_ids:
-        try:
-            of_images, of_depth = image_files(source, 0, agent_id, choice)
-        except DatasetError:
-            continue
-        if any(path.exists() for path in (of_depth if choice.depth else of_images)):
-            return True
-    return False
+    return SensorChoice.of(["lidar", *(sensor for sensor in _IMAGES if has_images(source, [0], depth=sensor == "depth"))])
 
 
 def _canonical(split: str) -> str:

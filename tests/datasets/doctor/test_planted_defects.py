@@ -46,6 +46,22 @@ def test_a_sound_data_set_is_usable_and_has_no_warning(layout: str, request: pyt
     assert split.installed.lidar and split.installed.cameras and split.best == 6
 
 
+def test_archives_of_images_that_are_not_unpacked_are_no_damage(dair: Path, tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    shutil.copytree(dair, root)
+    for folder in [path for path in root.rglob("image") if path.is_dir()]:
+        shutil.rmtree(folder)
+    checkup = examined(root)
+    assert [finding.kind for finding in checkup.findings if finding.severity != "note"] == []
+    assert [finding.path.parent.name for finding in checkup.findings if finding.kind == "archive-missing"] == [
+        "vehicle-side",
+        "infrastructure-side",
+    ]
+    [split] = checkup.splits
+    assert split.installed.lidar and not split.installed.cameras
+    assert verdict(checkup.splits, checkup.findings) == "usable"
+
+
 @pytest.mark.parametrize("defect", OPV2V, ids=names(OPV2V))
 def test_a_defect_in_the_layout_of_opv2v(opv2v: Path, tmp_path: Path, defect: Defect) -> None:
     root = tmp_path / "data"
