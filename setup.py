@@ -16,6 +16,7 @@ ROOT = Path(__file__).parent
 LINKED = {
     "agents": ("content", "door", "fusion", "network", "on_ray"),
     "datasets": (
+        "cache",
         "cooperscene",
         "dair",
         "doctor",

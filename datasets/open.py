@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from heal.datasets.cache import CachedSource
+from heal.datasets.cache.source import CachedSource
 from heal.datasets.cooperscene.metadata import COOPERSCENE
 from heal.datasets.dair.index import data_folder
 from heal.datasets.dair.source import ROADSIDE, VEHICLE, DairSource

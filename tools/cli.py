@@ -69,7 +69,7 @@ COMMANDS: dict[str, Command] = {
     "convert": Command(
         "converting.command",
         "convert",
-        "Convert a data set to OPV2V's layout or to bags of ROS 2 (MCAP), or bags to OPV2V's layout.",
+        "Convert a data set to OPV2V's layout, to bags of ROS 2 (MCAP) or to a cache, or bags to OPV2V's layout.",
     ),
     "show": Command("showing.command", "show", "Look at a data set: clouds, boxes, images, depth, and what does not fit."),
     "assign": Command("assign", "assign", "Assign agent types to the agents of a data set."),

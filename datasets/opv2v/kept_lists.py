@@ -1,4 +1,7 @@
-"""What a cache keeps of a split in OPV2V's layout, so that it opens at once: its scenarios, and what is found in its labels."""
+"""What a cache keeps of a split in OPV2V's layout, so that it opens at once: its scenarios, and what is found in its labels.
+
+It also keeps the cameras of each frame, by which the files of a frame are found without reading its metadata.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from heal.datasets.cache_file import Entry, Stamp
+from heal.datasets.cache.entry_file import Entry, Stamp, stamps_of
+from heal.datasets.cache.kept import EntryCodec, Value, require_kinds
 from heal.datasets.dataset import Skipped
 from heal.datasets.files import METADATA_ENDINGS
-from heal.datasets.kept import EntryCodec, Value, require_kinds
 from heal.datasets.opv2v.index import Scenario
 from heal.datasets.opv2v.label_check import LabelCheck
 
@@ -40,7 +43,7 @@ class KeptLists:
     @staticmethod
     def of(cache: Path | None, split: Path, dialect: str) -> KeptLists:
         """Look at the present state of a split."""
-        return KeptLists(cache, split, dialect, (split_stamp(split),) if cache else ())
+        return KeptLists(cache and cache.absolute(), split, dialect, (split_stamp(split),) if cache else ())
 
     def listing(self, make: Callable[[], Listing]) -> Listing:
         """Return the scenarios of the split and what is skipped."""
@@ -49,6 +52,16 @@ class KeptLists:
     def check(self, selection: object, make: Callable[[], LabelCheck]) -> LabelCheck:
         """Return the findings in the labels of the agents that a selection names."""
         return self._kept(_CHECK, repr(selection), make)
+
+    def camera_names(self, metadata: Path, read: Callable[[], tuple[str, ...]]) -> tuple[str, ...]:
+        """Return the names of the cameras that a frame's metadata file lists."""
+        if self.cache is None:
+            return read()
+        try:
+            stamps = stamps_of([metadata])
+        except OSError:
+            return read()
+        return _CAMERA_NAMES.kept(self.cache, f"{self.dialect}\n{metadata.absolute()}", stamps, read)
 
     def _kept(self, codec: EntryCodec[Value], name: str, make: Callable[[], Value]) -> Value:
         # The findings have paths that begin as the split's is given.
@@ -117,9 +130,22 @@ def _unpack_check(entry: Entry) -> LabelCheck:
     return LabelCheck({Path(path) for path in entry.values["unlabelled"]}, Counter(counts))
 
 
+def _pack_names(names: tuple[str, ...]) -> Entry:
+    return Entry({"names": names})
+
+
+def _unpack_names(entry: Entry) -> tuple[str, ...]:
+    require_kinds(entry.values, names=list)
+    names = tuple(str(name) for name in entry.values["names"])
+    if not all(name.isidentifier() for name in names):
+        raise ValueError(f"expected the names of cameras, got {names}")
+    return names
+
+
 def _text_pairs(values: list[Any]) -> Skipped:
     return [(str(part), str(cause)) for part, cause in values]
 
 
 _LISTING = EntryCodec("listing", _pack_listing, _unpack_listing)
 _CHECK = EntryCodec("labels", _pack_check, _unpack_check)
+_CAMERA_NAMES = EntryCodec("cameras", _pack_names, _unpack_names)

@@ -108,7 +108,7 @@ class Opv2vSource:
             on_damage: stop where an agent has no labels in a scene, or leave the scene out. A split without any labels is kept.
             intensity_scale: the value that stands for the intensity 1; by default the data set's, or judged by some sweeps.
             rules: how the data set is read: its dialect, the collaboration and the ground truth.
-            cache: a folder that keeps the lists of the split; it is made if needed.
+            cache: a folder that keeps the lists of the split and the cameras of its frames; it is made if needed.
 
         Raises:
             DatasetError: the split is missing or has no frame, the ego is unknown, or `hetero_root` or labels are missing.
@@ -116,8 +116,8 @@ class Opv2vSource:
         self.root, self.rules = root, rules
         self._folder_of_split, self.split = find_split_folder(root, split)
         self.choice, self.hetero_root = SensorChoice.of(sensors, beams), hetero_root or _default_hetero_root(root)
-        lists = KeptLists.of(cache, self._folder_of_split, rules.dialect.name)
-        found = self._find_scenes(lists, ego_id, max_agents, on_damage)
+        self._lists = KeptLists.of(cache, self._folder_of_split, rules.dialect.name)
+        found = self._find_scenes(ego_id, max_agents, on_damage)
         self._sweeps = self._reader(intensity_scale)
         self.summary = self._summary(*found, self._place_notes(split))
 
@@ -188,8 +188,8 @@ class Opv2vSource:
         """Return the files behind `agent_frame`; UnknownAgentError if the agent is not in the scene."""
         location = self._location(index, agent_id)
         files = [metadata_path(self._stem(location))]
-        for camera in self._metadata(location).cameras if choice.cameras else ():
-            files += [self._image_path(location, camera.name), *([self._depth_path(location, camera.name)] if choice.depth else [])]
+        for camera in self._camera_names(location) if choice.cameras else ():
+            files += [self._image_path(location, camera), *([self._depth_path(location, camera)] if choice.depth else [])]
         if choice.lidar:
             files.append(self._cloud_path(location, choice.beams))
         if choice.labels == "camera" and self._has_maps:
@@ -209,20 +209,18 @@ class Opv2vSource:
         scale = dialect.intensity_top if intensity_scale is None else intensity_scale
         return LidarReader(sample_clouds(_agent_folders(self.root, self._folder_of_split)), scale, rings=dialect.rings)
 
-    def _find_scenes(
-        self, lists: KeptLists, ego_id: str | None, max_agents: int, on_damage: OnDamage
-    ) -> tuple[Skipped, int, tuple[str, ...]]:
+    def _find_scenes(self, ego_id: str | None, max_agents: int, on_damage: OnDamage) -> tuple[Skipped, int, tuple[str, ...]]:
         """List the scenes; return what is left out, the number of those without labels, and notes on the labels."""
         if self.choice.depth or (self.choice.lidar and self.choice.beams != FULL_BEAMS):
             self._require_hetero_root()
-        left_out = self._list_scenes(lists, ego_id, max_agents)
-        check = lists.check((ego_id, max_agents, self.rules.collaboration), self._label_check)
+        left_out = self._list_scenes(ego_id, max_agents)
+        check = self._lists.check((ego_id, max_agents, self.rules.collaboration), self._label_check)
         return left_out, *self._leave_out_unlabelled(check, left_out, on_damage)
 
-    def _list_scenes(self, lists: KeptLists, ego_id: str | None, max_agents: int) -> Skipped:
+    def _list_scenes(self, ego_id: str | None, max_agents: int) -> Skipped:
         """List the scenarios and scenes; return what is left out, DatasetError if no scene is left."""
         is_roadside, collaboration = self.rules.dialect.is_roadside, self.rules.collaboration
-        found, skipped = lists.listing(lambda: list_scenarios(self._folder_of_split, is_roadside))
+        found, skipped = self._lists.listing(lambda: list_scenarios(self._folder_of_split, is_roadside))
         self._has_maps = (self.root / "additional" / self.split).is_dir() or any(scenario.has_maps for scenario in found)
         usable, without_kind = found, Skipped()
         if collaboration:
@@ -317,6 +315,11 @@ class Opv2vSource:
         depth_m = read_depth(path)
         with errors_naming(path):  # its size may differ from the image's
             return replace(view, depth_m=depth_m)
+
+    def _camera_names(self, location: _FrameLocation) -> tuple[str, ...]:
+        """Return the names of the cameras of a frame; if a cache keeps them, the metadata is not read."""
+        path = metadata_path(self._stem(location))
+        return self._lists.camera_names(path, lambda: tuple(camera.name for camera in self._metadata(location).cameras))
 
     def _image_path(self, location: _FrameLocation, camera: str) -> Path:
         return find_file(self._folder(location) / f"{location.stamp}_{camera}.png", IMAGE_ENDINGS)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from heal.datasets.cache_file import stamps_of
+from heal.datasets.cache.entry_file import stamps_of
 from heal.datasets.dataset import DatasetError
 from heal.datasets.notation import as_number, as_text, as_vector, short
 from heal.datasets.v2x_sim.index import INDEX, LIDAR, POSE, TableIndex

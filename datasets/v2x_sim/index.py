@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from heal.datasets.cache_file import Entry
-from heal.datasets.kept import EntryCodec
+from heal.datasets.cache.entry_file import Entry
+from heal.datasets.cache.kept import EntryCodec
 from heal.types import BoolMask, Float64, Int64
 
 MOST = 1e18  # of a time, a place or a size; times are microseconds

@@ -19,9 +19,9 @@ import torch
 from heal.agent_model import AgentConfig, AgentModel
 from heal.base_model import BaseConfig, BaseModel
 from heal.collab_model import CollabModel
-from heal.datasets import cache_file
-from heal.datasets.cache import CachedSource
-from heal.datasets.cache_file import Entry, read_entry, write_entry
+from heal.datasets.cache import entry_file
+from heal.datasets.cache.entry_file import Entry, read_entry, write_entry
+from heal.datasets.cache.source import CachedSource
 from heal.datasets.dataset import Dataset, DatasetError, UnknownAgentError
 from heal.datasets.open import open_dataset
 from heal.datasets.pcd import write_pcd
@@ -129,12 +129,6 @@ def test_choices_have_entries_of_their_own(dair: Path, folder: Path) -> None:
         assert cached.agent_frame(0, "vehicle", SensorChoice(lidar=False)).lidar is None
 
 
-def test_frames_with_cameras_are_read_anew(dair: Path, folder: Path) -> None:
-    cached = open_dataset(dair, "val", cache=folder)
-    assert len(cached.agent_frame(0, "vehicle", SensorChoice(cameras=True)).cameras) == 1
-    assert not entries(folder)
-
-
 def change_cloud(root: Path) -> None:
     write_pcd(root / VEHICLE_CLOUD, np.array([[7, 2, 3, 0.2], [8, 2, 3, 0.2]], np.float32))
 
@@ -209,7 +203,7 @@ def test_damaged_entries_are_made_anew_without_a_word(dair: Path, folder: Path, 
 
 
 def test_entries_of_another_version_are_made_anew(dair: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache_file, "VERSION", cache_file.VERSION + 1)
+    monkeypatch.setattr(entry_file, "VERSION", entry_file.VERSION + 1)
     later = scenes(open_dataset(dair, "val", cache=folder))
     others = [path.read_bytes() for path in entries(folder)]
     monkeypatch.undo()

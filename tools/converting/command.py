@@ -1,4 +1,4 @@
-"""`heal convert`: write the scenes of a data set, or of bags of ROS 2, in OPV2V's layout or as bags."""
+"""`heal convert`: write the scenes of a data set, or of bags of ROS 2, in OPV2V's layout, as bags or into a cache."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 from rich.console import Console
@@ -18,10 +18,12 @@ from heal.tools.shared.arguments import IntensityScaleArg, OnDamageArg
 from heal.tools.shared.output import try_folder
 from heal.tools.shared.sources import ReadOptions
 from heal.tools.terminal.progress import Bar, progress_bar
+from heal.types import Sensor
 
 if TYPE_CHECKING:
     from heal.datasets.ros.images import ImageForm
     from heal.datasets.ros.layout import BagOptions
+    from heal.tools.converting.caching import CacheOptions
     from heal.tools.converting.recordings import Recording
     from heal.types import Scene
 
@@ -31,10 +33,11 @@ class Target(str, Enum):
 
     OPV2V = "opv2v"
     MCAP = "mcap"
+    CACHE = "cache"
 
 
 class Images(str, Enum):
-    """How a bag keeps images."""
+    """How a bag or a cache keeps images."""
 
     PNG = "png"
     JPEG = "jpeg"
@@ -54,10 +57,26 @@ class Hand(str, Enum):
 RootArg = Annotated[Path, typer.Argument(help="Data set of any layout, an MCAP file, the folder of a bag, or a folder of bags.")]
 OutArg = Annotated[Path, typer.Option(help="Folder to write to; what it holds already is kept.")]
 ToArg = Annotated[
-    Target, typer.Option(help="opv2v: OUT/OPV2V and OUT/OPV2V_Hetero; mcap: a bag of ROS 2 for each scenario, OUT/SPLIT/SCENARIO.")
+    Target,
+    typer.Option(
+        help="opv2v: OUT/OPV2V and OUT/OPV2V_Hetero; mcap: a bag of ROS 2 for each scenario, OUT/SPLIT/SCENARIO; cache: a folder "
+        "for --cache of other commands."
+    ),
 ]
 SplitArg = Annotated[str | None, typer.Option(help="Splits, separated by commas. Default: all; a bag goes to train.")]
-ImagesArg = Annotated[Images, typer.Option(help="Images in bags: png or jpeg, compressed; or raw. JPEG changes the pixels.")]
+ImagesArg = Annotated[
+    Images | None,
+    typer.Option(
+        help="Images in bags: png (the default), jpeg, which changes the pixels, or raw. Images in a cache: packed without loss by "
+        "default, or raw, which is several times as large and is read faster."
+    ),
+]
+SensorsArg = Annotated[
+    str | None, typer.Option(help="Sensors that go to a cache: lidar, camera, depth, separated by commas. Default: all.")
+]
+WorkersArg = Annotated[
+    int, typer.Option(min=0, help="Number of processes that fill a cache; 0 for one per core that the process may use.")
+]
 HandArg = Annotated[
     Hand | None,
     typer.Option(
@@ -96,7 +115,9 @@ def convert(
     out: OutArg,
     to: ToArg = Target.OPV2V,
     split: SplitArg = None,
-    images: ImagesArg = Images.PNG,
+    images: ImagesArg = None,
+    sensors: SensorsArg = None,
+    workers: WorkersArg = 0,
     hand: HandArg = None,
     ego: EgoArg = None,
     world_frame: WorldArg = None,
@@ -105,31 +126,78 @@ def convert(
     on_damage: OnDamageArg = "stop",
     intensity_scale: IntensityScaleArg = None,
 ) -> None:
-    """Convert a data set to OPV2V's layout or to bags of ROS 2 (MCAP), or bags to OPV2V's layout.
+    """Convert a data set to OPV2V's layout, to bags of ROS 2 (MCAP) or to a cache, or bags to OPV2V's layout.
 
-    Every sensor that there is is converted. A scenario is there as a whole or not at all: repeat an interrupted command to convert
-    the missing ones. Each has a file SHA256SUMS.
+    Every sensor is converted. A scenario is there as a whole or not at all, and has a file SHA256SUMS; entries of a cache have
+    checksums. Repeat an interrupted command to convert what is missing.
 
     \b
     heal convert DAIR_ROOT --out runs/dair-as-opv2v
+    heal convert DAIR_ROOT --to cache --out runs/cache
     heal convert runs/town --to mcap --out runs/bags
-    heal convert runs/bags --out runs/back
     heal convert drive.mcap --split test --world-frame odom --out runs/drive
     """  # noqa: D301 - click's mark for lines that stay lines is the character, not its name
+    console, fills = Console(), to is Target.CACHE
+    splits = None if split is None else [name.strip() for name in split.split(",")]
+    reading = ReadOptions.of(on_damage, intensity_scale, out if fills else None, every_agent=not fills)
+    if fills:
+        _fill(root, splits, _cache_options(out, reading, sensors, images, workers), console)
+        return
+    if sensors is not None:
+        raise UserError("--sensors chooses what goes to a cache (--to cache); the other forms get every sensor")
     from heal.datasets.ros.layout import BagOptions
 
-    console, splits = Console(), None if split is None else [name.strip() for name in split.split(",")]
-    reading = ReadOptions.of(on_damage, intensity_scale, every_agent=True)
     options = BagOptions(ego, world_frame, tuple(cloud or ()), round(tolerance_ms * 1e6), intensity_scale)
     recordings = _find_recordings(root, splits, to, reading, options, console)
-    try_folder(out)
+    _write(recordings, Writing(out, to, images or Images.PNG, hand), console)
+
+
+def _write(recordings: list[Recording], how: Writing, console: Console) -> None:
+    """Write recordings, and print what has been written."""
+    try_folder(how.out)
     try:
-        with naming_errors_after(out):
-            written = write_recordings(recordings, Writing(out, to, images, hand), console)
+        with naming_errors_after(how.out):
+            written = write_recordings(recordings, how, console)
     except KeyboardInterrupt:
         console.print("stopped; the same command converts the missing scenarios")
         raise typer.Exit(130) from None
-    _print_summary(recordings, written, out, console)
+    _print_summary(recordings, written, how.out, console)
+
+
+def _fill(root: Path, splits: list[str] | None, options: CacheOptions, console: Console) -> None:
+    """Fill a cache with a data set; UserError for bags."""
+    from heal.tools.converting.caching import fill_cache
+    from heal.tools.converting.recordings import find_bags
+
+    if find_bags(root, splits):
+        raise UserError(f"{root} holds bags; convert them to OPV2V's layout first")
+    try_folder(options.folder)
+    try:
+        fill_cache(root, splits, options, console)
+    except KeyboardInterrupt:
+        console.print("stopped; the same command goes on from there")
+        raise typer.Exit(130) from None
+
+
+def _cache_options(out: Path, reading: ReadOptions, sensors: str | None, images: Images | None, workers: int) -> CacheOptions:
+    """Take the options of a cache; UserError for images in another form, and for unknown sensors."""
+    from heal.tools.converting.caching import CacheOptions
+
+    if images not in (None, Images.RAW):
+        raise UserError(f"--images {images.value}: a cache keeps every pixel as it is; leave it out, or take --images raw")
+    return CacheOptions(out, reading, _sensors(sensors), images is None, workers)
+
+
+def _sensors(text: str | None) -> frozenset[Sensor] | None:
+    """Return the sensors that a text names, separated by commas; None for no text."""
+    if text is None:
+        return None
+    known: dict[str, Sensor] = {name: name for name in get_args(Sensor)}
+    names = [name.strip() for name in text.split(",")]
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise UserError(f"--sensors: expected {', '.join(known)}, got {unknown[0]!r}")
+    return frozenset(known[name] for name in names)
 
 
 def _find_recordings(

@@ -64,7 +64,19 @@ def recordings_of_dataset(
         DatasetError: the folder is no data set, or has none of the splits.
     """
     found: list[Recording] = []
+    for split, source in open_splits(root, splits, reading, show):
+        found += _recordings_of_split(source, _canonical(split), reading.on_damage)
+    if not found:
+        raise DatasetError(root, "there is nothing to convert")
+    return found
+
+
+def open_splits(
+    root: Path, splits: Sequence[str] | None, reading: ReadOptions, show: Callable[[str], None]
+) -> Iterator[tuple[str, Dataset]]:
+    """Open splits of a data set, one after the other, as `recordings_of_dataset` does; yield the name and the split."""
     missing: DatasetError | None = None
+    opened = 0
     for split in splits or SPLITS:
         try:
             source = reading.open(root, split)
@@ -74,10 +86,10 @@ def recordings_of_dataset(
             missing = error
             continue
         show(str(source.summary))
-        found += _recordings_of_split(source, _canonical(split), reading.on_damage)
-    if not found:
-        raise missing or DatasetError(root, "there is nothing to convert")
-    return found
+        yield split, source
+        opened += 1
+    if missing and not opened:
+        raise missing
 
 
 def recordings_of_bags(bags: Sequence[tuple[str, Path]], options: BagOptions) -> list[Recording]:
@@ -118,8 +130,8 @@ def _recording_of_bag(split: str, bag: BagScenes) -> Recording:
 
 def _recordings_of_split(source: Dataset, split: str, on_damage: OnDamage | Path) -> list[Recording]:
     """Return the scenarios of an opened split."""
-    labelled, choice = _is_labelled(source), _every_sensor(source)
-    listed = {index: source.listed(index) for index in _unlisted(source, choice, on_damage)}
+    labelled, choice = _is_labelled(source), every_sensor(source)
+    listed = {index: source.listed(index) for index in unlisted(source, choice, on_damage)}
     groups: dict[str, list[int]] = {}
     for index in sorted(listed, key=lambda index: listed[index].timestamp_ns):
         groups.setdefault(recording_of(listed[index].scene_id) or split, []).append(index)
@@ -134,8 +146,8 @@ def _recordings_of_split(source: Dataset, split: str, on_damage: OnDamage | Path
     return found
 
 
-def _unlisted(source: Dataset, choice: SensorChoice, on_damage: OnDamage | Path) -> list[int]:
-    """Return the scenes of a split that no list of `heal doctor` leaves out."""
+def unlisted(source: Dataset, choice: SensorChoice, on_damage: OnDamage | Path) -> list[int]:
+    """Return the scenes of a split that no list of `heal doctor` leaves out, of which a choice is read."""
     scenes = list(range(len(source)))
     if not isinstance(on_damage, Path):
         return scenes
@@ -169,7 +181,7 @@ def _is_labelled(source: Dataset) -> bool:
         return True
 
 
-def _every_sensor(source: Dataset) -> SensorChoice:
+def every_sensor(source: Dataset) -> SensorChoice:
     """Return the choice of all sensors of which the first scene has files."""
     return SensorChoice.of(["lidar", *(sensor for sensor in _IMAGES if has_images(source, [0], depth=sensor == "depth"))])
 

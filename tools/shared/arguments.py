@@ -108,7 +108,7 @@ OverwriteArg = Annotated[
 ]
 RuntimeArg = Annotated[str, typer.Option(help="ray: agents and fusion node as Ray actors; local: everything in this process.")]
 CacheArg = Annotated[
-    Path | None, typer.Option(help="Folder that keeps decoded sweeps, poses and labels for later runs. Default: nothing is kept.")
+    Path | None, typer.Option(help="Folder that keeps sweeps, images, poses and labels, read fast by later runs. Default: none.")
 ]
 OnDamageArg = Annotated[
     str,

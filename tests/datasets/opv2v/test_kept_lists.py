@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from heal.datasets.cache_file import Entry, write_entry
+from heal.datasets.cache.entry_file import Entry, write_entry
 from heal.datasets.opv2v import source as source_module
 from heal.datasets.opv2v.kept_lists import split_stamp
 from heal.datasets.opv2v.source import Opv2vSource

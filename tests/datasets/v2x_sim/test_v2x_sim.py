@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from heal.datasets.cache_file import Entry, stamps_of, write_entry
+from heal.datasets.cache.entry_file import Entry, stamps_of, write_entry
 from heal.datasets.damage import find_damaged, require_files
 from heal.datasets.dataset import DatasetError, UnknownAgentError
 from heal.datasets.labels import is_vehicle_name, type_of_category

@@ -9,11 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from heal.datasets.cache_file import Entry, Stamp, read_entry, write_entry
+from heal.datasets.cache.entry_file import Entry, Stamp, read_entry, write_entry
 
 Value = TypeVar("Value")
 
 _NO_VALUE = (ValueError, TypeError, LookupError)
+
+
+class CacheNotWritten(UserWarning):
+    """Warns that a cache cannot be written, so that files are read every time."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,8 @@ class EntryCodec(Generic[Value]):
         try:
             write_entry(path, stamps, self.pack(value))
         except OSError as error:
-            warnings.warn(f"{folder}: the cache cannot be written: {error.strerror}; files are read every time", stacklevel=2)
+            note = f"{folder}: the cache cannot be written: {error.strerror}; files are read every time"
+            warnings.warn(note, CacheNotWritten, stacklevel=2)
         return value
 
     def _unpacked(self, entry: Entry) -> Value | None:

@@ -1,22 +1,23 @@
-"""A data set whose sweeps, poses and labels are kept on disk in a form that takes no decoding.
+"""A data set whose sweeps, images, poses and labels are kept on disk in a form that is read several times as fast.
 
-Frames with cameras are read from the data set every time. A decoded image would take sixty times the room of a JPEG (6 MB in
-DAIR-V2X-C): even a small data set would no longer fit into memory, and reading from disk would be slower than decoding.
+Sweeps, poses and labels take no decoding. Images are packed without loss, see `heal.datasets.cache.pixels`. An agent's frame, its
+images and its depth images are entries of their own, so that choices of sensors share them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from heal.datasets.cache_file import Entry, stamps_of
+from heal.datasets.cache.cameras import Views, depth_codec, view_codec
+from heal.datasets.cache.entry_file import Entry, stamps_of
+from heal.datasets.cache.kept import EntryCodec, Value, require_kinds
 from heal.datasets.dataset import Dataset, Origin
-from heal.datasets.kept import EntryCodec, Value, require_kinds
 from heal.types import AgentFrame, LidarScan, ObjectLabels, SceneOutline, SensorChoice
 
 
@@ -29,13 +30,14 @@ class CachedSource:
     Attributes:
         source: the data set.
         folder: the folder of the entries.
+        packed: whether images are written compressed; what is read may be either.
         summary: the data set's summary.
         choice: the data set's default choice of sensor data.
     """
 
-    def __init__(self, source: Dataset, folder: Path) -> None:
+    def __init__(self, source: Dataset, folder: Path, *, packed: bool = True) -> None:
         """Wrap a data set; nothing is read or written yet."""
-        self.source, self.folder = source, folder.absolute()
+        self.source, self.folder, self.packed = source, folder.absolute(), packed
         self.summary, self.choice = source.summary, source.choice
 
     def __len__(self) -> int:
@@ -76,15 +78,42 @@ class CachedSource:
             DatasetError: a file cannot be used.
         """
         choice = choice or self.choice
-        if choice.cameras:
-            return self.source.agent_frame(index, agent_id, choice)
-        origin = self.source.frame_origin(index, agent_id, choice)
-        chosen = Origin(f"{origin.name} {asdict(choice)}", origin.files)
-        return self._fetch(_FRAME, chosen, lambda: self.source.agent_frame(index, agent_id, choice))
+        without = replace(choice, cameras=False, depth=False)
+        frame = self._part(_FRAME, index, agent_id, without, without, lambda frame: frame)
+        return replace(frame, cameras=self._views(index, agent_id, choice)) if choice.cameras else frame
 
     def scene_objects(self, index: int) -> ObjectLabels:
         """Read the labels of scene `index` as a whole."""
         return self._fetch(_OBJECTS, self.source.scene_origin(index), lambda: self.source.scene_objects(index))
+
+    def _views(self, index: int, agent_id: str, choice: SensorChoice) -> Views:
+        """Return an agent's camera views, kept under the name of one choice for all, but read with the labels of the given one."""
+        images = SensorChoice(lidar=False, cameras=True)
+        read = replace(images, labels=choice.labels)
+        codec, depth = view_codec(packed=self.packed), depth_codec(packed=self.packed)
+        views = self._part(codec, index, agent_id, images, read, lambda frame: frame.cameras)
+        if not choice.depth:
+            return views
+        both, read = replace(images, depth=True), replace(read, depth=True)
+        depths = self._part(depth, index, agent_id, both, read, lambda frame: tuple(view.depth_m for view in frame.cameras))
+        try:
+            return tuple(replace(view, depth_m=depth_m) for view, depth_m in zip(views, depths, strict=True))
+        except ValueError:  # of two whole entries, one was not written by this program
+            return self.source.agent_frame(index, agent_id, read).cameras
+
+    def _part(
+        self,
+        kind: EntryCodec[Value],
+        index: int,
+        agent_id: str,
+        named: SensorChoice,
+        read: SensorChoice,
+        part_of: Callable[[AgentFrame], Value],
+    ) -> Value:
+        """Return a part of an agent's frame: what is kept under the name of one choice, or that of the frame read with another."""
+        origin = self.source.frame_origin(index, agent_id, named)
+        chosen = Origin(f"{origin.name} {asdict(named)}", origin.files)
+        return self._fetch(kind, chosen, lambda: part_of(self.source.agent_frame(index, agent_id, read)))
 
     def _fetch(self, kind: EntryCodec[Value], origin: Origin, read: Callable[[], Value]) -> Value:
         """Return the cached value of an origin; without an entry, read the value and write an entry."""
