@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
+from heal.detection.classes import Classes
 from heal.errors import UserError
 from heal.types import ObjectLabels, SceneOutline, SceneSource, SensorChoice
 
@@ -30,10 +31,12 @@ class Dataset(SceneSource, Protocol):
     Attributes:
         summary: the scenes that were found, and everything that was skipped.
         choice: the sensor data that `agent_frame` reads without a choice of the caller's.
+        classes: the classes of the objects, whose numbers the labels carry.
     """
 
     summary: DatasetSummary
     choice: SensorChoice
+    classes: Classes
 
     @property
     def scenario_agents(self) -> dict[str, tuple[str, ...]]:

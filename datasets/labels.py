@@ -1,6 +1,7 @@
-"""Convert the labels of the data sets to corners in the world frame.
+"""Convert the labels of the data sets to corners in the world frame, and their types to classes.
 
-Only vehicles with a size become objects. Whatever else is listed is left out by name, so that whoever opens a data set can say it.
+Only objects of the wanted classes that have a size become labels; by default vehicles alone. Whatever else is listed is left out by
+name, so that whoever opens a data set can say it.
 """
 
 from __future__ import annotations
@@ -23,15 +24,19 @@ from heal.datasets.notation import (
     is_blank,
     short,
 )
+from heal.detection.classes import VEHICLE, VEHICLES, Classes, class_number
 from heal.se3 import pose_to_SE3, transform_points
 from heal.types import BoolMask, Float64, Int64, ObjectLabels, require_shape
 
-# Names of vehicles, as letters and digits in lower case.
-VEHICLE_NAMES = frozenset(
-    {"car", "van", "truck", "bus", "vehicle", "suv", "pickup", "trailer", "longvehicle", "concretetruck", "taxi", "policecar"}
-    | {"ambulance", "firetruck", "sedan", "minivan", "lorry", "pickuptruck", "coach", "schoolbus", "semitruck", "boxtruck"}
-    | {"emergencyvehicle"}
-)
+# The names that data sets have for each of `OBJECT_TYPES`, as letters and digits in lower case.
+NAMES_OF_TYPES = {
+    "car": "car vehicle suv sedan van minivan pickup pickuptruck taxi policecar ambulance emergencyvehicle",
+    "truck": "truck lorry trailer longvehicle concretetruck firetruck semitruck boxtruck",
+    "bus": "bus coach schoolbus",
+    "cyclist": "cyclist bicycle bicyclist bicyclerider motorcycle motorcyclist motorcyclerider scooterrider tricyclist",
+    "pedestrian": "pedestrian person walker",
+}
+TYPE_OF_NAME = {name: kind for kind, names in NAMES_OF_TYPES.items() for name in names.split()}
 # Blueprints of CARLA that are called "vehicle.*" and have two wheels.
 TWO_WHEELERS = {
     **dict.fromkeys(("vehicle.bh.crossbike", "vehicle.diamondback.century", "vehicle.gazelle.omafiets"), "bicycle"),
@@ -42,12 +47,13 @@ TWO_WHEELERS = {
 TYPE_KEYS = ("obj_type", "type", "class", "category")
 BLUEPRINT_KEY = "bp_id"  # a blueprint of CARLA, such as "vehicle.lincoln.mkz" or "walker.pedestrian.0001"
 WITHOUT_SIZE = "without a size"
+NO_CLASS = -1  # the class of labels that become no object
 
 
 @lru_cache(maxsize=1024)
-def is_vehicle_name(name: str) -> bool:
-    """Whether a type's name means a vehicle, in any case and with any punctuation."""
-    return "".join(letter for letter in name.lower() if letter.isalnum()) in VEHICLE_NAMES
+def class_of_name(name: str, classes: Classes = VEHICLES) -> int | None:
+    """Return the class that a type's name means, in any case and with any punctuation; None for none of the classes."""
+    return class_number(TYPE_OF_NAME.get("".join(letter for letter in name.lower() if letter.isalnum()), ""), classes)
 
 
 def type_of_category(category: str) -> str:
@@ -60,7 +66,7 @@ def type_of_category(category: str) -> str:
     if not parts:
         return category.strip()
     two_wheeler = TWO_WHEELERS.get(".".join([group, *parts])) or TWO_WHEELERS.get(f"{group}.{parts[0]}")
-    return two_wheeler or (parts[0] if group != "vehicle" or is_vehicle_name(parts[0]) else "vehicle")
+    return two_wheeler or (parts[0] if group != "vehicle" or class_of_name(parts[0]) is not None else "vehicle")
 
 
 def counted_text(left_out: Mapping[str, int]) -> str:
@@ -68,7 +74,9 @@ def counted_text(left_out: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {name}" for name, count in sorted(left_out.items(), key=lambda item: (-item[1], item[0])))
 
 
-def posed_objects(ids: Int64, types: Sequence[str], world_SE3_objects: Float64, sizes_m: Float64) -> ObjectLabels:
+def posed_objects(
+    ids: Int64, types: Sequence[str], world_SE3_objects: Float64, sizes_m: Float64, classes: Classes = VEHICLES
+) -> ObjectLabels:
     """Convert labels that are given as poses and sizes; `kept_labels` tells which of them become objects.
 
     Args:
@@ -76,23 +84,29 @@ def posed_objects(ids: Int64, types: Sequence[str], world_SE3_objects: Float64, 
         types: N names of types.
         world_SE3_objects: (N, 4, 4) centre and axes: x along the length, y along the width, z up.
         sizes_m: (N, 3) length, width, height.
+        classes: the classes of the objects that are wanted.
 
     Raises:
         ValueError: a place or a size of an object is so large that no corners come of it.
     """
-    keep = kept_labels(types, sizes_m)[0]
+    numbers = kept_labels(types, sizes_m, classes)[0]
+    keep = numbers != NO_CLASS
     boxes = np.zeros((int(keep.sum()), 7))
     boxes[:, 3:6] = sizes_m[keep][:, ::-1]
-    return _finite_labels(ids[keep], _placed(boxes, world_SE3_objects[keep]))
+    return _finite_labels(ids[keep], _placed(boxes, world_SE3_objects[keep]), numbers[keep])
 
 
-def kept_labels(types: Sequence[str], sizes_m: Float64) -> tuple[BoolMask, Counter[str]]:
-    """Tell which labels, given by types and sizes (N, 3), become objects, and count the others by type or as `WITHOUT_SIZE`."""
-    vehicles = np.array([is_vehicle_name(name) for name in types], bool)
-    sized = _is_size(sizes_m)
-    left_out = Counter(" ".join(name.split())[:40] for name, vehicle in zip(types, vehicles, strict=True) if not vehicle)
-    unsized = Counter({WITHOUT_SIZE: int((vehicles & ~sized).sum())})
-    return vehicles & sized, left_out + unsized
+def kept_labels(types: Sequence[str], sizes_m: Float64, classes: Classes = VEHICLES) -> tuple[Int64, Counter[str]]:
+    """Tell which labels, given by types and sizes (N, 3), become objects, and count the others by type or as `WITHOUT_SIZE`.
+
+    Returns:
+        The class of each label (N,), `NO_CLASS` for those that become no object; and the counts of these.
+    """
+    numbers = _numbers([class_of_name(name, classes) for name in types])
+    wanted, sized = numbers != NO_CLASS, _is_size(sizes_m)
+    left_out = Counter(" ".join(name.split())[:40] for name, kept in zip(types, wanted, strict=True) if not kept)
+    unsized = Counter({WITHOUT_SIZE: int((wanted & ~sized).sum())})
+    return np.where(sized, numbers, NO_CLASS), left_out + unsized
 
 
 def opv2v_objects(vehicles: Any) -> ObjectLabels:
@@ -100,39 +114,40 @@ def opv2v_objects(vehicles: Any) -> ObjectLabels:
     return read_opv2v_objects(vehicles)[0]
 
 
-def read_opv2v_objects(vehicles: Any) -> tuple[ObjectLabels, Counter[str]]:
+def read_opv2v_objects(vehicles: Any, classes: Classes = VEHICLES) -> tuple[ObjectLabels, Counter[str]]:
     """Convert the `vehicles` block of an OPV2V frame, and count what is left out, by type or as `WITHOUT_SIZE`.
 
     Args:
         vehicles: id -> {location, center, extent (half sizes), angle (roll, yaw, pitch)}; metres and degrees, in world axes. Also
-            a list of such entries, each with an id. An entry without a type is a vehicle.
+            a list of such entries, each with an id. An entry without a type is a vehicle, of the type car.
+        classes: the classes of the objects that are wanted.
 
     Raises:
         ValueError: an entry that is missing or is not three numbers, or an id that is no number or occurs twice.
     """
     left_out: Counter[str] = Counter()
-    parts: dict[int, tuple[Float64, Float64]] = {}
+    parts: dict[int, tuple[Float64, Float64, int]] = {}
     seen: set[int] = set()
     for key, vehicle in objects_with_ids(vehicles):
         object_id = as_id(f"object {short(key)}", key)
         if object_id in seen:
             raise ValueError(f"object {object_id}: expected each id once, it is listed twice")
         seen.add(object_id)
-        kind = _other_type(vehicle)
-        part = None if kind else _opv2v_parts(object_id, vehicle)
-        if part is None:
-            left_out[kind or WITHOUT_SIZE] += 1
+        name, number = _type_and_class(vehicle, classes)
+        part = None if number is None else _opv2v_parts(object_id, vehicle)
+        if number is None or part is None:
+            left_out[name if number is None else WITHOUT_SIZE] += 1
         else:
-            parts[object_id] = part
+            parts[object_id] = *part, number
     return _opv2v_labels(parts), left_out
 
 
-def _opv2v_labels(parts: Mapping[int, tuple[Float64, Float64]]) -> ObjectLabels:
-    """Make labels from the box and the pose of each object."""
+def _opv2v_labels(parts: Mapping[int, tuple[Float64, Float64, int]]) -> ObjectLabels:
+    """Make labels from the box, the pose and the class of each object."""
     if not parts:
         return ObjectLabels.empty()
-    boxes, world_SE3_vehicles = np.stack([size for size, _ in parts.values()]), np.stack([pose for _, pose in parts.values()])
-    return _finite_labels(np.array(list(parts), np.int64), _placed(boxes, world_SE3_vehicles))
+    boxes, world_SE3_objects, numbers = (np.stack(values) for values in zip(*parts.values(), strict=True))
+    return _finite_labels(np.array(list(parts), np.int64), _placed(boxes, world_SE3_objects), numbers)
 
 
 def _placed(boxes: Float64, world_SE3_objects: Float64) -> Float64:
@@ -141,11 +156,16 @@ def _placed(boxes: Float64, world_SE3_objects: Float64) -> Float64:
     return corners
 
 
-def _finite_labels(ids: Int64, world_corners: Float64) -> ObjectLabels:
+def _finite_labels(ids: Int64, world_corners: Float64, numbers: Int64) -> ObjectLabels:
     """Return labels; ValueError for places and sizes so large that no corners come of them."""
     if not np.isfinite(world_corners).all():
         raise ValueError("expected objects in the world, got places or sizes whose corners are not finite")
-    return ObjectLabels(ids, world_corners)
+    return ObjectLabels(ids, world_corners, numbers)
+
+
+def _numbers(classes: Iterable[int | None]) -> Int64:
+    """Return numbers of classes as an array (N,), with `NO_CLASS` for None."""
+    return np.array([NO_CLASS if number is None else number for number in classes], np.int64)
 
 
 def objects_with_ids(vehicles: Any) -> Iterable[tuple[Any, Mapping[Any, Any]]]:
@@ -158,14 +178,14 @@ def objects_with_ids(vehicles: Any) -> Iterable[tuple[Any, Mapping[Any, Any]]]:
     raise ValueError(f"vehicles: expected a mapping of ids to objects, or a list of objects with an id, got {short(vehicles)}")
 
 
-def _other_type(entry: Mapping[Any, Any]) -> str | None:
-    """Return the type of an entry that is no vehicle; None for a vehicle, or for an entry that names no type."""
+def _type_and_class(entry: Mapping[Any, Any], classes: Classes) -> tuple[str, int | None]:
+    """Return the name of an entry's type, "vehicle" if it names none, and its class; None for none of the classes."""
     name = next((entry[key] for key in TYPE_KEYS if not is_blank(entry.get(key))), None)
     if name is None:
         blueprint = str(entry.get(BLUEPRINT_KEY) or "")
-        name = blueprint.split(".")[0] if "." in blueprint else "vehicle"
+        name = blueprint.split(".")[0] if "." in blueprint else VEHICLE
     text = " ".join(str(name).split())[:40]
-    return None if is_vehicle_name(text) else text
+    return text, class_of_name(text, classes)
 
 
 def _opv2v_parts(key: int, vehicle: Mapping[Any, Any]) -> tuple[Float64, Float64] | None:
@@ -181,14 +201,15 @@ def _opv2v_parts(key: int, vehicle: Mapping[Any, Any]) -> tuple[Float64, Float64
     return np.array([0, 0, 0, height, width, length, 0]), pose_to_SE3(np.concatenate([location + offset, angle]))
 
 
-def dair_objects(entries: Sequence[Mapping[str, Any]], world_SE3_agent: Float64) -> ObjectLabels:
-    """Convert the vehicles among the labels of one DAIR-V2X-C side, the vehicle's or the roadside unit's.
+def dair_objects(entries: Sequence[Mapping[str, Any]], world_SE3_agent: Float64, classes: Classes = VEHICLES) -> ObjectLabels:
+    """Convert the objects of some classes among the labels of one DAIR-V2X-C side, the vehicle's or the roadside unit's.
 
-    Entries without a size are left out. The ids number all other entries, vehicles or not.
+    Entries without a size are left out. The ids number all other entries, of any type.
 
     Args:
         entries: {type, 3d_location {x, y, z}, 3d_dimensions {h, w, l}, rotation}: centre and yaw in the side's LiDAR frame.
         world_SE3_agent: (4, 4) the side's pose.
+        classes: the classes of the objects that are wanted.
 
     Raises:
         ValueError: an entry without a location, a size or a rotation, or whose place or rotation is not finite.
@@ -197,45 +218,52 @@ def dair_objects(entries: Sequence[Mapping[str, Any]], world_SE3_agent: Float64)
     boxes = np.array([_dair_box(f"object {index}", entry) for index, entry in enumerate(entries)]).reshape(-1, 7)
     sized = _is_size(boxes[:, 3:6])
     ids = np.cumsum(sized) - 1
-    keep = sized & _are_vehicles(entries)
-    return _finite_labels(ids[keep].astype(np.int64), transform_points(world_SE3_agent, boxes_to_corners(boxes[keep])))
+    numbers = _classes_of(entries, classes)
+    keep = sized & (numbers != NO_CLASS)
+    corners = transform_points(world_SE3_agent, boxes_to_corners(boxes[keep]))
+    return _finite_labels(ids[keep].astype(np.int64), corners, numbers[keep])
 
 
-def dair_world_objects(entries: Sequence[Mapping[str, Any]]) -> ObjectLabels:
-    """Convert the vehicles with a size among DAIR-V2X-C's cooperative labels; the ids number all entries.
+def dair_world_objects(entries: Sequence[Mapping[str, Any]], classes: Classes = VEHICLES) -> ObjectLabels:
+    """Convert the objects of some classes with a size among DAIR-V2X-C's cooperative labels; the ids number all entries.
 
     Args:
         entries: {type, world_8_points}: corners in world coordinates, in the order of `heal.box_corners`.
+        classes: the classes of the objects that are wanted.
 
     Raises:
-        ValueError: a vehicle without corners, or corners that are not (8, 3) numbers.
+        ValueError: an object without corners, or corners that are not (8, 3) numbers.
     """
-    keep, corners = _world_corners(as_mappings("object", entries))
+    entries = as_mappings("object", entries)
+    numbers = _classes_of(entries, classes)
+    keep = np.flatnonzero(numbers != NO_CLASS)
+    corners = _world_corners(entries, keep)
     sized = _is_size(_edges(corners))
-    return ObjectLabels(keep[sized], corners[sized])
+    return ObjectLabels(keep[sized], corners[sized], numbers[keep][sized])
 
 
-def dair_left_out(values: Any) -> Counter[str]:
-    """Count the entries of a label file of DAIR-V2X-C, a side's or the cooperative one, that become no object.
+def dair_left_out(values: Any, classes: Classes = VEHICLES) -> Counter[str]:
+    """Count the entries of a label file of DAIR-V2X-C, a side's or the cooperative one, that become no object of some classes.
 
     Raises:
         ValueError: see `dair_objects` and `dair_world_objects`.
     """
     entries = as_mappings("object", values)
-    left_out = Counter(kind for entry in entries if (kind := _other_type(entry)))
+    named = [_type_and_class(entry, classes) for entry in entries]
+    left_out = Counter(name for name, number in named if number is None)
+    wanted = np.flatnonzero(_numbers(number for _, number in named) != NO_CLASS)
     if any("world_8_points" in entry for entry in entries):
-        sized = _is_size(_edges(_world_corners(entries)[1]))
+        sized = _is_size(_edges(_world_corners(entries, wanted)))
     else:
         boxes = [_dair_size(f"object {index}", entry) for index, entry in enumerate(entries)]
-        sized = _is_size(np.array(boxes).reshape(-1, 3))[_are_vehicles(entries)]
+        sized = _is_size(np.array(boxes).reshape(-1, 3))[wanted]
     return left_out + Counter({WITHOUT_SIZE: int((~sized).sum())})
 
 
-def _world_corners(entries: Sequence[Mapping[Any, Any]]) -> tuple[Int64, Float64]:
-    """Return the numbers (N,) of the vehicles among cooperative labels, and their corners (N, 8, 3), finite or not."""
-    keep = [index for index, entry in enumerate(entries) if _other_type(entry) is None]
-    corners = np.empty((len(keep), 8, 3))
-    for row, index in enumerate(keep):
+def _world_corners(entries: Sequence[Mapping[Any, Any]], wanted: Int64) -> Float64:
+    """Return the corners (N, 8, 3), finite or not, of N entries among cooperative labels, given by their indices."""
+    corners = np.empty((len(wanted), 8, 3))
+    for row, index in enumerate(wanted.tolist()):
         name = f"object {index}: world_8_points"
         points = entry_of(f"object {index}", entries[index], "world_8_points")
         try:
@@ -244,7 +272,7 @@ def _world_corners(entries: Sequence[Mapping[Any, Any]]) -> tuple[Int64, Float64
             raise ValueError(f"{name}: expected numbers in shape (8, 3), got {short(points)}") from error
         require_shape(name, given, (8, 3))
         corners[row] = given
-    return np.array(keep, np.int64), corners
+    return corners
 
 
 def _edges(corners: Float64) -> Float64:
@@ -270,9 +298,9 @@ def _dair_size(name: str, entry: Mapping[Any, Any]) -> Float64:
     return as_any_vector(f"{name}: 3d_dimensions", [0.0 if is_blank(value) else value for value in values], 3)
 
 
-def _are_vehicles(entries: Sequence[Mapping[Any, Any]]) -> BoolMask:
-    """Tell which entries are vehicles. The cooperative labels of some releases name no type, because all of them are vehicles."""
-    return np.array([_other_type(entry) is None for entry in entries], bool)
+def _classes_of(entries: Sequence[Mapping[Any, Any]], classes: Classes) -> Int64:
+    """Return the classes (N,) of entries. The cooperative labels of some releases name no type, because all are vehicles."""
+    return _numbers(_type_and_class(entry, classes)[1] for entry in entries)
 
 
 def _is_size(sizes: Float64) -> BoolMask:

@@ -23,6 +23,7 @@ from heal.datasets.v2v4real.metadata import V2V4REAL
 from heal.datasets.v2x_sim.source import V2xSimSource
 from heal.datasets.v2x_sim.tables import tables_folder
 from heal.datasets.v2xreal.metadata import V2XREAL
+from heal.detection.classes import VEHICLES, Classes
 from heal.types import Sensor
 
 OPV2V_SPLITS = ("train", "validate", "test")
@@ -45,6 +46,7 @@ def open_dataset(
     on_damage: OnDamage = "stop",
     intensity_scale: float | None = None,
     ground_truth: LabelRule = "joint",
+    classes: Classes = VEHICLES,
 ) -> Dataset:
     """Open a split of a data set; its folders tell which one it is, see `docs/data.md`.
 
@@ -60,6 +62,7 @@ def open_dataset(
         on_damage: stop at OPV2V's scenes without labels, or leave them out; the summary lists them.
         intensity_scale: the value that stands for the intensity 1 in the clouds; by default judged by some of them, see `summary`.
         ground_truth: of DAIR-V2X-C and V2V4Real, see `DairSource` and `Rules`; other agents' labels are always joined by their ids.
+        classes: the classes of the objects that are wanted, vehicles alone by default. The labels carry their numbers.
 
     Raises:
         DatasetError: the folder has no known layout, or the split cannot be used.
@@ -70,7 +73,7 @@ def open_dataset(
         own = {"hetero_root": hetero_root, "beams": beams, "on_damage": on_damage, "cache": cache}
         root, reader = _opv2v_reader(root, name, mode, ground_truth, own)
     agents = {"ego_id": ego_id or reader.ego_id, "max_agents": max_agents or reader.agents}
-    source = reader.open(root, name, sensors, **agents, intensity_scale=intensity_scale)
+    source = reader.open(root, name, sensors, **agents, intensity_scale=intensity_scale, classes=classes)
     return CachedSource(source, cache) if cache else source
 
 

@@ -132,20 +132,26 @@ class CameraView:
 
 @dataclass(frozen=True)
 class ObjectLabels:
-    """Labelled vehicles in the world frame, the same for every agent that looks at them.
+    """Labelled objects in the world frame, the same for every agent that looks at them.
 
     Attributes:
         ids: (N,) int64, unique within a scene.
         world_corners: (N, 8, 3) float64, metres in the world frame, in the corner order of `heal.box_corners`.
+        classes: (N,) int64, number of each object's class among those that the source was opened with (`heal.detection.classes`).
+            May be left out where there is one class: all numbers are then 0.
     """
 
     ids: Int64
     world_corners: Float64
+    classes: Int64 = field(default_factory=lambda: np.zeros(0, np.int64))
 
     def __post_init__(self) -> None:
-        """Check the shapes, and that ids and corners have the same N."""
+        """Fill in the classes, and check the shapes, and that all fields have the same N."""
         require_shape("ObjectLabels.ids", self.ids, (None,))
         require_shape("ObjectLabels.world_corners", self.world_corners, (len(self.ids), 8, 3))
+        if not len(self.classes):
+            object.__setattr__(self, "classes", np.zeros(len(self.ids), np.int64))
+        require_shape("ObjectLabels.classes", self.classes, (len(self.ids),))
 
     def __len__(self) -> int:
         """Return the number of labelled objects."""
@@ -153,7 +159,7 @@ class ObjectLabels:
 
     def select(self, keep: BoolMask) -> ObjectLabels:
         """Return the objects for which `keep` (N,) is true."""
-        return ObjectLabels(self.ids[keep], self.world_corners[keep])
+        return ObjectLabels(self.ids[keep], self.world_corners[keep], self.classes[keep])
 
     @staticmethod
     def empty() -> ObjectLabels:
@@ -167,9 +173,10 @@ class ObjectLabels:
             return ObjectLabels.empty()
         ids = np.concatenate([part.ids for part in parts])
         corners = np.concatenate([part.world_corners for part in parts])
+        classes = np.concatenate([part.classes for part in parts])
         _, first = np.unique(ids, return_index=True)
         keep = np.sort(first)
-        return ObjectLabels(ids[keep], corners[keep])
+        return ObjectLabels(ids[keep], corners[keep], classes[keep])
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,10 @@ from heal.datasets.cache.cameras import Views, depth_codec, view_codec
 from heal.datasets.cache.entry_file import Entry, stamps_of
 from heal.datasets.cache.kept import EntryCodec, Value, require_kinds
 from heal.datasets.dataset import Dataset, Origin
+from heal.detection.classes import classes_key
 from heal.types import AgentFrame, LidarScan, ObjectLabels, SceneOutline, SensorChoice
+
+_CLASSES = "classes"
 
 
 class CachedSource:
@@ -33,12 +36,13 @@ class CachedSource:
         packed: whether images are written compressed; what is read may be either.
         summary: the data set's summary.
         choice: the data set's default choice of sensor data.
+        classes: the classes of the data set's objects.
     """
 
     def __init__(self, source: Dataset, folder: Path, *, packed: bool = True) -> None:
         """Wrap a data set; nothing is read or written yet."""
         self.source, self.folder, self.packed = source, folder.absolute(), packed
-        self.summary, self.choice = source.summary, source.choice
+        self.summary, self.choice, self.classes = source.summary, source.choice, source.classes
 
     def __len__(self) -> int:
         """Return the number of scenes."""
@@ -122,7 +126,7 @@ class CachedSource:
             stamps = stamps_of(origin.files)
         except OSError:
             return read()
-        key = "\n".join([origin.name, *(str(file.absolute()) for file in origin.files)])
+        key = "\n".join([origin.name, *classes_key(self.classes), *(str(file.absolute()) for file in origin.files)])
         return kind.kept(self.folder, key, stamps, read)
 
 
@@ -149,7 +153,7 @@ def _unpack_outline(entry: Entry) -> SceneOutline:
 
 
 def _pack_frame(frame: AgentFrame) -> Entry:
-    values = {"agent_id": frame.agent_id, "kind": frame.kind, "timestamp_ns": frame.timestamp_ns}
+    values = {"agent_id": frame.agent_id, "kind": frame.kind, "timestamp_ns": frame.timestamp_ns, **_classes_of(frame.objects)}
     arrays = (frame.world_SE3_agent, frame.world_SE3_agent_measured, frame.objects.ids, frame.objects.world_corners)
     if frame.lidar is None:
         return Entry(values, arrays)
@@ -158,7 +162,7 @@ def _pack_frame(frame: AgentFrame) -> Entry:
 
 def _unpack_frame(entry: Entry) -> AgentFrame:
     values = dict(entry.values)
-    beams = values.pop("beams", None)
+    beams, classes = values.pop("beams", None), values.pop(_CLASSES, [])
     require_kinds(values, agent_id=str, kind=str, timestamp_ns=int)
     if type(beams) not in (int, type(None)):
         raise TypeError(f"beams: expected a whole number or none, got {beams}")
@@ -168,17 +172,22 @@ def _unpack_frame(entry: Entry) -> AgentFrame:
         lidar=LidarScan(points[0], beams) if points else None,
         world_SE3_agent=pose,
         world_SE3_agent_measured=measured,
-        objects=ObjectLabels(ids, corners),
+        objects=ObjectLabels(ids, corners, np.array(classes, np.int64)),
         **values,
     )
 
 
 def _pack_objects(objects: ObjectLabels) -> Entry:
-    return Entry(arrays=(objects.ids, objects.world_corners))
+    return Entry(_classes_of(objects), (objects.ids, objects.world_corners))
 
 
 def _unpack_objects(entry: Entry) -> ObjectLabels:
-    return ObjectLabels(*_arrays(entry, np.int64, np.float64))
+    return ObjectLabels(*_arrays(entry, np.int64, np.float64), np.array(entry.values.get(_CLASSES, []), np.int64))
+
+
+def _classes_of(objects: ObjectLabels) -> dict[str, list[int]]:
+    """Return the classes of objects as a value of an entry; nothing where all are of the first class."""
+    return {_CLASSES: objects.classes.tolist()} if objects.classes.any() else {}
 
 
 def _arrays(entry: Entry, *dtypes: type[np.generic]) -> tuple[npt.NDArray[Any], ...]:

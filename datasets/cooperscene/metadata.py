@@ -33,6 +33,7 @@ from heal.datasets.labels import objects_with_ids
 from heal.datasets.notation import as_pose, as_vector
 from heal.datasets.opv2v.dialect import Dialect
 from heal.datasets.opv2v.metadata import FrameMetadata, parse_metadata
+from heal.detection.classes import VEHICLES, Classes
 from heal.se3 import pose_to_SE3
 from heal.types import Float64, is_roadside_name
 
@@ -46,12 +47,12 @@ def is_roadside(agent_id: str) -> bool:
     return agent_id == ROADSIDE_UNIT or is_roadside_name(agent_id)
 
 
-def parse_cooperscene(values: Mapping[str, Any], _agent_id: str = "") -> FrameMetadata:
+def parse_cooperscene(values: Mapping[str, Any], agent_id: str = "", classes: Classes = VEHICLES) -> FrameMetadata:
     """Convert the content of a metadata file; KeyError for a missing entry, ValueError for an entry in another form."""
     vehicles = values.get("vehicles")
     # Six numbers have the same signs as the angles of the objects, whichever they are, and are read as OPV2V's.
     if vehicles is None or np.shape(values["lidar_pose"]) != (4, 4):
-        return parse_metadata(values)
+        return parse_metadata(values, agent_id, classes)
     world_SE3_lidar = as_pose("lidar_pose", values["lidar_pose"])
     objects = [{**entry, "id": key} for key, entry in objects_with_ids(vehicles)]
     angles = {number: as_vector("angle", entry["angle"], 3) for number, entry in enumerate(objects) if "angle" in entry}
@@ -59,7 +60,7 @@ def parse_cooperscene(values: Mapping[str, Any], _agent_id: str = "") -> FrameMe
     if _most_stand_upright(world_SE3_lidar, opposite.values()) and not _most_stand_upright(world_SE3_lidar, angles.values()):
         for number, angle in opposite.items():
             objects[number]["angle"] = angle
-    return parse_metadata({**values, "vehicles": objects})
+    return parse_metadata({**values, "vehicles": objects}, agent_id, classes)
 
 
 COOPERSCENE = Dialect(

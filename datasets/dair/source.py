@@ -34,6 +34,7 @@ from heal.datasets.dataset import DatasetError, DatasetSummary, LabelRule, Origi
 from heal.datasets.files import IMAGE_ENDINGS, LIDAR_ONLY, errors_naming, find_file, read_json
 from heal.datasets.labels import counted_text, dair_left_out, dair_objects, dair_world_objects
 from heal.datasets.lidar import CLOUD_ENDINGS, LidarReader, sample_clouds
+from heal.detection.classes import VEHICLES, Classes
 from heal.types import BEAMS, AgentFrame, CameraView, Float64, LidarScan, ObjectLabels, SceneOutline, Sensor, SensorChoice
 
 SPLIT_ALIASES = {"validate": "val", "validation": "val"}
@@ -65,6 +66,7 @@ class DairSource:
         max_agents: int = 2,
         intensity_scale: float | None = None,
         ground_truth: LabelRule = "joint",
+        classes: Classes = VEHICLES,
     ) -> None:
         """Open a split: read its lists of frames, and look through its labels for objects that do not count.
 
@@ -77,12 +79,13 @@ class DairSource:
             intensity_scale: the value that stands for the intensity 1; by default judged by some sweeps of each side.
             ground_truth: "joint" takes the labels of a scene from its cooperative file. "merged" takes both sides' own labels, and
                 drops a box of the second agent that overlaps one of the ego's by more than 0.05, as HEAL does; this needs torch.
+            classes: the classes of the objects that are wanted.
 
         Raises:
             DatasetError: the folder or the split is missing or empty, or the ego is unknown.
         """
         self.folder = folder = _checked_folder(root, ego_id)
-        self.choice, self.ground_truth = SensorChoice.of(sensors), ground_truth
+        self.choice, self.ground_truth, self.classes = SensorChoice.of(sensors), ground_truth, classes
         self.agent_ids = ((ROADSIDE, VEHICLE) if ego_id == ROADSIDE else (VEHICLE, ROADSIDE))[:max_agents]
         name = SPLIT_ALIASES.get(split, split)
         self._pairs, skipped = read_pairs(folder, read_dair_split(root, name))
@@ -150,7 +153,7 @@ class DairSource:
         path = self._label_files(self._pairs[index])[0]
         values = read_json(path)
         with errors_naming(path):
-            return dair_world_objects(values)
+            return dair_world_objects(values, self.classes)
 
     def _merged_objects(self, index: int) -> ObjectLabels:
         """Merge the labels of the agents in the ego's frame, the ego's first."""
@@ -260,7 +263,7 @@ class DairSource:
         """Return lines about the labels that are left out, and about frames without a time."""
         left_out: Counter[str] = Counter()
         for path in (path for pair in self._pairs for path in self._label_files(pair)):
-            left_out.update(_left_out(path))
+            left_out.update(_left_out(path, self.classes))
         blank = sum(pair.vehicle.timestamp_ns == 0 for pair in self._pairs)
         notes = [f"labels left out: {counted_text(left_out)}"] if left_out else []
         return (*notes, *([f"{blank} frames without a time, which counts as 0"] if blank else []))
@@ -269,9 +272,9 @@ class DairSource:
         path = _label_path(self.folder / SIDE_FOLDERS[agent_id], side.label, choice)
         values = read_json(path)
         with errors_naming(path):
-            objects = dair_objects(values, pose)
+            objects = dair_objects(values, pose, self.classes)
         offset = ROADSIDE_ID_OFFSET if agent_id == ROADSIDE else 0
-        return ObjectLabels(objects.ids + offset, objects.world_corners)
+        return replace(objects, ids=objects.ids + offset)
 
 
 def _checked_folder(root: Path, ego_id: str | None) -> Path:
@@ -296,11 +299,11 @@ def _backup(label: Path) -> Path:
     return label.parent.with_name(f"{label.parent.name}_backup")
 
 
-def _left_out(path: Path) -> Counter[str]:
+def _left_out(path: Path, classes: Classes) -> Counter[str]:
     """Count the entries of a label file that become no object; none in a file that cannot be read, because its frame names it."""
     try:
         with errors_naming(path):
-            return dair_left_out(read_json(path))
+            return dair_left_out(read_json(path), classes)
     except DatasetError:
         return Counter()
 

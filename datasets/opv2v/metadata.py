@@ -16,6 +16,7 @@ from heal.datasets.dataset import DatasetError
 from heal.datasets.files import errors_naming, read_json, read_yaml
 from heal.datasets.labels import read_opv2v_objects
 from heal.datasets.notation import as_id, as_mapping, as_matrix, as_pose, entry_of
+from heal.detection.classes import VEHICLES, Classes
 from heal.se3 import relative_SE3
 from heal.types import Float64, ObjectLabels, require_SE3
 
@@ -60,8 +61,9 @@ class FrameMetadata:
         return stamp_ns if self.timestamp_ns is None else self.timestamp_ns
 
 
-# Converts the content of a metadata file, of an agent with this id; a KeyError or ValueError says what cannot be used.
-Parse = Callable[[Mapping[str, Any], str], FrameMetadata]
+# Converts the content of a metadata file, of an agent with this id, with the objects of some classes; a KeyError or ValueError says
+# what cannot be used.
+Parse = Callable[[Mapping[str, Any], str, Classes], FrameMetadata]
 
 
 def metadata_path(stem: Path) -> Path:
@@ -70,36 +72,36 @@ def metadata_path(stem: Path) -> Path:
     return path if path.exists() else stem.with_suffix(".yaml")
 
 
-def parse_metadata(values: Mapping[str, Any], _agent_id: str = "") -> FrameMetadata:
+def parse_metadata(values: Mapping[str, Any], _agent_id: str = "", classes: Classes = VEHICLES) -> FrameMetadata:
     """Convert the content of OPV2V's metadata file; KeyError for a missing entry, ValueError for an entry in another form."""
     world_SE3_lidar = as_pose("lidar_pose", values["lidar_pose"])
     names = sorted(key for key in values if isinstance(key, str) and CAMERA_NAME.fullmatch(key))
     cameras = tuple(_camera(name, as_mapping(name, values[name]), world_SE3_lidar) for name in names)
     vehicles = values.get("vehicles")
-    objects, left_out = (ObjectLabels.empty(), Counter[str]()) if vehicles is None else read_opv2v_objects(vehicles)
+    objects, left_out = (ObjectLabels.empty(), Counter[str]()) if vehicles is None else read_opv2v_objects(vehicles, classes)
     roadside = bool(values.get("RSU", False))
     time = values.get("timestamp_ns")
     timestamp_ns = None if time is None else as_id("timestamp_ns", time)
     return FrameMetadata(world_SE3_lidar, cameras, objects, roadside, vehicles is not None, left_out, timestamp_ns)
 
 
-def read_metadata(stem: Path, parse: Parse = parse_metadata) -> FrameMetadata:
+def read_metadata(stem: Path, parse: Parse = parse_metadata, classes: Classes = VEHICLES) -> FrameMetadata:
     """Read `stem`.json, which is faster, or else `stem`.yaml; DatasetError if the file is missing or cannot be used."""
     path = metadata_path(stem)
     with errors_naming(path):
         changed = path.stat().st_mtime_ns
-    return _read_cached(path, changed, parse)
+    return _read_cached(path, changed, parse, classes)
 
 
 # A few kB each; training reads every file in every epoch, and YAML is slow.
 @lru_cache(maxsize=4096)
-def _read_cached(path: Path, changed_ns: int, parse: Parse) -> FrameMetadata:
+def _read_cached(path: Path, changed_ns: int, parse: Parse, classes: Classes) -> FrameMetadata:
     """Read a file once for a scene's outline, frames and labels; a rewritten file has another `changed_ns` and is read again."""
     values = read_json(path) if path.suffix == ".json" else read_yaml(path)
     if not isinstance(values, dict):
         raise DatasetError(path, f"expected a mapping of keys to values, got {type(values).__name__}")
     with errors_naming(path):
-        return parse(values, path.parent.name)
+        return parse(values, path.parent.name, classes)
 
 
 def _camera(name: str, values: Mapping[str, Any], world_SE3_lidar: Float64) -> CameraCalibration:

@@ -33,6 +33,7 @@ from heal.datasets.opv2v.kept_lists import KeptLists
 from heal.datasets.opv2v.label_check import LabelCheck, check_labels
 from heal.datasets.opv2v.metadata import CameraCalibration, FrameMetadata, metadata_path, read_metadata
 from heal.datasets.split_names import SYNONYMS
+from heal.detection.classes import VEHICLES, Classes, classes_key
 from heal.detection.label_filters import objects_within, visible_objects
 from heal.types import (
     BEAMS,
@@ -77,6 +78,7 @@ class Opv2vSource:
         hetero_root: the folder with depth images and thinned clouds, which may be missing.
         scenarios: the scenarios, each with its ego first.
         rules: how the data set is read.
+        classes: the classes of its objects.
         summary: the scenes that were found, and everything that was skipped.
     """
 
@@ -94,6 +96,7 @@ class Opv2vSource:
         intensity_scale: float | None = None,
         rules: Rules = AS_OPV2V,
         cache: Path | None = None,
+        classes: Classes = VEHICLES,
     ) -> None:
         """Open a split: list its folders and look through its labels, or take both from the cache.
 
@@ -109,11 +112,12 @@ class Opv2vSource:
             intensity_scale: the value that stands for the intensity 1; by default the data set's, or judged by some sweeps.
             rules: how the data set is read: its dialect, the collaboration and the ground truth.
             cache: a folder that keeps the lists of the split and the cameras of its frames; it is made if needed.
+            classes: the classes of the objects that are wanted.
 
         Raises:
             DatasetError: the split is missing or has no frame, the ego is unknown, or `hetero_root` or labels are missing.
         """
-        self.root, self.rules = root, rules
+        self.root, self.rules, self.classes = root, rules, classes
         self._folder_of_split, self.split = find_split_folder(root, split)
         self.choice, self.hetero_root = SensorChoice.of(sensors, beams), hetero_root or _default_hetero_root(root)
         self._lists = KeptLists.of(cache, self._folder_of_split, rules.dialect.name)
@@ -214,7 +218,7 @@ class Opv2vSource:
         if self.choice.depth or (self.choice.lidar and self.choice.beams != FULL_BEAMS):
             self._require_hetero_root()
         left_out = self._list_scenes(ego_id, max_agents)
-        check = self._lists.check((ego_id, max_agents, self.rules.collaboration), self._label_check)
+        check = self._lists.check((ego_id, max_agents, self.rules.collaboration, *classes_key(self.classes)), self._label_check)
         return left_out, *self._leave_out_unlabelled(check, left_out, on_damage)
 
     def _list_scenes(self, ego_id: str | None, max_agents: int) -> Skipped:
@@ -247,7 +251,7 @@ class Opv2vSource:
     def _label_check(self) -> LabelCheck:
         """Look through the labels of all scenes."""
         stems = (self._stem(location) for index in range(len(self._scenes)) for location in self._locations(index))
-        return check_labels(stems, self.rules.dialect.parse)
+        return check_labels(stems, self.rules.dialect.parse, self.classes)
 
     def _leave_out_unlabelled(self, check: LabelCheck, skipped: Skipped, on_damage: OnDamage) -> tuple[int, tuple[str, ...]]:
         """Leave out the scenes without labels, appended to `skipped`, or stop; return their number, and notes on the labels."""
@@ -290,7 +294,7 @@ class Opv2vSource:
         return self._folder(location) / location.stamp
 
     def _metadata(self, location: _FrameLocation) -> FrameMetadata:
-        return read_metadata(self._stem(location), self.rules.dialect.parse)
+        return read_metadata(self._stem(location), self.rules.dialect.parse, self.classes)
 
     def _time_ns(self, scenario: Scenario, number: int) -> int:
         """Return the time of the frames with a number."""

@@ -27,6 +27,7 @@ from heal.datasets.opv2v.index import VISIBILITY_SUFFIX
 from heal.datasets.opv2v.metadata import CAMERA_NAME
 from heal.datasets.opv2v.written_metadata import frame_metadata
 from heal.datasets.pcd import write_pcd
+from heal.detection.classes import VEHICLES, Classes
 from heal.errors import UserError
 from heal.types import AgentFrame, Float32, Scene, UInt8, is_roadside_name
 
@@ -55,13 +56,13 @@ class FrameFiles:
     depth_step_m: float | None = None
 
     @staticmethod
-    def of(frame: AgentFrame, labelled: bool = True) -> FrameFiles:
+    def of(frame: AgentFrame, labelled: bool = True, classes: Classes = VEHICLES) -> FrameFiles:
         """Take all that a frame holds; cameras with other names are numbered. UserError if the layout cannot hold the frame."""
         _require_writable(frame)
         if not all(CAMERA_NAME.fullmatch(view.name) for view in frame.cameras):
             views = tuple(replace(view, name=f"camera{number}") for number, view in enumerate(frame.cameras))
             frame = replace(frame, cameras=views)
-        return FrameFiles(frame, frame_metadata(frame, labelled))
+        return FrameFiles(frame, frame_metadata(frame, labelled, classes))
 
 
 def write_scenario(
@@ -71,6 +72,7 @@ def write_scenario(
     name: str,
     *,
     labelled: bool = True,
+    classes: Classes = VEHICLES,
     protocol: Mapping[str, Any] | None = None,
 ) -> int:
     """Write scenes as one scenario, and a SHA-256 for every file; return the number of scenes.
@@ -84,6 +86,7 @@ def write_scenario(
         split: train, validate or test.
         name: of the scenario.
         labelled: False for scenes without labels, which is something else than scenes without objects.
+        classes: the classes of the objects; the types of others than vehicles alone are written.
         protocol: content of data_protocol.yaml; it tells later what the scenario was made from.
 
     Raises:
@@ -93,7 +96,7 @@ def write_scenario(
     if read_protocol(root, split, name) is not None:
         raise FileExistsError(f"{scenario_path(root, split, name)} exists already; remove it or choose another name")
     with new_scenario(root, split, name) as partial:
-        count = _write_scenes(scenes, partial, labelled)
+        count = _write_scenes(scenes, partial, labelled, classes)
         if not count:
             raise UserError(f"scenario {name} of {split}: expected at least one scene, got none")
         write_yaml(partial / _MAIN / PROTOCOL_NAME, protocol or {"description": "Written by heal.datasets.opv2v.writer."})
@@ -101,7 +104,7 @@ def write_scenario(
     return count
 
 
-def _write_scenes(scenes: Iterable[Scene], partial: Path, labelled: bool) -> int:
+def _write_scenes(scenes: Iterable[Scene], partial: Path, labelled: bool, classes: Classes) -> int:
     """Write the frames of scenes; return the number of scenes."""
     numbers, count = FrameNumbers(), 0
     for scene in scenes:
@@ -109,7 +112,7 @@ def _write_scenes(scenes: Iterable[Scene], partial: Path, labelled: bool) -> int
         stamp = numbers.next_stamp(scene.outline.timestamp_ns)
         for frame in scene.frames:
             shown = replace(frame, objects=scene.objects) if scene.outline.labelled_as_whole else frame
-            write_frame(partial, stamp, FrameFiles.of(shown, labelled))
+            write_frame(partial, stamp, FrameFiles.of(shown, labelled, classes))
     return count
 
 

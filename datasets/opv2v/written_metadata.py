@@ -8,11 +8,12 @@ import numpy as np
 
 from heal.box_corners import corners_to_oriented
 from heal.datasets.opv2v.metadata import UNREAL_SE3_OPENCV
+from heal.detection.classes import VEHICLES, Classes
 from heal.se3 import SE3_to_pose, inverse_SE3
 from heal.types import AgentFrame, CameraView, Float64
 
 
-def frame_metadata(frame: AgentFrame, labelled: bool = True) -> dict[str, Any]:
+def frame_metadata(frame: AgentFrame, labelled: bool = True, classes: Classes = VEHICLES) -> dict[str, Any]:
     """Return the content of an agent's `<stamp>.yaml`.
 
     Entries that a frame does not tell, such as the speeds, are left out. `timestamp_ns`, the exact time, is an entry of our own.
@@ -20,13 +21,15 @@ def frame_metadata(frame: AgentFrame, labelled: bool = True) -> dict[str, Any]:
     Args:
         frame: its cameras are called camera0, camera1 and on.
         labelled: whether the frame has labels; without labels there is no entry `vehicles`.
+        classes: the classes of its objects. Unless they are vehicles alone, the type of each object is written: the first type of
+            its class.
     """
     return {
         "RSU": frame.kind == "roadside",
         "timestamp_ns": frame.timestamp_ns,
         **{view.name: _camera(view, frame.world_SE3_agent) for view in frame.cameras},
         "lidar_pose": SE3_to_pose(frame.world_SE3_agent).tolist(),
-        **({"vehicles": _vehicles(frame)} if labelled else {}),
+        **({"vehicles": _vehicles(frame, classes)} if labelled else {}),
     }
 
 
@@ -48,13 +51,16 @@ def _camera(view: CameraView, world_SE3_lidar: Float64) -> dict[str, Any]:
     }
 
 
-def _vehicles(frame: AgentFrame) -> dict[int, dict[str, list[float]]]:
+def _vehicles(frame: AgentFrame, classes: Classes) -> dict[int, dict[str, Any]]:
     """Return the labelled objects by id. OPV2V's readers add `center` to `location`, so `center` is in world axes."""
-    poses, sizes = corners_to_oriented(frame.objects.world_corners)
-    vehicles = {}
-    for number, pose, half in zip(frame.objects.ids.tolist(), poses, sizes / 2, strict=True):
+    objects = frame.objects
+    poses, sizes = corners_to_oriented(objects.world_corners)
+    vehicles: dict[int, dict[str, Any]] = {}
+    for number, kind, pose, half in zip(objects.ids.tolist(), objects.classes.tolist(), poses, sizes / 2, strict=True):
         up = pose[:3, 2] * half[2]
         angle = SE3_to_pose(pose)[3:].tolist()
         location = (pose[:3, 3] - up).tolist()
         vehicles[number] = {"angle": angle, "center": up.tolist(), "extent": half.tolist(), "location": location}
+        if classes != VEHICLES:
+            vehicles[number]["obj_type"] = classes[kind].types[0]
     return vehicles

@@ -44,4 +44,4 @@ def _mirrored_pose(a_SE3_b: Float64) -> Float64:
 
 
 def _mirrored_objects(objects: ObjectLabels) -> ObjectLabels:
-    return ObjectLabels(objects.ids, objects.world_corners[:, _CORNERS] * _SIGNS[:3])
+    return replace(objects, world_corners=objects.world_corners[:, _CORNERS] * _SIGNS[:3])

@@ -22,6 +22,7 @@ from heal.datasets.ros.clouds import intensity_of
 from heal.datasets.ros.messages import CAMERA_INFO, CLOUD, COMPRESSED, DETECTIONS, IMAGE, TRANSFORMS, Messages
 from heal.datasets.ros.names import RECORDING, WORLD, agent_of, foreign_agent, is_static
 from heal.datasets.ros.transforms import TransformTree, frame_name
+from heal.detection.classes import VEHICLES, Classes
 from heal.types import AgentKind
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class BagOptions:
         clouds: topics of the clouds to read; empty for all. Each agent needs one.
         tolerance_ns: the greatest distance in time of what makes up a scene from the ego's cloud.
         intensity_scale: the value that stands for the intensity 1; None to judge it by some clouds.
+        classes: the classes of the objects that are wanted.
     """
 
     ego_id: str | None = None
@@ -49,6 +51,7 @@ class BagOptions:
     clouds: tuple[str, ...] = ()
     tolerance_ns: int = 50_000_000
     intensity_scale: float | None = None
+    classes: Classes = VEHICLES
 
 
 @dataclass(frozen=True)

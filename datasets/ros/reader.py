@@ -92,7 +92,7 @@ class _Assembly:
     def __init__(self, bag: BagScenes, messages: Messages, tree: TransformTree) -> None:
         self._bag, self._layout, self._messages, self._tree = bag, bag.layout, messages, tree
         self._tolerance_ns = bag.options.tolerance_ns
-        self._objects = ObjectReader()
+        self._objects = ObjectReader(bag.options.classes)
         self._numbers = FrameNumbers()
         self._kept: dict[str, deque[_Recorded]] = defaultdict(lambda: deque(maxlen=_MOST_KEPT))
 

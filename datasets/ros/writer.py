@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,7 @@ from heal.datasets.ros.images import ImageForm, depth_message, image_message, in
 from heal.datasets.ros.messages import TEXT, TRANSFORMS, Messages, require_rosbags, require_time
 from heal.datasets.ros.names import BASE, OBJECTS, RECORDING, TF, TF_STATIC, WORLD, TopicNames, agent_name
 from heal.datasets.ros.transforms import transform_message
+from heal.detection.classes import VEHICLES, Classes
 from heal.errors import UserError
 from heal.types import AgentFrame, CameraView, Float64, Scene
 
@@ -48,6 +50,7 @@ def write_bag(
     left_handed: bool,
     images: ImageForm = "png",
     labelled: bool = True,
+    classes: Classes = VEHICLES,
     made_from: Mapping[str, Any] | None = None,
 ) -> int:
     """Write scenes as a bag, with a SHA-256 for each of its files; return the number of scenes.
@@ -60,6 +63,7 @@ def write_bag(
         left_handed: whether the scenes' world is, as OPV2V's is. Then the bag holds their mirror image, and `/recording` says so.
         images: png or jpeg for CompressedImage, raw for Image; only JPEG changes the pixels.
         labelled: False for scenes without labels, which is something else than scenes without objects.
+        classes: the classes of the objects.
         made_from: content of made_from.yaml; it tells later what the bag was made from.
 
     Raises:
@@ -73,7 +77,7 @@ def write_bag(
     made = partial / folder.name  # the name is written into the bag
     shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
     try:
-        count = _write(scenes, made, left_handed, images, labelled)
+        count = _write(scenes, made, left_handed, _Content(images, labelled, classes))
         write_yaml(made / MADE_FROM, made_from or {})
         sums = checksums_text((path.name, path) for path in sorted(made.iterdir()))
         (made / CHECKSUMS_NAME).write_text(sums, encoding="utf-8")
@@ -88,14 +92,23 @@ def read_made_from(folder: Path) -> Any:
     return read_yaml(folder / MADE_FROM) if folder.exists() else None
 
 
-def _write(scenes: Iterable[Scene], folder: Path, left_handed: bool, images: ImageForm, labelled: bool) -> int:
+@dataclass(frozen=True)
+class _Content:
+    """What of scenes is written: the form of images, whether there are labels, and the classes of objects."""
+
+    images: ImageForm
+    labelled: bool
+    classes: Classes
+
+
+def _write(scenes: Iterable[Scene], folder: Path, left_handed: bool, content: _Content) -> int:
     """Write the MCAP file and the metadata of a bag; return the number of scenes."""
     from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 
     writer, count, last_ns = Writer(folder, version=9, storage_plugin=StoragePlugin.MCAP), 0, 0
     writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
     with writer:
-        bag = _Bag(Messages(), writer, images, labelled)
+        bag = _Bag(Messages(), writer, content)
         for scene in scenes:
             time = scene.outline.timestamp_ns
             if count and time <= last_ns:
@@ -115,8 +128,8 @@ def _write(scenes: Iterable[Scene], folder: Path, left_handed: bool, images: Ima
 class _Bag:
     """A bag that is being written."""
 
-    def __init__(self, messages: Messages, writer: Writer, images: ImageForm, labelled: bool) -> None:
-        self._messages, self._writer, self._images, self._labelled = messages, writer, images, labelled
+    def __init__(self, messages: Messages, writer: Writer, content: _Content) -> None:
+        self._messages, self._writer, self._content = messages, writer, content
         self._names = TopicNames()
         self._connections: dict[str, Any] = {}
         self._static: dict[str, Float64] = {}  # frame of a camera -> its pose as last written
@@ -130,9 +143,10 @@ class _Bag:
         """Write all messages of a scene."""
         for frame in scene.frames:
             self._put_frame(frame)
-        if self._labelled and scene.outline.labelled_as_whole:
+        if self._content.labelled and scene.outline.labelled_as_whole:
             header = self._messages.header(scene.outline.timestamp_ns, WORLD)
-            self._put(OBJECTS, scene.outline.timestamp_ns, objects_message(self._messages, header, scene.objects))
+            message = objects_message(self._messages, header, scene.objects, self._content.classes)
+            self._put(OBJECTS, scene.outline.timestamp_ns, message)
 
     def _put_frame(self, frame: AgentFrame) -> None:
         """Write an agent's pose, cloud, images and labels, all at the time of the frame."""
@@ -145,8 +159,8 @@ class _Bag:
         self._put(f"{space}/lidar", time, message)
         for view in frame.cameras:
             self._put_camera(time, view, (base, f"{name}/{view.name}_optical"), self._names.under(space, view.name))
-        if self._labelled:
-            message = objects_message(self._messages, self._messages.header(time, WORLD), frame.objects)
+        if self._content.labelled:
+            message = objects_message(self._messages, self._messages.header(time, WORLD), frame.objects, self._content.classes)
             self._put(f"{space}{OBJECTS}", time, message)
 
     def _put_camera(self, time_ns: int, view: CameraView, frames: tuple[str, str], space: str) -> None:
@@ -156,8 +170,8 @@ class _Bag:
             self._static[frames[1]] = view.agent_SE3_camera
             self._put_transform(TF_STATIC, time_ns, frames, view.agent_SE3_camera)
         header = self._messages.header(time_ns, frames[1])
-        topic = f"{space}/image" if self._images == "raw" else f"{space}/image/compressed"
-        self._put(topic, time_ns, image_message(self._messages, header, view.image, self._images))
+        topic = f"{space}/image" if self._content.images == "raw" else f"{space}/image/compressed"
+        self._put(topic, time_ns, image_message(self._messages, header, view.image, self._content.images))
         self._put(f"{space}/camera_info", time_ns, info_message(self._messages, header, view))
         if view.depth_m is not None:
             self._put(f"{space}/depth", time_ns, depth_message(self._messages, header, view.depth_m))

@@ -31,7 +31,7 @@ def frame_metadata(source: TownSource, index: int, agent_id: str) -> dict[str, A
 
 
 def _object(source: TownSource, state: TownState, number: int) -> dict[str, Any]:
-    """Return a labelled object, with its class where a town has others than vehicles.
+    """Return a labelled object, with its type where a town has others than vehicles.
 
     OPV2V's readers add `center` to `location`, so `center` is in world axes.
     """
@@ -43,7 +43,7 @@ def _object(source: TownSource, state: TownState, number: int) -> dict[str, Any]
         "center": (pose[:3, 2] * half[2]).tolist(),
         "extent": half.tolist(),
         "location": six[:3].tolist(),
-        **({"obj_type": source.class_of(number)} if source.preset.names_classes else {}),
+        **({"obj_type": source.type_of(number)} if source.preset.names_classes else {}),
         "speed": float(state.speed[number - FIRST_ID]) * _KMH,
     }
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from heal.datasets.town.sensors.lamps import Lamps, find_lamps
 from heal.datasets.town.sensors.lidar import Sweep, cast_sweep
 from heal.datasets.town.town import FIRST_ID, Town, TownState
 from heal.datasets.town.world.driving import TICK_S
+from heal.detection.classes import VEHICLES, Classes, class_number
 from heal.detection.label_filters import VISIBILITY_CELL_M, visible_objects
 from heal.errors import UserError
 from heal.se3 import inverse_SE3, relative_SE3, transform_points
@@ -29,7 +29,6 @@ from heal.types import (
     AgentFrame,
     CameraView,
     Float64,
-    Int64,
     LidarScan,
     ObjectLabels,
     SceneOutline,
@@ -43,21 +42,6 @@ TICK_NS = round(TICK_S * 1e9)
 VISIBILITY_PX = 256  # width and height of a visibility map
 LAMPS_WITHIN_M = 90.0  # farther places look dark at night
 VISIBLE_FROM_PX = 12  # a camera sees a vehicle from this number of pixels on
-
-
-@dataclass(frozen=True)
-class ClassedObjects:
-    """Objects of any class.
-
-    Attributes:
-        ids: (N,) int64.
-        world_corners: (N, 8, 3) float64, metres in the world frame, in the order of `heal.box_corners`.
-        classes: the class of each object, one of `heal.datasets.town.world.kinds.OBJECT_CLASSES`.
-    """
-
-    ids: Int64
-    world_corners: Float64
-    classes: tuple[str, ...]
 
 
 class TownSource:
@@ -74,6 +58,7 @@ class TownSource:
         sensors: the sensor data that `agent_frame` returns without a choice of the caller's.
         stride: ticks of 0.1 s from one scene to the next.
         cameras: size and smoothing of the images, and the agents that have cameras.
+        classes: the classes of the objects that are labelled.
     """
 
     def __init__(
@@ -85,6 +70,7 @@ class TownSource:
         sensors: frozenset[Sensor] = frozenset({"lidar"}),
         stride: int = 1,
         cameras: CameraOptions = AS_THE_PRESET,
+        classes: Classes = VEHICLES,
     ) -> None:
         """Check the arguments; the town is not built yet.
 
@@ -96,7 +82,7 @@ class TownSource:
         require_split_and_seed(split, seed)
         self.cameras = cameras.for_preset(town_preset(preset))
         self.preset, self.seed, self.ticks, self.split = self.cameras.applied_to(town_preset(preset)), seed, ticks, split
-        self.sensors, self.stride = sensors, stride
+        self.sensors, self.stride, self.classes = sensors, stride, classes
         self._town: Town | None = None
         self._state: TownState | None = None
         self._sweep: tuple[int, str, Sweep] | None = None
@@ -148,8 +134,8 @@ class TownSource:
     def agent_frame(self, index: int, agent_id: str, choice: SensorChoice | None = None) -> AgentFrame:
         """Sense scene `index` as an agent; KeyError if the agent is unknown.
 
-        The labels are the vehicles that the agent's LiDAR hits with any of its lines, however many lines `choice` names. For
-        `choice.labels == "camera"` they are the vehicles among these that the cameras see.
+        The labels are the objects that the agent's LiDAR hits with any of its lines, however many lines `choice` names. For
+        `choice.labels == "camera"` they are the objects among these that the cameras see.
         """
         choice = choice or SensorChoice.of(self.sensors)
         agent, state = self.agent(agent_id), self.state(index)
@@ -257,19 +243,16 @@ class TownSource:
         return {number: count for number, count in counts.items() if carrier is None or number != FIRST_ID + carrier}
 
     def labels(self, index: int, agent_id: str) -> ObjectLabels:
-        """Return the vehicles with at least one LiDAR point of the agent; other agents are labelled too."""
+        """Return the objects of the wanted classes with at least one LiDAR point of the agent; other agents are labelled too."""
         hit = sorted(self.hits(index, agent_id))
-        ids = np.array([number for number in hit if self.town.specs[number - FIRST_ID].kind.is_vehicle], np.int64)
-        return ObjectLabels(ids, self.corners(index, ids))
+        found = {number: class_number(self.type_of(number), self.classes) for number in hit}
+        kept = {number: one for number, one in found.items() if one is not None}
+        ids = np.array(list(kept), np.int64)
+        return ObjectLabels(ids, self.corners(index, ids), np.array(list(kept.values()), np.int64))
 
-    def classed_objects(self, index: int, agent_id: str) -> ClassedObjects:
-        """Return the objects of all classes with at least one LiDAR point of the agent; `labels` has the vehicles among them."""
-        ids = np.array(sorted(self.hits(index, agent_id)), np.int64)
-        return ClassedObjects(ids, self.corners(index, ids), tuple(self.class_of(number) for number in ids))
-
-    def class_of(self, number: int) -> str:
-        """Return the class of the object with an id, one of `heal.datasets.town.world.kinds.OBJECT_CLASSES`."""
-        return self.town.specs[number - FIRST_ID].kind.object_class
+    def type_of(self, number: int) -> str:
+        """Return the type of the object with an id, one of `heal.detection.classes.OBJECT_TYPES`."""
+        return self.town.specs[number - FIRST_ID].kind.object_type
 
     def corners(self, index: int, ids: Any) -> Float64:
         """Return the world corners (N, 8, 3) of the objects `ids` in scene `index`."""

@@ -16,6 +16,7 @@ import numpy as np
 from heal.datasets.files import errors_naming, read_json
 from heal.datasets.labels import kept_labels, posed_objects
 from heal.datasets.notation import as_mapping, as_SE3, as_text, as_vector, entry_of, short
+from heal.detection.classes import VEHICLES, Classes
 from heal.se3 import quaternions_to_SE3
 from heal.types import Float64, ObjectLabels
 
@@ -30,7 +31,7 @@ class LabelledFrame:
     """The content of a label file. The world is the roadside LiDAR's frame, in which the boxes are given.
 
     Attributes:
-        objects: the labelled vehicles.
+        objects: the labelled objects of the wanted classes.
         left_out: number of labels that do not count, by their type or as `labels.WITHOUT_SIZE`.
         world_SE3_vehicle: (4, 4) the vehicle LiDAR's pose.
         clouds: sensor -> file name and time (nanoseconds since 1970) of its sweep.
@@ -42,23 +43,23 @@ class LabelledFrame:
     clouds: Mapping[str, tuple[str, int]]
 
 
-def read_frame(path: Path) -> LabelledFrame:
-    """Read a label file; DatasetError if it is missing or cannot be used."""
+def read_frame(path: Path, classes: Classes = VEHICLES) -> LabelledFrame:
+    """Read a label file with the objects of some classes; DatasetError if it is missing or cannot be used."""
     with errors_naming(path):
         changed = path.stat().st_mtime_ns
-    return _read_cached(path, changed)
+    return _read_cached(path, changed, classes)
 
 
 # A few kB each; a training reads every file in every epoch, for the outline, the labels and each agent.
 @lru_cache(maxsize=4096)
-def _read_cached(path: Path, changed_ns: int) -> LabelledFrame:
+def _read_cached(path: Path, changed_ns: int, classes: Classes) -> LabelledFrame:
     """Read a file once; a rewritten file has another `changed_ns` and is read again."""
     values = read_json(path)
     with errors_naming(path):
-        return _parse(as_mapping("the file", values))
+        return _parse(as_mapping("the file", values), classes)
 
 
-def _parse(values: Mapping[Any, Any]) -> LabelledFrame:
+def _parse(values: Mapping[Any, Any], classes: Classes) -> LabelledFrame:
     frames = as_mapping(
         "frames", entry_of("openlabel", as_mapping("openlabel", entry_of("the file", values, "openlabel")), "frames")
     )
@@ -71,12 +72,12 @@ def _parse(values: Mapping[Any, Any]) -> LabelledFrame:
     source_to_target = as_mapping("transform_src_to_dst", entry_of(TRANSFORM, transform, "transform_src_to_dst"))
     matrix = as_vector("matrix4x4", entry_of("transform_src_to_dst", source_to_target, "matrix4x4"), 16).reshape(4, 4)
     names = entry_of("frame_properties", properties, "point_cloud_file_names")
-    objects, left_out = _objects(as_mapping("objects", frame.get("objects") or {}))
+    objects, left_out = _objects(as_mapping("objects", frame.get("objects") or {}), classes)
     clouds = {sensor_of(name): (name, stamp_ns(name)) for name in map(_file_name, names)}
     return LabelledFrame(objects, left_out, as_SE3(TRANSFORM, matrix[:3, :3], matrix[:3, 3]), clouds)
 
 
-def _objects(entries: Mapping[Any, Any]) -> tuple[ObjectLabels, Counter[str]]:
+def _objects(entries: Mapping[Any, Any], classes: Classes) -> tuple[ObjectLabels, Counter[str]]:
     """Convert the objects of a frame: track id -> {object_data: {type, cuboid: {val}}}."""
     types: list[str] = []
     boxes = np.zeros((len(entries), 10))
@@ -91,7 +92,8 @@ def _objects(entries: Mapping[Any, Any]) -> tuple[ObjectLabels, Counter[str]]:
             raise ValueError(f"{name}: cuboid: expected a quaternion x, y, z, w that is not 0")
     world_SE3_objects = quaternions_to_SE3(boxes[:, :3], boxes[:, [6, 3, 4, 5]])
     ids = np.array([track_number(str(track)) for track in entries], np.int64)
-    return posed_objects(ids, types, world_SE3_objects, boxes[:, 7:]), kept_labels(types, boxes[:, 7:])[1]
+    objects = posed_objects(ids, types, world_SE3_objects, boxes[:, 7:], classes)
+    return objects, kept_labels(types, boxes[:, 7:], classes)[1]
 
 
 def track_number(track: str) -> int:

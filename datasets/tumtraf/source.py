@@ -24,6 +24,7 @@ from heal.datasets.lidar import CLOUD_ENDINGS, LidarReader, sample_clouds
 from heal.datasets.opv2v.source import SIGHT_RANGE_M
 from heal.datasets.split_names import find_split_in, names_of
 from heal.datasets.tumtraf.openlabel import EXAMPLE, ROADSIDE_LIDAR, VEHICLE_LIDAR, LabelledFrame, has_stamp, read_frame, stamp_ns
+from heal.detection.classes import VEHICLES, Classes
 from heal.detection.label_filters import objects_within, without_vehicle_at
 from heal.types import BEAMS, AgentFrame, Float64, LidarScan, ObjectLabels, SceneOutline, Sensor, SensorChoice
 
@@ -68,6 +69,7 @@ class TumTrafSource:
         ego_id: str | None = None,
         max_agents: int = 2,
         intensity_scale: float | None = None,
+        classes: Classes = VEHICLES,
     ) -> None:
         """Open a split: list its label files, and look through them for labels that do not count.
 
@@ -78,6 +80,7 @@ class TumTrafSource:
             ego_id: "vehicle", the default, or "roadside".
             max_agents: 1 for the ego alone.
             intensity_scale: the value that stands for the intensity 1; by default judged by some sweeps of each LiDAR.
+            classes: the classes of the objects that are wanted.
 
         Raises:
             DatasetError: the split is missing or has no labels, or the ego is unknown.
@@ -85,7 +88,7 @@ class TumTrafSource:
         if ego_id not in (None, VEHICLE, ROADSIDE):
             raise DatasetError(root, f"unknown agent {ego_id!r} wanted as ego; there are {VEHICLE}, {ROADSIDE}")
         self.folder = root / find_split_in(root, split)
-        self.choice = SensorChoice.of(sensors)
+        self.choice, self.classes = SensorChoice.of(sensors), classes
         self.agent_ids = ((ROADSIDE, VEHICLE) if ego_id == ROADSIDE else (VEHICLE, ROADSIDE))[:max_agents]
         skipped: Skipped = [(kind, "TUMTraf-V2X's are not read") for kind in ("camera", "depth") if kind in sensors]
         self._labels = _label_files(self.folder, skipped)
@@ -160,7 +163,7 @@ class TumTrafSource:
         return Origin(" ".join(self.agent_ids), (self._labels[index],))
 
     def _frame(self, index: int) -> LabelledFrame:
-        return read_frame(self._labels[index])
+        return read_frame(self._labels[index], self.classes)
 
     def _cloud(self, index: int, agent_id: str) -> tuple[Path, int]:
         """Return an agent's sweep and its time; DatasetError if the label file names none of its LiDAR."""
@@ -177,7 +180,7 @@ class TumTrafSource:
     def _summary(self, root: Path, skipped: Skipped) -> DatasetSummary:
         left_out: Counter[str] = Counter()
         for path in self._labels:
-            left_out.update(_left_out(path))
+            left_out.update(_left_out(path, self.classes))
         notes = [f"labels left out: {counted_text(left_out)}"] if left_out else []
         readers = self._sweeps.items() if self.choice.lidar else ()
         notes += [f"{agent_id}: {note}" for agent_id, reader in readers for note in reader.notes]
@@ -219,9 +222,9 @@ def _recordings(names: list[str]) -> list[str]:
     return recordings
 
 
-def _left_out(path: Path) -> Counter[str]:
+def _left_out(path: Path, classes: Classes) -> Counter[str]:
     """Count the labels of a file that become no object; none in a file that cannot be read, because its scene names it."""
     try:
-        return Counter(read_frame(path).left_out)
+        return Counter(read_frame(path, classes).left_out)
     except DatasetError:
         return Counter()

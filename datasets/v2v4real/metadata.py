@@ -28,6 +28,7 @@ from heal.datasets.labels import objects_with_ids
 from heal.datasets.notation import as_id, as_pose, as_vector, entry_of, is_blank, short
 from heal.datasets.opv2v.dialect import Dialect
 from heal.datasets.opv2v.metadata import FrameMetadata, parse_metadata
+from heal.detection.classes import VEHICLES, Classes
 from heal.se3 import SE3_to_pose, pose_to_SE3
 from heal.types import Float64
 
@@ -36,12 +37,13 @@ AGENT_IDS = 100_000  # the ids of the objects that one agent alone knows begin a
 FULL_TURN = 2 * np.pi
 
 
-def parse_v2v4real(values: Mapping[str, Any], agent_id: str) -> FrameMetadata:
+def parse_v2v4real(values: Mapping[str, Any], agent_id: str, classes: Classes = VEHICLES) -> FrameMetadata:
     """Convert the content of a metadata file.
 
     Args:
         values: the content.
         agent_id: the vehicle, a whole number.
+        classes: the classes of the objects that are wanted.
 
     Raises:
         KeyError: an entry is missing.
@@ -49,9 +51,9 @@ def parse_v2v4real(values: Mapping[str, Any], agent_id: str) -> FrameMetadata:
     """
     vehicles = values.get("vehicles")
     if vehicles is None:
-        return parse_metadata(values)
+        return parse_metadata(values, agent_id, classes)
     world_SE3_lidar = as_pose("lidar_pose", values["lidar_pose"])
-    return parse_metadata({**values, "vehicles": _in_world(vehicles, agent_id, world_SE3_lidar)})
+    return parse_metadata({**values, "vehicles": _in_world(vehicles, agent_id, world_SE3_lidar)}, agent_id, classes)
 
 
 V2V4REAL = Dialect(

@@ -39,6 +39,7 @@ from heal.datasets.v2x_sim.index import (
     TableIndex,
 )
 from heal.datasets.v2x_sim.tables import TABLES, table_path, tables_folder
+from heal.detection.classes import VEHICLES, Classes
 from heal.detection.label_filters import objects_within, without_vehicle_at
 from heal.se3 import quaternions_to_rotations, quaternions_to_SE3, relative_SE3
 from heal.types import (
@@ -72,6 +73,7 @@ class V2xSimSource:
     Attributes:
         folder: the data set's folder, which the paths in the tables begin in.
         choice: the sensor data that `agent_frame` reads without a choice of the caller's.
+        classes: the classes of its objects.
         scenarios: the recordings, each with its ego first; the numbers of their frames count the samples from 0.
         summary: the scenes that were found, and everything that was skipped.
     """
@@ -86,6 +88,7 @@ class V2xSimSource:
         max_agents: int = 6,
         intensity_scale: float | None = None,
         cache: Path | None = None,
+        classes: Classes = VEHICLES,
     ) -> None:
         """Open a split: read all tables, or the index of them in the cache.
 
@@ -97,13 +100,14 @@ class V2xSimSource:
             max_agents: the largest number of agents, the ego included.
             intensity_scale: the value that stands for the intensity 1; by default judged by some sweeps.
             cache: a folder that keeps the index of the tables; it is made if needed.
+            classes: the classes of the objects that are wanted.
 
         Raises:
             DatasetError: a table is missing or damaged, the split is empty, or the ego is unknown.
         """
         self._tables = tables_folder(root) or root
         self.folder = self._tables.parent
-        self.choice = SensorChoice.of(sensors)
+        self.choice, self.classes = SensorChoice.of(sensors), classes
         whole = opened_index(self._tables, cache)
         self.split, keep = _chosen_scenes(self._tables, whole, split)
         self._index = whole.of_scenes(keep)
@@ -194,7 +198,7 @@ class V2xSimSource:
     def _summary(self, left_out: Skipped) -> DatasetSummary:
         depth = [("depth images", "V2X-Sim's are not read")] if self.choice.depth else []
         types = [self._types[category] for category in self._index.labels[:, CATEGORY].tolist()]
-        others = kept_labels(types, self._index.boxes[:, SIZE_WLH])[1]
+        others = kept_labels(types, self._index.boxes[:, SIZE_WLH], self.classes)[1]
         notes = [f"labels left out: {counted_text(others)}"] if others else []
         if not self._in_microseconds:
             notes.append("the tables give numbers of frames as times; they are taken as recorded at 5 Hz")
@@ -268,7 +272,7 @@ class V2xSimSource:
         return CameraView(self._index.cameras[camera], read_image(self._path(row)), intrinsic, agent_SE3_camera)
 
     def _objects(self, index: int, agent_id: str, pose: Float64, choice: SensorChoice = WHOLE_SWEEP) -> ObjectLabels:
-        """Return the labelled vehicles around an agent, without the vehicle that carries it."""
+        """Return the labelled objects around an agent, without the vehicle that carries it."""
         scenario, number = self._scenes[index]
         rows = self._index.labels_of(self._first[scenario.name] + number)
         boxes, labels = self._index.boxes[rows], self._index.labels[rows]
@@ -276,7 +280,8 @@ class V2xSimSource:
         boxes, labels = boxes[near], labels[near]
         types = [self._types[category] for category in labels[:, CATEGORY].tolist()]
         sizes_m = boxes[:, SIZE_WLH][:, [1, 0, 2]]
-        objects = posed_objects(labels[:, INSTANCE], types, quaternions_to_SE3(boxes[:, CENTRE], boxes[:, TURN]), sizes_m)
+        poses = quaternions_to_SE3(boxes[:, CENTRE], boxes[:, TURN])
+        objects = posed_objects(labels[:, INSTANCE], types, poses, sizes_m, self.classes)
         if _agent_number(agent_id) != ROADSIDE_NUMBER:
             objects = without_vehicle_at(objects, pose)
         return objects if choice.labels == "lidar" else objects_within(objects, pose, SIGHT_RANGE_M)

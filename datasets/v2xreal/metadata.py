@@ -30,15 +30,16 @@ from typing import Any
 from heal.datasets.notation import as_mapping, as_matrix, as_pose, entry_of
 from heal.datasets.opv2v.dialect import Dialect
 from heal.datasets.opv2v.metadata import CameraCalibration, FrameMetadata, parse_metadata
+from heal.detection.classes import VEHICLES, Classes
 
 CAMERA_NAME = re.compile(r"cam\d+")
 
 
-def parse_v2xreal(values: Mapping[str, Any], _agent_id: str = "") -> FrameMetadata:
+def parse_v2xreal(values: Mapping[str, Any], agent_id: str = "", classes: Classes = VEHICLES) -> FrameMetadata:
     """Convert the content of a metadata file; KeyError for a missing entry, ValueError for an entry in another form."""
     names = sorted(key for key in values if isinstance(key, str) and CAMERA_NAME.fullmatch(key))
     cameras = tuple(_camera(name, as_mapping(name, values[name])) for name in names)
-    metadata = parse_metadata(values)
+    metadata = parse_metadata(values, agent_id, classes)
     return replace(metadata, cameras=cameras, roadside=metadata.roadside or bool(values.get("infra", False)))
 
 

@@ -127,11 +127,11 @@ def map_frames(scene: Scene, change: Callable[[AgentFrame], AgentFrame]) -> Scen
 
 
 def _mirrored(objects: ObjectLabels, signs: Float64) -> ObjectLabels:
-    return ObjectLabels(objects.ids, (objects.world_corners * signs[:3])[:, _MIRRORED_CORNERS])
+    return replace(objects, world_corners=(objects.world_corners * signs[:3])[:, _MIRRORED_CORNERS])
 
 
 def _scaled(objects: ObjectLabels, factor: float) -> ObjectLabels:
-    return ObjectLabels(objects.ids, objects.world_corners * factor)
+    return replace(objects, world_corners=objects.world_corners * factor)
 
 
 def _move_frame_at_random(frame: AgentFrame, settings: AugmentConfig, rng: np.random.Generator) -> AgentFrame:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Generator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import typer
 from rich.console import Console
 
+from heal.detection.classes import EVERY_TYPE, VEHICLES
 from heal.errors import UserError, naming_errors_after
 from heal.tools.shared.arguments import IntensityScaleArg, OnDamageArg
 from heal.tools.shared.output import try_folder
@@ -92,6 +93,10 @@ ToleranceArg = Annotated[
     float, typer.Option(min=0, help="Greatest distance in time between the parts of a scene of a bag, in milliseconds.")
 ]
 
+EveryTypeArg = Annotated[
+    bool, typer.Option("--every-type", help="Convert cyclists and pedestrians too, each object with its type. Default: vehicles.")
+]
+
 
 @dataclass(frozen=True)
 class Writing:
@@ -123,6 +128,7 @@ def convert(
     world_frame: WorldArg = None,
     cloud: CloudArg = None,
     tolerance_ms: ToleranceArg = 50.0,
+    every_type: EveryTypeArg = False,
     on_damage: OnDamageArg = "stop",
     intensity_scale: IntensityScaleArg = None,
 ) -> None:
@@ -141,14 +147,17 @@ def convert(
     splits = None if split is None else [name.strip() for name in split.split(",")]
     reading = ReadOptions.of(on_damage, intensity_scale, out if fills else None, every_agent=not fills)
     if fills:
+        if every_type:
+            raise UserError("--every-type: a cache keeps the objects of each training's own classes; the training fills in what it lacks")
         _fill(root, splits, _cache_options(out, reading, sensors, images, workers), console)
         return
     if sensors is not None:
         raise UserError("--sensors chooses what goes to a cache (--to cache); the other forms get every sensor")
     from heal.datasets.ros.layout import BagOptions
 
-    options = BagOptions(ego, world_frame, tuple(cloud or ()), round(tolerance_ms * 1e6), intensity_scale)
-    recordings = _find_recordings(root, splits, to, reading, options, console)
+    classes = EVERY_TYPE if every_type else VEHICLES
+    options = BagOptions(ego, world_frame, tuple(cloud or ()), round(tolerance_ms * 1e6), intensity_scale, classes)
+    recordings = _find_recordings(root, splits, to, replace(reading, classes=classes), options, console)
     _write(recordings, Writing(out, to, images or Images.PNG, hand), console)
 
 
@@ -233,7 +242,8 @@ def _write_opv2v(recording: Recording, how: Writing, bar: Bar) -> int | None:
         return None
     protocol = {"description": "Converted by heal convert.", "converted": made_from}
     with closing(_counted(recording, bar)) as scenes:
-        return write_scenario(scenes, how.out, split, name, labelled=recording.labelled, protocol=protocol)
+        kinds: dict[str, Any] = {"labelled": recording.labelled, "classes": recording.classes}
+        return write_scenario(scenes, how.out, split, name, **kinds, protocol=protocol)
 
 
 def _write_bag(recording: Recording, how: Writing, bar: Bar) -> int | None:
@@ -251,8 +261,8 @@ def _write_bag(recording: Recording, how: Writing, bar: Bar) -> int | None:
         first = next(scenes, None)
         left_handed = _is_left_handed(first, recording, how.hand)
         every = itertools.chain([] if first is None else [first], scenes)
-        form, labelled = _FORMS[how.images], recording.labelled
-        return write_bag(every, folder, left_handed=left_handed, images=form, labelled=labelled, made_from=made_from)
+        kinds: dict[str, Any] = {"labelled": recording.labelled, "classes": recording.classes, "made_from": made_from}
+        return write_bag(every, folder, left_handed=left_handed, images=_FORMS[how.images], **kinds)
 
 
 def _is_left_handed(first: Scene | None, recording: Recording, hand: Hand | None) -> bool:

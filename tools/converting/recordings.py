@@ -13,6 +13,7 @@ from heal.datasets.dataset import Dataset, DatasetError, OnDamage
 from heal.datasets.open import CULVER_CITY, OPV2V_SPLITS
 from heal.datasets.ros.reader import BagScenes, bag_name, is_bag
 from heal.datasets.split_names import NoSplitError, find_split, names_of
+from heal.detection.classes import VEHICLES, Classes, classes_key
 from heal.errors import UserError
 from heal.tools.shared.sources import ReadOptions
 from heal.types import Scene, Sensor, SensorChoice, load_scene, recording_of
@@ -37,6 +38,7 @@ class Recording:
         scenes: reads the scenes one by one.
         left_out: what `scenes` has left out, in lines; complete when all scenes have been read.
         left_handed: whether the world is left-handed as far as the data set's layout tells.
+        classes: the classes of the objects.
     """
 
     split: str
@@ -47,6 +49,7 @@ class Recording:
     scenes: Callable[[], Iterator[Scene]]
     left_out: list[str] = field(default_factory=list)
     left_handed: bool = False
+    classes: Classes = VEHICLES
 
 
 def recordings_of_dataset(
@@ -124,8 +127,15 @@ def _recording_of_bag(split: str, bag: BagScenes) -> Recording:
         yield from bag.scenes()
         left_out.extend(f"{name}: {note}" for note in bag.notes)
 
-    made_from = {"bag": name, "clouds": bag.clouds, "agents": [agent.agent_id for agent in bag.layout.agents]}
-    return Recording(split, name, bag.clouds, bag.layout.labelled, made_from, scenes, left_out)
+    agents, classes = [agent.agent_id for agent in bag.layout.agents], bag.options.classes
+    made_from = {"bag": name, "clouds": bag.clouds, "agents": agents, **_classes_record(classes)}
+    return Recording(split, name, bag.clouds, bag.layout.labelled, made_from, scenes, left_out, classes=classes)
+
+
+def _classes_record(classes: Classes) -> dict[str, list[str]]:
+    """Return the classes for the record of what a recording is made from; nothing for vehicles alone."""
+    key = classes_key(classes)
+    return {"classes": list(key)} if key else {}
 
 
 def _recordings_of_split(source: Dataset, split: str, on_damage: OnDamage | Path) -> list[Recording]:
@@ -139,10 +149,11 @@ def _recordings_of_split(source: Dataset, split: str, on_damage: OnDamage | Path
     found = []
     for group, indices in sorted(groups.items()):
         left_out: list[str] = []
-        made_from = {"layout": layout, "split": split_on_disk, "scenario": group, "scenes": len(indices), "sensors": asdict(choice)}
+        content = {"scenes": len(indices), "sensors": asdict(choice), **_classes_record(source.classes)}
+        made_from = {"layout": layout, "split": split_on_disk, "scenario": group, **content}
         scenes = _reading(source, indices, choice, on_damage, left_out)
         name, is_left = group.replace("/", "_"), layout == "OPV2V"
-        found.append(Recording(split, name, len(indices), labelled, made_from, scenes, left_out, is_left))
+        found.append(Recording(split, name, len(indices), labelled, made_from, scenes, left_out, is_left, source.classes))
     return found
 
 

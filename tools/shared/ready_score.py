@@ -110,7 +110,9 @@ def _truth_at(instant_ns: int, before: TickResult, after: TickResult) -> _Instan
     if (steps_m > MAX_SPEED_M_S * gap_ns / 1e9).any():
         return None
     corners = (1 - share) * old_corners + share * new_corners
-    return _Instant(ObjectLabels(ids, corners), _pose_between(before.world_SE3_ego, after.world_SE3_ego, share))
+    return _Instant(
+        ObjectLabels(ids, corners, after.objects.classes[new]), _pose_between(before.world_SE3_ego, after.world_SE3_ego, share)
+    )
 
 
 def _pose_between(world_SE3_old: Float64, world_SE3_new: Float64, share: float) -> Float64:

@@ -17,6 +17,7 @@ from heal.datasets.damage import Reads, find_damaged, require_files, require_ima
 from heal.datasets.damage_list import known_damaged, read_damage_list
 from heal.datasets.dataset import Dataset, DatasetError, DatasetSummary, LabelRule, OnDamage
 from heal.datasets.open import default_split, open_dataset
+from heal.detection.classes import VEHICLES, Classes
 from heal.errors import UserError
 from heal.tools.terminal.progress import track
 from heal.types import SceneOutline, SceneSource, SensorChoice
@@ -37,6 +38,7 @@ class ReadOptions:
         cache: folder that keeps decoded data; None for no cache.
         ground_truth: of DAIR-V2X-C, "joint" or "merged".
         every_agent: whether all agents of a scene are listed, whatever their number, because any of them may become the ego.
+        classes: the classes of the objects that are wanted, those of the base.
     """
 
     on_damage: OnDamage | Path = "stop"
@@ -44,6 +46,7 @@ class ReadOptions:
     cache: Path | None = None
     ground_truth: LabelRule = "joint"
     every_agent: bool = False
+    classes: Classes = VEHICLES
 
     @staticmethod
     def of(
@@ -83,6 +86,7 @@ class ReadOptions:
             on_damage="skip" if isinstance(self.on_damage, Path) else self.on_damage,
             intensity_scale=self.intensity_scale,
             ground_truth=self.ground_truth,
+            classes=self.classes,
         )
 
     def open_and_show(self, root: Path, split: str) -> Dataset:
@@ -110,16 +114,16 @@ def open_source(
         split: name of the split; None for that of `default_split`.
         ticks: number of ticks of the town; None for `TOWN_TICKS`.
         seed: of the town.
-        options: how a data set is read.
+        options: how a data set is read; of the town only the classes of the objects.
         quiet: print nothing.
     """
+    reading = options or ReadOptions()
     if source == TOWN:
         from heal.datasets.town.source import TownSource
 
-        if options and options.ground_truth != "joint":
-            raise UserError(f"--ground-truth {options.ground_truth}: a rule for DAIR-V2X-C, and the source is the town")
-        return TownSource(preset, seed, ticks or TOWN_TICKS, split=split_name(source, split))
-    reading = options or ReadOptions()
+        if reading.ground_truth != "joint":
+            raise UserError(f"--ground-truth {reading.ground_truth}: a rule for DAIR-V2X-C, and the source is the town")
+        return TownSource(preset, seed, ticks or TOWN_TICKS, split=split_name(source, split), classes=reading.classes)
     return (reading.open if quiet else reading.open_and_show)(Path(source), split_name(source, split))
 
 

@@ -1,4 +1,4 @@
-"""Kinds of vehicles, cyclists and pedestrians with their sizes, shapes and classes, and the mixes of kinds on the streets of towns.
+"""Kinds of vehicles, cyclists and pedestrians with their sizes, shapes and types, and the mixes of kinds on the streets of towns.
 
 A kind's sizes are those of its label. As in OPV2V, where boxes reach over the mirrors, and in DAIR-V2X, the body is smaller.
 """
@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from heal.detection.classes import VEHICLES
+
 Span = tuple[float, float]
 Outline = tuple[tuple[float, float], ...]
 
-# The class of each kind; every other kind is a car.
-_CLASSES = {"truck": "truck", "bus": "bus", "cyclist": "cyclist", "pedestrian": "pedestrian"}
-OBJECT_CLASSES = ("car", *_CLASSES.values())
-VEHICLE_CLASSES = frozenset({"car", "truck", "bus"})
+# The kinds that are called like their type; every other kind is a car.
+_TYPES = ("truck", "bus", "cyclist", "pedestrian")
 
 
 @dataclass(frozen=True)
@@ -43,14 +43,14 @@ class VehicleKind:
     pace: float = 1.0
 
     @property
-    def object_class(self) -> str:
-        """The class of its objects, one of OBJECT_CLASSES."""
-        return _CLASSES.get(self.name, "car")
+    def object_type(self) -> str:
+        """The type of its objects, one of `heal.detection.classes.OBJECT_TYPES`."""
+        return self.name if self.name in _TYPES else "car"
 
     @property
     def is_vehicle(self) -> bool:
-        """Whether its objects are vehicles, and become `heal.types.ObjectLabels`."""
-        return self.object_class in VEHICLE_CLASSES
+        """Whether it is a car, a truck or a bus."""
+        return self.object_type in VEHICLES[0].types
 
 
 @dataclass(frozen=True)

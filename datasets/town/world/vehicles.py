@@ -105,7 +105,7 @@ def _person_mesh(spec: VehicleSpec) -> Mesh:
     rng = np.random.default_rng(round(1e6 * spec.height_m))
     legs = CLOTHES[int(rng.integers(len(CLOTHES)))]
     size = spec.size_m - [2 * _PERSON_MARGIN_M, 2 * _PERSON_MARGIN_M, _PERSON_MARGIN_M / 2]
-    if spec.kind.object_class == "cyclist":
+    if spec.kind.object_type == "cyclist":
         return fitted(cyclist_mesh(0.03, spec.paint, legs, rng), size)
     return fitted(pedestrian_mesh(spec.height_m, 0.0, (spec.length_m - 0.4) / 2, spec.paint, legs, rng), size)
 

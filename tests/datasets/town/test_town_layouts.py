@@ -98,7 +98,7 @@ def test_no_mover_touches_a_building(name: str) -> None:
 
 
 def of_class(town: Simulated, name: str) -> list[MovingVehicle]:
-    return [mover for mover in town.movers if mover.spec.kind.object_class == name]
+    return [mover for mover in town.movers if mover.spec.kind.object_type == name]
 
 
 def inside_blocks(town: TownMap, blocks: tuple[Block, ...]) -> STRtree:
@@ -133,7 +133,7 @@ def test_cyclists_keep_to_the_kerb_and_are_slower_than_vehicles() -> None:
     cyclists = [mover for town in towns for mover in of_class(town, "cyclist")]
     cars = [mover for town in towns for mover in of_class(town, "car")[2:]]
     assert len(cyclists) >= 2 and max(m.speed for m in cyclists) < 6.0 <= min(m.speed for m in cars)
-    assert {m.spec.kind.object_class for town in towns for m in town.movers} >= {"car", "pedestrian", "cyclist"}
+    assert {m.spec.kind.object_type for town in towns for m in town.movers} >= {"car", "pedestrian", "cyclist"}
 
 
 def test_vehicles_go_around_the_island_of_a_roundabout_on_its_outer_side() -> None:

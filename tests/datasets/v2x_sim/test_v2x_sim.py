@@ -15,7 +15,7 @@ import pytest
 from heal.datasets.cache.entry_file import Entry, stamps_of, write_entry
 from heal.datasets.damage import find_damaged, require_files
 from heal.datasets.dataset import DatasetError, UnknownAgentError
-from heal.datasets.labels import is_vehicle_name, type_of_category
+from heal.datasets.labels import class_of_name, type_of_category
 from heal.datasets.open import open_dataset
 from heal.datasets.split_names import NoSplitError
 from heal.datasets.v2x_sim.build import opened_index
@@ -185,7 +185,7 @@ def test_labels_that_do_not_count_are_named(tmp_path: Path) -> None:
 )
 def test_categories_are_types(category: str, kind: str) -> None:
     assert type_of_category(category) == kind
-    assert is_vehicle_name(kind) == (kind in ("car", "vehicle", "bus", "Car"))
+    assert (class_of_name(kind) is not None) == (kind in ("car", "vehicle", "bus", "Car"))
 
 
 def test_times_may_be_microseconds(tmp_path: Path) -> None:

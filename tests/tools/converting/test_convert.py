@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,11 @@ from heal.datasets.dataset import DatasetError
 from heal.datasets.files import read_yaml
 from heal.datasets.open import open_dataset
 from heal.datasets.opv2v.writer import write_scenario
+from heal.detection.classes import EVERY_TYPE
 from heal.errors import UserError
 from heal.tools.cli import app
 from heal.tools.converting import recordings
-from heal.types import load_scene
+from heal.types import Scene, load_scene
 from tests.datasets.dair import dair_tree
 from tests.datasets.made_scenes import made_scenes
 from tests.tools.command import run_command
@@ -149,3 +151,25 @@ def test_mistakes_are_named(data: Path, tmp_path: Path) -> None:
         run_command("convert", data / "OPV2V" / "train" / "morning", "--out", tmp_path / "out")
     assert "1 scenarios" in run_command("convert", bag / "morning.mcap", "--split", "test", "--out", tmp_path / "file")
     assert len(open_dataset(tmp_path / "file", "test")) == 3
+
+
+def test_every_type_goes_to_bags_and_back(tmp_path: Path) -> None:
+    scenes = [typed(scene) for scene in made_scenes()]
+    write_scenario(scenes, tmp_path / "data", "train", "morning", classes=EVERY_TYPE)
+    run_command("convert", tmp_path / "data", "--to", "mcap", "--every-type", "--out", tmp_path / "bags")
+    run_command("convert", tmp_path / "bags", "--every-type", "--out", tmp_path / "back")
+    first, second = (open_dataset(tmp_path / name, "train", classes=EVERY_TYPE) for name in ("data", "back"))
+    for index, scene in enumerate(scenes):
+        assert first.scene_objects(index).classes.tolist() == scene.objects.classes.tolist() == [1, 4]
+        assert second.scene_objects(index).classes.tolist() == [1, 4]
+    run_command("convert", tmp_path / "bags", "--out", tmp_path / "vehicles")
+    alone = open_dataset(tmp_path / "vehicles", "train", classes=EVERY_TYPE)
+    assert alone.scene_objects(0).ids.tolist() == [301]
+    with pytest.raises(UserError, match="was made from"):
+        run_command("convert", tmp_path / "bags", "--every-type", "--out", tmp_path / "vehicles")
+
+
+def typed(scene: Scene) -> Scene:
+    """The same scene with a truck and a pedestrian."""
+    frames = [replace(frame, objects=replace(frame.objects, classes=frame.objects.ids % 301 * 3 + 1)) for frame in scene.frames]
+    return Scene.of(frames, scene.outline.scene_id)
