@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from heal.config import ByKind, config, later
 from heal.detection.anchors import AnchorConfig
+from heal.detection.classes import VEHICLE, VEHICLES, Classes, ObjectClass, class_names, require_classes
 from heal.detection.decode import DecodeConfig
 from heal.detection.guard import GuardConfig
 from heal.detection.head import HeadOutput
@@ -19,7 +20,7 @@ from heal.fusion.interface import AgentLevels, AgentMaps, Coverage, Fusion
 from heal.fusion.pyramid import PyramidConfig, PyramidFusion
 from heal.fusion.table import FusionConfig, make_fusion
 from heal.grid import BevGrid
-from heal.heads.anchor_heads import AnchorHeads
+from heal.heads.anchor_heads import AnchorClass, AnchorHeads
 from heal.heads.center_heads import CenterHeads
 from heal.heads.center_targets import CentersConfig
 from heal.heads.interface import DetectionHeads
@@ -30,6 +31,30 @@ from heal.layers.shrink import Shrink
 HEADS = ByKind(lambda: (CentersConfig,))
 # The end of the names of the single heads' layers, as in HEAL's checkpoints: the single head of `cls_head` is `cls_head_single`.
 _SINGLE = "_single"
+
+
+@config
+class ClassConfig:
+    """A class of objects that a base detects.
+
+    Attributes:
+        name: such as "pedestrian".
+        types: the types of labelled objects that belong to it, see `heal.detection.classes`; may be left out where the name tells.
+        anchors: sizes and yaws of its anchors; None for those of the base.
+        targets: its thresholds for positive and negative anchors; None for those of the base.
+        weight: of its loss beside those of the other classes.
+    """
+
+    name: str
+    types: tuple[str, ...] = ()
+    anchors: AnchorConfig | None = None
+    targets: TargetConfig | None = None
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Check the weight."""
+        if not self.weight > 0:
+            raise UserError(f"class {self.name!r}: expected a weight above 0, got {self.weight}")
 
 
 @config
@@ -52,6 +77,7 @@ class BaseConfig:
         single_heads: train further heads of the same kind on every agent's own map, as it comes to the fusion: a map has to tell by
             itself where vehicles are. Only the training of a base uses them, not its validation, stage 2 or runs.
         guard: how runs keep the ego's confident boxes; None for no guard.
+        classes: the classes of the objects that it detects; empty for vehicles alone. The heads have the same channels for each.
     """
 
     grid: BevGrid = BevGrid((-102.4, -51.2, -3.0, 102.4, 51.2, 1.0), 0.8)
@@ -68,9 +94,13 @@ class BaseConfig:
     decode: DecodeConfig = DecodeConfig()
     single_heads: bool = later(False)
     guard: GuardConfig | None = later(None)
+    classes: tuple[ClassConfig, ...] = later(())
 
     def __post_init__(self) -> None:
-        """Raise ConfigError for a grid that the strides of the fusion do not divide."""
+        """Raise ConfigError for a grid that the strides of the fusion do not divide, and UserError for classes that cannot be."""
+        require_classes(self.object_classes)
+        if len({len(one.anchors.yaws_deg) for one in self.anchor_classes}) > 1:
+            raise UserError("classes: expected as many yaws_deg of the anchors of every class")
         for axis, cells in (("x", self.grid.nx), ("y", self.grid.ny)):
             require_fitting(axis, cells, self.grid.cell_m, self._fits)
 
@@ -78,6 +108,22 @@ class BaseConfig:
     def fused_by(self) -> FusionConfig | PyramidConfig:
         """Settings of the fusion that the base has."""
         return self.pyramid if self.fusion is None else self.fusion
+
+    @property
+    def object_classes(self) -> Classes:
+        """The classes of the objects that the base detects, whose numbers its detections carry."""
+        return tuple(ObjectClass.of(one.name, one.types) for one in self.classes) or VEHICLES
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the classes, by their numbers."""
+        return class_names(self.object_classes)
+
+    @property
+    def anchor_classes(self) -> tuple[AnchorClass, ...]:
+        """Anchors, thresholds and weight of each class."""
+        classes = self.classes or (ClassConfig(name=VEHICLE),)
+        return tuple(AnchorClass(one.anchors or self.anchors, one.targets or self.targets, one.weight) for one in classes)
 
     def _fits(self, cells: int) -> bool:
         """Return whether so many cells along an edge come out of fusion and shrink layers again."""
@@ -109,8 +155,8 @@ class BaseOutput:
 def make_heads(settings: BaseConfig) -> DetectionHeads:
     """Return the kind of heads that a base of these settings has."""
     if settings.heads is None:
-        return AnchorHeads(settings.grid, settings.decode, settings.anchors, settings.targets, settings.direction_bins)
-    return CenterHeads(settings.grid, settings.decode, settings.heads)
+        return AnchorHeads(settings.grid, settings.decode, settings.anchor_classes, settings.direction_bins)
+    return CenterHeads(settings.grid, settings.decode, settings.heads, [one.weight for one in settings.anchor_classes])
 
 
 class BaseModel(nn.Module):

@@ -21,7 +21,7 @@ from heal.tools.shared.arguments import AllianceArg, CommRangeArg, OverwriteArg,
 from heal.tools.shared.made_by import ScenesRecord
 from heal.tools.shared.output import ANALYSIS_NAME, Output, try_folder
 from heal.tools.shared.preset_option import PresetArg
-from heal.tools.shared.sources import TOWN, open_source
+from heal.tools.shared.sources import TOWN, ReadOptions, open_source
 from heal.tools.shared.type_argument import parse_types, require_types, split_names
 from heal.tools.terminal.progress import track
 
@@ -87,7 +87,8 @@ def analyse(
     if opened.base.config.pyramid.single_agent:
         raise UserError(f"{alliance}: the base is a single-agent detector, which fuses nothing; analyse an alliance that fuses")
     output = Output.of(context, out, overwrite, opened, ScenesRecord.of(source, preset, split, ",".join(names), seed))
-    opened, town = opened.for_inference(), open_source(source, preset, split, None, seed)
+    reading = ReadOptions(classes=opened.base.config.object_classes)
+    opened, town = opened.for_inference(), open_source(source, preset, split, None, seed, reading)
     try_folder(out)
     ticks = np.unique(np.linspace(0, len(town) - 1, scenes).astype(int)).tolist()
     features = type_features(opened, names, town, track(ticks, "scenes", len(ticks), console), seed)

@@ -215,9 +215,10 @@ class Asked:
 
 def evaluate_as_asked(context: typer.Context, asked: Asked, out: Path, overwrite: bool) -> None:
     """Open everything that a command line asks for, and evaluate it with an output in the folder `out`."""
-    compute, reading, record_to = _compute(context.params), ReadOptions.of_command(context.params), asked.record_to
+    compute, record_to = _compute(context.params), asked.record_to
     options = replace(_options(context.params, compute), split=asked.sent)
     opened = open_for_evaluation(asked.alliance, asked.late, asked.range_m)
+    reading = replace(ReadOptions.of_command(context.params), classes=opened.base.config.object_classes)
     recorded = _scenes_record(context.params, opened)
     output = Output.of(context, out, overwrite, opened.record if isinstance(opened, LateAlliance) else opened, recorded)
     data = reading.open_and_show(asked.data, asked.split)

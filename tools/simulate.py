@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -203,7 +203,8 @@ class Asked:
 def simulate_as_asked(context: typer.Context, out: Path, overwrite: bool, settings: RunSettings) -> None:
     """Open everything that a command line asks for, and run it with an output in the folder `out`."""
     asked, settings = Asked.of(context.params), with_own_device(settings)
-    opened, reading = load_alliance(asked.alliance).for_inference(), ReadOptions.of_command(context.params)
+    opened = load_alliance(asked.alliance).for_inference()
+    reading = replace(ReadOptions.of_command(context.params), classes=opened.base.config.object_classes)
     types, seed = asked.types or base_type(opened), asked.seed
     recorded = ScenesRecord.of(asked.source, asked.preset, asked.split, types, seed, asked.ego_type)
     output = Output.of(context, out, overwrite, opened, recorded)

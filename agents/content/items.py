@@ -19,7 +19,7 @@ from heal.errors import UserError
 from heal.fusion.interface import Coverage
 from heal.grid import BevGrid
 from heal.message.codec import Codec
-from heal.message.items import LARGEST_M
+from heal.message.items import LARGEST_M, SCORE, numbers_of_box
 from heal.types import SensorChoice
 
 
@@ -35,10 +35,11 @@ class BoxMaker:
     def content(self, sensed: Sensed, codec: Codec) -> Content:
         """Return the boxes of the least score that the codec asks for, the best first, as many as enter the suppression."""
         config = self._base.config.decode
-        boxes, scores = self._base.detection.candidates(self._head(sensed))
-        items = torch.cat([boxes, scores[:, None]], dim=1)
+        boxes, scores, classes = self._base.detection.candidates(self._head(sensed))
+        numbers = numbers_of_box(self._base.detection.classes)
+        items = torch.cat([boxes, scores[:, None], classes[:, None].to(scores)], dim=1)[:, :numbers]
         items = items[(items.abs() <= LARGEST_M).all(dim=1) & (scores >= codec.min_score)]
-        best = items[:, -1].argsort(descending=True, stable=True)[: config.max_candidates]
+        best = items[:, SCORE].argsort(descending=True, stable=True)[: config.max_candidates]
         return Content((items[best].T[None, :, None],), (), replace(codec, min_score=0.0))
 
     def heat(self, sensed: Sensed, content: Content | None) -> Tensor:

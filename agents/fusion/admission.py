@@ -11,7 +11,7 @@ from heal.agents.records import Arrival, FusionRequest
 from heal.base_model import BaseModel
 from heal.errors import UserError
 from heal.message.header import Header
-from heal.message.items import ITEM_NUMBERS
+from heal.message.items import ITEM_NUMBERS, numbers_of_box
 from heal.storage.compressors import StoredCompressor
 
 MAX_AHEAD_MS = 200.0
@@ -39,6 +39,7 @@ class Admission:
         self._compressed = {part.hash: ((part.network.config.sent_channels, grid.ny, grid.nx),) for part in compressors}
         self._shapes = tuple(base.fusion.level_shapes()) if options.split == "pyramid" else (whole,)
         self._most_boxes, self._require_types = base.config.decode.max_candidates, base.fusion.require_types
+        self._numbers_of_box = numbers_of_box(base.detection.classes)
 
     def problem(self, request: FusionRequest, arrival: Arrival, header: Header, newest: KnownMap | None) -> Problem | None:
         """Return the reason and the detail of a message's rejection; None for a message that is to be read.
@@ -64,7 +65,7 @@ class Admission:
             there = ", ".join(known[:12] for known in self._compressed) or "none"
             return "unknown compressor", f"its map is compressed by {header.compressor[:12]}, there are {there}"
         if layout.split in ITEM_NUMBERS:
-            return self._too_many(header)
+            return self._unfit_list(header)
         try:
             self._require_types([header.agent_type])
         except UserError as error:  # its map would make the fusion fail with all other maps
@@ -74,10 +75,17 @@ class Admission:
             return "other grid", f"maps {layout.shapes} on {header.grid}, expected {shapes} on {self._grid}"
         return None
 
-    def _too_many(self, header: Header) -> Problem | None:
-        """Check that there are no more boxes than agents send; of points there may be any number. No grid binds either."""
-        [(_, _, items)] = header.layout.shapes
-        if header.layout.split == "boxes" and items > self._most_boxes:
+    def _unfit_list(self, header: Header) -> Problem | None:
+        """Check that boxes have a class where the base has several, and that there are no more of them than agents send.
+
+        Of points there may be any number. No grid binds either.
+        """
+        [(numbers, _, items)] = header.layout.shapes
+        if header.layout.split != "boxes":
+            return None
+        if numbers != self._numbers_of_box:
+            return "other classes", f"boxes of {numbers} numbers, expected {self._numbers_of_box} for the classes of this base"
+        if items > self._most_boxes:
             return "too many boxes", f"{items} boxes, allowed are {self._most_boxes}"
         return None
 

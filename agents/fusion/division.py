@@ -277,15 +277,17 @@ class Regions:
     def _union(self, request: FusionRequest, answered: Sequence[tuple[FusionTask[Any], FusionOutcome]]) -> Detections:
         """Suppress duplicates among the boxes of all regions: both regions of a border find a vehicle on the border."""
         found = [(task.request.world_SE3_frame, outcome.detections) for task, outcome in answered if len(outcome.detections)]
-        moved = [Detections.empty().corners]
+        none = Detections.empty()
+        moved = [none.corners]
         for world_SE3_region, detections in found:
             ego_SE3_region = torch.from_numpy(relative_SE3(request.world_SE3_frame, world_SE3_region))
             moved.append(transform_corners(ego_SE3_region, detections.corners.double()).float())
-        corners, scores = torch.cat(moved), torch.cat([Detections.empty().scores, *(detections.scores for _, detections in found)])
+        corners, scores = torch.cat(moved), torch.cat([none.scores, *(detections.scores for _, detections in found)])
+        classes = torch.cat([none.classes, *(detections.classes for _, detections in found)])
         # A box wholly beyond the range suppresses no box inside, and the boxes of a whole city would exceed the number of
         # candidates that the suppression takes.
         near = corners_within_range(corners, self._grid.range_m, use_z=False, minimum_corners=1)
-        return select_detections(corners[near], scores[near], self._decode, self._grid.range_m)
+        return select_detections(corners[near], scores[near], classes[near], self._decode, self._grid.range_m)
 
 
 def divide(options: RunOptions, grid: BevGrid, decode: DecodeConfig) -> Division:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from time import perf_counter
 
+import torch
+
 from heal.agents.content.items import cloud_reader, detect_alone
 from heal.agents.fusion.map_memory import KnownMap
 from heal.agents.fusion.tick_fusion import HeadFusion, TickFusion
@@ -13,6 +15,7 @@ from heal.detection.head import HeadOutput
 from heal.encoders.joint_cloud import join_clouds
 from heal.fusion.interface import coverage_of
 from heal.fusion.late import AgentBoxes, join_boxes
+from heal.message.items import CLASS, SCORE
 from heal.types import AgentFrame, LidarScan, ObjectLabels
 
 
@@ -32,7 +35,8 @@ class BoxFusion(TickFusion):
 
     def _boxes_of(self, known: KnownMap) -> AgentBoxes:
         items = known.maps[0][0, :, 0].T
-        return AgentBoxes(items[:, :-1], items[:, -1] * self.weight_of(known), known.world_SE3_agent)
+        classes = items[:, CLASS].long() if items.shape[1] > CLASS else torch.zeros(len(items), dtype=torch.int64)
+        return AgentBoxes(items[:, :SCORE], items[:, SCORE] * self.weight_of(known), classes, known.world_SE3_agent)
 
 
 class PointFusion(HeadFusion):

@@ -153,7 +153,7 @@ class FusionNode:
         if problem is not None:
             return problem
         message = self._reader.read_message(arrival, unread)
-        problem = unusable_numbers(message)
+        problem = unusable_numbers(message, self._network.base.detection.classes)
         if problem is not None:
             return problem
         known = self._reader.read_map(arrival, message)

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from heal.message.items import CLASS
 from heal.message.message import Message
 from heal.types import MAP_SPLITS, Float64
 
@@ -52,12 +53,20 @@ def implausible_coverage(coverage: tuple[float, float] | None) -> str | None:
     return f"the grid's range is {coverage} times that of its sensors, allowed are {least:g} to {most:g}"
 
 
-def unusable_numbers(message: Message) -> tuple[str, str] | None:
-    """Return the reason and the detail of a message's rejection if nothing can be computed with its numbers; None if it can."""
+def unusable_numbers(message: Message, classes: int) -> tuple[str, str] | None:
+    """Return the reason and the detail of a message's rejection if nothing can be computed with its numbers; None if it can.
+
+    Args:
+        message: as it was read.
+        classes: number of classes of the receiver's base.
+    """
     ends = [float(end) for part in message.maps if part.size for end in (part.min(), part.max())]
     if not all(map(math.isfinite, ends)):
         return "not finite", f"what it sends ({message.split}) holds infinities or NaN"
     largest = max(map(abs, ends), default=0.0)
     if message.split in MAP_SPLITS and largest > MAX_FEATURE:
         return "out of bounds", f"its largest feature is {largest:.3g}, allowed are {MAX_FEATURE:g} up or down"
+    highest = int(message.maps[0][CLASS:].max(initial=0)) if message.split == "boxes" else 0
+    if highest >= classes:
+        return "other classes", f"a box is of class {highest}, allowed are 0 to {classes - 1}"
     return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -28,7 +29,7 @@ class DecodeConfig:
 
     Attributes:
         score_threshold: boxes must score more than this.
-        nms_iou: of two boxes that overlap more than this in bird's-eye view, the lower-scored box is dropped.
+        nms_iou: of two boxes of a class that overlap more than this in bird's-eye view, the lower-scored box is dropped.
         max_candidates: number of best boxes that enter the suppression of duplicates.
         direction_offset_rad: yaw at which the first direction bin begins; the same as in the loss.
         max_extent_m: boxes whose axis-aligned hull is longer than this in x or y are dropped; None keeps all boxes. The default
@@ -45,17 +46,30 @@ class DecodeConfig:
     z_limits_m: tuple[float, float] | None = None
 
 
-def decode_candidates(head: HeadOutput, anchors: Tensor, config: DecodeConfig) -> tuple[Tensor, Tensor]:
-    """Decode all boxes of one scene that score more than the threshold, duplicates included.
+class Candidates(NamedTuple):
+    """Boxes that the heads have found in one scene, duplicates included.
+
+    Attributes:
+        boxes: (K, 7) float32 x, y, z, h, w, l, yaw, metres and radians.
+        scores: (K,) float32.
+        classes: (K,) int64, number of each box's class among those of the base.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    classes: Tensor
+
+
+def decode_candidates(head: HeadOutput, anchors: Tensor, config: DecodeConfig) -> Candidates:
+    """Decode all boxes of one scene and one class that score more than the threshold, duplicates included.
 
     Args:
-        head: the output of anchor heads for one scene, in the ego's frame.
-        anchors: (ny, nx, A, 7) in the ego's frame.
+        head: the output of anchor heads for one scene and one class, in the ego's frame.
+        anchors: (ny, nx, A, 7) of the class, in the ego's frame.
         config: thresholds.
 
     Returns:
-        boxes: (K, 7) float32 x, y, z, h, w, l, yaw in the frame of the anchors, on the device of the anchors.
-        scores: (K,) float32, on the same device.
+        The boxes, of class 0, in the frame of the anchors and on their device.
 
     Raises:
         ValueError: `head` holds several scenes or does not fit the anchors.
@@ -74,20 +88,23 @@ def decode_candidates(head: HeadOutput, anchors: Tensor, config: DecodeConfig) -
     codes, directions, scores, row, column, anchor = (part.to(anchors.device) for part in found)
     boxes = decode_boxes(codes, anchors[row, column, anchor].to(codes))
     boxes[:, YAW] = settle_yaw(boxes[:, YAW], directions, config.direction_offset_rad)
-    return boxes, scores
+    return Candidates(boxes, scores, torch.zeros_like(row))
 
 
-def select_boxes(boxes: Tensor, scores: Tensor, config: DecodeConfig, gt_range_m: Sequence[float]) -> Detections:
+def select_boxes(boxes: Tensor, scores: Tensor, classes: Tensor, config: DecodeConfig, gt_range_m: Sequence[float]) -> Detections:
     """Return what `select_detections` does, from boxes (K, 7) in the ego's frame."""
-    return select_detections(boxes_to_corners(boxes), scores, config, gt_range_m)
+    return select_detections(boxes_to_corners(boxes), scores, classes, config, gt_range_m)
 
 
-def select_detections(corners: Tensor, scores: Tensor, config: DecodeConfig, gt_range_m: Sequence[float]) -> Detections:
+def select_detections(
+    corners: Tensor, scores: Tensor, classes: Tensor, config: DecodeConfig, gt_range_m: Sequence[float]
+) -> Detections:
     """Return the candidates that are possible, no duplicates, and wholly inside a range.
 
     Args:
         corners: (K, 8, 3) metres in the ego's frame.
         scores: (K,).
+        classes: (K,) int64; boxes of different classes are no duplicates.
         config: thresholds.
         gt_range_m: x_min, y_min, z_min, x_max, y_max, z_max; boxes that are not wholly inside are dropped.
 
@@ -99,10 +116,10 @@ def select_detections(corners: Tensor, scores: Tensor, config: DecodeConfig, gt_
         possible &= corners_within_extent(corners, config.max_extent_m)
     if config.z_limits_m is not None:
         possible &= corners_within_heights(corners, config.z_limits_m)
-    corners, scores = corners[possible], scores[possible]
-    kept = nms_rotated(corners, scores, config.nms_iou, config.max_candidates)
+    corners, scores, classes = corners[possible], scores[possible], classes[possible]
+    kept = nms_rotated(corners, scores, config.nms_iou, config.max_candidates, classes)
     kept = kept[corners_within_range(corners[kept], gt_range_m)]
-    return Detections(corners[kept], scores[kept])
+    return Detections(corners[kept], scores[kept], classes[kept])
 
 
 def decode_boxes(codes: Tensor, anchors: Tensor) -> Tensor:

@@ -44,7 +44,8 @@ def objects_in_frame(objects: ObjectLabels, world_SE3_frame: Float64, range_m: S
     """
     upright = boxes_to_corners(boxes_in_frame(objects, world_SE3_frame))
     inside = corners_within_range(upright, range_m, use_z=use_z)
-    return GroundTruth(torch.from_numpy(upright[inside]).float(), torch.from_numpy(objects.ids[inside]))
+    kept = objects.select(inside)
+    return GroundTruth(torch.from_numpy(upright[inside]).float(), torch.from_numpy(kept.ids), torch.from_numpy(kept.classes))
 
 
 def merge_by_iou(parts: Sequence[ObjectLabels], world_SE3_frame: Float64, max_iou: float = 0.05) -> ObjectLabels:

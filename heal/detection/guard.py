@@ -49,10 +49,10 @@ def confident_boxes(alone: Detections, settings: GuardConfig) -> Detections:
 def kept_boxes(confident: Detections, fused: Detections, nms_iou: float) -> Tensor:
     """Return which confident boxes (N,) a fused box overlaps by more than `nms_iou` in bird's-eye view; bool. The others are lost.
 
-    At this overlap the suppression of duplicates takes two boxes for one vehicle.
+    At this overlap the suppression of duplicates takes two boxes of a class for one object. A box of another class keeps nothing.
     """
     overlaps = rotated_iou(bottom_rectangles(confident.corners), bottom_rectangles(fused.corners))
-    return (overlaps > nms_iou).any(dim=1)
+    return ((overlaps > nms_iou) & (confident.classes[:, None] == fused.classes)).any(dim=1)
 
 
 def keeps_enough(kept: Tensor, settings: GuardConfig) -> bool:
@@ -64,4 +64,5 @@ def put_back(lost: Detections, fused: Detections) -> Detections:
     """Add confident boxes that the fused boxes have lost, each with its own score; no fused box has to make room for them."""
     if not len(lost):
         return fused
-    return Detections.sorted(torch.cat((fused.corners, lost.corners)), torch.cat((fused.scores, lost.scores)))
+    both = (torch.cat(parts) for parts in zip(*((one.corners, one.scores, one.classes) for one in (fused, lost)), strict=True))
+    return Detections.sorted(*both)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 
 @dataclass(frozen=True)
 class HeadOutput:
     """The output of the detection heads for B scenes: for every cell, for each of its A anchors, or for one box of centre heads.
+
+    The numbers below are those of one class. The channels of several classes follow one another, in each of the three maps.
 
     Attributes:
         classification: (B, A, ny, nx) logits; of centre heads (B, 1, ny, nx), the heatmap.
@@ -23,3 +26,10 @@ class HeadOutput:
     classification: Tensor
     regression: Tensor
     direction: Tensor
+
+    def by_class(self, classes: int) -> list[HeadOutput]:
+        """Divide the output of heads for so many classes; views of the channels of each class."""
+        if classes == 1:
+            return [self]
+        parts = (torch.chunk(part, classes, dim=1) for part in (self.classification, self.regression, self.direction))
+        return [HeadOutput(*one) for one in zip(*parts, strict=True)]

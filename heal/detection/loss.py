@@ -7,7 +7,8 @@ anchors are selected first.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -74,6 +75,13 @@ class DetectionLoss:
     classification: Tensor
     regression: Tensor
     direction: Tensor
+
+    @staticmethod
+    def weighted(losses: Sequence[DetectionLoss], weights: Sequence[float]) -> DetectionLoss:
+        """Return the weighted sum of losses, part by part."""
+        factors = losses[0].total.new_tensor(weights)
+        parts = (torch.stack([getattr(loss, one.name) for loss in losses]) for one in fields(DetectionLoss))
+        return DetectionLoss(*((part * factors).sum() for part in parts))
 
 
 def detection_loss(head: HeadOutput, targets: AnchorTargets, config: LossConfig, anchors: Tensor) -> DetectionLoss:

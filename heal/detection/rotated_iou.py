@@ -71,7 +71,9 @@ def paired_iou(a: Tensor, b: Tensor) -> Tensor:
     return torch.cat([_chunk_iou(a_part.double(), b_part.double()) for a_part, b_part in parts])
 
 
-def nms_rotated(corners: Tensor, scores: Tensor, iou_threshold: float, max_candidates: int = 1000) -> Tensor:
+def nms_rotated(
+    corners: Tensor, scores: Tensor, iou_threshold: float, max_candidates: int = 1000, classes: Tensor | None = None
+) -> Tensor:
     """Greedy non-maximum suppression: keep the best box, drop the boxes that overlap it by more than the threshold, and so on.
 
     Args:
@@ -79,6 +81,7 @@ def nms_rotated(corners: Tensor, scores: Tensor, iou_threshold: float, max_candi
         scores: (N,).
         iou_threshold: overlap above which the lower-scored box is dropped.
         max_candidates: number of best boxes that take part; the others are dropped.
+        classes: (N,) numbers of the boxes' classes: a box is dropped for one of its own class only. None for one class.
 
     Returns:
         (K,) int64 indices of the boxes that are kept, in descending order of score; boxes of equal score keep their order.
@@ -86,7 +89,12 @@ def nms_rotated(corners: Tensor, scores: Tensor, iou_threshold: float, max_candi
     order = scores.argsort(descending=True, stable=True)[:max_candidates]
     # On the CPU, whatever the device of the boxes: the suppression is a loop over boxes.
     footprints = bottom_rectangles(corners[order]).cpu()
-    dropped = _suppress(footprints, *near_pairs(planar_hulls(footprints)), iou_threshold)
+    better, worse = near_pairs(planar_hulls(footprints))
+    if classes is not None:
+        numbers = classes[order].cpu().numpy()
+        alike = numbers[better] == numbers[worse]
+        better, worse = better[alike], worse[alike]
+    dropped = _suppress(footprints, better, worse, iou_threshold)
     return order[torch.from_numpy(~dropped).to(order.device)]
 
 

@@ -50,7 +50,10 @@ AnyTargets = TypeVar("AnyTargets", bound="Targets")
 
 @dataclass(frozen=True)
 class Targets(ABC):
-    """The target output of the heads of a base, for one scene or, with a leading dimension, for a batch; all fields are tensors."""
+    """The target output of the heads of a base, for one scene or, with a leading dimension, for a batch.
+
+    All fields are tensors, except in `ClassTargets`.
+    """
 
     @property
     @abstractmethod
@@ -69,12 +72,51 @@ class Targets(ABC):
     @staticmethod
     def stack(parts: Sequence[AnyTargets]) -> AnyTargets:
         """Join the targets of scenes to one batch, in their order."""
-        first = parts[0]
-        return replace(first, **{one.name: torch.stack([getattr(part, one.name) for part in parts]) for one in fields(first)})
+        first, *others = parts
+        return first.stacked_with(others)
+
+    def stacked_with(self: AnyTargets, others: Sequence[AnyTargets]) -> AnyTargets:
+        """Join the targets of this scene and of others to one batch."""
+        every = (self, *others)
+        return replace(self, **{one.name: torch.stack([getattr(part, one.name) for part in every]) for one in fields(self)})
 
     def to(self: AnyTargets, device: torch.device | str) -> AnyTargets:
         """Copy the targets to another device."""
         return replace(self, **{one.name: getattr(self, one.name).to(device) for one in fields(self)})
+
+
+@dataclass(frozen=True)
+class ClassTargets(Targets):
+    """The targets of several classes.
+
+    Attributes:
+        parts: those of each class, by its number.
+    """
+
+    parts: tuple[Targets, ...]
+
+    @property
+    def foreground(self) -> Tensor:
+        """The cells with an object of any class."""
+        return torch.stack([part.foreground for part in self.parts]).any(dim=0)
+
+    @property
+    def background(self) -> Tensor:
+        """The cells that are background to every class."""
+        return torch.stack([part.background for part in self.parts]).all(dim=0)
+
+    def within(self, cells: Tensor) -> ClassTargets:
+        """Return the targets that ask nothing of any class outside of `cells`, bool (..., ny, nx)."""
+        return ClassTargets(tuple(part.within(cells) for part in self.parts))
+
+    def stacked_with(self, others: Sequence[ClassTargets]) -> ClassTargets:
+        """Join the targets of each class."""
+        by_class = zip(*(one.parts for one in (self, *others)), strict=True)
+        return ClassTargets(tuple(Targets.stack(parts) for parts in by_class))
+
+    def to(self, device: torch.device | str) -> ClassTargets:
+        """Copy the targets to another device."""
+        return ClassTargets(tuple(part.to(device) for part in self.parts))
 
 
 @dataclass(frozen=True)

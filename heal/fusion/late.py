@@ -22,11 +22,13 @@ class AgentBoxes:
     Attributes:
         boxes: (K, 7) float32 x, y, z, h, w, l, yaw, metres and radians in the agent's frame.
         scores: (K,) float32.
+        classes: (K,) int64.
         world_SE3_agent: (4, 4) float64, the pose that the agent measures.
     """
 
     boxes: Tensor
     scores: Tensor
+    classes: Tensor
     world_SE3_agent: Float64
 
 
@@ -35,7 +37,7 @@ def join_boxes(
 ) -> Detections:
     """Move the boxes of agents into the ego's frame, and keep those that are possible, no duplicates, and wholly inside a range.
 
-    Duplicates are suppressed once among the boxes of all agents, as in HEAL.
+    Duplicates are suppressed once among the boxes of all agents, as in HEAL, those of each class for themselves.
 
     Args:
         agents: the boxes of each agent.
@@ -52,4 +54,5 @@ def join_boxes(
     for agent in agents:
         ego_SE3_agent = torch.from_numpy(relative_SE3(world_SE3_ego, agent.world_SE3_agent))
         corners.append(transform_corners(ego_SE3_agent.to(agent.boxes), boxes_to_corners(agent.boxes)))
-    return select_detections(torch.cat(corners), torch.cat([agent.scores for agent in agents]), config, gt_range_m)
+    scores, classes = (torch.cat(parts) for parts in zip(*((agent.scores, agent.classes) for agent in agents), strict=True))
+    return select_detections(torch.cat(corners), scores, classes, config, gt_range_m)

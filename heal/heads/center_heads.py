@@ -1,14 +1,14 @@
-"""Centre heads: vehicles are the peaks of a heatmap, and each peak's cell tells the box (Zhou et al. 2019; Yin et al. 2021)."""
+"""Centre heads: objects are the peaks of a heatmap, and each peak's cell tells the box (Zhou et al. 2019; Yin et al. 2021)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from heal.detection.decode import DecodeConfig
+from heal.detection.decode import Candidates, DecodeConfig
 from heal.detection.head import HeadOutput
 from heal.detection.loss import DetectionLoss, LossConfig
 from heal.detection.targets import Targets
@@ -20,15 +20,19 @@ from heal.heads.interface import DetectionHeads
 
 
 class CenterLayers(nn.Module):
-    """A shared convolution and a branch for each output, as in CenterPoint (Yin et al. 2021, section 4)."""
+    """A shared convolution and a branch for each output, as in CenterPoint (Yin et al. 2021, section 4).
 
-    def __init__(self, width: int, settings: CentersConfig) -> None:
-        """Make the layers for maps of `width` channels."""
+    In CenterPoint the classes of a group share the codes of the box. Here each class has its own, because a pedestrian and a
+    vehicle may have their centres in neighbouring cells.
+    """
+
+    def __init__(self, width: int, settings: CentersConfig, classes: int = 1) -> None:
+        """Make the layers for maps of `width` channels, with outputs for so many classes."""
         super().__init__()
         channels = settings.channels
         self.shared = nn.Sequential(*_layer(width, channels))
         self.heatmap, self.box, self.heading = (
-            nn.Sequential(*_layer(channels, channels), nn.Conv2d(channels, outputs, 3, padding=1))
+            nn.Sequential(*_layer(channels, channels), nn.Conv2d(channels, outputs * classes, 3, padding=1))
             for outputs in (1, 6 + settings.predicts_iou, 4)
         )
         nn.init.constant_(self.heatmap[-1].bias, RARE_LOGIT)  # type: ignore[arg-type]
@@ -40,32 +44,32 @@ class CenterLayers(nn.Module):
 
 
 class CenterHeads(DetectionHeads):
-    """Heads that find vehicles by their centres, without anchors."""
+    """Heads that find objects by their centres, without anchors."""
 
-    def __init__(self, grid: BevGrid, config: DecodeConfig, settings: CentersConfig) -> None:
-        """Take the grid of the heads' maps, the thresholds for detections, and the settings of the heads."""
-        super().__init__(grid, config)
+    def __init__(self, grid: BevGrid, config: DecodeConfig, settings: CentersConfig, weights: Sequence[float] = (1.0,)) -> None:
+        """Take the grid of the heads' maps, the thresholds for detections, the settings, and the weight of each class."""
+        super().__init__(grid, config, weights)
         self._settings = settings
 
     def layers(self, width: int) -> dict[str, nn.Module]:
         """Make the layers of all outputs as one network."""
-        return {"center_head": CenterLayers(width, self._settings)}
+        return {"center_head": CenterLayers(width, self._settings, self.classes)}
 
     def output(self, layers: Mapping[str, nn.Module], shrunk: Tensor) -> HeadOutput:
         """Run the network."""
         head: HeadOutput = layers["center_head"](shrunk)
         return head
 
-    def targets(self, gt_boxes: Tensor) -> Targets:
+    def targets_of_class(self, gt_boxes: Tensor, number: int) -> Targets:
         """Draw the peaks and the codes of labelled boxes."""
         return center_targets(gt_boxes, self.grid, self._settings)
 
-    def loss(self, head: HeadOutput, targets: Targets, config: LossConfig) -> DetectionLoss:
+    def loss_of_class(self, head: HeadOutput, targets: Targets, config: LossConfig, number: int) -> DetectionLoss:
         """Compute the loss of the heatmap, and of the codes at centres."""
         assert isinstance(targets, CenterTargets)
         return center_loss(head, targets, config, self.grid)
 
-    def candidates(self, head: HeadOutput) -> tuple[Tensor, Tensor]:
+    def candidates_of_class(self, head: HeadOutput, number: int) -> Candidates:
         """Decode the boxes of all cells that score more than the threshold and no less than the eight cells around them."""
         if head.classification.shape != (1, 1, self.grid.ny, self.grid.nx):
             raise ValueError(
@@ -78,7 +82,7 @@ class CenterHeads(DetectionHeads):
         row, column = (peaks & (scores > self.config.score_threshold)).nonzero(as_tuple=True)
         codes = torch.cat((head.regression[0, :6], head.direction[0]))[:, row, column].T.float()
         boxes = decode_centers(codes.cpu(), torch.stack((column, row), dim=1).cpu(), self.grid)
-        return boxes, scores[row, column].cpu()
+        return Candidates(boxes, scores[row, column].cpu(), torch.zeros(len(boxes), dtype=torch.int64))
 
     def _scores(self, logits: Tensor, head: HeadOutput) -> Tensor:
         """Return the scores (ny, nx) of the boxes of all cells."""

@@ -1,54 +1,99 @@
-"""What a base needs of its detection heads: layers, the targets of labelled boxes, the loss, and boxes from the layers' output."""
+"""What a base needs of its detection heads: layers, the targets of labelled boxes, the loss, and boxes from the layers' output.
+
+A base may have several classes. Then its layers have as many channels for each class as they have for one class alone, and each
+class has its own targets, its own loss and its own boxes: a kind of heads only has to know one class.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 
+import torch
 from torch import Tensor, nn
 
-from heal.detection.decode import DecodeConfig, select_boxes
+from heal.detection.decode import Candidates, DecodeConfig, select_boxes
 from heal.detection.detections import Detections
 from heal.detection.head import HeadOutput
 from heal.detection.loss import DetectionLoss, LossConfig
-from heal.detection.targets import Targets
+from heal.detection.targets import ClassTargets, Targets
 from heal.grid import BevGrid
 
 
 class DetectionHeads(ABC):
     """A kind of detection heads on a grid. It holds settings; the weights are in the layers that it makes for a base."""
 
-    def __init__(self, grid: BevGrid, config: DecodeConfig) -> None:
-        """Take the grid of the heads' maps, and the thresholds for detections."""
-        self.grid, self.config = grid, config
+    def __init__(self, grid: BevGrid, config: DecodeConfig, weights: Sequence[float] = (1.0,)) -> None:
+        """Take the grid of the heads' maps, the thresholds for detections, and the weight of each class in the loss."""
+        self.grid, self.config, self._weights = grid, config, tuple(weights)
+
+    @property
+    def classes(self) -> int:
+        """The number of classes."""
+        return len(self._weights)
 
     @abstractmethod
     def layers(self, width: int) -> dict[str, nn.Module]:
-        """Make the layers for maps of `width` channels, by the names under which a base stores their weights."""
+        """Make the layers for maps of `width` channels, by the names under which a base stores their weights.
+
+        The channels of their outputs are those of the first class, then those of the second class, and so on.
+        """
 
     @abstractmethod
     def output(self, layers: Mapping[str, nn.Module], shrunk: Tensor) -> HeadOutput:
         """Run the layers on maps (B, width, ny, nx)."""
 
     @abstractmethod
-    def targets(self, gt_boxes: Tensor) -> Targets:
-        """Return the targets of one scene or agent for its labelled boxes (N, 7), metres and radians, in the grid's frame."""
+    def targets_of_class(self, gt_boxes: Tensor, number: int) -> Targets:
+        """Return the targets of a class for its labelled boxes (N, 7)."""
 
     @abstractmethod
+    def loss_of_class(self, head: HeadOutput, targets: Targets, config: LossConfig, number: int) -> DetectionLoss:
+        """Compute the loss of the output for a class with the targets of this class."""
+
+    @abstractmethod
+    def candidates_of_class(self, head: HeadOutput, number: int) -> Candidates:
+        """Decode the boxes of a class, as those of class 0, from the output for it."""
+
+    def targets(self, gt_boxes: Tensor, gt_classes: Tensor) -> Targets:
+        """Return the targets of one scene or agent.
+
+        Args:
+            gt_boxes: (N, 7) labelled boxes, metres and radians, in the grid's frame.
+            gt_classes: (N,) their classes.
+        """
+        if self.classes == 1:
+            return self.targets_of_class(gt_boxes, 0)
+        numbers = range(self.classes)
+        return ClassTargets(tuple(self.targets_of_class(gt_boxes[gt_classes == number], number) for number in numbers))
+
     def loss(self, head: HeadOutput, targets: Targets, config: LossConfig) -> DetectionLoss:
-        """Compute the loss of the output for B scenes with the targets of the same scenes, the mean over the scenes."""
+        """Compute the loss of the output for B scenes with the targets of the same scenes, the mean over the scenes.
 
-    @abstractmethod
-    def candidates(self, head: HeadOutput) -> tuple[Tensor, Tensor]:
+        The losses of the classes are added by their weights. Each is divided by the objects of its own class, so a rare class
+        counts as much as a frequent one, and the loss of a class is the one that it would have alone.
+        """
+        if not isinstance(targets, ClassTargets):
+            return self.loss_of_class(head, targets, config, 0)
+        by_class = enumerate(zip(head.by_class(self.classes), targets.parts, strict=True))
+        losses = [self.loss_of_class(one, part, config, number) for number, (one, part) in by_class]
+        return DetectionLoss.weighted(losses, self._weights)
+
+    def candidates(self, head: HeadOutput) -> Candidates:
         """Decode all boxes of one scene that score more than the threshold, duplicates included.
 
         Returns:
-            boxes: (K, 7) float32 x, y, z, h, w, l, yaw, metres and radians in the ego's frame, on the CPU.
-            scores: (K,) float32, on the CPU.
+            The boxes in the ego's frame, on the CPU, class after class.
 
         Raises:
             ValueError: `head` holds several scenes, or does not fit the grid.
         """
+        found = [self.candidates_of_class(one, number) for number, one in enumerate(head.by_class(self.classes))]
+        if len(found) == 1:
+            return found[0]
+        classes = [torch.full_like(part.classes, number) for number, part in enumerate(found)]
+        boxes, scores = (torch.cat(parts) for parts in zip(*((part.boxes, part.scores) for part in found), strict=True))
+        return Candidates(boxes, scores, torch.cat(classes))
 
     def decode(self, head: HeadOutput, gt_range_m: Sequence[float]) -> Detections:
         """Decode the detections of one scene.

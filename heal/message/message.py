@@ -78,7 +78,7 @@ class Message(MessageOrigin):
         if not 1 <= len(self.maps) <= most:
             raise ValueError(f"Message.maps: expected 1 to {most} under the {self.split} split, got {len(self.maps)}")
         for i, level in enumerate(self.maps):
-            require_shape(f"Message.maps[{i}]", level, self._shape)
+            require_shape(f"Message.maps[{i}]", level, self._shape_of(level))
             if level.dtype != np.float32 or not (level.size or self.split in ITEM_NUMBERS):
                 raise ValueError(f"Message.maps[{i}]: expected float32 in shape (C, ny, nx), got {level.dtype} {level.shape}")
         if sum(level.size for level in self.maps) > MAX_NUMBERS:
@@ -88,11 +88,11 @@ class Message(MessageOrigin):
         elif self.split == "points":
             require_points(self.maps[0])
 
-    @property
-    def _shape(self) -> tuple[int | None, int | None, int | None]:
-        """The shape that every map has; None for any length."""
+    def _shape_of(self, level: Float32) -> tuple[int | None, int | None, int | None]:
+        """Return the shape that a map should have; None for any length."""
         if self.split in ITEM_NUMBERS:
-            return (ITEM_NUMBERS[self.split], 1, None)
+            numbers = ITEM_NUMBERS[self.split]
+            return (level.shape[0] if level.ndim and level.shape[0] in numbers else numbers[0], 1, None)
         return (None, self.grid.ny, self.grid.nx) if self.split == "feature" else (None, None, None)
 
     def _check_scores(self) -> None:

@@ -155,7 +155,7 @@ class BatchMaker:
         return targets.within(torch.zeros_like(targets.foreground)) if frame.agent_id in drawn.noisy else targets
 
     def _targets(self, truth: GroundTruth, range_m: Range | None) -> Targets:
-        targets = self._detection.targets(truth.boxes)
+        targets = self._detection.targets(truth.boxes, truth.classes)
         return targets if range_m is None else targets.within(cells_within(self._settings.base.grid, range_m))
 
 

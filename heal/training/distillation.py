@@ -41,7 +41,7 @@ def _maps_of(base: BaseModel) -> dict[str, object]:
     settings = base.config
     size = settings.grid.range_m, settings.grid.cell_m
     heads = len(settings.anchors.yaws_deg) if settings.heads is None else settings.heads
-    return {"grid": size, "channels": base.fusion.out_channels, "heads": heads}
+    return {"grid": size, "channels": base.fusion.out_channels, "heads": heads, "classes": settings.class_names}
 
 
 def distillation_loss(student: BaseOutput, teacher: BaseOutput) -> Tensor:

@@ -171,8 +171,10 @@ def assert_same_results(a: list[TickResult], b: list[TickResult]) -> None:
     for one, other in zip(a, b, strict=True):
         assert torch.equal(one.detections.corners, other.detections.corners)
         assert torch.equal(one.detections.scores, other.detections.scores)
+        assert torch.equal(one.detections.classes, other.detections.classes)
         assert torch.equal(one.ground_truth.corners, other.ground_truth.corners)
         assert torch.equal(one.ground_truth.ids, other.ground_truth.ids)
+        assert torch.equal(one.ground_truth.classes, other.ground_truth.classes)
         assert (one.scene_id, one.ego_id, one.timestamp_ns) == (other.scene_id, other.ego_id, other.timestamp_ns)
         assert (one.held, one.late_rejections, one.guard) == (other.held, other.late_rejections, other.guard)
         assert (one.alone is None) == (other.alone is None)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
 
 from heal.datasets.assignment import Assignment
 from heal.datasets.dataset import Dataset
+from heal.detection.classes import VEHICLES, Classes
 from heal.tools.comparing.plan import data_key
 from heal.tools.comparing.spec import FolderData, TownData
 from heal.tools.generate import SensorSet, TownChoice, camera_options, plan_scenarios, write_scenarios
@@ -39,9 +40,9 @@ class DataFolder:
     frames: int | None
     reading: ReadOptions
 
-    def open_test(self) -> tuple[Dataset, list[int]]:
-        """Open the scenes to evaluate; return them with the indices of those that are evaluated."""
-        source = self.reading.open(self.root, self.test)
+    def open_test(self, classes: Classes = VEHICLES) -> tuple[Dataset, list[int]]:
+        """Open the scenes to evaluate, with the objects of some classes; return them with the indices of those to evaluate."""
+        source = replace(self.reading, classes=classes).open(self.root, self.test)
         return source, spread_evenly(range(len(source)), self.frames or len(source))
 
 

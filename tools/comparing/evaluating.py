@@ -95,7 +95,7 @@ class EvaluationTask:
     def run(self) -> dict[str, str]:
         """Evaluate, and write the results; return why evaluations could not be run, by key."""
         alliance = self.networks.open_fast()
-        source, ticks = self.data.open_test()
+        source, ticks = self.data.open_test(alliance.base.config.object_classes)
         memo: AllianceLike = alliance if isinstance(alliance, LateAlliance) else MemoAlliance(alliance)
         sensors = sensor_kinds(alliance)
         scores = {one.key: RunScore(alliance.grid.range_m, one.settings.run.use_z, sensors=sensors) for one in self.evaluations}

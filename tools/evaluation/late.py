@@ -21,12 +21,17 @@ class LateAlliance(Alliance):
     """The agent types of several alliances, each with its own base; grid, card and path are those of the first alliance."""
 
     def __init__(self, members: Sequence[Alliance]) -> None:
-        """Join alliances; UserError if two of them have a type of the same name."""
+        """Join alliances; UserError if two of them have a type of the same name, or other classes."""
         first = members[0]
         super().__init__(first.path, first.card, first.base)
         self.members, self._home = tuple(members), dict[str, Alliance]()
         self.unaligned = frozenset(name for member in members for name in member.unaligned)
         for member in members:
+            ours, theirs = ("; ".join(map(str, one.base.config.object_classes)) for one in (first, member))
+            if ours != theirs:
+                raise UserError(
+                    f"--alliance: {first.path} detects {ours}, and {member.path} {theirs}; boxes of other classes cannot be joined"
+                )
             for name in (*member.agent_names, *sorted(member.unaligned)):
                 if name in self._home:
                     raise UserError(

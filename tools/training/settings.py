@@ -71,5 +71,9 @@ def _require_no_compressor(settings: TrainingConfig, path: Path) -> None:
 
 
 def reading_of(settings: TrainingConfig, options: ReadOptions) -> ReadOptions:
-    """Return how a training reads its data: with its rule of ground truth, and with all agents where any of them may be drawn."""
-    return replace(options, ground_truth=settings.training.ground_truth, every_agent=settings.training.random_ego)
+    """Return how a training reads its data.
+
+    The base's classes are read by the training's rule of ground truth, with all agents where any of them may be drawn.
+    """
+    training, classes = settings.training, settings.base.object_classes
+    return replace(options, ground_truth=training.ground_truth, every_agent=training.random_ego, classes=classes)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given
@@ -76,3 +78,10 @@ def test_whatever_the_fusion_says_no_confident_box_is_lost(
 def test_settings_out_of_range_are_errors(wrong: dict[str, float]) -> None:
     with pytest.raises(UserError, match="expected 0 <"):
         GuardConfig(**wrong)
+
+
+def test_a_box_of_another_class_keeps_nothing_and_a_lost_one_comes_back_with_its_class() -> None:
+    confident, fused = replace(found((0, 0.9), (10, 0.7)), classes=torch.tensor([1, 0])), found((0, 0.8), (10, 0.6))
+    kept = kept_boxes(confident, fused, NMS_IOU)
+    assert kept.tolist() == [False, True]
+    assert put_back(confident.select(~kept), fused).classes.tolist() == [1, 0, 0]

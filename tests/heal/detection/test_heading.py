@@ -100,7 +100,7 @@ def test_a_trained_head_gives_back_the_assigned_boxes(bins: int) -> None:
             targets.regression.permute(2, 0, 1)[None],
             torch.nn.functional.one_hot(chosen, bins).float().flatten(2).permute(2, 0, 1)[None],
         )
-        boxes, _ = decode_candidates(head, anchors, DecodeConfig())
+        boxes, *_ = decode_candidates(head, anchors, DecodeConfig())
         assert len(boxes) and turn_between(boxes[:, YAW].double(), yaw) < TOLERANCE_RAD
 
 

@@ -61,8 +61,9 @@ def test_only_the_highest_of_neighbouring_cells_are_candidates() -> None:
     head = HeadOutput(*(torch.full((1, channels, GRID.ny, GRID.nx), -9.0) for channels in (1, 6, 4)))
     head.classification[0, 0, 0, :4] = torch.tensor([2.0, 1.0, 1.5, 0.5])
     head.classification[0, 0, 9, 9] = float("nan")
-    boxes, scores = base.detection.candidates(head)
+    boxes, scores, classes = base.detection.candidates(head)
     assert scores.tolist() == torch.tensor([2.0, 1.5]).sigmoid().tolist() and boxes.shape == (2, 7)
+    assert classes.tolist() == [0, 0]
     both = HeadOutput(*(part.repeat(2, 1, 1, 1) for part in vars(head).values()))
     with pytest.raises(ValueError, match="heatmap of one scene"):
         base.detection.candidates(both)

@@ -22,7 +22,7 @@ FLOAT_CODECS = ("float32", "float32,zstd", "float16", "float16,zstd")
 def items(split: Split, count: int, seed: int = 0) -> Float32:
     """Random items (numbers, 1, count) as far away as a map reaches; of boxes the last number is a score."""
     rng = np.random.default_rng(seed)
-    numbers = rng.uniform(-100, 100, (ITEM_NUMBERS[split], 1, count)).astype(np.float32)
+    numbers = rng.uniform(-100, 100, (ITEM_NUMBERS[split][0], 1, count)).astype(np.float32)
     numbers[3:] = rng.uniform(0, 1, numbers[3:].shape)
     return numbers
 
@@ -35,7 +35,7 @@ def message(split: Split, count: int = 5, seed: int = 0) -> Message:
 def test_any_number_of_items_is_read_as_it_was_sent(split: Split, codec: str, count: int, seed: int) -> None:
     sent = message(split, count, seed)
     read = Message.from_bytes(sent.to_bytes(Codec.parse(codec)))
-    assert read.split == split and read.maps[0].shape == (ITEM_NUMBERS[split], 1, count) and read.scores == ()
+    assert read.split == split and read.maps[0].shape == (ITEM_NUMBERS[split][0], 1, count) and read.scores == ()
     if codec.startswith("float32"):
         np.testing.assert_array_equal(read.maps[0], sent.maps[0])
     else:
@@ -68,6 +68,18 @@ def test_boxes_that_cannot_be_are_refused(row: int, value: float, reason: str) -
         Message.from_bytes(reseal(data))
 
 
+@pytest.mark.parametrize("codec", FLOAT_CODECS)
+def test_boxes_may_have_a_class_each(codec: str) -> None:
+    classed = np.concatenate([items("boxes", 5), np.array([[[0, 2, 1, 255, 2]]], np.float32)])
+    sent = replace(message("boxes"), maps=(classed,))
+    read = Message.from_bytes(sent.to_bytes(Codec.parse(codec)))
+    assert read.maps[0].shape == (9, 1, 5) and read.maps[0][8, 0].tolist() == [0, 2, 1, 255, 2]
+    for wrong in (-1.0, 0.5, 256.0, np.inf):
+        classed[8, 0, 3] = wrong
+        with pytest.raises(ValueError, match="classes from 0 to 255, got 1 others"):
+            replace(sent, maps=(classed,))
+
+
 @pytest.mark.parametrize(("row", "value"), [(0, 1.1e4), (2, -3e38), (1, np.inf), (3, -0.1), (3, 1.1)])
 def test_points_that_no_lidar_has_are_refused(row: int, value: float) -> None:
     wrong = items("points", 5)
@@ -82,7 +94,7 @@ def test_lists_of_other_numbers_are_refused(numbers: int) -> None:
         replace(message("boxes"), maps=(np.zeros((numbers, 1, 5), np.float32),))
     data = bytearray(message("boxes").to_bytes())
     data[248] = numbers
-    with pytest.raises(MessageError, match=r"expected one list \(8, 1, any\)|expected a payload|payload"):
+    with pytest.raises(MessageError, match=r"expected one list \(8 or 9, 1, any\)|expected a payload|payload"):
         Message.from_bytes(reseal(data))
 
 
