@@ -11,6 +11,7 @@ import numpy as np
 from heal.agents.faults import Fault
 from heal.agents.message_records import AgentLatency, MessageCounts, MessageRecord
 from heal.agents.region import Region
+from heal.detection.classes import VEHICLE
 from heal.detection.detections import Detections, GroundTruth
 from heal.detection.metrics import IOU_THRESHOLDS, FrameMatch, IouKind, match_in_all_kinds
 from heal.detection.visibility import PointCounts, SceneVisibility
@@ -276,6 +277,7 @@ class TickResult:
         guard: what became of the confident ones among them; None if `alone` is None.
         visibility: LiDAR points on the vehicles of `ground_truth`; None if they are not counted, or those of the ego are not known.
         turned_away: number of byte strings that the run's door turned away since the tick before, by reason.
+        class_names: names of the classes of the base, by their numbers.
     """
 
     tick: int
@@ -301,6 +303,7 @@ class TickResult:
     guard: GuardReport | None = None
     visibility: SceneVisibility | None = None
     turned_away: Mapping[str, int] = field(default_factory=dict)
+    class_names: tuple[str, ...] = (VEHICLE,)
 
     @cached_property
     def matches(self) -> Mapping[IouKind, FrameMatch]:

@@ -330,6 +330,7 @@ class TickCoordinator(Generic[Payload]):
             guard=None if outcome is None else outcome.guard,
             visibility=read.visibility(truth, outline.ego_id),
             turned_away=delivery.turned_away,
+            class_names=self.alliance.base.config.class_names,
         )
 
     def _read_labels(self, plan: TickPlan, delivery: Delivery[Payload], asides: Sequence[AgentAside]) -> TickLabels:

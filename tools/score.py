@@ -26,6 +26,7 @@ from heal.tools.shared.arguments import BreakdownArg, DistancesArg, IouArg, Rule
 from heal.tools.shared.made_by import MADE_BY, MadeBy, read_made_by
 from heal.tools.shared.output import METRICS_NAME, write_json
 from heal.tools.shared.scene_matches import SCENES_NAME, read_scenes
+from heal.tools.shared.scoring import class_rows
 from heal.tools.shared.type_argument import split_names
 
 EXAMPLES = """\b
@@ -114,7 +115,8 @@ class MatchAgain:
 
     def _of_run(self, run: SceneMatches) -> SceneMatches:
         scenes = zip(run.scene_ids.tolist(), run.scenes(), strict=True)
-        return SceneMatches.of([self._of_scene(name, *scene) for name, scene in scenes], thresholds=self.iou_thresholds)
+        again = [self._of_scene(name, *scene) for name, scene in scenes]
+        return SceneMatches.of(again, thresholds=self.iou_thresholds, class_names=run.class_names.tolist())
 
     def _of_scene(self, name: str, found: Detections, truth: GroundTruth, facts: SceneFacts) -> SceneMatch:
         if self.range_m is not None:
@@ -168,12 +170,14 @@ def _thresholds(text: str) -> tuple[float, ...]:
 
 
 def scores_table(runs: Mapping[str, SceneMatches], shown: Shown, title: str, range_m: Sequence[float]) -> Table:
-    """Make a table with one row for each run."""
+    """Make a table with one row for each run, and below one for each class where there are several."""
     thresholds = next(iter(runs.values())).thresholds.tolist()
     table = Table("run", *(f"AP@{threshold:g}" for threshold in thresholds), "detections", "objects", "frames", title=title)
     for name, run in runs.items():
         ap = precision_by_threshold(run, shown.rule, shown.iou)
         table.add_row(name, *map(ap_text, ap.values()), str(len(run.scores)), str(run.objects.sum()), str(len(run.scene_ids)))
+        for title_of_class, aps, objects in class_rows(run, shown.rule, shown.iou):
+            table.add_row(title_of_class, *aps, "", str(objects), "")
     table.caption = f"{shown.text}; range {', '.join(f'{edge:g}' for edge in range_m)} m"
     return table
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from heal.box_corners import YAW, H, L, W, X, Y, Z
 from heal.detection.boxes import bottom_rectangles, boxes_to_corners, corners_to_boxes, limit_period
 from heal.detection.detections import Detections, GroundTruth
-from heal.detection.metrics import matched_pairs
+from heal.detection.metrics import bev_overlaps, matched_pairs
 from heal.detection.rotated_iou import rotated_iou
 
 RIGHT_IOU = 0.7  # the least overlap of footprints of a detection that is right
@@ -69,7 +69,8 @@ def error_kinds_of(
 ) -> ErrorKinds:
     """Sort the detections and the objects of one scene by kind.
 
-    Objects are first given to right detections, then to near ones, in the order of the scores as for average precision.
+    Objects are first given to right detections, then to near ones, in the order of the scores as for average precision. A detection
+    of another class than an object's is not near it.
 
     Args:
         detections: of one scene, in the ego's frame.
@@ -79,7 +80,7 @@ def error_kinds_of(
     """
     detections = detections.select(detections.scores >= min_score)
     found, true = (corners_to_boxes(part.corners.cpu().double()) for part in (detections, ground_truth))
-    iou = rotated_iou(bottom_rectangles(detections.corners), bottom_rectangles(ground_truth.corners)).cpu().numpy()
+    iou = bev_overlaps(detections, ground_truth).cpu().numpy()
     rows, columns = matched_pairs(iou, RIGHT_IOU)
     kinds = [_right_kind(found[row], true[column]) for row, column in zip(rows, columns, strict=True)]
     rest, free = np.delete(np.arange(len(found)), rows), np.delete(np.arange(len(true)), columns)

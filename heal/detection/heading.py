@@ -7,10 +7,9 @@ from dataclasses import dataclass
 import torch
 
 from heal.box_corners import YAW
-from heal.detection.boxes import bottom_rectangles, corners_to_boxes, limit_period
+from heal.detection.boxes import corners_to_boxes, limit_period
 from heal.detection.detections import Detections, GroundTruth
-from heal.detection.metrics import matched_pairs
-from heal.detection.rotated_iou import rotated_iou
+from heal.detection.metrics import bev_overlaps, matched_pairs
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ def heading_error_of(detections: Detections, ground_truth: GroundTruth, iou_thre
         ground_truth: the objects of the same frame, in the ego's frame.
         iou_threshold: the least overlap that finds an object; the matching is that of average precision.
     """
-    iou = rotated_iou(bottom_rectangles(detections.corners), bottom_rectangles(ground_truth.corners)).cpu().numpy()
+    iou = bev_overlaps(detections, ground_truth).cpu().numpy()
     rows, columns = (torch.from_numpy(indices) for indices in matched_pairs(iou, iou_threshold))
     found, true = (corners_to_boxes(part.corners.cpu().double())[:, YAW] for part in (detections, ground_truth))
     errors = limit_period(found[rows] - true[columns]).abs()

@@ -1,9 +1,13 @@
-"""Average precision of detections, in stages that are pure functions: match each frame, sort all frames, compute curve and area."""
+"""Average precision of detections, in stages that are pure functions: match each frame, sort all frames, compute curve and area.
+
+A detection can only find an object of its own class. Where there are several classes, the average precision is the mean over those
+that have an object.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -14,7 +18,7 @@ from torch import Tensor
 from heal.detection.boxes import bottom_rectangles
 from heal.detection.detections import Detections, GroundTruth
 from heal.detection.rotated_iou import rotated_iou, upright_iou
-from heal.types import BoolMask, Float32, Float64
+from heal.types import BoolMask, Float32, Float64, Int64
 
 Indices = npt.NDArray[np.intp]
 Rule = Literal["global", "per_frame"]
@@ -53,11 +57,21 @@ class FrameMatch:
         scores: (D,) float32, descending.
         found_object: (T, D) int32, index of the object that a detection found at a threshold; -1 if it found none.
         objects: number G of objects.
+        classes: (D,) int64, class of each detection. May be left out, as the next one, where there is one class.
+        object_classes: (G,) int64, class of each object.
     """
 
     scores: Float32
     found_object: npt.NDArray[np.int32]
     objects: int
+    classes: Int64 = field(default_factory=lambda: np.zeros(0, np.int64))
+    object_classes: Int64 = field(default_factory=lambda: np.zeros(0, np.int64))
+
+    def __post_init__(self) -> None:
+        """Fill in the classes."""
+        for name, count in (("classes", len(self.scores)), ("object_classes", self.objects)):
+            if not len(getattr(self, name)):
+                object.__setattr__(self, name, np.zeros(count, np.int64))
 
     @property
     def true_positive(self) -> BoolMask:
@@ -71,6 +85,13 @@ class FrameMatch:
         level, row = self.true_positive.nonzero()
         found[level, self.found_object[level, row]] = True
         return found
+
+    def of_class(self, number: int) -> FrameMatch:
+        """Return the match of the detections and the objects of one class alone."""
+        chosen, objects = self.classes == number, self.object_classes == number
+        place = np.append(np.cumsum(objects) - 1, -1).astype(np.int32)  # of each object among those of the class
+        found = place[self.found_object[:, chosen]]
+        return FrameMatch(self.scores[chosen], found, int(objects.sum()), self.classes[chosen], self.object_classes[objects])
 
 
 @dataclass(frozen=True)
@@ -99,21 +120,26 @@ class ApResult:
     """Average precision over all frames, one curve per threshold.
 
     Attributes:
-        curves: in the order of the thresholds.
+        curves: in the order of the thresholds, over all detections whatever their class.
         ground_truths: number of objects.
         detections: number of detections.
         frames: number of frames.
+        by_class: the result of each class that has an object or a detection, by its number; empty where there is one class alone.
     """
 
     curves: tuple[ApCurve, ...]
     ground_truths: int
     detections: int
     frames: int
+    by_class: Mapping[int, ApResult] = field(default_factory=dict)
 
     @property
     def ap(self) -> dict[float, float | None]:
-        """Average precision by IoU threshold; None if there is no object."""
-        return {curve.iou_threshold: curve.ap for curve in self.curves}
+        """Average precision by IoU threshold, of several classes the mean; None if there is no object."""
+        if not self.by_class:
+            return {curve.iou_threshold: curve.ap for curve in self.curves}
+        results = [result.ap for result in self.by_class.values()]
+        return {curve.iou_threshold: mean_ap([ap[curve.iou_threshold] for ap in results]) for curve in self.curves}
 
 
 class ApAccumulator:
@@ -154,8 +180,14 @@ class ApAccumulator:
         return average_precision(self._frames, self.iou_thresholds)
 
 
+def mean_ap(values: Sequence[float | None]) -> float | None:
+    """Return the mean of average precisions, of those that there are; None if there are none."""
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
 def match_frame(detections: Detections, ground_truth: GroundTruth, iou_thresholds: Sequence[float]) -> FrameMatch:
-    """Match each detection, best first, with the object that it overlaps most among the objects not yet found.
+    """Match each detection, best first, with the object of its class that it overlaps most among the objects not yet found.
 
     The detection finds that object if the overlap in bird's-eye view is at least the threshold.
 
@@ -164,24 +196,28 @@ def match_frame(detections: Detections, ground_truth: GroundTruth, iou_threshold
         ground_truth: the objects of the same frame, in the ego's frame.
         iou_thresholds: T overlaps.
     """
-    return _matched(detections, _bev_iou(detections, ground_truth).cpu().numpy(), iou_thresholds)
+    return _matched(detections, ground_truth, bev_overlaps(detections, ground_truth), iou_thresholds)
 
 
 def match_in_all_kinds(
     detections: Detections, ground_truth: GroundTruth, iou_thresholds: Sequence[float]
 ) -> dict[IouKind, FrameMatch]:
     """Match one frame as `match_frame` does, once by the overlap in bird's-eye view and once by that in space."""
-    bev = _bev_iou(detections, ground_truth)
+    bev = bev_overlaps(detections, ground_truth)
     overlaps: dict[IouKind, Tensor] = {"bev": bev, "3d": upright_iou(bev, detections.corners, ground_truth.corners)}
-    return {kind: _matched(detections, iou.cpu().numpy(), iou_thresholds) for kind, iou in overlaps.items()}
+    return {kind: _matched(detections, ground_truth, iou, iou_thresholds) for kind, iou in overlaps.items()}
 
 
-def _bev_iou(detections: Detections, ground_truth: GroundTruth) -> Tensor:
-    return rotated_iou(bottom_rectangles(detections.corners), bottom_rectangles(ground_truth.corners))
+def bev_overlaps(detections: Detections, ground_truth: GroundTruth) -> Tensor:
+    """Compute the overlaps in bird's-eye view (D, G) of detections with objects; 0 for an object of another class."""
+    iou = rotated_iou(bottom_rectangles(detections.corners), bottom_rectangles(ground_truth.corners))
+    return iou.masked_fill_(detections.classes[:, None] != ground_truth.classes, 0.0)
 
 
-def _matched(detections: Detections, iou: Float32, iou_thresholds: Sequence[float]) -> FrameMatch:
-    return FrameMatch(detections.scores.cpu().numpy(), match_overlaps(iou, iou_thresholds), iou.shape[1])
+def _matched(detections: Detections, truth: GroundTruth, iou: Tensor, iou_thresholds: Sequence[float]) -> FrameMatch:
+    found = match_overlaps(iou.cpu().numpy(), iou_thresholds)
+    scores, *classes = (part.cpu().numpy() for part in (detections.scores, detections.classes, truth.classes))
+    return FrameMatch(scores, found, len(truth), *classes)
 
 
 def match_overlaps(iou: Float32, iou_thresholds: Sequence[float]) -> npt.NDArray[np.int32]:
@@ -239,6 +275,16 @@ def average_precision(frames: Iterable[FrameMatch], iou_thresholds: Sequence[flo
         iou_thresholds: T overlaps.
     """
     matched = list(frames)
+    pooled = _over_all(matched, iou_thresholds)
+    numbers = sorted({number for frame in matched for part in (frame.classes, frame.object_classes) for number in part.tolist()})
+    if len(numbers) < 2:
+        return pooled
+    by_class = {number: _over_all([frame.of_class(number) for frame in matched], iou_thresholds) for number in numbers}
+    return replace(pooled, by_class=by_class)
+
+
+def _over_all(matched: Sequence[FrameMatch], iou_thresholds: Sequence[float]) -> ApResult:
+    """Compute the average precision of matched frames, whatever the classes of their detections."""
     scores = np.concatenate([np.zeros(0, np.float32), *(frame.scores for frame in matched)])
     flags = np.concatenate([np.zeros((len(iou_thresholds), 0), np.bool_), *(frame.true_positive for frame in matched)], axis=1)
     objects = sum(frame.objects for frame in matched)

@@ -1,4 +1,4 @@
-"""Average precision of the parts of an evaluation: by distance, by who sees the vehicles, by the ego's type and by its sensors."""
+"""Average precision of the parts of an evaluation: by class, distance, who sees the vehicles, the ego's type and its sensors."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Part:
     """A part of an evaluation.
 
     Attributes:
-        kind: "distance", "visibility", "ego_type" or "ego_sensor".
+        kind: "class" where there are several, "distance", "visibility", "ego_type" or "ego_sensor".
         name: of the part, such as "0-30 m".
         objects: number of its vehicles.
         ap: average precision by threshold, as text.
@@ -35,6 +35,12 @@ class Part:
     ap: dict[str, float | None]
 
 
+def class_subsets(matches: SceneMatches) -> dict[str, Subset]:
+    """Return the subset of each class, by its name; nothing where there is one class."""
+    names = matches.class_names.tolist()
+    return {name: Subset(object_class=name) for name in names} if len(names) > 1 else {}
+
+
 def subsets_of(matches: SceneMatches, edges_m: Sequence[float] = EDGES_M) -> dict[str, dict[str, Subset]]:
     """Return the subsets of an evaluation that hold a vehicle, by their kind and their name.
 
@@ -43,7 +49,9 @@ def subsets_of(matches: SceneMatches, edges_m: Sequence[float] = EDGES_M) -> dic
         edges_m: ascending distances from the ego at which the ranges meet; the first begins at 0, the last never ends.
     """
     ranges = [*pairwise((0.0, *edges_m, math.inf))]
+    classes = class_subsets(matches)
     candidates = {
+        **({"class": classes} if classes else {}),
         "distance": {distance_text(one): Subset(distance_m=one) for one in ranges},
         "visibility": {str(subset): subset for subset in (Subset(seen_by=seer) for seer in _SEERS)},
         "ego_type": {name: Subset(ego_type=name) for name in sorted({*matches.ego_types.tolist()} - {""})},

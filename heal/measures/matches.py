@@ -6,7 +6,7 @@ The average precision of every rule, overlap and subset can be computed from it,
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from heal.detection.classes import VEHICLE
 from heal.detection.detections import Detections, GroundTruth
 from heal.detection.metrics import IOU_KINDS, IOU_THRESHOLDS, FrameMatch, IouKind
 from heal.detection.visibility import HIDDEN_BELOW, SceneVisibility
@@ -139,6 +140,9 @@ class SceneMatches:
         other_points: (G,) int64 the most points of any other agent, or `UNKNOWN`.
         thresholds: (T,) float64 the least overlaps that find a vehicle.
         boxes: the boxes of the scenes, if they are kept.
+        class_names: (C,) names of the classes, by their numbers.
+        classes: (K,) int64 class of each detection. May be left out, as the next one, where there is one class.
+        truth_classes: (G,) int64 class of each vehicle or other object.
     """
 
     scene_ids: npt.NDArray[np.str_]
@@ -156,14 +160,24 @@ class SceneMatches:
     other_points: Int64
     thresholds: npt.NDArray[np.float64]
     boxes: SceneBoxes | None = None
+    class_names: npt.NDArray[np.str_] = field(default_factory=lambda: np.array([VEHICLE], np.str_))
+    classes: Int64 = field(default_factory=lambda: np.zeros(0, np.int64))
+    truth_classes: Int64 = field(default_factory=lambda: np.zeros(0, np.int64))
+
+    def __post_init__(self) -> None:
+        """Fill in the classes."""
+        for name, like in (("classes", self.scores), ("truth_classes", self.truth_distances_m)):
+            if not len(getattr(self, name)):
+                object.__setattr__(self, name, np.zeros(len(like), np.int64))
 
     @staticmethod
     def of(
         scenes: Sequence[SceneMatch],
         boxes: Sequence[tuple[Detections, GroundTruth]] = (),
         thresholds: Sequence[float] = IOU_THRESHOLDS,
+        class_names: Sequence[str] = (VEHICLE,),
     ) -> SceneMatches:
-        """Join the matches of scenes at these thresholds, and their boxes, if there are any."""
+        """Join the matches of scenes at these thresholds, and their boxes, if there are any; classes have these names."""
         facts, counts = [scene.facts for scene in scenes], [scene.matches["bev"].objects for scene in scenes]
         none = np.zeros((len(thresholds), 0), np.int32)
         found = {
@@ -187,6 +201,9 @@ class SceneMatches:
             ),
             thresholds=np.array(thresholds, np.float64),
             boxes=SceneBoxes.of(boxes) if boxes else None,
+            class_names=np.array(class_names, np.str_),
+            classes=_joined(np.int64, [scene.matches["bev"].classes for scene in scenes]),
+            truth_classes=_joined(np.int64, [scene.matches["bev"].object_classes for scene in scenes]),
         )
 
     @property
@@ -208,8 +225,8 @@ class SceneMatches:
         """Return the detections, the objects and the facts of each scene; none if no boxes are kept."""
         if self.boxes is None:
             return
-        found = _divided(self.detections, self.boxes.corners, self.scores)
-        objects = _divided(self.objects, self.boxes.truth_corners, self.boxes.truth_ids)
+        found = _divided(self.detections, self.boxes.corners, self.scores, self.classes)
+        objects = _divided(self.objects, self.boxes.truth_corners, self.boxes.truth_ids, self.truth_classes)
         points = _divided(self.objects, self.ego_points, self.other_points)
         egos = zip(self.ego_types.tolist(), self.ego_sensors.tolist(), self.counted.tolist(), strict=True)
         for detections, truth, seen, (name, sensor, counted) in zip(found, objects, points, egos, strict=True):

@@ -25,12 +25,15 @@ class Subset:
             have fewer, while another agent has as many. Only scenes in which the points are counted have such vehicles.
         ego_type: only scenes whose ego is of this agent type.
         ego_sensor: only scenes whose ego has these sensors: "lidar", "camera" or "lidar+camera".
+        object_class: only objects and detections of the class with this name; None for all classes. Where there are several,
+            average precision is then the mean over those that have an object of the subset.
     """
 
     distance_m: tuple[float, float] | None = None
     seen_by: SeenBy | None = None
     ego_type: str | None = None
     ego_sensor: str | None = None
+    object_class: str | None = None
 
     def __post_init__(self) -> None:
         """Check the distances."""
@@ -40,6 +43,7 @@ class Subset:
     def __str__(self) -> str:
         """Return the subset in words; "" for everything."""
         parts = [
+            self.object_class or "",
             "" if self.distance_m is None else distance_text(self.distance_m),
             "" if self.seen_by is None else _SEEN_TEXTS[self.seen_by],
             "" if self.ego_type is None else f"ego {self.ego_type}",

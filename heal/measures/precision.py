@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from heal.detection.metrics import IOU_KINDS, RULES, IouKind, Rule, area_under, precision_recall
+from heal.detection.metrics import IOU_KINDS, RULES, IouKind, Rule, area_under, mean_ap, precision_recall
 from heal.measures.matches import SEEN_FROM, UNKNOWN, SceneMatches
 from heal.measures.measure import EVERYTHING, Measure, Subset
 from heal.types import BoolMask, Float32, Float64, Int64
@@ -21,9 +21,21 @@ def average_precision(matches: SceneMatches, measure: Measure) -> float | None:
     Raises:
         ValueError: the matches are not at the measure's threshold.
     """
+    return mean_ap([_precision_of_class(matches, one) for one in _by_class(matches, measure)])
+
+
+def _precision_of_class(matches: SceneMatches, measure: Measure) -> float | None:
     ranked = _Ranked.of(matches, measure)
     objects = int(ranked.objects.sum())
     return area_under(*precision_recall(ranked.hits, objects)) if objects else None
+
+
+def _by_class(matches: SceneMatches, measure: Measure) -> list[Measure]:
+    """Return the measures, one for each class, over which a measure is the mean; the measure itself where it is of one class."""
+    names = matches.class_names.tolist()
+    if len(names) == 1 or measure.subset.object_class is not None:
+        return [measure]
+    return [replace(measure, subset=replace(measure.subset, object_class=name)) for name in names]
 
 
 def count_objects(matches: SceneMatches, subset: Subset) -> int:
@@ -45,6 +57,16 @@ def resampled_precision(matches: SceneMatches, measure: Measure, unit_of_scene: 
     Returns:
         (B,) NaN for a draw without a vehicle of the subset.
     """
+    drawn = [_resampled(matches, one, unit_of_scene, counts) for one in _by_class(matches, measure)]
+    if len(drawn) == 1:
+        return drawn[0]
+    known = ~np.isnan(drawn)
+    with np.errstate(invalid="ignore"):
+        return np.where(known, drawn, 0.0).sum(axis=0) / known.sum(axis=0)
+
+
+def _resampled(matches: SceneMatches, measure: Measure, unit_of_scene: Int64, counts: Int64) -> Float64:
+    """Compute the average precision over draws by a measure of one class; arguments as for `resampled_precision`."""
     ranked = _Ranked.of(matches, measure)
     units = unit_of_scene[ranked.scenes]
     objects = counts @ np.bincount(unit_of_scene, ranked.objects, minlength=counts.shape[1])
@@ -92,7 +114,7 @@ class _Ranked:
         wanted = _wanted_objects(matches, subset)
         hits = found >= 0
         first = np.cumsum(matches.objects) - matches.objects  # index of each scene's first vehicle
-        counts = _inside(matches.distances_m, subset)
+        counts = _inside(matches.distances_m, subset) & _of_class(matches, matches.classes, subset)
         counts[hits] = wanted[first[scenes[hits]] + found[hits]]
         chosen = np.flatnonzero(counts & _chosen_scenes(matches, subset)[scenes])
         if measure.rule == "global":
@@ -119,6 +141,7 @@ def _chosen_scenes(matches: SceneMatches, subset: Subset) -> BoolMask:
 def _wanted_objects(matches: SceneMatches, subset: Subset) -> BoolMask:
     """Return (G,) whether a vehicle is of a subset."""
     wanted = _inside(matches.truth_distances_m, subset) & np.repeat(_chosen_scenes(matches, subset), matches.objects)
+    wanted &= _of_class(matches, matches.truth_classes, subset)
     ego, others = matches.ego_points, matches.other_points
     if subset.seen_by == "ego":
         wanted &= ego >= SEEN_FROM
@@ -132,6 +155,14 @@ def _inside(distances_m: Float32, subset: Subset) -> BoolMask:
     if subset.distance_m is None:
         return np.ones(len(distances_m), np.bool_)
     return (distances_m >= subset.distance_m[0]) & (distances_m < subset.distance_m[1])
+
+
+def _of_class(matches: SceneMatches, classes: Int64, subset: Subset) -> BoolMask:
+    """Return (N,) whether a class counts, of those given by their numbers; ValueError for a subset of an unknown class."""
+    if subset.object_class is None:
+        return np.ones(len(classes), np.bool_)
+    chosen: BoolMask = classes == matches.class_names.tolist().index(subset.object_class)
+    return chosen
 
 
 def _areas(weights: npt.NDArray[np.int64], hits: BoolMask) -> Float64:

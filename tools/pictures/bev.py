@@ -99,14 +99,19 @@ def _draw_truth(axes: Any, picture: BevPicture) -> None:
 
 
 def _draw_detections(axes: Any, picture: BevPicture) -> None:
-    """Draw detections with a line to the front edge; the box with the highest score lies on top."""
-    drawn = torch.from_numpy(picture.drawn)
-    corners, scores = _outlines(picture.detections.corners[drawn]), picture.detections.scores[drawn]
-    for outline, score in reversed(list(zip(corners, scores.tolist(), strict=True))):
+    """Draw detections with a line to the front edge; the box with the highest score lies on top.
+
+    A box of another class than the first has the first letter of its class's name beside it.
+    """
+    drawn = picture.detections.select(torch.from_numpy(picture.drawn))
+    boxes = zip(_outlines(drawn.corners), drawn.scores.tolist(), drawn.classes.tolist(), strict=True)
+    for outline, score, number in reversed(list(boxes)):
         color = score_color(score)
         front, centre = outline[:2].mean(axis=0), outline[:4].mean(axis=0)
         axes.plot(*outline.T, color=color, linewidth=2.0, solid_joinstyle="round", zorder=5)
         axes.plot(*np.stack([(front + centre) / 2, front]).T, color=color, linewidth=2.0, zorder=5)
+        if number:
+            axes.annotate(picture.class_names[number][0], centre, (6, 6), textcoords="offset points", color=color, fontsize=9)
 
 
 def _draw_agents(axes: Any, picture: BevPicture) -> None:

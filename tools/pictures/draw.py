@@ -66,16 +66,21 @@ def draw_comparison(
 
 
 def draw_curves(results: ApResult, path: Path, margin: str = "") -> None:
-    """Write the curves of precision over recall at every IoU threshold as PNG; the text `margin` stands below them."""
+    """Write the curves of precision over recall at every IoU threshold as PNG; the text `margin` stands below them.
+
+    Of several classes the curves are over all detections, and their labels have the mean of the classes.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6.4, 4.8), dpi=150, layout="constrained")
     axes = figure.add_subplot()
     for curve, color in zip(results.curves, ("#1f6feb", "#d9822b", "#8250df"), strict=False):
-        label = f"IoU {curve.iou_threshold:g}: AP {ap_text(curve.ap)}"
+        name = "mean AP" if results.by_class else "AP"
+        label = f"IoU {curve.iou_threshold:g}: {name} {ap_text(results.ap[curve.iou_threshold])}"
         axes.plot(curve.recall[:-1], curve.precision[:-1], label=label, color=color, linewidth=2)
     axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="recall", ylabel="precision")
-    axes.set_title(f"{results.ground_truths} vehicles in {results.frames} scenes", fontsize=11)
+    kind = f"objects of {len(results.by_class)} classes" if results.by_class else "vehicles"
+    axes.set_title(f"{results.ground_truths} {kind} in {results.frames} scenes", fontsize=11)
     axes.grid(alpha=0.25)
     axes.legend(loc="lower left")
     axes.spines[["top", "right"]].set_visible(False)

@@ -12,14 +12,15 @@ from heal.tools.pictures.picture import FOUND_IOU, BevPicture, format_bytes
 PANEL_INCHES = 4.3
 # Distances between the lines of the panel, in inches of a panel that is as high as its lines need.
 TOP, AGENT_ROW, BOX_ROW, TIME_ROW, SECTION = 1.55, 0.4, 0.4, 0.36, 0.55
-BOX_ROWS, TIME_ROWS = 4, 6
+BOX_ROWS, TIME_ROWS = 4, 6  # and a row of boxes for each class where there are several
 # In a low panel the lines move together, to this share of their distances at most.
 CLOSEST = 0.7
 
 
 def wanted_inches(picture: BevPicture) -> float:
     """Return the height in inches at which the lines of the panel have their distances."""
-    return TOP + len(picture.agents) * AGENT_ROW + BOX_ROWS * BOX_ROW + TIME_ROWS * TIME_ROW + 2.5 * SECTION
+    box_rows = BOX_ROWS + len(_class_rows(picture))
+    return TOP + len(picture.agents) * AGENT_ROW + box_rows * BOX_ROW + TIME_ROWS * TIME_ROW + 2.5 * SECTION
 
 
 def least_inches(picture: BevPicture) -> float:
@@ -65,11 +66,13 @@ def _panel_agents(axes: Any, picture: BevPicture, y: float) -> float:
 def _panel_boxes(axes: Any, picture: BevPicture, y: float) -> float:
     """Write the numbers of boxes from `y` inches on; return the y of the last row."""
     hidden_found = int((picture.hidden & picture.found).sum())
-    rows = (
-        (TRUTH, 1.6, "labelled vehicles", str(len(picture.ground_truth))),
+    several = len(picture.class_names) > 1
+    rows: tuple[tuple[str | None, float, str, str], ...] = (
+        (TRUTH, 1.6, "labelled objects" if several else "labelled vehicles", str(len(picture.ground_truth))),
         (SCORE_COLORS[1], 2.4, *_drawn_detections(picture)),
         (None, 0, f"labelled and found, IoU {FOUND_IOU:g}", f"{int(picture.found.sum())} of {len(picture.found)}"),
         (HIDDEN, 2.4, "hidden from the ego, found", f"{hidden_found} of {int(picture.hidden.sum())}"),
+        *_class_rows(picture),
     )
     _panel_heading(axes, y, "BOXES")
     for color, width, name, number in rows:
@@ -80,6 +83,19 @@ def _panel_boxes(axes: Any, picture: BevPicture, y: float) -> float:
             axes.plot(*((ring if color == HIDDEN else square) + np.array([0, y])).T, color=color, linewidth=width)
         _panel_row(axes, y, name, number, TEXT)
     return y
+
+
+def _class_rows(picture: BevPicture) -> list[tuple[None, float, str, str]]:
+    """Return a row for each class: how many of its labelled objects were found; none where there is one class."""
+    if len(picture.class_names) == 1:
+        return []
+    classes = picture.ground_truth.classes.numpy()
+    rows: list[tuple[None, float, str, str]] = []
+    for number, name in enumerate(picture.class_names):
+        found = picture.found[classes == number]
+        sign = f" ({name[0]})" if number else ""
+        rows.append((None, 0.0, f"found, {name}{sign}", f"{int(found.sum())} of {len(found)}"))
+    return rows
 
 
 def _drawn_detections(picture: BevPicture) -> tuple[str, str]:

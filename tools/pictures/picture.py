@@ -10,6 +10,7 @@ import numpy as np
 
 from heal.agents.message_records import MessageRecord
 from heal.agents.records import NodeLatency, TickResult
+from heal.detection.classes import VEHICLE
 from heal.detection.detections import Detections, GroundTruth
 from heal.detection.metrics import IOU_THRESHOLDS
 from heal.se3 import relative_SE3
@@ -73,6 +74,7 @@ class BevPicture:
         cameras: the agents with cameras, and what these see.
         drawn_from: least score of the detections that are drawn.
         caption: text in the corner of the scene, for pictures side by side.
+        class_names: names of the classes of boxes, by their numbers.
     """
 
     title: str
@@ -87,6 +89,7 @@ class BevPicture:
     cameras: tuple[CameraAgent, ...] = ()
     drawn_from: float = 0.0
     caption: str = ""
+    class_names: tuple[str, ...] = (VEHICLE,)
 
     @property
     def aspect(self) -> float:
@@ -127,6 +130,7 @@ def picture_of(result: TickResult, range_m: Sequence[float]) -> BevPicture:
         node=result.latency,
         cameras=cameras,
         drawn_from=least_drawn_score(result.detections, len(result.ground_truth)),
+        class_names=result.class_names,
     )
 
 

@@ -200,10 +200,12 @@ def headline(log: RunLog, data: ReportData) -> tuple[KeyNumber, ...]:
     """Return the numbers that sum up the run."""
     result, counts = log.score.results(), log.counts
     found, objects = sum(row.found for row in data.rows), result.ground_truths
+    names, kind = log.score.class_names, "vehicles" if len(log.score.class_names) == 1 else "objects"
     used = f"{100 * counts.used / counts.sent:.0f} %" if counts.sent else "none"
     return (
-        *(KeyNumber(ap_text(ap), f"AP@{iou:g}") for iou, ap in result.ap.items()),
-        KeyNumber(f"{100 * found / objects:.0f} %" if objects else NOT_AVAILABLE, f"of {objects} vehicles found, IoU 0.5"),
+        *(KeyNumber(ap_text(ap), f"{'AP' if len(names) == 1 else 'mean AP'}@{iou:g}") for iou, ap in result.ap.items()),
+        *(KeyNumber(ap_text(part.ap[0.5]), f"AP@0.5, {names[number]}") for number, part in result.by_class.items()),
+        KeyNumber(f"{100 * found / objects:.0f} %" if objects else NOT_AVAILABLE, f"of {objects} {kind} found, IoU 0.5"),
         *_hidden_numbers(log),
         KeyNumber(used, f"of {counts.sent} messages used"),
         KeyNumber(format_bytes(counts.bytes), "over links"),
@@ -226,7 +228,7 @@ def ap_rows(log: RunLog) -> tuple[ApRow, ...]:
     return tuple(
         ApRow(
             iou_threshold=curve.iou_threshold,
-            ap=ap_text(curve.ap),
+            ap=ap_text(result.ap[curve.iou_threshold]),
             alone=ap_text(alone.ap[curve.iou_threshold]),
             ready=ap_text(ready.ap[curve.iou_threshold]),
             recall=ap_text(curve.true_positives / result.ground_truths if result.ground_truths else None),

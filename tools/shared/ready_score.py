@@ -7,7 +7,7 @@ themselves do not move, because the detector finds no velocities.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,6 @@ import torch
 from heal.agents.records import TickResult
 from heal.agents.truth import TruthRule
 from heal.detection.boxes import corners_within_range, transform_corners
-from heal.detection.detections import Detections
 from heal.detection.metrics import IOU_THRESHOLDS, ApAccumulator, ApResult, FrameMatch, match_frame
 from heal.se3 import relative_SE3
 from heal.types import Float64, ObjectLabels, recording_of
@@ -75,7 +74,7 @@ class ReadyScore:
         new_SE3_old = torch.from_numpy(relative_SE3(instant.world_SE3_ego, result.world_SE3_ego))
         corners = transform_corners(new_SE3_old, result.detections.corners.double()).float()
         inside = corners_within_range(corners, self._rule.range_m, use_z=False)
-        moved = self._rule.select(Detections(corners, result.detections.scores).select(inside))
+        moved = self._rule.select(replace(result.detections, corners=corners).select(inside))
         return match_frame(moved, self._rule.ground_truth(instant.objects, instant.world_SE3_ego), IOU_THRESHOLDS)
 
     def results(self) -> ApResult:

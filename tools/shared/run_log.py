@@ -172,6 +172,7 @@ def tick_line(result: TickResult) -> dict[str, Any]:
         "guard": None if result.guard is None else asdict(result.guard),
         "boxes": result.detections.boxes.tolist(),
         "scores": result.detections.scores.tolist(),
+        **({"classes": result.detections.classes.tolist()} if len(result.class_names) > 1 else {}),
         "messages": [
             {
                 "agent_id": record.agent_id,

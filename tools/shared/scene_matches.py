@@ -19,13 +19,15 @@ from heal.errors import UserError
 from heal.measures.matches import MATCHES_VERSION, SceneBoxes, SceneMatches
 
 SCENES_NAME = "scenes.npz"
-_ARRAYS = tuple(part.name for part in fields(SceneMatches) if part.name != "boxes")
+# The arrays that are written only where there are several classes.
+_CLASS_ARRAYS = ("class_names", "classes", "truth_classes")
+_ARRAYS = tuple(part.name for part in fields(SceneMatches) if part.name not in ("boxes", *_CLASS_ARRAYS))
 _BOX_ARRAYS = tuple(part.name for part in fields(SceneBoxes))
 
 
 def write_scenes(path: Path, runs: Mapping[str, SceneMatches]) -> None:
     """Write the matches of runs, by name, as a whole file."""
-    arrays = {f"{i}/{name}": getattr(run, name) for i, run in enumerate(runs.values()) for name in _ARRAYS}
+    arrays = {f"{i}/{name}": getattr(run, name) for i, run in enumerate(runs.values()) for name in _arrays_of(run)}
     boxes = {i: run.boxes for i, run in enumerate(runs.values()) if run.boxes}
     arrays |= {f"{i}/{name}": getattr(of_run, name) for i, of_run in boxes.items() for name in _BOX_ARRAYS}
     with replacing(path) as temporary:
@@ -49,4 +51,9 @@ def read_scenes(folder: Path) -> dict[str, SceneMatches]:
 def _read_run(file: Mapping[str, npt.NDArray[Any]], i: int) -> SceneMatches:
     """Read the run with a number; KeyError if the file lacks a part of it."""
     boxes = SceneBoxes(*(file[f"{i}/{part}"] for part in _BOX_ARRAYS)) if f"{i}/{_BOX_ARRAYS[0]}" in file else None
-    return SceneMatches(**{part: file[f"{i}/{part}"] for part in _ARRAYS}, boxes=boxes)
+    classed = _CLASS_ARRAYS if f"{i}/{_CLASS_ARRAYS[0]}" in file else ()
+    return SceneMatches(**{part: file[f"{i}/{part}"] for part in (*_ARRAYS, *classed)}, boxes=boxes)
+
+
+def _arrays_of(run: SceneMatches) -> tuple[str, ...]:
+    return (*_ARRAYS, *_CLASS_ARRAYS) if len(run.class_names) > 1 else _ARRAYS

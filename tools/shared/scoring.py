@@ -19,6 +19,7 @@ from torch import Tensor
 
 from heal.agents.message_records import MessageCounts
 from heal.agents.records import GuardReport, TickResult
+from heal.detection.classes import VEHICLE
 from heal.detection.detections import Detections, GroundTruth
 from heal.detection.error_kinds import FEW_POINTS, ErrorKinds, error_kinds_of
 from heal.detection.heading import HeadingError, heading_error_of
@@ -36,9 +37,9 @@ from heal.detection.metrics import (
 )
 from heal.detection.visibility import SceneVisibility
 from heal.errors import UserError
-from heal.measures.breakdown import EDGES_M, breakdown_record, parts_of
+from heal.measures.breakdown import EDGES_M, breakdown_record, class_subsets, parts_of
 from heal.measures.matches import SceneFacts, SceneMatch, SceneMatches
-from heal.measures.precision import all_measures, precision_by_threshold
+from heal.measures.precision import all_measures, count_objects, precision_by_threshold
 from heal.tools.shared.output import write_json
 from heal.tools.terminal.tables import narrow_table
 
@@ -46,6 +47,7 @@ HIDDEN_IOU = 0.5
 HEADING_IOU = 0.5
 MOST_NAME_WIDTH = 20  # a narrow terminal cuts words of a run's name beyond this
 EVALUATIONS_NAME = "evaluations.json"
+_RECORDED = ("ap", "classes", "frames", "range_m")  # entries of metrics.json that are kept in the alliance
 EGO_ALONE = "ego alone"  # the name of a run with the ego only, and of what the ego alone finds in a run with others
 
 
@@ -123,6 +125,7 @@ class RunScore:
         alone_boxes: the same of what the ego finds alone, of the ticks that have its map.
         sensors: the sensors of agent types by their names, "lidar", "camera" or "lidar+camera", as far as they are known.
         edges_m: distances from the ego at which the ranges of the breakdown meet.
+        class_names: names of the classes of the base, by their numbers, as the ticks tell them.
     """
 
     range_m: tuple[float, ...]
@@ -145,9 +148,11 @@ class RunScore:
     alone_boxes: list[tuple[Detections, GroundTruth]] = field(default_factory=list)
     sensors: Mapping[str, str] = field(default_factory=dict)
     edges_m: tuple[float, ...] = EDGES_M
+    class_names: tuple[str, ...] = (VEHICLE,)
 
     def add(self, result: TickResult, visibility: SceneVisibility | None = None) -> None:
         """Add a tick; `visibility` tells which of its vehicles are hidden from the ego, None if this is not known."""
+        self.class_names = result.class_names
         self.ap.add_match(result.match)
         facts = SceneFacts.of(result.ground_truth, visibility, result.ego_type, self.sensors.get(result.ego_type, ""))
         self.scenes.append(SceneMatch.of(result.scene_id, result.matches, result.detections, result.ground_truth, facts))
@@ -179,6 +184,7 @@ class RunScore:
 
     def merge(self, other: RunScore) -> None:
         """Add the score of the same run over the scenes that come next."""
+        self.class_names = other.class_names if other.frames else self.class_names
         self.ap.merge(other.ap)
         self.alone.merge(other.alone)
         self.guard.merge(other.guard)
@@ -198,18 +204,19 @@ class RunScore:
 
     def matches(self) -> SceneMatches:
         """Return the matches of all scenes."""
-        return SceneMatches.of(self.scenes, self.boxes)
+        return SceneMatches.of(self.scenes, self.boxes, class_names=self.class_names)
 
     def alone_matches(self) -> SceneMatches | None:
         """Return the matches of what the ego finds alone; None unless every scene has its map."""
         whole = self.frames and len(self.alone_scenes) == self.frames
-        return SceneMatches.of(self.alone_scenes, self.alone_boxes) if whole else None
+        return SceneMatches.of(self.alone_scenes, self.alone_boxes, class_names=self.class_names) if whole else None
 
     def metrics(self) -> dict[str, Any]:
         """Return the scores as entries of metrics.json."""
         result, matches = self.results(), self.matches()
         return {
             "ap": plain_ap(result),
+            **_classes_record(matches),
             "measures": all_measures(matches),
             "breakdown": breakdown_record(parts_of(matches, self.edges_m)),
             "ego_alone": _alone_metrics(self.alone.results()),
@@ -245,6 +252,24 @@ def plain_ap(result: ApResult) -> dict[str, float | None]:
     return {str(threshold): value for threshold, value in result.ap.items()}
 
 
+def _classes_record(matches: SceneMatches) -> dict[str, Any]:
+    """Return AP and the number of objects of each class as an entry of metrics.json; nothing where there is one class."""
+    classes = {
+        name: {"ap": precision_by_threshold(matches, subset=subset), "ground_truths": count_objects(matches, subset)}
+        for name, subset in class_subsets(matches).items()
+    }
+    return {"classes": classes} if classes else {}
+
+
+def class_rows(matches: SceneMatches, rule: Rule, iou: IouKind) -> list[tuple[str, list[str], int]]:
+    """Return for each class its indented name, its AP as texts and the number of its objects; nothing where there is one class."""
+    rows = []
+    for name, subset in class_subsets(matches).items():
+        ap = precision_by_threshold(matches, rule, iou, subset)
+        rows.append((f"  {name}", list(map(ap_text, ap.values())), count_objects(matches, subset)))
+    return rows
+
+
 def _alone_metrics(result: ApResult) -> dict[str, Any] | None:
     """Return what the ego finds alone as an entry of metrics.json; None without a scene that has the ego's map."""
     if not result.frames:
@@ -261,26 +286,32 @@ def spread_evenly(ticks: Sequence[int], count: int) -> list[int]:
 def score_table(scores: dict[str, RunScore], title: str, rule: Rule = "global", iou: IouKind = "bev") -> Table:
     """Make a table with one row for each run, by name, and one for the ego alone unless a run is that of the ego alone.
 
-    AP is by this rule and this overlap.
+    AP is by this rule and this overlap, of several classes the mean; each class has a row of its own below.
     """
     table = Table(title=title)
-    longest_word = max((len(word) for name in scores for word in name.split()), default=0)
+    indented = [f"  {name}" for score in scores.values() for name in score.class_names if len(score.class_names) > 1]
+    longest_word = max(map(len, [*indented, *(word for name in scores for word in name.split())]), default=0)
     table.add_column(min_width=min(longest_word, MOST_NAME_WIDTH))
     for heading in ("AP@0.3", "AP@0.5", "AP@0.7", "heading\nerror", "recall of\nhidden", "frames", "kB per\nmessage"):
         table.add_column(heading)
     for name, score in scores.items():
-        ap = [ap_text(value) for value in precision_by_threshold(score.matches(), rule, iou).values()]
+        matches = score.matches()
+        ap = [ap_text(value) for value in precision_by_threshold(matches, rule, iou).values()]
         error_deg = score.heading.mean_deg
         heading = NOT_AVAILABLE if error_deg is None else f"{error_deg:.1f} deg"
         hidden = recall_text(score.hidden)
         size = f"{score.counts.bytes_per_message / 1e3:.1f}" if score.counts.bytes else "-"
         table.add_row(name, *ap, heading, hidden, str(score.frames), size)
+        for title_of_class, ap, _ in class_rows(matches, rule, iou):
+            table.add_row(title_of_class, *ap, "", "", "", "")
     first = next(iter(scores.values()))
     if first.alone_scenes and all(score.agents > 1 for score in scores.values()):
-        hidden, alone = recall_text(first.hidden_alone), precision_by_threshold(SceneMatches.of(first.alone_scenes), rule, iou)
+        found_alone = SceneMatches.of(first.alone_scenes, class_names=first.class_names)
+        hidden, alone = recall_text(first.hidden_alone), precision_by_threshold(found_alone, rule, iou)
         table.add_row(EGO_ALONE, *map(ap_text, alone.values()), "-", hidden, str(len(first.alone_scenes)), "-")
     table.caption = f"{ap_rule(rule, iou)}; range {', '.join(f'{value:g}' for value in first.range_m)} m"
     table.caption += "" if first.use_z else ", objects in x and y alone"
+    table.caption += "; mean of the classes" if len(first.class_names) > 1 else ""
     if not all(score.results().ground_truths for score in scores.values()):
         table.caption += f"; {NOT_AVAILABLE}: no objects in range"
     return table
@@ -289,7 +320,8 @@ def score_table(scores: dict[str, RunScore], title: str, rule: Rule = "global", 
 def record_evaluation(alliance: Path, data: str, scores: Mapping[str, RunScore]) -> None:
     """Write the AP of each run, by name, into the folder of an alliance; replaces the earlier entry for the same data."""
     evaluations = read_evaluations(alliance)
-    evaluations[data] = {name: {key: score.metrics()[key] for key in ("ap", "frames", "range_m")} for name, score in scores.items()}
+    metrics = {name: score.metrics() for name, score in scores.items()}
+    evaluations[data] = {name: {key: run[key] for key in _RECORDED if key in run} for name, run in metrics.items()}
     write_json(alliance / EVALUATIONS_NAME, evaluations)
 
 
@@ -320,4 +352,6 @@ def evaluations_table(alliance: Path) -> Table | None:
     for data, runs in evaluations.items():
         for name, run in runs.items():
             table.add_row(data, name, *(ap_text(value) for value in run["ap"].values()), str(run["frames"]))
+            for title, part in run.get("classes", {}).items():
+                table.add_row("", f"  {title}", *(ap_text(value) for value in part["ap"].values()), "")
     return table

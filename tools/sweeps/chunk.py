@@ -14,7 +14,9 @@ from heal.agents.message_records import MessageCounts
 from heal.agents.network.spec import LinkSpec
 from heal.agents.records import TickResult
 from heal.agents.truth import TruthRule
+from heal.alliance import read_base_card
 from heal.datasets.noise import SensorNoise
+from heal.detection.classes import VEHICLE
 from heal.detection.metrics import ApAccumulator
 from heal.grid import Range
 from heal.measures.matches import SceneMatch, SceneMatches
@@ -63,6 +65,7 @@ class Chunk:
     def open_source(self, ticks: int | None, *, quiet: bool = False) -> SceneSource:
         """Open the scenes, in the town at most `ticks`; the summary of a data set is printed unless `quiet`."""
         reading = ReadOptions.of("stop", None, ground_truth=self.ground_truth, every_agent=bool(self.ego_type))
+        reading = replace(reading, classes=read_base_card(self.alliance).config.object_classes)
         return open_source(self.source, self.preset, self.split, ticks, self.seed, reading, quiet=quiet)
 
 
@@ -80,6 +83,7 @@ class RunTotals:
         ready_ages_ms: ages of the same maps at the instants at which the results are ready.
         guard: what became of the ego's confident boxes.
         scenes: the matches of all ticks, for every measure.
+        class_names: names of the classes of the base, by their numbers, as the ticks tell them.
     """
 
     ap: ApAccumulator = field(default_factory=ApAccumulator)
@@ -91,9 +95,11 @@ class RunTotals:
     ready_ages_ms: list[float] = field(default_factory=list)
     guard: GuardSums = field(default_factory=GuardSums)
     scenes: list[SceneMatch] = field(default_factory=list)
+    class_names: tuple[str, ...] = (VEHICLE,)
 
     def add(self, result: TickResult) -> None:
         """Add a tick, except to `ready`: only the ticks after it tell its truth when ready."""
+        self.class_names = result.class_names
         self.ap.add_match(result.match)
         self.counts = self.counts + result.counts
         self.rejected += result.counts.rejected + len(result.late_rejections)
@@ -106,6 +112,7 @@ class RunTotals:
 
     def merge(self, other: RunTotals) -> None:
         """Add the totals of the same run over another chunk."""
+        self.class_names = other.class_names if other.scenes else self.class_names
         self.ap.merge(other.ap)
         self.ready.merge(other.ready)
         self.counts, self.held = self.counts + other.counts, self.held + other.held
@@ -117,7 +124,7 @@ class RunTotals:
 
     def matches(self) -> SceneMatches:
         """Return the matches of all scenes."""
-        return SceneMatches.of(self.scenes)
+        return SceneMatches.of(self.scenes, class_names=self.class_names)
 
 
 def run_chunk(chunk: Chunk, conditions: Sequence[Condition]) -> list[RunTotals]:

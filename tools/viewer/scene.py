@@ -144,17 +144,20 @@ def foreground_cells(heat: Float32, range_m: Sequence[float]) -> tuple[Float64, 
 def _log_boxes(log: TickLog, picture: BevPicture) -> None:
     """Show detections, brighter with the score; labelled vehicles; and the labelled vehicles that are hidden from the ego."""
     found, truth = picture.detections, picture.ground_truth
-    scores = found.scores.tolist()
+    scores, texts = found.scores.tolist(), [f"{score:.2f}" for score in found.scores.tolist()]
+    if len(picture.class_names) > 1:
+        names = [picture.class_names[number] for number in found.classes.tolist()]
+        texts = [f"{name} {text}" for name, text in zip(names, texts, strict=True)]
     colors = [tuple(round(255 * part) for part in score_color(score)) for score in scores]
     log.show(
         (*EGO, "detections"),
-        boxes_3d(found.boxes.numpy(), colors, 0.07, [f"{score:.2f}" for score in scores], "transparentfillmajorwireframe"),
+        boxes_3d(found.boxes.numpy(), colors, 0.07, texts, "transparentfillmajorwireframe"),
     )
     log.show((*EGO, "labels"), boxes_3d(truth.boxes.numpy(), [rgb_bytes(TRUTH)], 0.05, None, "majorwireframe"))
     hidden = truth.boxes.numpy()[picture.hidden]
     hidden[:, 3:6] += HALO_M
-    names = ["hidden, found" if seen else "hidden, missed" for seen in picture.found[picture.hidden]]
-    log.show((*EGO, "hidden"), boxes_3d(hidden, [rgb_bytes(HIDDEN)], 0.12, names, "transparentfillmajorwireframe"))
+    states = ["hidden, found" if seen else "hidden, missed" for seen in picture.found[picture.hidden]]
+    log.show((*EGO, "hidden"), boxes_3d(hidden, [rgb_bytes(HIDDEN)], 0.12, states, "transparentfillmajorwireframe"))
 
 
 def boxes_3d(boxes: Float32, colors: Sequence[Any], radius_m: float, labels: Sequence[str] | None, fill: Fill) -> Any:
