@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from heal.datasets.cooperscene.metadata import COOPERSCENE
 from heal.datasets.labels import (
     NAMES_OF_TYPES,
     NO_CLASS,
@@ -19,7 +20,11 @@ from heal.datasets.labels import (
     read_opv2v_objects,
 )
 from heal.datasets.open import open_dataset
-from heal.detection.classes import EVERY_TYPE, OBJECT_TYPES, Classes, ObjectClass, require_classes
+from heal.datasets.opv2v.dialect import OPV2V
+from heal.datasets.opv2v.metadata import Parse
+from heal.datasets.v2v4real.metadata import V2V4REAL
+from heal.datasets.v2xreal.metadata import V2XREAL
+from heal.detection.classes import EVERY_TYPE, OBJECT_TYPES, VEHICLES, Classes, ObjectClass, require_classes
 from heal.errors import UserError
 from heal.types import ObjectLabels, load_scene
 from tests.datasets.opv2v.opv2v_tree import metadata, vehicle, write_frame
@@ -111,3 +116,13 @@ def test_the_summary_counts_only_what_the_classes_leave_out(tmp_path: Path) -> N
         assert open_dataset(tmp_path, "test", cache=cache).scene_objects(0).classes.tolist() == [0]
     people = open_dataset(tmp_path, "test", classes=(ObjectClass.of("pedestrian"),))
     assert "left out: 1 Car, 1 TrashCan" in str(people.summary)
+
+
+@pytest.mark.parametrize("parse", [dialect.parse for dialect in (OPV2V, V2XREAL, V2V4REAL, COOPERSCENE)])
+def test_every_dialect_reads_the_wanted_classes(parse: Parse) -> None:
+    kinds = ("Car", "Truck", "Pedestrian", "TrashCan")
+    values = metadata(vehicles={n: {**vehicle(8.0 * n, 0.0), "obj_type": kind} for n, kind in enumerate(kinds)})
+    three = (ObjectClass.of("car"), ObjectClass.of("truck", ["truck", "bus"]), ObjectClass.of("pedestrian"))
+    found = parse(values, "1", three)
+    assert found.objects.classes.tolist() == [0, 1, 2] and found.left_out == {"TrashCan": 1}
+    assert parse(values, "1", VEHICLES).objects.classes.tolist() == [0, 0]
