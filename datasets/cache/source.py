@@ -182,7 +182,8 @@ def _pack_objects(objects: ObjectLabels) -> Entry:
 
 
 def _unpack_objects(entry: Entry) -> ObjectLabels:
-    return ObjectLabels(*_arrays(entry, np.int64, np.float64), np.array(entry.values.get(_CLASSES, []), np.int64))
+    ids, corners = _arrays(entry, np.int64, np.float64)
+    return ObjectLabels(ids, corners, np.array(entry.values.get(_CLASSES, []), np.int64))
 
 
 def _classes_of(objects: ObjectLabels) -> dict[str, list[int]]:

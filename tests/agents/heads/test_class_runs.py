@@ -17,6 +17,7 @@ from heal.agents.network.network import PerfectNetwork
 from heal.agents.options import RunOptions
 from heal.agents.records import Arrival, FusionOutcome, TickResult
 from heal.base_model import BaseModel, ClassConfig
+from heal.detection.decode import DecodeConfig
 from heal.fusion.late import AgentBoxes, join_boxes
 from heal.message.codec import FLOAT32
 from heal.message.message import Message
@@ -38,8 +39,9 @@ class ClassAlliance(TinyAlliance):
         super().__init__()
         with torch.random.fork_rng():
             torch.manual_seed(5)
-            self.base = BaseModel(replace(self.base.config, classes=tuple(ClassConfig(name=name) for name in NAMES))).eval()
-        # Untrained, yet each class has something to say: its scores differ from cell to cell, and half of them are above one half.
+            settings = replace(self.base.config, classes=tuple(ClassConfig(name=name) for name in NAMES))
+            self.base = BaseModel(replace(settings, decode=DecodeConfig(score_threshold=0.75))).eval()
+        # Untrained, yet each class has something to say: its scores differ from cell to cell, around one half.
         scores = self.base.cls_head
         scores.bias.data.zero_()
         agent = self.agent("m1")
@@ -58,7 +60,7 @@ class ClassSource(TinySource):
         return replace(frame, objects=replace(frame.objects, classes=np.array([0, 2])))
 
 
-ALLIANCE, SOURCE = ClassAlliance(), ClassSource(ticks_each=2)
+ALLIANCE, SOURCE = ClassAlliance(), ClassSource(ticks_each=1)
 
 
 def run_local(options: RunOptions) -> list[TickResult]:

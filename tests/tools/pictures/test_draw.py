@@ -92,6 +92,20 @@ def test_hidden_vehicles_are_ringed_and_others_are_not() -> None:
     assert not has_color(render([none], 1000)[:, :600], HIDDEN)
 
 
+def test_boxes_of_further_classes_have_a_letter_and_every_class_a_row() -> None:
+    result, names = make_result(), ("vehicle", "pedestrian", "cyclist")
+    truth = replace(result.ground_truth, classes=torch.tensor([0, 1, 0, 2, 0]))
+    alike = replace(result, ground_truth=truth, visibility=None, class_names=names)
+    named = replace(alike, detections=replace(result.detections, classes=torch.tensor([1, 0])))
+    assert picture_of(named, RANGE_M).found.tolist() == [False, True, False, False, False]
+    assert not picture_of(alike, RANGE_M).found.any(), "a vehicle does not find a pedestrian"
+    scenes = [render([picture_of(each, RANGE_M)], 1000) for each in (named, alike)]
+    changed = (scenes[0] != scenes[1]).any(axis=2)
+    rows, columns = changed[:, :600].nonzero()
+    assert len(rows) > 10 and np.ptp(rows) < 40 and np.ptp(columns) < 40, "one letter at one box"
+    assert changed[:, 600:].any(), "the numbers of found objects"
+
+
 def test_what_cameras_see_stands_below_with_their_agents_colour() -> None:
     red = np.zeros((30, 40, 3), np.uint8)
     red[..., 0] = 255
