@@ -68,12 +68,10 @@ def open_dataset(
         DatasetError: the folder has no known layout, or the split cannot be used.
     """
     name, mode = split_and_collaboration(split)
-    reader = _own_reader(root, mode, ground_truth, cache)
-    if reader is None:
+    if (reader := _own_reader(root, mode, ground_truth, cache, classes)) is None:
         own = {"hetero_root": hetero_root, "beams": beams, "on_damage": on_damage, "cache": cache}
-        root, reader = _opv2v_reader(root, name, mode, ground_truth, own)
-    agents = {"ego_id": ego_id or reader.ego_id, "max_agents": max_agents or reader.agents}
-    source = reader.open(root, name, sensors, **agents, intensity_scale=intensity_scale, classes=classes)
+        root, reader = _opv2v_reader(root, name, mode, ground_truth, classes, own)
+    source = reader.open(root, name, sensors, **reader.with_defaults(ego_id, max_agents), intensity_scale=intensity_scale)
     return CachedSource(source, cache) if cache else source
 
 
@@ -91,21 +89,27 @@ class _Reader:
     agents: int
     ego_id: str | None = None
 
+    def with_defaults(self, ego_id: str | None, max_agents: int | None) -> dict[str, Any]:
+        """Return the arguments that choose the agents; what is not given has the reader's default."""
+        return {"ego_id": ego_id or self.ego_id, "max_agents": max_agents or self.agents}
 
-def _own_reader(root: Path, mode: Collaboration | None, ground_truth: LabelRule, cache: Path | None) -> _Reader | None:
+
+def _own_reader(
+    root: Path, mode: Collaboration | None, ground_truth: LabelRule, cache: Path | None, classes: Classes
+) -> _Reader | None:
     """Return the reader of a data set with a layout of its own; None for a folder that is left to OPV2V's reader.
 
     Raises:
         DatasetError: the rule of ground truth, or the mode of collaboration, is for another data set.
     """
     if data_folder(root) is not None:
-        return _Reader(partial(DairSource, ground_truth=ground_truth), 2, _dair_ego(root, mode))
+        return _Reader(partial(DairSource, ground_truth=ground_truth, classes=classes), 2, _dair_ego(root, mode))
     if tables_folder(root) is not None:
         _require_own_rules(root, mode, ground_truth, "V2X-Sim's")
-        return _Reader(partial(V2xSimSource, cache=cache), 6)
+        return _Reader(partial(V2xSimSource, cache=cache, classes=classes), 6)
     if holds_tumtraf(root):
         _require_own_rules(root, mode, ground_truth, "TUMTraf-V2X's")
-        return _Reader(TumTrafSource, 2)
+        return _Reader(partial(TumTrafSource, classes=classes), 2)
     return None
 
 
@@ -115,11 +119,11 @@ def default_split(root: Path) -> str:
 
 
 def _opv2v_reader(
-    root: Path, split: str, mode: Collaboration | None, ground_truth: LabelRule, own: dict[str, Any]
+    root: Path, split: str, mode: Collaboration | None, ground_truth: LabelRule, classes: Classes, own: dict[str, Any]
 ) -> tuple[Path, _Reader]:
     """Return the folder with the splits of a data set in OPV2V's layout, and its reader, which has some arguments of its own."""
     folder = _opv2v_folder(root)
-    rules = Rules(recognised(folder, find_split_folder(folder, split)[0], DIALECTS), mode, ground_truth)
+    rules = Rules(recognised(folder, find_split_folder(folder, split)[0], DIALECTS), mode, ground_truth, classes)
     return folder, _Reader(partial(Opv2vSource, rules=rules, **own), 5)
 
 

@@ -11,6 +11,7 @@ from heal.datasets.dataset import Collaboration, LabelRule
 from heal.datasets.opv2v.frame_numbers import STAMP_NS
 from heal.datasets.opv2v.index import METADATA_NAME
 from heal.datasets.opv2v.metadata import Parse, parse_metadata
+from heal.detection.classes import VEHICLES, Classes
 from heal.errors import UserError
 from heal.types import is_roadside_name
 
@@ -69,11 +70,13 @@ class Rules:
         collaboration: the kinds of the ego and of the other agents; None for any, vehicles first.
         ground_truth: "joint" joins the labels of a scene's agents by their ids. "merged" also drops a label that overlaps one of an
             earlier agent, where the agents number their objects independently; UserError where they do not.
+        classes: the classes of the objects that are wanted.
     """
 
     dialect: Dialect = OPV2V
     collaboration: Collaboration | None = None
     ground_truth: LabelRule = "joint"
+    classes: Classes = VEHICLES
 
     def __post_init__(self) -> None:
         """Check that labels are only merged where ids are not common to all agents."""

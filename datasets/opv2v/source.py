@@ -33,7 +33,7 @@ from heal.datasets.opv2v.kept_lists import KeptLists
 from heal.datasets.opv2v.label_check import LabelCheck, check_labels
 from heal.datasets.opv2v.metadata import CameraCalibration, FrameMetadata, metadata_path, read_metadata
 from heal.datasets.split_names import SYNONYMS
-from heal.detection.classes import VEHICLES, Classes, classes_key
+from heal.detection.classes import classes_key
 from heal.detection.label_filters import objects_within, visible_objects
 from heal.types import (
     BEAMS,
@@ -96,7 +96,6 @@ class Opv2vSource:
         intensity_scale: float | None = None,
         rules: Rules = AS_OPV2V,
         cache: Path | None = None,
-        classes: Classes = VEHICLES,
     ) -> None:
         """Open a split: list its folders and look through its labels, or take both from the cache.
 
@@ -110,14 +109,13 @@ class Opv2vSource:
             max_agents: the largest number of agents, the ego included.
             on_damage: stop where an agent has no labels in a scene, or leave the scene out. A split without any labels is kept.
             intensity_scale: the value that stands for the intensity 1; by default the data set's, or judged by some sweeps.
-            rules: how the data set is read: its dialect, the collaboration and the ground truth.
+            rules: how the data set is read: its dialect, the collaboration, the ground truth and the classes of the objects.
             cache: a folder that keeps the lists of the split and the cameras of its frames; it is made if needed.
-            classes: the classes of the objects that are wanted.
 
         Raises:
             DatasetError: the split is missing or has no frame, the ego is unknown, or `hetero_root` or labels are missing.
         """
-        self.root, self.rules, self.classes = root, rules, classes
+        self.root, self.rules, self.classes = root, rules, rules.classes
         self._folder_of_split, self.split = find_split_folder(root, split)
         self.choice, self.hetero_root = SensorChoice.of(sensors, beams), hetero_root or _default_hetero_root(root)
         self._lists = KeptLists.of(cache, self._folder_of_split, rules.dialect.name)

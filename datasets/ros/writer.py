@@ -78,13 +78,18 @@ def write_bag(
     shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
     try:
         count = _write(scenes, made, left_handed, _Content(images, labelled, classes))
-        write_yaml(made / MADE_FROM, made_from or {})
-        sums = checksums_text((path.name, path) for path in sorted(made.iterdir()))
-        (made / CHECKSUMS_NAME).write_text(sums, encoding="utf-8")
+        _write_records(made, made_from or {})
         made.rename(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return count
+
+
+def _write_records(folder: Path, made_from: Mapping[str, Any]) -> None:
+    """Write what a bag was made from, and the SHA-256 of each of its files."""
+    write_yaml(folder / MADE_FROM, made_from)
+    sums = checksums_text((path.name, path) for path in sorted(folder.iterdir()))
+    (folder / CHECKSUMS_NAME).write_text(sums, encoding="utf-8")
 
 
 def read_made_from(folder: Path) -> Any:

@@ -62,7 +62,8 @@ def resampled_precision(matches: SceneMatches, measure: Measure, unit_of_scene: 
         return drawn[0]
     known = ~np.isnan(drawn)
     with np.errstate(invalid="ignore"):
-        return np.where(known, drawn, 0.0).sum(axis=0) / known.sum(axis=0)
+        mean: Float64 = np.where(known, drawn, 0.0).sum(axis=0) / known.sum(axis=0)
+    return mean
 
 
 def _resampled(matches: SceneMatches, measure: Measure, unit_of_scene: Int64, counts: Int64) -> Float64:

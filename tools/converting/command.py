@@ -147,17 +147,18 @@ def convert(
     splits = None if split is None else [name.strip() for name in split.split(",")]
     reading = ReadOptions.of(on_damage, intensity_scale, out if fills else None, every_agent=not fills)
     if fills:
-        if every_type:
-            raise UserError("--every-type: a cache keeps the objects of each training's own classes; the training fills in what it lacks")
-        _fill(root, splits, _cache_options(out, reading, sensors, images, workers), console)
+        from heal.tools.converting.caching import CacheOptions
+
+        _require_for_cache(every_type, images)
+        _fill(root, splits, CacheOptions(out, reading, _sensors(sensors), images is None, workers), console)
         return
     if sensors is not None:
         raise UserError("--sensors chooses what goes to a cache (--to cache); the other forms get every sensor")
     from heal.datasets.ros.layout import BagOptions
 
-    classes = EVERY_TYPE if every_type else VEHICLES
-    options = BagOptions(ego, world_frame, tuple(cloud or ()), round(tolerance_ms * 1e6), intensity_scale, classes)
-    recordings = _find_recordings(root, splits, to, replace(reading, classes=classes), options, console)
+    reading = replace(reading, classes=EVERY_TYPE if every_type else VEHICLES)
+    options = BagOptions(ego, world_frame, tuple(cloud or ()), round(tolerance_ms * 1e6), intensity_scale, reading.classes)
+    recordings = _find_recordings(root, splits, to, reading, options, console)
     _write(recordings, Writing(out, to, images or Images.PNG, hand), console)
 
 
@@ -188,13 +189,14 @@ def _fill(root: Path, splits: list[str] | None, options: CacheOptions, console: 
         raise typer.Exit(130) from None
 
 
-def _cache_options(out: Path, reading: ReadOptions, sensors: str | None, images: Images | None, workers: int) -> CacheOptions:
-    """Take the options of a cache; UserError for images in another form, and for unknown sensors."""
-    from heal.tools.converting.caching import CacheOptions
-
+def _require_for_cache(every_type: bool, images: Images | None) -> None:
+    """Raise UserError for options of which a cache takes none."""
+    if every_type:
+        raise UserError(
+            "--every-type: a cache keeps the objects of each training's own classes, and the training adds those it lacks"
+        )
     if images not in (None, Images.RAW):
         raise UserError(f"--images {images.value}: a cache keeps every pixel as it is; leave it out, or take --images raw")
-    return CacheOptions(out, reading, _sensors(sensors), images is None, workers)
 
 
 def _sensors(text: str | None) -> frozenset[Sensor] | None:
