@@ -126,7 +126,8 @@ class CachedSource:
             stamps = stamps_of(origin.files)
         except OSError:
             return read()
-        key = "\n".join([origin.name, *classes_key(self.classes), *(str(file.absolute()) for file in origin.files)])
+        classes = classes_key(self.classes) if kind in _LABELLED else ()
+        key = "\n".join([origin.name, *classes, *(str(file.absolute()) for file in origin.files)])
         return kind.kept(self.folder, key, stamps, read)
 
 
@@ -203,3 +204,4 @@ def _arrays(entry: Entry, *dtypes: type[np.generic]) -> tuple[npt.NDArray[Any], 
 _OUTLINE = EntryCodec("scene", _pack_outline, _unpack_outline)
 _FRAME = EntryCodec("frame", _pack_frame, _unpack_frame)
 _OBJECTS = EntryCodec("objects", _pack_objects, _unpack_objects)
+_LABELLED = (_FRAME, _OBJECTS)  # what depends on the classes of the data set's objects

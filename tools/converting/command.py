@@ -7,6 +7,7 @@ from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
@@ -140,30 +141,38 @@ def convert(
     \b
     heal convert DAIR_ROOT --out runs/dair-as-opv2v
     heal convert DAIR_ROOT --to cache --out runs/cache
-    heal convert runs/town --to mcap --out runs/bags
     heal convert drive.mcap --split test --world-frame odom --out runs/drive
     """  # noqa: D301 - click's mark for lines that stay lines is the character, not its name
-    console, fills = Console(), to is Target.CACHE
-    splits = None if split is None else [name.strip() for name in split.split(",")]
-    reading = ReadOptions.of(on_damage, intensity_scale, out if fills else None, every_agent=not fills)
-    if fills:
-        from heal.tools.converting.caching import CacheOptions
-
-        _require_for_cache(every_type, images)
-        _fill(root, splits, CacheOptions(out, reading, _sensors(sensors), images is None, workers), console)
-        return
-    if sensors is not None:
-        raise UserError("--sensors chooses what goes to a cache (--to cache); the other forms get every sensor")
     from heal.datasets.ros.layout import BagOptions
+    from heal.tools.converting.caching import CacheOptions
 
+    _require_fitting(to, sensors, images, every_type)
+    splits = None if split is None else [name.strip() for name in split.split(",")]
+    reading = ReadOptions.of(on_damage, intensity_scale, every_agent=True)
+    if to is Target.CACHE:
+        reading = replace(reading, cache=out.absolute(), every_agent=False)
+        _fill(root, splits, CacheOptions(out, reading, _sensors(sensors), images is None, workers))
+        return
     reading = replace(reading, classes=EVERY_TYPE if every_type else VEHICLES)
     options = BagOptions(ego, world_frame, tuple(cloud or ()), round(tolerance_ms * 1e6), intensity_scale, reading.classes)
-    recordings = _find_recordings(root, splits, to, reading, options, console)
-    _write(recordings, Writing(out, to, images or Images.PNG, hand), console)
+    _write(_find_recordings(root, splits, to, reading, options), Writing(out, to, images or Images.PNG, hand))
 
 
-def _write(recordings: list[Recording], how: Writing, console: Console) -> None:
+def _require_fitting(to: Target, sensors: str | None, images: Images | None, every_type: bool) -> None:
+    """Raise UserError for options that belong to another form."""
+    if to is not Target.CACHE and sensors is not None:
+        raise UserError("--sensors chooses what goes to a cache (--to cache); the other forms get every sensor")
+    if to is Target.CACHE and every_type:
+        raise UserError(
+            "--every-type: a cache keeps the objects of each training's own classes, and the training adds those it lacks"
+        )
+    if to is Target.CACHE and images not in (None, Images.RAW):
+        raise UserError(f"--images {images.value}: a cache keeps every pixel as it is; leave it out, or take --images raw")
+
+
+def _write(recordings: list[Recording], how: Writing) -> None:
     """Write recordings, and print what has been written."""
+    console = Console()
     try_folder(how.out)
     try:
         with naming_errors_after(how.out):
@@ -174,11 +183,12 @@ def _write(recordings: list[Recording], how: Writing, console: Console) -> None:
     _print_summary(recordings, written, how.out, console)
 
 
-def _fill(root: Path, splits: list[str] | None, options: CacheOptions, console: Console) -> None:
+def _fill(root: Path, splits: list[str] | None, options: CacheOptions) -> None:
     """Fill a cache with a data set; UserError for bags."""
     from heal.tools.converting.caching import fill_cache
     from heal.tools.converting.recordings import find_bags
 
+    console = Console()
     if find_bags(root, splits):
         raise UserError(f"{root} holds bags; convert them to OPV2V's layout first")
     try_folder(options.folder)
@@ -187,16 +197,6 @@ def _fill(root: Path, splits: list[str] | None, options: CacheOptions, console: 
     except KeyboardInterrupt:
         console.print("stopped; the same command goes on from there")
         raise typer.Exit(130) from None
-
-
-def _require_for_cache(every_type: bool, images: Images | None) -> None:
-    """Raise UserError for options of which a cache takes none."""
-    if every_type:
-        raise UserError(
-            "--every-type: a cache keeps the objects of each training's own classes, and the training adds those it lacks"
-        )
-    if images not in (None, Images.RAW):
-        raise UserError(f"--images {images.value}: a cache keeps every pixel as it is; leave it out, or take --images raw")
 
 
 def _sensors(text: str | None) -> frozenset[Sensor] | None:
@@ -212,14 +212,14 @@ def _sensors(text: str | None) -> frozenset[Sensor] | None:
 
 
 def _find_recordings(
-    root: Path, splits: list[str] | None, to: Target, reading: ReadOptions, options: BagOptions, console: Console
+    root: Path, splits: list[str] | None, to: Target, reading: ReadOptions, options: BagOptions
 ) -> list[Recording]:
     """Return the recordings of bags, or else of a data set, whose summaries are printed; UserError for bags as bags."""
     from heal.tools.converting.recordings import find_bags, recordings_of_bags, recordings_of_dataset
 
     bags = find_bags(root, splits)
     if not bags:
-        return recordings_of_dataset(root, splits, reading, lambda text: console.print(text, markup=False))
+        return recordings_of_dataset(root, splits, reading, partial(Console().print, markup=False))
     if to is Target.MCAP:
         raise UserError(f"{root} holds bags already; --to opv2v converts them to OPV2V's layout")
     return recordings_of_bags(bags, options)
