@@ -18,8 +18,8 @@ from heal.datasets.cache.cameras import Views, depth_codec, view_codec
 from heal.datasets.cache.entry_file import Entry, stamps_of
 from heal.datasets.cache.kept import EntryCodec, Value, require_kinds
 from heal.datasets.dataset import Dataset, Origin
-from heal.detection.classes import classes_key
-from heal.types import AgentFrame, LidarScan, ObjectLabels, SceneOutline, SensorChoice
+from heal.detection.classes import MOST_CLASSES, classes_key
+from heal.types import AgentFrame, Int64, LidarScan, ObjectLabels, SceneOutline, SensorChoice
 
 _CLASSES = "classes"
 
@@ -163,7 +163,7 @@ def _pack_frame(frame: AgentFrame) -> Entry:
 
 def _unpack_frame(entry: Entry) -> AgentFrame:
     values = dict(entry.values)
-    beams, classes = values.pop("beams", None), values.pop(_CLASSES, [])
+    beams, classes = values.pop("beams", None), _classes_in(values.pop(_CLASSES, []))
     require_kinds(values, agent_id=str, kind=str, timestamp_ns=int)
     if type(beams) not in (int, type(None)):
         raise TypeError(f"beams: expected a whole number or none, got {beams}")
@@ -173,7 +173,7 @@ def _unpack_frame(entry: Entry) -> AgentFrame:
         lidar=LidarScan(points[0], beams) if points else None,
         world_SE3_agent=pose,
         world_SE3_agent_measured=measured,
-        objects=ObjectLabels(ids, corners, np.array(classes, np.int64)),
+        objects=ObjectLabels(ids, corners, classes),
         **values,
     )
 
@@ -184,12 +184,19 @@ def _pack_objects(objects: ObjectLabels) -> Entry:
 
 def _unpack_objects(entry: Entry) -> ObjectLabels:
     ids, corners = _arrays(entry, np.int64, np.float64)
-    return ObjectLabels(ids, corners, np.array(entry.values.get(_CLASSES, []), np.int64))
+    return ObjectLabels(ids, corners, _classes_in(entry.values.get(_CLASSES, [])))
 
 
 def _classes_of(objects: ObjectLabels) -> dict[str, list[int]]:
     """Return the classes of objects as a value of an entry; nothing where all are of the first class."""
     return {_CLASSES: objects.classes.tolist()} if objects.classes.any() else {}
+
+
+def _classes_in(value: Any) -> Int64:
+    """Return the classes that `_classes_of` has listed; TypeError for something else."""
+    if not isinstance(value, list) or not all(type(number) is int and 0 <= number < MOST_CLASSES for number in value):
+        raise TypeError(f"expected a list of numbers of classes, got {value}")
+    return np.array(value, np.int64)
 
 
 def _arrays(entry: Entry, *dtypes: type[np.generic]) -> tuple[npt.NDArray[Any], ...]:

@@ -14,6 +14,7 @@ from heal.errors import UserError
 
 OBJECT_TYPES = ("car", "truck", "bus", "cyclist", "pedestrian")
 VEHICLE = "vehicle"
+MOST_CLASSES = 256  # a larger number is no class: more than any base has, and exact in float16
 # The types of the classes that need not list them.
 _TYPES_OF = {VEHICLE: ("car", "truck", "bus"), **{name: (name,) for name in OBJECT_TYPES}}
 

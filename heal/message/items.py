@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from heal.box_corners import H, L, W
+from heal.detection.classes import MOST_CLASSES
 from heal.message.byte_reader import PayloadError
 from heal.message.payload import Layout
 from heal.types import Float32, Split
@@ -19,7 +20,6 @@ ITEM_NUMBERS: dict[Split, tuple[int, ...]] = {"boxes": (8, 9), "points": (4,)}
 LARGEST_M = 1e4
 _FLOATS = ("float32", "float16")
 SCORE, CLASS, _INTENSITY = 7, 8, 3
-MOST_CLASSES = 256
 
 
 def require_items(layout: Layout) -> None:

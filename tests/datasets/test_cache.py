@@ -232,6 +232,7 @@ WRONG = {
     "a shape beyond the file": (b'"<f8", [4, 4]', b'"<f8", [400000000, 4]'),
     "no arrays": (b'"arrays": [', b'"arrays": 7, "others": ['),
     "a time of text": (b'"timestamp_ns": ', b'"timestamp_ns": "x", "t": '),
+    "classes that are none": (b'"kind": ', b'"classes": [1' + b"0" * 30 + b'], "kind": '),
     "no values": (b'"values": {', b'"values": 5, "v": {'),
     "nested values": (b'"values": {', b'"values": ' + b"[" * 5000 + b"]" * 5000 + b', "v": {'),
 }

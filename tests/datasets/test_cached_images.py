@@ -26,6 +26,7 @@ from heal.datasets.files import write_depth
 from heal.datasets.open import open_dataset
 from heal.datasets.opv2v import metadata
 from heal.datasets.opv2v.writer import write_scenario
+from heal.detection.classes import EVERY_TYPE
 from heal.types import AgentFrame, SensorChoice
 from tests.datasets.dair import dair_tree
 from tests.datasets.made_scenes import made_scenes
@@ -189,6 +190,15 @@ def test_choices_share_the_images_and_the_cloud(town: Path, folder: Path) -> Non
     kinds = [path.suffix for path in entries(folder)]
     assert [kinds.count(kind) for kind in (".images", ".depth", ".cameras")] == [4, 4, 4]
     assert kinds.count(".frame") == 8  # of each agent's frame the cloud with all labels, and the labels that its camera sees
+
+
+def test_other_classes_share_the_images_but_not_the_labels(town: Path, folder: Path) -> None:
+    frames(cached(town, folder))
+    before = entries(folder)
+    source = open_dataset(town, "test", cache=folder, classes=EVERY_TYPE)
+    source.agent_frame(0, source.listed(0).agent_ids[0], IMAGES)
+    made = {path.suffix for path in entries(folder).keys() - before.keys()}
+    assert ".frame" in made and not made & {".images", ".depth"}
 
 
 def test_images_need_no_labels_but_the_chosen_ones(tmp_path: Path, folder: Path) -> None:
