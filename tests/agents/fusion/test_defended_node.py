@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from heal.agents.fusion.defence import DISPUTED, MOTION, SCORES, SHUT_OUT, STATISTICS, Defence
+from heal.agents.fusion.defence import DISPUTED, MISPLACED, MOTION, SCORES, SHUT_OUT, STATISTICS, Defence
 from heal.agents.fusion.knowledge import NodeKnowledge
 from heal.agents.fusion.map_memory import KnownMap
 from heal.agents.fusion.node import FusionNode
@@ -142,6 +142,20 @@ def test_a_sender_whose_vehicles_the_ego_does_not_see_is_disputed_and_no_agreeme
     assert defence.disputed(request_at(1), [ego, *liars]) == {}  # nor with an old one
     weak = Defence(ALLIANCE.base, replace(OPTIONS, defence="on"), {"m1": _statistics()}, Suspicion(GuardConfig()))
     assert weak.disputed(request_at(0), [ego, *liars]) == {}
+
+
+def test_a_sender_that_is_not_where_it_says_is_disputed_by_what_both_see_unless_its_map_is_old() -> None:
+    suspicion = Suspicion(GuardConfig())
+    defence = Defence(ALLIANCE.base, replace(OPTIONS, defence="on"), {}, suspicion)
+    cars = [(6, 6), (9, 22), (18, 12), (24, 26)]
+    ego, honest, liar = _seen("ego", cars), _seen("b", cars), _seen("c", [(row, column + 3) for row, column in cars])
+    [(agent_id, (reason, detail))] = defence.disputed(request_at(0), [ego, honest, liar]).items()
+    assert (agent_id, reason) == (
+        "c",
+        MISPLACED,
+    ) and "2.3 m from where it says" in detail  # drawn a little towards the claimed pose
+    assert suspicion.factor("c") == 0.1 and suspicion.factor("b") == 1.0
+    assert defence.disputed(request_at(0), [ego, replace(liar, tick=-1)]) == {}
 
 
 def test_what_the_ego_disputes_is_not_fused_and_is_told() -> None:
