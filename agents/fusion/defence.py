@@ -23,12 +23,12 @@ from heal.agents.records import FusionRequest
 from heal.base_model import BaseModel
 from heal.defence.agreement import agreement
 from heal.defence.free_space import claims_in, without_weight_in
-from heal.defence.placement import misplacement
+from heal.defence.placement import misplaced, shift_of
 from heal.defence.scores import unfounded_scores
 from heal.defence.statistics import MapStatistics, excess_of
 from heal.message.header import Header
 from heal.message.message import Message
-from heal.pose_correction.peaks import Peaks, find_peaks
+from heal.pose_correction.peaks import find_peaks
 from heal.se3 import relative_SE3
 
 SHUT_OUT, MOTION, STATISTICS = "shut out", "implausible motion", "unlike its type"
@@ -135,8 +135,8 @@ class Defence:
         own = _own(request, maps)
         if own is None:
             return {}
-        peaks = self._peaks(own)
-        problems = {known.agent_id: self._dispute(own, peaks, known) for known in maps[1:]}
+        elsewhere = self._misplaced(own, maps[1:])
+        problems = {known.agent_id: self._dispute(own, known, elsewhere.get(known.agent_id)) for known in maps[1:]}
         found = {agent_id: problem for agent_id, problem in problems.items() if problem is not None}
         for known in maps[1:]:
             if known.agent_id in found and self._last_disputed.get(known.agent_id) != known.tick:
@@ -158,11 +158,19 @@ class Defence:
         ego_SE3_agent = relative_SE3(own.world_SE3_agent, known.world_SE3_agent)
         return replace(known, scores=without_weight_in(free, known.scores, ego_SE3_agent, self._grid))
 
-    def _peaks(self, known: KnownMap) -> Peaks | None:
-        """Return the vehicles that an agent sees; None with a base that scores no foreground."""
-        return find_peaks(known.scores[0], self._grid) if self._fusion.scores_foreground else None
+    def _misplaced(self, own: KnownMap, others: Sequence[KnownMap]) -> dict[str, str]:
+        """Return the senders that are not where they say, with the reason; nobody with a base that scores no foreground."""
+        fresh = [known for known in others if known.tick == own.tick]  # the vehicles of an older map may have driven on
+        if not self._fusion.scores_foreground:
+            return {}
+        ego, *peaks = (find_peaks(known.scores[0], self._grid) for known in (own, *fresh))
+        shifts_m = {
+            known.agent_id: shift_of(ego, seen, relative_SE3(own.world_SE3_agent, known.world_SE3_agent))
+            for known, seen in zip(fresh, peaks, strict=True)
+        }
+        return misplaced({agent_id: shift_m for agent_id, shift_m in shifts_m.items() if shift_m is not None})
 
-    def _dispute(self, own: KnownMap, own_peaks: Peaks | None, known: KnownMap) -> Problem | None:
+    def _dispute(self, own: KnownMap, known: KnownMap, misplaced: str | None) -> Problem | None:
         limits = self._statistics.get(own.agent_type)
         if limits is not None:
             agent_SE3_ego = relative_SE3(known.world_SE3_agent, own.world_SE3_agent)
@@ -170,15 +178,12 @@ class Defence:
             problem = compared.problem(limits.least_confirmed, limits.least_noticed)
             if problem is not None:
                 return DISPUTED, problem
-        # The vehicles of an older map may have driven on: they are elsewhere, and where they were may be empty now.
-        peaks = self._peaks(known) if known.tick == own.tick else None
-        if own_peaks is None or peaks is None:
-            return None
-        ego_SE3_agent = relative_SE3(own.world_SE3_agent, known.world_SE3_agent)
-        misplaced = misplacement(own_peaks, peaks, ego_SE3_agent)
         if misplaced is not None:
             return MISPLACED, misplaced
-        claims = None if own.free is None else claims_in(own.free, known.scores[0], ego_SE3_agent, self._grid)
+        # Where vehicles were when an older map was sensed may be empty now.
+        if own.free is None or known.tick != own.tick or not self._fusion.scores_foreground:
+            return None
+        claims = claims_in(own.free, known.scores[0], relative_SE3(own.world_SE3_agent, known.world_SE3_agent), self._grid)
         return None if claims is None else (IN_FREE_SPACE, claims)
 
     def _caught(self, header: Header, reason: str, detail: str | None) -> Problem | None:

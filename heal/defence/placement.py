@@ -6,6 +6,8 @@ only one of the two sees can lead astray, and finds no shift without clear evide
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from heal.pose_correction.by_peaks import motions_by_peaks
@@ -20,11 +22,11 @@ LARGEST_SHIFT_M = 1.5
 FEWEST_VEHICLES = 2
 """Vehicles that both have to see: of one alone, each may see another vehicle of two that are parked side by side."""
 
-_SAME_M = 1.0  # how far apart the two may place a vehicle once the shift is undone
+_SAME_M = 1.0  # how far apart two agents may place a vehicle once the shift is undone, and how alike two shifts are
 
 
-def shift_m(ego: Peaks, sender: Peaks, ego_SE3_agent: Float64) -> float:
-    """Return how far, in metres in the plane, a sender is from its claimed place by the vehicles that it and the ego see.
+def shift_of(ego: Peaks, sender: Peaks, ego_SE3_agent: Float64) -> Float64 | None:
+    """Return where a sender is, by the vehicles that it and the ego see, minus where it says.
 
     Args:
         ego: the vehicles that the ego sees.
@@ -32,7 +34,8 @@ def shift_m(ego: Peaks, sender: Peaks, ego_SE3_agent: Float64) -> float:
         ego_SE3_agent: (4, 4) float64, maps the sender's coordinates into the ego's frame, by the claimed pose.
 
     Returns:
-        0.0 if the vehicles give no clear evidence of a shift.
+        (2,) float64 x and y in the ego's frame, metres; zeros without clear evidence of a shift. None if they see too few vehicles
+        together.
     """
     motions = motions_by_peaks([ego, sender], [np.eye(4), ego_SE3_agent])
     _, agent_SE3_ego = with_motions([np.eye(4), inverse_SE3(ego_SE3_agent)], motions, ego_first=True)
@@ -40,13 +43,22 @@ def shift_m(ego: Peaks, sender: Peaks, ego_SE3_agent: Float64) -> float:
     places_m = sender.places_m @ moved[:2, :2].T + moved[:2, 3]
     gaps_m = np.linalg.norm(places_m[:, None] - ego.places_m, axis=2).min(axis=1, initial=np.inf)
     if (gaps_m < _SAME_M).sum() < FEWEST_VEHICLES:
-        return 0.0
-    return float(np.linalg.norm(moved[:2, 3] - ego_SE3_agent[:2, 3]))
-
-
-def misplacement(ego: Peaks, sender: Peaks, ego_SE3_agent: Float64) -> str | None:
-    """Return why a sender is not where it says; None if it may be. Arguments as for `shift_m`."""
-    off_m = shift_m(ego, sender, ego_SE3_agent)
-    if off_m <= LARGEST_SHIFT_M:
         return None
-    return f"by the vehicles that it and the ego see it is {off_m:.1f} m from where it says, allowed are {LARGEST_SHIFT_M:g} m"
+    shift_m: Float64 = moved[:2, 3] - ego_SE3_agent[:2, 3]
+    return shift_m
+
+
+def misplaced(shifts_m: Mapping[str, Float64]) -> dict[str, str]:
+    """Return the senders that are not where they say, each with the reason.
+
+    Where all of several senders are shifted alike, it is the ego that is elsewhere than it believes, and nobody is misplaced.
+
+    Args:
+        shifts_m: of senders, by id, see `shift_of`.
+    """
+    off_m = {agent_id: float(np.linalg.norm(shift_m)) for agent_id, shift_m in shifts_m.items()}
+    found = {agent_id: length_m for agent_id, length_m in off_m.items() if length_m > LARGEST_SHIFT_M}
+    if len(found) == len(shifts_m) > 1 and np.ptp([*shifts_m.values()], axis=0).max() < _SAME_M:
+        return {}
+    why = f"from where it says, allowed are {LARGEST_SHIFT_M:g} m"
+    return {agent_id: f"by the vehicles that it and the ego see it is {found[agent_id]:.1f} m {why}" for agent_id in found}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from heal.defence.placement import LARGEST_SHIFT_M, misplacement, shift_m
+from heal.defence.placement import misplaced, shift_of
 from heal.pose_correction.peaks import Peaks
 from heal.se3 import inverse_SE3, pose_to_SE3, transform_points
 from heal.types import Float64
@@ -21,26 +21,44 @@ def seen_from(ego_SE3_agent: Float64, rng: np.random.Generator | None = None, pl
     return Peaks(local + spread, np.full(len(local), 0.9))
 
 
+def found(claimed: Float64, ego: Peaks, *senders: Peaks) -> dict[str, str]:
+    """Return which of the senders, who all claim one pose, are misplaced."""
+    shifts = {str(number): shift_of(ego, sender, claimed) for number, sender in enumerate(senders)}
+    return misplaced({number: shift for number, shift in shifts.items() if shift is not None})
+
+
+def off(x_m: float, y_m: float) -> Float64:
+    return pose_to_SE3([x_m, y_m, 0.0, 0.0, 0.0, 0.0]) @ EGO_SE3_AGENT
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_a_sender_where_it_says_is_not_misplaced_even_with_errors_of_poses(seed: int) -> None:
     rng = np.random.default_rng(seed)
     ego, sender = seen_from(np.eye(4), rng), seen_from(EGO_SE3_AGENT, rng)
     measured = pose_to_SE3([*rng.normal(0, 0.42, 2), 0.0, 0.0, rng.normal(0, 0.42), 0.0]) @ EGO_SE3_AGENT
-    assert misplacement(ego, sender, EGO_SE3_AGENT) is None and misplacement(ego, sender, measured) is None
+    assert found(EGO_SE3_AGENT, ego, sender) == found(measured, ego, sender) == {}
 
 
 @pytest.mark.parametrize("off_m", [2.0, 3.0])
 def test_the_shift_of_a_wrong_pose_is_found(off_m: float) -> None:
-    claimed = pose_to_SE3([0.6 * off_m, -0.8 * off_m, 0.0, 0.0, 0.0, 0.0]) @ EGO_SE3_AGENT
-    ego, sender = seen_from(np.eye(4)), seen_from(EGO_SE3_AGENT)
-    assert shift_m(ego, sender, claimed) == pytest.approx(off_m, abs=0.25)
-    assert f"it is {shift_m(ego, sender, claimed):.1f} m from where it says" in str(misplacement(ego, sender, claimed))
-    assert shift_m(ego, sender, EGO_SE3_AGENT) < 0.1 < LARGEST_SHIFT_M
+    claimed, ego, sender = off(0.6 * off_m, -0.8 * off_m), seen_from(np.eye(4)), seen_from(EGO_SE3_AGENT)
+    shift_m, none = shift_of(ego, sender, claimed), shift_of(ego, sender, EGO_SE3_AGENT)
+    assert shift_m is not None and shift_m == pytest.approx([-0.6 * off_m, 0.8 * off_m], abs=0.25)
+    assert f"it is {np.linalg.norm(shift_m):.1f} m from where it says" in found(claimed, ego, sender)["0"]
+    assert none is not None and np.abs(none).max() < 0.1
 
 
-def test_agents_that_see_no_vehicle_together_tell_nothing() -> None:
+def test_an_ego_that_is_elsewhere_than_it_believes_blames_nobody_and_liars_among_honest_senders_are_found() -> None:
+    ego, honest, liar = seen_from(np.eye(4)), seen_from(EGO_SE3_AGENT), seen_from(off(0.0, 2.5))
+    assert found(off(2.0, 0.0), ego, honest, honest, honest) == {}
+    assert found(EGO_SE3_AGENT, ego, honest, liar, liar).keys() == {"1", "2"}
+    assert found(off(2.0, 0.0), ego, honest, liar).keys() == {"0", "1"}  # shifted, but not alike
+    assert found(EGO_SE3_AGENT, ego, liar).keys() == {"0"}  # of one sender alone nobody knows whose pose it is
+
+
+def test_agents_that_see_no_two_vehicles_together_tell_nothing() -> None:
     ego, nothing = seen_from(np.eye(4)), Peaks(np.zeros((0, 2)), np.zeros(0))
     elsewhere = seen_from(EGO_SE3_AGENT, places=PLACES + 200.0)
     for sender in (nothing, elsewhere, seen_from(EGO_SE3_AGENT, places=PLACES[:1])):
-        assert misplacement(ego, sender, pose_to_SE3([2, 0, 0, 0, 0, 0]) @ EGO_SE3_AGENT) is None
-    assert misplacement(nothing, ego, EGO_SE3_AGENT) is None
+        assert shift_of(ego, sender, off(2.0, 0.0)) is None
+    assert shift_of(nothing, ego, EGO_SE3_AGENT) is None and misplaced({}) == {}
