@@ -84,7 +84,9 @@ class DetectionLoss:
         return DetectionLoss(*((part * factors).sum() for part in parts))
 
 
-def detection_loss(head: HeadOutput, targets: AnchorTargets, config: LossConfig, anchors: Tensor) -> DetectionLoss:
+def detection_loss(
+    head: HeadOutput, targets: AnchorTargets, config: LossConfig, anchors: Tensor, counts: Tensor | None = None
+) -> DetectionLoss:
     """Compute the loss of the output of anchor heads, the mean over the scenes of a batch.
 
     Args:
@@ -92,15 +94,18 @@ def detection_loss(head: HeadOutput, targets: AnchorTargets, config: LossConfig,
         targets: the targets of the same B scenes.
         config: weights of the parts.
         anchors: (ny, nx, A, 7); only their yaws are used.
+        counts: (B,) float32, what the losses of each scene are divided by; None for the positive anchors of the targets.
 
     Returns:
         The parts, float32 scalars; finite even without any positive anchor.
     """
     scenes, count = len(targets.positive), targets.positive.shape[-1]
+    counts = at_least(targets.positives, config) if counts is None else counts
     logits = head.classification.permute(0, 2, 3, 1)
-    classification = _weighted_focal_loss(logits, targets.positive, targets.negative, config) * config.classification_weight
+    focal = _weighted_focal_loss(logits, targets.positive, targets.negative, config, counts)
+    classification = focal * config.classification_weight
     scene, row, column, anchor = targets.positive.nonzero(as_tuple=True)
-    weight = (1.0 / positive_counts(targets.positive, config))[scene] / scenes
+    weight = (1.0 / counts)[scene] / scenes
     codes = _by_anchor(head.regression, count)[scene, row, column, anchor].float()
     wanted = targets.regression.view(*targets.positive.shape, 7)[scene, row, column, anchor].to(codes)
     regression = (_box_loss(codes, wanted, config.smooth_l1_sigma) * weight).sum() * config.regression_weight
@@ -141,7 +146,8 @@ def occupancy_loss(occupancy: tuple[Tensor, ...], targets: Targets, config: Loss
             raise ValueError(
                 f"occupancy_loss: expected logits {tuple(positive.shape)} at 1/{size} of the grid, got {tuple(logits.shape)}"
             )
-        total = total + weight * _weighted_focal_loss(logits, positive, negative, config)
+        counts = at_least(positive.flatten(1).sum(dim=1), config)
+        total = total + weight * _weighted_focal_loss(logits, positive, negative, config, counts)
     return total
 
 
@@ -188,16 +194,16 @@ def direction_bins(yaw: Tensor, bins: int, offset_rad: float) -> Tensor:
     return ((yaw - offset_rad) / (2 * math.pi / bins)).floor().long() % bins
 
 
-def _weighted_focal_loss(logits: Tensor, positive: Tensor, negative: Tensor, config: LossConfig) -> Tensor:
-    """Compute the focal loss of positive and negative entries (B, ...), divided per item by its positives; the mean over items."""
+def _weighted_focal_loss(logits: Tensor, positive: Tensor, negative: Tensor, config: LossConfig, counts: Tensor) -> Tensor:
+    """Compute the focal loss of positive and negative entries (B, ...), divided by counts (B,) of items; the mean over items."""
     weight = config.positive_weight * positive.float() + negative.float()
     loss = sigmoid_focal_loss(logits, positive, config.focal_alpha, config.focal_gamma) * weight
-    return (loss.flatten(1).sum(dim=1) / positive_counts(positive, config)).mean()
+    return (loss.flatten(1).sum(dim=1) / counts).mean()
 
 
-def positive_counts(positive: Tensor, config: LossConfig) -> Tensor:
-    """Count the positive entries of each item (B, ...), at least `least_positives`; (B,) float32."""
-    return positive.flatten(1).sum(dim=1).clamp(min=config.least_positives).float()
+def at_least(positives: Tensor, config: LossConfig) -> Tensor:
+    """Return the numbers of positive entries (B,) as float32, at least `least_positives`: what losses are divided by."""
+    return positives.clamp(min=config.least_positives).float()
 
 
 def _by_anchor(output: Tensor, count: int) -> Tensor:

@@ -65,6 +65,11 @@ class Targets(ABC):
     def background(self) -> Tensor:
         """The cells (..., ny, nx), bool, whose foreground should be 0; cells that are neither are ignored."""
 
+    @property
+    @abstractmethod
+    def positives(self) -> Tensor:
+        """The number (B,), int64, of positive anchors or centres of each scene of a batch."""
+
     @abstractmethod
     def within(self: AnyTargets, cells: Tensor) -> AnyTargets:
         """Return the targets that ask nothing outside of `cells`, bool (..., ny, nx)."""
@@ -104,6 +109,11 @@ class ClassTargets(Targets):
     def background(self) -> Tensor:
         """The cells that are background to every class."""
         return torch.stack([part.background for part in self.parts]).all(dim=0)
+
+    @property
+    def positives(self) -> Tensor:
+        """The number (B,) of positive anchors or centres of all classes together."""
+        return torch.stack([part.positives for part in self.parts]).sum(dim=0)
 
     def within(self, cells: Tensor) -> ClassTargets:
         """Return the targets that ask nothing of any class outside of `cells`, bool (..., ny, nx)."""
@@ -152,6 +162,11 @@ class AnchorTargets(Targets):
     def background(self) -> Tensor:
         """The cells whose anchors are all negative."""
         return self.negative.all(dim=-1)
+
+    @property
+    def positives(self) -> Tensor:
+        """The number (B,) of positive anchors of each scene of a batch."""
+        return self.positive.flatten(1).sum(dim=1)
 
     def within(self, cells: Tensor) -> AnchorTargets:
         """Return the targets with no anchor positive or negative outside of `cells`, bool (..., ny, nx)."""

@@ -67,10 +67,10 @@ class AnchorHeads(DetectionHeads):
         """Assign the anchors to labelled boxes."""
         return assign_targets(self.anchors[number], gt_boxes, self._classes[number].targets)
 
-    def loss_of_class(self, head: HeadOutput, targets: Targets, config: LossConfig, number: int) -> DetectionLoss:
+    def loss_of_class(self, head: HeadOutput, targets: Targets, config: LossConfig, number: int, counts: Tensor) -> DetectionLoss:
         """Compute the loss of positive and negative anchors."""
         assert isinstance(targets, AnchorTargets)
-        return detection_loss(head, targets, config, self.anchors[number])
+        return detection_loss(head, targets, config, self.anchors[number], counts)
 
     def candidates_of_class(self, head: HeadOutput, number: int) -> Candidates:
         """Decode the boxes of all anchors that score more than the threshold."""

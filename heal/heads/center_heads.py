@@ -64,10 +64,10 @@ class CenterHeads(DetectionHeads):
         """Draw the peaks and the codes of labelled boxes."""
         return center_targets(gt_boxes, self.grid, self._settings)
 
-    def loss_of_class(self, head: HeadOutput, targets: Targets, config: LossConfig, number: int) -> DetectionLoss:
+    def loss_of_class(self, head: HeadOutput, targets: Targets, config: LossConfig, number: int, counts: Tensor) -> DetectionLoss:
         """Compute the loss of the heatmap, and of the codes at centres."""
         assert isinstance(targets, CenterTargets)
-        return center_loss(head, targets, config, self.grid)
+        return center_loss(head, targets, config, self.grid, counts)
 
     def candidates_of_class(self, head: HeadOutput, number: int) -> Candidates:
         """Decode the boxes of all cells that score more than the threshold and no less than the eight cells around them."""

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from heal.detection.boxes import bottom_rectangles, boxes_to_corners
 from heal.detection.head import HeadOutput
-from heal.detection.loss import DetectionLoss, LossConfig, positive_counts
+from heal.detection.loss import DetectionLoss, LossConfig, at_least
 from heal.detection.rotated_iou import paired_iou
 from heal.grid import BevGrid
 from heal.heads.center_targets import CenterTargets, decode_centers
@@ -20,7 +20,9 @@ from heal.heads.center_targets import CenterTargets, decode_centers
 _NEARNESS = 4
 
 
-def center_loss(head: HeadOutput, targets: CenterTargets, config: LossConfig, grid: BevGrid) -> DetectionLoss:
+def center_loss(
+    head: HeadOutput, targets: CenterTargets, config: LossConfig, grid: BevGrid, counts: Tensor | None = None
+) -> DetectionLoss:
     """Compute the loss of the output for B scenes, the mean over the scenes.
 
     Args:
@@ -28,11 +30,12 @@ def center_loss(head: HeadOutput, targets: CenterTargets, config: LossConfig, gr
         targets: the targets of the same scenes.
         config: weights of the parts; the codes of the yaw have the weight of the other codes.
         grid: of the maps.
+        counts: (B,) float32, what the losses of each scene are divided by; None for the centres of the targets.
 
     Returns:
         The parts, float32 scalars; finite even without any centre.
     """
-    scenes, counts = len(targets.centres), positive_counts(targets.centres, config)
+    scenes, counts = len(targets.centres), at_least(targets.positives, config) if counts is None else counts
     focal = heatmap_loss(head.classification[:, 0], targets, config.focal_gamma)
     classification = (focal.flatten(1).sum(dim=1) / counts).mean()
     scene, row, column = targets.centres.nonzero(as_tuple=True)

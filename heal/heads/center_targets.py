@@ -89,6 +89,11 @@ class CenterTargets(Targets):
         """The cells of free ground, bool (..., ny, nx)."""
         return self.free
 
+    @property
+    def positives(self) -> Tensor:
+        """The number (B,) of centres of each scene of a batch."""
+        return self.centres.flatten(1).sum(dim=1)
+
     def within(self, cells: Tensor) -> CenterTargets:
         """Return the targets that ask nothing outside of `cells`, bool (..., ny, nx)."""
         kept = {name: getattr(self, name) & cells for name in ("centres", "counted", "covered", "free")}

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from heal.detection.decode import Candidates, DecodeConfig, select_boxes
 from heal.detection.detections import Detections
 from heal.detection.head import HeadOutput
-from heal.detection.loss import DetectionLoss, LossConfig
+from heal.detection.loss import DetectionLoss, LossConfig, at_least
 from heal.detection.targets import ClassTargets, Targets
 from heal.grid import BevGrid
 
@@ -48,8 +48,8 @@ class DetectionHeads(ABC):
         """Return the targets of a class for its labelled boxes (N, 7)."""
 
     @abstractmethod
-    def loss_of_class(self, head: HeadOutput, targets: Targets, config: LossConfig, number: int) -> DetectionLoss:
-        """Compute the loss of the output for a class with the targets of this class."""
+    def loss_of_class(self, head: HeadOutput, targets: Targets, config: LossConfig, number: int, counts: Tensor) -> DetectionLoss:
+        """Compute the loss of the output for a class with the targets of this class, divided by the counts (B,) of the scenes."""
 
     @abstractmethod
     def candidates_of_class(self, head: HeadOutput, number: int) -> Candidates:
@@ -70,13 +70,14 @@ class DetectionHeads(ABC):
     def loss(self, head: HeadOutput, targets: Targets, config: LossConfig) -> DetectionLoss:
         """Compute the loss of the output for B scenes with the targets of the same scenes, the mean over the scenes.
 
-        The losses of the classes are added by their weights. Each is divided by the objects of its own class, so a rare class
-        counts as much as a frequent one, and the loss of a class is the one that it would have alone.
+        The losses of the classes are added by their weights. All are divided by the positive anchors or centres of all classes
+        together: divided by its own, a class of which a scene has one object or none would outweigh all others.
         """
+        counts = at_least(targets.positives, config)
         if not isinstance(targets, ClassTargets):
-            return self.loss_of_class(head, targets, config, 0)
+            return self.loss_of_class(head, targets, config, 0, counts)
         by_class = enumerate(zip(head.by_class(self.classes), targets.parts, strict=True))
-        losses = [self.loss_of_class(one, part, config, number) for number, (one, part) in by_class]
+        losses = [self.loss_of_class(one, part, config, number, counts) for number, (one, part) in by_class]
         return DetectionLoss.weighted(losses, self._weights)
 
     def candidates(self, head: HeadOutput) -> Candidates:

@@ -100,7 +100,9 @@ def test_the_loss_is_the_sum_over_the_classes_and_teaches_each(settings: BaseCon
     head = heads.output(layers, torch.randn(2, 8, GRID.ny, GRID.nx))
     loss = heads.loss(head, targets, config)
     parts = zip(head.by_class(3), targets.parts, strict=True)
-    alone = [heads.loss_of_class(one, part, config, number) for number, (one, part) in enumerate(parts)]
+    counts = sum(part.positives for part in targets.parts)
+    assert isinstance(counts, torch.Tensor) and counts[0] > counts[1] > 0 and torch.equal(counts, targets.positives)
+    alone = [heads.loss_of_class(one, part, config, number, counts.float()) for number, (one, part) in enumerate(parts)]
     for name, value in vars(loss).items():
         torch.testing.assert_close(value, sum(vars(part)[name] for part in alone))
     weights = (1.0, 0.5, 0.25)
