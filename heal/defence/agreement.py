@@ -24,6 +24,10 @@ SURE, NOTICED = 0.7, 0.1
 FEWEST_CELLS = 15
 """Cells of vehicles that have to be compared: about two vehicles on a grid with cells of 0.8 m."""
 
+TOLERATED_UNCONFIRMED, TOLERATED_UNNOTICED = 2, 4
+"""Cells by which an honest sender may stay below the least agreement: with few cells in common, a share says little. A vehicle that
+only the ego sees, behind a corner, is no lie, and leaving it out does little harm."""
+
 REACH_M = 1.6
 """How far apart two agents may place a vehicle: errors of poses, and the way of a vehicle during a delay."""
 
@@ -48,13 +52,18 @@ class Agreement:
 
     def problem(self, least_confirmed: float, least_noticed: float) -> str | None:
         """Return why a sender is disputed by the ego; None if it is not, or if there is too little to compare."""
-        if self.claimed >= FEWEST_CELLS and self.confirmed < least_confirmed:
+        if _is_below(self.confirmed, least_confirmed, self.claimed, TOLERATED_UNCONFIRMED):
             return f"the ego confirms {self.confirmed:.0%} of the vehicles that it claims, expected at least {least_confirmed:.0%}"
-        if self.sure >= FEWEST_CELLS and self.noticed < least_noticed:
+        if _is_below(self.noticed, least_noticed, self.sure, TOLERATED_UNNOTICED):
             return (
                 f"it has noticed {self.noticed:.0%} of the vehicles that the ego is sure of, expected at least {least_noticed:.0%}"
             )
         return None
+
+
+def _is_below(share: float, least: float, cells: int, tolerated: int) -> bool:
+    """Return whether a share of so many cells is below the least one by more than some cells; few cells tell nothing."""
+    return cells >= FEWEST_CELLS and (least - share) * cells > tolerated
 
 
 def agreement(ego: Tensor, sender: Tensor, agent_SE3_ego: Float64, grid: BevGrid) -> Agreement:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from heal.defence.agreement import agreement
+from heal.defence.agreement import Agreement, agreement
 from heal.grid import BevGrid
 from heal.se3 import inverse_SE3, pose_to_SE3
 
@@ -44,6 +44,13 @@ def test_vehicles_that_are_left_out_are_missed_and_more_vehicles_are_not_a_lie_b
     assert erased.confirmed == 1.0 and erased.noticed == 0.25
     assert "noticed 25% of the vehicles" in str(erased.problem(0.4, 0.4))
     assert agreement(scores(*CARS), scores(*CARS, (30, 20)), np.eye(4), GRID).problem(0.4, 0.4) is None
+
+
+def test_a_share_of_few_cells_has_to_be_well_below_the_least_one() -> None:
+    for claimed, confirmed, disputed in ((37, 0.35, False), (37, 0.25, True), (15, 0.2, True), (14, 0.0, False)):
+        assert (Agreement(claimed, confirmed, 0, 1.0).problem(0.36, 0.4) is not None) == disputed
+    for sure, noticed, disputed in ((23, 0.26, False), (23, 0.2, True), (60, 0.32, True), (14, 0.0, False)):
+        assert (Agreement(0, 1.0, sure, noticed).problem(0.36, 0.4) is not None) == disputed
 
 
 def test_what_one_of_the_two_does_not_cover_is_not_compared() -> None:
