@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 
@@ -16,48 +15,18 @@ from heal.agents.local_runtime import LocalRuntime
 from heal.agents.network.network import PerfectNetwork
 from heal.agents.options import RunOptions
 from heal.agents.records import Arrival, FusionOutcome, TickResult
-from heal.base_model import BaseModel, ClassConfig
-from heal.detection.decode import DecodeConfig
 from heal.fusion.late import AgentBoxes, join_boxes
 from heal.message.codec import FLOAT32
 from heal.message.message import Message
 from heal.tools.shared.run_log import tick_line
 from heal.tools.shared.scoring import RunScore, score_table
-from heal.types import AgentFrame, Scene, SensorChoice
+from heal.types import Scene
 from tests.agents.fusion.tiny_node import request_at
-from tests.agents.tiny_run import GRID, TinyAlliance, TinySource, assert_same_results, by_id
+from tests.agents.heads.class_run import NAMES, ClassAlliance, ClassSource
+from tests.agents.tiny_run import GRID, TinyAlliance, assert_same_results, by_id
 
-NAMES = ("vehicle", "pedestrian", "cyclist")
 TYPES = by_id({"ego": "m1", "b": "m2", "c": "m1", "d": "m2"})
 LATE = RunOptions(split="boxes")
-
-
-class ClassAlliance(TinyAlliance):
-    """The tiny agent types with a base of three classes."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        with torch.random.fork_rng():
-            torch.manual_seed(5)
-            settings = replace(self.base.config, classes=tuple(ClassConfig(name=name) for name in NAMES))
-            self.base = BaseModel(replace(settings, decode=DecodeConfig(score_threshold=0.75))).eval()
-        # Untrained, yet each class has something to say: its scores differ from cell to cell, around one half.
-        scores = self.base.cls_head
-        scores.bias.data.zero_()
-        agent = self.agent("m1")
-        with torch.no_grad():
-            maps = agent(agent.prepare([TinySource().agent_frame(0, "ego")]))
-            logits = self.base(maps, torch.eye(4, dtype=torch.float64)[None], [1]).head.classification[0].flatten(1)
-            scores.weight.data /= logits.std(dim=1)[:, None, None, None]
-            scores.bias.data -= (logits / logits.std(dim=1, keepdim=True)).mean(dim=1)
-
-
-class ClassSource(TinySource):
-    """The tiny scenes, in which what only one agent labels is a cyclist."""
-
-    def agent_frame(self, index: int, agent_id: str, choice: SensorChoice | None = None) -> AgentFrame:
-        frame = super().agent_frame(index, agent_id, choice)
-        return replace(frame, objects=replace(frame.objects, classes=np.array([0, 2])))
 
 
 ALLIANCE, SOURCE = ClassAlliance(), ClassSource(ticks_each=1)
