@@ -175,7 +175,9 @@ class Defence:
         if limits is not None:
             agent_SE3_ego = relative_SE3(known.world_SE3_agent, own.world_SE3_agent)
             compared = agreement(own.scores[0], known.scores[0], agent_SE3_ego, self._grid)
-            problem = compared.problem(limits.least_confirmed, limits.least_noticed)
+            # What the ego confirms depends on the ego; what a sender notices, on the sender's type too.
+            least_noticed = min(limits.least_noticed, self._statistics.get(known.agent_type, limits).least_noticed)
+            problem = compared.problem(limits.least_confirmed, least_noticed)
             if problem is not None:
                 return DISPUTED, problem
         if misplaced is not None:

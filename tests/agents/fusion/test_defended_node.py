@@ -140,6 +140,10 @@ def test_a_sender_whose_vehicles_the_ego_does_not_see_is_disputed_and_no_agreeme
     assert [suspicion.factor(agent_id) for agent_id in "bcde"] == [1.0, 0.1, 0.1, 0.1]
     assert defence.disputed(request_at(0), [honest, *liars]) == {}  # without the ego's own map nothing can be compared
     assert defence.disputed(request_at(1), [ego, *liars]) == {}  # nor with an old one
+    weak_type = {"m1": statistics, "m2": _statistics()}  # honest senders of m2 notice little
+    defence = Defence(ALLIANCE.base, replace(OPTIONS, defence="on"), weak_type, Suspicion(GuardConfig()))
+    liar, weak_eyes = replace(liars[0], agent_type="m2"), replace(blind, agent_type="m2")
+    assert defence.disputed(request_at(0), [ego, liar, weak_eyes]).keys() == {"c"}
     weak = Defence(ALLIANCE.base, replace(OPTIONS, defence="on"), {"m1": _statistics()}, Suspicion(GuardConfig()))
     assert weak.disputed(request_at(0), [ego, *liars]) == {}
 
