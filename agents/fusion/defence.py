@@ -170,7 +170,7 @@ class Defence:
         }
         return misplaced({agent_id: shift_m for agent_id, shift_m in shifts_m.items() if shift_m is not None})
 
-    def _dispute(self, own: KnownMap, known: KnownMap, misplaced: str | None) -> Problem | None:
+    def _dispute(self, own: KnownMap, known: KnownMap, elsewhere: str | None) -> Problem | None:
         limits = self._statistics.get(own.agent_type)
         if limits is not None:
             agent_SE3_ego = relative_SE3(known.world_SE3_agent, own.world_SE3_agent)
@@ -180,8 +180,8 @@ class Defence:
             problem = compared.problem(limits.least_confirmed, least_noticed)
             if problem is not None:
                 return DISPUTED, problem
-        if misplaced is not None:
-            return MISPLACED, misplaced
+        if elsewhere is not None:
+            return MISPLACED, elsewhere
         # Where vehicles were when an older map was sensed may be empty now.
         if own.free is None or known.tick != own.tick or not self._fusion.scores_foreground:
             return None

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from heal.config import config
-from heal.detection.boxes import bottom_rectangles
 from heal.detection.detections import Detections
-from heal.detection.rotated_iou import rotated_iou
+from heal.detection.metrics import bev_overlaps
 from heal.errors import UserError
 
 _FEWEST = 2  # a single box says too little about a sender
@@ -51,8 +50,7 @@ def kept_boxes(confident: Detections, fused: Detections, nms_iou: float) -> Tens
 
     At this overlap the suppression of duplicates takes two boxes of a class for one object. A box of another class keeps nothing.
     """
-    overlaps = rotated_iou(bottom_rectangles(confident.corners), bottom_rectangles(fused.corners))
-    return ((overlaps > nms_iou) & (confident.classes[:, None] == fused.classes)).any(dim=1)
+    return (bev_overlaps(confident, fused) > nms_iou).any(dim=1)
 
 
 def keeps_enough(kept: Tensor, settings: GuardConfig) -> bool:

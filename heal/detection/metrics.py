@@ -208,10 +208,10 @@ def match_in_all_kinds(
     return {kind: _matched(detections, ground_truth, iou, iou_thresholds) for kind, iou in overlaps.items()}
 
 
-def bev_overlaps(detections: Detections, ground_truth: GroundTruth) -> Tensor:
-    """Compute the overlaps in bird's-eye view (D, G) of detections with objects; 0 for an object of another class."""
-    iou = rotated_iou(bottom_rectangles(detections.corners), bottom_rectangles(ground_truth.corners))
-    return iou.masked_fill_(detections.classes[:, None] != ground_truth.classes, 0.0)
+def bev_overlaps(found: Detections, others: Detections | GroundTruth) -> Tensor:
+    """Compute the overlaps in bird's-eye view (D, G) of detections with objects or detections; 0 for those of other classes."""
+    iou = rotated_iou(bottom_rectangles(found.corners), bottom_rectangles(others.corners))
+    return iou.masked_fill_(found.classes[:, None] != others.classes, 0.0)
 
 
 def _matched(detections: Detections, truth: GroundTruth, iou: Tensor, iou_thresholds: Sequence[float]) -> FrameMatch:

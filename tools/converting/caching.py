@@ -13,7 +13,7 @@ from heal.agents.process import usable_cores
 from heal.datasets.cache.filling import Filling, choices_of, fill_held, hold
 from heal.datasets.cache.kept import CacheNotWritten
 from heal.datasets.cache.source import CachedSource
-from heal.datasets.dataset import DatasetError
+from heal.datasets.dataset import Dataset, DatasetError
 from heal.errors import UserError
 from heal.tools.converting.recordings import every_sensor, open_splits, unlisted
 from heal.tools.shared.processes import in_processes
@@ -61,7 +61,7 @@ def fill_cache(root: Path, splits: Sequence[str] | None, options: CacheOptions, 
     console.print(f"{options.folder}: {scenes} scenes are kept{note}; {size / 1e9:.3g} GB", markup=False, soft_wrap=True)
 
 
-def _fill_split(source: object, split: str, options: CacheOptions, console: Console) -> Iterator[tuple[str, list[DatasetError]]]:
+def _fill_split(source: Dataset, split: str, options: CacheOptions, console: Console) -> Iterator[tuple[str, list[DatasetError]]]:
     """Keep the scenes of a split, with a progress bar; yield the id of each and the errors of what cannot be read."""
     assert isinstance(source, CachedSource), "the reading options name the cache"
     every = every_sensor(source)
