@@ -30,7 +30,7 @@ from heal.tools.benches.post import bench_ap, bench_post
 from heal.tools.benches.read import bench_read
 from heal.tools.benches.runtime import bench_runtime
 from heal.tools.benches.scale import bench_scale
-from heal.tools.benches.setup import BenchSetup
+from heal.tools.benches.setup import BenchSetup, torch_threads
 from heal.tools.benches.sign import bench_sign
 from heal.tools.benches.stages import bench_encode, bench_fuse, bench_voxelize
 from heal.tools.benches.train import bench_train
@@ -105,12 +105,12 @@ def bench(
     if unknown:
         raise UserError(f"unknown bench {unknown[0]!r}; expected one of {', '.join(BENCHES)}")
     _try_folders_of(json_path, markdown, profile)
-    torch.set_num_threads(threads or usable_cores())
     setup = BenchSetup(alliance, data, scenes, choose_device(device), repeats, not no_plain, small)
-    with _traced(profile):
-        rows = [row for name in names for row in BENCHES[name](setup)]
-    if set(names) - {"sign", "runtime", "scale", "clock", "door"} and not small:
-        rows = [*bench_machine(setup.device), *rows]
+    with torch_threads(threads or usable_cores()):
+        with _traced(profile):
+            rows = [row for name in names for row in BENCHES[name](setup)]
+        if set(names) - {"sign", "runtime", "scale", "clock", "door"} and not small:
+            rows = [*bench_machine(setup.device), *rows]
     console.print(bench_table(rows))
     _write(rows, json_path, markdown)
 

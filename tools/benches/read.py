@@ -18,7 +18,7 @@ from heal.tools.benches.frame import write_town
 from heal.tools.benches.measure import BenchRow, timed
 from heal.tools.benches.plain import readers as plain_readers
 from heal.tools.benches.plain import voxels as plain_voxels
-from heal.tools.benches.setup import WIDE, BenchSetup, bench_town, one_thread
+from heal.tools.benches.setup import WIDE, BenchSetup, bench_town, torch_threads
 from heal.tools.converting.recordings import every_sensor
 from heal.tools.shared.setting_files import read_agent_type
 from heal.types import AgentFrame, SceneSource, SensorChoice
@@ -26,7 +26,7 @@ from heal.types import AgentFrame, SceneSource, SensorChoice
 
 def bench_read(setup: BenchSetup) -> list[BenchRow]:
     """Run `heal bench read`: two agents of DAIR-V2X-C if its folder is given, then two of `scenes` or of the town, as files."""
-    with one_thread(), tempfile.TemporaryDirectory() as folder:
+    with torch_threads(1), tempfile.TemporaryDirectory() as folder:
         return [*_dair(setup, Path(folder)), *_opv2v(setup, Path(folder))]
 
 

@@ -135,10 +135,10 @@ def poses_of(frames: Sequence[AgentFrame]) -> Tensor:
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """Limit torch to one thread, as in a run where several agents share the cores."""
+def torch_threads(count: int) -> Iterator[None]:
+    """Let torch use so many threads in here: one, as in a run where several agents share the cores, or more."""
     before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(count)
     try:
         yield
     finally:

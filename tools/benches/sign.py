@@ -14,7 +14,7 @@ from heal.identity.keys import public_key_of
 from heal.message.codec import FLOAT32, Codec
 from heal.tools.benches.measure import BenchRow, timed
 from heal.tools.benches.runtime import town
-from heal.tools.benches.setup import BenchSetup, one_thread
+from heal.tools.benches.setup import BenchSetup, torch_threads
 from heal.tools.shared.type_argument import base_type
 
 # The demo's map takes 2.1 MB as float32.
@@ -23,7 +23,7 @@ CODECS = (FLOAT32, Codec("int8", zstd=True))
 
 def bench_sign(setup: BenchSetup) -> list[BenchRow]:
     """Run `heal bench sign`: messages of an agent of the alliance in two codecs."""
-    with one_thread():
+    with torch_threads(1):
         alliance, source = load_alliance(setup.alliance).for_inference(), town(1, 1)
         host = AgentHost(AgentSetup.of(alliance, base_type(alliance), source, RunOptions()))
         agent_id = source.outline(0).ego_id

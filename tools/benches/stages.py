@@ -25,8 +25,8 @@ from heal.tools.benches.setup import (
     BenchSetup,
     PaperScene,
     count_flops,
-    one_thread,
     paper_scene,
+    torch_threads,
 )
 
 LIDAR_TYPES = ("m1", "m3")
@@ -37,7 +37,7 @@ FUSED = (2, 4, 8, 16)
 
 def bench_voxelize(setup: BenchSetup) -> list[BenchRow]:
     """Run `heal bench voxelize`: convert one cloud to m1's pillars and one to m3's voxels, with one thread."""
-    with one_thread():
+    with torch_threads(1):
         return [_voxelize(setup, name) for name in LIDAR_TYPES]
 
 

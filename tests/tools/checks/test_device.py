@@ -75,5 +75,7 @@ def test_more_replicas_than_gpus_are_refused(tmp_path: Path) -> None:
     ],
 )
 def test_every_command_with_a_device_refuses_it(command: tuple[str, ...]) -> None:
+    threads = torch.get_num_threads()
     with pytest.raises(UserError, match="--device cuda: torch finds no GPU"):
         run_command(*command, "--device", "cuda")
+    assert torch.get_num_threads() == threads
