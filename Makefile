@@ -18,7 +18,7 @@ test: check
 
 # The commands of README and docs, pasted into a shell in a short form, and the notebooks as they stand.
 pasted: $(VENV)/installed-dev
-	$(BIN)/python -m pytest -m pasted --numprocesses $(PROCESSES) --dist loadgroup tests/docs
+	$(BIN)/python -m pytest -m pasted --numprocesses $(PROCESSES) --dist loadscope tests/docs
 
 # The notebooks, run as they stand, with the outputs and pictures that are shown.
 notebooks: $(VENV)/installed-dev

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DAIR_ROOT = real_root() / "dair_v2x_example"
 WHOLE = os.environ.get("HEAL_PASTE") == "whole"
 
-# Some pages use what earlier ones have made.
+# In this order, as some pages use what earlier ones have made.
 PAGES = (
     "README.md",
     "docs/jobs/evaluate.md",
@@ -49,8 +49,8 @@ PAGES = (
     ),
 )
 
-# These use what README has made, so one process takes them in this order; another takes the rest meanwhile.
-AFTER_README = {"README.md", "docs/jobs/evaluate.md", "docs/jobs/train.md", "docs/data.md", "docs/models.md", "docs/outputs.md"}
+# These use what README has made.
+AFTER_README = ("README.md", "docs/jobs/evaluate.md", "docs/jobs/train.md", "docs/data.md", "docs/models.md", "docs/outputs.md")
 
 # `reproduce.md` needs the whole of OPV2V and days, the results need hours.
 PAGES_LEFT_OUT = {"docs/reproduce.md", "docs/results/attacks.md", "docs/results/town_small.md"}
@@ -106,7 +106,7 @@ def is_pasted(command: str) -> bool:
     return not any(re.search(pattern, command) for pattern in LEFT_OUT) and (DAIR_ROOT.exists() or not _DAIR.search(command))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="class")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with the shipped configs, in which the commands of pages run one after the other."""
     made = tmp_path_factory.mktemp("clone")
@@ -114,9 +114,26 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
+# Two classes, as pytest-xdist's `loadscope` keeps the tests of a class in one process, in their order.
 @pytest.mark.pasted
-@pytest.mark.parametrize("page", [pytest.param(page, marks=pytest.mark.xdist_group(str(page in AFTER_README))) for page in PAGES])
-def test_the_commands_of_a_page_work_as_pasted(page: str, folder: Path) -> None:
+class TestPagesAfterReadme:
+    """README and the pages that use what it has made."""
+
+    @pytest.mark.parametrize("page", AFTER_README)
+    def test_the_commands_of_a_page_work_as_pasted(self, page: str, folder: Path) -> None:
+        _paste_page(page, folder)
+
+
+@pytest.mark.pasted
+class TestOtherPages:
+    """All other pages."""
+
+    @pytest.mark.parametrize("page", [page for page in PAGES if page not in AFTER_README])
+    def test_the_commands_of_a_page_work_as_pasted(self, page: str, folder: Path) -> None:
+        _paste_page(page, folder)
+
+
+def _paste_page(page: str, folder: Path) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     for path, content in _FILE.findall(text):
         (folder / path).parent.mkdir(exist_ok=True)
