@@ -98,7 +98,9 @@ class Bench:
     def start(self, command: str, out: Path, mark: str) -> subprocess.Popen[bytes]:
         """Start `heal` in a session of its own, marked in its environment; its output goes to the file OUT.log."""
         arguments = [word.replace("IN/", f"{self.folder}/in/").replace("OUT", str(out)) for word in command.split()]
-        environment = {**os.environ, MARK: mark, "TMPDIR": str(self.temporary)}
+        # torch makes a cache of compiled code among the temporary files, for all programs and for good.
+        caches = {"TORCHINDUCTOR_CACHE_DIR": str(self.folder / "torch_cache")}
+        environment = {**os.environ, **caches, MARK: mark, "TMPDIR": str(self.temporary)}
         with out.with_suffix(".log").open("ab") as log:
             return subprocess.Popen(
                 [sys.executable, "-m", "heal.tools.cli", *arguments],
