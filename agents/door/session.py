@@ -58,7 +58,8 @@ def _open(settings: dict[str, Any], zenoh_config: str | None, purpose: str) -> A
     import zenoh
 
     zenoh.init_log_from_env_or("error")
-    alone = {"scouting/multicast/enabled": False, "scouting/gossip/enabled": False}
+    # Bytes cross the door, and no memory is shared with a stranger; a sender that is killed would leave it behind, too.
+    alone = {"scouting/multicast/enabled": False, "scouting/gossip/enabled": False, "transport/shared_memory/enabled": False}
     try:
         config = zenoh.Config() if zenoh_config is None else zenoh.Config.from_file(Path(zenoh_config))
         for key, value in ({**alone, **settings} if zenoh_config is None else {}).items():

@@ -49,8 +49,11 @@ PAGES = (
     ),
 )
 
-# These use what README has made.
-AFTER_README = ("README.md", "docs/jobs/evaluate.md", "docs/jobs/train.md", "docs/data.md", "docs/models.md", "docs/outputs.md")
+# These use what README has made, or what one of them has.
+AFTER_README = (
+    "README.md",
+    *(f"docs/{name}.md" for name in ("jobs/evaluate", "jobs/train", "data", "models", "runtime", "outputs")),
+)
 
 # `reproduce.md` needs the whole of OPV2V and days, the results need hours.
 PAGES_LEFT_OUT = {"docs/reproduce.md", "docs/results/attacks.md", "docs/results/town_small.md"}

@@ -36,3 +36,10 @@ def test_a_run_in_which_processes_die_accounts_for_every_message(clock: tuple[st
     found = accounts(tmp_path, "faults", "--minutes", "1.5", "--every-s", "4", *clock)
     assert found["ticks"] > 20 and found["messages"] > 3 * found["ticks"] and found["problems"] == []
     assert sum(found["broken"].values()) and (clock or found["compared"]["equal"] > 10)
+
+
+@pytest.mark.ray
+def test_strangers_change_nothing_and_are_counted(tmp_path: Path) -> None:
+    pytest.importorskip("zenoh")
+    found = accounts(tmp_path, "strangers", "--ticks", "60")
+    assert found["problems"] == [] and found["honest"]["used"] > 30 and found["turned away"]["replayed"] == 59

@@ -25,6 +25,7 @@ from heal.errors import UserError
 from heal.tools.benches.door import free_endpoint
 from heal.types import SceneOutline
 from tests.agents.tiny_run import save_tiny_alliance
+from tests.long.left_over import shared_memory
 from tests.tools.command import run_command
 
 pytest.importorskip("zenoh")
@@ -59,6 +60,7 @@ def test_an_agent_that_is_killed_comes_back(alliance: Path) -> None:
     door = DoorOptions(listen=endpoint, agents=1, first_wait_s=300.0, wait_ms=10_000.0)
     parts = load_alliance(alliance).for_inference(), source, ego_alone, PerfectNetwork(), OPTIONS, Deployment(door=door)
     results: list[TickResult] = []
+    before = zenoh_memory()
     with open_runtime("local", *parts) as runtime, agent_process(alliance, endpoint, agent_id) as first:
         run = runtime.run(range(TICKS))
         results += [next(run) for _ in range(5)]
@@ -78,6 +80,11 @@ def test_an_agent_that_is_killed_comes_back(alliance: Path) -> None:
     faults = [(fault.kind, fault.agent_id) for result in results for fault in result.faults]
     assert faults == [("agent silent", agent_id), ("agent rejoined", agent_id)]
     assert fates[-1] == ["used"]
+    assert zenoh_memory() <= before, "no memory is shared with an agent, which would be left when it is killed"
+
+
+def zenoh_memory() -> set[str]:
+    return {name for name in shared_memory() if name.endswith(".zenoh")}
 
 
 @pytest.mark.parametrize(
